@@ -1,0 +1,88 @@
+//! The contracts of an engine.
+//!
+//! Floor 1. Three traits, each asking for no more than its user needs: a [`Connector`] opens connections, a pool needs
+//! [`Resource`]s, and a database needs SQL [`Connection`]s.
+
+mod capabilities;
+mod connection;
+mod none;
+mod resource;
+mod statement;
+
+use std::future::Future;
+
+pub use capabilities::{CancelKind, Capabilities};
+pub use connection::Connection;
+pub use none::NoConnector;
+pub use resource::{Cancel, Canceller, Resource, ResourceState};
+pub use statement::{Isolation, Statement, StatementKind, TransactionMode};
+
+use crate::Result;
+
+/// Opens connections to one database, or to anything else that can be pooled.
+///
+/// **For implementors.** A connector is a plain value until [`connect`](Connector::connect) is called; making one opens
+/// nothing. Write `async fn connect`; the pool calls it from the task that needs the connection, possibly from several
+/// at once, retries it when the error [`is_transient`](crate::Error::is_transient), bounds its time by dropping the
+/// future, and survives its panics.
+///
+/// ```
+/// use strongroom::{Access, Canceller, Capabilities, Connector, Dialect, Pool, Resource, ResourceState, Result};
+///
+/// /// Pools file names; a pool needs no SQL.
+/// struct Names;
+/// struct Name(String);
+///
+/// impl Connector for Names {
+///     type Connection = Name;
+///     fn capabilities(&self) -> Capabilities {
+///         Capabilities::new("names", Dialect::Other)
+///     }
+///     async fn connect(&self, _: Access) -> Result<Name> {
+///         Ok(Name("scratch-1".into()))
+///     }
+/// }
+///
+/// impl Resource for Name {
+///     fn state(&self) -> ResourceState {
+///         ResourceState::Idle
+///     }
+///     fn canceller(&self) -> Canceller {
+///         Canceller::none()
+///     }
+///     async fn ping(&mut self) -> Result<()> {
+///         Ok(())
+///     }
+///     async fn close(self) -> Result<()> {
+///         Ok(())
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<()> {
+/// let pool = Pool::builder(Names).max_size(2).build();
+/// assert_eq!(pool.get().await?.0, "scratch-1");
+/// # Ok(()) }
+/// ```
+pub trait Connector: Send + Sync + 'static {
+    /// What is opened.
+    type Connection: Resource;
+
+    /// What the engine can do, as it is configured: one descriptor that decides the way of every call.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Opens a connection that is ready for `access`.
+    ///
+    /// # Errors
+    /// Classified by the connector: transient ones are tried again under the pool's
+    /// [`RetryPolicy`](crate::RetryPolicy).
+    fn connect(&self, access: Access) -> impl Future<Output = Result<Self::Connection>> + Send;
+}
+
+/// What a connection will be used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Access {
+    /// Reading only; the engine should refuse writes.
+    Read,
+    /// Reading and writing.
+    Write,
+}

@@ -1,0 +1,346 @@
+//! The one error type of the crate.
+//!
+//! Floor 0. [`Error`] is opaque and one word wide, so every `Result` stays small; what happened is read through
+//! [`kind`](Error::kind), [`reason`](Error::reason) and [`phase`](Error::phase). Whoever makes an error decides whether
+//! trying again can help (`transient`); whoever retries asks only that.
+//!
+//! No error may hold a secret: not in its message, not in its source. Engines drop the source of whatever fails while
+//! keying.
+
+use std::borrow::Cow;
+use std::fmt;
+
+/// The result of every fallible operation of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+type Source = Box<dyn std::error::Error + Send + Sync + 'static>;
+
+/// What went wrong, with the way out.
+///
+/// `Display` is one sentence in lower case: what was attempted, on what, and after a semicolon what helps. It never
+/// repeats the [`source`](std::error::Error::source) and never contains a secret.
+///
+/// ```
+/// use strongroom::{Error, ErrorKind};
+///
+/// let error = Error::new(ErrorKind::Key, "environment variable DB_KEY is not set").hint("export DB_KEY first");
+/// assert_eq!(error.kind(), ErrorKind::Key);
+/// assert_eq!(error.to_string(), "environment variable DB_KEY is not set; export DB_KEY first");
+/// ```
+pub struct Error(Box<Inner>);
+
+struct Inner {
+    kind: ErrorKind,
+    reason: Reason,
+    phase: Option<Phase>,
+    transient: bool,
+    message: Cow<'static, str>,
+    hint: Option<Cow<'static, str>>,
+    source: Option<Source>,
+}
+
+/// The class of an [`Error`]; match on this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The database could not be reached, refused the login, or the connection broke.
+    Connection,
+    /// The engine could not use the key: wrong key, not encrypted, no key given, no cipher in the engine.
+    Encryption,
+    /// No connection became free within the acquire timeout, or waiting could never end.
+    PoolExhausted,
+    /// The transaction cannot go on or could not commit; its work was rolled back.
+    Transaction,
+    /// The statement is wrong: syntax, unknown names, parameters, types of values or columns.
+    Query,
+    /// A constraint of the schema refused the data.
+    Constraint,
+    /// Somebody else holds a lock of the database.
+    Busy,
+    /// The transaction collided with another one and was rolled back; running it again may succeed.
+    Serialization,
+    /// A deadline passed.
+    Timeout,
+    /// The work was stopped on request.
+    Cancelled,
+    /// A commit was sent and its answer lost: it may or may not have happened. Never retried by this crate.
+    OutcomeUnknown,
+    /// The file or the disk: full, damaged, moved, unreadable.
+    Storage,
+    /// The key could not be obtained or is not usable as a key.
+    Key,
+    /// A setting or an argument is wrong.
+    Config,
+    /// The pool or the database was closed.
+    Closed,
+    /// The engine, or this build of the crate, cannot do this.
+    Unsupported,
+}
+
+/// The finer cause behind an [`ErrorKind`], for programs; people read the message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Reason {
+    /// Nothing finer than the kind is known.
+    Unspecified,
+    // Connection
+    /// The connection broke, or the engine behind it went away.
+    Broken,
+    /// The server or file accepts no writes here.
+    NotWritable,
+    /// The server refused the credentials.
+    AuthRefused,
+    /// The file, or the directory it should stand in, does not exist.
+    NotFound,
+    /// The path names something that cannot be a database, such as a directory.
+    NotAFile,
+    /// The operating system refused access.
+    NotPermitted,
+    /// The process or the system has no file descriptors left.
+    TooManyOpenFiles,
+    /// A connector, key source, health check or hook panicked.
+    Panicked,
+    // Encryption
+    /// The key does not open this file (or its first 16 bytes are damaged: the two cannot be told apart).
+    WrongKey,
+    /// A key was given, but the file is plaintext.
+    NotEncrypted,
+    /// The file is encrypted (or not a database), and no key was given.
+    KeyMissing,
+    /// The key is right, but the file was written with other cipher settings.
+    OtherCipherSettings,
+    /// A key was given, but the engine has no cipher.
+    NoCipher,
+    /// The file is empty although it exists; any key would seem to open it.
+    EmptyFile,
+    // PoolExhausted
+    /// Everyone who could give a connection back waits for this very call.
+    WouldDeadlock,
+    /// Every connection stayed in use.
+    AllInUse,
+    // Constraint
+    /// A unique or primary key constraint.
+    Unique,
+    /// A foreign key constraint.
+    ForeignKey,
+    /// A NOT NULL constraint.
+    NotNull,
+    /// A CHECK constraint.
+    Check,
+    // Query
+    /// The engine does not understand the statement.
+    Syntax,
+    /// Number, names or style of the parameters do not fit the placeholders.
+    Parameters,
+    /// A value or column does not have the type asked for, or does not fit into it.
+    Type,
+    /// There is no such column in the row.
+    NoSuchColumn,
+    /// The statement controls a transaction or a session and may not run here.
+    Control,
+    // Transaction
+    /// An earlier statement of this transaction failed.
+    Doomed,
+    // Storage
+    /// The disk, or the quota on it, is full.
+    DiskFull,
+    /// Reading or writing the file failed.
+    Io,
+    /// The file is damaged.
+    Damaged,
+    /// The file was moved, replaced or deleted while open.
+    Moved,
+    // Key
+    /// The place where the key should be holds nothing.
+    Missing,
+    /// The key is empty.
+    Empty,
+    /// The key has a form that cannot be used.
+    Malformed,
+    /// The key was altered, or fails its integrity check.
+    Tampered,
+    /// Others may read the key.
+    Exposed,
+    /// No identity or credential at hand unlocks the key.
+    Locked,
+    // any
+    /// The program that was asked is not installed.
+    ProgramMissing,
+    /// The program that was asked failed.
+    ProgramFailed,
+    /// Something is larger or deeper than the bound allows.
+    TooLarge,
+}
+
+/// What was being done when an [`Error`] arose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Phase {
+    /// Waiting for a connection.
+    Acquire,
+    /// Resolving the key.
+    Key,
+    /// Opening a connection.
+    Connect,
+    /// Checking a connection before lending it.
+    Health,
+    /// Beginning a transaction.
+    Begin,
+    /// Running a statement.
+    Statement,
+    /// Committing a transaction.
+    Commit,
+    /// Rolling a transaction back.
+    Rollback,
+    /// Closing.
+    Close,
+}
+
+impl Error {
+    /// Makes an error that is permanent and has no finer reason; refine it with the methods below.
+    #[cold]
+    #[inline(never)]
+    pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
+        Self(Box::new(Inner {
+            kind,
+            reason: Reason::Unspecified,
+            phase: None,
+            transient: false,
+            message: message.into(),
+            hint: None,
+            source: None,
+        }))
+    }
+
+    /// Names the finer cause.
+    #[must_use]
+    pub fn because(mut self, reason: Reason) -> Self {
+        self.0.reason = reason;
+        self
+    }
+
+    /// Adds what the reader can do about it; shown after a semicolon.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
+        self.0.hint = Some(hint.into());
+        self
+    }
+
+    /// Names what was being done, unless somebody closer to the cause has named it already.
+    #[must_use]
+    pub fn during(mut self, phase: Phase) -> Self {
+        self.0.phase.get_or_insert(phase);
+        self
+    }
+
+    /// Says that trying the same again may help.
+    #[must_use]
+    pub fn transient(mut self) -> Self {
+        self.0.transient = true;
+        self
+    }
+
+    /// Says that trying again is over: retries outside this error would only repeat those inside.
+    #[must_use]
+    pub fn permanent(mut self) -> Self {
+        self.0.transient = false;
+        self
+    }
+
+    /// Keeps the cause. It must not contain a secret.
+    #[must_use]
+    pub fn caused_by(mut self, source: impl Into<Source>) -> Self {
+        self.0.source = Some(source.into());
+        self
+    }
+
+    /// Puts words in front of the message, keeping everything else.
+    #[must_use]
+    pub fn context(mut self, context: impl fmt::Display) -> Self {
+        self.0.message = format!("{context}: {}", self.0.message).into();
+        self
+    }
+
+    /// The class of the error.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// The finer cause.
+    pub fn reason(&self) -> Reason {
+        self.0.reason
+    }
+
+    /// What was being done, where that is known.
+    pub fn phase(&self) -> Option<Phase> {
+        self.0.phase
+    }
+
+    /// Whether trying again may help. False once retries are exhausted.
+    pub fn is_transient(&self) -> bool {
+        self.0.transient
+    }
+
+    /// Describes a panic of user code; the payload is not shown, for it may hold anything.
+    pub(crate) fn panicked(who: &str) -> Self {
+        Self::new(ErrorKind::Connection, format!("the {who} panicked")).because(Reason::Panicked)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.message)?;
+        match &self.0.hint {
+            Some(hint) => write!(f, "; {hint}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = f.debug_struct("Error");
+        out.field("kind", &self.0.kind);
+        if self.0.reason != Reason::Unspecified {
+            out.field("reason", &self.0.reason);
+        }
+        if let Some(phase) = self.0.phase {
+            out.field("phase", &phase);
+        }
+        out.field("message", &format_args!("{self}"));
+        if let Some(source) = &self.0.source {
+            out.field("source", source);
+        }
+        out.finish()
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source.as_deref().map(|source| source as _)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_one_word_wide() {
+        assert_eq!(size_of::<Error>(), size_of::<usize>());
+        assert_eq!(size_of::<Result<()>>(), size_of::<usize>());
+    }
+
+    #[test]
+    fn display_never_repeats_the_source() {
+        let error = Error::new(ErrorKind::Storage, "cannot read").caused_by("inner words");
+        assert_eq!(error.to_string(), "cannot read");
+        assert_eq!(std::error::Error::source(&error).unwrap().to_string(), "inner words");
+    }
+
+    #[test]
+    fn the_phase_nearest_to_the_cause_stays() {
+        let error = Error::new(ErrorKind::Key, "x").during(Phase::Key).during(Phase::Connect);
+        assert_eq!(error.phase(), Some(Phase::Key));
+    }
+}

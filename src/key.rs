@@ -1,0 +1,69 @@
+//! The contract of a source of keys.
+//!
+//! Floor 1. Implementations stand in [`keys`](crate::keys).
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::{Result, Secret};
+
+/// Produces one secret: the key of a database, or the password of a server.
+///
+/// **For implementors.** [`resolve`](KeySource::resolve) is called when a connection needs the key: once per pool by
+/// SQLCipher (which derives once and then forgets the passphrase), on every connect by networked engines (passwords
+/// rotate). It may be called from several tasks at once and its future may be dropped at any await; it must not block
+/// the thread (use `tokio::task::spawn_blocking`). Fail with [`ErrorKind::Key`](crate::ErrorKind::Key), and never put
+/// the value, or part of it, into an error or a log.
+///
+/// **For callers.** What comes back may be empty or unusable as a key; the engine refuses such keys by name.
+///
+/// ```
+/// use strongroom::{KeySource, Result, Secret};
+///
+/// struct Keyring;
+///
+/// #[strongroom::async_trait]
+/// impl KeySource for Keyring {
+///     async fn resolve(&self) -> Result<Secret> {
+///         Ok(Secret::new("from the keyring"))
+///     }
+///     fn describe(&self) -> String {
+///         "the desktop keyring".into()
+///     }
+/// }
+/// ```
+#[async_trait]
+pub trait KeySource: Send + Sync {
+    /// Fetches the secret.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Key`](crate::ErrorKind::Key) when there is no secret to be had; the message names the source and
+    /// the reason, never a value.
+    async fn resolve(&self) -> Result<Secret>;
+
+    /// Names the source for people; safe to log, never the value.
+    fn describe(&self) -> String;
+}
+
+#[async_trait]
+impl<K: KeySource + ?Sized> KeySource for Arc<K> {
+    async fn resolve(&self) -> Result<Secret> {
+        (**self).resolve().await
+    }
+
+    fn describe(&self) -> String {
+        (**self).describe()
+    }
+}
+
+#[async_trait]
+impl<K: KeySource + ?Sized> KeySource for Box<K> {
+    async fn resolve(&self) -> Result<Secret> {
+        (**self).resolve().await
+    }
+
+    fn describe(&self) -> String {
+        (**self).describe()
+    }
+}

@@ -1,0 +1,166 @@
+//! A lexer that knows just enough SQL to find placeholders: strings, quoted names, comments and words.
+
+use std::ops::Range;
+
+use super::{Dialect, Style};
+
+/// A placeholder in the text.
+#[derive(Debug)]
+pub(super) struct Token {
+    pub(super) style: Style,
+    /// The whole placeholder.
+    pub(super) span: Range<usize>,
+    /// Its number or name, without the sign.
+    pub(super) name: Range<usize>,
+}
+
+/// Goes through a statement and yields its placeholders.
+pub(super) struct Lexer<'s> {
+    bytes: &'s [u8],
+    at: usize,
+    dialect: Dialect,
+}
+
+impl<'s> Lexer<'s> {
+    pub(super) fn new(sql: &'s str, dialect: Dialect) -> Self {
+        Self { bytes: sql.as_bytes(), at: 0, dialect }
+    }
+
+    fn peek(&self, ahead: usize) -> Option<u8> {
+        self.bytes.get(self.at + ahead).copied()
+    }
+
+    /// Moves behind the next `end`, or to the end of the text.
+    fn skip_past(&mut self, end: &[u8]) {
+        let rest = &self.bytes[self.at.min(self.bytes.len())..];
+        let found = rest.windows(end.len()).position(|window| window == end);
+        self.at += found.map_or(rest.len(), |position| position + end.len());
+    }
+
+    /// From behind the opening quote to behind the closing one; a doubled quote stands for itself.
+    fn skip_quoted(&mut self, quote: u8, backslash: bool) {
+        while let Some(byte) = self.peek(0) {
+            self.at += 1;
+            if byte == b'\\' && backslash {
+                self.at += 1;
+            } else if byte == quote {
+                if self.peek(0) != Some(quote) {
+                    return;
+                }
+                self.at += 1;
+            }
+        }
+    }
+
+    fn skip_comment(&mut self) {
+        self.at += 2;
+        if self.dialect != Dialect::Postgres {
+            return self.skip_past(b"*/");
+        }
+        let mut depth = 1_usize;
+        while depth > 0 && self.at < self.bytes.len() {
+            match (self.peek(0), self.peek(1)) {
+                (Some(b'/'), Some(b'*')) => (depth, self.at) = (depth + 1, self.at + 2),
+                (Some(b'*'), Some(b'/')) => (depth, self.at) = (depth - 1, self.at + 2),
+                _ => self.at += 1,
+            }
+        }
+    }
+
+    /// Moves over letters, digits, `_`, `$` and everything that is not ASCII, as both engines do in names.
+    fn skip_word(&mut self) {
+        while self.peek(0).is_some_and(|byte| is_word(byte) || byte == b'$') {
+            self.at += 1;
+        }
+    }
+
+    fn word(&mut self) {
+        let start = self.at;
+        self.skip_word();
+        let is_escape = matches!(&self.bytes[start..self.at], b"e" | b"E");
+        if is_escape && self.dialect == Dialect::Postgres && self.peek(0) == Some(b'\'') {
+            self.at += 1;
+            self.skip_quoted(b'\'', true);
+        }
+    }
+
+    /// A number and whatever is glued to it: `1e5`, `0x1F`.
+    fn placeholder(&mut self, style: Style, is_part: fn(u8) -> bool) -> Token {
+        let start = self.at;
+        self.at += 1;
+        while self.peek(0).is_some_and(is_part) {
+            self.at += 1;
+        }
+        Token { style, span: start..self.at, name: start + 1..self.at }
+    }
+
+    /// `$1`; or a PostgreSQL string between `$tag$` and the same again.
+    fn dollar(&mut self) -> Option<Token> {
+        let digits = self.peek(1).is_some_and(|byte| byte.is_ascii_digit());
+        if digits {
+            return Some(self.placeholder(Style::Dollar, |byte| byte.is_ascii_digit()));
+        }
+        let start = self.at;
+        self.at += 1;
+        while self.peek(0).is_some_and(is_word) {
+            self.at += 1;
+        }
+        if self.peek(0) == Some(b'$') && self.dialect == Dialect::Postgres {
+            self.at += 1;
+            let tag = &self.bytes[start..self.at];
+            self.skip_past(tag);
+        }
+        None
+    }
+}
+
+impl Iterator for Lexer<'_> {
+    type Item = Token;
+
+    fn next(&mut self) -> Option<Token> {
+        while let Some(byte) = self.peek(0) {
+            let next = self.peek(1);
+            match byte {
+                b'\'' | b'"' => {
+                    self.at += 1;
+                    self.skip_quoted(byte, false);
+                }
+                b'`' if self.dialect == Dialect::Sqlite => {
+                    self.at += 1;
+                    self.skip_quoted(byte, false);
+                }
+                b'[' if self.dialect == Dialect::Sqlite => self.skip_past(b"]"),
+                b'-' if next == Some(b'-') => self.skip_past(b"\n"),
+                b'/' if next == Some(b'*') => self.skip_comment(),
+                b'$' => {
+                    if let Some(token) = self.dollar() {
+                        return Some(token);
+                    }
+                }
+                b'?' if next.is_some_and(|byte| byte.is_ascii_digit()) => {
+                    return Some(self.placeholder(Style::Numbered, |byte| byte.is_ascii_digit()));
+                }
+                // `?|`, `?&` and a lone `?` are operators of PostgreSQL.
+                b'?' if self.dialect != Dialect::Postgres => {
+                    return Some(self.placeholder(Style::Question, |_| false));
+                }
+                // `a::int` is a cast, `a[1:2]` a slice, `:=` an assignment.
+                b':' if next == Some(b':') => self.at += 2,
+                b':' | b'@' if next.is_some_and(is_name_start) => {
+                    return Some(self.placeholder(Style::Named, is_word));
+                }
+                _ if is_word(byte) => self.word(),
+                _ => self.at += 1,
+            }
+        }
+        None
+    }
+}
+
+fn is_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_' || !byte.is_ascii()
+}
+
+fn is_name_start(byte: u8) -> bool {
+    is_word(byte) && !byte.is_ascii_digit()
+}

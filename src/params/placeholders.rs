@@ -1,0 +1,193 @@
+//! Reading the placeholders of a statement.
+//!
+//! SQLite hides mixtures (`$2 || ?1` is one parameter to it) and numbers `$N` by first appearance, so the text itself
+//! has to be read: just far enough to tell placeholders from strings, comments and quoted names.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use super::Params;
+use crate::{Error, ErrorKind, Reason, Result, Value};
+
+/// How SQL is written, as far as placeholders go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Dialect {
+    /// `"name"`, `` `name` ``, `[name]`; `/* comments */` do not nest.
+    Sqlite,
+    /// `"name"`, `E'\''`, `$tag$text$tag$`; `/* comments /* nest */ */`.
+    Postgres,
+    /// Only what both have in common.
+    Other,
+}
+
+/// The one style of placeholders that a statement uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Style {
+    /// `$1`: the number is in the name.
+    Dollar,
+    /// `?1`.
+    Numbered,
+    /// `?`: numbered by order.
+    Question,
+    /// `:name` or `@name`.
+    Named,
+}
+
+/// The placeholders of one statement.
+///
+/// ```
+/// use strongroom::{Dialect, IntoParams, Placeholders, Value};
+///
+/// let found = Placeholders::scan("SELECT $2 || $1, '$3'", Dialect::Sqlite)?;
+/// assert_eq!(found.count(), 2);
+/// let values = found.arrange(("A", "B").into_params()?)?;
+/// assert_eq!(values, [Value::Text("A".into()), Value::Text("B".into())]);
+/// # Ok::<(), strongroom::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placeholders {
+    style: Option<Style>,
+    /// Each occurrence: where it stands, and which value (from 0) it takes.
+    spots: Vec<(Range<usize>, usize)>,
+    /// The names, in order of first appearance; empty for the other styles.
+    names: Vec<Box<str>>,
+    count: usize,
+}
+
+impl Placeholders {
+    /// Reads `sql`.
+    ///
+    /// # Errors
+    /// [`Reason::Parameters`] when styles are mixed, a number is 0 or too large, or numbers are left out.
+    pub fn scan(sql: &str, dialect: Dialect) -> Result<Self> {
+        let mut found = Self { style: None, spots: Vec::new(), names: Vec::new(), count: 0 };
+        for token in super::lexer::Lexer::new(sql, dialect) {
+            found.add(sql, token)?;
+        }
+        found.refuse_gaps()?;
+        Ok(found)
+    }
+
+    /// The style in use; `None` without placeholders.
+    pub fn style(&self) -> Option<Style> {
+        self.style
+    }
+
+    /// How many values the statement takes.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// The names, in the order in which [`arrange`](Placeholders::arrange) gives their values.
+    pub fn names(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.names.iter().map(|name| &**name)
+    }
+
+    /// Puts parameters into the order of the placeholders' numbers; named ones in order of first appearance.
+    ///
+    /// # Errors
+    /// [`Reason::Parameters`] when the count is wrong, a name has no value or a value no placeholder, or values by
+    /// position meet names.
+    pub fn arrange(&self, params: Params) -> Result<Vec<Value>> {
+        match (params, self.style) {
+            (Params::Named(pairs), Some(Style::Named)) => self.arrange_names(pairs),
+            (Params::Named(pairs), None) if pairs.is_empty() => Ok(Vec::new()),
+            (Params::Named(_), _) => Err(unfit("parameters by name need placeholders such as :name")),
+            (_, Some(Style::Named)) => {
+                Err(unfit("placeholders by name need parameters by name").hint("write named![id: 1] or [(\"id\", 1)]"))
+            }
+            (Params::None, _) => self.checked(Vec::new()),
+            (Params::Positional(values), _) => self.checked(values),
+        }
+    }
+
+    /// Rewrites the statement with `$1..$N` in place of whatever it uses, for engines that know nothing else.
+    pub fn rewrite<'s>(&self, sql: &'s str) -> Cow<'s, str> {
+        if matches!(self.style, None | Some(Style::Dollar)) {
+            return Cow::Borrowed(sql);
+        }
+        let mut out = String::with_capacity(sql.len() + self.spots.len());
+        let mut done = 0;
+        for (range, index) in &self.spots {
+            out.push_str(&sql[done..range.start]);
+            out.push('$');
+            out.push_str(&(index + 1).to_string());
+            done = range.end;
+        }
+        out.push_str(&sql[done..]);
+        Cow::Owned(out)
+    }
+
+    fn checked(&self, values: Vec<Value>) -> Result<Vec<Value>> {
+        if values.len() == self.count {
+            return Ok(values);
+        }
+        let message = format!("the statement takes {} parameters, {} were given", self.count, values.len());
+        Err(unfit(message))
+    }
+
+    fn arrange_names(&self, pairs: Vec<(Cow<'static, str>, Value)>) -> Result<Vec<Value>> {
+        let mut values: Vec<Option<Value>> = vec![None; self.names.len()];
+        for (name, value) in pairs {
+            let Some(index) = self.names.iter().position(|known| **known == *name) else {
+                return Err(unfit(format!("the statement has no placeholder :{name}")));
+            };
+            if values[index].replace(value).is_some() {
+                return Err(unfit(format!("the parameter :{name} was given twice")));
+            }
+        }
+        let named = values.into_iter().zip(&self.names);
+        named.map(|(value, name)| value.ok_or_else(|| unfit(format!("no value for placeholder :{name}")))).collect()
+    }
+
+    fn add(&mut self, sql: &str, token: super::lexer::Token) -> Result<()> {
+        if *self.style.get_or_insert(token.style) != token.style {
+            let message = "the statement mixes styles of placeholders";
+            return Err(unfit(message).hint("use only $1, $2 or only ?1, ?2 or only ? or only :name"));
+        }
+        let text = &sql[token.name.clone()];
+        let index = match token.style {
+            Style::Question => self.count,
+            Style::Dollar | Style::Numbered => number(text)? - 1,
+            Style::Named => self.names.iter().position(|name| **name == *text).unwrap_or_else(|| {
+                self.names.push(text.into());
+                self.names.len() - 1
+            }),
+        };
+        self.count = self.count.max(index + 1);
+        self.spots.push((token.span, index));
+        Ok(())
+    }
+
+    /// `$1, $3`: nobody could say what the second value is for.
+    fn refuse_gaps(&self) -> Result<()> {
+        let mut used = vec![false; self.count];
+        for (_, index) in &self.spots {
+            used[*index] = true;
+        }
+        match used.iter().position(|used| !used) {
+            None => Ok(()),
+            Some(gap) => {
+                let message = format!("the statement uses parameter {} but not {}", self.count, gap + 1);
+                Err(unfit(message))
+            }
+        }
+    }
+}
+
+/// No engine takes more; a larger number would only make room for values that cannot come.
+const LARGEST: usize = u16::MAX as usize;
+
+fn number(digits: &str) -> Result<usize> {
+    match digits.parse() {
+        Ok(number @ 1..=LARGEST) => Ok(number),
+        _ => Err(unfit(format!("placeholder number {digits} is not between 1 and {LARGEST}"))),
+    }
+}
+
+#[cold]
+fn unfit(message: impl Into<Cow<'static, str>>) -> Error {
+    Error::new(ErrorKind::Query, message).because(Reason::Parameters)
+}

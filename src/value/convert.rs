@@ -1,0 +1,221 @@
+//! Rust types to values and back. Whatever does not fit exactly is an error, never a rounded value.
+
+use std::borrow::Cow;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::{Null, Value, ValueRef};
+use crate::{Error, ErrorKind, Reason, Result};
+
+/// A Rust type that can be bound to a placeholder. Implement it for your own types to bind them.
+///
+/// # Errors
+/// [`Reason::Type`] when the value does not fit, such as a `u64` above `i64::MAX`.
+#[diagnostic::on_unimplemented(message = "`{Self}` cannot be bound as a parameter", label = "not a value")]
+pub trait IntoValue {
+    /// Converts into a value.
+    ///
+    /// # Errors
+    /// When the value does not fit the types of [`Value`].
+    fn into_value(self) -> Result<Value>;
+}
+
+/// A Rust type that can be read from a column. Implement it for your own types to read them.
+pub trait FromValue: Sized {
+    /// Converts from a value.
+    ///
+    /// # Errors
+    /// [`Reason::Type`] when the value has another type or does not fit.
+    fn from_value(value: ValueRef<'_>) -> Result<Self>;
+}
+
+#[cold]
+fn mismatch(value: ValueRef<'_>, wanted: &str) -> Error {
+    let error = Error::new(ErrorKind::Query, format!("cannot read {} as {wanted}", value.type_name()));
+    let error = error.because(Reason::Type);
+    if matches!(value, ValueRef::Null) { error.hint("read it as an Option") } else { error }
+}
+
+#[cold]
+fn out_of_range(value: impl std::fmt::Display, wanted: &str) -> Error {
+    Error::new(ErrorKind::Query, format!("integer {value} does not fit into {wanted}")).because(Reason::Type)
+}
+
+impl IntoValue for Value {
+    fn into_value(self) -> Result<Value> {
+        Ok(self)
+    }
+}
+
+impl IntoValue for Null {
+    fn into_value(self) -> Result<Value> {
+        Ok(Value::Null)
+    }
+}
+
+impl<T: IntoValue> IntoValue for Option<T> {
+    fn into_value(self) -> Result<Value> {
+        self.map_or(Ok(Value::Null), T::into_value)
+    }
+}
+
+/// References bind as what they point to, so slices and borrowed fields need no `clone`.
+impl<T: IntoValue + Clone> IntoValue for &T {
+    fn into_value(self) -> Result<Value> {
+        self.clone().into_value()
+    }
+}
+
+macro_rules! into_value {
+    ($($type:ty => |$value:ident| $made:expr;)*) => {$(
+        impl IntoValue for $type {
+            fn into_value(self) -> Result<Value> {
+                let $value = self;
+                Ok($made)
+            }
+        }
+    )*};
+}
+
+into_value! {
+    bool => |value| Value::Bool(value);
+    f64 => |value| Value::Real(value);
+    f32 => |value| Value::Real(value.into());
+    String => |value| Value::Text(value);
+    &str => |value| Value::Text(value.to_owned());
+    char => |value| Value::Text(value.into());
+    Box<str> => |value| Value::Text(value.into());
+    Arc<str> => |value| Value::Text((*value).to_owned());
+    Rc<str> => |value| Value::Text((*value).to_owned());
+    Cow<'_, str> => |value| Value::Text(value.into_owned());
+    Vec<u8> => |value| Value::Blob(value);
+    &[u8] => |value| Value::Blob(value.to_owned());
+    Box<[u8]> => |value| Value::Blob(value.into());
+    Arc<[u8]> => |value| Value::Blob((*value).to_owned());
+    Cow<'_, [u8]> => |value| Value::Blob(value.into_owned());
+    ValueRef<'_> => |value| value.to_owned();
+}
+
+impl<const N: usize> IntoValue for [u8; N] {
+    fn into_value(self) -> Result<Value> {
+        Ok(Value::Blob(self.into()))
+    }
+}
+
+macro_rules! integers {
+    ($($type:ty)*) => {$(
+        impl IntoValue for $type {
+            fn into_value(self) -> Result<Value> {
+                i64::try_from(self).map(Value::Integer).map_err(|_| out_of_range(self, "a 64-bit signed integer"))
+            }
+        }
+
+        impl FromValue for $type {
+            fn from_value(value: ValueRef<'_>) -> Result<Self> {
+                match value {
+                    ValueRef::Integer(integer) => {
+                        Self::try_from(integer).map_err(|_| out_of_range(integer, stringify!($type)))
+                    }
+                    other => Err(mismatch(other, stringify!($type))),
+                }
+            }
+        }
+    )*};
+}
+
+integers! { i8 i16 i32 i64 i128 isize u8 u16 u32 u64 u128 usize }
+
+impl FromValue for Value {
+    fn from_value(value: ValueRef<'_>) -> Result<Self> {
+        Ok(value.to_owned())
+    }
+}
+
+impl<T: FromValue> FromValue for Option<T> {
+    fn from_value(value: ValueRef<'_>) -> Result<Self> {
+        match value {
+            ValueRef::Null => Ok(None),
+            other => T::from_value(other).map(Some),
+        }
+    }
+}
+
+/// SQLite has no booleans: 0 and 1 are read as such, other integers are not.
+impl FromValue for bool {
+    fn from_value(value: ValueRef<'_>) -> Result<Self> {
+        match value {
+            ValueRef::Bool(value) => Ok(value),
+            ValueRef::Integer(0) => Ok(false),
+            ValueRef::Integer(1) => Ok(true),
+            ValueRef::Integer(other) => Err(out_of_range(other, "bool")),
+            other => Err(mismatch(other, "bool")),
+        }
+    }
+}
+
+/// Integers are read as floats only where nothing is lost (up to 2^53).
+impl FromValue for f64 {
+    fn from_value(value: ValueRef<'_>) -> Result<Self> {
+        match value {
+            ValueRef::Real(value) => Ok(value),
+            ValueRef::Integer(value) => exact_float(value).ok_or_else(|| out_of_range(value, "f64 without loss")),
+            other => Err(mismatch(other, "f64")),
+        }
+    }
+}
+
+impl FromValue for f32 {
+    #[allow(clippy::cast_possible_truncation, reason = "reading as f32 asks for its precision")]
+    fn from_value(value: ValueRef<'_>) -> Result<Self> {
+        f64::from_value(value).map(|value| value as Self)
+    }
+}
+
+/// `i64` to `f64` where the way back gives the same integer.
+pub(crate) fn exact_float(value: i64) -> Option<f64> {
+    const EXACT: u64 = 1 << f64::MANTISSA_DIGITS;
+    #[allow(clippy::cast_precision_loss, reason = "checked to be exact")]
+    (value.unsigned_abs() <= EXACT).then_some(value as f64)
+}
+
+impl FromValue for String {
+    fn from_value(value: ValueRef<'_>) -> Result<Self> {
+        match value {
+            ValueRef::Text(text) => Ok(text.to_owned()),
+            other => Err(mismatch(other, "String")),
+        }
+    }
+}
+
+impl FromValue for Box<str> {
+    fn from_value(value: ValueRef<'_>) -> Result<Self> {
+        String::from_value(value).map(Into::into)
+    }
+}
+
+impl FromValue for Arc<str> {
+    fn from_value(value: ValueRef<'_>) -> Result<Self> {
+        String::from_value(value).map(Into::into)
+    }
+}
+
+impl FromValue for Vec<u8> {
+    fn from_value(value: ValueRef<'_>) -> Result<Self> {
+        match value {
+            ValueRef::Blob(bytes) => Ok(bytes.to_owned()),
+            other => Err(mismatch(other, "Vec<u8>")),
+        }
+    }
+}
+
+impl<const N: usize> FromValue for [u8; N] {
+    fn from_value(value: ValueRef<'_>) -> Result<Self> {
+        match value {
+            ValueRef::Blob(bytes) => Self::try_from(bytes).map_err(|_| {
+                let message = format!("blob of {} bytes does not fit into {N} bytes", bytes.len());
+                Error::new(ErrorKind::Query, message).because(Reason::Type)
+            }),
+            other => Err(mismatch(other, "a byte array")),
+        }
+    }
+}

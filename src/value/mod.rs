@@ -1,0 +1,106 @@
+//! Values: what goes into a statement and what comes out of a row.
+//!
+//! Floor 0. [`Value`] is owned and can cross to another thread; [`ValueRef`] looks into a row without copying.
+
+mod convert;
+#[cfg(any(feature = "chrono", feature = "jiff", feature = "uuid"))]
+mod foreign;
+
+use std::fmt;
+
+pub(crate) use convert::exact_float;
+pub use convert::{FromValue, IntoValue};
+
+/// One value, owned.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Value {
+    /// SQL's NULL.
+    Null,
+    /// A truth value; SQLite stores it as 0 or 1.
+    Bool(bool),
+    /// A 64-bit integer.
+    Integer(i64),
+    /// A 64-bit float.
+    Real(f64),
+    /// Text; may contain NUL.
+    Text(String),
+    /// Bytes.
+    Blob(Vec<u8>),
+}
+
+/// One value, borrowed from a row.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum ValueRef<'a> {
+    /// SQL's NULL.
+    Null,
+    /// A truth value.
+    Bool(bool),
+    /// A 64-bit integer.
+    Integer(i64),
+    /// A 64-bit float.
+    Real(f64),
+    /// Text.
+    Text(&'a str),
+    /// Bytes.
+    Blob(&'a [u8]),
+}
+
+/// A NULL that needs no type: `db.execute(sql, (1, Null))`. A bare `None` cannot be inferred.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Null;
+
+impl ValueRef<'_> {
+    /// Copies the value out of the row.
+    pub fn to_owned(self) -> Value {
+        match self {
+            Self::Null => Value::Null,
+            Self::Bool(value) => Value::Bool(value),
+            Self::Integer(value) => Value::Integer(value),
+            Self::Real(value) => Value::Real(value),
+            Self::Text(value) => Value::Text(value.into()),
+            Self::Blob(value) => Value::Blob(value.into()),
+        }
+    }
+
+    /// The type's name in messages: `null`, `bool`, `integer`, `real`, `text` or `blob`.
+    pub fn type_name(self) -> &'static str {
+        match self {
+            Self::Null => "null",
+            Self::Bool(_) => "bool",
+            Self::Integer(_) => "integer",
+            Self::Real(_) => "real",
+            Self::Text(_) => "text",
+            Self::Blob(_) => "blob",
+        }
+    }
+}
+
+impl Value {
+    /// Looks at the value without copying it.
+    pub fn as_ref(&self) -> ValueRef<'_> {
+        match self {
+            Self::Null => ValueRef::Null,
+            Self::Bool(value) => ValueRef::Bool(*value),
+            Self::Integer(value) => ValueRef::Integer(*value),
+            Self::Real(value) => ValueRef::Real(*value),
+            Self::Text(value) => ValueRef::Text(value),
+            Self::Blob(value) => ValueRef::Blob(value),
+        }
+    }
+}
+
+impl fmt::Display for ValueRef<'_> {
+    /// Shows the value as a person would write it; blobs as hex.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Null => f.write_str("NULL"),
+            Self::Bool(value) => value.fmt(f),
+            Self::Integer(value) => value.fmt(f),
+            Self::Real(value) => value.fmt(f),
+            Self::Text(value) => value.fmt(f),
+            Self::Blob(value) => value.iter().try_for_each(|byte| write!(f, "{byte:02x}")),
+        }
+    }
+}
