@@ -15,6 +15,9 @@ mod health;
 mod key;
 mod retry;
 
+// Floor 2: who may use a connection.
+mod pool;
+
 // Wings.
 pub mod keys;
 
@@ -28,6 +31,7 @@ pub use health::{AlwaysHealthy, HealthCheck, Ping, SkipIfRecent};
 pub use key::KeySource;
 pub use keys::PassphraseKeySource;
 pub use params::{Dialect, IntoParams, Params, Placeholders, Style};
+pub use pool::{CloseReport, HoldToken, Pool, PoolBuilder, PoolStats, Pooled};
 pub use retry::{Attempt, ExponentialBackoff, FixedDelay, NoRetry, RetryPolicy};
 pub use row::{Changes, ColumnIndex, Row, Rows, RowsBuilder, RowsIter};
 pub use secret::{Secret, SecretBytes, SecretForm};
