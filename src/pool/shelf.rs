@@ -74,7 +74,7 @@ impl<C: Connector> Shelf<C> {
     }
 
     /// Puts a connection on the shelf; gives it back if the shelf is full.
-    pub(super) fn put(&self, opened: Opened<C>) -> Option<Opened<C>> {
+    pub(super) fn put(&self, opened: Box<Opened<C>>) -> Option<Box<Opened<C>>> {
         match self.slots().add(Slot::new(Some(opened))) {
             Ok(()) => None,
             Err(bb8::AddError::Broken(mut slot) | bb8::AddError::NoCapacity(mut slot)) => slot.empty(),
