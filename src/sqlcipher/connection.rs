@@ -195,6 +195,10 @@ impl Connection for SqlCipherConnection {
 
     fn classify(&mut self, sql: &str) -> Result<StatementKind> {
         let _pass = exit_gate::enter();
+        // A stream nobody reads holds the engine; told to stop, it lets go.
+        if let Some(stream) = &mut self.stream {
+            stream.stop();
+        }
         let mut engine = self.shared.engine.lock().unwrap_or_else(PoisonError::into_inner);
         engine.classify(sql)
     }
@@ -262,6 +266,9 @@ impl Connection for SqlCipherConnection {
     /// rusqlite's connection, on this thread: its calls block. Prefer
     /// [`interact`](SqlCipherConnection::interact). If a dropped call is still stopping, this waits for it.
     fn native(&mut self) -> &mut rusqlite::Connection {
+        if let Some(stream) = &mut self.stream {
+            stream.stop();
+        }
         self.stream = None;
         self.shared.control.cancel(self.job);
         while Arc::strong_count(&self.shared) > 1 {

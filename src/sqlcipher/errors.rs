@@ -25,11 +25,9 @@ pub(super) fn classify(error: rusqlite::Error) -> Error {
 
 /// The same for a statement that the authorizer may have refused.
 pub(super) fn classify_refused(error: rusqlite::Error, seen: Seen) -> Error {
-    match (error.sqlite_error_code(), seen.refusal()) {
-        (Some(rusqlite::ErrorCode::AuthorizationForStatementDenied), Some((what, way_out))) => {
-            Error::new(ErrorKind::Unsupported, what).because(Reason::Control).hint(way_out)
-        }
-        _ => classify(error),
+    match seen.refusal() {
+        Some((what, way_out)) => Error::new(ErrorKind::Unsupported, what).because(Reason::Control).hint(way_out),
+        None => classify(error),
     }
 }
 

@@ -48,10 +48,15 @@ impl OpenStream {
         self.done.as_mut().map_or(Ok(()), Done::take_outcome)
     }
 
-    /// Ends the stream, wherever it is, and says in what state the connection is then.
-    pub(super) async fn end(&mut self) -> ResourceState {
+    /// Tells the job to let go of the engine, without waiting for it.
+    pub(super) fn stop(&mut self) {
         self.chunks.close();
         self.stop = None;
+    }
+
+    /// Ends the stream, wherever it is, and says in what state the connection is then.
+    pub(super) async fn end(&mut self) -> ResourceState {
+        self.stop();
         self.finish().await.state()
     }
 }
