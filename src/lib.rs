@@ -19,6 +19,7 @@ mod retry;
 pub mod keys;
 
 pub use async_trait::async_trait;
+pub use config::{CipherConfig, DatabaseConfig, KeyPlace, PoolConfig, RetryConfig};
 pub use connector::{
     Access, Cancel, CancelKind, Canceller, Capabilities, Connection, Connector, Isolation, NoConnector, Resource,
     ResourceState, Statement, StatementKind, TransactionMode,

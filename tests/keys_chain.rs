@@ -37,13 +37,8 @@ impl Source {
 impl KeySource for Source {
     async fn resolve(&self) -> Result<Secret> {
         self.calls.fetch_add(1, Ordering::Relaxed);
-        match self.secret {
-            Some(secret) => Ok(Secret::new(secret)),
-            None => {
-                let error = Error::new(ErrorKind::Key, format!("{} has nothing", self.name));
-                Err(error.because(self.reason.unwrap_or(Reason::Missing)))
-            }
-        }
+        let error = || Error::new(ErrorKind::Key, format!("{} has nothing", self.name));
+        self.secret.map(Secret::new).ok_or_else(|| error().because(self.reason.unwrap_or(Reason::Missing)))
     }
 
     fn describe(&self) -> String {

@@ -100,8 +100,8 @@ fn a_directory_is_not_a_key_file() {
 #[test]
 fn a_file_larger_than_any_key_is_refused() {
     let directory = TempDir::new().unwrap();
-    assert_eq!(secret_of(&[b'k'; 64 * 1024]).len(), 64 * 1024);
-    assert_eq!(reason_of(FileKeySource::new(private(&directory, &[b'k'; 64 * 1024 + 1]))), Reason::TooLarge);
+    assert_eq!(secret_of(&vec![b'k'; 64 * 1024]).len(), 64 * 1024);
+    assert_eq!(reason_of(FileKeySource::new(private(&directory, &vec![b'k'; 64 * 1024 + 1]))), Reason::TooLarge);
 }
 
 #[cfg(unix)]

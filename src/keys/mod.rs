@@ -6,6 +6,7 @@ mod buffer;
 mod cached;
 mod chain;
 mod command;
+mod configured;
 mod env;
 mod file;
 mod passphrase;
