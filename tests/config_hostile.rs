@@ -60,11 +60,11 @@ proptest! {
 /// Each of these used up the stack or the memory of a YAML parser.
 #[test]
 fn nesting_and_aliases_without_end_are_refused() {
-    let mut aliases = String::from("a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n");
-    for level in 1..9 {
-        let previous = vec![format!("*a{}", level - 1); 10].join(",");
-        aliases += &format!("a{level}: &a{level} [{previous}]\n");
-    }
+    let level = |level: usize| match level.checked_sub(1) {
+        None => "a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n".to_owned(),
+        Some(below) => format!("a{level}: &a{level} [{}]\n", vec![format!("*a{below}"); 10].join(",")),
+    };
+    let aliases = (0..9).map(level).collect::<Vec<_>>().concat();
     let hidden = format!("db: {{ pool: {{ x: \"a # b\", y: {} }} }}", aliases.replace('\n', ", "));
     let traps = [
         "- ".repeat(8000),
@@ -75,7 +75,7 @@ fn nesting_and_aliases_without_end_are_refused() {
         "-\n ".repeat(4000),
         "[".repeat(16_000),
         "{a: ".repeat(4000),
-        (0..180).map(|depth| format!("{}a:\n", " ".repeat(depth))).collect(),
+        (0..180).map(|depth| " ".repeat(depth) + "a:\n").collect(),
         aliases,
         hidden,
         "{\"a\":".repeat(3000),
