@@ -17,6 +17,8 @@ mod retry;
 
 // Wings.
 pub mod keys;
+#[cfg(feature = "sqlite")]
+mod sqlcipher;
 
 pub use async_trait::async_trait;
 pub use config::{CipherConfig, DatabaseConfig, KeyPlace, PoolConfig, RetryConfig};
@@ -34,5 +36,11 @@ pub use keys::{
 pub use params::{Dialect, IntoParams, Params, Placeholders, Style};
 pub use retry::{Attempt, ExponentialBackoff, FixedDelay, NoRetry, RetryPolicy};
 pub use row::{Changes, ColumnIndex, Row, Rows, RowsBuilder, RowsIter};
+#[cfg(feature = "sqlite")]
+pub use rusqlite;
 pub use secret::{Secret, SecretBytes, SecretForm};
+#[cfg(feature = "sqlite")]
+pub use sqlcipher::{
+    SqlCipherConnection, SqlCipherConnector, Synchronous, Tuning, apply_cipher_key, is_sqlcipher_available,
+};
 pub use value::{FromValue, IntoValue, Null, Value, ValueRef};
