@@ -21,6 +21,7 @@ pub mod keys;
 mod sqlcipher;
 
 pub use async_trait::async_trait;
+pub use config::{CipherConfig, DatabaseConfig, KeyPlace, PoolConfig, RetryConfig};
 pub use connector::{
     Access, Cancel, CancelKind, Canceller, Capabilities, Connection, Connector, Isolation, NoConnector, Resource,
     ResourceState, Statement, StatementKind, TransactionMode,
@@ -28,7 +29,10 @@ pub use connector::{
 pub use error::{Error, ErrorKind, Phase, Reason, Result};
 pub use health::{AlwaysHealthy, HealthCheck, Ping, SkipIfRecent};
 pub use key::KeySource;
-pub use keys::PassphraseKeySource;
+pub use keys::{
+    CachedKeySource, ChainKeySource, CommandKeySource, EnvKeySource, FileKeySource, PassphraseKeySource,
+    resolve_cipher_key,
+};
 pub use params::{Dialect, IntoParams, Params, Placeholders, Style};
 pub use retry::{Attempt, ExponentialBackoff, FixedDelay, NoRetry, RetryPolicy};
 pub use row::{Changes, ColumnIndex, Row, Rows, RowsBuilder, RowsIter};
