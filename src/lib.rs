@@ -27,6 +27,8 @@ pub use error::{Error, ErrorKind, Phase, Reason, Result};
 pub use health::{AlwaysHealthy, HealthCheck, Ping, SkipIfRecent};
 pub use key::KeySource;
 pub use keys::PassphraseKeySource;
+#[cfg(feature = "sops")]
+pub use keys::SopsKeySource;
 pub use params::{Dialect, IntoParams, Params, Placeholders, Style};
 pub use retry::{Attempt, ExponentialBackoff, FixedDelay, NoRetry, RetryPolicy};
 pub use row::{Changes, ColumnIndex, Row, Rows, RowsBuilder, RowsIter};

@@ -3,5 +3,9 @@
 //! A wing on floors 0 and 1. It knows nothing of pools and engines.
 
 mod passphrase;
+#[cfg(feature = "sops")]
+pub mod sops;
 
 pub use passphrase::PassphraseKeySource;
+#[cfg(feature = "sops")]
+pub use sops::SopsKeySource;
