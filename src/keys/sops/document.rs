@@ -60,5 +60,6 @@ fn take_block(document: &mut Node, format: SopsFormat) -> Result<Option<Node>> {
 }
 
 fn no_metadata() -> Error {
-    fault(Reason::Malformed, "it has no `sops` metadata").hint("is it a file that sops encrypted, and is the format right")
+    fault(Reason::Malformed, "it has no `sops` metadata")
+        .hint("is it a file that sops encrypted, and is the format right")
 }

@@ -67,6 +67,11 @@ impl Sealed {
     pub(super) fn looks_like(text: &str) -> bool {
         text.starts_with(PREFIX)
     }
+
+    /// Whether `text` says that it is an encrypted comment.
+    pub(super) fn is_comment(text: &str) -> bool {
+        Self::looks_like(text) && text.ends_with(",type:comment]")
+    }
 }
 
 /// The cipher of one file, with its round keys on the heap where they are wiped on drop.

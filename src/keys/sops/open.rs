@@ -212,11 +212,7 @@ impl<'a> Walk<'a> {
 
     /// Names a value by its number, for its key may be nobody's business.
     fn refused(&self, looks_encrypted: bool) -> Error {
-        let what = if looks_encrypted {
-            "was altered, moved or renamed"
-        } else {
-            "should be encrypted and is not"
-        };
+        let what = if looks_encrypted { "was altered, moved or renamed" } else { "should be encrypted and is not" };
         fault(Reason::Tampered, format!("value {} of it (counted from the top) {what}", self.count))
     }
 }

@@ -9,6 +9,7 @@ use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, StrInput, Tag};
 
 use crate::{Error, Reason, Result};
 
+use super::gcm::Sealed;
 use super::tree::{MAX_DEPTH, MapBuilder, Node, Scalar, too_deep};
 use super::{fault, scalar};
 
@@ -64,7 +65,13 @@ impl<'a> Events<'a> {
         loop {
             match self.next()? {
                 Event::SequenceEnd => return Ok(Node::List(items)),
-                event => items.push(self.node(event, depth + 1)?),
+                event => {
+                    let item = self.node(event, depth + 1)?;
+                    // sops writes a comment in a list back as an item; it is no data and not in the MAC.
+                    if !item.text().is_some_and(Sealed::is_comment) {
+                        items.push(item);
+                    }
+                }
             }
         }
     }
