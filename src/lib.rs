@@ -29,6 +29,8 @@ pub use connector::{
 pub use error::{Error, ErrorKind, Phase, Reason, Result};
 pub use health::{AlwaysHealthy, HealthCheck, Ping, SkipIfRecent};
 pub use key::KeySource;
+#[cfg(feature = "sops")]
+pub use keys::SopsKeySource;
 pub use keys::{
     CachedKeySource, ChainKeySource, CommandKeySource, EnvKeySource, FileKeySource, PassphraseKeySource,
     resolve_cipher_key,
