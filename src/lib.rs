@@ -15,6 +15,9 @@ mod health;
 mod key;
 mod retry;
 
+// Floor 2: who may use a connection.
+mod pool;
+
 // Wings.
 pub mod keys;
 #[cfg(feature = "sqlite")]
@@ -36,6 +39,7 @@ pub use keys::{
     resolve_cipher_key,
 };
 pub use params::{Dialect, IntoParams, Params, Placeholders, Style};
+pub use pool::{CloseReport, HoldToken, Pool, PoolBuilder, PoolStats, Pooled};
 pub use retry::{Attempt, ExponentialBackoff, FixedDelay, NoRetry, RetryPolicy};
 pub use row::{Changes, ColumnIndex, Row, Rows, RowsBuilder, RowsIter};
 #[cfg(feature = "sqlite")]
