@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
-use super::guarded::caught;
+use super::guarded::{caught, guarded};
 use super::inner::{Inner, spawn};
 use super::shelf::Shelf;
 use super::slot::Opened;
@@ -53,6 +53,12 @@ impl<C: Connector> Inner<C> {
         for shelf in self.shelves_in_closing_order() {
             empty(shelf, &mut report).await;
         }
+        guarded("connector's shutdown", Instant::now() + GRACE, async {
+            self.connector.shut_down().await;
+            Ok(())
+        })
+        .await
+        .unwrap_or_else(|error| report.errors.push(error));
         drop(turn);
         report.abandoned = self.registry.stats().active_connections;
         if !report.is_clean() {

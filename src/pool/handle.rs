@@ -72,8 +72,12 @@ impl<C: Connector> Pool<C> {
     /// Dropping the future loses nothing but the place in the queue.
     #[track_caller]
     pub fn get_for(&self, access: Access) -> impl Future<Output = Result<Pooled<C>>> + Send + '_ {
-        let location = Location::caller();
-        async move { Ok(Pooled::new(self.inner.checkout(access, location).await?)) }
+        self.get_at(access, Location::caller())
+    }
+
+    /// [`get_for`](Pool::get_for) on behalf of a caller further up.
+    pub(crate) async fn get_at(&self, access: Access, location: &'static Location<'static>) -> Result<Pooled<C>> {
+        Ok(Pooled::new(self.inner.checkout(access, location).await?))
     }
 
     /// Opens connections until there are `min_size`: the writer first, then the others side by side.

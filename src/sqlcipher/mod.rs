@@ -7,6 +7,7 @@ mod cipher;
 mod connection;
 mod connector;
 mod control;
+mod database;
 mod diagnose;
 mod engine;
 mod errors;
