@@ -41,8 +41,8 @@ impl<C: Connector> DatabaseBuilder<C> {
         Self { connector, settings: Settings::default(), retry: None, health: None, on_connect: None }
     }
 
-    /// Changes the connector's own settings; for the wings.
-    pub(crate) fn map_connector(self, change: impl FnOnce(C) -> C) -> Self {
+    /// Changes the connector, for settings that only its engine has.
+    pub fn map_connector(self, change: impl FnOnce(C) -> C) -> Self {
         Self { connector: change(self.connector), ..self }
     }
 

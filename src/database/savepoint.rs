@@ -10,7 +10,7 @@ use crate::{Connection, Connector, DefaultConnector, Phase, Result};
 ///
 /// Dropping it undoes what was done in it, before the outer transaction does anything else. What was kept lasts only if
 /// the outer transaction commits.
-pub struct Savepoint<'a, C: Connector<Connection: Connection> = DefaultConnector> {
+pub struct Savepoint<'a, C: Connector = DefaultConnector> {
     transaction: &'a mut Transaction<C>,
     depth: u32,
     ended: bool,
@@ -52,7 +52,7 @@ impl<'a, C: Connector<Connection: Connection>> Savepoint<'a, C> {
     }
 }
 
-impl<C: Connector<Connection: Connection>> Drop for Savepoint<'_, C> {
+impl<C: Connector> Drop for Savepoint<'_, C> {
     fn drop(&mut self) {
         if !self.ended {
             self.transaction.undo_later(self.depth);
@@ -60,7 +60,7 @@ impl<C: Connector<Connection: Connection>> Drop for Savepoint<'_, C> {
     }
 }
 
-impl<C: Connector<Connection: Connection>> Deref for Savepoint<'_, C> {
+impl<C: Connector> Deref for Savepoint<'_, C> {
     type Target = Transaction<C>;
 
     fn deref(&self) -> &Transaction<C> {
@@ -68,13 +68,13 @@ impl<C: Connector<Connection: Connection>> Deref for Savepoint<'_, C> {
     }
 }
 
-impl<C: Connector<Connection: Connection>> DerefMut for Savepoint<'_, C> {
+impl<C: Connector> DerefMut for Savepoint<'_, C> {
     fn deref_mut(&mut self) -> &mut Transaction<C> {
         self.transaction
     }
 }
 
-impl<C: Connector<Connection: Connection>> fmt::Debug for Savepoint<'_, C> {
+impl<C: Connector> fmt::Debug for Savepoint<'_, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Savepoint").field("depth", &self.depth).finish_non_exhaustive()
     }

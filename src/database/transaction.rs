@@ -254,7 +254,9 @@ impl<C: Connector<Connection: Connection>> Transaction<C> {
     pub(super) fn kept(&mut self, depth: u32) {
         self.depth = depth - 1;
     }
+}
 
+impl<C: Connector> Transaction<C> {
     /// The guard of a savepoint was dropped: it is undone before anything else happens here.
     pub(super) fn undo_later(&mut self, depth: u32) {
         self.undo = Some(self.undo.map_or(depth, |earlier| earlier.min(depth)));
