@@ -19,6 +19,8 @@ mod retry;
 pub mod keys;
 #[cfg(feature = "sqlite")]
 mod sqlcipher;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use async_trait::async_trait;
 pub use config::{CipherConfig, DatabaseConfig, KeyPlace, PoolConfig, RetryConfig};
