@@ -7,7 +7,7 @@ use crate::{Error, Reason, Result};
 
 use super::fault;
 use super::format::SopsFormat;
-use super::tree::{MAX_PATH, Node};
+use super::tree::{MAX_PATH, Node, Scalar};
 
 /// Names one value of a SOPS file.
 ///
@@ -74,10 +74,6 @@ impl KeyPath {
         Ok(Self { steps })
     }
 
-    pub(super) fn steps(&self) -> &[Step] {
-        &self.steps
-    }
-
     /// Whether the path leads into the metadata instead of the data.
     pub(super) fn names_block(&self, format: SopsFormat) -> bool {
         match self.steps.first() {
@@ -85,6 +81,31 @@ impl KeyPath {
             Some(Step::Either(key) | Step::Key(key)) => key == "sops",
             _ => false,
         }
+    }
+
+    /// The path as `sops --extract` wants it, for the tree it is going to be used on.
+    pub(super) fn bracketed(&self, root: &Node) -> Result<String> {
+        let mut text = String::new();
+        let mut here = root;
+        for step in &self.steps {
+            let (Step::Either(key) | Step::Key(key), Node::Map(_)) = (step, here) else {
+                let place = match (step, here) {
+                    (Step::Index(index), Node::List(items)) => item(items, *index),
+                    (Step::Either(index), Node::List(items)) => index.parse().ok().and_then(|index| item(items, index)),
+                    _ => None,
+                };
+                let (place, next) = place.ok_or_else(|| malformed("it does not fit the file"))?;
+                text.push_str(&format!("[{place}]"));
+                here = next;
+                continue;
+            };
+            if key.contains('[') {
+                return Err(fault(Reason::Malformed, "the `sops` program has no way to name a key with a `[` in it"));
+            }
+            text.push_str(&format!("[\"{key}\"]"));
+            here = step.follow(here).map_err(malformed)?;
+        }
+        Ok(text)
     }
 
     /// Follows the path and returns the one value there.
@@ -119,9 +140,9 @@ impl Step {
                     (None, _) => Err("there is no such key"),
                 }
             }
-            (Self::Index(index), Node::List(items)) => items.get(*index).ok_or("the list is shorter"),
-            (Self::Either(text), Node::List(items)) => match text.parse::<usize>() {
-                Ok(index) => items.get(index).ok_or("the list is shorter"),
+            (Self::Index(index), Node::List(items)) => Ok(item(items, *index).ok_or("the list is shorter")?.1),
+            (Self::Either(text), Node::List(items)) => match text.parse() {
+                Ok(index) => Ok(item(items, index).ok_or("the list is shorter")?.1),
                 Err(_) => Err("found a list, which has numbers for keys,"),
             },
             (Self::Key(_), Node::List(_)) => Err("found a list, which has no keys,"),
@@ -129,6 +150,11 @@ impl Step {
             (_, Node::Leaf(_)) => Err("found a value, which has nothing inside,"),
         }
     }
+}
+
+/// The item of that number and its place in the file, where comments count too.
+fn item(items: &[Node], index: usize) -> Option<(usize, &Node)> {
+    items.iter().enumerate().filter(|(_, item)| !matches!(item, Node::Leaf(Scalar::Comment))).nth(index)
 }
 
 impl FromStr for KeyPath {
