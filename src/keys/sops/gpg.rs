@@ -11,12 +11,12 @@ use crate::{Reason, Result};
 use super::fault;
 use super::program::Program;
 
-/// Opens one armored OpenPGP message. Never prompts: a key with a passphrase must be unlocked in the agent already.
+/// Opens one armored `OpenPGP` message. Never prompts: a key with a passphrase must be unlocked in the agent already.
 pub(super) async fn unwrap(armored: &str, timeout: Duration) -> Result<Zeroizing<Vec<u8>>> {
     let program = env::var_os("SOPS_GPG_EXEC").filter(|name| !name.is_empty()).unwrap_or_else(|| OsString::from("gpg"));
     let program = Program::new(&program, timeout);
     let arguments = ["--batch", "--no-tty", "--quiet", "--pinentry-mode", "error", "--decrypt"];
-    let program = arguments.iter().fold(program, |program, argument| program.arg(argument));
+    let program = arguments.iter().fold(program, Program::arg);
     let answer = program.run(armored.as_bytes()).await?;
     if answer.code == Some(0) && !answer.output.is_empty() {
         return Ok(answer.output);

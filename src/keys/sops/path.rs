@@ -1,6 +1,6 @@
 //! The path of one value inside a SOPS file.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::str::FromStr;
 
 use crate::{Error, Reason, Result};
@@ -88,22 +88,21 @@ impl KeyPath {
         let mut text = String::new();
         let mut here = root;
         for step in &self.steps {
-            let (Step::Either(key) | Step::Key(key), Node::Map(_)) = (step, here) else {
-                let place = match (step, here) {
-                    (Step::Index(index), Node::List(items)) => item(items, *index),
-                    (Step::Either(index), Node::List(items)) => index.parse().ok().and_then(|index| item(items, index)),
-                    _ => None,
-                };
-                let (place, next) = place.ok_or_else(|| malformed("it does not fit the file"))?;
-                text.push_str(&format!("[{place}]"));
-                here = next;
-                continue;
-            };
-            if key.contains('[') {
-                return Err(fault(Reason::Malformed, "the `sops` program has no way to name a key with a `[` in it"));
+            let next = step.follow(here).map_err(malformed)?;
+            match here {
+                Node::List(items) => {
+                    // The program counts comments too.
+                    let place = items.iter().position(|item| std::ptr::eq(item, next)).unwrap_or_default();
+                    let _ = write!(text, "[{place}]");
+                }
+                _ => match step {
+                    Step::Either(key) | Step::Key(key) if !key.contains('[') => {
+                        let _ = write!(text, "[\"{key}\"]");
+                    }
+                    _ => return Err(malformed("the `sops` program has no way to name a key with a `[`")),
+                },
             }
-            text.push_str(&format!("[\"{key}\"]"));
-            here = step.follow(here).map_err(malformed)?;
+            here = next;
         }
         Ok(text)
     }
@@ -140,9 +139,9 @@ impl Step {
                     (None, _) => Err("there is no such key"),
                 }
             }
-            (Self::Index(index), Node::List(items)) => Ok(item(items, *index).ok_or("the list is shorter")?.1),
+            (Self::Index(index), Node::List(items)) => item(items, *index),
             (Self::Either(text), Node::List(items)) => match text.parse() {
-                Ok(index) => Ok(item(items, index).ok_or("the list is shorter")?.1),
+                Ok(index) => item(items, index),
                 Err(_) => Err("found a list, which has numbers for keys,"),
             },
             (Self::Key(_), Node::List(_)) => Err("found a list, which has no keys,"),
@@ -152,9 +151,10 @@ impl Step {
     }
 }
 
-/// The item of that number and its place in the file, where comments count too.
-fn item(items: &[Node], index: usize) -> Option<(usize, &Node)> {
-    items.iter().enumerate().filter(|(_, item)| !matches!(item, Node::Leaf(Scalar::Comment))).nth(index)
+/// The item of that number; comments do not count.
+fn item(items: &[Node], index: usize) -> Result<&Node, &'static str> {
+    let mut items = items.iter().filter(|item| !matches!(item, Node::Leaf(Scalar::Comment)));
+    items.nth(index).ok_or("the list is shorter")
 }
 
 impl FromStr for KeyPath {

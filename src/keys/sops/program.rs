@@ -100,13 +100,11 @@ impl Program {
         let child = self.command.spawn().map_err(|error| self.not_started(error))?;
         let mut running = Running(child);
         let timeout = self.timeout;
-        match tokio::time::timeout(timeout, running.finish(input)).await {
-            Ok(answer) => answer.map_err(|error| error.context(format!("program `{}`", self.name))),
-            Err(_) => {
-                let message = format!("program `{}` gave no answer within {timeout:?} and was killed", self.name);
-                Err(fault(Reason::ProgramFailed, message).transient())
-            }
-        }
+        let Ok(answer) = tokio::time::timeout(timeout, running.finish(input)).await else {
+            let message = format!("program `{}` gave no answer within {timeout:?} and was killed", self.name);
+            return Err(fault(Reason::ProgramFailed, message).transient());
+        };
+        answer.map_err(|error| error.context(format!("program `{}`", self.name)))
     }
 
     fn not_started(&self, error: io::Error) -> Error {

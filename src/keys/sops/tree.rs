@@ -20,8 +20,8 @@ pub(super) const MAX_PATH: usize = 8 << 10;
 /// One place of the tree.
 #[derive(Debug)]
 pub(super) enum Node {
-    Map(Vec<(String, Node)>),
-    List(Vec<Node>),
+    Map(Vec<(String, Self)>),
+    List(Vec<Self>),
     Leaf(Scalar),
 }
 
