@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 use super::guarded::guarded;
-use super::inner::Inner;
+use super::inner::{Inner, goodbye_limit};
 use super::lease::Lease;
 use super::permit::Permit;
 use super::shelf::Shelf;
@@ -87,7 +87,7 @@ impl<C: Connector> Inner<C> {
         let Err(error) = guarded("health check", now + limit, check).await else { return Ok(true) };
         tracing::debug!(pool = %self.settings.name, %error, "an idle connection failed its health check");
         self.registry.count_error();
-        lease.discard().await;
+        lease.discard(goodbye_limit(deadline)).await;
         lease.next_slot().await?;
         Ok(false)
     }
