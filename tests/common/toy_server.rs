@@ -193,7 +193,7 @@ fn prepare<'d>(
 }
 
 fn columns(statement: &rusqlite::Statement<'_>) -> Vec<String> {
-    statement.column_names().into_iter().map(str::to_owned).collect()
+    statement.column_names().map(str::to_owned).collect()
 }
 
 fn push(answer: &mut Answer, row: &rusqlite::Row<'_>) -> Result<(), (Failure, String)> {
