@@ -11,6 +11,8 @@ mod env;
 mod file;
 mod passphrase;
 mod resolve;
+#[cfg(feature = "sops")]
+pub mod sops;
 
 pub use cached::CachedKeySource;
 pub use chain::ChainKeySource;
@@ -19,9 +21,22 @@ pub use env::EnvKeySource;
 pub use file::FileKeySource;
 pub use passphrase::PassphraseKeySource;
 pub use resolve::resolve_cipher_key;
+#[cfg(feature = "sops")]
+pub use sops::SopsKeySource;
+
+use std::path::Path;
+
+use crate::{KeySource, Result};
 
 /// The key named `key` in the SOPS file at `path`.
-pub(crate) fn sops_source(_path: &std::path::Path, _key: &str) -> crate::Result<Box<dyn crate::KeySource>> {
+#[cfg(feature = "sops")]
+fn sops_source(path: &Path, key: &str) -> Result<Box<dyn KeySource>> {
+    Ok(Box::new(SopsKeySource::new(path, key)))
+}
+
+/// The key named `key` in the SOPS file at `path`: not in this build.
+#[cfg(not(feature = "sops"))]
+fn sops_source(_: &Path, _: &str) -> Result<Box<dyn KeySource>> {
     let error = crate::Error::new(crate::ErrorKind::Unsupported, "this build cannot read SOPS files");
     Err(error.hint("build strongroom with the feature `sops`"))
 }

@@ -25,11 +25,9 @@ pub(super) fn classify(error: rusqlite::Error) -> Error {
 
 /// The same for a statement that the authorizer may have refused.
 pub(super) fn classify_refused(error: rusqlite::Error, seen: Seen) -> Error {
-    match (error.sqlite_error_code(), seen.refusal()) {
-        (Some(rusqlite::ErrorCode::AuthorizationForStatementDenied), Some((what, way_out))) => {
-            Error::new(ErrorKind::Unsupported, what).because(Reason::Control).hint(way_out)
-        }
-        _ => classify(error),
+    match seen.refusal() {
+        Some((what, way_out)) => Error::new(ErrorKind::Unsupported, what).because(Reason::Control).hint(way_out),
+        None => classify(error),
     }
 }
 
@@ -97,8 +95,7 @@ fn primary(code: i32) -> Meaning {
         ffi::SQLITE_CORRUPT => meaning(Kind::Storage, Reason::Damaged).hint("restore from a backup"),
         ffi::SQLITE_NOTADB => meaning(Kind::Encryption, Reason::WrongKey),
         ffi::SQLITE_READONLY => meaning(Kind::Connection, Reason::NotWritable),
-        ffi::SQLITE_CANTOPEN => meaning(Kind::Connection, Reason::NotPermitted),
-        ffi::SQLITE_PERM => meaning(Kind::Connection, Reason::NotPermitted),
+        ffi::SQLITE_CANTOPEN | ffi::SQLITE_PERM => meaning(Kind::Connection, Reason::NotPermitted),
         ffi::SQLITE_NOMEM => meaning(Kind::Storage, Reason::TooLarge),
         ffi::SQLITE_TOOBIG => meaning(Kind::Query, Reason::TooLarge),
         ffi::SQLITE_MISMATCH => meaning(Kind::Query, Reason::Type),

@@ -25,7 +25,7 @@ impl OpenStream {
         let (sender, chunks) = mpsc::channel(1);
         let job = tokio::task::spawn_blocking(move || {
             let mut send = |rows| sender.blocking_send(rows).is_ok();
-            shared.work(job, |engine| engine.run_in_chunks(statement, chunk.max(1), &mut send))
+            shared.work(job, |engine| engine.run_in_chunks(&statement, chunk.max(1), &mut send))
         });
         Self { chunks, job, done: None, stop: Some(stop) }
     }
@@ -48,10 +48,15 @@ impl OpenStream {
         self.done.as_mut().map_or(Ok(()), Done::take_outcome)
     }
 
-    /// Ends the stream, wherever it is, and says in what state the connection is then.
-    pub(super) async fn end(&mut self) -> ResourceState {
+    /// Tells the job to let go of the engine, without waiting for it.
+    pub(super) fn stop(&mut self) {
         self.chunks.close();
         self.stop = None;
+    }
+
+    /// Ends the stream, wherever it is, and says in what state the connection is then.
+    pub(super) async fn end(&mut self) -> ResourceState {
+        self.stop();
         self.finish().await.state()
     }
 }
