@@ -25,6 +25,8 @@ mod database;
 pub mod keys;
 #[cfg(feature = "sqlite")]
 mod sqlcipher;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use async_trait::async_trait;
 pub use config::{CipherConfig, DatabaseConfig, KeyPlace, PoolConfig, RetryConfig};

@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use tokio::time::{Instant, timeout};
 
 use super::guarded::{caught, guarded};
-use super::inner::{Inner, spawn};
+use super::inner::{CLOSE_LIMIT, Inner, spawn};
 use super::shelf::Shelf;
 use super::slot::Opened;
 use crate::{Connector, Error, Phase};
@@ -53,6 +53,8 @@ impl<C: Connector> Inner<C> {
         for shelf in self.shelves_in_closing_order() {
             empty(shelf, &mut report).await;
         }
+        // The reaper may have taken some before.
+        timeout(CLOSE_LIMIT, self.registry.only_lent_left()).await.ok();
         guarded("connector's shutdown", Instant::now() + GRACE, async {
             self.connector.shut_down().await;
             Ok(())

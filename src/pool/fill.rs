@@ -18,8 +18,18 @@ use super::slot::Opened;
 use crate::{Attempt, Canceller, Connector, Phase, Resource as _, Result};
 
 impl<C: Connector> Inner<C> {
-    /// Opens a connection into the empty slot of `lease`, trying again as the policy says.
+    /// Opens a connection into the empty slot of `lease`, but not for a pool that is being closed.
     pub(super) async fn fill(self: &Arc<Self>, lease: &mut Lease<C>, deadline: Instant) -> Result<()> {
+        tokio::select! {
+            biased;
+            () = self.when_closed() => Err(self.closed_error()),
+            // Boxed: connecting is rare, and every checkout would carry the size of the connector's future.
+            outcome = Box::pin(self.attempts(lease, deadline)) => outcome,
+        }
+    }
+
+    /// Connects, trying again as the policy says.
+    async fn attempts(self: &Arc<Self>, lease: &mut Lease<C>, deadline: Instant) -> Result<()> {
         let first = Instant::now();
         let mut number = 1;
         loop {

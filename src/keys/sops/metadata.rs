@@ -29,7 +29,7 @@ pub(super) struct Metadata {
 #[derive(Debug, Default)]
 pub(super) struct Group {
     pub(super) age: Vec<AgeKey>,
-    /// Armored OpenPGP messages.
+    /// Armored `OpenPGP` messages.
     pub(super) pgp: Vec<String>,
     /// Names of the other kinds of keys in the group.
     pub(super) remote: Vec<&'static str>,
