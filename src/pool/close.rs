@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
-use super::guarded::caught;
+use super::guarded::{caught, guarded};
 use super::inner::{CLOSE_LIMIT, Inner, spawn};
 use super::shelf::Shelf;
 use crate::{Connector, Error, Phase};
@@ -54,6 +54,12 @@ impl<C: Connector> Inner<C> {
         }
         // The reaper may have taken some before.
         timeout(CLOSE_LIMIT, self.registry.only_lent_left()).await.ok();
+        guarded("connector's shutdown", Instant::now() + GRACE, async {
+            self.connector.shut_down().await;
+            Ok(())
+        })
+        .await
+        .unwrap_or_else(|error| report.errors.push(error));
         drop(turn);
         report.abandoned = self.registry.stats().active_connections;
         if !report.is_clean() {

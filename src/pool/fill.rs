@@ -68,6 +68,9 @@ impl<C: Connector> Inner<C> {
         if let (Some(hook), Some(opened)) = (&self.settings.on_connect, lease.opened_mut()) {
             guarded("on_connect hook", end, async { hook(&mut opened.resource).await }).await?;
         }
+        if let Some(opened) = lease.opened_mut() {
+            opened.resource.baseline();
+        }
         lease.approve();
         Ok(())
     }

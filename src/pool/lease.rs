@@ -101,10 +101,12 @@ impl<C: Connector> Lease<C> {
         if opened.state() != ResourceState::Broken {
             let end = Instant::now() + RESET_LIMIT;
             let outcome = guarded("connection's reset", end, async { opened.resource.reset().await }).await;
-            if outcome.is_ok() && opened.state() == ResourceState::Idle {
-                return true;
+            match (outcome, opened.state()) {
+                (Ok(()), ResourceState::Idle) => return true,
+                // It works as its borrower left it, which is no error, but nobody else wants it so.
+                (Ok(()), ResourceState::Altered) => return false,
+                (outcome, _) => tracing::debug!(error = ?outcome.err(), "a connection could not be reset"),
             }
-            tracing::debug!(error = ?outcome.err(), "a connection could not be reset");
         }
         opened.entry.count_error();
         false

@@ -1,0 +1,371 @@
+//! The synchronous side of a connection: statements in, rows out. Runs on a thread that may block.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rusqlite::Connection;
+use rusqlite::fallible_iterator::FallibleIterator;
+
+use super::control::Control;
+use super::errors::{classify, classify_refused, in_commit};
+use super::inline::KeptSnapshot;
+use super::plan::{self, Plan, Plans};
+use super::watch::{Mode, Watch};
+use crate::{
+    Access, Changes, Error, ErrorKind, Params, Phase, Reason, Result, Rows, RowsBuilder, Statement, StatementKind,
+    TransactionMode,
+};
+
+/// One SQLite connection with what is known of its statements.
+#[derive(Debug)]
+pub(super) struct Engine {
+    pub(super) connection: Connection,
+    pub(super) watch: Arc<Watch>,
+    pub(super) plans: Plans,
+    pub(super) kept: KeptSnapshot,
+    altered: bool,
+}
+
+/// What SQLite counts between two questions whether to stop: some twenty microseconds of work.
+const STEPS_BETWEEN_QUESTIONS: i32 = 1000;
+
+impl Engine {
+    pub(super) fn new(connection: Connection, watch: Arc<Watch>) -> Self {
+        Self { connection, watch, plans: Plans::default(), kept: KeptSnapshot::default(), altered: false }
+    }
+
+    /// Puts our handlers in place.
+    pub(super) fn install(&mut self, control: &Arc<Control>, busy_timeout: Duration) -> rusqlite::Result<()> {
+        let (progress, busy, watch) = (Arc::clone(control), Arc::clone(control), Arc::clone(&self.watch));
+        self.connection.progress_handler(STEPS_BETWEEN_QUESTIONS, Some(move || progress.should_stop()))?;
+        let mut since = None;
+        self.connection
+            .busy_handler(Some(move |tries: i32| busy.wait_for_lock(tries.unsigned_abs(), busy_timeout, &mut since)))?;
+        self.connection.authorizer(Some(move |context: rusqlite::hooks::AuthContext<'_>| watch.judge(&context)))
+    }
+
+    pub(super) fn raw(&mut self) -> &mut Connection {
+        &mut self.connection
+    }
+
+    pub(super) fn into_raw(self) -> Connection {
+        self.connection
+    }
+
+    /// Whether a transaction of the caller's is open; a kept snapshot is none.
+    pub(super) fn in_transaction(&self) -> bool {
+        !self.connection.is_autocommit() && !self.keeps_snapshot()
+    }
+
+    /// Whether the session is no longer as it was opened.
+    pub(super) fn is_altered(&self) -> bool {
+        self.altered
+    }
+
+    /// The connection, for a caller who is not watched: it counts as altered.
+    pub(super) fn give_away(&mut self) -> &mut Connection {
+        self.watch.look(Mode::Open);
+        self.altered = true;
+        &mut self.connection
+    }
+
+    /// Takes the session as it is for how it shall be.
+    pub(super) fn baseline(&mut self) {
+        self.altered = false;
+    }
+
+    /// Whether the file was moved, replaced or deleted under the connection.
+    pub(super) fn has_moved(&self) -> bool {
+        let mut moved = 0;
+        let asked = self.connection.file_control(Some(rusqlite::MAIN_DB), rusqlite::FileControl::HasMoved(&mut moved));
+        asked.is_ok() && moved != 0
+    }
+
+    /// Prepares `sql` without letting it do anything, and says what it would do.
+    pub(super) fn classify(&mut self, sql: &str) -> Result<StatementKind> {
+        if let Some(plan) = self.plans.get(sql) {
+            return Ok(plan.kind());
+        }
+        refuse_nul(sql)?;
+        self.watch.look(Mode::Guarded);
+        let prepared = self.connection.prepare(sql);
+        let seen = self.watch.seen();
+        let plan = match prepared {
+            Ok(statement) => Plan::new(sql, &statement, seen)?,
+            Err(_) if seen.refusal().is_none() && seen.kind(true) == StatementKind::Control => {
+                return Ok(StatementKind::Control);
+            }
+            Err(error) => return Err(classify_refused(error, seen)),
+        };
+        let kind = plan.kind();
+        self.plans.remember(sql.into(), plan);
+        Ok(kind)
+    }
+
+    /// The plan of a statement, made by preparing it if need be. May act: some pragmas do while they are prepared.
+    fn prepare(&mut self, sql: &Arc<str>) -> Result<()> {
+        if self.plans.get(sql).is_some() {
+            return Ok(());
+        }
+        refuse_nul(sql)?;
+        self.watch.look(Mode::Open);
+        let prepared = self.connection.prepare(sql);
+        let seen = self.watch.seen();
+        // Some pragmas act while they are prepared, also in a text that is then refused.
+        self.altered |= seen.alters_session();
+        let plan = Plan::new(sql, &prepared.map_err(|error| classify_refused(error, seen))?, seen)?;
+        self.plans.remember(Arc::clone(sql), plan);
+        Ok(())
+    }
+
+    /// What a statement does; for one that is about to run.
+    pub(super) fn kind(&mut self, sql: &Arc<str>) -> Result<StatementKind> {
+        self.prepare(sql)?;
+        Ok(self.plans.get(sql).map_or(StatementKind::Write, Plan::kind))
+    }
+
+    /// Runs one statement and hands its rows to `take`, which says whether to go on.
+    fn stepping(
+        &mut self,
+        statement: &Statement,
+        take: &mut dyn FnMut(Step<'_, '_>) -> Result<bool>,
+    ) -> Result<Changes> {
+        let Statement { sql, params } = statement;
+        self.prepare(sql)?;
+        let Self { connection, watch, plans, altered, .. } = self;
+        let Some(plan) = plans.get_mut(sql) else { return Ok(Changes::default()) };
+        let values = plan.values(params)?;
+        watch.look(Mode::Open);
+        let mut prepared = connection.prepare_cached(sql).map_err(|error| classify_refused(error, watch.seen()))?;
+        watch.mode(Mode::Running);
+        *altered |= plan.alters_session();
+        plan.bind(&mut prepared, &values)?;
+        take(Step::Header(plan.header(&prepared)))?;
+        let mut rows = prepared.raw_query();
+        while let Some(row) = rows.next().map_err(classify)? {
+            if !take(Step::Row(row))? {
+                break;
+            }
+        }
+        drop(rows);
+        drop(prepared);
+        if plan.kind() == StatementKind::Control {
+            // Not kept prepared: some pragmas act while they are prepared.
+            connection.flush_prepared_statement_cache();
+        }
+        Ok(plan.changes(connection))
+    }
+
+    /// Runs one statement and collects its rows.
+    pub(super) fn run(&mut self, statement: &Statement) -> Result<Rows> {
+        let mut builder = None;
+        let changes = self.stepping(statement, &mut |step| match step {
+            Step::Header(header) => {
+                builder = Some(RowsBuilder::with_header(header));
+                Ok(true)
+            }
+            Step::Row(row) => {
+                if let Some(builder) = &mut builder {
+                    plan::push_row(builder, row)?;
+                }
+                Ok(true)
+            }
+        })?;
+        let mut builder = builder.unwrap_or_else(|| RowsBuilder::with_header(Arc::from([])));
+        builder.changes(changes);
+        Ok(builder.finish())
+    }
+
+    /// Runs one statement and hands its rows over in chunks, until `send` says that nobody wants more.
+    pub(super) fn run_in_chunks(
+        &mut self,
+        statement: &Statement,
+        chunk: usize,
+        send: &mut dyn FnMut(Rows) -> bool,
+    ) -> Result<()> {
+        let mut builder: Option<RowsBuilder> = None;
+        self.stepping(statement, &mut |step| match step {
+            Step::Header(header) => {
+                builder = Some(RowsBuilder::with_header(header));
+                Ok(true)
+            }
+            Step::Row(row) => {
+                let Some(filling) = &mut builder else { return Ok(false) };
+                plan::push_row(filling, row)?;
+                if filling.len() < chunk {
+                    return Ok(true);
+                }
+                let empty = RowsBuilder::with_header(filling.header());
+                Ok(send(std::mem::replace(filling, empty).finish()))
+            }
+        })?;
+        if let Some(rest) = builder.filter(|rest| !rest.is_empty()) {
+            send(rest.finish());
+        }
+        Ok(())
+    }
+
+    /// Runs statements that waited together, each with its own result and atomic by itself, in one transaction if that
+    /// works out.
+    pub(super) fn run_group(&mut self, group: &[Statement]) -> Vec<Result<Rows>> {
+        let alone = |engine: &mut Self| group.iter().map(|statement| engine.run(statement)).collect();
+        if group.len() < 2 || self.in_transaction() || !group.iter().all(|statement| self.may_join(&statement.sql)) {
+            return alone(self);
+        }
+        if let Err(error) = self.control("BEGIN IMMEDIATE", Phase::Begin) {
+            return group.iter().map(|_| Err(error.clone())).collect();
+        }
+        match self.run_together(group) {
+            Some(results) => results,
+            // Nobody was told anything yet, and nothing was kept: each gets a transaction of its own.
+            None => alone(self),
+        }
+    }
+
+    /// Whether a statement can share a transaction with others, which may have to be run again.
+    fn may_join(&mut self, sql: &Arc<str>) -> bool {
+        // A statement that cannot be prepared fails by itself and disturbs nobody.
+        self.prepare(sql).is_err()
+            || self.plans.get(sql).is_some_and(|plan| {
+                plan.may_run_twice() && matches!(plan.kind(), StatementKind::Read | StatementKind::Write)
+            })
+    }
+
+    /// Inside a transaction; ends it. `None` when it came to nothing.
+    fn run_together(&mut self, group: &[Statement]) -> Option<Vec<Result<Rows>>> {
+        let mut results = Vec::with_capacity(group.len());
+        for statement in group {
+            results.push(self.run(statement));
+            // `OR ROLLBACK`, a full disk: what the others did is gone.
+            if !self.in_transaction() {
+                return None;
+            }
+        }
+        match self.commit() {
+            Ok(()) => Some(results),
+            Err(error) if error.kind() == ErrorKind::OutcomeUnknown => {
+                Some(results.into_iter().map(|result| result.and_then(|_| Err(error.clone()))).collect())
+            }
+            // A deferred constraint: one of them is to blame.
+            Err(_) => None,
+        }
+    }
+
+    /// Runs one statement with many sets of parameters.
+    pub(super) fn run_many(&mut self, sql: &Arc<str>, sets: Vec<Params>) -> Result<Changes> {
+        let mut total = Changes::default();
+        for (number, params) in sets.into_iter().enumerate() {
+            let statement = Statement { sql: Arc::clone(sql), params };
+            let changes = self.stepping(&statement, &mut |_| Ok(true));
+            let changes = changes.map_err(|error| error.context(format_args!("set {} of parameters", number + 1)))?;
+            total.rows_affected += changes.rows_affected;
+            total.last_insert_id = changes.last_insert_id.or(total.last_insert_id);
+        }
+        Ok(total)
+    }
+
+    /// Runs a text of several statements. Inside a transaction it may not end it.
+    pub(super) fn run_script(&mut self, sql: &str) -> Result<()> {
+        refuse_nul(sql)?;
+        let mode = if self.in_transaction() { Mode::Guarded } else { Mode::Open };
+        let mut rest = rusqlite::Batch::new(&self.connection, sql);
+        loop {
+            self.watch.look(mode);
+            let next = rest.next().map_err(|error| match self.watch.seen() {
+                seen if mode == Mode::Guarded
+                    && seen.refusal().is_none()
+                    && seen.kind(true) == StatementKind::Control =>
+                {
+                    Error::new(
+                        ErrorKind::Unsupported,
+                        "a script inside a transaction cannot end it or alter the session",
+                    )
+                    .because(Reason::Control)
+                    .hint("use the transaction's own commit and rollback")
+                }
+                seen => classify_refused(error, seen),
+            })?;
+            let Some(mut statement) = next else { return Ok(()) };
+            self.altered |= self.watch.seen().alters_session();
+            self.watch.mode(Mode::Running);
+            let mut rows = statement.raw_query();
+            while rows.next().map_err(classify)?.is_some() {}
+        }
+    }
+
+    pub(super) fn begin(&mut self, mode: TransactionMode) -> Result<()> {
+        let begin = if mode.access == Access::Write { "BEGIN IMMEDIATE" } else { "BEGIN" };
+        self.control(begin, Phase::Begin)
+    }
+
+    /// Commits; whatever fails, no transaction is open afterwards.
+    pub(super) fn commit(&mut self) -> Result<()> {
+        self.watch.look(Mode::Open);
+        let committed = self.connection.prepare_cached("COMMIT").and_then(|mut commit| commit.raw_execute());
+        committed.map(drop).map_err(|error| {
+            let error = in_commit(classify(error));
+            match self.rollback() {
+                Ok(()) => error,
+                Err(failed) => failed.caused_by(error),
+            }
+        })
+    }
+
+    pub(super) fn rollback(&mut self) -> Result<()> {
+        if self.in_transaction() { self.control("ROLLBACK", Phase::Rollback) } else { Ok(()) }
+    }
+
+    /// Runs a statement of our own that controls the transaction.
+    pub(super) fn control(&mut self, sql: &str, phase: Phase) -> Result<()> {
+        self.watch.look(Mode::Open);
+        let done = self.connection.prepare_cached(sql).and_then(|mut statement| statement.raw_execute());
+        done.map(drop).map_err(|error| classify(error).during(phase))
+    }
+
+    pub(super) fn table_exists(&mut self, name: &str) -> Result<bool> {
+        self.watch.look(Mode::Open);
+        let sql = "SELECT 1 FROM sqlite_schema WHERE type IN ('table', 'view') AND name = ?1 COLLATE NOCASE";
+        let found = self.connection.prepare_cached(sql).and_then(|mut statement| statement.exists([name]));
+        found.map_err(classify)
+    }
+
+    /// Calls `user` with the raw connection, and puts back what it may have taken away.
+    pub(super) fn interact<T>(
+        &mut self,
+        control: &Arc<Control>,
+        busy_timeout: Duration,
+        user: impl FnOnce(&mut Connection) -> rusqlite::Result<T>,
+    ) -> Result<T> {
+        self.watch.look(Mode::Open);
+        let outcome = user(&mut self.connection).map_err(|error| classify_refused(error, self.watch.seen()));
+        let seen = self.watch.seen();
+        self.watch.look(Mode::Open);
+        let still_watched = self.connection.prepare("SELECT 1").is_ok() && self.watch.seen().anything();
+        self.altered |= seen.alters_session() || !still_watched;
+        self.plans.forget();
+        self.connection.flush_prepared_statement_cache();
+        self.install(control, busy_timeout).map_err(classify)?;
+        outcome
+    }
+
+    /// The goodbye of a connection that wrote: statistics for the planner, and the log folded into the file.
+    pub(super) fn settle(&mut self) -> rusqlite::Result<()> {
+        self.watch.look(Mode::Open);
+        self.connection.execute_batch("PRAGMA optimize")?;
+        self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(()))
+    }
+}
+
+/// SQLite would take the text up to the NUL byte for the whole statement.
+fn refuse_nul(sql: &str) -> Result<()> {
+    if sql.contains('\0') {
+        return Err(Error::new(ErrorKind::Query, "the statement contains a NUL byte").because(Reason::Syntax));
+    }
+    Ok(())
+}
+
+/// What [`Engine::stepping`] hands out.
+enum Step<'a, 'r> {
+    Header(Arc<[Arc<str>]>),
+    Row(&'a rusqlite::Row<'r>),
+}
