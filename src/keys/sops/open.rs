@@ -1,6 +1,6 @@
 //! From the data key to the one value: decrypt everything, verify the MAC, release.
 
-use std::ptr;
+use std::{ptr, slice};
 
 use sha2::{Digest, Sha512};
 use subtle::ConstantTimeEq as _;
@@ -109,6 +109,38 @@ struct Found {
     covered: bool,
 }
 
+/// A mapping or list on the way down, and what of it is still to be visited.
+struct Level<'a> {
+    rest: Rest<'a>,
+    /// Length of the place outside.
+    above: usize,
+    /// Whether the rule names a key above.
+    named: bool,
+}
+
+enum Rest<'a> {
+    Map(slice::Iter<'a, (String, Node)>),
+    List(slice::Iter<'a, Node>),
+}
+
+impl<'a> Level<'a> {
+    fn of(node: &'a Node, above: usize, named: bool) -> Option<Self> {
+        let rest = match node {
+            Node::Map(entries) => Rest::Map(entries.iter()),
+            Node::List(items) => Rest::List(items.iter()),
+            Node::Leaf(_) => return None,
+        };
+        Some(Self { rest, above, named })
+    }
+
+    fn next(&mut self) -> Option<(Option<&'a str>, &'a Node)> {
+        match &mut self.rest {
+            Rest::Map(rest) => rest.next().map(|(key, node)| (Some(key.as_str()), node)),
+            Rest::List(rest) => rest.next().map(|node| (None, node)),
+        }
+    }
+}
+
 /// The way through all values, in the order of the file.
 struct Walk<'a> {
     document: &'a Document,
@@ -142,37 +174,46 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// Visits all values. No recursion: the ciphers always run at the same depth of the stack, which is wiped later.
     fn run(&mut self, document: &'a Document) -> Result<()> {
-        document.documents.iter().try_for_each(|root| self.node(root, false))
+        let mut levels: Vec<Level<'a>> = Vec::new();
+        for root in &document.documents {
+            self.place.clear();
+            levels.extend(Level::of(root, 0, false));
+            while let Some(level) = levels.last_mut() {
+                self.place.truncate(level.above);
+                let Some((key, node)) = level.next() else {
+                    levels.pop();
+                    continue;
+                };
+                let named = level.named || key.is_some_and(|key| document.metadata.rules.names(key));
+                self.enter(key)?;
+                match node {
+                    Node::Leaf(scalar) => self.leaf(scalar, named, ptr::eq(node, self.target))?,
+                    _ => levels.extend(Level::of(node, self.place.len(), named)),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds a key to the place. A list adds nothing: all its items share one place.
+    fn enter(&mut self, key: Option<&str>) -> Result<()> {
+        let Some(key) = key else { return Ok(()) };
+        self.place.push_str(key);
+        self.place.push(':');
+        if self.place.len() > MAX_PATH {
+            return Err(fault(Reason::TooLarge, format!("a path in it is longer than {MAX_PATH} bytes")));
+        }
+        Ok(())
     }
 
     fn matches(&mut self, expected: &[u8]) -> bool {
         hex(&self.hash.finalize_reset()).ct_eq(expected).into()
     }
 
-    fn node(&mut self, node: &'a Node, named: bool) -> Result<()> {
-        match node {
-            Node::Map(entries) => entries.iter().try_for_each(|(key, child)| {
-                let above = self.place.len();
-                self.place.push_str(key);
-                self.place.push(':');
-                if self.place.len() > MAX_PATH {
-                    return Err(fault(Reason::TooLarge, format!("a path in it is longer than {MAX_PATH} bytes")));
-                }
-                self.node(child, named || self.document.metadata.rules.names(key))?;
-                self.place.truncate(above);
-                Ok(())
-            }),
-            // A list adds nothing to the place: all its items share one.
-            Node::List(items) => items.iter().try_for_each(|item| self.node(item, named)),
-            Node::Leaf(scalar) => {
-                self.count += 1;
-                self.leaf(scalar, named, ptr::eq(node, self.target))
-            }
-        }
-    }
-
     fn leaf(&mut self, scalar: &Scalar, named: bool, wanted: bool) -> Result<()> {
+        self.count += 1;
         let text = match scalar {
             Scalar::Null | Scalar::Comment => return Ok(()),
             // Nothing to encrypt and nothing to hash.
