@@ -90,7 +90,8 @@ fn check(name: &str, encrypted: bool, tuning: Tuning) {
         assert_eq!(health.as_deref(), Some("ok"), "{name}, seed {seed}");
         let stats = db.stats();
         assert_eq!(stats.total_acquired - stats.total_released, u64::from(stats.active_connections));
-        db.close().await.unwrap();
+        let report = db.close_within(Duration::from_secs(10)).await.unwrap();
+        assert!(report.is_clean(), "{name}, seed {seed}: {report:?}, {:?}", db.stats());
     });
     let (reads, writes) = (known.reads.load(SeqCst), known.writes.load(SeqCst));
     println!("{name}: {reads} reads, {writes} writes, seed {seed}");

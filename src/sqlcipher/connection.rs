@@ -330,17 +330,15 @@ impl Connection for SqlCipherConnection {
     }
 
     async fn savepoint(&mut self, depth: u32) -> Result<()> {
-        self.job(move |engine| engine.control(&format!("SAVEPOINT strongroom_{depth}"), Phase::Begin)).await
+        self.job(move |engine| engine.savepoint(depth)).await
     }
 
     async fn release(&mut self, depth: u32) -> Result<()> {
-        self.job(move |engine| engine.control(&format!("RELEASE strongroom_{depth}"), Phase::Commit)).await
+        self.job(move |engine| engine.release(depth)).await
     }
 
     async fn rollback_to(&mut self, depth: u32) -> Result<()> {
-        let sql = format!("ROLLBACK TO strongroom_{depth}; RELEASE strongroom_{depth}");
-        self.job(move |engine| sql.split("; ").try_for_each(|statement| engine.control(statement, Phase::Rollback)))
-            .await
+        self.job(move |engine| engine.rollback_to(depth)).await
     }
 
     async fn table_exists(&mut self, name: &str) -> Result<bool> {

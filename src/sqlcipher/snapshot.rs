@@ -46,13 +46,17 @@ impl Snapshots {
         self.held_back.load(SeqCst) == 0
     }
 
-    /// Ends all kept transactions and keeps new ones from being kept. Waits for reads that run: call on a thread that
-    /// may block, and not while holding the engine of a reader.
+    /// Ends all kept transactions and keeps new ones from being kept.
+    ///
+    /// A reader whose engine is in use is left alone: a job has ended its kept transaction when it began, and what a
+    /// short read may still keep, having asked a moment too early, the sweeper ends.
     pub(super) fn revoke(&self) -> HeldBack<'_> {
         self.held_back.fetch_add(1, SeqCst);
         let held_back = HeldBack(self);
         for reader in self.readers() {
-            reader.lock().end_snapshot();
+            if let Some(mut engine) = reader.try_lock() {
+                engine.end_snapshot();
+            }
         }
         held_back
     }

@@ -37,6 +37,7 @@ const REFUSED_ATTACH: u16 = 128;
 const REFUSED_EXTENSION: u16 = 256;
 const ANYTHING: u16 = 512;
 const USER_FUNCTION: u16 = 1024;
+const DEFINES: u16 = 2048;
 
 /// What the authorizer of one connection saw since it was last asked.
 #[derive(Debug)]
@@ -102,9 +103,12 @@ impl Watch {
             | AuthAction::DropTempView { .. } => CONTROLS | WRITES,
             AuthAction::Pragma { pragma_name, pragma_value } => pragma(pragma_name, pragma_value),
             AuthAction::Function { function_name } => self.function(function_name),
-            AuthAction::Insert { table_name } => INSERTS | rows(table_name, temporary),
+            // What a trigger inserts has no identity that the caller asked for.
+            AuthAction::Insert { table_name } if context.accessor.is_none() => INSERTS | rows(table_name, temporary),
+            AuthAction::Insert { table_name } => rows(table_name, temporary),
             AuthAction::Update { table_name, .. } | AuthAction::Delete { table_name } => rows(table_name, temporary),
-            _ => WRITES,
+            _ if temporary => CONTROLS | WRITES,
+            _ => WRITES | DEFINES,
         }
     }
 
@@ -130,11 +134,14 @@ impl Watch {
     }
 }
 
-/// A write to a table; SQLite's own tables do not count as rows changed.
+/// A write to a table; SQLite's own tables do not count as rows changed. ALTER TABLE goes through the temporary schema
+/// too, in search of triggers and views.
 fn rows(table: &str, temporary: bool) -> u16 {
-    let counted = if table.starts_with("sqlite_") { 0 } else { CHANGES_ROWS };
-    let session = if temporary { CONTROLS } else { 0 };
-    WRITES | counted | session
+    match (table.starts_with("sqlite_"), temporary) {
+        (true, _) => WRITES,
+        (false, true) => WRITES | CHANGES_ROWS | CONTROLS,
+        (false, false) => WRITES | CHANGES_ROWS,
+    }
 }
 
 /// Pragmas that only tell something, whatever their argument.
@@ -201,9 +208,10 @@ impl Seen {
         self.0 & CONTROLS != 0 && self.0 & TRANSACTION == 0
     }
 
-    /// Whether it changes rows of the user's tables.
+    /// Whether it changes rows of the user's tables. Dropping a table announces the end of its rows too, but SQLite
+    /// does not count them.
     pub(super) fn changes_rows(self) -> bool {
-        self.0 & CHANGES_ROWS != 0
+        self.0 & (CHANGES_ROWS | DEFINES) == CHANGES_ROWS
     }
 
     /// Whether it inserts into them.
