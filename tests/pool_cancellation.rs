@@ -214,6 +214,18 @@ async fn close_may_be_dropped_at_every_await_point_and_called_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_connection_whose_hook_was_cut_off_is_never_lent() {
+    let toys = Toys::default();
+    let pool = pool(&toys);
+    toys.world.script(Step::Hook, [Gate::Slow(100)]);
+    timeout(millis(50), pool.get()).await.unwrap_err();
+    sleep(millis(1)).await;
+    assert_eq!((toys.world.closed(), toys.world.begun(Step::Reset)), (1, 0), "closed, not reset");
+    assert_eq!(pool.get().await.unwrap().number, 2);
+    assert_eq!(pool.stats().total_opened, 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_caller_that_gives_up_leaves_the_queue_to_those_behind() {
     let toys = Toys::default();
     let pool = toys.pool().max_size(1).build();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use strongroom::{Access, ErrorKind, Phase, Pool, Reason, ResourceState};
 use tokio::time::{Instant, sleep, timeout};
-use toy::{Toys, millis, secs, settle};
+use toy::{Gate, Step, Toys, millis, secs, settle};
 
 fn pool_of(size: u32) -> Pool<Toys> {
     Toys::default().pool().name("ledger").max_size(size).acquire_timeout(secs(2)).build()
@@ -124,6 +124,24 @@ async fn nested_holds_are_a_deadlock_only_when_they_hold_everything() {
     });
     assert_eq!(outcome.await.unwrap_err().reason(), Reason::WouldDeadlock);
     assert_eq!((pool.stats().total_deadlocks, pool.stats().active_connections), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_is_being_opened_or_reset_for_somebody_else_will_come() {
+    let toys = Toys::default();
+    let pool = toys.pool().max_size(2).acquire_timeout(secs(2)).build();
+    let loan = pool.get().await.unwrap();
+    toys.world.script(Step::Connect, [Gate::Slow(100)]);
+    toys.world.script(Step::Reset, [Gate::Slow(100)]);
+    let other = tokio::spawn({
+        let pool = pool.clone();
+        async move { pool.get().await.unwrap().state = ResourceState::Unknown }
+    });
+    settle().await;
+    let begin = Instant::now();
+    loan.token().hold(pool.get()).await.unwrap();
+    assert_eq!(begin.elapsed(), millis(200));
+    other.await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

@@ -18,8 +18,24 @@ async fn a_connection_used_a_moment_ago_is_not_checked() {
     drop(pool.get().await.unwrap());
     assert_eq!(toys.world.begun(Step::Ping), 0);
     advance(millis(500)).await;
-    drop(pool.get().await.unwrap());
+    let loan = pool.get().await.unwrap();
     assert_eq!(toys.world.begun(Step::Ping), 1);
+    advance(secs(5)).await;
+    drop(loan);
+    drop(pool.get().await.unwrap());
+    assert_eq!(toys.world.begun(Step::Ping), 1, "a long loan is use, not idleness");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_connection_that_says_no_goodbye_keeps_nobody_past_his_timeout() {
+    let toys = Toys::default();
+    let pool = toys.pool().max_size(1).acquire_timeout(secs(4)).health(Ping).build();
+    drop(pool.get().await.unwrap());
+    toys.world.script(Step::Ping, [Gate::Never]);
+    toys.world.script(Step::Close, [Gate::Never]);
+    let begin = Instant::now();
+    assert_eq!(pool.get().await.unwrap().number, 2);
+    assert_eq!(begin.elapsed(), secs(2 + 1));
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,6 +2,7 @@
 
 mod toy;
 
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use strongroom::{AlwaysHealthy, Pool, PoolBuilder};
@@ -66,22 +67,22 @@ async fn with_a_lane_the_writer_is_what_is_kept() {
 #[tokio::test]
 async fn a_connection_past_its_lifetime_is_not_shelved_again() {
     let toys = Toys::default();
-    let pool = pool(&toys, |pool| pool.min_size(1).max_lifetime(Some(millis(30))));
+    let pool = pool(&toys, |pool| pool.min_size(1).max_size(1).max_lifetime(Some(millis(30))));
     let loan = pool.get().await.unwrap();
     sleep(millis(60)).await;
     assert_eq!(toys.world.closed(), 0, "not while it is lent");
     drop(loan);
-    until("closing", || toys.world.closed() == 1).await;
     assert_eq!(pool.get().await.unwrap().number, 2);
+    assert_eq!((toys.world.closed(), toys.world.peak.load(SeqCst)), (1, 1), "closed before the next was opened");
 }
 
 #[tokio::test]
-async fn a_connection_kept_for_min_size_still_ends_with_its_lifetime() {
+async fn a_connection_kept_for_min_size_is_replaced_when_its_lifetime_ends() {
     let toys = Toys::default();
     let pool = pool(&toys, |pool| pool.min_size(1).idle_timeout(Some(millis(10))).max_lifetime(Some(millis(80))));
     stock(&pool, 1).await;
-    until("closing", || toys.world.closed() == 1).await;
-    assert_eq!(pool.stats().total_connections, 0);
+    until("replacement", || toys.world.opened() == 2).await;
+    assert_eq!(toys.world.closed(), 1);
 }
 
 #[tokio::test]

@@ -40,7 +40,7 @@ impl<C: Connector<Connection: Connection>> RawConnection<C> {
     one_liners! { self: &mut Self }
 
     async fn reading(&mut self, statement: Result<Statement>) -> Result<Rows> {
-        self.lent.run(statement?).await
+        self.writing(statement).await
     }
 
     async fn writing(&mut self, statement: Result<Statement>) -> Result<Rows> {

@@ -10,7 +10,6 @@ use tokio::time::{Instant, timeout};
 use super::guarded::{caught, guarded};
 use super::inner::{CLOSE_LIMIT, Inner, spawn};
 use super::shelf::Shelf;
-use super::slot::Opened;
 use crate::{Connector, Error, Phase};
 
 /// How long loans may still take to end once their calls were cancelled: a rollback is short.
@@ -111,7 +110,7 @@ async fn empty<C: Connector>(shelf: &Shelf<C>, report: &mut CloseReport) {
     while let Some(mut slot) = shelf.take_idle().await {
         opened.extend(slot.empty());
     }
-    for outcome in join_all(opened.into_iter().map(Opened::close)).await {
+    for outcome in join_all(opened.into_iter().map(|opened| opened.close(CLOSE_LIMIT))).await {
         report.closed += 1;
         report.errors.extend(outcome.err().map(|error| error.during(Phase::Close)));
     }

@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep};
 
 use super::guarded::{caught, guarded};
-use super::inner::Inner;
+use super::inner::{Inner, goodbye_limit};
 use super::lease::Lease;
 use super::registry::Lane;
 use super::shelf::Shelf;
@@ -35,7 +35,7 @@ impl<C: Connector> Inner<C> {
         loop {
             let Err(error) = self.attempt(lease, deadline).await else { return Ok(()) };
             self.registry.count_error();
-            lease.discard().await;
+            lease.discard(goodbye_limit(deadline)).await;
             let pause = self.settings.retry.next_delay(Attempt::new(number, first.elapsed(), &error));
             match pause {
                 Some(pause) if pause < deadline.saturating_duration_since(Instant::now()) => {

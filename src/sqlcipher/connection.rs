@@ -362,8 +362,7 @@ impl Connection for SqlCipherConnection {
         self.state = ResourceState::Altered;
         let shared = Arc::get_mut(&mut self.shared).expect("only jobs share the engine, and the last one has ended");
         let engine = shared.engine.get_mut().unwrap_or_else(PoisonError::into_inner);
-        engine.mark_altered();
-        engine.raw()
+        engine.give_away()
     }
 }
 

@@ -62,8 +62,11 @@ impl Engine {
         self.altered
     }
 
-    pub(super) fn mark_altered(&mut self) {
+    /// The connection, for a caller who is not watched: it counts as altered.
+    pub(super) fn give_away(&mut self) -> &mut Connection {
+        self.watch.look(Mode::Open);
         self.altered = true;
+        &mut self.connection
     }
 
     /// Takes the session as it is for how it shall be.
@@ -83,6 +86,7 @@ impl Engine {
         if let Some(plan) = self.plans.get(sql) {
             return Ok(plan.kind());
         }
+        refuse_nul(sql)?;
         self.watch.look(Mode::Guarded);
         let prepared = self.connection.prepare(sql);
         let seen = self.watch.seen();
@@ -103,10 +107,13 @@ impl Engine {
         if self.plans.get(sql).is_some() {
             return Ok(());
         }
+        refuse_nul(sql)?;
         self.watch.look(Mode::Open);
-        let prepared = self.connection.prepare(sql).map_err(|error| classify_refused(error, self.watch.seen()))?;
-        let plan = Plan::new(sql, &prepared, self.watch.seen())?;
-        drop(prepared);
+        let prepared = self.connection.prepare(sql);
+        let seen = self.watch.seen();
+        // Some pragmas act while they are prepared, also in a text that is then refused.
+        self.altered |= seen.alters_session();
+        let plan = Plan::new(sql, &prepared.map_err(|error| classify_refused(error, seen))?, seen)?;
         self.plans.remember(Arc::clone(sql), plan);
         Ok(())
     }
@@ -259,6 +266,7 @@ impl Engine {
 
     /// Runs a text of several statements. Inside a transaction it may not end it.
     pub(super) fn run_script(&mut self, sql: &str) -> Result<()> {
+        refuse_nul(sql)?;
         let mode = if self.in_transaction() { Mode::Guarded } else { Mode::Open };
         let mut rest = rusqlite::Batch::new(&self.connection, sql);
         loop {
@@ -346,6 +354,14 @@ impl Engine {
         self.connection.execute_batch("PRAGMA optimize")?;
         self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(()))
     }
+}
+
+/// SQLite would take the text up to the NUL byte for the whole statement.
+fn refuse_nul(sql: &str) -> Result<()> {
+    if sql.contains('\0') {
+        return Err(Error::new(ErrorKind::Query, "the statement contains a NUL byte").because(Reason::Syntax));
+    }
+    Ok(())
 }
 
 /// What [`Engine::stepping`] hands out.

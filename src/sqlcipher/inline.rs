@@ -88,10 +88,8 @@ impl Engine {
     /// Ends the kept transaction, if there is one.
     pub(super) fn end_snapshot(&mut self) {
         if self.kept.since.take().is_some() {
-            // It only read. If it cannot end, closing the connection ends it.
-            if self.transaction_control("COMMIT").is_err() {
-                self.mark_altered();
-            }
+            // It only read. If it cannot end, the connection looks as if in a transaction, and the pool sees to that.
+            let _ = self.transaction_control("COMMIT");
         }
     }
 

@@ -9,6 +9,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU16, Ordering::Relaxed};
 
+use rusqlite::ffi;
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 
 use crate::StatementKind;
@@ -87,7 +88,10 @@ impl Watch {
             AuthAction::Select | AuthAction::Read { .. } | AuthAction::Recursive => 0,
             AuthAction::Transaction { .. } | AuthAction::Savepoint { .. } => CONTROLS | TRANSACTION,
             AuthAction::Attach { filename } => self.attach(filename),
-            AuthAction::Detach { .. }
+            // A name that is computed or bound is not told.
+            AuthAction::Unknown { code: ffi::SQLITE_ATTACH, .. } => self.attach("?"),
+            AuthAction::Unknown { code: ffi::SQLITE_DETACH, .. }
+            | AuthAction::Detach { .. }
             | AuthAction::CreateTempIndex { .. }
             | AuthAction::CreateTempTable { .. }
             | AuthAction::CreateTempTrigger { .. }
@@ -115,11 +119,13 @@ impl Watch {
     }
 
     fn attach(&self, filename: &str) -> u16 {
-        let internal = filename.is_empty() || self.mode.load(Relaxed) == Mode::Running as u8;
-        match (internal, self.encrypted) {
-            (true, _) => WRITES,
-            (false, true) => CONTROLS | REFUSED_ATTACH,
-            (false, false) => CONTROLS,
+        if self.mode.load(Relaxed) == Mode::Running as u8 {
+            WRITES
+        } else if self.encrypted && !filename.is_empty() {
+            CONTROLS | REFUSED_ATTACH
+        } else {
+            // An empty name is a temporary database; VACUUM inside `interact` attaches one too.
+            CONTROLS
         }
     }
 }

@@ -14,6 +14,8 @@ mod encrypt;
 mod file;
 mod flat;
 mod format;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod gcm;
 mod gpg;
 mod identity;
@@ -43,6 +45,7 @@ pub use encrypt::{AgeIdentity, encrypt};
 pub use format::SopsFormat;
 pub use identity::IdentitySources;
 pub use path::KeyPath;
+pub use reader::decrypt;
 pub use source::SopsKeySource;
 
 use crate::{Error, ErrorKind, Phase, Reason};

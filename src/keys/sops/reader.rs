@@ -21,6 +21,35 @@ use super::path::KeyPath;
 use super::program::{self, Program};
 use super::{age_key, fault, file, gpg, open, ssh, wipe};
 
+/// Reads the value at `path` of a SOPS file that is in memory already, by age identities alone.
+///
+/// Blocks: on the files that `identities` name, and for about a millisecond on ciphers. No program is run.
+///
+/// ```
+/// use strongroom::Secret;
+/// use strongroom::keys::sops::{self, AgeIdentity, IdentitySources, SopsFormat};
+///
+/// # fn main() -> strongroom::Result<()> {
+/// let identity = AgeIdentity::generate();
+/// let file = sops::encrypt(SopsFormat::Json, &[("db_key", &Secret::new("staple"))], &[identity.recipient()])?;
+/// let identities = IdentitySources::none().secret(identity.secret().clone());
+/// let key = sops::decrypt(file.as_bytes(), SopsFormat::Json, &"db_key".parse()?, &identities)?;
+/// assert_eq!(key.expose(), b"staple");
+/// # Ok(()) }
+/// ```
+///
+/// # Errors
+/// [`ErrorKind::Key`], with the same reasons as [`SopsKeySource`](super::SopsKeySource).
+pub fn decrypt(file: &[u8], format: SopsFormat, path: &KeyPath, identities: &IdentitySources) -> Result<Secret> {
+    wipe::with_clean_stack(|| {
+        let opening = Opening::begin(file, format, path, identities)?.try_identities();
+        if opening.is_open() {
+            return opening.finish(path);
+        }
+        Err(opening.loaded.locked(&opening.for_the_program(identities)))
+    })
+}
+
 /// What to read, and how.
 #[derive(Clone, Debug)]
 pub(super) struct Reader {
@@ -70,11 +99,8 @@ impl Reader {
         let (reader, path) = (self.clone(), path.clone());
         blocking(move || {
             let bytes = file::read(&reader.file)?;
-            let document = Document::parse(&bytes, reader.format.unwrap_or_else(|| SopsFormat::of(&reader.file)))?;
-            open::locate(&document, &path)?;
-            let loaded = reader.identities.load();
-            let parts = document.metadata.groups.iter().map(|_| None).collect();
-            let opening = Opening { document, loaded, parts };
+            let format = reader.format.unwrap_or_else(|| SopsFormat::of(&reader.file));
+            let opening = Opening::begin(&bytes, format, &path, &reader.identities)?;
             Ok(if reader.backend == SopsBackend::Binary { opening } else { opening.try_identities() })
         })
         .await
@@ -132,6 +158,14 @@ impl Reader {
 }
 
 impl Opening {
+    /// Parses, and refuses what cannot be a key before any key is looked for.
+    fn begin(bytes: &[u8], format: SopsFormat, path: &KeyPath, sources: &IdentitySources) -> Result<Self> {
+        let document = Document::parse(bytes, format)?;
+        open::locate(&document, path)?;
+        let parts = document.metadata.groups.iter().map(|_| None).collect();
+        Ok(Self { document, loaded: sources.load(), parts })
+    }
+
     fn part_length(&self) -> usize {
         if self.document.metadata.groups.len() == 1 { 32 } else { 33 }
     }

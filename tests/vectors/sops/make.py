@@ -201,6 +201,8 @@ list:
          rule={"encrypted_comment_regex": "sops:enc"})
     good("unencrypted_comment.enc.yaml", comments, {"a": "one", "b": "two", "c.d": "three"},
          rule={"unencrypted_comment_regex": "sops:enc"})
+    good("ancestor.enc.yaml", "group_unencrypted:\n    deep: {inner: open}\ndb_key: hidden\n",
+         {"group_unencrypted.deep.inner": "open", "db_key": "hidden"})
     good("mac_only.enc.yaml", BASE, {"db_key": "correct horse battery staple", "port_unencrypted": "!Exposed"},
          rule={"mac_only_encrypted": True})
     good("shamir_2_of_3.enc.yaml", BASE, {"db_key": "correct horse battery staple"}, groups=[[R1], [R2], [R3]], threshold=2)
