@@ -72,6 +72,9 @@ impl Engine {
             return Ok(());
         }
         self.end_snapshot();
+        if self.keeps_snapshot() {
+            return Err(rusqlite::Error::InvalidQuery);
+        }
         // A long log can start over only when no reader is left in it.
         if now.frames() <= LONGEST_LOG {
             // The mark was taken before the transaction begins, so it is never newer than what the transaction sees.
@@ -85,11 +88,14 @@ impl Engine {
         self.kept.since.is_some()
     }
 
-    /// Ends the kept transaction, if there is one.
+    /// Ends the kept transaction, if there is one. If it is still kept afterwards, the connection is of no use any more.
     pub(super) fn end_snapshot(&mut self) {
-        if self.kept.since.take().is_some() {
-            // It only read. If it cannot end, the connection looks as if in a transaction, and the pool sees to that.
-            let _ = self.transaction_control("COMMIT");
+        // It only read, so ending it either way loses nothing.
+        let end = |engine: &mut Self| {
+            engine.transaction_control("COMMIT").or_else(|_| engine.transaction_control("ROLLBACK")).is_ok()
+        };
+        if self.keeps_snapshot() && end(self) {
+            self.kept.since = None;
         }
     }
 
