@@ -69,6 +69,10 @@ impl Shared {
         let _pass = exit_gate::enter();
         let mut engine = self.lock();
         engine.end_snapshot();
+        if engine.keeps_snapshot() {
+            let error = Error::new(ErrorKind::Connection, "a read transaction could not be ended");
+            return Done { outcome: Err(error.because(Reason::Broken).transient()), state: ResourceState::Broken };
+        }
         let Some(running) = self.control.start(job) else {
             return Done { outcome: Err(stopped()), state: state_of(&engine) };
         };
