@@ -83,12 +83,11 @@ fn statements() -> impl Strategy<Value = (Dialect, Style, String, Vec<usize>)> {
         .prop_map(|(dialect, style, pieces)| {
             let (mut sql, mut numbers) = (String::new(), Vec::new());
             for (text, number) in pieces {
-                match text {
-                    Some(text) => sql.push_str(text),
-                    None => {
-                        numbers.push(number);
-                        sql.push_str(&mark(style, number));
-                    }
+                if let Some(text) = text {
+                    sql.push_str(text);
+                } else {
+                    numbers.push(number);
+                    sql.push_str(&mark(style, number));
                 }
                 sql.push(' ');
             }
