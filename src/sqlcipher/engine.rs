@@ -162,14 +162,22 @@ impl Engine {
         watch.mode(Mode::Running);
         *altered |= plan.alters_session();
         plan.bind(&mut prepared, &values)?;
-        take(Step::Header(plan.header(&prepared)))?;
+        // The header is known only after the first step: SQLite prepares anew there if the schema has changed.
+        let mut header_taken = false;
         let mut rows = prepared.raw_query();
         while let Some(row) = rows.next().map_err(classify)? {
+            if !header_taken {
+                take(Step::Header(plan.header(row.as_ref())))?;
+                header_taken = true;
+            }
             if !take(Step::Row(row))? {
                 break;
             }
         }
         drop(rows);
+        if !header_taken {
+            take(Step::Header(plan.header(&prepared)))?;
+        }
         drop(prepared);
         if plan.kind() == StatementKind::Control {
             // Not kept prepared: some pragmas act while they are prepared.

@@ -38,7 +38,7 @@ const PLANS: usize = 512;
 
 /// The plans of one connection, by text.
 #[derive(Debug, Default)]
-pub(super) struct Plans(HashMap<Arc<str>, Plan>);
+pub(super) struct Plans(HashMap<Arc<str>, Plan, foldhash::fast::RandomState>);
 
 impl Plans {
     pub(super) fn get(&self, sql: &str) -> Option<&Plan> {
