@@ -33,7 +33,9 @@ impl Control {
 
     /// Whether the running job is to stop.
     pub(super) fn should_stop(&self) -> bool {
-        self.cancelled.load(SeqCst) >= self.running.load(SeqCst).max(1) || exit_gate::is_closed()
+        let running = self.running.load(SeqCst);
+        // 0: no job, but a statement that is being prepared, which reads the schema.
+        (running > 0 && self.cancelled.load(SeqCst) >= running) || exit_gate::is_closed()
     }
 
     /// The busy handler: waits a little for another process and says whether to try again. `tries` counts from 0.
@@ -77,6 +79,14 @@ mod tests {
         control.cancel(1);
         let running = control.start(2);
         assert!(running.is_some() && !control.should_stop());
+    }
+
+    #[test]
+    fn what_is_prepared_between_jobs_is_not_stopped_by_an_earlier_cancel() {
+        let control = Control::default();
+        drop(control.start(1).unwrap());
+        control.cancel(1);
+        assert!(!control.should_stop());
     }
 
     #[test]
