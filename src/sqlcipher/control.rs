@@ -66,7 +66,8 @@ impl Control {
         }
     }
 
-    /// Between jobs nothing is cancelled: what runs then is our own, and must not be stopped for an earlier job.
+    /// Between jobs nothing is cancelled: what runs then is our own (a statement being prepared, a kept snapshot being
+    /// ended) and must not be stopped for an earlier job.
     fn is_cancelled(&self) -> bool {
         let running = self.running.load(SeqCst);
         running != 0 && self.cancelled.load(SeqCst) >= running
@@ -116,6 +117,14 @@ mod tests {
         control.cancel(1);
         let running = control.start(2);
         assert!(running.is_some() && !control.should_stop());
+    }
+
+    #[test]
+    fn what_is_prepared_between_jobs_is_not_stopped_by_an_earlier_cancel() {
+        let control = Control::default();
+        drop(control.start(1).unwrap());
+        control.cancel(1);
+        assert!(!control.should_stop());
     }
 
     #[test]
