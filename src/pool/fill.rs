@@ -82,10 +82,17 @@ impl<C: Connector> Inner<C> {
 
     /// The writer first: it makes the file that the readers expect to find.
     pub(super) async fn warm(self: &Arc<Self>) -> Result<()> {
-        for shelf in self.shelves_in_opening_order() {
-            self.warm_shelf(shelf).await?;
+        let warming = async {
+            for shelf in self.shelves_in_opening_order() {
+                self.warm_shelf(shelf).await?;
+            }
+            Ok(())
+        };
+        tokio::select! {
+            biased;
+            () = self.when_closed() => Err(self.closed_error()),
+            outcome = warming => outcome,
         }
-        Ok(())
     }
 
     /// Replaces a connection that was discarded, if too few are left. One try per loss: a database that is down is not
