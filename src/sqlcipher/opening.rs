@@ -13,7 +13,7 @@ use super::location::Location;
 use super::tuning::Tuning;
 use super::watch::Watch;
 use super::{diagnose, errors};
-use crate::{Access, Error, ErrorKind, Phase, Reason, Result, Secret};
+use crate::{Access, Error, ErrorKind, Reason, Result, Secret, SecretForm};
 
 /// What connections are opened with.
 #[derive(Clone, Debug)]
@@ -31,8 +31,8 @@ pub(super) struct Opened {
     key: Option<KeySpec>,
     /// The connection of the first opening, for whoever asks first.
     spare: Mutex<Option<Connection>>,
-    /// Keeps a database in memory alive while no other connection is open.
-    _anchor: Option<Mutex<Connection>>,
+    /// Keeps a database in memory alive while no other connection is open; never used.
+    _anchor: Mutex<Option<Connection>>,
 }
 
 impl Opened {
@@ -49,13 +49,8 @@ impl Opened {
             None => (opening.plain()?, None),
         };
         exit_gate::install();
-        let mut opened = Self { location, settings, key, spare: Mutex::new(None), _anchor: None };
-        if opened.location.is_memory() {
-            opened._anchor = Some(Mutex::new(connection));
-        } else {
-            *opened.spare.get_mut().unwrap_or_else(PoisonError::into_inner) = Some(connection);
-        }
-        Ok(opened)
+        let (anchor, spare) = if location.is_memory() { (Some(connection), None) } else { (None, Some(connection)) };
+        Ok(Self { location, settings, key, spare: Mutex::new(spare), _anchor: Mutex::new(anchor) })
     }
 
     /// Opens one connection. Blocks for a fraction of a millisecond.
@@ -76,7 +71,7 @@ impl Opened {
         if let Some(key) = &self.key {
             cipher::key(&connection, key)?;
         }
-        trial(&connection).map_err(|error| self.location.describe(errors::classify(error)))?;
+        trial(&connection).map_err(|error| diagnose::later(&self.location, error))?;
         Ok(connection)
     }
 
@@ -106,13 +101,12 @@ impl Opened {
     }
 }
 
-/// Keys that could not protect anything are refused before a file is created.
+/// What cannot work is refused before a file is created: keys that would not protect, engines that do not encrypt.
 fn refuse_unusable(secret: &Secret) -> Result<()> {
-    if secret.is_empty() {
-        let error = Error::new(ErrorKind::Key, "the key is empty").because(Reason::Empty).during(Phase::Key);
-        return Err(error.hint("an empty key would mean no encryption; give a passphrase or Secret::raw_key"));
+    if secret.form() == SecretForm::Passphrase {
+        cipher::check_passphrase(secret)?;
     }
-    if secret.form() == crate::SecretForm::Passphrase { cipher::check_passphrase(secret) } else { Ok(()) }
+    cipher::require(&Connection::open_in_memory().map_err(errors::classify)?)
 }
 
 /// The first opening of one database.
@@ -134,23 +128,28 @@ impl Opening<'_> {
     /// Two programs may create the file at the same moment, each with a salt of its own; one of them then finds a salt
     /// that is not its own and derives again, once.
     fn encrypted(&self, secret: &Secret) -> Result<(Connection, KeySpec)> {
-        let mut tried = None;
+        let make = |salt| KeySpec::make(secret, salt, self.settings.compatibility);
+        // Derived before the file is created: others take a file without a first page for an empty one.
+        let mut ready = if self.is_new { Some(make(random_salt()?)?) } else { None };
+        let mut last = false;
         loop {
             let connection = self.location.open(self.settings.create_if_missing)?;
-            cipher::require(&connection).map_err(|error| self.location.describe(error))?;
             let found = self.salt(&connection)?;
-            let salt = found.map_or_else(random_salt, Ok)?;
-            let key = KeySpec::make(secret, salt, self.settings.compatibility)?;
+            let fits = |key: &KeySpec| found.is_none_or(|salt| key.salt() == salt);
+            let key = match ready.take().filter(fits) {
+                Some(key) => key,
+                None => make(found.map_or_else(random_salt, Ok)?)?,
+            };
             cipher::key(&connection, &key)?;
             let Err(error) = self.set_up(&connection) else {
                 self.prove_encrypted(&connection, &key)?;
                 return Ok((connection, key));
             };
-            let again = tried.is_none() && self.salt(&connection)?.is_some_and(|now| now != salt);
-            if !again {
-                return Err(diagnose::with_key(self.location, self.settings, secret, salt, error));
+            let now = self.salt(&connection)?;
+            if last || now.is_none() || now == found {
+                return Err(diagnose::with_key(self.location, &connection, secret, &key, error));
             }
-            tried = Some(salt);
+            last = true;
         }
     }
 
