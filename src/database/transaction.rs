@@ -1,7 +1,6 @@
 //! Transactions as guards.
 
 use std::fmt;
-use std::future::Future;
 
 use super::bulk;
 use super::route;
@@ -55,22 +54,21 @@ struct Doom {
 impl<C: Connector<Connection: Connection>> Transaction<C> {
     pub(super) async fn begin_on(mut lent: Pooled<C>, mode: TransactionMode, nests: bool) -> Result<Self> {
         lent.begin(mode).await.map_err(|error| error.during(Phase::Begin))?;
+        lent.note_state();
         Ok(Self { lent, nests, depth: 0, undo: None, doom: None })
     }
 
     one_liners! { self: &mut Self }
 
-    fn reading(&mut self, statement: Result<Statement>) -> impl Future<Output = Result<Rows>> + Send + use<'_, C> {
-        self.writing(statement)
+    async fn reading(&mut self, statement: Result<Statement>) -> Result<Rows> {
+        self.writing(statement).await
     }
 
-    fn writing(&mut self, statement: Result<Statement>) -> impl Future<Output = Result<Rows>> + Send + use<'_, C> {
-        async move {
-            let statement = statement?;
-            self.ready(Some(&statement.sql)).await?;
-            let outcome = self.lent.run(statement).await;
-            self.judge(outcome)
-        }
+    async fn writing(&mut self, statement: Result<Statement>) -> Result<Rows> {
+        let statement = statement?;
+        self.ready(Some(&statement.sql)).await?;
+        let outcome = self.lent.run(statement).await;
+        self.judge(outcome)
     }
 
     /// Runs a statement once for each set of parameters; see
@@ -238,6 +236,8 @@ impl<C: Connector<Connection: Connection>> Transaction<C> {
     /// A savepoint was undone, and with it whatever failed inside it.
     pub(super) fn undone(&mut self, depth: u32, outcome: Result<()>) -> Result<()> {
         self.depth = depth - 1;
+        // Savepoints inside it went with it.
+        self.undo.take_if(|inner| *inner >= depth);
         match outcome {
             Ok(()) => {
                 self.doom.take_if(|doom| doom.depth >= depth);

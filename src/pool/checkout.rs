@@ -4,14 +4,15 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::guarded::guarded;
-use super::inner::Inner;
+use super::inner::{Inner, goodbye_limit};
 use super::lease::Lease;
 use super::permit::Permit;
 use super::shelf::Shelf;
-use crate::{Access, Connector, ErrorKind, Phase, Result};
+use super::waiting::Waiting;
+use crate::{Access, Connector, ErrorKind, Result};
 
 /// How long a health check may take; at most half of what is left to the caller, so that there is time to connect anew.
 const HEALTH_LIMIT: Duration = Duration::from_secs(5);
@@ -26,17 +27,39 @@ impl<C: Connector> Inner<C> {
         access: Access,
         location: &'static Location<'static>,
     ) -> Result<Lease<C>> {
-        let mut now = Instant::now();
+        let now = Instant::now();
         let deadline = now + self.settings.acquire_timeout;
         let shelf = self.shelf(access);
-        let (permit, waited) = match self.try_permit(shelf)? {
-            Some(permit) => (permit, false),
-            None => (self.queue(shelf, deadline, location).await?, true),
-        };
-        let mut lease = Lease::new(permit).await?;
-        if waited || lease.opened().is_none() {
-            now = Instant::now();
+        match self.try_permit(shelf)? {
+            Some(permit) => self.lend(permit, now, deadline, location, false).await,
+            None => {
+                let permit = self.queue(shelf, deadline, location).await?;
+                self.lend(permit, Instant::now(), deadline, location, true).await
+            }
         }
+    }
+
+    /// The same, but without waiting for anybody: `None` if all are in use.
+    pub(super) async fn checkout_if_free(
+        self: &Arc<Self>,
+        access: Access,
+        location: &'static Location<'static>,
+    ) -> Result<Option<Lease<C>>> {
+        let Some(permit) = self.try_permit(self.shelf(access))? else { return Ok(None) };
+        let now = Instant::now();
+        self.lend(permit, now, now + self.settings.acquire_timeout, location, false).await.map(Some)
+    }
+
+    /// Takes a connection for a permit: an idle one that is healthy, or a new one.
+    async fn lend(
+        self: &Arc<Self>,
+        permit: Permit<C>,
+        mut now: Instant,
+        deadline: Instant,
+        location: &'static Location<'static>,
+        waited: bool,
+    ) -> Result<Lease<C>> {
+        let mut lease = Lease::new(permit).await?;
         while lease.opened().is_some() {
             if self.check(&mut lease, now, deadline).await? {
                 lease.lend(location, now, waited);
@@ -56,26 +79,17 @@ impl<C: Connector> Inner<C> {
         deadline: Instant,
         location: &'static Location<'static>,
     ) -> Result<Permit<C>> {
-        let name = &*self.settings.name;
         let began = Instant::now();
-        let waiter = self.registry.wait(shelf.lane).map_err(|exhaustion| exhaustion.deadlock(name))?;
-        match timeout_at(deadline, shelf.permits.acquire()).await {
-            Ok(Ok(permit)) => {
-                permit.forget();
-                let permit = Permit::new(self, shelf.lane);
-                drop(waiter);
-                let waited = began.elapsed();
-                if waited > SLOW {
-                    tracing::warn!(pool = name, %location, ?waited, "waited long for a connection");
-                }
-                Ok(permit)
-            }
-            Ok(Err(_closed)) => Err(self.closed_error()),
-            Err(_elapsed) => {
-                self.registry.count_timeout();
-                Err(self.registry.exhaustion(shelf.lane).timed_out(name, self.settings.acquire_timeout))
-            }
+        let waiting = Waiting::begin(self, shelf.lane, deadline)?;
+        let _queued = shelf.queued();
+        let permit = waiting.until(shelf.permits.acquire()).await?.map_err(|_closed| self.closed_error())?;
+        permit.forget();
+        let permit = Permit::new(self, shelf.lane);
+        let waited = began.elapsed();
+        if waited > SLOW {
+            tracing::warn!(pool = %self.settings.name, %location, ?waited, "waited long for a connection");
         }
+        Ok(permit)
     }
 
     /// Asks the health check about an idle connection; if it must not be lent, closes it and takes the next slot.
@@ -87,21 +101,17 @@ impl<C: Connector> Inner<C> {
         let Err(error) = guarded("health check", now + limit, check).await else { return Ok(true) };
         tracing::debug!(pool = %self.settings.name, %error, "an idle connection failed its health check");
         self.registry.count_error();
-        lease.discard().await;
+        lease.discard(goodbye_limit(deadline)).await;
         lease.next_slot().await?;
         Ok(false)
     }
 
-    /// Opens a connection for a caller: at most until `deadline`, and not for a pool that is being closed.
+    /// Opens a connection for a caller who has until `deadline`.
     async fn open(self: &Arc<Self>, lease: &mut Lease<C>, deadline: Instant) -> Result<()> {
-        let outcome = tokio::select! {
-            biased;
-            () = self.when_closed() => Err(self.closed_error()),
-            outcome = Box::pin(self.fill(lease, deadline)) => outcome,
-        };
+        let outcome = self.fill(lease, deadline).await;
         if outcome.as_ref().is_err_and(|error| error.kind() == ErrorKind::Timeout) && Instant::now() >= deadline {
             self.registry.count_timeout();
         }
-        outcome.map_err(|error| error.during(Phase::Connect))
+        outcome
     }
 }

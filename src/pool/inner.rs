@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, Notify, TryAcquireError};
+use tokio::time::Instant;
 
 use super::permit::Permit;
 use super::registry::{Lane, MAIN, READERS, Registry};
@@ -33,10 +34,10 @@ pub(super) struct Inner<C: Connector> {
 impl<C: Connector> Inner<C> {
     pub(super) fn new(connector: C, settings: Settings<C>) -> Arc<Self> {
         let (min, max) = (settings.min_size, settings.max_size);
-        let two = settings.writer_lane && max > 1 && connector.capabilities().concurrent_readers;
-        let (main, readers) = if two {
-            let readers = Shelf::new(&settings, READERS, Access::Read, max - 1, min.saturating_sub(1));
-            (Shelf::new(&settings, MAIN, Access::Write, 1, min.min(1)), Some(readers))
+        let (main, readers) = if settings.writer_lane {
+            let apart = max > 1 && connector.capabilities().concurrent_readers;
+            let readers = || Shelf::new(&settings, READERS, Access::Read, max - 1, min.saturating_sub(1));
+            (Shelf::new(&settings, MAIN, Access::Write, 1, min.min(1)), apart.then(readers))
         } else {
             (Shelf::new(&settings, MAIN, Access::Write, max, min), None)
         };
@@ -85,6 +86,11 @@ impl<C: Connector> Inner<C> {
             Err(TryAcquireError::Closed) => Err(self.closed_error()),
         }
     }
+}
+
+/// How long a caller who has until `deadline` may be kept by the goodbye of a connection that is of no use to him.
+pub(super) fn goodbye_limit(deadline: Instant) -> Duration {
+    CLOSE_LIMIT.min(deadline.saturating_duration_since(Instant::now()) / 2)
 }
 
 /// Runs `task` in the background: on the runtime of this thread, or else on `fallback`. If that runtime is gone, `task`

@@ -2,6 +2,7 @@
 
 use std::marker::PhantomData;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
@@ -22,6 +23,8 @@ pub(super) struct Shelf<C: Connector> {
     /// How many connections are kept.
     pub(super) min: u32,
     pub(super) permits: Semaphore,
+    /// How many calls wait for a permit.
+    queue: AtomicU32,
     /// Made on first use, because bb8's reaper needs a runtime.
     slots: OnceLock<bb8::Pool<Slots<C>>>,
     ages: [Option<Duration>; 2],
@@ -31,7 +34,18 @@ impl<C: Connector> Shelf<C> {
     pub(super) fn new(settings: &Settings<C>, lane: Lane, access: Access, size: u32, min: u32) -> Self {
         let permits = Semaphore::new(size as usize);
         let ages = [settings.idle_timeout, settings.max_lifetime];
-        Self { lane, access, size, min, permits, slots: OnceLock::new(), ages }
+        Self { lane, access, size, min, permits, queue: AtomicU32::new(0), slots: OnceLock::new(), ages }
+    }
+
+    /// Counts a call that waits for a permit, as long as the guard lives.
+    pub(super) fn queued(&self) -> Queued<'_> {
+        self.queue.fetch_add(1, Relaxed);
+        Queued(&self.queue)
+    }
+
+    /// Whether somebody waits for a permit.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.queue.load(Relaxed) > 0
     }
 
     fn slots(&self) -> &bb8::Pool<Slots<C>> {
@@ -74,10 +88,19 @@ impl<C: Connector> Shelf<C> {
     }
 
     /// Puts a connection on the shelf; gives it back if the shelf is full.
-    pub(super) fn put(&self, opened: Opened<C>) -> Option<Opened<C>> {
+    pub(super) fn put(&self, opened: Box<Opened<C>>) -> Option<Box<Opened<C>>> {
         match self.slots().add(Slot::new(Some(opened))) {
             Ok(()) => None,
             Err(bb8::AddError::Broken(mut slot) | bb8::AddError::NoCapacity(mut slot)) => slot.empty(),
         }
+    }
+}
+
+/// A call that waits for a permit.
+pub(super) struct Queued<'a>(&'a AtomicU32);
+
+impl Drop for Queued<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
     }
 }

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::marker::PhantomData;
 use std::sync::Weak;
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::time::Instant;
@@ -14,7 +15,8 @@ use crate::{Connector, Resource as _, ResourceState, Result};
 
 /// A place for one connection.
 pub(super) struct Slot<C: Connector> {
-    opened: Option<Opened<C>>,
+    /// Boxed: a slot is moved several times on its way through bb8.
+    opened: Option<Box<Opened<C>>>,
     /// Not to be used again: an empty slot in front of the queue would hide the filled ones behind it.
     spent: bool,
 }
@@ -39,15 +41,15 @@ impl<C: Connector> Opened<C> {
         caught(|| self.resource.state()).unwrap_or(ResourceState::Broken)
     }
 
-    fn is_expired(&self) -> bool {
+    pub(super) fn is_expired(&self) -> bool {
         self.expires.is_some_and(|end| Instant::now() >= end)
     }
 
-    /// Says goodbye; the entry is kept until that is done.
-    pub(super) async fn close(self) -> Result<()> {
-        let Self { resource, entry, .. } = self;
-        let outcome =
-            guarded("connection's close", Instant::now() + CLOSE_LIMIT, async { resource.close().await }).await;
+    /// Takes it out of service and says goodbye, for at most `limit`. The entry is kept until that is done.
+    pub(super) async fn close(self: Box<Self>, limit: Duration) -> Result<()> {
+        let Self { resource, entry, .. } = *self;
+        entry.retire(0);
+        let outcome = guarded("connection's close", Instant::now() + limit, async { resource.close().await }).await;
         drop(entry);
         if let Err(error) = &outcome {
             tracing::debug!(%error, "a connection did not close cleanly");
@@ -56,38 +58,42 @@ impl<C: Connector> Opened<C> {
     }
 
     /// What becomes of a connection that bb8 dropped: back on the shelf if the pool keeps that many, or goodbye.
-    async fn retire(self) {
-        let home = self.home.upgrade().filter(|home| !home.is_closed() && !self.is_expired());
-        let refused = match home {
-            Some(home) if !self.entry.retire(home.shelf_of(self.lane).min) => home.shelf_of(self.lane).put(self),
+    async fn retire(self: Box<Self>) {
+        let (home, lane) = (self.home.upgrade(), self.lane);
+        let refused = match &home {
+            Some(home) if !home.is_closed() && !self.is_expired() && !self.entry.retire(home.shelf_of(lane).min) => {
+                home.shelf_of(lane).put(self)
+            }
             _ => Some(self),
         };
         if let Some(opened) = refused {
-            opened.entry.retire(0);
-            drop(opened.close().await);
+            opened.close(CLOSE_LIMIT).await.ok();
+        }
+        if let Some(home) = home {
+            home.refill(lane).await;
         }
     }
 }
 
 impl<C: Connector> Slot<C> {
-    pub(super) const fn new(opened: Option<Opened<C>>) -> Self {
+    pub(super) const fn new(opened: Option<Box<Opened<C>>>) -> Self {
         Self { opened, spent: false }
     }
 
     pub(super) fn opened(&self) -> Option<&Opened<C>> {
-        self.opened.as_ref()
+        self.opened.as_deref()
     }
 
     pub(super) fn opened_mut(&mut self) -> Option<&mut Opened<C>> {
-        self.opened.as_mut()
+        self.opened.as_deref_mut()
     }
 
     pub(super) fn fill(&mut self, opened: Opened<C>) {
-        *self = Self::new(Some(opened));
+        *self = Self::new(Some(Box::new(opened)));
     }
 
     /// Takes what is in it, if anything, and marks it spent.
-    pub(super) fn empty(&mut self) -> Option<Opened<C>> {
+    pub(super) fn empty(&mut self) -> Option<Box<Opened<C>>> {
         self.spent = true;
         self.opened.take()
     }
@@ -118,6 +124,6 @@ impl<C: Connector> bb8::ManageConnection for Slots<C> {
     }
 
     fn has_broken(&self, slot: &mut Slot<C>) -> bool {
-        slot.spent || slot.opened.as_ref().is_some_and(Opened::is_expired)
+        slot.spent
     }
 }

@@ -5,8 +5,11 @@
 //! some pragmas act while they are prepared. So classifying prepares in [`Mode::Guarded`], where such statements are
 //! denied before they can act.
 
+use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU16, Ordering::Relaxed};
 
+use rusqlite::ffi;
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 
 use crate::StatementKind;
@@ -33,6 +36,8 @@ const REFUSED_KEY: u16 = 64;
 const REFUSED_ATTACH: u16 = 128;
 const REFUSED_EXTENSION: u16 = 256;
 const ANYTHING: u16 = 512;
+const USER_FUNCTION: u16 = 1024;
+const DEFINES: u16 = 2048;
 
 /// What the authorizer of one connection saw since it was last asked.
 #[derive(Debug)]
@@ -40,6 +45,8 @@ pub(super) struct Watch {
     seen: AtomicU16,
     mode: AtomicU8,
     encrypted: bool,
+    /// SQLite's own functions; all others may do anything outside of the database.
+    built_in: Arc<HashSet<String>>,
 }
 
 /// What one statement does.
@@ -47,8 +54,8 @@ pub(super) struct Watch {
 pub(super) struct Seen(u16);
 
 impl Watch {
-    pub(super) fn new(encrypted: bool) -> Self {
-        Self { seen: AtomicU16::new(0), mode: AtomicU8::new(Mode::Open as u8), encrypted }
+    pub(super) fn new(encrypted: bool, built_in: Arc<HashSet<String>>) -> Self {
+        Self { seen: AtomicU16::new(0), mode: AtomicU8::new(Mode::Open as u8), encrypted, built_in }
     }
 
     /// Starts a new look, under `mode`.
@@ -82,7 +89,10 @@ impl Watch {
             AuthAction::Select | AuthAction::Read { .. } | AuthAction::Recursive => 0,
             AuthAction::Transaction { .. } | AuthAction::Savepoint { .. } => CONTROLS | TRANSACTION,
             AuthAction::Attach { filename } => self.attach(filename),
-            AuthAction::Detach { .. }
+            // A name that is computed or bound is not told.
+            AuthAction::Unknown { code: ffi::SQLITE_ATTACH, .. } => self.attach("?"),
+            AuthAction::Unknown { code: ffi::SQLITE_DETACH, .. }
+            | AuthAction::Detach { .. }
             | AuthAction::CreateTempIndex { .. }
             | AuthAction::CreateTempTable { .. }
             | AuthAction::CreateTempTrigger { .. }
@@ -92,36 +102,45 @@ impl Watch {
             | AuthAction::DropTempTrigger { .. }
             | AuthAction::DropTempView { .. } => CONTROLS | WRITES,
             AuthAction::Pragma { pragma_name, pragma_value } => pragma(pragma_name, pragma_value),
-            AuthAction::Function { function_name } => function(function_name),
-            AuthAction::Insert { table_name } => INSERTS | rows(table_name, temporary),
+            AuthAction::Function { function_name } => self.function(function_name),
+            // What a trigger inserts has no identity that the caller asked for.
+            AuthAction::Insert { table_name } if context.accessor.is_none() => INSERTS | rows(table_name, temporary),
+            AuthAction::Insert { table_name } => rows(table_name, temporary),
             AuthAction::Update { table_name, .. } | AuthAction::Delete { table_name } => rows(table_name, temporary),
-            _ => WRITES,
+            _ if temporary => CONTROLS | WRITES,
+            _ => WRITES | DEFINES,
+        }
+    }
+
+    fn function(&self, name: &str) -> u16 {
+        match name.to_ascii_lowercase().as_str() {
+            "load_extension" => REFUSED_EXTENSION,
+            // Copies whole databases; only where the caller owns the session.
+            "sqlcipher_export" => CONTROLS | WRITES,
+            name if self.built_in.contains(name) => 0,
+            _ => USER_FUNCTION,
         }
     }
 
     fn attach(&self, filename: &str) -> u16 {
-        let internal = filename.is_empty() || self.mode.load(Relaxed) == Mode::Running as u8;
-        match (internal, self.encrypted) {
-            (true, _) => WRITES,
-            (false, true) => CONTROLS | REFUSED_ATTACH,
-            (false, false) => CONTROLS,
+        if self.mode.load(Relaxed) == Mode::Running as u8 {
+            WRITES
+        } else if self.encrypted && !filename.is_empty() {
+            CONTROLS | REFUSED_ATTACH
+        } else {
+            // An empty name is a temporary database; VACUUM inside `interact` attaches one too.
+            CONTROLS
         }
     }
 }
 
-/// A write to a table; SQLite's own tables do not count as rows changed.
+/// A write to a table; SQLite's own tables do not count as rows changed. ALTER TABLE goes through the temporary schema
+/// too, in search of triggers and views.
 fn rows(table: &str, temporary: bool) -> u16 {
-    let counted = if table.starts_with("sqlite_") { 0 } else { CHANGES_ROWS };
-    let session = if temporary { CONTROLS } else { 0 };
-    WRITES | counted | session
-}
-
-fn function(name: &str) -> u16 {
-    match name.to_ascii_lowercase().as_str() {
-        "load_extension" => REFUSED_EXTENSION,
-        // Copies whole databases; only where the caller owns the session.
-        "sqlcipher_export" => CONTROLS | WRITES,
-        _ => 0,
+    match (table.starts_with("sqlite_"), temporary) {
+        (true, _) => WRITES,
+        (false, true) => WRITES | CHANGES_ROWS | CONTROLS,
+        (false, false) => WRITES | CHANGES_ROWS,
     }
 }
 
@@ -189,14 +208,20 @@ impl Seen {
         self.0 & CONTROLS != 0 && self.0 & TRANSACTION == 0
     }
 
-    /// Whether it changes rows of the user's tables.
+    /// Whether it changes rows of the user's tables. Dropping a table announces the end of its rows too, but SQLite
+    /// does not count them.
     pub(super) fn changes_rows(self) -> bool {
-        self.0 & CHANGES_ROWS != 0
+        self.0 & (CHANGES_ROWS | DEFINES) == CHANGES_ROWS
     }
 
     /// Whether it inserts into them.
     pub(super) fn inserts(self) -> bool {
         self.0 & INSERTS != 0
+    }
+
+    /// Whether it calls functions that the user registered.
+    pub(super) fn calls_user_functions(self) -> bool {
+        self.0 & USER_FUNCTION != 0
     }
 
     /// Whether the authorizer was asked at all.

@@ -3,33 +3,52 @@
 //! A wing on floors 0 and 1, feature `sops`. Reading goes down this list, one file of code for each step:
 //! bytes → [`SopsFormat`] → ordered tree → metadata → data key → every value decrypted and hashed → MAC → the one value.
 //! Nothing is released before the MAC over the whole file matched.
+//!
+
+#![doc = include_str!("../../../docs/sops.md")]
 
 mod age_key;
+mod backend;
+mod cache;
 mod data_key;
 mod document;
 mod dotenv;
+mod encrypt;
 mod file;
 mod flat;
 mod format;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod gcm;
+mod gpg;
 mod identity;
 mod ini;
 mod json;
 mod metadata;
 mod open;
 mod path;
+mod program;
+mod reader;
 mod rules;
 mod scalar;
 mod shamir;
 mod source;
+#[cfg(feature = "sops-ssh")]
+mod ssh;
+#[cfg(not(feature = "sops-ssh"))]
+#[path = "no_ssh.rs"]
+mod ssh;
 mod time;
 mod tree;
 mod wipe;
 mod yaml;
 
+pub use backend::SopsBackend;
+pub use encrypt::{AgeIdentity, encrypt};
 pub use format::SopsFormat;
 pub use identity::IdentitySources;
 pub use path::KeyPath;
+pub use reader::decrypt;
 pub use source::SopsKeySource;
 
 use crate::{Error, ErrorKind, Phase, Reason};

@@ -1,6 +1,6 @@
 //! From the data key to the one value: decrypt everything, verify the MAC, release.
 
-use std::ptr;
+use std::{ptr, slice};
 
 use sha2::{Digest, Sha512};
 use subtle::ConstantTimeEq as _;
@@ -11,7 +11,7 @@ use crate::{Error, Reason, Result, Secret};
 use super::data_key::DataKey;
 use super::document::Document;
 use super::format::SopsFormat;
-use super::gcm::{Cipher, Sealed, Type};
+use super::gcm::{Cipher, Clear, Sealed, Type};
 use super::path::KeyPath;
 use super::tree::{MAX_PATH, Node, Scalar};
 use super::{fault, time};
@@ -67,16 +67,25 @@ pub(super) fn open(document: &Document, key: DataKey, path: &KeyPath, target: &N
         return Err(empty(path));
     }
     if found.kind == Type::Comment {
-        return Err(fault(Reason::Malformed, format!("found a comment at `{path}`, where a value should be")));
+        return Err(comment(path));
     }
     if !found.covered {
-        return Err(fault(Reason::Exposed, format!("`{path}` is neither encrypted nor covered by the MAC"))
-            .hint("encrypt it, or encrypt the file without --mac-only-encrypted"));
+        return Err(uncovered(path));
     }
     Ok(Secret::new(found.bytes))
 }
 
-fn empty(path: &KeyPath) -> Error {
+/// A value that anybody could have put there.
+pub(super) fn uncovered(path: &KeyPath) -> Error {
+    fault(Reason::Exposed, format!("`{path}` is neither encrypted nor covered by the MAC"))
+        .hint("encrypt it, or encrypt the file without `mac_only_encrypted`")
+}
+
+pub(super) fn comment(path: &KeyPath) -> Error {
+    fault(Reason::Malformed, format!("found a comment at `{path}`, where a value should be"))
+}
+
+pub(super) fn empty(path: &KeyPath) -> Error {
     fault(Reason::Empty, format!("found an empty string at `{path}`")).hint("an empty key would protect nothing")
 }
 
@@ -98,6 +107,38 @@ struct Found {
     kind: Type,
     /// Whether the MAC covers it.
     covered: bool,
+}
+
+/// A mapping or list on the way down, and what of it is still to be visited.
+struct Level<'a> {
+    rest: Rest<'a>,
+    /// Length of the place outside.
+    above: usize,
+    /// Whether the rule names a key above.
+    named: bool,
+}
+
+enum Rest<'a> {
+    Map(slice::Iter<'a, (String, Node)>),
+    List(slice::Iter<'a, Node>),
+}
+
+impl<'a> Level<'a> {
+    fn of(node: &'a Node, above: usize, named: bool) -> Option<Self> {
+        let rest = match node {
+            Node::Map(entries) => Rest::Map(entries.iter()),
+            Node::List(items) => Rest::List(items.iter()),
+            Node::Leaf(_) => return None,
+        };
+        Some(Self { rest, above, named })
+    }
+
+    fn next(&mut self) -> Option<(Option<&'a str>, &'a Node)> {
+        match &mut self.rest {
+            Rest::Map(rest) => rest.next().map(|(key, node)| (Some(key.as_str()), node)),
+            Rest::List(rest) => rest.next().map(|node| (None, node)),
+        }
+    }
 }
 
 /// The way through all values, in the order of the file.
@@ -133,44 +174,48 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// Visits all values. No recursion: the ciphers always run at the same depth of the stack, which is wiped later.
     fn run(&mut self, document: &'a Document) -> Result<()> {
-        document.documents.iter().try_for_each(|root| self.node(root, false))
+        let mut levels: Vec<Level<'a>> = Vec::new();
+        for root in &document.documents {
+            self.place.clear();
+            levels.extend(Level::of(root, 0, false));
+            while let Some(level) = levels.last_mut() {
+                self.place.truncate(level.above);
+                let Some((key, node)) = level.next() else {
+                    levels.pop();
+                    continue;
+                };
+                let named = level.named || key.is_some_and(|key| document.metadata.rules.names(key));
+                self.enter(key)?;
+                match node {
+                    Node::Leaf(scalar) => self.leaf(scalar, named, ptr::eq(node, self.target))?,
+                    _ => levels.extend(Level::of(node, self.place.len(), named)),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds a key to the place. A list adds nothing: all its items share one place.
+    fn enter(&mut self, key: Option<&str>) -> Result<()> {
+        let Some(key) = key else { return Ok(()) };
+        self.place.push_str(key);
+        self.place.push(':');
+        if self.place.len() > MAX_PATH {
+            return Err(fault(Reason::TooLarge, format!("a path in it is longer than {MAX_PATH} bytes")));
+        }
+        Ok(())
     }
 
     fn matches(&mut self, expected: &[u8]) -> bool {
-        let mut hex = [0; 128];
-        for (pair, byte) in hex.chunks_exact_mut(2).zip(self.hash.finalize_reset()) {
-            let digit = |nibble: u8| b"0123456789ABCDEF"[usize::from(nibble)];
-            pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
-        }
-        hex.ct_eq(expected).into()
-    }
-
-    fn node(&mut self, node: &'a Node, named: bool) -> Result<()> {
-        match node {
-            Node::Map(entries) => entries.iter().try_for_each(|(key, child)| {
-                let above = self.place.len();
-                self.place.push_str(key);
-                self.place.push(':');
-                if self.place.len() > MAX_PATH {
-                    return Err(fault(Reason::TooLarge, format!("a path in it is longer than {MAX_PATH} bytes")));
-                }
-                self.node(child, named || self.document.metadata.rules.names(key))?;
-                self.place.truncate(above);
-                Ok(())
-            }),
-            // A list adds nothing to the place: all its items share one.
-            Node::List(items) => items.iter().try_for_each(|item| self.node(item, named)),
-            Node::Leaf(scalar) => {
-                self.count += 1;
-                self.leaf(scalar, named, ptr::eq(node, self.target))
-            }
-        }
+        hex(&self.hash.finalize_reset()).ct_eq(expected).into()
     }
 
     fn leaf(&mut self, scalar: &Scalar, named: bool, wanted: bool) -> Result<()> {
+        self.count += 1;
         let text = match scalar {
-            Scalar::Null => return Ok(()),
+            Scalar::Null | Scalar::Comment => return Ok(()),
             // Nothing to encrypt and nothing to hash.
             Scalar::Text(text) if text.is_empty() => return Ok(()),
             Scalar::Text(text) => Some(text),
@@ -187,8 +232,7 @@ impl<'a> Walk<'a> {
             self.hash.update(&*clear.bytes);
         }
         if wanted {
-            let bytes = if clear.kind == Type::Bool { lower(&clear.bytes) } else { clear.bytes };
-            self.found = Some(Found { bytes, kind: clear.kind, covered: true });
+            self.found = Some(Found { kind: clear.kind, bytes: clear.released(), covered: true });
         }
         Ok(())
     }
@@ -202,11 +246,9 @@ impl<'a> Walk<'a> {
             self.hash.update(&bytes);
         }
         if wanted {
-            let bytes = match scalar {
-                Scalar::Bool(_) => lower(&bytes),
-                _ => Zeroizing::new(scalar.mac_bytes(false).into_owned()),
-            };
-            self.found = Some(Found { bytes, kind: Type::Text, covered });
+            let kind = if matches!(scalar, Scalar::Bool(_)) { Type::Bool } else { Type::Text };
+            let bytes = Zeroizing::new(scalar.mac_bytes(false).into_owned());
+            self.found = Some(Found { bytes: Clear { bytes, kind }.released(), kind, covered });
         }
     }
 
@@ -217,7 +259,12 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// `true` and `false` as every format writes them; the MAC has them with a capital.
-fn lower(bytes: &[u8]) -> Zeroizing<Vec<u8>> {
-    Zeroizing::new(bytes.to_ascii_lowercase())
+/// A hash as the MAC has it: upper case.
+pub(super) fn hex(hash: &[u8]) -> Zeroizing<Vec<u8>> {
+    let digit = |nibble: u8| b"0123456789ABCDEF"[usize::from(nibble)];
+    let mut out = Zeroizing::new(vec![0; hash.len() * 2]);
+    for (pair, byte) in out.chunks_exact_mut(2).zip(hash) {
+        pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
+    }
+    out
 }
