@@ -164,7 +164,7 @@ impl Engine {
         plan.bind(&mut prepared, &values)?;
         take(Step::Header(plan.header(&prepared)))?;
         let mut rows = prepared.raw_query();
-        while let Some(row) = rows.next().map_err(classify)? {
+        while let Some(row) = rows.next().map_err(|error| classify_refused(error, watch.seen()))? {
             if !take(Step::Row(row))? {
                 break;
             }
@@ -313,7 +313,7 @@ impl Engine {
             self.permit(seen.kind(statement.readonly()))?;
             self.watch.mode(Mode::Running);
             let mut rows = statement.raw_query();
-            while rows.next().map_err(classify)?.is_some() {}
+            while rows.next().map_err(|error| classify_refused(error, self.watch.seen()))?.is_some() {}
         }
     }
 

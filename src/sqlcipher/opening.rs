@@ -82,7 +82,7 @@ impl Opened {
             Some(connection) => connection,
             None => self.open_another()?,
         };
-        let watch = Arc::new(Watch::new(self.key.is_some(), Arc::clone(&self.built_in)));
+        let watch = Arc::new(Watch::new(self.key.is_some(), self.is_memory(), Arc::clone(&self.built_in)));
         let engine = Engine::new(connection, watch);
         self.configure(engine, access, control).map_err(|error| self.location.describe(errors::classify(error)))
     }
