@@ -142,14 +142,6 @@ mod tests {
     }
 
     #[test]
-    fn what_runs_between_jobs_is_not_stopped_for_an_earlier_one() {
-        let control = Control::default();
-        drop(control.start(1));
-        control.cancel(1);
-        assert!(!control.should_stop());
-    }
-
-    #[test]
     fn only_the_second_question_ends_an_inline_statement() {
         let control = Control::default();
         let (answers, stopped) = control.inline(|| [control.should_stop(), control.should_stop()]);

@@ -165,7 +165,7 @@ impl Engine {
         // The header is known only after the first step: SQLite prepares anew there if the schema has changed.
         let mut header_taken = false;
         let mut rows = prepared.raw_query();
-        while let Some(row) = rows.next().map_err(classify)? {
+        while let Some(row) = rows.next().map_err(|error| classify_refused(error, watch.seen()))? {
             if !header_taken {
                 take(Step::Header(plan.header(row.as_ref())))?;
                 header_taken = true;
@@ -321,7 +321,7 @@ impl Engine {
             self.permit(seen.kind(statement.readonly()))?;
             self.watch.mode(Mode::Running);
             let mut rows = statement.raw_query();
-            while rows.next().map_err(classify)?.is_some() {}
+            while rows.next().map_err(|error| classify_refused(error, self.watch.seen()))?.is_some() {}
         }
     }
 
