@@ -84,16 +84,14 @@ impl Engine {
         if let Some(plan) = self.plans.get(sql) {
             return Ok(plan.kind());
         }
-        refuse_nul(sql)?;
         self.watch.look(Mode::Guarded);
-        let prepared = self.connection.prepare(sql);
+        let prepared = Plan::prepare(sql, &self.connection, &self.watch);
         let seen = self.watch.seen();
         let plan = match prepared {
-            Ok(statement) => Plan::new(sql, &statement, seen)?,
             Err(_) if seen.refusal().is_none() && seen.kind(true) == StatementKind::Control => {
                 return Ok(StatementKind::Control);
             }
-            Err(error) => return Err(classify_refused(error, seen)),
+            prepared => prepared?,
         };
         let kind = plan.kind();
         self.plans.remember(sql.into(), plan);
@@ -126,21 +124,18 @@ impl Engine {
     ) -> Result<Changes> {
         let Statement { sql, params } = statement;
         self.watch.look(Mode::Open);
-        let mut plan = match self.plans.take(&sql) {
-            Some(plan) => plan,
-            None => {
-                refuse_nul(&sql)?;
-                let prepared = self.connection.prepare(&sql);
-                let seen = self.watch.seen();
-                // Some pragmas act while they are prepared, also in a text that is then refused.
-                self.altered |= seen.alters_session();
-                Plan::new(&sql, &prepared.map_err(|error| classify_refused(error, seen))?, seen)?
-            }
+        let mut plan = if let Some(plan) = self.plans.take(&sql) {
+            plan
+        } else {
+            let prepared = Plan::prepare(&sql, &self.connection, &self.watch);
+            // Some pragmas act while they are prepared, also in a text that is then refused.
+            self.altered |= self.watch.seen().alters_session();
+            prepared?
         };
         let values = self.permit(plan.kind()).and_then(|()| plan.arrange(params));
         let outcome = values.and_then(|values| {
-            let mut prepared =
-                self.connection.prepare_cached(&sql).map_err(|e| classify_refused(e, self.watch.seen()))?;
+            let prepared = self.connection.prepare_cached(plan.text(&sql));
+            let mut prepared = prepared.map_err(|error| classify_refused(error, self.watch.seen()))?;
             self.watch.mode(Mode::Running);
             plan.bind(&mut prepared, &values)?;
             let header = plan.header(&prepared);
@@ -227,7 +222,7 @@ impl Engine {
 
     /// Runs a text of several statements. Inside a transaction it may not end it.
     pub(super) fn run_script(&mut self, sql: &str) -> Result<()> {
-        refuse_nul(sql)?;
+        plan::refuse_nul(sql)?;
         let mode = if self.in_transaction() { Mode::Guarded } else { Mode::Open };
         let mut rest = rusqlite::Batch::new(&self.connection, sql);
         loop {
@@ -338,14 +333,6 @@ impl Engine {
         self.connection.execute_batch("PRAGMA optimize")?;
         self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(()))
     }
-}
-
-/// SQLite would take the text up to the NUL byte for the whole statement.
-fn refuse_nul(sql: &str) -> Result<()> {
-    if sql.contains('\0') {
-        return Err(Error::new(ErrorKind::Query, "the statement contains a NUL byte").because(Reason::Syntax));
-    }
-    Ok(())
 }
 
 /// What [`Engine::stepping`] hands out.

@@ -49,13 +49,9 @@ impl Opened {
             None => (opening.plain()?, None),
         };
         exit_gate::install();
-        let mut opened = Self { location, settings, key, spare: Mutex::new(None), _anchor: None };
-        if opened.location.is_memory() {
-            opened._anchor = Some(Mutex::new(connection));
-        } else {
-            *opened.spare.get_mut().unwrap_or_else(PoisonError::into_inner) = Some(connection);
-        }
-        Ok(opened)
+        let (spare, anchor) =
+            if location.is_memory() { (None, Some(Mutex::new(connection))) } else { (Some(connection), None) };
+        Ok(Self { location, settings, key, spare: Mutex::new(spare), _anchor: anchor })
     }
 
     /// Opens one connection. Blocks for a fraction of a millisecond.
