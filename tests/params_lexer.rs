@@ -83,12 +83,10 @@ fn statements() -> impl Strategy<Value = (Dialect, Style, String, Vec<usize>)> {
         .prop_map(|(dialect, style, pieces)| {
             let (mut sql, mut numbers) = (String::new(), Vec::new());
             for (text, number) in pieces {
-                if let Some(text) = text {
-                    sql.push_str(text);
-                } else {
+                if text.is_none() {
                     numbers.push(number);
-                    sql.push_str(&mark(style, number));
                 }
+                sql.push_str(&text.map_or_else(|| mark(style, number), Into::into));
                 sql.push(' ');
             }
             (dialect, style, sql, numbers)

@@ -38,6 +38,9 @@ const REFUSED_EXTENSION: u16 = 256;
 const ANYTHING: u16 = 512;
 const USER_FUNCTION: u16 = 1024;
 const DEFINES: u16 = 2048;
+const REFUSED_TEMPORARY: u16 = 4096;
+const REFUSED_IN_MEMORY: u16 = 8192;
+const REFUSED: u16 = REFUSED_KEY | REFUSED_ATTACH | REFUSED_EXTENSION | REFUSED_TEMPORARY | REFUSED_IN_MEMORY;
 
 /// What the authorizer of one connection saw since it was last asked.
 #[derive(Debug)]
@@ -45,6 +48,7 @@ pub(super) struct Watch {
     seen: AtomicU16,
     mode: AtomicU8,
     encrypted: bool,
+    in_memory: bool,
     /// SQLite's own functions; all others may do anything outside of the database.
     built_in: Arc<HashSet<String>>,
 }
@@ -54,8 +58,8 @@ pub(super) struct Watch {
 pub(super) struct Seen(u16);
 
 impl Watch {
-    pub(super) fn new(encrypted: bool, built_in: Arc<HashSet<String>>) -> Self {
-        Self { seen: AtomicU16::new(0), mode: AtomicU8::new(Mode::Open as u8), encrypted, built_in }
+    pub(super) fn new(encrypted: bool, in_memory: bool, built_in: Arc<HashSet<String>>) -> Self {
+        Self { seen: AtomicU16::new(0), mode: AtomicU8::new(Mode::Open as u8), encrypted, in_memory, built_in }
     }
 
     /// Starts a new look, under `mode`.
@@ -78,7 +82,7 @@ impl Watch {
         let flags = self.flags(context);
         self.seen.fetch_or(flags | ANYTHING, Relaxed);
         let mode = self.mode.load(Relaxed);
-        let refused = flags & (REFUSED_KEY | REFUSED_ATTACH | REFUSED_EXTENSION) != 0;
+        let refused = flags & REFUSED != 0;
         let guarded = mode == Mode::Guarded as u8 && flags & CONTROLS != 0;
         if refused || guarded { Authorization::Deny } else { Authorization::Allow }
     }
@@ -101,7 +105,9 @@ impl Watch {
             | AuthAction::DropTempTable { .. }
             | AuthAction::DropTempTrigger { .. }
             | AuthAction::DropTempView { .. } => CONTROLS | WRITES,
-            AuthAction::Pragma { pragma_name, pragma_value } => pragma(pragma_name, pragma_value),
+            AuthAction::Pragma { pragma_name, pragma_value } => {
+                pragma(pragma_name, pragma_value) | self.temporary(pragma_name, pragma_value)
+            }
             AuthAction::Function { function_name } => self.function(function_name),
             // What a trigger inserts has no identity that the caller asked for.
             AuthAction::Insert { table_name } if context.accessor.is_none() => INSERTS | rows(table_name, temporary),
@@ -123,10 +129,23 @@ impl Watch {
         }
     }
 
+    /// Temporary files are not encrypted, so an encrypted database keeps temporary data in memory.
+    fn temporary(&self, pragma: &str, value: Option<&str>) -> u16 {
+        let in_memory = |value: &str| value == "2" || value.eq_ignore_ascii_case("memory");
+        let spills = pragma.eq_ignore_ascii_case("temp_store") && value.is_some_and(|value| !in_memory(value));
+        if self.encrypted && spills { REFUSED_TEMPORARY } else { 0 }
+    }
+
     fn attach(&self, filename: &str) -> u16 {
-        if self.mode.load(Relaxed) == Mode::Running as u8 {
+        let name = filename.to_ascii_lowercase();
+        let running = self.mode.load(Relaxed) == Mode::Running as u8;
+        if self.in_memory && !name.is_empty() && name != ":memory:" && !name.contains("vfs=") {
+            // SQLite would make another database in memory by that name, and write no file.
+            CONTROLS | REFUSED_IN_MEMORY
+        } else if running && !(self.encrypted && name.starts_with("file:")) {
             WRITES
-        } else if self.encrypted && !filename.is_empty() {
+        } else if self.encrypted && !name.is_empty() {
+            // Also the target of VACUUM INTO when it is a URI, which can bring another key or none.
             CONTROLS | REFUSED_ATTACH
         } else {
             // An empty name is a temporary database; VACUUM inside `interact` attaches one too.
@@ -239,6 +258,11 @@ impl Seen {
         } else if has(REFUSED_ATTACH) {
             let way = "open the other file as a database of its own";
             Some(("a file attached to an encrypted database could be plaintext", way))
+        } else if has(REFUSED_TEMPORARY) {
+            Some(("temporary files are not encrypted", "leave temp_store at MEMORY"))
+        } else if has(REFUSED_IN_MEMORY) {
+            let way = "copy it into a connection of your own with rusqlite's backup, in interact()";
+            Some(("what a database in memory attaches or copies would be in memory too", way))
         } else if has(REFUSED_EXTENSION) {
             Some(("extensions cannot be loaded by SQL", "register functions in the on_connect hook"))
         } else {
