@@ -79,7 +79,8 @@ impl<C: Connector> Inner<C> {
     ) -> Result<Permit<C>> {
         let began = Instant::now();
         let waiting = Waiting::begin(self, shelf.lane, deadline)?;
-        let _queued = shelf.queued();
+        // Dropped after the future that waits, whichever way that ends.
+        let _queued = shelf.queued(&self.closed);
         let permit = waiting.until(shelf.permits.acquire()).await?.map_err(|_closed| self.closed_error())?;
         permit.forget();
         let permit = Permit::new(self, shelf.lane);
