@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use strongroom::{AsyncDatabase, NoRetry, PassphraseKeySource, Reason, Secret, is_sqlcipher_available};
+use strongroom::{AsyncDatabase, NoRetry, PassphraseKeySource, Reason, Secret, is_sqlcipher_available, rusqlite};
 use tempfile::TempDir;
 
 #[path = "common/cipher.rs"]
@@ -24,7 +24,7 @@ async fn without_a_key_the_file_is_an_ordinary_database() {
     assert_eq!(read(plain(&path)).await.unwrap(), "row");
     let file = &files(directory.path())["a.db"];
     assert!(file.starts_with(b"SQLite format 3\0") && cipher::holds(file, b"row"));
-    let own = strongroom::rusqlite::Connection::open(&path).unwrap();
+    let own = rusqlite::Connection::open(&path).unwrap();
     assert_eq!(own.query_row("SELECT a FROM t", (), |row| row.get::<_, String>(0)).unwrap(), "row");
 }
 
@@ -87,7 +87,7 @@ async fn a_key_given_for_an_existing_plain_file_leaves_it_as_it_is() {
 
 #[test]
 fn a_connection_of_your_own_is_not_keyed_without_a_cipher() {
-    let own = strongroom::rusqlite::Connection::open_in_memory().unwrap();
+    let own = rusqlite::Connection::open_in_memory().unwrap();
     let outcome = strongroom::apply_cipher_key(&own, &Secret::raw_key([7; 32]));
     match outcome {
         Ok(()) => assert!(is_sqlcipher_available()),
