@@ -111,8 +111,9 @@ impl Watch {
             AuthAction::Function { function_name } => self.function(function_name),
             // What a trigger inserts has no identity that the caller asked for.
             AuthAction::Insert { table_name } if context.accessor.is_none() => INSERTS | rows(table_name, temporary),
-            AuthAction::Insert { table_name } => rows(table_name, temporary),
-            AuthAction::Update { table_name, .. } | AuthAction::Delete { table_name } => rows(table_name, temporary),
+            AuthAction::Insert { table_name }
+            | AuthAction::Update { table_name, .. }
+            | AuthAction::Delete { table_name } => rows(table_name, temporary),
             _ if temporary => CONTROLS | WRITES,
             _ => WRITES | DEFINES,
         }
