@@ -242,6 +242,20 @@ async fn as_many_parameters_as_the_engine_takes_and_not_one_more() {
 }
 
 #[tokio::test]
+async fn thousands_of_numbers_may_repeat_and_stand_in_any_order() {
+    let db = memory().await;
+    for sign in ["$", "?"] {
+        let values: Vec<i64> = (1..=1500).collect();
+        let marks: Vec<String> = (1..=1500).rev().chain([1, 1500, 7]).map(|n| format!("{sign}{n}")).collect();
+        let sql = format!("SELECT column1 FROM (VALUES ({}))", marks.join("), ("));
+        let back: Vec<i64> = db.fetch_all_as(&sql, &values).await.unwrap();
+        assert_eq!(back, values.iter().rev().copied().chain([1, 1500, 7]).collect::<Vec<_>>(), "{sign}");
+        let hidden = format!("{sql} WHERE $a");
+        assert_eq!(kinds(&db.fetch_all(&hidden, &values).await.unwrap_err()), UNFIT, "{sign}");
+    }
+}
+
+#[tokio::test]
 async fn a_blob_of_a_hundred_megabytes_goes_there_and_back() {
     let home = Home::new(Kind::KeyedFile);
     let db = home.open().await;

@@ -42,7 +42,7 @@ fn seed() -> u64 {
 }
 
 async fn open(path: &Path, encrypted: bool, tuning: Tuning) -> AsyncDatabase {
-    let mut builder = AsyncDatabase::builder(path).tuning(tuning).pool_max(5);
+    let mut builder = AsyncDatabase::builder(path).tuning(tuning).pool_max(5).pool_timeout(Duration::from_secs(10));
     if encrypted {
         builder = builder.key(PassphraseKeySource::new(Secret::raw_key(KEY)));
     }
@@ -90,12 +90,30 @@ fn check(name: &str, encrypted: bool, tuning: Tuning) {
         assert_eq!(health.as_deref(), Some("ok"), "{name}, seed {seed}");
         let stats = db.stats();
         assert_eq!(stats.total_acquired - stats.total_released, u64::from(stats.active_connections));
+        assert_all_back(&db, name, seed).await;
         let report = db.close_within(Duration::from_secs(10)).await.unwrap();
         assert!(report.is_clean(), "{name}, seed {seed}: {report:?}, {:?}", db.stats());
     });
     let (reads, writes) = (known.reads.load(SeqCst), known.writes.load(SeqCst));
     println!("{name}: {reads} reads, {writes} writes, seed {seed}");
     assert!(reads > 100 && writes > 20, "{name}: hardly anything was checked");
+}
+
+/// Nobody works any more, so every connection comes back, also those whose calls were dropped.
+async fn assert_all_back(db: &AsyncDatabase, name: &str, seed: u64) {
+    for _ in 0..500 {
+        if db.stats().active_connections == 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let mut lent = Vec::new();
+    loop {
+        match db.read_connection().await {
+            Ok(connection) => lent.push(connection),
+            Err(error) => panic!("{name}, seed {seed}: {error}, {:?}", db.stats()),
+        }
+    }
 }
 
 async fn work(db: AsyncDatabase, known: Arc<Known>, mut random: Random, task: u64) {

@@ -185,6 +185,9 @@ async fn the_sops_block_stands_in_every_document() {
 async fn a_missing_mac_is_a_mac_that_does_not_match() {
     assert_eq!(value("bad/mac_missing.yaml", "db_key").await, Err(Reason::Tampered));
     assert_eq!(value("bad/mac_empty.yaml", "db_key").await, Err(Reason::Tampered));
+    let source = SopsKeySource::at(vectors().join("bad/mac_missing.yaml"))
+        .identities(IdentitySources::none().file(vectors().join("keys.txt")));
+    assert!(source.resolve().await.unwrap_err().to_string().ends_with("mac_missing.yaml: it has no MAC"));
 }
 
 #[tokio::test]

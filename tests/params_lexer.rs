@@ -83,13 +83,10 @@ fn statements() -> impl Strategy<Value = (Dialect, Style, String, Vec<usize>)> {
         .prop_map(|(dialect, style, pieces)| {
             let (mut sql, mut numbers) = (String::new(), Vec::new());
             for (text, number) in pieces {
-                match text {
-                    Some(text) => sql.push_str(text),
-                    None => {
-                        numbers.push(number);
-                        sql.push_str(&mark(style, number));
-                    }
+                if text.is_none() {
+                    numbers.push(number);
                 }
+                sql.push_str(&text.map_or_else(|| mark(style, number), Into::into));
                 sql.push(' ');
             }
             (dialect, style, sql, numbers)

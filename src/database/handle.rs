@@ -138,14 +138,15 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
         async move {
             let statement = statement?;
             if !route::readers_apart(self.capabilities()) {
-                return self.write(statement, location).await;
+                return Box::pin(self.write(statement, location)).await;
             }
             let mut reader = self.pool().get_at(Access::Read, location).await?;
             match route::try_read(&mut reader, statement).await? {
                 route::Tried::Done(rows) => Ok(rows),
                 route::Tried::Writes(statement) => {
                     drop(reader);
-                    self.write(statement, location).await
+                    // Boxed, like everything off the short way, so that a read does not carry its state.
+                    Box::pin(self.write(statement, location)).await
                 }
             }
         }

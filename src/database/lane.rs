@@ -61,11 +61,24 @@ impl Lane {
     where
         C: Connector<Connection: Connection>,
     {
-        if !self.is_busy() {
-            if let Some(mut writer) = pool.get_if_free(Access::Write, location).await? {
-                return route::run(&mut writer, statement).await;
-            }
+        if !self.is_busy()
+            && let Some(mut writer) = pool.get_if_free(Access::Write, location).await?
+        {
+            return route::run(&mut writer, statement).await;
         }
+        // Boxed, so that the short way does not carry the state of the long one.
+        Box::pin(self.run_with_others(pool, location, statement)).await
+    }
+
+    async fn run_with_others<C>(
+        self: &Arc<Self>,
+        pool: &Pool<C>,
+        location: &'static Location<'static>,
+        statement: Statement,
+    ) -> Result<Rows>
+    where
+        C: Connector<Connection: Connection>,
+    {
         let waiting = pool.wait(Access::Write)?;
         let (number, mut answer) = self.join(pool, location, statement);
         match waiting.until(&mut answer).await {

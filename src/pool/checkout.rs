@@ -30,13 +30,11 @@ impl<C: Connector> Inner<C> {
         let now = Instant::now();
         let deadline = now + self.settings.acquire_timeout;
         let shelf = self.shelf(access);
-        match self.try_permit(shelf)? {
-            Some(permit) => self.lend(permit, now, deadline, location, false).await,
-            None => {
-                let permit = self.queue(shelf, deadline, location).await?;
-                self.lend(permit, Instant::now(), deadline, location, true).await
-            }
-        }
+        let (permit, now, waited) = match self.try_permit(shelf)? {
+            Some(permit) => (permit, now, false),
+            None => (self.queue(shelf, deadline, location).await?, Instant::now(), true),
+        };
+        self.lend(permit, now, deadline, location, waited).await
     }
 
     /// The same, but without waiting for anybody: `None` if all are in use.

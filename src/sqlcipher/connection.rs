@@ -275,7 +275,8 @@ impl Connection for SqlCipherConnection {
             let _alone = alone.for_statement(engine, &statement.sql)?;
             engine.run(&statement)
         };
-        self.job(work).await.map_err(|error| error.during(Phase::Statement))
+        // Boxed, so that the short way does not carry the state of the long one.
+        Box::pin(self.job(work)).await.map_err(|error| error.during(Phase::Statement))
     }
 
     async fn run_group(&mut self, group: Vec<Statement>) -> Vec<Result<Rows>> {

@@ -89,16 +89,14 @@ impl Engine {
         if let Some(plan) = self.plans.get(sql) {
             return Ok(plan.kind());
         }
-        refuse_nul(sql)?;
         self.watch.look(Mode::Guarded);
-        let prepared = self.connection.prepare(sql);
+        let prepared = Plan::prepare(sql, &self.connection, &self.watch);
         let seen = self.watch.seen();
         let plan = match prepared {
-            Ok(statement) => Plan::new(sql, &statement, seen)?,
             Err(_) if seen.refusal().is_none() && seen.kind(true) == StatementKind::Control => {
                 return Ok(StatementKind::Control);
             }
-            Err(error) => return Err(classify_refused(error, seen)),
+            prepared => prepared?,
         };
         let kind = plan.kind();
         self.plans.remember(sql.into(), plan);
@@ -110,14 +108,11 @@ impl Engine {
         if self.plans.get(sql).is_some() {
             return Ok(());
         }
-        refuse_nul(sql)?;
         self.watch.look(Mode::Open);
-        let prepared = self.connection.prepare(sql);
-        let seen = self.watch.seen();
+        let prepared = Plan::prepare(sql, &self.connection, &self.watch);
         // Some pragmas act while they are prepared, also in a text that is then refused.
-        self.altered |= seen.alters_session();
-        let plan = Plan::new(sql, &prepared.map_err(|error| classify_refused(error, seen))?, seen)?;
-        self.plans.remember(Arc::clone(sql), plan);
+        self.altered |= self.watch.seen().alters_session();
+        self.plans.remember(Arc::clone(sql), prepared?);
         Ok(())
     }
 
@@ -158,18 +153,27 @@ impl Engine {
         let Some(plan) = plans.get_mut(sql) else { return Ok(Changes::default()) };
         let values = plan.values(params)?;
         watch.look(Mode::Open);
-        let mut prepared = connection.prepare_cached(sql).map_err(|error| classify_refused(error, watch.seen()))?;
+        let mut prepared =
+            connection.prepare_cached(plan.text(sql)).map_err(|error| classify_refused(error, watch.seen()))?;
         watch.mode(Mode::Running);
         *altered |= plan.alters_session();
         plan.bind(&mut prepared, &values)?;
-        take(Step::Header(plan.header(&prepared)))?;
+        // The header is known only after the first step: SQLite prepares anew there if the schema has changed.
+        let mut header_taken = false;
         let mut rows = prepared.raw_query();
         while let Some(row) = rows.next().map_err(|error| classify_refused(error, watch.seen()))? {
+            if !header_taken {
+                take(Step::Header(plan.header(row.as_ref())))?;
+                header_taken = true;
+            }
             if !take(Step::Row(row))? {
                 break;
             }
         }
         drop(rows);
+        if !header_taken {
+            take(Step::Header(plan.header(&prepared)))?;
+        }
         drop(prepared);
         if plan.kind() == StatementKind::Control {
             // Not kept prepared: some pragmas act while they are prepared.
@@ -288,7 +292,7 @@ impl Engine {
 
     /// Runs a text of several statements. Inside a transaction it may not end it.
     pub(super) fn run_script(&mut self, sql: &str) -> Result<()> {
-        refuse_nul(sql)?;
+        plan::refuse_nul(sql)?;
         let mode = if self.in_transaction() { Mode::Guarded } else { Mode::Open };
         let mut rest = rusqlite::Batch::new(&self.connection, sql);
         loop {
@@ -400,14 +404,6 @@ impl Engine {
         self.connection.execute_batch("PRAGMA optimize")?;
         self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(()))
     }
-}
-
-/// SQLite would take the text up to the NUL byte for the whole statement.
-fn refuse_nul(sql: &str) -> Result<()> {
-    if sql.contains('\0') {
-        return Err(Error::new(ErrorKind::Query, "the statement contains a NUL byte").because(Reason::Syntax));
-    }
-    Ok(())
 }
 
 /// What [`Engine::stepping`] hands out.

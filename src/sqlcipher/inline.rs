@@ -46,7 +46,7 @@ impl Engine {
             return None;
         }
         let reads = plan.kind() == StatementKind::Read;
-        if reads && may.keep && !in_transaction && self.freshen().is_err() {
+        if reads && !in_transaction && self.freshen(may.keep).is_err() {
             return None;
         }
         let (outcome, stopped) = control.inline(|| self.run(statement));
@@ -63,12 +63,12 @@ impl Engine {
         }
     }
 
-    /// Makes the kept transaction one that sees everything committed before this moment.
-    fn freshen(&mut self) -> rusqlite::Result<()> {
-        let Some(index) = &self.kept.index else { return Ok(()) };
-        let now = index.mark();
+    /// Sees to it that a read sees everything committed before this moment: in the kept transaction, in a new one to be
+    /// kept, or in none.
+    fn freshen(&mut self, may_keep: bool) -> rusqlite::Result<()> {
+        let now = self.kept.index.as_ref().map(WalIndex::mark);
         self.kept.used = true;
-        if self.kept.since == Some(now) {
+        if may_keep && now.is_some() && now == self.kept.since {
             return Ok(());
         }
         self.end_snapshot();
@@ -76,10 +76,10 @@ impl Engine {
             return Err(rusqlite::Error::InvalidQuery);
         }
         // A long log can start over only when no reader is left in it.
-        if now.frames() <= LONGEST_LOG {
+        if may_keep && now.is_some_and(|now| now.frames() <= LONGEST_LOG) {
             // The mark was taken before the transaction begins, so it is never newer than what the transaction sees.
             self.transaction_control("BEGIN")?;
-            self.kept.since = Some(now);
+            self.kept.since = now;
         }
         Ok(())
     }

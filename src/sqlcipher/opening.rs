@@ -57,21 +57,17 @@ impl Opened {
         };
         exit_gate::install();
         let built_in = built_in(&connection).map_err(|error| location.describe(errors::classify(error)))?;
-        let mut opened = Self {
+        let (spare, anchor) =
+            if location.is_memory() { (None, Some(Mutex::new(connection))) } else { (Some(connection), None) };
+        Ok(Self {
             location,
             settings,
             key,
-            spare: Mutex::new(None),
-            anchor: None,
+            spare: Mutex::new(spare),
+            anchor,
             built_in: Arc::new(built_in),
             snapshots: Arc::default(),
-        };
-        if opened.location.is_memory() {
-            opened.anchor = Some(Mutex::new(connection));
-        } else {
-            *opened.spare.get_mut().unwrap_or_else(PoisonError::into_inner) = Some(connection);
-        }
-        Ok(opened)
+        })
     }
 
     /// Opens one connection. Blocks for a fraction of a millisecond.

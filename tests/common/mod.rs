@@ -2,7 +2,7 @@
 #![allow(dead_code, unreachable_pub, reason = "shared by tests that each use a part of it")]
 
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
@@ -12,6 +12,7 @@ use strongroom::{
     AsyncDatabase, DatabaseBuilder, Error, ErrorKind, PassphraseKeySource, Reason, Secret, SqlCipherConnector,
 };
 use tempfile::TempDir;
+use tokio::time::timeout;
 
 /// Where a database stands, and whether it is encrypted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,28 +101,39 @@ pub fn numbers(n: u64) -> String {
 pub const ENDLESS: &str =
     "WITH RECURSIVE c(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM c LIMIT 1000000000) SELECT count(*) FROM c";
 
-/// All that must hold when nobody uses a database: every connection can be had, is clean, and the numbers are true.
+/// All that must hold when nobody uses a database: connections can be had, are clean, and the numbers are true.
 pub async fn assert_whole(db: &AsyncDatabase, what: &str) {
-    let lanes = if db.capabilities().concurrent_readers { 2 } else { 1 };
+    let readers = u32::from(db.capabilities().concurrent_readers);
+    assert_capacity(db, readers, what).await;
+}
+
+/// The same, with so many readers at once beside the writer.
+pub async fn assert_capacity(db: &AsyncDatabase, readers: u32, what: &str) {
     let mut held = Vec::new();
-    let mut writer = tokio::time::timeout(secs(5), db.connection()).await.expect(what).expect(what);
-    let open = writer.interact(|c| Ok(!c.is_autocommit())).await.expect(what);
-    assert!(!open, "{what}: the writer was lent inside a transaction");
-    let fk: i64 = writer.fetch_value("PRAGMA foreign_keys", ()).await.expect(what).unwrap();
-    assert_eq!(fk, 1, "{what}: the session is as it was opened");
-    if lanes == 2 {
-        let mut reader = tokio::time::timeout(secs(5), db.read_connection()).await.expect(what).expect(what);
-        let open = reader.interact(|c| Ok(!c.is_autocommit())).await.expect(what);
-        assert!(!open, "{what}: a reader was lent inside a transaction");
-        held.push(reader);
+    held.push(timeout(secs(5), db.connection()).await.expect(what).expect(what));
+    for _ in 0..readers {
+        held.push(timeout(secs(5), db.read_connection()).await.expect(what).expect(what));
     }
-    let stats = db.stats();
-    assert_eq!(stats.active_connections, lanes, "{what}: {stats:?}");
-    drop((writer, held));
+    for conn in &mut held {
+        let idle = conn.interact(|c| Ok(c.is_autocommit())).await.expect(what);
+        assert!(idle, "{what}: a connection was lent inside a transaction");
+        let keys: i64 = conn.fetch_value("PRAGMA foreign_keys", ()).await.expect(what).unwrap();
+        assert_eq!(keys, 1, "{what}: a session is not as it was opened");
+    }
+    // A connection that is being put in order counts as lent.
+    eventually(what, || db.stats().active_connections == 1 + readers).await;
+    drop(held);
     eventually(what, || db.stats().active_connections == 0).await;
     let stats = db.stats();
     assert_eq!(stats.total_acquired, stats.total_released, "{what}: {stats:?}");
-    assert_eq!(stats.idle_connections, stats.total_connections, "{what}: {stats:?}");
+    assert_eq!((stats.idle_connections, stats.waiting), (stats.total_connections, 0), "{what}: {stats:?}");
+}
+
+/// How many descriptors of this process stand for a file whose path begins so.
+pub fn open_files(path: &Path) -> usize {
+    let links = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+    let paths = links.filter_map(|entry| std::fs::read_link(entry.path()).ok());
+    paths.filter(|found| found.to_string_lossy().starts_with(&*path.to_string_lossy())).count()
 }
 
 /// Waits, at most five seconds of real time, until something is so.

@@ -100,13 +100,11 @@ pub(super) fn spell(number: impl Display) -> Zeroizing<Vec<u8>> {
 
 impl Scalar {
     /// The bytes by which the MAC knows an unencrypted value; null has none.
-    pub(super) fn mac_bytes(&self, integers_as_floats: bool) -> Cow<'_, [u8]> {
+    pub(super) fn mac_bytes(&self) -> Cow<'_, [u8]> {
         match self {
             Self::Null | Self::Comment => Cow::Borrowed(&[]),
             Self::Text(text) | Self::Time(text) => Cow::Borrowed(text.as_bytes()),
             Self::Bytes(bytes) => Cow::Borrowed(bytes),
-            #[allow(clippy::cast_precision_loss, reason = "the loss is what older versions of sops hashed")]
-            Self::Integer(value) if integers_as_floats => Cow::Owned(float_bytes(*value as f64).to_vec()),
             Self::Integer(value) => Cow::Owned(spell(value).to_vec()),
             Self::Float(value) => Cow::Owned(float_bytes(*value).to_vec()),
             Self::Bool(true) => Cow::Borrowed(b"True"),
