@@ -57,6 +57,7 @@ async fn diagnose(builder: DatabaseBuilder<SqlCipherConnector>, directory: &Temp
 
 #[tokio::test]
 async fn every_row_of_the_table_has_its_own_reason_and_sentence() {
+    use ErrorKind::{Connection, Encryption, Storage};
     let directory = TempDir::new().unwrap();
     let at = |name: &str| directory.path().join(name);
     create(raw(&at("encrypted.db"))).await;
@@ -75,7 +76,6 @@ async fn every_row_of_the_table_has_its_own_reason_and_sentence() {
         assert!(sentence.starts_with("cannot open /") && sentence.contains(words), "{sentence}");
         table.push(sentence.split_once(": ").unwrap().1.to_owned());
     };
-    use ErrorKind::{Connection, Encryption, Storage};
     let wrong = keyed(&at("encrypted.db"), "wrong");
     row(wrong, Encryption, Reason::WrongKey, "the key does not open it; check the key").await;
     row(plain(&at("encrypted.db")), Encryption, Reason::KeyMissing, "no key was given; give the key").await;
