@@ -61,8 +61,9 @@ mod tests {
     #[test]
     fn shares_on_a_line_give_where_it_starts() {
         // 7 + 9x at 1, 2 and 3: addition is exclusive or.
-        assert_eq!(combined(&[&[7 ^ 9, 1], &[7 ^ 18, 2]]), Some(vec![7]));
-        assert_eq!(combined(&[&[7 ^ 18, 2], &[7 ^ 27, 3]]), Some(vec![7]));
+        let at = |x: u8| [0x07 ^ multiply(0x09, x), x];
+        assert_eq!(combined(&[&at(1), &at(2)]), Some(vec![7]));
+        assert_eq!(combined(&[&at(2), &at(3), &at(255)]), Some(vec![7]));
     }
 
     #[test]
