@@ -140,7 +140,7 @@ fn the_cost_of_a_file_grows_with_its_size_and_not_faster() {
     };
     let env = |count: usize| (0..count).fold(String::new(), |text, n| text + &format!("sops_a__list_{n}__map_x=v\n"));
     let ini = |count: usize| (0..count).fold("[s]\n".to_owned(), |text, n| text + &format!("key_{n} = v\n"));
-    let flow = |count: usize| format!("k: [{}]\n", "{a: b, c: [d]}, ".repeat(count));
+    let flow = |count: usize| format!("k: [{}]\n", "{a: [b]}, ".repeat(count / 8));
     let cases: [(SopsFormat, &dyn Fn(usize) -> String); 5] = [
         (SopsFormat::Yaml, &yaml),
         (SopsFormat::Json, &json),
@@ -152,7 +152,7 @@ fn the_cost_of_a_file_grows_with_its_size_and_not_faster() {
     let cost = |format, text: &str| {
         let begin = processor_time();
         decrypt(text.as_bytes(), format, &path, &IdentitySources::none()).unwrap_err();
-        processor_time() - begin
+        processor_time().saturating_sub(begin)
     };
     for (format, make) in cases {
         let (small, large) = (cost(format, &make(16_000)), cost(format, &make(128_000)));
