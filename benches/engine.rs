@@ -13,7 +13,7 @@ use strongroom::{
 };
 use tokio::runtime::{Builder, Runtime};
 
-const ROWS: i64 = 100_000;
+const ROWS: u32 = 100_000;
 const CACHE_KIB: u32 = 16 * 1024;
 const SCHEMA: &str = "CREATE TABLE item (id INTEGER PRIMARY KEY, name TEXT NOT NULL, price REAL NOT NULL, note TEXT);
     CREATE TABLE log (id INTEGER PRIMARY KEY, line TEXT NOT NULL);
@@ -41,7 +41,8 @@ impl Both {
         let ours = runtime.block_on(async {
             let ours = builder.open().await.unwrap();
             ours.execute_script(SCHEMA).await.unwrap();
-            let items = (0..ROWS).map(|id| (id, format!("item {id}"), id as f64 / 4.0, Some("a note of some length")));
+            let items =
+                (0..ROWS).map(|id| (id, format!("item {id}"), f64::from(id) / 4.0, Some("a note of some length")));
             ours.execute_many(INSERT, items).await.unwrap();
             ours
         });
@@ -117,7 +118,7 @@ fn bulk_insert(criterion: &mut Criterion, runtime: &Runtime, name: &str, both: &
 
 fn fetch(criterion: &mut Criterion, runtime: &Runtime, name: &str, both: &Both) {
     let mut group = criterion.benchmark_group(format!("{name}/fetch 100,000 rows"));
-    group.throughput(Throughput::Elements(ROWS.unsigned_abs())).sample_size(10);
+    group.throughput(Throughput::Elements(ROWS.into())).sample_size(10);
     group.bench_function("direct", |bencher| {
         bencher.iter(|| {
             let mut statement = both.direct.prepare_cached(FETCH).unwrap();

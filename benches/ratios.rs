@@ -3,6 +3,13 @@
 //! `cargo bench --bench ratios -- [name...]` prints one line per workload. "Direct" is rusqlite called synchronously
 //! with a cached statement in autocommit on one thread. `STRONGROOM_BENCH_ROUNDS` sets the rounds (5 by default),
 //! `STRONGROOM_BENCH_SECONDS` the length of one (0.5 by default).
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    reason = "numbers here are small"
+)]
 
 use std::path::Path;
 use std::sync::Arc;

@@ -48,7 +48,7 @@ async fn main() -> std::result::Result<(), Box<dyn Error>> {
 
     tenants
         .each(async |name, db| {
-            let orders = (1..=name.len()).map(|n| (format!("{name} item {n}"), n as i64 * 250));
+            let orders = (1_i64..).zip(name.chars()).map(|(n, letter)| (format!("{name} item {letter}"), n * 250));
             db.execute_many("INSERT INTO orders (item, cents) VALUES ($1, $2)", orders).await
         })
         .await?;

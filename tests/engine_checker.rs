@@ -6,6 +6,13 @@
 //!
 //! `STRONGROOM_CHECK_SECONDS` (2 by default) is the time of each run, `STRONGROOM_CHECK_SEED` replays one.
 #![cfg(feature = "sqlcipher")]
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    reason = "numbers here are small"
+)]
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;

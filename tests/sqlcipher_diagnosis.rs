@@ -58,6 +58,7 @@ async fn diagnose(builder: DatabaseBuilder<SqlCipherConnector>, directory: &Temp
 #[tokio::test]
 async fn every_row_of_the_table_has_its_own_reason_and_sentence() {
     use ErrorKind::{Connection, Encryption, Storage};
+
     let directory = TempDir::new().unwrap();
     let at = |name: &str| directory.path().join(name);
     create(raw(&at("encrypted.db"))).await;
