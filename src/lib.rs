@@ -17,6 +17,9 @@ mod retry;
 
 // Wings.
 pub mod keys;
+#[cfg(feature = "postgres")]
+#[cfg_attr(docsrs, doc(cfg(feature = "postgres")))]
+pub mod postgres;
 
 pub use async_trait::async_trait;
 pub use connector::{
@@ -28,6 +31,8 @@ pub use health::{AlwaysHealthy, HealthCheck, Ping, SkipIfRecent};
 pub use key::KeySource;
 pub use keys::PassphraseKeySource;
 pub use params::{Dialect, IntoParams, Params, Placeholders, Style};
+#[cfg(feature = "postgres")]
+pub use postgres::PostgresConnector;
 pub use retry::{Attempt, ExponentialBackoff, FixedDelay, NoRetry, RetryPolicy};
 pub use row::{Changes, ColumnIndex, Row, Rows, RowsBuilder, RowsIter};
 pub use secret::{Secret, SecretBytes, SecretForm};
