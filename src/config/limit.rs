@@ -1,6 +1,32 @@
 //! Bounds of settings: values outside are moved to the bound, with a warning.
 
 use std::fmt::Debug;
+use std::time::Duration;
+
+/// Zero opens nothing until it is needed.
+pub(crate) const POOL_MIN_SIZE: Limit<u32> = Limit { name: "pool.min_size", default: 1, min: 0, max: 10 };
+
+/// Above a hundred connections, a file or a server is only made slower.
+pub(crate) const POOL_MAX_SIZE: Limit<u32> = Limit { name: "pool.max_size", default: 10, min: 1, max: 100 };
+
+/// Shorter than a second, a busy moment is an error; longer than five minutes, a deadlock looks like work.
+pub(crate) const POOL_ACQUIRE_TIMEOUT: Limit<Duration> = Limit {
+    name: "pool.acquire_timeout",
+    default: Duration::from_secs(30),
+    min: Duration::from_secs(1),
+    max: Duration::from_secs(300),
+};
+
+/// Above ten, a failing disk or server is only made busier.
+pub(crate) const RETRY_ATTEMPTS: Limit<u32> = Limit { name: "retry.max_attempts", default: 3, min: 1, max: 10 };
+
+/// Shorter than a tenth of a second, the cause has no time to pass.
+pub(crate) const RETRY_DELAY: Limit<Duration> = Limit {
+    name: "retry.delay",
+    default: Duration::from_millis(500),
+    min: Duration::from_millis(100),
+    max: Duration::from_secs(60),
+};
 
 /// A setting's default and its hard bounds.
 pub(crate) struct Limit<T> {

@@ -2,4 +2,10 @@
 //!
 //! Floor 0.
 
+#[cfg(feature = "config")]
+mod file;
 pub(crate) mod limit;
+mod settings;
+mod visit;
+
+pub use settings::{CipherConfig, DatabaseConfig, KeyPlace, PoolConfig, RetryConfig};

@@ -47,7 +47,8 @@ pub trait Connection: Resource {
     /// Runs a text of several statements without parameters.
     ///
     /// # Errors
-    /// As classified by the engine; the statements before the failing one stay done, unless in a transaction.
+    /// As classified by the engine. Outside a transaction it is up to the engine whether the statements before the
+    /// failing one stay done.
     fn run_script(&mut self, sql: Arc<str>) -> impl Future<Output = Result<()>> + Send;
 
     /// Begins to run one statement whose rows are then fetched by [`next_chunk`](Connection::next_chunk), at most

@@ -76,6 +76,11 @@ pub trait Connector: Send + Sync + 'static {
     /// Classified by the connector: transient ones are tried again under the pool's
     /// [`RetryPolicy`](crate::RetryPolicy).
     fn connect(&self, access: Access) -> impl Future<Output = Result<Self::Connection>> + Send;
+
+    /// Called once, when the pool has closed and nothing will be opened any more: the place to forget secrets.
+    fn shut_down(&self) -> impl Future<Output = ()> + Send {
+        async {}
+    }
 }
 
 /// What a connection will be used for.

@@ -9,7 +9,7 @@ use crate::{Error, ErrorKind, Result};
 /// Something a pool can hold.
 ///
 /// **For implementors.** The pool lends a resource to one borrower at a time. When it comes back, the pool looks at
-/// [`state`](Resource::state): `Idle` goes back on the shelf, `Broken` is thrown away, anything else is
+/// [`state`](Resource::state): `Idle` goes back on the shelf, `Altered` and `Broken` are thrown away, anything else is
 /// [`reset`](Resource::reset) first. Any future of a resource may be dropped half-way; the state must then be honest,
 /// so set it to [`Unknown`](ResourceState::Unknown) before an await and correct it after.
 pub trait Resource: Send + Sized + 'static {
@@ -40,6 +40,10 @@ pub trait Resource: Send + Sized + 'static {
         }
     }
 
+    /// Called once, when the pool has opened the resource and its `on_connect` hook has run: whatever the session is
+    /// now is how it shall be, and only what comes later has altered it.
+    fn baseline(&mut self) {}
+
     /// Says goodbye properly; awaited by the pool.
     ///
     /// # Errors
@@ -57,8 +61,10 @@ pub enum ResourceState {
     InTransaction,
     /// A transaction that can only be rolled back.
     Failed,
-    /// A call was dropped half-way, or the session was altered.
+    /// A call was dropped half-way; what it left behind is not known.
     Unknown,
+    /// It works, but its session is not as it was opened: not to be lent to somebody else.
+    Altered,
     /// It will not work again.
     Broken,
 }
@@ -66,6 +72,12 @@ pub enum ResourceState {
 /// Stops what runs on a connection, from anywhere.
 #[derive(Clone)]
 pub struct Canceller(Option<Arc<dyn Cancel>>);
+
+impl<T: Cancel + ?Sized> Cancel for Arc<T> {
+    fn cancel(&self) {
+        (**self).cancel();
+    }
+}
 
 /// The engine's side of a [`Canceller`].
 pub trait Cancel: Send + Sync {

@@ -2,6 +2,41 @@
 //!
 //! A wing on floors 0 and 1. It knows nothing of pools and engines.
 
+mod buffer;
+mod cached;
+mod chain;
+mod command;
+mod configured;
+mod env;
+mod file;
 mod passphrase;
+mod resolve;
+#[cfg(feature = "sops")]
+pub mod sops;
 
+pub use cached::CachedKeySource;
+pub use chain::ChainKeySource;
+pub use command::CommandKeySource;
+pub use env::EnvKeySource;
+pub use file::FileKeySource;
 pub use passphrase::PassphraseKeySource;
+pub use resolve::resolve_cipher_key;
+#[cfg(feature = "sops")]
+pub use sops::SopsKeySource;
+
+use std::path::Path;
+
+use crate::{KeySource, Result};
+
+/// The key named `key` in the SOPS file at `path`.
+#[cfg(feature = "sops")]
+fn sops_source(path: &Path, key: &str) -> Result<Box<dyn KeySource>> {
+    Ok(Box::new(SopsKeySource::new(path, key)))
+}
+
+/// The key named `key` in the SOPS file at `path`: not in this build.
+#[cfg(not(feature = "sops"))]
+fn sops_source(_: &Path, _: &str) -> Result<Box<dyn KeySource>> {
+    let error = crate::Error::new(crate::ErrorKind::Unsupported, "this build cannot read SOPS files");
+    Err(error.hint("build strongroom with the feature `sops`"))
+}

@@ -3,18 +3,7 @@
 use std::time::Duration;
 
 use super::{Attempt, RetryPolicy};
-use crate::config::limit::Limit;
-
-/// Bounds of [`FixedDelay::attempts`]: above ten, a failing disk or server is only made busier.
-pub(crate) const ATTEMPTS: Limit<u32> = Limit { name: "retry.max_attempts", default: 3, min: 1, max: 10 };
-
-/// Bounds of [`FixedDelay::delay`].
-pub(crate) const DELAY: Limit<Duration> = Limit {
-    name: "retry.delay",
-    default: Duration::from_millis(500),
-    min: Duration::from_millis(100),
-    max: Duration::from_secs(60),
-};
+use crate::config::limit::{RETRY_ATTEMPTS, RETRY_DELAY};
 
 /// The same pause between attempts; the default policy.
 ///
@@ -39,7 +28,7 @@ impl FixedDelay {
     /// `attempts` in all, the first included (1 to 10), with `delay` between them (0.1 to 60 s). Values outside are
     /// moved to the bound, with a warning in the log.
     pub fn new(attempts: u32, delay: Duration) -> Self {
-        Self { attempts: ATTEMPTS.clamp(attempts), delay: DELAY.clamp(delay) }
+        Self { attempts: RETRY_ATTEMPTS.clamp(attempts), delay: RETRY_DELAY.clamp(delay) }
     }
 
     /// The same with other attempts.
@@ -56,7 +45,7 @@ impl FixedDelay {
 /// Three attempts, half a second apart.
 impl Default for FixedDelay {
     fn default() -> Self {
-        Self { attempts: ATTEMPTS.default, delay: DELAY.default }
+        Self { attempts: RETRY_ATTEMPTS.default, delay: RETRY_DELAY.default }
     }
 }
 

@@ -4,7 +4,7 @@
 //! `STRONGROOM_REQUIRE_PEERS=1` they fail instead. PostgreSQL refuses to run as root, so as root it is started as the
 //! user `postgres`.
 
-#![allow(dead_code, reason = "each test program uses a part of it")]
+#![allow(dead_code, unreachable_pub, reason = "each test program uses a part of it")]
 
 use std::fs::{self, File};
 use std::io::Write as _;

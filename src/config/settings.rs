@@ -1,0 +1,141 @@
+//! The settings of a database as plain data.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::limit::{POOL_ACQUIRE_TIMEOUT, POOL_MAX_SIZE, POOL_MIN_SIZE, RETRY_ATTEMPTS, RETRY_DELAY};
+use super::visit;
+
+/// The settings of a database, as they stand in `strongroom.yml` under the key `db`.
+///
+/// Everything may be left out; unknown settings are errors. Numbers outside the bounds are moved to the bound where
+/// they are used, with a warning in the log. No secret stands here: [`CipherConfig`] only says where the key is.
+///
+/// ```yaml
+/// db:
+///   pool:   { min_size: 1, max_size: 10, acquire_timeout: 30.0 }
+///   retry:  { max_attempts: 3, delay: 0.5 }
+///   cipher: { enabled: false, key_source: env, key_env: "STRONGROOM_DB_KEY", sops_path: null, sops_key: "db_key" }
+/// ```
+///
+/// With the feature `config`, `DatabaseConfig::from_file` reads it; as part of a program's own configuration, serde
+/// does:
+///
+/// ```
+/// use std::time::Duration;
+/// use strongroom::DatabaseConfig;
+///
+/// #[derive(serde::Deserialize)]
+/// struct Settings {
+///     title: String,
+///     db: DatabaseConfig,
+/// }
+///
+/// let text = r#"{ "title": "shop", "db": { "pool": { "acquire_timeout": 2.5 } } }"#;
+/// let settings: Settings = serde_json::from_str(text)?;
+/// assert_eq!(settings.db.pool.acquire_timeout, Duration::from_millis(2500));
+/// assert_eq!(settings.db.pool.max_size, 10);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "sections such as `pool`, `retry` and `cipher`")]
+#[non_exhaustive]
+pub struct DatabaseConfig {
+    /// How many connections, and how long to wait for one.
+    pub pool: PoolConfig,
+    /// When to try again.
+    pub retry: RetryConfig,
+    /// Whether to encrypt, and where the key is.
+    pub cipher: CipherConfig,
+}
+
+/// The section `pool`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a section of settings")]
+#[non_exhaustive]
+pub struct PoolConfig {
+    /// Connections kept open: 0 to 10, and never above `max_size`; 1 by default. With 0, the first use opens one.
+    #[serde(deserialize_with = "visit::count")]
+    pub min_size: u32,
+    /// The most connections there are: 1 to 100; 10 by default.
+    #[serde(deserialize_with = "visit::count")]
+    pub max_size: u32,
+    /// How long to wait for a connection: 1 to 300 s, written as seconds; 30 s by default.
+    #[serde(deserialize_with = "visit::seconds")]
+    pub acquire_timeout: Duration,
+}
+
+/// The section `retry`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a section of settings")]
+#[non_exhaustive]
+pub struct RetryConfig {
+    /// Attempts in all, the first included: 1 to 10; 3 by default.
+    #[serde(deserialize_with = "visit::count")]
+    pub max_attempts: u32,
+    /// The pause between them: 0.1 to 60 s, written as seconds; 0.5 s by default.
+    #[serde(deserialize_with = "visit::seconds")]
+    pub delay: Duration,
+}
+
+/// The section `cipher`: where the key is, never the key.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a section of settings")]
+#[non_exhaustive]
+pub struct CipherConfig {
+    /// Whether the database is encrypted; not by default.
+    #[serde(deserialize_with = "visit::flag")]
+    pub enabled: bool,
+    /// Where the key is; in the environment by default.
+    pub key_source: KeyPlace,
+    /// The environment variable that holds the key; `STRONGROOM_DB_KEY` by default.
+    #[serde(deserialize_with = "visit::variable")]
+    pub key_env: String,
+    /// The SOPS file that holds the key; none by default.
+    pub sops_path: Option<PathBuf>,
+    /// The name of the key in the SOPS file; `db_key` by default.
+    pub sops_key: String,
+}
+
+/// Where the key of an encrypted database is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum KeyPlace {
+    /// `env`: in the environment variable named by `key_env`.
+    #[default]
+    Env,
+    /// `sops`: in the SOPS file at `sops_path`, under the name `sops_key`.
+    Sops,
+    /// `passphrase`: with the program, which hands it over when it opens the database.
+    Passphrase,
+}
+
+impl Default for PoolConfig {
+    fn default() -> Self {
+        Self {
+            min_size: POOL_MIN_SIZE.default,
+            max_size: POOL_MAX_SIZE.default,
+            acquire_timeout: POOL_ACQUIRE_TIMEOUT.default,
+        }
+    }
+}
+
+impl Default for RetryConfig {
+    fn default() -> Self {
+        Self { max_attempts: RETRY_ATTEMPTS.default, delay: RETRY_DELAY.default }
+    }
+}
+
+impl Default for CipherConfig {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            key_source: KeyPlace::default(),
+            key_env: "STRONGROOM_DB_KEY".into(),
+            sops_path: None,
+            sops_key: "db_key".into(),
+        }
+    }
+}

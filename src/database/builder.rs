@@ -1,0 +1,220 @@
+//! Putting a database together.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use super::handle::AsyncDatabase;
+use crate::pool::{CloseReport, PoolBuilder};
+use crate::{Connection, Connector, FixedDelay, HealthCheck, Pool, Result, RetryPolicy};
+
+type Hook<K> = Box<dyn for<'a> Fn(&'a mut K) -> Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>> + Send + Sync>;
+
+/// Settings of an [`AsyncDatabase`], each with a default; start with `AsyncDatabase::builder(path)` or
+/// [`AsyncDatabase::with_connector`].
+///
+/// Numbers outside their bounds are moved to the bound, with a warning in the log.
+#[must_use = "a builder does nothing until `open` or `build`"]
+pub struct DatabaseBuilder<C: Connector> {
+    connector: C,
+    settings: Settings,
+    retry: Option<Box<dyn RetryPolicy>>,
+    health: Option<Box<dyn HealthCheck<C::Connection>>>,
+    on_connect: Option<Hook<C::Connection>>,
+}
+
+/// What was set; the pool has the defaults.
+#[derive(Clone, Copy, Debug, Default)]
+struct Settings {
+    pool_min: Option<u32>,
+    pool_max: Option<u32>,
+    pool_timeout: Option<Duration>,
+    max_retries: Option<u32>,
+    retry_delay: Option<Duration>,
+    idle_timeout: Option<Duration>,
+    max_lifetime: Option<Duration>,
+}
+
+impl<C: Connector> DatabaseBuilder<C> {
+    pub(super) fn new(connector: C) -> Self {
+        Self { connector, settings: Settings::default(), retry: None, health: None, on_connect: None }
+    }
+
+    /// Changes the connector, for settings that only its engine has.
+    pub fn map_connector(self, change: impl FnOnce(C) -> C) -> Self {
+        Self { connector: change(self.connector), ..self }
+    }
+
+    /// How many connections are kept open: 0 to 10, at most the maximum; 1 by default.
+    pub fn pool_min(mut self, connections: u32) -> Self {
+        self.settings.pool_min = Some(connections);
+        self
+    }
+
+    /// How many connections there may be, the writer included: 1 to 100; 10 by default. With 1, the same connection
+    /// reads and writes, and readers wait behind transactions.
+    pub fn pool_max(mut self, connections: u32) -> Self {
+        self.settings.pool_max = Some(connections);
+        self
+    }
+
+    /// How long a call waits for a connection: 1 to 300 s; 30 s by default.
+    pub fn pool_timeout(mut self, limit: Duration) -> Self {
+        self.settings.pool_timeout = Some(limit);
+        self
+    }
+
+    /// How many attempts a failing connect gets, the first included: 1 to 10; 3 by default. Only what may pass is
+    /// tried again.
+    pub fn max_retries(mut self, attempts: u32) -> Self {
+        self.settings.max_retries = Some(attempts);
+        self
+    }
+
+    /// The pause between attempts: 0.1 to 60 s; 0.5 s by default.
+    pub fn retry_delay(mut self, delay: Duration) -> Self {
+        self.settings.retry_delay = Some(delay);
+        self
+    }
+
+    /// Closes connections that nobody used for this long. Off by default: embedded connections cost nothing to keep.
+    pub fn idle_timeout(mut self, limit: Duration) -> Self {
+        self.settings.idle_timeout = Some(limit);
+        self
+    }
+
+    /// Closes connections of this age. Off by default.
+    pub fn max_lifetime(mut self, limit: Duration) -> Self {
+        self.settings.max_lifetime = Some(limit);
+        self
+    }
+
+    /// Decides which failed connects are tried again, in place of [`max_retries`](Self::max_retries) and
+    /// [`retry_delay`](Self::retry_delay).
+    pub fn retry(mut self, policy: impl RetryPolicy + 'static) -> Self {
+        self.retry = Some(Box::new(policy));
+        self
+    }
+
+    /// Decides whether an idle connection may be lent again; `SkipIfRecent<Ping>` by default.
+    pub fn health(mut self, check: impl HealthCheck<C::Connection> + 'static) -> Self {
+        self.health = Some(Box::new(check));
+        self
+    }
+
+    /// Sets every new connection up before anyone uses it: functions, collations, pragmas. If it fails, the connect has
+    /// failed.
+    ///
+    /// ```
+    /// use strongroom::AsyncDatabase;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> strongroom::Result<()> {
+    /// let db = AsyncDatabase::builder(":memory:")
+    ///     .on_connect(|connection| {
+    ///         Box::pin(async move { connection.interact(|c| c.pragma_update(None, "cell_size_check", true)).await })
+    ///     })
+    ///     .open()
+    ///     .await?;
+    /// let on: Option<i64> = db.fetch_value("PRAGMA cell_size_check", ()).await?;
+    /// assert_eq!(on, Some(1));
+    /// # Ok(()) }
+    /// ```
+    pub fn on_connect<F>(mut self, hook: F) -> Self
+    where
+        F: for<'a> Fn(&'a mut C::Connection) -> Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>>,
+        F: Send + Sync + 'static,
+    {
+        self.on_connect = Some(Box::new(hook));
+        self
+    }
+
+    /// Makes the database without opening anything; the first call connects. May run outside a runtime.
+    pub fn build(self) -> AsyncDatabase<C> {
+        let capabilities = self.connector.capabilities();
+        let Self { connector, settings, retry, health, on_connect } = self;
+        let mut pool = settings.apply(Pool::builder(connector)).writer_lane(capabilities.single_writer);
+        pool = match retry {
+            Some(policy) => pool.retry(policy),
+            None => pool.retry(settings.fixed_delay()),
+        };
+        if let Some(check) = health {
+            pool = pool.health(check);
+        }
+        if let Some(hook) = on_connect {
+            pool = pool.on_connect(hook);
+        }
+        AsyncDatabase::new(pool.build(), capabilities)
+    }
+
+    /// Makes the database and opens the connections it keeps, one at the minimum, so that a wrong path or key shows
+    /// here.
+    ///
+    /// # Errors
+    /// Whatever keeps a connection from opening.
+    pub async fn open(self) -> Result<AsyncDatabase<C>> {
+        let database = self.build();
+        database.connect().await?;
+        Ok(database)
+    }
+}
+
+impl<C: Connector<Connection: Connection>> DatabaseBuilder<C> {
+    /// Opens, runs `work`, and closes in every case but a panic. Gives back what `work` answered, and how the close
+    /// went.
+    ///
+    /// ```
+    /// use strongroom::AsyncDatabase;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> strongroom::Result<()> {
+    /// let (answer, closed) = AsyncDatabase::builder(":memory:")
+    ///     .scope(async |db| db.fetch_value::<i64>("SELECT 6 * $1", (7,)).await)
+    ///     .await?;
+    /// assert_eq!(answer?, Some(42));
+    /// closed?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// Whatever keeps the database from opening; `work` was not called then.
+    pub async fn scope<T, F>(self, work: F) -> Result<(Result<T>, Result<CloseReport>)>
+    where
+        F: AsyncFnOnce(&AsyncDatabase<C>) -> Result<T>,
+    {
+        let database = self.open().await?;
+        let outcome = work(&database).await;
+        Ok((outcome, database.close().await))
+    }
+}
+
+impl Settings {
+    fn apply<C: Connector>(&self, mut pool: PoolBuilder<C>) -> PoolBuilder<C> {
+        if let Some(connections) = self.pool_min {
+            pool = pool.min_size(connections);
+        }
+        if let Some(connections) = self.pool_max {
+            pool = pool.max_size(connections);
+        }
+        if let Some(limit) = self.pool_timeout {
+            pool = pool.acquire_timeout(limit);
+        }
+        pool.idle_timeout(self.idle_timeout).max_lifetime(self.max_lifetime)
+    }
+
+    fn fixed_delay(&self) -> FixedDelay {
+        let mut policy = FixedDelay::default();
+        if let Some(attempts) = self.max_retries {
+            policy = policy.attempts(attempts);
+        }
+        if let Some(delay) = self.retry_delay {
+            policy = policy.delay(delay);
+        }
+        policy
+    }
+}
+
+impl<C: Connector> fmt::Debug for DatabaseBuilder<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DatabaseBuilder").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}

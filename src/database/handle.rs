@@ -1,0 +1,315 @@
+//! The handle that programs hold.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::builder::DatabaseBuilder;
+use super::raw::RawConnection;
+use super::route;
+use super::stream::RowStream;
+use super::transaction::Transaction;
+use crate::{
+    Access, Capabilities, Changes, CloseReport, Connection, Connector, DefaultConnector, IntoParams, Pool, PoolStats,
+    Result, Rows, Statement, TransactionMode,
+};
+
+/// An encrypted, pooled, asynchronous SQL database.
+///
+/// Cheap to clone; all clones share the pool. Every call takes a connection for its own time only. Engines with a single
+/// writer (SQLite) have a fair lane for writes, so callers in this process never see "database is locked".
+///
+/// ```
+/// use strongroom::{AsyncDatabase, PassphraseKeySource};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> strongroom::Result<()> {
+/// let db = AsyncDatabase::builder(":memory:").key(PassphraseKeySource::new("correct horse")).open().await?;
+/// db.execute_script("CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT NOT NULL)").await?;
+/// db.execute("INSERT INTO users (name) VALUES ($1)", ("alice",)).await?;
+/// db.execute_many("INSERT INTO users (name) VALUES ($1)", [("bob",), ("carol",)]).await?;
+///
+/// let n: Option<i64> = db.fetch_value("SELECT count(*) FROM users", ()).await?;
+/// assert_eq!(n, Some(3));
+///
+/// db.transaction(async |tx| {
+///     tx.execute("UPDATE users SET name = $1 WHERE id = $2", ("alicia", 1)).await?;
+///     tx.execute("DELETE FROM users WHERE id = $1", (2,)).await?;
+///     Ok(())
+/// })
+/// .await?;
+///
+/// #[derive(serde::Deserialize)]
+/// struct User {
+///     id: i64,
+///     name: String,
+/// }
+/// let users: Vec<User> = db.fetch_all_as("SELECT id, name FROM users ORDER BY id", ()).await?;
+/// assert_eq!(users[0].name, "alicia");
+/// assert_eq!(users[1].id, 3);
+/// db.close().await?;
+/// # Ok(()) }
+/// ```
+pub struct AsyncDatabase<C: Connector = DefaultConnector> {
+    inner: Arc<Inner<C>>,
+}
+
+struct Inner<C: Connector> {
+    pool: Pool<C>,
+    capabilities: Capabilities,
+}
+
+impl<C: Connector> AsyncDatabase<C> {
+    /// How long [`close`](AsyncDatabase::close) waits for those who still work.
+    pub const CLOSE_DEADLINE: Duration = Duration::from_secs(30);
+
+    /// Starts building a database on `connector`: any engine, or a mock.
+    pub fn with_connector(connector: C) -> DatabaseBuilder<C> {
+        DatabaseBuilder::new(connector)
+    }
+
+    pub(super) fn new(pool: Pool<C>, capabilities: Capabilities) -> Self {
+        Self { inner: Arc::new(Inner { pool, capabilities }) }
+    }
+
+    pub(super) fn pool(&self) -> &Pool<C> {
+        &self.inner.pool
+    }
+
+    /// What the engine can do.
+    pub fn capabilities(&self) -> &Capabilities {
+        &self.inner.capabilities
+    }
+
+    /// Whether what is stored is encrypted.
+    pub fn is_encrypted(&self) -> bool {
+        self.inner.capabilities.encryption_at_rest
+    }
+
+    /// What the pool is doing: a snapshot of one moment.
+    pub fn stats(&self) -> PoolStats {
+        self.pool().stats()
+    }
+
+    /// How many connections are open.
+    pub fn pool_size(&self) -> u32 {
+        self.stats().total_connections
+    }
+
+    /// Opens the connections that the pool keeps at least, one at the minimum. Without this, the first call opens.
+    ///
+    /// # Errors
+    /// Whatever keeps a connection from opening.
+    pub async fn connect(&self) -> Result<()> {
+        self.pool().warm().await
+    }
+
+    /// Closes for all clones: refuses new calls, waits for those that run, and says goodbye to every connection, the
+    /// writer last. Calls that run longer than [`CLOSE_DEADLINE`](Self::CLOSE_DEADLINE) are stopped.
+    ///
+    /// # Errors
+    /// None today; what went wrong with single connections stands in the report.
+    ///
+    /// # Cancel safety
+    /// The database stays closed to new calls; call it again to wait for the rest.
+    pub async fn close(&self) -> Result<CloseReport> {
+        self.close_within(Self::CLOSE_DEADLINE).await
+    }
+
+    /// [`close`](Self::close) with another deadline.
+    ///
+    /// # Errors
+    /// As [`close`](Self::close).
+    pub async fn close_within(&self, deadline: Duration) -> Result<CloseReport> {
+        Ok(self.pool().close(deadline).await)
+    }
+}
+
+impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
+    one_liners! { self: &Self }
+
+    /// Runs a statement that only reads on a reader; one that turns out to write goes to the writer.
+    #[track_caller]
+    fn reading(&self, statement: Result<Statement>) -> impl Future<Output = Result<Rows>> + Send + use<'_, C> {
+        let reader = self.pool().get_for(route::read_access(self.capabilities()));
+        let writer = self.pool().get_for(Access::Write);
+        async move {
+            let mut reader = reader.await?;
+            let statement = match route::try_read(&mut reader, statement?).await? {
+                route::Tried::Done(rows) => return Ok(rows),
+                route::Tried::Writes(statement) if route::readers_apart(self.capabilities()) => statement,
+                route::Tried::Writes(statement) => return route::run(&mut reader, statement).await,
+            };
+            drop(reader);
+            route::run(&mut writer.await?, statement).await
+        }
+    }
+
+    #[track_caller]
+    fn writing(&self, statement: Result<Statement>) -> impl Future<Output = Result<Rows>> + Send + use<'_, C> {
+        let writer = self.pool().get_for(Access::Write);
+        async move { route::run(&mut writer.await?, statement?).await }
+    }
+
+    /// Runs a statement once for each set of parameters, in one transaction: all or nothing. The statement is prepared
+    /// once, and the iterator is drawn from as the work proceeds, so it may be as long as it likes.
+    ///
+    /// # Errors
+    /// The first error, with the number of its set; nothing was changed then.
+    ///
+    /// # Cancel safety
+    /// Dropping the future rolls everything back.
+    #[track_caller]
+    pub fn execute_many<I>(&self, sql: &str, sets: I) -> impl Future<Output = Result<Changes>>
+    where
+        I: IntoIterator<Item: IntoParams>,
+    {
+        let beginning = self.begin();
+        async move {
+            let mut transaction = beginning.await?;
+            let changes = transaction.execute_many(sql, sets).await?;
+            transaction.commit().await?;
+            Ok(changes)
+        }
+    }
+
+    /// Runs a text of several statements without parameters, such as a schema. It has the writer to itself; what it
+    /// alters of the session ends with it.
+    ///
+    /// # Errors
+    /// As classified by the engine; the statements before the failing one may stay done. A transaction that the script
+    /// leaves open is rolled back, which is an error.
+    #[track_caller]
+    pub fn execute_script(&self, sql: &str) -> impl Future<Output = Result<()>> + Send {
+        let writer = self.pool().get_for(Access::Write);
+        async move { route::run_script(&mut writer.await?, sql).await }
+    }
+
+    /// Whether there is a table or view of this name.
+    ///
+    /// # Errors
+    /// As classified by the engine.
+    #[track_caller]
+    pub fn table_exists(&self, name: &str) -> impl Future<Output = Result<bool>> + Send {
+        let reader = self.pool().get_for(route::read_access(self.capabilities()));
+        async move { reader.await?.table_exists(name).await }
+    }
+
+    /// Fetches rows while the statement runs: chunk by chunk, no faster than the stream is read. Nothing happens before
+    /// the first poll. Dropping the stream ends the statement.
+    ///
+    /// ```
+    /// use futures_util::TryStreamExt;
+    /// # use strongroom::AsyncDatabase;
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> strongroom::Result<()> {
+    /// # let db = AsyncDatabase::builder(":memory:").open().await?;
+    /// let sql = "WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n LIMIT 1000) SELECT i FROM n";
+    /// let mut rows = db.fetch_stream(sql, ());
+    /// let mut sum = 0;
+    /// while let Some(row) = rows.try_next().await? {
+    ///     sum += row.get::<i64>(0)?;
+    /// }
+    /// assert_eq!(sum, 500_500);
+    /// # Ok(()) }
+    /// ```
+    #[track_caller]
+    pub fn fetch_stream(&self, sql: &str, params: impl IntoParams) -> RowStream<'static> {
+        RowStream::on_pool(self.pool().clone(), self.capabilities(), Statement::new(sql, params))
+    }
+
+    /// Runs `work` in a transaction: commits when it answers `Ok`, rolls back when it answers an error, panics, or is
+    /// dropped.
+    ///
+    /// Write it as `async |tx| ...`; captures may be borrowed. A statement that fails dooms the transaction, as it does
+    /// in most engines: contain it in a nested [`Transaction::begin`] to go on after it. Asking this database (instead
+    /// of `tx`) to write inside the closure could never end and fails at once with
+    /// [`WouldDeadlock`](crate::Reason::WouldDeadlock).
+    ///
+    /// # Errors
+    /// What `work` answered; [`ErrorKind::Transaction`](crate::ErrorKind::Transaction) when it swallowed the error of a
+    /// statement; [`ErrorKind::OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown) when the answer to the commit was
+    /// lost.
+    ///
+    /// # Cancel safety
+    /// Dropping the future rolls back, unless the commit was already on its way: then the outcome is not known.
+    #[track_caller]
+    pub fn transaction<T, F>(&self, work: F) -> impl Future<Output = Result<T>>
+    where
+        F: AsyncFnOnce(&mut Transaction<C>) -> Result<T>,
+    {
+        let beginning = self.begin();
+        async move {
+            let mut transaction = beginning.await?;
+            let outcome = transaction.token().hold(work(&mut transaction)).await;
+            transaction.end(outcome).await
+        }
+    }
+
+    /// Begins a transaction that writes, as a guard: [`commit`](Transaction::commit) it, or drop it to roll back.
+    /// Prefer [`transaction`](Self::transaction) where a closure will do.
+    ///
+    /// # Errors
+    /// When no connection can be had, or the transaction cannot begin.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves no transaction open.
+    #[track_caller]
+    pub fn begin(&self) -> impl Future<Output = Result<Transaction<C>>> + Send + use<'_, C> {
+        self.begin_with(TransactionMode::WRITE)
+    }
+
+    /// Begins a transaction of another mode: [`TransactionMode::READ`] gives one unchanging view and holds up no
+    /// writer.
+    ///
+    /// # Errors
+    /// As [`begin`](Self::begin).
+    #[track_caller]
+    pub fn begin_with(
+        &self,
+        mode: TransactionMode,
+    ) -> impl Future<Output = Result<Transaction<C>>> + Send + use<'_, C> {
+        let access = match mode.access {
+            Access::Write => Access::Write,
+            Access::Read => route::read_access(self.capabilities()),
+        };
+        let getting = self.pool().get_for(access);
+        async move { Transaction::begin_on(getting.await?, mode, self.capabilities().savepoints).await }
+    }
+
+    /// Lends a connection that may write and alter its session, for as long as the guard lives. For engines with a
+    /// single writer that is the writer: everyone else who writes waits.
+    ///
+    /// # Errors
+    /// When none becomes free within the acquire timeout; the error names who holds it.
+    #[track_caller]
+    pub fn connection(&self) -> impl Future<Output = Result<RawConnection<C>>> + Send + use<'_, C> {
+        let getting = self.pool().get_for(Access::Write);
+        async move { Ok(RawConnection::new(getting.await?)) }
+    }
+
+    /// Lends a connection that reads.
+    ///
+    /// # Errors
+    /// As [`connection`](Self::connection).
+    #[track_caller]
+    pub fn read_connection(&self) -> impl Future<Output = Result<RawConnection<C>>> + Send + use<'_, C> {
+        let getting = self.pool().get_for(route::read_access(self.capabilities()));
+        async move { Ok(RawConnection::new(getting.await?)) }
+    }
+}
+
+impl<C: Connector> Clone for AsyncDatabase<C> {
+    fn clone(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner) }
+    }
+}
+
+impl<C: Connector> fmt::Debug for AsyncDatabase<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AsyncDatabase")
+            .field("engine", &self.inner.capabilities.engine)
+            .field("encrypted", &self.is_encrypted())
+            .field("stats", &self.stats())
+            .finish()
+    }
+}

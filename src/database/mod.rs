@@ -1,0 +1,23 @@
+//! The database: one-liners, transactions, streams, and which connection each of them gets.
+//!
+//! Floor 3. Knows the pool and the contracts; how an engine works it knows only from its
+//! [`Capabilities`](crate::Capabilities).
+
+#[macro_use]
+mod one_liners;
+
+mod builder;
+mod bulk;
+mod handle;
+mod raw;
+mod route;
+mod savepoint;
+mod stream;
+mod transaction;
+
+pub use builder::DatabaseBuilder;
+pub use handle::AsyncDatabase;
+pub use raw::RawConnection;
+pub use savepoint::Savepoint;
+pub use stream::RowStream;
+pub use transaction::Transaction;

@@ -1,0 +1,96 @@
+//! The calls that every handle has, written once.
+//!
+//! A handle offers `reading` and `writing`, which run one statement each; everything else is what callers want to see of
+//! the result.
+
+/// Writes the one-liners for a handle whose methods take `$self: $receiver`.
+macro_rules! one_liners {
+    ($self:ident: $receiver:ty) => {
+        /// Runs a statement and says what it changed.
+        ///
+        /// # Errors
+        /// As classified by the engine; a failed statement has changed nothing.
+        ///
+        /// # Cancel safety
+        /// Dropping the future stops the statement. Whether it took effect before is then not known.
+        #[track_caller]
+        pub fn execute(
+            $self: $receiver,
+            sql: &str,
+            params: impl $crate::IntoParams,
+        ) -> impl Future<Output = $crate::Result<$crate::Changes>> + Send {
+            let running = $self.writing($crate::Statement::new(sql, params));
+            async move { Ok(running.await?.changes()) }
+        }
+
+        /// Fetches the first row, if there is one.
+        ///
+        /// # Errors
+        /// As classified by the engine.
+        #[track_caller]
+        pub fn fetch_one(
+            $self: $receiver,
+            sql: &str,
+            params: impl $crate::IntoParams,
+        ) -> impl Future<Output = $crate::Result<Option<$crate::Row>>> + Send {
+            let running = $self.reading($crate::Statement::new(sql, params));
+            async move { Ok(running.await?.first()) }
+        }
+
+        /// Fetches all rows.
+        ///
+        /// # Errors
+        /// As classified by the engine.
+        #[track_caller]
+        pub fn fetch_all(
+            $self: $receiver,
+            sql: &str,
+            params: impl $crate::IntoParams,
+        ) -> impl Future<Output = $crate::Result<$crate::Rows>> + Send {
+            $self.reading($crate::Statement::new(sql, params))
+        }
+
+        /// Fetches the first column of the first row; `None` when there is no row. A NULL is an error unless `T` is an
+        /// `Option`.
+        ///
+        /// # Errors
+        /// As classified by the engine; [`Reason::Type`](crate::Reason::Type) when the value does not fit.
+        #[track_caller]
+        pub fn fetch_value<T: $crate::FromValue>(
+            $self: $receiver,
+            sql: &str,
+            params: impl $crate::IntoParams,
+        ) -> impl Future<Output = $crate::Result<Option<T>>> + Send {
+            let running = $self.reading($crate::Statement::new(sql, params));
+            async move { running.await?.first().map(|row| row.get(0)).transpose() }
+        }
+
+        /// Fetches the first row into a struct (by column names), a tuple or a scalar.
+        ///
+        /// # Errors
+        /// As classified by the engine; [`Reason::Type`](crate::Reason::Type) when the row does not fit.
+        #[track_caller]
+        pub fn fetch_one_as<T: serde::de::DeserializeOwned>(
+            $self: $receiver,
+            sql: &str,
+            params: impl $crate::IntoParams,
+        ) -> impl Future<Output = $crate::Result<Option<T>>> + Send {
+            let running = $self.reading($crate::Statement::new(sql, params));
+            async move { running.await?.first().map(|row| row.decode()).transpose() }
+        }
+
+        /// Fetches all rows into structs (by column names), tuples or scalars.
+        ///
+        /// # Errors
+        /// As classified by the engine; [`Reason::Type`](crate::Reason::Type) when a row does not fit.
+        #[track_caller]
+        pub fn fetch_all_as<T: serde::de::DeserializeOwned>(
+            $self: $receiver,
+            sql: &str,
+            params: impl $crate::IntoParams,
+        ) -> impl Future<Output = $crate::Result<Vec<T>>> + Send {
+            let running = $self.reading($crate::Statement::new(sql, params));
+            async move { running.await?.iter().map(|row| row.decode()).collect() }
+        }
+    };
+}

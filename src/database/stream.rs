@@ -1,0 +1,100 @@
+//! Rows that are fetched while their statement runs.
+
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use futures_core::Stream;
+use futures_util::{StreamExt, TryStreamExt, stream};
+
+use super::route;
+use super::transaction::Transaction;
+use crate::{Access, Capabilities, Connection, Connector, Pool, Result, Row, Rows, Statement, StatementKind};
+
+/// Rows per chunk: one crossing to the engine's thread each.
+const CHUNK: usize = 256;
+
+/// A stream of rows; see [`AsyncDatabase::fetch_stream`](super::AsyncDatabase::fetch_stream).
+///
+/// The statement runs as long as the stream lives, and holds a connection; a reader of SQLite keeps the write-ahead log
+/// from being cut back meanwhile.
+///
+/// # Cancel safety
+/// Dropping it ends the statement; the connection is lent again once it has really ended.
+#[must_use = "streams do nothing unless polled"]
+pub struct RowStream<'a> {
+    rows: Pin<Box<dyn Stream<Item = Result<Row>> + Send + 'a>>,
+}
+
+impl<'a> RowStream<'a> {
+    #[track_caller]
+    pub(super) fn on_pool<C>(pool: Pool<C>, capabilities: &Capabilities, statement: Result<Statement>) -> Self
+    where
+        C: Connector<Connection: Connection>,
+    {
+        let access = route::read_access(capabilities);
+        let location = std::panic::Location::caller();
+        let open = async move {
+            let statement = statement?;
+            let mut lent = pool.get_at(access, location).await?;
+            match lent.classify(&statement.sql)? {
+                StatementKind::Control => return Err(route::refused()),
+                StatementKind::Read => {}
+                _ if access == Access::Read => {
+                    drop(lent);
+                    lent = pool.get_at(Access::Write, location).await?;
+                }
+                _ => {}
+            }
+            lent.run_stream(statement, CHUNK).await?;
+            Ok(stream::try_unfold(lent, async |mut lent| Ok(lent.next_chunk().await?.map(|rows| (rows, lent)))))
+        };
+        Self::of(stream::once(open).try_flatten())
+    }
+
+    pub(super) fn on_connection<K: Connection>(connection: &'a mut K, statement: Result<Statement>) -> Self {
+        let open = async move {
+            connection.run_stream(statement?, CHUNK).await?;
+            Ok(stream::try_unfold(connection, async |connection| {
+                Ok(connection.next_chunk().await?.map(|rows| (rows, connection)))
+            }))
+        };
+        Self::of(stream::once(open).try_flatten())
+    }
+
+    pub(super) fn in_transaction<C>(transaction: &'a mut Transaction<C>, statement: Result<Statement>) -> Self
+    where
+        C: Connector<Connection: Connection>,
+    {
+        let open = async move {
+            let statement = statement?;
+            transaction.ready(Some(&statement.sql)).await?;
+            let outcome = transaction.connection().run_stream(statement, CHUNK).await;
+            transaction.judge(outcome)?;
+            Ok(stream::try_unfold(transaction, async |transaction| {
+                let chunk = transaction.connection().next_chunk().await;
+                Ok(transaction.judge(chunk)?.map(|rows| (rows, transaction)))
+            }))
+        };
+        Self::of(stream::once(open).try_flatten())
+    }
+
+    fn of(chunks: impl Stream<Item = Result<Rows>> + Send + 'a) -> Self {
+        let rows = chunks.map_ok(|rows| stream::iter(rows.into_iter().map(Ok))).try_flatten();
+        Self { rows: rows.boxed() }
+    }
+}
+
+impl Stream for RowStream<'_> {
+    type Item = Result<Row>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Row>>> {
+        self.rows.as_mut().poll_next(context)
+    }
+}
+
+impl fmt::Debug for RowStream<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RowStream")
+    }
+}

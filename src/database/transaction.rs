@@ -1,0 +1,286 @@
+//! Transactions as guards.
+
+use std::fmt;
+use std::future::Future;
+
+use super::bulk;
+use super::route;
+use super::savepoint::Savepoint;
+use super::stream::RowStream;
+use crate::pool::HoldToken;
+use crate::{
+    Changes, Connection, Connector, DefaultConnector, Error, ErrorKind, IntoParams, Phase, Pooled, Reason, Resource,
+    ResourceState, Result, Rows, Statement, StatementKind, TransactionMode,
+};
+
+/// An open transaction, with the one-liners of the database.
+///
+/// [`commit`](Transaction::commit) it; dropping it rolls back, and its connection is not lent again before that is done.
+///
+/// A statement that fails, or whose future is dropped half-way, dooms the transaction: nothing more runs in it, and
+/// `commit` rolls back and says so. To go on after a failure, contain it in a nested transaction.
+///
+/// ```
+/// # use strongroom::AsyncDatabase;
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> strongroom::Result<()> {
+/// # let db = AsyncDatabase::builder(":memory:").open().await?;
+/// # db.execute_script("CREATE TABLE accounts (id INTEGER PRIMARY KEY, cents INTEGER NOT NULL)").await?;
+/// let mut tx = db.begin().await?;
+/// tx.execute("INSERT INTO accounts VALUES ($1, $2)", (1, 100)).await?;
+///
+/// let mut nested = tx.begin().await?;
+/// let twice = nested.execute("INSERT INTO accounts VALUES ($1, $2)", (1, 100)).await;
+/// assert!(twice.is_err());
+/// nested.rollback().await?;
+///
+/// tx.commit().await?;
+/// # Ok(()) }
+/// ```
+pub struct Transaction<C: Connector = DefaultConnector> {
+    lent: Pooled<C>,
+    nests: bool,
+    /// Open savepoints.
+    depth: u32,
+    /// A savepoint whose guard was dropped; undone before anything else.
+    undo: Option<u32>,
+    doom: Option<Doom>,
+}
+
+/// Why a transaction can only be rolled back, and from which depth on.
+struct Doom {
+    depth: u32,
+    why: String,
+}
+
+impl<C: Connector<Connection: Connection>> Transaction<C> {
+    pub(super) async fn begin_on(mut lent: Pooled<C>, mode: TransactionMode, nests: bool) -> Result<Self> {
+        lent.begin(mode).await.map_err(|error| error.during(Phase::Begin))?;
+        Ok(Self { lent, nests, depth: 0, undo: None, doom: None })
+    }
+
+    one_liners! { self: &mut Self }
+
+    fn reading(&mut self, statement: Result<Statement>) -> impl Future<Output = Result<Rows>> + Send + use<'_, C> {
+        self.writing(statement)
+    }
+
+    fn writing(&mut self, statement: Result<Statement>) -> impl Future<Output = Result<Rows>> + Send + use<'_, C> {
+        async move {
+            let statement = statement?;
+            self.ready(Some(&statement.sql)).await?;
+            let outcome = self.lent.run(statement).await;
+            self.judge(outcome)
+        }
+    }
+
+    /// Runs a statement once for each set of parameters; see
+    /// [`AsyncDatabase::execute_many`](super::AsyncDatabase::execute_many).
+    ///
+    /// # Errors
+    /// The first error, with the number of its set; it dooms the transaction.
+    pub async fn execute_many<I>(&mut self, sql: &str, sets: I) -> Result<Changes>
+    where
+        I: IntoIterator<Item: IntoParams>,
+    {
+        self.ready(Some(sql)).await?;
+        let outcome = bulk::run(&mut *self.lent, sql, sets).await;
+        self.judge(outcome)
+    }
+
+    /// Runs a text of several statements without parameters. It may not end the transaction.
+    ///
+    /// # Errors
+    /// As classified by the engine; dooms the transaction.
+    pub async fn execute_script(&mut self, sql: &str) -> Result<()> {
+        self.ready(None).await?;
+        let outcome = self.lent.run_script(sql.into()).await;
+        self.judge(outcome)
+    }
+
+    /// Whether there is a table or view of this name.
+    ///
+    /// # Errors
+    /// As classified by the engine; dooms the transaction.
+    pub async fn table_exists(&mut self, name: &str) -> Result<bool> {
+        self.ready(None).await?;
+        let outcome = self.lent.table_exists(name).await;
+        self.judge(outcome)
+    }
+
+    /// Fetches rows while the statement runs; see [`AsyncDatabase::fetch_stream`](super::AsyncDatabase::fetch_stream).
+    /// An error in the middle dooms the transaction.
+    pub fn fetch_stream(&mut self, sql: &str, params: impl IntoParams) -> RowStream<'_> {
+        RowStream::in_transaction(self, Statement::new(sql, params))
+    }
+
+    /// Begins a nested transaction: a savepoint. Dropping it undoes what was done in it and leaves this one usable.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] where the engine has no savepoints.
+    pub async fn begin(&mut self) -> Result<Savepoint<'_, C>> {
+        if !self.nests {
+            return Err(Error::new(ErrorKind::Unsupported, "this engine cannot nest transactions"));
+        }
+        self.ready(None).await?;
+        let depth = self.depth + 1;
+        let outcome = self.lent.savepoint(depth).await;
+        self.judge(outcome)?;
+        self.depth = depth;
+        Ok(Savepoint::new(self, depth))
+    }
+
+    /// Runs `work` in a nested transaction: keeps what it did when it answers `Ok`, undoes it otherwise.
+    ///
+    /// # Errors
+    /// What `work` answered.
+    pub async fn transaction<T, F>(&mut self, work: F) -> Result<T>
+    where
+        F: AsyncFnOnce(&mut Self) -> Result<T>,
+    {
+        let mut nested = self.begin().await?;
+        match work(&mut nested).await {
+            Ok(value) => nested.commit().await.map(|()| value),
+            Err(error) => {
+                nested.rollback().await?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes everything done in the transaction last.
+    ///
+    /// # Errors
+    /// [`Reason::Doomed`] when a statement failed before: everything was rolled back. Otherwise as classified by the
+    /// engine, and rolled back too; [`ErrorKind::OutcomeUnknown`] when the answer was lost.
+    ///
+    /// # Cancel safety
+    /// After the future was polled once, dropping it leaves the outcome unknown.
+    pub async fn commit(mut self) -> Result<()> {
+        if let Err(doomed) = self.ready(None).await {
+            self.lent.rollback().await?;
+            return Err(doomed.during(Phase::Commit));
+        }
+        self.lent.commit().await.map_err(|error| error.during(Phase::Commit))
+    }
+
+    /// Undoes everything done in the transaction, and waits until that is done.
+    ///
+    /// # Errors
+    /// When the connection broke; the engine rolls back by itself then.
+    pub async fn rollback(mut self) -> Result<()> {
+        self.lent.rollback().await.map_err(|error| error.during(Phase::Rollback))
+    }
+
+    /// Says what the transaction is for; shown to those who wait for its connection in vain.
+    pub fn label(&mut self, label: &str) {
+        self.lent.label(label);
+    }
+
+    pub(super) fn token(&self) -> HoldToken {
+        self.lent.token()
+    }
+
+    /// Commits or rolls back, as the outcome of the closure asks.
+    pub(super) async fn end<T>(self, outcome: Result<T>) -> Result<T> {
+        match outcome {
+            Ok(value) => self.commit().await.map(|()| value),
+            Err(error) => {
+                if let Err(failed) = self.rollback().await {
+                    tracing::warn!(error = %failed, "rollback failed; the connection is closed instead");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Prepares for a call: undoes a dropped savepoint, refuses if doomed, and dooms in advance, so that a call that is
+    /// dropped half-way leaves its mark. [`judge`](Self::judge) takes that back.
+    pub(super) async fn ready(&mut self, sql: Option<&str>) -> Result<()> {
+        if let Some(depth) = self.undo {
+            let undone = self.lent.rollback_to(depth).await;
+            self.undo = None;
+            self.undone(depth, undone)?;
+        }
+        if let Some(doom) = &self.doom {
+            return Err(Error::new(ErrorKind::Transaction, format!("the transaction failed before: {}", doom.why))
+                .because(Reason::Doomed)
+                .hint("roll it back; contain what may fail in a nested transaction"));
+        }
+        if let Some(sql) = sql {
+            let kind = self.lent.classify(sql);
+            refuse(self.judge(kind)?)?;
+        }
+        self.doom = Some(Doom { depth: self.depth, why: "a call in it was dropped half-way".into() });
+        Ok(())
+    }
+
+    /// Notes how a call ended.
+    pub(super) fn judge<T>(&mut self, outcome: Result<T>) -> Result<T> {
+        self.doom = match &outcome {
+            Err(error) => Some(Doom { depth: self.depth, why: error.to_string() }),
+            Ok(_) if self.is_gone() => {
+                Some(Doom { depth: 0, why: "the engine ended the transaction by itself".into() })
+            }
+            Ok(_) => None,
+        };
+        outcome
+    }
+
+    /// Whether the engine says that no transaction is open any more.
+    fn is_gone(&self) -> bool {
+        matches!(self.lent.state(), ResourceState::Idle | ResourceState::Altered | ResourceState::Broken)
+    }
+
+    pub(super) fn connection(&mut self) -> &mut C::Connection {
+        &mut self.lent
+    }
+
+    /// A savepoint was undone, and with it whatever failed inside it.
+    pub(super) fn undone(&mut self, depth: u32, outcome: Result<()>) -> Result<()> {
+        self.depth = depth - 1;
+        match outcome {
+            Ok(()) => {
+                self.doom.take_if(|doom| doom.depth >= depth);
+                Ok(())
+            }
+            Err(error) => {
+                self.doom = Some(Doom { depth: 0, why: error.to_string() });
+                Err(error)
+            }
+        }
+    }
+
+    /// Keeps what was done since a savepoint.
+    pub(super) fn kept(&mut self, depth: u32) {
+        self.depth = depth - 1;
+    }
+}
+
+impl<C: Connector> Transaction<C> {
+    /// The guard of a savepoint was dropped: it is undone before anything else happens here.
+    pub(super) fn undo_later(&mut self, depth: u32) {
+        self.undo = Some(self.undo.map_or(depth, |earlier| earlier.min(depth)));
+    }
+}
+
+/// What may not run inside a transaction.
+fn refuse(kind: StatementKind) -> Result<()> {
+    match kind {
+        StatementKind::Control => Err(route::refused()),
+        StatementKind::OutsideTransaction => {
+            Err(Error::new(ErrorKind::Unsupported, "this statement cannot run inside a transaction")
+                .because(Reason::Control)
+                .hint("run it through execute() of the database"))
+        }
+        _ => Ok(()),
+    }
+}
+
+impl<C: Connector> fmt::Debug for Transaction<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transaction")
+            .field("depth", &self.depth)
+            .field("doomed", &self.doom.is_some())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,90 @@
+//! Several sources, asked one after another.
+
+use std::fmt;
+
+use async_trait::async_trait;
+
+use super::buffer::empty;
+use crate::{Error, ErrorKind, KeySource, Reason, Result, Secret};
+
+/// Asks its sources in order and takes the first secret that is not empty; the later ones are then not touched.
+///
+/// A source that fails is passed over, whatever the failure; one that had something to give and could not (a reason
+/// other than [`Reason::Missing`]) is named in the log.
+///
+/// ```
+/// use strongroom::{ChainKeySource, EnvKeySource, KeySource, PassphraseKeySource};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> strongroom::Result<()> {
+/// let source = ChainKeySource::new(EnvKeySource::new("NO_SUCH_KEY")).or(PassphraseKeySource::new("fallback"));
+/// assert_eq!(source.resolve().await?.expose(), b"fallback");
+///
+/// let source = ChainKeySource::new(EnvKeySource::new("NO_SUCH_KEY")).or(EnvKeySource::new("NOR_THIS"));
+/// assert_eq!(
+///     source.resolve().await.unwrap_err().to_string(),
+///     "no key source answered: environment variable NO_SUCH_KEY (Missing), environment variable NOR_THIS (Missing)",
+/// );
+/// # Ok(()) }
+/// ```
+pub struct ChainKeySource {
+    sources: Vec<Box<dyn KeySource>>,
+}
+
+impl ChainKeySource {
+    /// Asks `first` first.
+    pub fn new(first: impl KeySource + 'static) -> Self {
+        Self { sources: vec![Box::new(first)] }
+    }
+
+    /// Then asks `next`.
+    pub fn or(mut self, next: impl KeySource + 'static) -> Self {
+        self.sources.push(Box::new(next));
+        self
+    }
+}
+
+async fn ask(source: &dyn KeySource) -> Result<Secret> {
+    match source.resolve().await? {
+        secret if secret.is_empty() => Err(empty(&source.describe())),
+        secret => Ok(secret),
+    }
+}
+
+/// Fails when no source answers. The message lists every try; the error's source, and its reason, are those of the
+/// first try that found more than nothing.
+#[async_trait]
+impl KeySource for ChainKeySource {
+    async fn resolve(&self) -> Result<Secret> {
+        let (mut tries, mut telling) = (Vec::new(), None::<Error>);
+        for source in &self.sources {
+            let error = match ask(source).await {
+                Ok(secret) => return Ok(secret),
+                Err(error) => error,
+            };
+            let (name, reason) = (source.describe(), error.reason());
+            if reason != Reason::Missing {
+                tracing::warn!(source = name, ?reason, "a key source could not answer; the next one is asked");
+            }
+            tries.push(format!("{name} ({reason:?})"));
+            if telling.as_ref().is_none_or(|kept| kept.reason() == Reason::Missing) {
+                telling = Some(error);
+            }
+        }
+        let error = Error::new(ErrorKind::Key, format!("no key source answered: {}", tries.join(", ")));
+        Err(match telling {
+            Some(cause) => error.because(cause.reason()).caused_by(cause),
+            None => error,
+        })
+    }
+
+    fn describe(&self) -> String {
+        let names: Vec<_> = self.sources.iter().map(KeySource::describe).collect();
+        names.join(", then ")
+    }
+}
+
+impl fmt::Debug for ChainKeySource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.sources.iter().map(KeySource::describe)).finish()
+    }
+}

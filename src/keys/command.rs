@@ -1,0 +1,119 @@
+//! A secret printed by a program.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::io::ErrorKind as IoErrorKind;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::io::AsyncReadExt;
+use tokio::process::{Child, Command};
+
+use super::buffer::Buffer;
+use crate::{Error, ErrorKind, KeySource, Reason, Result, Secret};
+
+/// Longer than a password manager needs to ask its server, shorter than anybody's patience.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Runs a program, anew at each call, and takes what it prints as the secret, without one newline at the end.
+///
+/// The program is run directly, never through a shell, so nothing in the arguments is interpreted. It inherits the
+/// environment, gets no input, and its error output is thrown away, because it may quote the secret. At most 64 KiB are
+/// read, up to the end of its output; it must then succeed. When the time is over, or the future is dropped, the
+/// program is killed; what it has started itself is not.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use strongroom::{CommandKeySource, KeySource};
+///
+/// # async fn example() -> strongroom::Result<()> {
+/// let source = CommandKeySource::new("pass").args(["show", "app/database"]).timeout(Duration::from_secs(5));
+/// let secret = source.resolve().await?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct CommandKeySource {
+    program: OsString,
+    args: Vec<OsString>,
+    timeout: Duration,
+}
+
+impl CommandKeySource {
+    /// Runs `program`: a path, or a name to be looked up in `PATH`.
+    pub fn new(program: impl Into<OsString>) -> Self {
+        Self { program: program.into(), args: Vec::new(), timeout: TIMEOUT }
+    }
+
+    /// Adds arguments, each handed over as it is.
+    pub fn args<A: Into<OsString>>(mut self, args: impl IntoIterator<Item = A>) -> Self {
+        self.args.extend(args.into_iter().map(Into::into));
+        self
+    }
+
+    /// Bounds the time from start to end; 30 seconds unless set.
+    pub fn timeout(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
+    }
+
+    fn spawn(&self) -> Result<Child> {
+        let mut command = Command::new(&self.program);
+        command.args(&self.args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
+        command.spawn().map_err(|error| match error.kind() {
+            IoErrorKind::NotFound => {
+                let error = self.failed("is not installed").because(Reason::ProgramMissing);
+                error.hint("install it, or give its full path")
+            }
+            _ => self.failed("cannot be started").caused_by(error),
+        })
+    }
+
+    /// CANCEL: the child is owned by this future and killed with it.
+    async fn run(&self) -> Result<Secret> {
+        let mut child = self.spawn()?;
+        let mut output = child.stdout.take().ok_or_else(|| self.failed("has no output"))?;
+        let (mut buffer, source) = (Buffer::new(), self.describe());
+        loop {
+            let read = output.read(buffer.space()).await;
+            match read.map_err(|error| self.failed("cannot be read from").caused_by(error))? {
+                0 => break,
+                count => buffer.advance(count, &source)?,
+            }
+        }
+        let status = child.wait().await.map_err(|error| self.failed("cannot be waited for").caused_by(error))?;
+        if !status.success() {
+            return Err(self.failed(format_args!("failed with {status}")).hint("run it by hand to see why"));
+        }
+        buffer.line(&source)
+    }
+
+    fn failed(&self, what: impl fmt::Display) -> Error {
+        Error::new(ErrorKind::Key, format!("{} {what}", self.describe())).because(Reason::ProgramFailed)
+    }
+}
+
+/// Arguments may hold tokens, so only their number is shown.
+impl fmt::Debug for CommandKeySource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CommandKeySource")
+            .field("program", &self.program)
+            .field("args", &self.args.len())
+            .field("timeout", &self.timeout)
+            .finish()
+    }
+}
+
+/// Fails with [`Reason::ProgramMissing`], [`Reason::ProgramFailed`] (also when the time is over), [`Reason::TooLarge`]
+/// or [`Reason::Empty`]. Needs a Tokio runtime with I/O and time enabled.
+#[async_trait]
+impl KeySource for CommandKeySource {
+    async fn resolve(&self) -> Result<Secret> {
+        let answer = tokio::time::timeout(self.timeout, self.run()).await;
+        answer.unwrap_or_else(|_| Err(self.failed(format_args!("gave no answer within {:?}", self.timeout))))
+    }
+
+    fn describe(&self) -> String {
+        format!("key command {}", Path::new(&self.program).display())
+    }
+}

@@ -1,0 +1,103 @@
+//! The flattened metadata of dotenv and INI files, rebuilt into a tree.
+//!
+//! A step into a mapping is written `__map_`, a step into a list `__list_N`: `age__list_0__map_enc`. Keys come in any
+//! order, so everything is collected first.
+
+use std::collections::BTreeMap;
+
+use crate::{Error, Reason, Result};
+
+use super::fault;
+use super::tree::{MAX_DEPTH, Node, Scalar, too_deep};
+
+#[derive(Default)]
+enum Slot {
+    #[default]
+    Empty,
+    Leaf(Scalar),
+    Map(BTreeMap<String, Slot>),
+    List(BTreeMap<usize, Slot>),
+}
+
+/// Rebuilds the tree; every entry must be a leaf. Line breaks stand in values as `\n`.
+pub(super) fn rebuild(entries: Vec<(String, Node)>) -> Result<Node> {
+    let mut root = Slot::Map(BTreeMap::new());
+    for (key, node) in entries {
+        let text = node.text().ok_or_else(malformed)?.replace("\\n", "\n");
+        let mut slot = &mut root;
+        let mut steps = steps(&key)?;
+        slot = slot.enter_map(steps.next().unwrap_or_default())?;
+        for (depth, step) in steps.enumerate() {
+            if depth >= MAX_DEPTH {
+                return Err(too_deep());
+            }
+            slot = match step.strip_prefix("list_") {
+                Some(index) => slot.enter_list(index)?,
+                None => slot.enter_map(step.strip_prefix("map_").ok_or_else(malformed)?)?,
+            };
+        }
+        match slot {
+            Slot::Empty => *slot = Slot::Leaf(Scalar::Text(text)),
+            _ => return Err(malformed()),
+        }
+    }
+    root.finish()
+}
+
+/// Cuts `age__list_0__map_enc` into `age`, `list_0`, `map_enc`.
+fn steps(key: &str) -> Result<impl Iterator<Item = &str>> {
+    let mut rest = Some(key);
+    if key.is_empty() {
+        return Err(malformed());
+    }
+    Ok(std::iter::from_fn(move || {
+        let text = rest?;
+        let next = ["__map_", "__list_"].iter().filter_map(|mark| text.find(mark)).min();
+        let Some(at) = next else { return rest.take() };
+        rest = Some(&text[at + 2..]);
+        Some(&text[..at])
+    }))
+}
+
+impl Slot {
+    fn enter_map(&mut self, key: &str) -> Result<&mut Self> {
+        if matches!(self, Self::Empty) {
+            *self = Self::Map(BTreeMap::new());
+        }
+        match self {
+            Self::Map(map) => Ok(map.entry(key.to_owned()).or_default()),
+            _ => Err(malformed()),
+        }
+    }
+
+    fn enter_list(&mut self, index: &str) -> Result<&mut Self> {
+        if matches!(self, Self::Empty) {
+            *self = Self::List(BTreeMap::new());
+        }
+        match self {
+            Self::List(list) => Ok(list.entry(index.parse().map_err(|_| malformed())?).or_default()),
+            _ => Err(malformed()),
+        }
+    }
+
+    fn finish(self) -> Result<Node> {
+        Ok(match self {
+            Self::Empty => return Err(malformed()),
+            Self::Leaf(scalar) => Node::Leaf(scalar),
+            Self::Map(map) => {
+                Node::Map(map.into_iter().map(|(key, slot)| Ok((key, slot.finish()?))).collect::<Result<_>>()?)
+            }
+            Self::List(list) => {
+                // Indices must be complete, or an entry was lost.
+                if list.keys().enumerate().any(|(expected, index)| expected != *index) {
+                    return Err(malformed());
+                }
+                Node::List(list.into_values().map(Self::finish).collect::<Result<_>>()?)
+            }
+        })
+    }
+}
+
+fn malformed() -> Error {
+    fault(Reason::Malformed, "its flattened `sops` metadata does not fit together")
+}

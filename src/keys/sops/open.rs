@@ -1,0 +1,223 @@
+//! From the data key to the one value: decrypt everything, verify the MAC, release.
+
+use std::ptr;
+
+use sha2::{Digest, Sha512};
+use subtle::ConstantTimeEq as _;
+use zeroize::Zeroizing;
+
+use crate::{Error, Reason, Result, Secret};
+
+use super::data_key::DataKey;
+use super::document::Document;
+use super::format::SopsFormat;
+use super::gcm::{Cipher, Sealed, Type};
+use super::path::KeyPath;
+use super::tree::{MAX_PATH, Node, Scalar};
+use super::{fault, time};
+
+/// SHA-256 of `sops`: what the hash starts with under `mac_only_encrypted`, so that such a MAC fits no other file.
+const ONLY_ENCRYPTED: [u8; 32] = [
+    0x8a, 0x3f, 0xd2, 0xad, 0x54, 0xce, 0x66, 0x52, 0x7b, 0x10, 0x34, 0xf3, 0xd1, 0x47, 0xbe, 0x0b, 0x0b, 0x97, 0x5b,
+    0x3b, 0xf4, 0x4f, 0x72, 0xc6, 0xfd, 0xad, 0xec, 0x81, 0x76, 0xf2, 0x7d, 0x69,
+];
+
+/// Integers up to here are the same as floats.
+const EXACT: u64 = 1 << 53;
+
+/// Finds what `path` names and refuses everything that cannot be a key, before any key is asked for.
+pub(super) fn locate<'a>(document: &'a Document, path: &KeyPath) -> Result<&'a Node> {
+    let Some(first) = document.documents.first() else {
+        return Err(fault(Reason::Missing, "it holds no document"));
+    };
+    if path.names_block(document.format) {
+        return Err(fault(Reason::Malformed, format!("`{path}` is the `sops` block itself, not a value")));
+    }
+    let node = path.find(first)?;
+    match node {
+        Node::Leaf(Scalar::Text(text)) if text.is_empty() => Err(empty(path)),
+        Node::Leaf(Scalar::Null) | Node::Map(_) | Node::List(_) => {
+            Err(fault(Reason::Malformed, format!("found {} at `{path}`, where a value should be", node.kind())))
+        }
+        Node::Leaf(_) => Ok(node),
+    }
+}
+
+/// Decrypts the file, verifies it whole and returns the value of `target`, a leaf that [`locate`] found.
+pub(super) fn open(document: &Document, key: DataKey, path: &KeyPath, target: &Node) -> Result<Secret> {
+    let cipher = Cipher::new(key);
+    let expected = stored_mac(document, &cipher)?;
+    let mut found = None;
+    let mut walk = Walk::new(document, &cipher, target, false);
+    walk.run(document)?;
+    if walk.matches(&expected) {
+        found = walk.found;
+    } else if walk.big_integer {
+        // Up to 3.13.1 sops read all JSON numbers as floats, and hashed them so.
+        let mut rounded = Walk::new(document, &cipher, target, true);
+        rounded.run(document)?;
+        if rounded.matches(&expected) {
+            found = rounded.found;
+        }
+    }
+    let found = found.ok_or_else(|| {
+        fault(Reason::Tampered, "its MAC does not match").hint("a value was added, removed or changed without sops")
+    })?;
+    if found.bytes.is_empty() {
+        return Err(empty(path));
+    }
+    if found.kind == Type::Comment {
+        return Err(fault(Reason::Malformed, format!("found a comment at `{path}`, where a value should be")));
+    }
+    if !found.covered {
+        return Err(fault(Reason::Exposed, format!("`{path}` is neither encrypted nor covered by the MAC"))
+            .hint("encrypt it, or encrypt the file without --mac-only-encrypted"));
+    }
+    Ok(Secret::new(found.bytes))
+}
+
+fn empty(path: &KeyPath) -> Error {
+    fault(Reason::Empty, format!("found an empty string at `{path}`")).hint("an empty key would protect nothing")
+}
+
+fn stored_mac(document: &Document, cipher: &Cipher) -> Result<Zeroizing<Vec<u8>>> {
+    let metadata = &document.metadata;
+    if metadata.mac.is_empty() {
+        return Err(fault(Reason::Tampered, "it has no MAC"));
+    }
+    let sealed = Sealed::parse(&metadata.mac);
+    let place = time::without_fraction(&metadata.last_modified);
+    match sealed.and_then(|sealed| cipher.open(sealed, &place)) {
+        Some(clear) => Ok(clear.bytes),
+        None => Err(fault(Reason::Tampered, "its MAC cannot be decrypted")),
+    }
+}
+
+struct Found {
+    bytes: Zeroizing<Vec<u8>>,
+    kind: Type,
+    /// Whether the MAC covers it.
+    covered: bool,
+}
+
+/// The way through all values, in the order of the file.
+struct Walk<'a> {
+    document: &'a Document,
+    cipher: &'a Cipher,
+    target: &'a Node,
+    integers_as_floats: bool,
+    hash: Sha512,
+    /// All keys down to here, each followed by a colon: what a value is bound to.
+    place: String,
+    count: usize,
+    found: Option<Found>,
+    big_integer: bool,
+}
+
+impl<'a> Walk<'a> {
+    fn new(document: &'a Document, cipher: &'a Cipher, target: &'a Node, integers_as_floats: bool) -> Self {
+        let mut hash = Sha512::new();
+        if document.metadata.mac_only_encrypted {
+            hash.update(ONLY_ENCRYPTED);
+        }
+        Self {
+            document,
+            cipher,
+            target,
+            integers_as_floats,
+            hash,
+            place: String::new(),
+            count: 0,
+            found: None,
+            big_integer: false,
+        }
+    }
+
+    fn run(&mut self, document: &'a Document) -> Result<()> {
+        document.documents.iter().try_for_each(|root| self.node(root, false))
+    }
+
+    fn matches(&mut self, expected: &[u8]) -> bool {
+        let mut hex = [0; 128];
+        for (pair, byte) in hex.chunks_exact_mut(2).zip(self.hash.finalize_reset()) {
+            let digit = |nibble: u8| b"0123456789ABCDEF"[usize::from(nibble)];
+            pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
+        }
+        hex.ct_eq(expected).into()
+    }
+
+    fn node(&mut self, node: &'a Node, named: bool) -> Result<()> {
+        match node {
+            Node::Map(entries) => entries.iter().try_for_each(|(key, child)| {
+                let above = self.place.len();
+                self.place.push_str(key);
+                self.place.push(':');
+                if self.place.len() > MAX_PATH {
+                    return Err(fault(Reason::TooLarge, format!("a path in it is longer than {MAX_PATH} bytes")));
+                }
+                self.node(child, named || self.document.metadata.rules.names(key))?;
+                self.place.truncate(above);
+                Ok(())
+            }),
+            // A list adds nothing to the place: all its items share one.
+            Node::List(items) => items.iter().try_for_each(|item| self.node(item, named)),
+            Node::Leaf(scalar) => {
+                self.count += 1;
+                self.leaf(scalar, named, ptr::eq(node, self.target))
+            }
+        }
+    }
+
+    fn leaf(&mut self, scalar: &Scalar, named: bool, wanted: bool) -> Result<()> {
+        let text = match scalar {
+            Scalar::Null => return Ok(()),
+            // Nothing to encrypt and nothing to hash.
+            Scalar::Text(text) if text.is_empty() => return Ok(()),
+            Scalar::Text(text) => Some(text),
+            _ => None,
+        };
+        let looks_encrypted = text.is_some_and(|text| Sealed::looks_like(text));
+        if !self.document.metadata.rules.encrypted(named, looks_encrypted) {
+            self.plain(scalar, wanted);
+            return Ok(());
+        }
+        let clear = text.and_then(|text| Sealed::parse(text)).and_then(|sealed| self.cipher.open(sealed, &self.place));
+        let clear = clear.ok_or_else(|| self.refused(looks_encrypted))?;
+        if clear.kind != Type::Comment {
+            self.hash.update(&*clear.bytes);
+        }
+        if wanted {
+            let bytes = if clear.kind == Type::Bool { lower(&clear.bytes) } else { clear.bytes };
+            self.found = Some(Found { bytes, kind: clear.kind, covered: true });
+        }
+        Ok(())
+    }
+
+    fn plain(&mut self, scalar: &Scalar, wanted: bool) {
+        let covered = !self.document.metadata.mac_only_encrypted;
+        let json = matches!(self.document.format, SopsFormat::Json | SopsFormat::Binary);
+        self.big_integer |= json && matches!(scalar, Scalar::Integer(value) if value.unsigned_abs() > EXACT);
+        let bytes = scalar.mac_bytes(self.integers_as_floats && json);
+        if covered {
+            self.hash.update(&bytes);
+        }
+        if wanted {
+            let bytes = match scalar {
+                Scalar::Bool(_) => lower(&bytes),
+                _ => Zeroizing::new(scalar.mac_bytes(false).into_owned()),
+            };
+            self.found = Some(Found { bytes, kind: Type::Text, covered });
+        }
+    }
+
+    /// Names a value by its number, for its key may be nobody's business.
+    fn refused(&self, looks_encrypted: bool) -> Error {
+        let what = if looks_encrypted { "was altered, moved or renamed" } else { "should be encrypted and is not" };
+        fault(Reason::Tampered, format!("value {} of it (counted from the top) {what}", self.count))
+    }
+}
+
+/// `true` and `false` as every format writes them; the MAC has them with a capital.
+fn lower(bytes: &[u8]) -> Zeroizing<Vec<u8>> {
+    Zeroizing::new(bytes.to_ascii_lowercase())
+}

@@ -1,0 +1,178 @@
+//! The path of one value inside a SOPS file.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::{Error, Reason, Result};
+
+use super::fault;
+use super::format::SopsFormat;
+use super::tree::{MAX_PATH, Node};
+
+/// Names one value of a SOPS file.
+///
+/// Two spellings:
+/// * dotted: `database_key`, `nested.list.1`. Every dot separates; a part made of digits is an index where it meets a
+///   list and a key where it meets a mapping.
+/// * bracketed, as `sops --extract` has it: `["db.example.org"]["keys"][0]`. Quoted parts (either quote, no escapes)
+///   are keys and may contain dots; bare numbers are indices. This form is unambiguous.
+///
+/// [`KeyPath::keys`] takes the keys one by one and has no syntax at all.
+///
+/// ```
+/// use strongroom::keys::sops::KeyPath;
+///
+/// # fn main() -> strongroom::Result<()> {
+/// let dotted: KeyPath = "nested.list.1".parse()?;
+/// let bracketed: KeyPath = r#"["db.example.org"]["key"]"#.parse()?;
+/// assert_eq!(bracketed, KeyPath::keys(["db.example.org", "key"])?);
+/// assert_eq!(dotted.to_string(), "nested.list.1");
+/// assert!("nested..key".parse::<KeyPath>().is_err());
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct KeyPath {
+    steps: Vec<Step>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Step {
+    /// A part of the dotted form: a key, or the index of a list.
+    Either(String),
+    Key(String),
+    Index(usize),
+}
+
+impl KeyPath {
+    /// The path through mappings along `keys`, each taken as it is.
+    ///
+    /// # Errors
+    /// [`Reason::Malformed`] when there is no key, or one is empty.
+    pub fn keys<K: Into<String>>(keys: impl IntoIterator<Item = K>) -> Result<Self> {
+        Self::of(keys.into_iter().map(|key| Ok(Step::Key(key.into()))))
+    }
+
+    fn of(steps: impl Iterator<Item = Result<Step>>) -> Result<Self> {
+        let steps = steps.collect::<Result<Vec<_>>>()?;
+        let names = steps.iter().filter_map(|step| match step {
+            Step::Either(name) | Step::Key(name) => Some(name),
+            Step::Index(_) => None,
+        });
+        let mut length = 0;
+        for name in names {
+            if name.is_empty() {
+                return Err(malformed("a part of it is empty"));
+            }
+            length += name.len();
+        }
+        if steps.is_empty() {
+            return Err(malformed("it is empty"));
+        }
+        if length > MAX_PATH {
+            return Err(malformed("it is too long"));
+        }
+        Ok(Self { steps })
+    }
+
+    pub(super) fn steps(&self) -> &[Step] {
+        &self.steps
+    }
+
+    /// Whether the path leads into the metadata instead of the data.
+    pub(super) fn names_block(&self, format: SopsFormat) -> bool {
+        match self.steps.first() {
+            Some(Step::Either(key) | Step::Key(key)) if format == SopsFormat::Dotenv => key.starts_with("sops_"),
+            Some(Step::Either(key) | Step::Key(key)) => key == "sops",
+            _ => false,
+        }
+    }
+
+    /// Follows the path and returns the one value there.
+    pub(super) fn find<'a>(&self, root: &'a Node) -> Result<&'a Node> {
+        let mut here = root;
+        for (depth, step) in self.steps.iter().enumerate() {
+            here = step.follow(here).map_err(|what| {
+                let at = self.prefix(depth);
+                fault(Reason::Missing, format!("there is nothing at `{self}`: {what} {at}"))
+            })?;
+        }
+        Ok(here)
+    }
+
+    /// The first `depth` steps, for people.
+    fn prefix(&self, depth: usize) -> String {
+        match depth {
+            0 => "at the top of the file".into(),
+            _ => format!("at `{}`", Self { steps: self.steps[..depth].to_vec() }),
+        }
+    }
+}
+
+impl Step {
+    fn follow<'a>(&self, node: &'a Node) -> Result<&'a Node, &'static str> {
+        match (self, node) {
+            (Self::Key(key) | Self::Either(key), Node::Map(entries)) => {
+                let mut found = entries.iter().filter(|(name, _)| name == key);
+                match (found.next(), found.next()) {
+                    (Some((_, node)), None) => Ok(node),
+                    (Some(_), Some(_)) => Err("the key stands there twice"),
+                    (None, _) => Err("there is no such key"),
+                }
+            }
+            (Self::Index(index), Node::List(items)) => items.get(*index).ok_or("the list is shorter"),
+            (Self::Either(text), Node::List(items)) => match text.parse::<usize>() {
+                Ok(index) => items.get(index).ok_or("the list is shorter"),
+                Err(_) => Err("found a list, which has numbers for keys,"),
+            },
+            (Self::Key(_), Node::List(_)) => Err("found a list, which has no keys,"),
+            (Self::Index(_), Node::Map(_)) => Err("found a mapping, which has no indices,"),
+            (_, Node::Leaf(_)) => Err("found a value, which has nothing inside,"),
+        }
+    }
+}
+
+impl FromStr for KeyPath {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text.strip_prefix('[') {
+            Some(rest) => Self::of(rest.split('[').map(bracketed)),
+            None => Self::of(text.split('.').map(|part| Ok(Step::Either(part.to_owned())))),
+        }
+    }
+}
+
+/// Reads `"key"]`, `'key']` or `0]`.
+fn bracketed(part: &str) -> Result<Step> {
+    let inner = part.strip_suffix(']').ok_or_else(|| malformed("a `[` has no `]`"))?;
+    for quote in ['"', '\''] {
+        if let Some(key) = inner.strip_prefix(quote) {
+            let key = key.strip_suffix(quote).ok_or_else(|| malformed("a quote is not closed"))?;
+            return Ok(Step::Key(key.to_owned()));
+        }
+    }
+    match inner.parse() {
+        Ok(index) if inner.bytes().all(|byte| byte.is_ascii_digit()) => Ok(Step::Index(index)),
+        _ => Err(malformed("brackets hold a quoted key or a number")),
+    }
+}
+
+impl fmt::Display for KeyPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (position, step) in self.steps.iter().enumerate() {
+            match step {
+                Step::Either(text) if position == 0 => f.write_str(text)?,
+                Step::Either(text) => write!(f, ".{text}")?,
+                Step::Key(key) if key.contains('"') => write!(f, "['{key}']")?,
+                Step::Key(key) => write!(f, "[\"{key}\"]")?,
+                Step::Index(index) => write!(f, "[{index}]")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn malformed(what: &str) -> Error {
+    fault(Reason::Malformed, format!("the path of the key cannot be used: {what}"))
+        .hint("write `name`, `nested.list.1` or `[\"key.with.dots\"][0]`")
+}

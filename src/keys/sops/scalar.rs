@@ -1,0 +1,105 @@
+//! Scalars: what a plain YAML scalar means, and the bytes by which the MAC knows a value.
+//!
+//! Both follow Go (`yaml.v3` and `strconv`), because sops does; see the rules in `docs/sops.md`.
+
+use std::borrow::Cow;
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+use crate::{Reason, Result};
+
+use super::tree::Scalar;
+use super::{fault, time};
+
+/// What `yaml.v3` takes an untagged plain scalar for.
+pub(super) fn plain(text: &str) -> Result<Scalar> {
+    Ok(match text {
+        "" | "~" | "null" | "Null" | "NULL" => Scalar::Null,
+        "true" | "True" | "TRUE" => Scalar::Bool(true),
+        "false" | "False" | "FALSE" => Scalar::Bool(false),
+        ".nan" | ".NaN" | ".NAN" => Scalar::Float(f64::NAN),
+        ".inf" | ".Inf" | ".INF" | "+.inf" | "+.Inf" | "+.INF" => Scalar::Float(f64::INFINITY),
+        "-.inf" | "-.Inf" | "-.INF" => Scalar::Float(f64::NEG_INFINITY),
+        _ => match text.as_bytes()[0] {
+            b'.' => finite(text).map_or_else(|| Scalar::Text(text.into()), Scalar::Float),
+            b'+' | b'-' | b'0'..=b'9' => return number(text),
+            _ => Scalar::Text(text.into()),
+        },
+    })
+}
+
+/// A scalar that starts like a number: a moment, an integer, a float or text after all.
+fn number(text: &str) -> Result<Scalar> {
+    static FLOAT: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$").expect("a constant that compiles")
+    });
+    if let Some(moment) = time::canonical(text) {
+        return Ok(Scalar::Time(moment));
+    }
+    let digits: Cow<'_, str> = if text.contains('_') { text.replace('_', "").into() } else { text.into() };
+    if let Some(value) = integer(&digits) {
+        let value = i64::try_from(value)
+            .map_err(|_| fault(Reason::Malformed, "an unencrypted integer does not fit into 64 bits with a sign"))?;
+        return Ok(Scalar::Integer(value));
+    }
+    if FLOAT.is_match(&digits)
+        && let Some(value) = finite(&digits)
+    {
+        return Ok(Scalar::Float(value));
+    }
+    Ok(Scalar::Text(text.into()))
+}
+
+/// Integers with a sign and the prefixes `0x`, `0o`, `0b` and `0`; up to what 64 bits without a sign hold.
+fn integer(text: &str) -> Option<i128> {
+    let (negative, rest) = match text.as_bytes() {
+        [b'-', ..] => (true, &text[1..]),
+        [b'+', ..] => (false, &text[1..]),
+        _ => (false, text),
+    };
+    let (radix, digits) = match rest.as_bytes() {
+        [b'0', b'x' | b'X', ..] => (16, &rest[2..]),
+        [b'0', b'o' | b'O', ..] => (8, &rest[2..]),
+        [b'0', b'b' | b'B', ..] => (2, &rest[2..]),
+        [b'0', _, ..] => (8, &rest[1..]),
+        _ => (10, rest),
+    };
+    // `from_str_radix` would take a second sign.
+    if !digits.starts_with(|c: char| c.is_digit(radix)) {
+        return None;
+    }
+    let value = i128::from(u64::from_str_radix(digits, radix).ok()?);
+    let value = if negative { -value } else { value };
+    (value >= i128::from(i64::MIN)).then_some(value)
+}
+
+/// Go calls a float out of range an error, and the scalar is text then.
+fn finite(text: &str) -> Option<f64> {
+    text.parse().ok().filter(|value: &f64| value.is_finite())
+}
+
+/// Shortest digits that read back as the same float, never an exponent.
+pub(super) fn float_text(value: f64) -> String {
+    if value.is_infinite() {
+        return if value > 0.0 { "+Inf" } else { "-Inf" }.into();
+    }
+    value.to_string()
+}
+
+impl Scalar {
+    /// The bytes by which the MAC knows an unencrypted value; null has none.
+    pub(super) fn mac_bytes(&self, integers_as_floats: bool) -> Cow<'_, [u8]> {
+        match self {
+            Self::Null => Cow::Borrowed(&[]),
+            Self::Text(text) | Self::Time(text) => Cow::Borrowed(text.as_bytes()),
+            Self::Bytes(bytes) => Cow::Borrowed(bytes),
+            #[allow(clippy::cast_precision_loss, reason = "the loss is what older versions of sops hashed")]
+            Self::Integer(value) if integers_as_floats => Cow::Owned(float_text(*value as f64).into_bytes()),
+            Self::Integer(value) => Cow::Owned(value.to_string().into_bytes()),
+            Self::Float(value) => Cow::Owned(float_text(*value).into_bytes()),
+            Self::Bool(true) => Cow::Borrowed(b"True"),
+            Self::Bool(false) => Cow::Borrowed(b"False"),
+        }
+    }
+}

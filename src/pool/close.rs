@@ -1,0 +1,116 @@
+//! The end of a pool.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::time::{Instant, timeout};
+
+use super::guarded::{caught, guarded};
+use super::inner::{Inner, spawn};
+use super::shelf::Shelf;
+use super::slot::Opened;
+use crate::{Connector, Error, Phase};
+
+/// How long loans may still take to end once their calls were cancelled: a rollback is short.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// What [`Pool::close`](super::Pool::close) did.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct CloseReport {
+    /// Connections that this call closed, cleanly or not.
+    pub closed: u32,
+    /// Connections that were still lent when the deadline and the grace had passed. Each is closed when it comes back.
+    pub abandoned: u32,
+    /// What went wrong while closing connections.
+    pub errors: Vec<Error>,
+}
+
+impl CloseReport {
+    /// Whether every connection came back and closed without an error.
+    pub fn is_clean(&self) -> bool {
+        self.abandoned == 0 && self.errors.is_empty()
+    }
+}
+
+impl<C: Connector> Inner<C> {
+    pub(super) async fn close(self: &Arc<Self>, deadline: Duration) -> CloseReport {
+        for shelf in self.shelves_in_closing_order() {
+            shelf.permits.close();
+        }
+        self.closed.notify_waiters();
+        let turn = self.closing.lock().await;
+        if timeout(deadline, self.all_back()).await.is_err() {
+            for canceller in self.registry.lent_cancellers() {
+                caught(|| canceller.cancel());
+            }
+            // Whether they made it shows in the statistics.
+            timeout(GRACE, self.all_back()).await.ok();
+        }
+        let mut report = CloseReport::default();
+        for shelf in self.shelves_in_closing_order() {
+            empty(shelf, &mut report).await;
+        }
+        guarded("connector's shutdown", Instant::now() + GRACE, async {
+            self.connector.shut_down().await;
+            Ok(())
+        })
+        .await
+        .unwrap_or_else(|error| report.errors.push(error));
+        drop(turn);
+        report.abandoned = self.registry.stats().active_connections;
+        if !report.is_clean() {
+            tracing::warn!(pool = %self.settings.name, ?report, "the pool did not close cleanly");
+        }
+        report
+    }
+
+    /// Waits until the pool is closed.
+    pub(super) async fn when_closed(&self) {
+        let mut closed = pin!(self.closed.notified());
+        closed.as_mut().enable();
+        if !self.is_closed() {
+            closed.await;
+        }
+    }
+
+    /// Waits until every permit is back.
+    async fn all_back(&self) {
+        loop {
+            let mut news = pin!(self.closed.notified());
+            news.as_mut().enable();
+            if self.shelves_in_closing_order().all(|shelf| shelf.permits.available_permits() == shelf.size as usize) {
+                return;
+            }
+            news.await;
+        }
+    }
+
+    /// Sees to a permit that came back to a closed pool: tells those who wait for it, and closes what came with it once
+    /// they are done.
+    pub(super) fn came_back_late(self: &Arc<Self>) {
+        self.closed.notify_waiters();
+        let Some(runtime) = self.runtime.get() else { return };
+        let inner = Arc::clone(self);
+        spawn(runtime, async move {
+            let _turn = inner.closing.lock().await;
+            for shelf in inner.shelves_in_closing_order() {
+                empty(shelf, &mut CloseReport::default()).await;
+            }
+        });
+    }
+}
+
+/// Closes all idle connections of a shelf, side by side.
+async fn empty<C: Connector>(shelf: &Shelf<C>, report: &mut CloseReport) {
+    let mut opened = Vec::new();
+    while let Some(mut slot) = shelf.take_idle().await {
+        opened.extend(slot.empty());
+    }
+    for outcome in join_all(opened.into_iter().map(Opened::close)).await {
+        report.closed += 1;
+        report.errors.extend(outcome.err().map(|error| error.during(Phase::Close)));
+    }
+}

@@ -1,0 +1,138 @@
+//! What users hold of a pool.
+
+use std::fmt;
+use std::future::Future;
+use std::panic::Location;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::inner::Inner;
+use super::{CloseReport, PoolBuilder, PoolStats, Pooled};
+use crate::{Access, Connector, Result};
+
+/// Lends connections, at most so many at a time.
+///
+/// Cheap to clone; all clones are one pool. Made by [`Pool::builder`], used inside a tokio runtime with timers. When
+/// the last clone and the last loan are gone, idle connections are closed in the background;
+/// [`close`](Pool::close) waits for that.
+///
+/// ```
+/// use std::time::Duration;
+/// use strongroom::{Connector, Pool, Result};
+///
+/// async fn use_it<C: Connector>(connector: C) -> Result<()> {
+///     let pool = Pool::builder(connector).min_size(0).max_size(4).acquire_timeout(Duration::from_secs(5)).build();
+///     let connection = pool.get().await?;
+///     connection.label("nightly report");
+///     assert_eq!(pool.stats().active_connections, 1);
+///     drop(connection);
+///     assert_eq!(pool.stats().idle_connections, 1);
+///     let report = pool.close(Duration::from_secs(1)).await;
+///     assert_eq!((report.closed, report.abandoned), (1, 0));
+///     Ok(())
+/// }
+/// ```
+pub struct Pool<C: Connector> {
+    inner: Arc<Inner<C>>,
+}
+
+impl<C: Connector> Pool<C> {
+    /// Begins to put a pool together.
+    pub fn builder(connector: C) -> PoolBuilder<C> {
+        PoolBuilder::new(connector)
+    }
+
+    pub(super) fn from_inner(inner: Arc<Inner<C>>) -> Self {
+        Self { inner }
+    }
+
+    /// Borrows a connection for reading and writing; the same as `get_for(Access::Write)`.
+    ///
+    /// # Errors
+    /// See [`get_for`](Pool::get_for).
+    #[track_caller]
+    pub fn get(&self) -> impl Future<Output = Result<Pooled<C>>> + Send + '_ {
+        self.get_for(Access::Write)
+    }
+
+    /// Borrows a connection for `access`: an idle one, or a new one while there are fewer than `max_size`, or the next
+    /// that comes back. Callers are served in the order in which they came.
+    ///
+    /// The place of the call is remembered, for those who wait in vain.
+    ///
+    /// # Errors
+    /// - [`PoolExhausted`](crate::ErrorKind::PoolExhausted): none came back within the acquire timeout
+    ///   ([`AllInUse`](crate::Reason::AllInUse)), or none ever could ([`WouldDeadlock`](crate::Reason::WouldDeadlock));
+    ///   the message names the holders.
+    /// - [`Closed`](crate::ErrorKind::Closed): the pool was closed.
+    /// - What the connector or the `on_connect` hook failed with, as soon as the retry policy gives up.
+    ///   [`Timeout`](crate::ErrorKind::Timeout) if they took too long.
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses nothing but the place in the queue.
+    #[track_caller]
+    pub fn get_for(&self, access: Access) -> impl Future<Output = Result<Pooled<C>>> + Send + '_ {
+        self.get_at(access, Location::caller())
+    }
+
+    /// [`get_for`](Pool::get_for) on behalf of a caller further up.
+    pub(crate) async fn get_at(&self, access: Access, location: &'static Location<'static>) -> Result<Pooled<C>> {
+        Ok(Pooled::new(self.inner.checkout(access, location).await?))
+    }
+
+    /// Opens connections until there are `min_size`: the writer first, then the others side by side.
+    ///
+    /// # Errors
+    /// What the connector or the hook failed with. Connections opened before that are kept.
+    ///
+    /// # Cancel safety
+    /// Connections that are being opened are given up, others are kept.
+    pub async fn warm(&self) -> Result<()> {
+        self.inner.warm().await
+    }
+
+    /// What the pool has done and is doing, at one moment.
+    pub fn stats(&self) -> PoolStats {
+        self.inner.registry.stats()
+    }
+
+    /// Closes the pool for all its clones, in this order: calls that come or wait fail with
+    /// [`Closed`](crate::ErrorKind::Closed); loans may end until `deadline` has passed; what still runs then is
+    /// cancelled and gets a short grace; idle readers are closed, and the writer last.
+    ///
+    /// A connection that comes back later is closed then. Calling it again, or from several tasks, does no harm; each
+    /// call returns when all is done and reports what it closed itself.
+    ///
+    /// # Cancel safety
+    /// The pool stays closed to callers. Call again to close what is left.
+    pub async fn close(&self, deadline: Duration) -> CloseReport {
+        self.inner.close(deadline).await
+    }
+
+    /// Whether [`close`](Pool::close) was called.
+    pub fn is_closed(&self) -> bool {
+        self.inner.is_closed()
+    }
+
+    /// What opens the connections.
+    pub fn connector(&self) -> &C {
+        &self.inner.connector
+    }
+}
+
+impl<C: Connector> Clone for Pool<C> {
+    fn clone(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner) }
+    }
+}
+
+impl<C: Connector> fmt::Debug for Pool<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool")
+            .field("name", &self.inner.settings.name)
+            .field("max_size", &self.inner.settings.max_size)
+            .field("closed", &self.is_closed())
+            .field("stats", &self.stats())
+            .finish()
+    }
+}

@@ -1,0 +1,94 @@
+//! What all handles of a pool share.
+
+use std::future::Future;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::{Mutex, Notify, TryAcquireError};
+
+use super::permit::Permit;
+use super::registry::{Lane, MAIN, READERS, Registry};
+use super::settings::Settings;
+use super::shelf::Shelf;
+use crate::{Access, Connector, Error, ErrorKind, Phase, Result};
+
+/// How long a connection may take to say goodbye: long enough for a checkpoint of a large log.
+pub(super) const CLOSE_LIMIT: Duration = Duration::from_secs(10);
+
+pub(super) struct Inner<C: Connector> {
+    pub(super) connector: C,
+    pub(super) settings: Settings<C>,
+    pub(super) registry: Arc<Registry>,
+    main: Shelf<C>,
+    readers: Option<Shelf<C>>,
+    /// Held by whoever is emptying the shelves, so that one closes the writer only when all have closed the readers.
+    pub(super) closing: Mutex<()>,
+    /// Wakes when the pool is closed, and when a permit comes back after that.
+    pub(super) closed: Notify,
+    /// Where work that nobody waits for is done, if it is begun outside of any runtime.
+    pub(super) runtime: OnceLock<Handle>,
+}
+
+impl<C: Connector> Inner<C> {
+    pub(super) fn new(connector: C, settings: Settings<C>) -> Arc<Self> {
+        let (min, max) = (settings.min_size, settings.max_size);
+        let two = settings.writer_lane && max > 1 && connector.capabilities().concurrent_readers;
+        let (main, readers) = if two {
+            let readers = Shelf::new(&settings, READERS, Access::Read, max - 1, min.saturating_sub(1));
+            (Shelf::new(&settings, MAIN, Access::Write, 1, min.min(1)), Some(readers))
+        } else {
+            (Shelf::new(&settings, MAIN, Access::Write, max, min), None)
+        };
+        let registry = Arc::new(Registry::new([main.size, readers.as_ref().map_or(0, |shelf| shelf.size)]));
+        let (closing, closed, runtime) = (Mutex::default(), Notify::new(), OnceLock::new());
+        Arc::new(Self { connector, settings, registry, main, readers, closing, closed, runtime })
+    }
+
+    pub(super) fn shelf(&self, access: Access) -> &Shelf<C> {
+        match (access, &self.readers) {
+            (Access::Read, Some(readers)) => readers,
+            _ => &self.main,
+        }
+    }
+
+    pub(super) fn shelf_of(&self, lane: Lane) -> &Shelf<C> {
+        self.readers.as_ref().filter(|_| lane == READERS).unwrap_or(&self.main)
+    }
+
+    pub(super) fn shelves_in_opening_order(&self) -> impl Iterator<Item = &Shelf<C>> {
+        [&self.main].into_iter().chain(&self.readers)
+    }
+
+    /// The readers first: who closes last sees the whole database to itself.
+    pub(super) fn shelves_in_closing_order(&self) -> impl Iterator<Item = &Shelf<C>> {
+        self.readers.iter().chain([&self.main])
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.main.permits.is_closed()
+    }
+
+    pub(super) fn closed_error(&self) -> Error {
+        let message = format!("the pool \"{}\" is closed", self.settings.name);
+        Error::new(ErrorKind::Closed, message).during(Phase::Acquire)
+    }
+
+    /// A permit, if one is free. Nobody who waits is overtaken: a permit that comes back goes to the first in the queue.
+    pub(super) fn try_permit(self: &Arc<Self>, shelf: &Shelf<C>) -> Result<Option<Permit<C>>> {
+        match shelf.permits.try_acquire() {
+            Ok(permit) => {
+                permit.forget();
+                Ok(Some(Permit::new(self, shelf.lane)))
+            }
+            Err(TryAcquireError::NoPermits) => Ok(None),
+            Err(TryAcquireError::Closed) => Err(self.closed_error()),
+        }
+    }
+}
+
+/// Runs `task` in the background: on the runtime of this thread, or else on `fallback`. If that runtime is gone, `task`
+/// is dropped at once, and its guards give back what they hold.
+pub(super) fn spawn(fallback: &Handle, task: impl Future<Output = ()> + Send + 'static) {
+    Handle::try_current().unwrap_or_else(|_| fallback.clone()).spawn(task);
+}

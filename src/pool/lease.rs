@@ -1,0 +1,153 @@
+//! A slot and the permit for it, and the way back of both.
+//!
+//! A lease may be dropped at any moment and in any state: with or without a connection, lent or not, in a runtime or
+//! not, by a panic or a cancelled future. Whatever can go straight back does; the rest is put in order by a task that
+//! keeps slot and permit until it is done, so that there are never more connections than permits.
+
+use std::panic::Location;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::guarded::guarded;
+use super::inner::spawn;
+use super::permit::Permit;
+use super::shelf::SlotGuard;
+use super::slot::Opened;
+use crate::{Connector, Resource as _, ResourceState, Result};
+
+/// How long a connection may take to be reset: a rollback is short, and a caller may be waiting.
+const RESET_LIMIT: Duration = Duration::from_secs(5);
+
+pub(super) struct Lease<C: Connector> {
+    // Before the permit: whoever gets the permit finds the slot.
+    slot: Option<SlotGuard<C>>,
+    permit: Option<Permit<C>>,
+    /// The connection may be neither lent nor kept: it is new and unproven, or failed its check.
+    unfit: bool,
+    lent: bool,
+    /// A task has tried to put it in order.
+    tidied: bool,
+}
+
+impl<C: Connector> Lease<C> {
+    /// Checks a slot out for `permit`.
+    ///
+    /// # Errors
+    /// When bb8 has none, which the permit rules out.
+    pub(super) async fn new(permit: Permit<C>) -> Result<Self> {
+        let mut lease = Self { slot: None, permit: Some(permit), unfit: false, lent: false, tidied: false };
+        lease.next_slot().await?;
+        Ok(lease)
+    }
+
+    /// Exchanges the slot for the next one; what was in it must be gone.
+    pub(super) async fn next_slot(&mut self) -> Result<()> {
+        self.slot = None;
+        let permit = self.permit();
+        let slot = permit.inner().shelf_of(permit.lane()).take().await?;
+        self.slot = Some(slot);
+        Ok(())
+    }
+
+    pub(super) fn permit(&self) -> &Permit<C> {
+        self.permit.as_ref().expect("only dropping a lease takes its permit")
+    }
+
+    pub(super) fn opened(&self) -> Option<&Opened<C>> {
+        self.slot.as_ref()?.opened()
+    }
+
+    pub(super) fn opened_mut(&mut self) -> Option<&mut Opened<C>> {
+        self.slot.as_mut()?.opened_mut()
+    }
+
+    /// Puts a new connection into the slot, unfit until [`approve`](Self::approve).
+    pub(super) fn fill(&mut self, opened: Opened<C>) {
+        self.unfit = true;
+        if let Some(slot) = &mut self.slot {
+            slot.fill(opened);
+        }
+    }
+
+    /// Takes the connection into service.
+    pub(super) fn approve(&mut self) {
+        self.unfit = false;
+        if let Some(opened) = self.opened() {
+            opened.entry.serve();
+        }
+    }
+
+    /// Notes who has the connection from `since` on.
+    pub(super) fn lend(&mut self, location: &'static Location<'static>, since: Instant, waited: bool) {
+        if let Some(opened) = self.opened() {
+            opened.entry.lend(location, since, waited);
+            self.lent = true;
+        }
+    }
+
+    /// Closes the connection, if there is one.
+    pub(super) async fn discard(&mut self) {
+        if let Some(opened) = self.slot.as_mut().and_then(|slot| slot.empty()) {
+            opened.entry.retire(0);
+            drop(opened.close().await);
+        }
+    }
+
+    /// Tries to make the connection fit to be lent again.
+    async fn reset(&mut self) -> bool {
+        let unfit = self.unfit;
+        let Some(opened) = self.opened_mut().filter(|_| !unfit) else { return false };
+        if opened.state() != ResourceState::Broken {
+            let end = Instant::now() + RESET_LIMIT;
+            let outcome = guarded("connection's reset", end, async { opened.resource.reset().await }).await;
+            match (outcome, opened.state()) {
+                (Ok(()), ResourceState::Idle) => return true,
+                // It works as its borrower left it, which is no error, but nobody else wants it so.
+                (Ok(()), ResourceState::Altered) => return false,
+                (outcome, _) => tracing::debug!(error = ?outcome.err(), "a connection could not be reset"),
+            }
+        }
+        opened.entry.count_error();
+        false
+    }
+
+    /// Makes the connection fit, or closes it and opens another if the pool should keep that many.
+    async fn tidy(mut self) {
+        if self.reset().await {
+            return;
+        }
+        self.discard().await;
+        let permit = self.permit();
+        let (inner, lane) = (Arc::clone(permit.inner()), permit.lane());
+        drop(self);
+        inner.refill(lane).await;
+    }
+}
+
+impl<C: Connector> Drop for Lease<C> {
+    fn drop(&mut self) {
+        let Some(slot) = &mut self.slot else { return };
+        let Some(opened) = slot.opened_mut() else {
+            slot.empty();
+            return;
+        };
+        if !self.unfit && opened.state() == ResourceState::Idle {
+            if self.lent {
+                opened.idle_since = Instant::now();
+                opened.entry.give_back();
+            }
+            return;
+        }
+        if self.tidied {
+            // The runtime ended before the task did; nobody is left to say goodbye.
+            slot.empty();
+            return;
+        }
+        let runtime = opened.runtime.clone();
+        let (slot, permit) = (self.slot.take(), self.permit.take());
+        let rest = Self { slot, permit, unfit: self.unfit, lent: self.lent, tidied: true };
+        spawn(&runtime, rest.tidy());
+    }
+}

@@ -1,0 +1,86 @@
+//! A connection on loan.
+
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+
+use super::HoldToken;
+use super::lease::Lease;
+use super::registry::Holder;
+use super::slot::Opened;
+use crate::{Connector, Resource as _, ResourceState};
+
+/// A connection on loan from a [`Pool`](super::Pool); dropping it gives it back.
+///
+/// A connection that comes back [`Idle`](ResourceState::Idle) is on the shelf at once. Any other is
+/// [`reset`](crate::Resource::reset) in the background first, or closed if it is broken or cannot be reset; until then
+/// it counts as lent. It may be dropped anywhere, outside of a runtime too.
+pub struct Pooled<C: Connector> {
+    lease: Lease<C>,
+}
+
+impl<C: Connector> Pooled<C> {
+    pub(super) fn new(lease: Lease<C>) -> Self {
+        Self { lease }
+    }
+
+    /// Says what the connection is used for; shown to those who wait for it in vain. Not for secrets.
+    pub fn label(&self, label: impl Into<Arc<str>>) {
+        let label = label.into();
+        self.describe(|holder| holder.label = Some(label));
+    }
+
+    /// Tells the pool whether the connection is inside a transaction now; shown to those who wait for it in vain.
+    ///
+    /// The pool cannot look into a connection that is lent, so whoever begins or ends a transaction says so.
+    pub fn note_state(&self) {
+        let inside = matches!(self.state(), ResourceState::InTransaction | ResourceState::Failed);
+        self.describe(|holder| holder.in_transaction = inside);
+    }
+
+    /// Names this loan, for code that runs while it lasts; see [`HoldToken::hold`].
+    ///
+    /// ```
+    /// # use strongroom::{Connector, ErrorKind, Pool, Reason, Result};
+    /// /// Asks for a second connection while the only one is in use until it has the second.
+    /// async fn nested<C: Connector>(pool_of_one: &Pool<C>) -> Result<()> {
+    ///     let connection = pool_of_one.get().await?;
+    ///     let error = connection.token().hold(pool_of_one.get()).await.unwrap_err();
+    ///     assert_eq!((error.kind(), error.reason()), (ErrorKind::PoolExhausted, Reason::WouldDeadlock));
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn token(&self) -> HoldToken {
+        self.opened().entry.token()
+    }
+
+    fn describe(&self, change: impl FnOnce(&mut Holder)) {
+        self.opened().entry.describe(change);
+    }
+
+    fn opened(&self) -> &Opened<C> {
+        self.lease.opened().expect(FILLED)
+    }
+}
+
+const FILLED: &str = "a lease that was lent has a connection until it is dropped";
+
+impl<C: Connector> Deref for Pooled<C> {
+    type Target = C::Connection;
+
+    fn deref(&self) -> &C::Connection {
+        &self.opened().resource
+    }
+}
+
+impl<C: Connector> DerefMut for Pooled<C> {
+    fn deref_mut(&mut self) -> &mut C::Connection {
+        &mut self.lease.opened_mut().expect(FILLED).resource
+    }
+}
+
+impl<C: Connector> fmt::Debug for Pooled<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pooled").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,90 @@
+//! What a pool was told: its limits and its policies, as plain data.
+
+use std::borrow::Cow;
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use crate::config::limit::Limit;
+use crate::{Connector, FixedDelay, HealthCheck, Ping, Result, RetryPolicy, SkipIfRecent};
+
+/// Bounds of `max_size`: above a hundred, threads and file descriptors cost more than waiting does.
+pub(crate) const MAX_SIZE: Limit<u32> = Limit { name: "pool.max_size", default: 10, min: 1, max: 100 };
+
+/// Bounds of `min_size`; it is moreover never above `max_size`.
+pub(crate) const MIN_SIZE: Limit<u32> = Limit { name: "pool.min_size", default: 1, min: 0, max: 10 };
+
+/// Bounds of `acquire_timeout`; the default is longer than a cold start of most servers.
+pub(crate) const ACQUIRE_TIMEOUT: Limit<Duration> = Limit {
+    name: "pool.acquire_timeout",
+    default: Duration::from_secs(30),
+    min: Duration::from_secs(1),
+    max: Duration::from_secs(300),
+};
+
+/// Bounds of `connect_timeout`, where it is set.
+pub(super) const CONNECT_TIMEOUT: Limit<Duration> = Limit {
+    name: "pool.connect_timeout",
+    default: Duration::from_secs(300),
+    min: Duration::from_millis(10),
+    max: Duration::from_secs(300),
+};
+
+/// Bounds of `idle_timeout` and `max_lifetime`, where they are set: zero would close what was just opened.
+pub(super) const AGE: Limit<Duration> = Limit {
+    name: "pool.idle_timeout or pool.max_lifetime",
+    default: Duration::MAX,
+    min: Duration::from_millis(10),
+    max: Duration::MAX,
+};
+
+/// Runs on every new connection.
+pub(super) type Hook<K> =
+    Box<dyn for<'a> Fn(&'a mut K) -> Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>> + Send + Sync>;
+
+pub(super) struct Settings<C: Connector> {
+    pub(super) name: Cow<'static, str>,
+    pub(super) min_size: u32,
+    pub(super) max_size: u32,
+    pub(super) acquire_timeout: Duration,
+    pub(super) connect_timeout: Option<Duration>,
+    pub(super) idle_timeout: Option<Duration>,
+    pub(super) max_lifetime: Option<Duration>,
+    pub(super) writer_lane: bool,
+    pub(super) retry: Box<dyn RetryPolicy>,
+    pub(super) health: Box<dyn HealthCheck<C::Connection>>,
+    pub(super) on_connect: Option<Hook<C::Connection>>,
+}
+
+impl<C: Connector> Settings<C> {
+    pub(super) fn new(name: &'static str) -> Self {
+        Self {
+            name: Cow::Borrowed(name),
+            min_size: MIN_SIZE.default,
+            max_size: MAX_SIZE.default,
+            acquire_timeout: ACQUIRE_TIMEOUT.default,
+            connect_timeout: None,
+            // Off: reopening an embedded database costs more than keeping it, and a reaper there only makes bursts.
+            idle_timeout: None,
+            max_lifetime: None,
+            writer_lane: false,
+            retry: Box::new(FixedDelay::default()),
+            health: Box::new(SkipIfRecent::<Ping>::default()),
+            on_connect: None,
+        }
+    }
+
+    /// Moves everything into its bounds, with a warning for each thing moved.
+    pub(super) fn clamped(self) -> Self {
+        let max_size = MAX_SIZE.clamp(self.max_size);
+        Self {
+            max_size,
+            min_size: Limit { max: MIN_SIZE.max.min(max_size), ..MIN_SIZE }.clamp(self.min_size),
+            acquire_timeout: ACQUIRE_TIMEOUT.clamp(self.acquire_timeout),
+            connect_timeout: self.connect_timeout.map(|limit| CONNECT_TIMEOUT.clamp(limit)),
+            idle_timeout: self.idle_timeout.map(|age| AGE.clamp(age)),
+            max_lifetime: self.max_lifetime.map(|age| AGE.clamp(age)),
+            ..self
+        }
+    }
+}

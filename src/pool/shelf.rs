@@ -1,0 +1,83 @@
+//! A shelf: a fair, closable queue in front of bb8's slots.
+
+use std::marker::PhantomData;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+
+use super::registry::Lane;
+use super::settings::Settings;
+use super::slot::{Opened, Slot, Slots};
+use crate::{Access, Connector, Error, ErrorKind, Phase, Result};
+
+/// A slot that is checked out; dropped, it is on the shelf again, unless it is spent.
+pub(super) type SlotGuard<C> = bb8::PooledConnection<'static, Slots<C>>;
+
+pub(super) struct Shelf<C: Connector> {
+    pub(super) lane: Lane,
+    /// What its connections are opened for.
+    pub(super) access: Access,
+    pub(super) size: u32,
+    /// How many connections are kept.
+    pub(super) min: u32,
+    pub(super) permits: Semaphore,
+    /// Made on first use, because bb8's reaper needs a runtime.
+    slots: OnceLock<bb8::Pool<Slots<C>>>,
+    ages: [Option<Duration>; 2],
+}
+
+impl<C: Connector> Shelf<C> {
+    pub(super) fn new(settings: &Settings<C>, lane: Lane, access: Access, size: u32, min: u32) -> Self {
+        let permits = Semaphore::new(size as usize);
+        let ages = [settings.idle_timeout, settings.max_lifetime];
+        Self { lane, access, size, min, permits, slots: OnceLock::new(), ages }
+    }
+
+    fn slots(&self) -> &bb8::Pool<Slots<C>> {
+        /// bb8 looks for expired connections this often, at most and at least.
+        const RATES: [Duration; 2] = [Duration::from_millis(5), Duration::from_secs(30)];
+
+        self.slots.get_or_init(|| {
+            let [idle, lifetime] = self.ages;
+            let shortest = self.ages.into_iter().flatten().min().unwrap_or(RATES[1]);
+            bb8::Pool::builder()
+                .max_size(self.size)
+                .min_idle(None)
+                .idle_timeout(idle)
+                .max_lifetime(lifetime)
+                .reaper_rate((shortest / 2).clamp(RATES[0], RATES[1]))
+                .retry_connection(false)
+                .test_on_check_out(false)
+                .queue_strategy(bb8::QueueStrategy::Lifo)
+                .build_unchecked(Slots(PhantomData))
+        })
+    }
+
+    /// Checks a slot out; the caller has a permit, so there is one.
+    ///
+    /// Cancel safe: bb8 keeps the slot until this returns.
+    pub(super) async fn take(&self) -> Result<SlotGuard<C>> {
+        let slots = self.slots();
+        if slots.state().idle_connections == 0 {
+            // bb8 would make the slot in a background task, whose end with its runtime it does not survive.
+            drop(slots.add(Slot::new(None)));
+        }
+        let lost = |_| Error::new(ErrorKind::PoolExhausted, "the pool has lost a slot").during(Phase::Acquire);
+        slots.get_owned().await.map_err(lost)
+    }
+
+    /// Checks out a slot that waits to be lent, if there is one.
+    pub(super) async fn take_idle(&self) -> Option<SlotGuard<C>> {
+        let slots = self.slots.get().filter(|slots| slots.state().idle_connections > 0)?;
+        slots.get_owned().await.ok()
+    }
+
+    /// Puts a connection on the shelf; gives it back if the shelf is full.
+    pub(super) fn put(&self, opened: Opened<C>) -> Option<Opened<C>> {
+        match self.slots().add(Slot::new(Some(opened))) {
+            Ok(()) => None,
+            Err(bb8::AddError::Broken(mut slot) | bb8::AddError::NoCapacity(mut slot)) => slot.empty(),
+        }
+    }
+}

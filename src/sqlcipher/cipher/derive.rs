@@ -1,0 +1,46 @@
+//! Stretching a passphrase as SQLCipher does, and refusing those that SQLCipher would read as something else.
+//!
+//! Source of the figures: SQLCipher's documentation of `cipher_compatibility`; format 4 is PBKDF2-HMAC-SHA512 with
+//! 256,000 rounds, format 3 SHA1 with 64,000, formats 1 and 2 SHA1 with 4,000.
+
+use pbkdf2::pbkdf2_hmac;
+use sha1::Sha1;
+use sha2::Sha512;
+
+use crate::{Error, ErrorKind, Phase, Reason, Result, Secret};
+
+/// Derives the 32-byte key into `key`.
+pub(super) fn derive(passphrase: &[u8], salt: [u8; 16], compatibility: u8, key: &mut [u8]) {
+    match compatibility {
+        1 | 2 => pbkdf2_hmac::<Sha1>(passphrase, &salt, 4_000, key),
+        3 => pbkdf2_hmac::<Sha1>(passphrase, &salt, 64_000, key),
+        _ => pbkdf2_hmac::<Sha512>(passphrase, &salt, 256_000, key),
+    }
+}
+
+/// Refuses passphrases that other SQLCipher programs could not use, or would take for a raw key.
+pub(in super::super) fn check_passphrase(secret: &Secret) -> Result<()> {
+    let passphrase = secret.expose();
+    let refuse = |reason, message| Err(Error::new(ErrorKind::Key, message).because(reason).during(Phase::Key));
+    if passphrase.is_empty() {
+        return refuse(Reason::Empty, "the passphrase is empty");
+    }
+    if passphrase.contains(&0) {
+        let error = refuse(Reason::Malformed, "the passphrase contains a NUL byte");
+        return error.map_err(|error: Error| error.hint("give 32 random bytes as Secret::raw_key instead"));
+    }
+    if looks_raw(passphrase) {
+        let error =
+            refuse(Reason::Malformed, "the passphrase has the form x'hex', which SQLCipher takes for a raw key");
+        return error.map_err(|error: Error| error.hint("give the bytes as Secret::raw_key instead"));
+    }
+    Ok(())
+}
+
+/// SQLCipher reads `x'...'` with 64, 96 or 160 digits as raw key material; any other length of that form is one typing
+/// error away from it, so the whole form is refused.
+fn looks_raw(passphrase: &[u8]) -> bool {
+    let inner = passphrase.strip_prefix(b"x'").or_else(|| passphrase.strip_prefix(b"X'"));
+    let inner = inner.and_then(|rest| rest.strip_suffix(b"'"));
+    inner.is_some_and(|digits| !digits.is_empty() && digits.iter().all(u8::is_ascii_hexdigit))
+}

@@ -1,0 +1,93 @@
+//! Keying: from a secret to a keyed connection.
+//!
+//! The passphrase is stretched once per pool; every connection then gets the key and the file's salt, which opens in a
+//! fraction of a millisecond where a passphrase takes the time of 256,000 hashes.
+
+mod derive;
+mod spec;
+
+pub(super) use derive::check_passphrase;
+pub(super) use spec::KeySpec;
+
+use rusqlite::Connection;
+
+use super::ffi;
+use crate::{Error, ErrorKind, Phase, Reason, Result, Secret, SecretForm};
+
+/// The version of the cipher in the engine, where there is one.
+fn version(connection: &Connection) -> Option<String> {
+    connection.query_row("PRAGMA cipher_version", (), |row| row.get(0)).ok()
+}
+
+/// Proves that the engine is SQLCipher and keeps it from writing to the terminal. Must pass before any keying: plain
+/// SQLite ignores keys without a word and would write plaintext.
+pub(super) fn require(connection: &Connection) -> Result<()> {
+    if version(connection).is_none_or(|version| version.is_empty()) {
+        return Err(Error::new(ErrorKind::Encryption, "the SQLite library of this program has no cipher")
+            .because(Reason::NoCipher)
+            .hint(
+                "another crate links its own SQLite; build with strongroom's feature `sqlcipher` or `vendored-openssl`",
+            ));
+    }
+    // SQLCipher reports failed decryption on standard error by default; errors are for the caller.
+    let _ = connection.query_row("PRAGMA cipher_log_level = NONE", (), |_| Ok(()));
+    Ok(())
+}
+
+/// Keys a fresh connection. Nothing is read yet.
+pub(super) fn key(connection: &Connection, spec: &KeySpec) -> Result<()> {
+    spec.with_text(|text| ffi::key::set(connection, text)).map_err(|_| cannot_key())?;
+    if spec.compatibility() != KeySpec::CURRENT {
+        // A number and no secret, so a statement may carry it. It must stand between keying and the first read.
+        let pragma = format!("PRAGMA cipher_compatibility = {}", spec.compatibility());
+        connection.query_row(&pragma, (), |_| Ok(())).or_else(no_rows).map_err(|_| cannot_key())?;
+    }
+    Ok(())
+}
+
+fn no_rows(error: rusqlite::Error) -> rusqlite::Result<()> {
+    match error {
+        rusqlite::Error::QueryReturnedNoRows => Ok(()),
+        other => Err(other),
+    }
+}
+
+/// The engine's own words are dropped: they may quote what was keyed.
+fn cannot_key() -> Error {
+    Error::new(ErrorKind::Encryption, "the engine refused the key").during(Phase::Key)
+}
+
+/// Keys a connection of your own with `secret`, as this crate keys its connections: through `sqlite3_key_v2`, never by
+/// a statement. The connection must be fresh; a passphrase is derived by SQLCipher at the first read.
+///
+/// ```
+/// use strongroom::{Secret, apply_cipher_key, rusqlite::Connection};
+///
+/// # let directory = tempfile::tempdir().unwrap();
+/// # let path = directory.path().join("own.db");
+/// let connection = Connection::open(path).unwrap();
+/// apply_cipher_key(&connection, &Secret::raw_key([7; 32]))?;
+/// connection.execute_batch("CREATE TABLE t (a)").unwrap();
+/// # Ok::<(), strongroom::Error>(())
+/// ```
+///
+/// # Errors
+/// [`ErrorKind::Key`] for secrets that are no keys, [`ErrorKind::Encryption`] when the engine has no cipher or refuses.
+pub fn apply_cipher_key(connection: &Connection, secret: &Secret) -> Result<()> {
+    require(connection)?;
+    match secret.form() {
+        SecretForm::Passphrase => {
+            check_passphrase(secret)?;
+            ffi::key::set(connection, secret.expose()).map_err(|_| cannot_key())
+        }
+        SecretForm::RawKey | SecretForm::RawKeyWithSalt => {
+            let text = spec::text(secret.expose());
+            ffi::key::set(connection, &text).map_err(|_| cannot_key())
+        }
+    }
+}
+
+/// Whether the SQLite library of this program is SQLCipher.
+pub fn is_sqlcipher_available() -> bool {
+    Connection::open_in_memory().ok().and_then(|connection| version(&connection)).is_some()
+}

@@ -1,0 +1,76 @@
+//! The key as SQLCipher takes it: 32 bytes of key and 16 of salt, written as `x'hex'`.
+
+use std::fmt;
+
+use zeroize::{Zeroize, Zeroizing};
+
+use super::derive;
+use crate::{Result, Secret, SecretForm};
+
+/// What every further connection is keyed with; wiped on drop.
+pub(in super::super) struct KeySpec {
+    key_and_salt: Box<[u8; 48]>,
+    compatibility: u8,
+}
+
+impl KeySpec {
+    /// The version of SQLCipher's file format that this crate writes.
+    pub(in super::super) const CURRENT: u8 = 4;
+
+    /// Makes the key from a secret and the salt of the file. Takes a tenth of a second and more for passphrases: call
+    /// on a thread that may block.
+    pub(in super::super) fn make(secret: &Secret, salt: [u8; 16], compatibility: u8) -> Result<Self> {
+        let mut key_and_salt = Box::new([0; 48]);
+        match secret.form() {
+            SecretForm::Passphrase => {
+                derive::check_passphrase(secret)?;
+                derive::derive(secret.expose(), salt, compatibility, &mut key_and_salt[..32]);
+                key_and_salt[32..].copy_from_slice(&salt);
+            }
+            SecretForm::RawKey => {
+                key_and_salt[..32].copy_from_slice(secret.expose());
+                key_and_salt[32..].copy_from_slice(&salt);
+            }
+            SecretForm::RawKeyWithSalt => key_and_salt.copy_from_slice(secret.expose()),
+        }
+        Ok(Self { key_and_salt, compatibility })
+    }
+
+    pub(in super::super) fn salt(&self) -> &[u8] {
+        &self.key_and_salt[32..]
+    }
+
+    pub(in super::super) fn compatibility(&self) -> u8 {
+        self.compatibility
+    }
+
+    /// Lends the text `x'...'`, which is wiped afterwards.
+    pub(super) fn with_text<T>(&self, use_text: impl FnOnce(&[u8]) -> T) -> T {
+        use_text(&text(&*self.key_and_salt))
+    }
+}
+
+impl Drop for KeySpec {
+    fn drop(&mut self) {
+        self.key_and_salt.zeroize();
+    }
+}
+
+impl fmt::Debug for KeySpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeySpec([REDACTED])")
+    }
+}
+
+/// `x'hex'`, in a buffer of exact size that is wiped on drop.
+pub(super) fn text(bytes: &[u8]) -> Zeroizing<Vec<u8>> {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = Zeroizing::new(Vec::with_capacity(bytes.len() * 2 + 3));
+    text.extend_from_slice(b"x'");
+    for byte in bytes {
+        text.push(DIGITS[usize::from(byte >> 4)]);
+        text.push(DIGITS[usize::from(byte & 15)]);
+    }
+    text.push(b'\'');
+    text
+}

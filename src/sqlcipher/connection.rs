@@ -1,0 +1,337 @@
+//! The async side of a connection: every call is a numbered job on a thread that may block.
+//!
+//! The engine stands behind a mutex that a job locks for its time. When a caller drops its future, the job is told to
+//! stop and the engine stays where it is; the next call waits at the mutex until it really has stopped.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::control::Control;
+use super::engine::Engine;
+use super::errors;
+use super::ffi::exit_gate;
+use super::opening::Opened;
+use super::stream::OpenStream;
+use crate::{
+    Access, Canceller, Changes, Connection, Error, ErrorKind, Params, Phase, Reason, Resource, ResourceState, Result,
+    Rows, Statement, StatementKind, TransactionMode,
+};
+
+/// A connection to a SQLite or SQLCipher database.
+///
+/// Reached through the guards of the pool and the database; [`interact`](SqlCipherConnection::interact) gives all of
+/// rusqlite.
+pub struct SqlCipherConnection {
+    shared: Arc<Shared>,
+    opened: Arc<Opened>,
+    access: Access,
+    state: ResourceState,
+    job: u64,
+    stream: Option<OpenStream>,
+}
+
+/// What a job takes along to its thread.
+pub(super) struct Shared {
+    control: Arc<Control>,
+    engine: Mutex<Engine>,
+}
+
+/// What a job leaves behind.
+#[derive(Debug)]
+pub(super) struct Done<T> {
+    outcome: Result<T>,
+    state: ResourceState,
+}
+
+impl Shared {
+    /// Runs a job on this thread.
+    pub(super) fn work<T>(&self, job: u64, work: impl FnOnce(&mut Engine) -> Result<T>) -> Done<T> {
+        let _pass = exit_gate::enter();
+        let mut engine = self.engine.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(running) = self.control.start(job) else {
+            return Done { outcome: Err(stopped()), state: state_of(&engine) };
+        };
+        let outcome = catch_unwind(AssertUnwindSafe(|| work(&mut engine)));
+        drop(running);
+        match outcome {
+            Ok(outcome) => {
+                let broken = outcome.as_ref().is_err_and(errors::poisons);
+                let state = if broken { ResourceState::Broken } else { state_of(&engine) };
+                Done { outcome, state }
+            }
+            Err(_) => Done { outcome: Err(Error::panicked("closure or SQL function")), state: ResourceState::Broken },
+        }
+    }
+}
+
+fn state_of(engine: &Engine) -> ResourceState {
+    match (engine.in_transaction(), engine.is_altered()) {
+        (true, _) => ResourceState::InTransaction,
+        (false, true) => ResourceState::Altered,
+        (false, false) => ResourceState::Idle,
+    }
+}
+
+fn stopped() -> Error {
+    Error::new(ErrorKind::Cancelled, "the call was stopped before it began")
+}
+
+impl SqlCipherConnection {
+    pub(super) async fn open(opened: Arc<Opened>, access: Access) -> Result<Self> {
+        let (shared, opened) = on_thread(move || {
+            let control = Arc::new(Control::default());
+            let engine = Mutex::new(opened.connect(access, &control)?);
+            Ok::<_, Error>((Arc::new(Shared { control, engine }), opened))
+        })
+        .await??;
+        Ok(Self { shared, opened, access, state: ResourceState::Idle, job: 0, stream: None })
+    }
+
+    /// Runs `work` on a thread that may block. Dropping the future stops it.
+    async fn job<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&mut Engine) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.end_stream().await;
+        let (job, guard) = self.next_job();
+        let shared = Arc::clone(&self.shared);
+        let done = on_thread(move || shared.work(job, work)).await?;
+        guard.disarm();
+        self.state = done.state;
+        done.outcome
+    }
+
+    /// Numbers a job. Until it is done, nobody can say what state the connection is in.
+    fn next_job(&mut self) -> (u64, StopOnDrop) {
+        self.job += 1;
+        self.state = ResourceState::Unknown;
+        (self.job, StopOnDrop { control: Arc::clone(&self.shared.control), job: Some(self.job) })
+    }
+
+    async fn end_stream(&mut self) {
+        // The stream leaves its place only once it has ended, so that dropping this future loses nothing.
+        if let Some(stream) = &mut self.stream {
+            self.state = ResourceState::Unknown;
+            self.state = stream.end().await;
+            self.stream = None;
+        }
+    }
+
+    /// Calls `work` with the rusqlite connection, on a thread that may block.
+    ///
+    /// Whatever rusqlite can do is possible. Handlers of this crate (authorizer, busy, progress) that `work` replaced
+    /// are put back; if it altered the session (attached a file, set a pragma), the connection is closed instead of lent
+    /// to somebody else. A transaction left open is rolled back then.
+    ///
+    /// # Errors
+    /// What `work` answers, classified; a panic of `work` is an error too, and costs the connection.
+    ///
+    /// # Cancel safety
+    /// Dropping the future interrupts the running statement; `work` sees that as an error of rusqlite and may go on.
+    pub async fn interact<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&mut rusqlite::Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let control = Arc::clone(&self.shared.control);
+        let busy_timeout = self.opened.busy_timeout();
+        self.job(move |engine| engine.interact(&control, busy_timeout, work)).await
+    }
+}
+
+impl Resource for SqlCipherConnection {
+    fn state(&self) -> ResourceState {
+        if self.stream.is_some() { ResourceState::Unknown } else { self.state }
+    }
+
+    fn canceller(&self) -> Canceller {
+        Canceller::new(Arc::clone(&self.shared.control))
+    }
+
+    async fn ping(&mut self) -> Result<()> {
+        let is_file = !self.opened.is_memory();
+        let pinged = self
+            .job(move |engine| {
+                if is_file && engine.has_moved() {
+                    return Err(Error::new(ErrorKind::Storage, "the file was moved, replaced or deleted")
+                        .because(Reason::Moved));
+                }
+                engine.raw().query_row("SELECT 1", (), |_| Ok(())).map_err(errors::classify)
+            })
+            .await;
+        pinged.map_err(|error| error.during(Phase::Health))
+    }
+
+    async fn reset(&mut self) -> Result<()> {
+        self.job(Engine::rollback).await
+    }
+
+    fn baseline(&mut self) {
+        let mut engine = self.shared.engine.lock().unwrap_or_else(PoisonError::into_inner);
+        engine.baseline();
+        self.state = state_of(&engine);
+    }
+
+    async fn close(mut self) -> Result<()> {
+        self.end_stream().await;
+        let Self { shared, access, opened, .. } = self;
+        let closed = on_thread(move || {
+            let _pass = exit_gate::enter();
+            // A job whose caller went away may still hold a clone; it ends by itself, and the last clone closes.
+            let Some(shared) = Arc::into_inner(shared) else { return Ok(()) };
+            let mut engine = shared.engine.into_inner().unwrap_or_else(PoisonError::into_inner);
+            let settled = if access == Access::Write { engine.settle() } else { Ok(()) };
+            let closed = engine.into_raw().close().map_err(|(_, error)| error);
+            settled.and(closed)
+        });
+        let closed = closed.await?.map_err(|error| errors::classify(error).during(Phase::Close));
+        drop(opened);
+        closed
+    }
+}
+
+impl Connection for SqlCipherConnection {
+    type Native = rusqlite::Connection;
+
+    fn classify(&mut self, sql: &str) -> Result<StatementKind> {
+        let _pass = exit_gate::enter();
+        // A stream nobody reads holds the engine; told to stop, it lets go.
+        if let Some(stream) = &mut self.stream {
+            stream.stop();
+        }
+        let mut engine = self.shared.engine.lock().unwrap_or_else(PoisonError::into_inner);
+        engine.classify(sql)
+    }
+
+    async fn run(&mut self, statement: Statement) -> Result<Rows> {
+        self.job(move |engine| engine.run(statement)).await.map_err(|error| error.during(Phase::Statement))
+    }
+
+    async fn run_many(&mut self, sql: Arc<str>, sets: Vec<Params>) -> Result<Changes> {
+        self.job(move |engine| engine.run_many(&sql, sets)).await.map_err(|error| error.during(Phase::Statement))
+    }
+
+    async fn run_script(&mut self, sql: Arc<str>) -> Result<()> {
+        self.job(move |engine| engine.run_script(&sql)).await.map_err(|error| error.during(Phase::Statement))
+    }
+
+    async fn run_stream(&mut self, statement: Statement, chunk: usize) -> Result<()> {
+        self.end_stream().await;
+        let (job, guard) = self.next_job();
+        self.stream = Some(OpenStream::start(Arc::clone(&self.shared), job, statement, chunk, guard));
+        Ok(())
+    }
+
+    async fn next_chunk(&mut self) -> Result<Option<Rows>> {
+        let Some(stream) = &mut self.stream else { return Ok(None) };
+        if let Some(rows) = stream.next().await {
+            return Ok(Some(rows));
+        }
+        let outcome = stream.outcome().await;
+        self.end_stream().await;
+        outcome.map(|()| None).map_err(|error| error.during(Phase::Statement))
+    }
+
+    async fn begin(&mut self, mode: TransactionMode) -> Result<()> {
+        self.job(move |engine| engine.begin(mode)).await
+    }
+
+    async fn commit(&mut self) -> Result<()> {
+        self.job(Engine::commit).await
+    }
+
+    async fn rollback(&mut self) -> Result<()> {
+        self.job(Engine::rollback).await
+    }
+
+    async fn savepoint(&mut self, depth: u32) -> Result<()> {
+        self.job(move |engine| engine.control(&format!("SAVEPOINT strongroom_{depth}"), Phase::Begin)).await
+    }
+
+    async fn release(&mut self, depth: u32) -> Result<()> {
+        self.job(move |engine| engine.control(&format!("RELEASE strongroom_{depth}"), Phase::Commit)).await
+    }
+
+    async fn rollback_to(&mut self, depth: u32) -> Result<()> {
+        let sql = format!("ROLLBACK TO strongroom_{depth}; RELEASE strongroom_{depth}");
+        self.job(move |engine| sql.split("; ").try_for_each(|statement| engine.control(statement, Phase::Rollback)))
+            .await
+    }
+
+    async fn table_exists(&mut self, name: &str) -> Result<bool> {
+        let name = name.to_owned();
+        self.job(move |engine| engine.table_exists(&name)).await
+    }
+
+    /// rusqlite's connection, on this thread: its calls block. Prefer
+    /// [`interact`](SqlCipherConnection::interact). If a dropped call is still stopping, this waits for it.
+    fn native(&mut self) -> &mut rusqlite::Connection {
+        if let Some(stream) = &mut self.stream {
+            stream.stop();
+        }
+        self.stream = None;
+        self.shared.control.cancel(self.job);
+        while Arc::strong_count(&self.shared) > 1 {
+            std::thread::yield_now();
+        }
+        self.state = ResourceState::Altered;
+        let shared = Arc::get_mut(&mut self.shared).expect("only jobs share the engine, and the last one has ended");
+        let engine = shared.engine.get_mut().unwrap_or_else(PoisonError::into_inner);
+        engine.mark_altered();
+        engine.raw()
+    }
+}
+
+impl fmt::Debug for SqlCipherConnection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqlCipherConnection")
+            .field("access", &self.access)
+            .field("state", &self.state())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Tells a job to stop when its caller goes away.
+#[derive(Debug)]
+pub(super) struct StopOnDrop {
+    control: Arc<Control>,
+    job: Option<u64>,
+}
+
+impl StopOnDrop {
+    pub(super) fn disarm(mut self) {
+        self.job = None;
+    }
+}
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        if let Some(job) = self.job {
+            self.control.cancel(job);
+        }
+    }
+}
+
+/// Runs `work` on one of the runtime's threads for blocking work.
+pub(super) async fn on_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| shut_down())
+}
+
+fn shut_down() -> Error {
+    Error::new(ErrorKind::Closed, "the tokio runtime was shut down during the call")
+}
+
+impl Done<()> {
+    /// The runtime went away, and the job with it.
+    pub(super) fn lost() -> Self {
+        Self { outcome: Err(shut_down()), state: ResourceState::Broken }
+    }
+
+    pub(super) fn state(&self) -> ResourceState {
+        self.state
+    }
+
+    pub(super) fn take_outcome(&mut self) -> Result<()> {
+        std::mem::replace(&mut self.outcome, Ok(()))
+    }
+}

@@ -1,0 +1,136 @@
+//! The default engine's connector: a plain value that says what to open.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::sync::Mutex;
+
+use super::cipher::KeySpec;
+use super::connection::{SqlCipherConnection, on_thread};
+use super::location::Location;
+use super::opening::{Opened, Settings};
+use super::tuning::Tuning;
+use crate::{Access, CancelKind, Capabilities, Connector, Dialect, Error, ErrorKind, KeySource, Phase, Result};
+
+/// Opens connections to one SQLite or SQLCipher database.
+///
+/// Most programs use it through [`AsyncDatabase::builder`](crate::AsyncDatabase::builder), which has the same settings.
+///
+/// The key is resolved and derived at the first connect; after that the source is dropped, and only the derived key is
+/// kept, until the pool closes.
+///
+/// ```
+/// use strongroom::{Access, Connection, Connector, Resource, Secret, SqlCipherConnector, Statement};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> strongroom::Result<()> {
+/// let connector = SqlCipherConnector::new(":memory:").key(strongroom::PassphraseKeySource::new("passphrase"));
+/// let mut connection = connector.connect(Access::Write).await?;
+/// let rows = connection.run(Statement::new("SELECT $2 || $1", ("A", "B"))?).await?;
+/// assert_eq!(rows.first().unwrap().get::<String>(0)?, "BA");
+/// connection.close().await?;
+/// # Ok(()) }
+/// ```
+pub struct SqlCipherConnector {
+    path: PathBuf,
+    has_key: bool,
+    settings: Settings,
+    state: Mutex<State>,
+}
+
+/// Moves on from top to bottom.
+enum State {
+    Unopened { key: Option<Box<dyn KeySource>> },
+    Opened(Arc<Opened>),
+    ShutDown,
+}
+
+impl SqlCipherConnector {
+    /// Names the file, or `:memory:` for a database in memory that all connections of this connector share.
+    pub fn new(path: impl AsRef<Path>) -> Self {
+        let settings = Settings { create_if_missing: true, compatibility: KeySpec::CURRENT, tuning: Tuning::default() };
+        let state = Mutex::new(State::Unopened { key: None });
+        Self { path: path.as_ref().to_owned(), has_key: false, settings, state }
+    }
+
+    /// Encrypts with the key from `source`. Without SQLCipher in the build, opening then fails.
+    pub fn key(self, source: impl KeySource + 'static) -> Self {
+        Self { has_key: true, state: Mutex::new(State::Unopened { key: Some(Box::new(source)) }), ..self }
+    }
+
+    /// Whether a file that is missing is created; true by default.
+    pub fn create_if_missing(mut self, create: bool) -> Self {
+        self.settings.create_if_missing = create;
+        self
+    }
+
+    /// The version of SQLCipher's format, 1 to 4, for files that older programs wrote; 4 by default. Another number is
+    /// an error at opening.
+    pub fn cipher_compatibility(mut self, version: u8) -> Self {
+        self.settings.compatibility = version;
+        self
+    }
+
+    /// Cache, durability and waiting.
+    pub fn tuning(mut self, tuning: Tuning) -> Self {
+        self.settings.tuning = tuning;
+        self
+    }
+
+    /// Opens once, whoever asks first; the others wait. Dropping the future leaves everything as it was.
+    async fn opened(&self) -> Result<Arc<Opened>> {
+        let mut state = self.state.lock().await;
+        let key = match &*state {
+            State::Opened(opened) => return Ok(Arc::clone(opened)),
+            State::ShutDown => return Err(Error::new(ErrorKind::Closed, "the database was closed")),
+            State::Unopened { key } => key,
+        };
+        let location = Location::parse(&self.path)?;
+        let settings = self.settings.clone();
+        if !(1..=KeySpec::CURRENT).contains(&settings.compatibility) {
+            let message = format!("cipher compatibility {} is not between 1 and 4", settings.compatibility);
+            return Err(Error::new(ErrorKind::Config, message).during(Phase::Connect));
+        }
+        let secret = match key {
+            Some(source) => Some(source.resolve().await.map_err(|error| error.during(Phase::Key))?),
+            None => None,
+        };
+        let opened = on_thread(move || Opened::first(location, settings, secret.as_ref())).await??;
+        let opened = Arc::new(opened);
+        *state = State::Opened(Arc::clone(&opened));
+        Ok(opened)
+    }
+}
+
+impl Connector for SqlCipherConnector {
+    type Connection = SqlCipherConnection;
+
+    fn capabilities(&self) -> Capabilities {
+        let mut capabilities = Capabilities::new("SQLite", Dialect::Sqlite);
+        capabilities.single_writer = true;
+        // A database in memory has no write-ahead log: an open write makes readers fail.
+        capabilities.concurrent_readers = self.path.as_os_str() != ":memory:";
+        capabilities.cancel = CancelKind::Interrupt;
+        capabilities.max_params = 32_766;
+        capabilities.encryption_at_rest = self.has_key;
+        capabilities
+    }
+
+    async fn connect(&self, access: Access) -> Result<SqlCipherConnection> {
+        SqlCipherConnection::open(self.opened().await?, access).await
+    }
+
+    async fn shut_down(&self) {
+        *self.state.lock().await = State::ShutDown;
+    }
+}
+
+impl fmt::Debug for SqlCipherConnector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqlCipherConnector")
+            .field("path", &self.path)
+            .field("has_key", &self.has_key)
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}

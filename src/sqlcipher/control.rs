@@ -1,0 +1,95 @@
+//! What the engine's callbacks look at while a job runs: whether it is to stop.
+//!
+//! Jobs on one connection are numbered. Cancelling names a number, so a cancel that comes late hits nothing: the next
+//! job has another one. This replaces `sqlite3_interrupt`, which hits whatever runs at that moment.
+
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+
+use super::ffi::exit_gate;
+use crate::Cancel;
+
+/// The numbers of the running and the cancelled jobs of one connection.
+#[derive(Debug, Default)]
+pub(super) struct Control {
+    /// The job that runs; 0 between jobs.
+    running: AtomicU64,
+    /// Jobs up to this number are to stop.
+    cancelled: AtomicU64,
+}
+
+impl Control {
+    /// Marks the job as running until the guard is dropped. `None`: it was cancelled before it began.
+    pub(super) fn start(&self, job: u64) -> Option<Running<'_>> {
+        self.running.store(job, SeqCst);
+        let running = Running(self);
+        (self.cancelled.load(SeqCst) < job).then_some(running)
+    }
+
+    /// Asks one job, and those before it, to stop.
+    pub(super) fn cancel(&self, job: u64) {
+        self.cancelled.fetch_max(job, SeqCst);
+    }
+
+    /// Whether the running job is to stop.
+    pub(super) fn should_stop(&self) -> bool {
+        self.cancelled.load(SeqCst) >= self.running.load(SeqCst).max(1) || exit_gate::is_closed()
+    }
+
+    /// The busy handler: waits a little for another process and says whether to try again. `tries` counts from 0.
+    pub(super) fn wait_for_lock(&self, tries: u32, patience: Duration, since: &mut Option<Instant>) -> bool {
+        if tries == 0 {
+            *since = Some(Instant::now());
+        }
+        if self.should_stop() || since.is_none_or(|since| since.elapsed() >= patience) {
+            return false;
+        }
+        // SQLite's own steps grow to 100 ms; 25 ms keeps a cancelled caller from waiting longer than that.
+        std::thread::sleep(Duration::from_millis(u64::from(tries + 1).min(25)));
+        true
+    }
+}
+
+impl Cancel for Control {
+    fn cancel(&self) {
+        Self::cancel(self, self.running.load(SeqCst));
+    }
+}
+
+/// Says that a job is running.
+#[derive(Debug)]
+pub(super) struct Running<'a>(&'a Control);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.running.store(0, SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_late_cancel_does_not_hit_the_next_job() {
+        let control = Control::default();
+        drop(control.start(1).unwrap());
+        control.cancel(1);
+        let running = control.start(2);
+        assert!(running.is_some() && !control.should_stop());
+    }
+
+    #[test]
+    fn a_cancelled_job_never_starts() {
+        let control = Control::default();
+        control.cancel(7);
+        assert!(control.start(7).is_none());
+    }
+
+    #[test]
+    fn cancelling_while_nothing_runs_has_no_effect() {
+        let control = Control::default();
+        Cancel::cancel(&control);
+        assert!(control.start(1).is_some() && !control.should_stop());
+    }
+}

@@ -1,0 +1,108 @@
+//! The default engine's way into the database: the one file of this wing that knows floor 3.
+
+use std::borrow::Borrow;
+use std::path::Path;
+
+use async_trait::async_trait;
+
+use super::connector::SqlCipherConnector;
+use super::tuning::Tuning;
+use crate::{AsyncDatabase, DatabaseBuilder, DatabaseConfig, Error, ErrorKind, KeySource, Result, Secret};
+
+impl AsyncDatabase<SqlCipherConnector> {
+    /// Starts building a database on the file at `path`, or in memory with `:memory:`.
+    ///
+    /// ```
+    /// use strongroom::{AsyncDatabase, EnvKeySource};
+    ///
+    /// # async fn open() -> strongroom::Result<()> {
+    /// let db = AsyncDatabase::builder("app.db").key(EnvKeySource::new("APP_DB_KEY")).pool_max(4).open().await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn builder(path: impl AsRef<Path>) -> DatabaseBuilder<SqlCipherConnector> {
+        Self::with_connector(SqlCipherConnector::new(path))
+    }
+
+    /// Starts building a database with the settings of `config`: how many connections, when to try again, and where the
+    /// key is. What is then set on the builder wins. The configuration never holds a passphrase; with `key_source:
+    /// passphrase` give it by [`key`](DatabaseBuilder::key).
+    ///
+    /// ```
+    /// use strongroom::{AsyncDatabase, DatabaseConfig, PassphraseKeySource};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> strongroom::Result<()> {
+    /// let mut config = DatabaseConfig::default();
+    /// config.pool.max_size = 4;
+    /// config.cipher.enabled = true;
+    /// let db = AsyncDatabase::from_config(":memory:", &config).key(PassphraseKeySource::new("typed")).open().await?;
+    /// assert!(db.is_encrypted());
+    /// # Ok(()) }
+    /// ```
+    pub fn from_config(
+        path: impl AsRef<Path>,
+        config: impl Borrow<DatabaseConfig>,
+    ) -> DatabaseBuilder<SqlCipherConnector> {
+        let DatabaseConfig { pool, retry, cipher } = config.borrow();
+        let builder = Self::builder(path)
+            .pool_min(pool.min_size)
+            .pool_max(pool.max_size)
+            .pool_timeout(pool.acquire_timeout)
+            .max_retries(retry.max_attempts)
+            .retry_delay(retry.delay);
+        if cipher.enabled { builder.key(ConfiguredKey(config.borrow().clone())) } else { builder }
+    }
+
+    /// Calls `work` with rusqlite's connection of the writer, on a thread that may block; see
+    /// [`SqlCipherConnection::interact`](crate::SqlCipherConnection::interact).
+    ///
+    /// # Errors
+    /// When the writer cannot be had, and what `work` answers.
+    pub async fn interact<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut rusqlite::Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.connection().await?.interact(work).await
+    }
+}
+
+impl DatabaseBuilder<SqlCipherConnector> {
+    /// Encrypts with the key from `source`. It is asked once, when the first connection opens.
+    pub fn key(self, source: impl KeySource + 'static) -> Self {
+        self.map_connector(|connector| connector.key(source))
+    }
+
+    /// Whether a file that is missing is created; true by default.
+    pub fn create_if_missing(self, create: bool) -> Self {
+        self.map_connector(|connector| connector.create_if_missing(create))
+    }
+
+    /// The version of SQLCipher's format, 1 to 4, for files that older programs wrote; 4 by default.
+    pub fn cipher_compatibility(self, version: u8) -> Self {
+        self.map_connector(|connector| connector.cipher_compatibility(version))
+    }
+
+    /// Cache, durability and waiting.
+    pub fn tuning(self, tuning: Tuning) -> Self {
+        self.map_connector(|connector| connector.tuning(tuning))
+    }
+}
+
+/// The key that a configuration names, found when it is needed, so that a configuration without a key fails at opening.
+struct ConfiguredKey(DatabaseConfig);
+
+#[async_trait]
+impl KeySource for ConfiguredKey {
+    async fn resolve(&self) -> Result<Secret> {
+        match self.0.key_source(None)? {
+            Some(source) => source.resolve().await,
+            None => Err(Error::new(ErrorKind::Key, "the configuration names no key")),
+        }
+    }
+
+    fn describe(&self) -> String {
+        match self.0.key_source(None) {
+            Ok(Some(source)) => source.describe(),
+            _ => "the configuration".into(),
+        }
+    }
+}

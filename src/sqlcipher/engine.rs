@@ -1,0 +1,294 @@
+//! The synchronous side of a connection: statements in, rows out. Runs on a thread that may block.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rusqlite::Connection;
+use rusqlite::fallible_iterator::FallibleIterator;
+
+use super::control::Control;
+use super::errors::{classify, classify_refused, in_commit};
+use super::plan::{self, Plan, Plans};
+use super::watch::{Mode, Watch};
+use crate::{
+    Access, Changes, Error, ErrorKind, Params, Phase, Reason, Result, Rows, RowsBuilder, Statement, StatementKind,
+    TransactionMode,
+};
+
+/// One SQLite connection with what is known of its statements.
+pub(super) struct Engine {
+    connection: Connection,
+    watch: Arc<Watch>,
+    plans: Plans,
+    altered: bool,
+}
+
+/// What SQLite counts between two questions whether to stop: about a tenth of a millisecond of work.
+const STEPS_BETWEEN_QUESTIONS: i32 = 4000;
+
+impl Engine {
+    pub(super) fn new(connection: Connection, watch: Arc<Watch>) -> Self {
+        Self { connection, watch, plans: Plans::default(), altered: false }
+    }
+
+    /// Puts our handlers in place.
+    pub(super) fn install(&mut self, control: &Arc<Control>, busy_timeout: Duration) -> rusqlite::Result<()> {
+        let (progress, busy, watch) = (Arc::clone(control), Arc::clone(control), Arc::clone(&self.watch));
+        self.connection.progress_handler(STEPS_BETWEEN_QUESTIONS, Some(move || progress.should_stop()))?;
+        let mut since = None;
+        self.connection
+            .busy_handler(Some(move |tries: i32| busy.wait_for_lock(tries.unsigned_abs(), busy_timeout, &mut since)))?;
+        self.connection.authorizer(Some(move |context: rusqlite::hooks::AuthContext<'_>| watch.judge(&context)))
+    }
+
+    pub(super) fn raw(&mut self) -> &mut Connection {
+        &mut self.connection
+    }
+
+    pub(super) fn into_raw(self) -> Connection {
+        self.connection
+    }
+
+    pub(super) fn in_transaction(&self) -> bool {
+        !self.connection.is_autocommit()
+    }
+
+    /// Whether the session is no longer as it was opened.
+    pub(super) fn is_altered(&self) -> bool {
+        self.altered
+    }
+
+    pub(super) fn mark_altered(&mut self) {
+        self.altered = true;
+    }
+
+    /// Takes the session as it is for how it shall be.
+    pub(super) fn baseline(&mut self) {
+        self.altered = false;
+    }
+
+    /// Whether the file was moved, replaced or deleted under the connection.
+    pub(super) fn has_moved(&self) -> bool {
+        let mut moved = 0;
+        let asked = self.connection.file_control(Some(rusqlite::MAIN_DB), rusqlite::FileControl::HasMoved(&mut moved));
+        asked.is_ok() && moved != 0
+    }
+
+    /// Prepares `sql` without letting it do anything, and says what it would do.
+    pub(super) fn classify(&mut self, sql: &str) -> Result<StatementKind> {
+        if let Some(plan) = self.plans.get(sql) {
+            return Ok(plan.kind());
+        }
+        self.watch.look(Mode::Guarded);
+        let prepared = self.connection.prepare(sql);
+        let seen = self.watch.seen();
+        let plan = match prepared {
+            Ok(statement) => Plan::new(sql, &statement, seen)?,
+            Err(_) if seen.refusal().is_none() && seen.kind(true) == StatementKind::Control => {
+                return Ok(StatementKind::Control);
+            }
+            Err(error) => return Err(classify_refused(error, seen)),
+        };
+        let kind = plan.kind();
+        self.plans.remember(sql.into(), plan);
+        Ok(kind)
+    }
+
+    /// Runs one statement and hands its rows to `take`, which says whether to go on.
+    fn stepping(
+        &mut self,
+        statement: Statement,
+        take: &mut dyn FnMut(Step<'_, '_>) -> Result<bool>,
+    ) -> Result<Changes> {
+        let Statement { sql, params } = statement;
+        self.watch.look(Mode::Open);
+        let mut plan = match self.plans.take(&sql) {
+            Some(plan) => plan,
+            None => {
+                let prepared = self.connection.prepare(&sql).map_err(|e| classify_refused(e, self.watch.seen()))?;
+                Plan::new(&sql, &prepared, self.watch.seen())?
+            }
+        };
+        let values = plan.arrange(params);
+        let outcome = values.and_then(|values| {
+            let mut prepared =
+                self.connection.prepare_cached(&sql).map_err(|e| classify_refused(e, self.watch.seen()))?;
+            self.watch.mode(Mode::Running);
+            plan.bind(&mut prepared, &values)?;
+            let header = plan.header(&prepared);
+            let mut rows = prepared.raw_query();
+            take(Step::Header(header))?;
+            while let Some(row) = rows.next().map_err(classify)? {
+                if !take(Step::Row(row))? {
+                    break;
+                }
+            }
+            Ok(plan.changes(&self.connection))
+        });
+        self.altered |= plan.alters_session();
+        // What altered the session is not kept prepared: it is rare, and some pragmas act while being prepared.
+        if plan.kind() == StatementKind::Control {
+            self.connection.flush_prepared_statement_cache();
+        } else {
+            self.plans.remember(sql, plan);
+        }
+        outcome
+    }
+
+    /// Runs one statement and collects its rows.
+    pub(super) fn run(&mut self, statement: Statement) -> Result<Rows> {
+        let mut builder = None;
+        let changes = self.stepping(statement, &mut |step| match step {
+            Step::Header(header) => {
+                builder = Some(RowsBuilder::with_header(header));
+                Ok(true)
+            }
+            Step::Row(row) => {
+                if let Some(builder) = &mut builder {
+                    plan::push_row(builder, row)?;
+                }
+                Ok(true)
+            }
+        })?;
+        let mut builder = builder.unwrap_or_else(|| RowsBuilder::with_header(Arc::from([])));
+        builder.changes(changes);
+        Ok(builder.finish())
+    }
+
+    /// Runs one statement and hands its rows over in chunks, until `send` says that nobody wants more.
+    pub(super) fn run_in_chunks(
+        &mut self,
+        statement: Statement,
+        chunk: usize,
+        send: &mut dyn FnMut(Rows) -> bool,
+    ) -> Result<()> {
+        let mut builder: Option<RowsBuilder> = None;
+        self.stepping(statement, &mut |step| match step {
+            Step::Header(header) => {
+                builder = Some(RowsBuilder::with_header(header));
+                Ok(true)
+            }
+            Step::Row(row) => {
+                let Some(filling) = &mut builder else { return Ok(false) };
+                plan::push_row(filling, row)?;
+                if filling.len() < chunk {
+                    return Ok(true);
+                }
+                let empty = RowsBuilder::with_header(filling.header());
+                Ok(send(std::mem::replace(filling, empty).finish()))
+            }
+        })?;
+        if let Some(rest) = builder.filter(|rest| !rest.is_empty()) {
+            send(rest.finish());
+        }
+        Ok(())
+    }
+
+    /// Runs one statement with many sets of parameters.
+    pub(super) fn run_many(&mut self, sql: &Arc<str>, sets: Vec<Params>) -> Result<Changes> {
+        let mut total = Changes::default();
+        for (number, params) in sets.into_iter().enumerate() {
+            let statement = Statement { sql: Arc::clone(sql), params };
+            let changes = self.stepping(statement, &mut |_| Ok(true));
+            let changes = changes.map_err(|error| error.context(format_args!("set {} of parameters", number + 1)))?;
+            total.rows_affected += changes.rows_affected;
+            total.last_insert_id = changes.last_insert_id.or(total.last_insert_id);
+        }
+        Ok(total)
+    }
+
+    /// Runs a text of several statements. Inside a transaction it may not end it.
+    pub(super) fn run_script(&mut self, sql: &str) -> Result<()> {
+        let mode = if self.in_transaction() { Mode::Guarded } else { Mode::Open };
+        let mut rest = rusqlite::Batch::new(&self.connection, sql);
+        loop {
+            self.watch.look(mode);
+            let next = rest.next().map_err(|error| match self.watch.seen() {
+                seen if mode == Mode::Guarded
+                    && seen.refusal().is_none()
+                    && seen.kind(true) == StatementKind::Control =>
+                {
+                    Error::new(
+                        ErrorKind::Unsupported,
+                        "a script inside a transaction cannot end it or alter the session",
+                    )
+                    .because(Reason::Control)
+                    .hint("use the transaction's own commit and rollback")
+                }
+                seen => classify_refused(error, seen),
+            })?;
+            let Some(mut statement) = next else { return Ok(()) };
+            self.altered |= self.watch.seen().alters_session();
+            self.watch.mode(Mode::Running);
+            let mut rows = statement.raw_query();
+            while rows.next().map_err(classify)?.is_some() {}
+        }
+    }
+
+    pub(super) fn begin(&mut self, mode: TransactionMode) -> Result<()> {
+        let begin = if mode.access == Access::Write { "BEGIN IMMEDIATE" } else { "BEGIN" };
+        self.control(begin, Phase::Begin)
+    }
+
+    /// Commits; whatever fails, no transaction is open afterwards.
+    pub(super) fn commit(&mut self) -> Result<()> {
+        self.watch.look(Mode::Open);
+        let committed = self.connection.prepare_cached("COMMIT").and_then(|mut commit| commit.raw_execute());
+        committed.map(drop).map_err(|error| {
+            let error = in_commit(classify(error));
+            match self.rollback() {
+                Ok(()) => error,
+                Err(failed) => failed.caused_by(error),
+            }
+        })
+    }
+
+    pub(super) fn rollback(&mut self) -> Result<()> {
+        if self.in_transaction() { self.control("ROLLBACK", Phase::Rollback) } else { Ok(()) }
+    }
+
+    /// Runs a statement of our own that controls the transaction.
+    pub(super) fn control(&mut self, sql: &str, phase: Phase) -> Result<()> {
+        self.watch.look(Mode::Open);
+        let done = self.connection.prepare_cached(sql).and_then(|mut statement| statement.raw_execute());
+        done.map(drop).map_err(|error| classify(error).during(phase))
+    }
+
+    pub(super) fn table_exists(&mut self, name: &str) -> Result<bool> {
+        self.watch.look(Mode::Open);
+        let sql = "SELECT 1 FROM sqlite_schema WHERE type IN ('table', 'view') AND name = ?1 COLLATE NOCASE";
+        let found = self.connection.prepare_cached(sql).and_then(|mut statement| statement.exists([name]));
+        found.map_err(classify)
+    }
+
+    /// Calls `user` with the raw connection, and puts back what it may have taken away.
+    pub(super) fn interact<T>(
+        &mut self,
+        control: &Arc<Control>,
+        busy_timeout: Duration,
+        user: impl FnOnce(&mut Connection) -> rusqlite::Result<T>,
+    ) -> Result<T> {
+        self.watch.look(Mode::Open);
+        let outcome = user(&mut self.connection).map_err(|error| classify_refused(error, self.watch.seen()));
+        let seen = self.watch.seen();
+        self.watch.look(Mode::Open);
+        let still_watched = self.connection.prepare("SELECT 1").is_ok() && self.watch.seen().anything();
+        self.altered |= seen.alters_session() || !still_watched;
+        self.plans.forget();
+        self.install(control, busy_timeout).map_err(classify)?;
+        outcome
+    }
+
+    /// The goodbye of a connection that wrote: statistics for the planner, and the log folded into the file.
+    pub(super) fn settle(&mut self) -> rusqlite::Result<()> {
+        self.watch.look(Mode::Open);
+        self.connection.execute_batch("PRAGMA optimize")?;
+        self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(()))
+    }
+}
+
+/// What [`Engine::stepping`] hands out.
+enum Step<'a, 'r> {
+    Header(Arc<[Arc<str>]>),
+    Row(&'a rusqlite::Row<'r>),
+}

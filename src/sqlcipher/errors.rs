@@ -1,0 +1,128 @@
+//! SQLite's error codes as this crate's errors.
+//!
+//! The statement's text is dropped (rusqlite would quote it); SQLite's own message is kept, as it names tables and
+//! columns and no values.
+
+use rusqlite::ffi;
+
+use super::watch::Seen;
+use crate::{Error, ErrorKind, Phase, Reason};
+
+/// Classifies an error of the engine.
+pub(super) fn classify(error: rusqlite::Error) -> Error {
+    match error {
+        rusqlite::Error::SqliteFailure(code, message) => sqlite(code, message),
+        rusqlite::Error::SqlInputError { error, msg, .. } => sqlite(error, Some(msg)),
+        rusqlite::Error::MultipleStatement => Error::new(ErrorKind::Query, "the text holds more than one statement")
+            .because(Reason::Syntax)
+            .hint("run them with execute_script"),
+        rusqlite::Error::NulError(_) => {
+            Error::new(ErrorKind::Query, "the statement contains a NUL byte").because(Reason::Syntax)
+        }
+        other => Error::new(ErrorKind::Query, "the call to rusqlite failed").caused_by(other),
+    }
+}
+
+/// The same for a statement that the authorizer may have refused.
+pub(super) fn classify_refused(error: rusqlite::Error, seen: Seen) -> Error {
+    match seen.refusal() {
+        Some((what, way_out)) => Error::new(ErrorKind::Unsupported, what).because(Reason::Control).hint(way_out),
+        None => classify(error),
+    }
+}
+
+/// The row of SQLite's codes: kind, reason, whether trying again can help, and what helps.
+struct Meaning {
+    kind: ErrorKind,
+    reason: Reason,
+    transient: bool,
+    hint: Option<&'static str>,
+}
+
+const fn meaning(kind: ErrorKind, reason: Reason) -> Meaning {
+    Meaning { kind, reason, transient: false, hint: None }
+}
+
+impl Meaning {
+    const fn hint(self, hint: &'static str) -> Self {
+        Self { hint: Some(hint), ..self }
+    }
+
+    const fn transient(self) -> Self {
+        Self { transient: true, ..self }
+    }
+}
+
+fn sqlite(code: ffi::Error, message: Option<String>) -> Error {
+    let Meaning { kind, reason, transient, hint } = read(code.extended_code);
+    let text = message.unwrap_or_else(|| ffi::code_to_str(code.extended_code).to_owned());
+    let mut error = Error::new(kind, text).because(reason);
+    if let Some(hint) = hint {
+        error = error.hint(hint);
+    }
+    if transient { error.transient() } else { error }
+}
+
+/// Sources: SQLite's "Result and Error Codes"; what each means here was measured.
+fn read(extended: i32) -> Meaning {
+    use ErrorKind as Kind;
+    match extended {
+        ffi::SQLITE_BUSY_SNAPSHOT => meaning(Kind::Serialization, Reason::Unspecified).transient(),
+        ffi::SQLITE_CONSTRAINT_UNIQUE | ffi::SQLITE_CONSTRAINT_PRIMARYKEY | ffi::SQLITE_CONSTRAINT_ROWID => {
+            meaning(Kind::Constraint, Reason::Unique)
+        }
+        ffi::SQLITE_CONSTRAINT_FOREIGNKEY => meaning(Kind::Constraint, Reason::ForeignKey),
+        ffi::SQLITE_CONSTRAINT_NOTNULL => meaning(Kind::Constraint, Reason::NotNull),
+        ffi::SQLITE_CONSTRAINT_CHECK => meaning(Kind::Constraint, Reason::Check),
+        ffi::SQLITE_CONSTRAINT_DATATYPE => meaning(Kind::Constraint, Reason::Type),
+        ffi::SQLITE_READONLY_DBMOVED => {
+            meaning(Kind::Storage, Reason::Moved).hint("the file was moved, replaced or deleted while it was open")
+        }
+        _ => primary(extended & 0xFF),
+    }
+}
+
+fn primary(code: i32) -> Meaning {
+    use ErrorKind as Kind;
+    match code {
+        ffi::SQLITE_BUSY | ffi::SQLITE_LOCKED => meaning(Kind::Busy, Reason::Unspecified)
+            .transient()
+            .hint("another process holds the file; raise Tuning::busy_timeout if it needs that long"),
+        ffi::SQLITE_CONSTRAINT => meaning(Kind::Constraint, Reason::Unspecified),
+        ffi::SQLITE_INTERRUPT => meaning(Kind::Cancelled, Reason::Unspecified),
+        ffi::SQLITE_FULL => meaning(Kind::Storage, Reason::DiskFull).hint("free space; nothing was lost"),
+        ffi::SQLITE_IOERR => meaning(Kind::Storage, Reason::Io),
+        ffi::SQLITE_CORRUPT => meaning(Kind::Storage, Reason::Damaged).hint("restore from a backup"),
+        ffi::SQLITE_NOTADB => meaning(Kind::Encryption, Reason::WrongKey),
+        ffi::SQLITE_READONLY => meaning(Kind::Connection, Reason::NotWritable),
+        ffi::SQLITE_CANTOPEN => meaning(Kind::Connection, Reason::NotPermitted),
+        ffi::SQLITE_PERM => meaning(Kind::Connection, Reason::NotPermitted),
+        ffi::SQLITE_NOMEM => meaning(Kind::Storage, Reason::TooLarge),
+        ffi::SQLITE_TOOBIG => meaning(Kind::Query, Reason::TooLarge),
+        ffi::SQLITE_MISMATCH => meaning(Kind::Query, Reason::Type),
+        ffi::SQLITE_RANGE => meaning(Kind::Query, Reason::Parameters),
+        ffi::SQLITE_AUTH => meaning(Kind::Unsupported, Reason::Control),
+        ffi::SQLITE_ERROR => meaning(Kind::Query, Reason::Syntax),
+        _ => meaning(Kind::Connection, Reason::Unspecified),
+    }
+}
+
+/// Whether a connection that answered this must not be used again.
+pub(super) fn poisons(error: &Error) -> bool {
+    matches!(error.reason(), Reason::Damaged | Reason::Io | Reason::Moved | Reason::WrongKey)
+}
+
+/// An I/O error in a commit: the log may hold it or not.
+pub(super) fn in_commit(error: Error) -> Error {
+    if error.kind() == ErrorKind::Storage && error.reason() == Reason::Io {
+        return Error::new(
+            ErrorKind::OutcomeUnknown,
+            "the commit failed while writing; it may or may not have happened",
+        )
+        .because(Reason::Io)
+        .hint("look in the database before trying again")
+        .during(Phase::Commit)
+        .caused_by(error);
+    }
+    error.during(Phase::Commit)
+}

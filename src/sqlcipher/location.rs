@@ -1,0 +1,132 @@
+//! Where a database stands, checked before the engine touches it.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::{fmt, io};
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::errors;
+use crate::{Error, ErrorKind, Phase, Reason, Result};
+
+/// A file, or one database in memory that all connections share.
+#[derive(Clone, Debug)]
+pub(super) enum Location {
+    File(PathBuf),
+    /// A name for SQLite's `memdb`: connections that give the same name get the same database, and keys work. The
+    /// shared cache would hand the decrypted pages to connections without a key.
+    Memory(String),
+}
+
+impl Location {
+    /// Reads what the user wrote. URIs are refused: they can carry keys (which end up in logs) and switch the shared
+    /// cache on.
+    pub(super) fn parse(path: &Path) -> Result<Self> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let text = path.to_string_lossy();
+        if text == ":memory:" {
+            let number = NEXT.fetch_add(1, Ordering::Relaxed);
+            return Ok(Self::Memory(format!("file:/strongroom-{number}?vfs=memdb")));
+        }
+        let refuse = |message: &'static str| Error::new(ErrorKind::Config, message).during(Phase::Connect);
+        if text.is_empty() {
+            return Err(refuse("the path of the database is empty").hint("use \":memory:\" for a database in memory"));
+        }
+        if text.starts_with("file:") {
+            return Err(refuse("the path of the database is a URI, which could carry a key")
+                .hint("give a plain path, and settings through the builder"));
+        }
+        if text.contains('\0') {
+            return Err(refuse("the path of the database contains a NUL character"));
+        }
+        Ok(Self::File(path.to_owned()))
+    }
+
+    pub(super) fn is_memory(&self) -> bool {
+        matches!(self, Self::Memory(_))
+    }
+
+    /// Says whether the database has yet to be created, or why it cannot be opened.
+    pub(super) fn is_new(&self, create_if_missing: bool) -> Result<bool> {
+        let Self::File(path) = self else { return Ok(true) };
+        match path.metadata() {
+            Ok(found) if found.is_dir() => {
+                Err(self.error(ErrorKind::Connection, "it is a directory").because(Reason::NotAFile))
+            }
+            // Transient: another process may be creating it at this moment.
+            Ok(found) if found.len() == 0 => Err(self
+                .error(ErrorKind::Encryption, "the file exists but is empty, so that any key would seem to open it")
+                .because(Reason::EmptyFile)
+                .hint("delete it, and a new database is created in its place")
+                .transient()),
+            Ok(_) => Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.may_create(path, create_if_missing),
+            Err(error) => Err(self.unreadable(&error)),
+        }
+    }
+
+    fn may_create(&self, path: &Path, create_if_missing: bool) -> Result<bool> {
+        let directory = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        if !directory.is_dir() {
+            let error =
+                self.error(ErrorKind::Connection, format_args!("there is no directory {}", directory.display()));
+            return Err(error.because(Reason::NotFound).hint("create the directory first"));
+        }
+        if !create_if_missing {
+            return Err(self
+                .error(ErrorKind::Connection, "there is no such file")
+                .because(Reason::NotFound)
+                .hint("call .create_if_missing(true) to create it"));
+        }
+        Ok(true)
+    }
+
+    fn unreadable(&self, error: &io::Error) -> Error {
+        let reason = match error.kind() {
+            io::ErrorKind::PermissionDenied => Reason::NotPermitted,
+            io::ErrorKind::NotADirectory => Reason::NotFound,
+            _ => Reason::Unspecified,
+        };
+        self.error(ErrorKind::Connection, error).because(reason)
+    }
+
+    /// Opens a connection that has not been keyed and has read nothing.
+    pub(super) fn open(&self, create: bool) -> Result<Connection> {
+        // The pool lends a connection to one borrower at a time, so SQLite's own mutex would only cost.
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX
+            | OpenFlags::SQLITE_OPEN_PRIVATE_CACHE
+            | OpenFlags::SQLITE_OPEN_EXRESCODE;
+        let opened = match self {
+            Self::File(path) if create => Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_CREATE),
+            Self::File(path) => Connection::open_with_flags(path, flags),
+            Self::Memory(name) => {
+                let memory = OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_CREATE;
+                Connection::open_with_flags(name, flags | memory)
+            }
+        };
+        opened.map_err(|error| self.describe(errors::classify(error)))
+    }
+
+    /// Starts an error about this database.
+    pub(super) fn error(&self, kind: ErrorKind, message: impl fmt::Display) -> Error {
+        Error::new(kind, format!("cannot open {self}: {message}")).during(Phase::Connect)
+    }
+
+    /// Puts the name of this database in front of an error.
+    pub(super) fn describe(&self, error: Error) -> Error {
+        error.context(format_args!("cannot open {self}")).during(Phase::Connect)
+    }
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(f),
+            Self::Memory(_) => f.write_str(":memory:"),
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! The default engine: SQLCipher through rusqlite, or plain SQLite where SQLCipher is not built in.
+//!
+//! A wing on floors 0 and 1; only `database.rs` reaches up to floor 3.
+
+#[cfg(feature = "sqlcipher")]
+mod cipher;
+mod connection;
+mod connector;
+mod control;
+mod database;
+mod diagnose;
+mod engine;
+mod errors;
+mod ffi;
+mod location;
+mod opening;
+mod plan;
+mod stream;
+mod tuning;
+mod watch;
+
+#[cfg(not(feature = "sqlcipher"))]
+#[path = "no_cipher.rs"]
+mod cipher;
+
+pub use cipher::{apply_cipher_key, is_sqlcipher_available};
+pub use connection::SqlCipherConnection;
+pub use connector::SqlCipherConnector;
+pub use tuning::{Synchronous, Tuning};

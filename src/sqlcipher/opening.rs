@@ -1,0 +1,219 @@
+//! The way of an open: look, key once, prove it, set up; every further connection reuses the key.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rusqlite::Connection;
+
+use super::cipher::{self, KeySpec};
+use super::control::Control;
+use super::engine::Engine;
+use super::ffi::{exit_gate, header};
+use super::location::Location;
+use super::tuning::Tuning;
+use super::watch::Watch;
+use super::{diagnose, errors};
+use crate::{Access, Error, ErrorKind, Phase, Reason, Result, Secret};
+
+/// What connections are opened with.
+#[derive(Clone, Debug)]
+pub(super) struct Settings {
+    pub(super) create_if_missing: bool,
+    pub(super) compatibility: u8,
+    pub(super) tuning: Tuning,
+}
+
+/// A database that was opened once: what is needed to open more connections, without the passphrase.
+#[derive(Debug)]
+pub(super) struct Opened {
+    location: Location,
+    settings: Settings,
+    key: Option<KeySpec>,
+    /// The connection of the first opening, for whoever asks first.
+    spare: Mutex<Option<Connection>>,
+    /// Keeps a database in memory alive while no other connection is open.
+    _anchor: Option<Mutex<Connection>>,
+}
+
+impl Opened {
+    /// Opens for the first time. Blocks: derives the key, and creates the file if need be.
+    pub(super) fn first(location: Location, settings: Settings, secret: Option<&Secret>) -> Result<Self> {
+        let _pass = exit_gate::enter();
+        let is_new = location.is_new(settings.create_if_missing)?;
+        if let Some(secret) = secret {
+            refuse_unusable(secret)?;
+        }
+        let opening = Opening { location: &location, settings: &settings, is_new };
+        let (connection, key) = match secret {
+            Some(secret) => opening.encrypted(secret).map(|(connection, key)| (connection, Some(key)))?,
+            None => (opening.plain()?, None),
+        };
+        exit_gate::install();
+        let mut opened = Self { location, settings, key, spare: Mutex::new(None), _anchor: None };
+        if opened.location.is_memory() {
+            opened._anchor = Some(Mutex::new(connection));
+        } else {
+            *opened.spare.get_mut().unwrap_or_else(PoisonError::into_inner) = Some(connection);
+        }
+        Ok(opened)
+    }
+
+    /// Opens one connection. Blocks for a fraction of a millisecond.
+    pub(super) fn connect(&self, access: Access, control: &Arc<Control>) -> Result<Engine> {
+        let _pass = exit_gate::enter();
+        let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let connection = match spare {
+            Some(connection) => connection,
+            None => self.open_another()?,
+        };
+        let watch = Arc::new(Watch::new(self.key.is_some()));
+        let engine = Engine::new(connection, watch);
+        self.configure(engine, access, control).map_err(|error| self.location.describe(errors::classify(error)))
+    }
+
+    fn open_another(&self) -> Result<Connection> {
+        let connection = self.location.open(false)?;
+        if let Some(key) = &self.key {
+            cipher::key(&connection, key)?;
+        }
+        trial(&connection).map_err(|error| self.location.describe(errors::classify(error)))?;
+        Ok(connection)
+    }
+
+    fn configure(&self, engine: Engine, access: Access, control: &Arc<Control>) -> rusqlite::Result<Engine> {
+        let Tuning { synchronous, cache_kib, statement_cache, busy_timeout, journal_size_limit } =
+            &self.settings.tuning;
+        let mut engine = engine;
+        engine.install(control, *busy_timeout)?;
+        let connection = engine.raw();
+        connection.set_prepared_statement_cache_capacity(*statement_cache);
+        let query_only = if access == Access::Read { "ON" } else { "OFF" };
+        let synchronous = synchronous.pragma();
+        connection.execute_batch(&format!(
+            "PRAGMA foreign_keys = ON; PRAGMA synchronous = {synchronous}; PRAGMA cache_size = -{cache_kib};
+             PRAGMA temp_store = MEMORY; PRAGMA query_only = {query_only};"
+        ))?;
+        pragma(connection, &format!("PRAGMA journal_size_limit = {journal_size_limit}"))?;
+        Ok(engine)
+    }
+
+    pub(super) fn is_memory(&self) -> bool {
+        self.location.is_memory()
+    }
+
+    pub(super) fn busy_timeout(&self) -> Duration {
+        self.settings.tuning.busy_timeout
+    }
+}
+
+/// Keys that could not protect anything are refused before a file is created.
+fn refuse_unusable(secret: &Secret) -> Result<()> {
+    if secret.is_empty() {
+        let error = Error::new(ErrorKind::Key, "the key is empty").because(Reason::Empty).during(Phase::Key);
+        return Err(error.hint("an empty key would mean no encryption; give a passphrase or Secret::raw_key"));
+    }
+    if secret.form() == crate::SecretForm::Passphrase { cipher::check_passphrase(secret) } else { Ok(()) }
+}
+
+/// The first opening of one database.
+struct Opening<'a> {
+    location: &'a Location,
+    settings: &'a Settings,
+    is_new: bool,
+}
+
+impl Opening<'_> {
+    fn plain(&self) -> Result<Connection> {
+        let connection = self.location.open(self.settings.create_if_missing)?;
+        match self.set_up(&connection) {
+            Ok(()) => Ok(connection),
+            Err(error) => Err(diagnose::without_key(self.location, &connection, error)),
+        }
+    }
+
+    /// Two programs may create the file at the same moment, each with a salt of its own; one of them then finds a salt
+    /// that is not its own and derives again, once.
+    fn encrypted(&self, secret: &Secret) -> Result<(Connection, KeySpec)> {
+        let mut tried = None;
+        loop {
+            let connection = self.location.open(self.settings.create_if_missing)?;
+            cipher::require(&connection).map_err(|error| self.location.describe(error))?;
+            let found = self.salt(&connection)?;
+            let salt = found.map_or_else(random_salt, Ok)?;
+            let key = KeySpec::make(secret, salt, self.settings.compatibility)?;
+            cipher::key(&connection, &key)?;
+            let Err(error) = self.set_up(&connection) else {
+                self.prove_encrypted(&connection, &key)?;
+                return Ok((connection, key));
+            };
+            let again = tried.is_none() && self.salt(&connection)?.is_some_and(|now| now != salt);
+            if !again {
+                return Err(diagnose::with_key(self.location, self.settings, secret, salt, error));
+            }
+            tried = Some(salt);
+        }
+    }
+
+    /// The salt of the file; `None` for one that has no first page yet.
+    fn salt(&self, connection: &Connection) -> Result<Option<[u8; 16]>> {
+        let header = header::read(connection).map_err(|error| self.location.describe(errors::classify(error)))?;
+        match header {
+            Some(header) if diagnose::is_plain(header) => Err(diagnose::not_encrypted(self.location)),
+            other => Ok(other),
+        }
+    }
+
+    /// Reads, which proves the key, and settles what is stored in the file: vacuum mode before the first table, then
+    /// the write-ahead log.
+    fn set_up(&self, connection: &Connection) -> rusqlite::Result<()> {
+        connection.busy_timeout(self.settings.tuning.busy_timeout)?;
+        trial(connection)?;
+        if self.is_new {
+            connection.execute_batch("PRAGMA auto_vacuum = INCREMENTAL")?;
+        }
+        let mode: String = connection.query_row("PRAGMA journal_mode = WAL", (), |row| row.get(0))?;
+        if mode != "wal" && !self.location.is_memory() {
+            tracing::warn!(database = %self.location, mode, "no write-ahead log here; readers and writers will wait for each other");
+        }
+        if self.is_new && self.location.is_memory() {
+            // Creates the first page, so that connections that come later find the salt.
+            connection.execute_batch("PRAGMA user_version = 0")?;
+        }
+        Ok(())
+    }
+
+    /// After the first write the file must begin with the salt; anything else is not encrypted with our key.
+    fn prove_encrypted(&self, connection: &Connection, key: &KeySpec) -> Result<()> {
+        match header::read(connection).map_err(|error| self.location.describe(errors::classify(error)))? {
+            Some(header) if header == *key.salt() => Ok(()),
+            _ => Err(self
+                .location
+                .error(ErrorKind::Encryption, "the file did not become encrypted")
+                .because(Reason::NoCipher)
+                .hint("delete it; the SQLite library of this program does not encrypt")),
+        }
+    }
+}
+
+/// The first read: derives SQLCipher's inner keys and decrypts the first page.
+pub(super) fn trial(connection: &Connection) -> rusqlite::Result<()> {
+    connection.query_row("SELECT count(*) FROM sqlite_schema", (), |_| Ok(()))
+}
+
+/// Runs a pragma that may or may not answer with a row.
+fn pragma(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
+    match connection.query_row(sql, (), |_| Ok(())) {
+        Err(rusqlite::Error::QueryReturnedNoRows) => Ok(()),
+        other => other,
+    }
+}
+
+fn random_salt() -> Result<[u8; 16]> {
+    let mut salt = [0; 16];
+    match getrandom::fill(&mut salt) {
+        Ok(()) => Ok(salt),
+        Err(error) => {
+            Err(Error::new(ErrorKind::Encryption, "the system gave no random bytes for the salt").caused_by(error))
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! What is known of a statement after preparing it once: its kind, and which value goes to which of SQLite's slots.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rusqlite::types::{ToSqlOutput, ValueRef as SqlRef};
+
+use super::watch::Seen;
+use crate::{
+    Changes, Dialect, Error, ErrorKind, Params, Placeholders, Reason, Result, RowsBuilder, StatementKind, Value,
+    ValueRef,
+};
+
+/// One statement's plan.
+#[derive(Debug)]
+pub(super) struct Plan {
+    kind: StatementKind,
+    seen: Seen,
+    placeholders: Placeholders,
+    /// For each of SQLite's parameters, which value it takes.
+    slots: Vec<usize>,
+    header: Arc<[Arc<str>]>,
+}
+
+/// How many statements are remembered before all are forgotten: programs have tens; a program that builds its texts
+/// from values has no end of them.
+const PLANS: usize = 512;
+
+/// The plans of one connection, by text.
+#[derive(Debug, Default)]
+pub(super) struct Plans(HashMap<Arc<str>, Plan>);
+
+impl Plans {
+    pub(super) fn get(&self, sql: &str) -> Option<&Plan> {
+        self.0.get(sql)
+    }
+
+    /// Takes a plan out, so that it can be used beside the connection; give it back with `remember`.
+    pub(super) fn take(&mut self, sql: &str) -> Option<Plan> {
+        self.0.remove(sql)
+    }
+
+    pub(super) fn remember(&mut self, sql: Arc<str>, plan: Plan) {
+        if self.0.len() >= PLANS {
+            self.0.clear();
+        }
+        self.0.insert(sql, plan);
+    }
+
+    pub(super) fn forget(&mut self) {
+        self.0.clear();
+    }
+}
+
+impl Plan {
+    pub(super) fn new(sql: &str, statement: &rusqlite::Statement<'_>, seen: Seen) -> Result<Self> {
+        let placeholders = Placeholders::scan(sql, Dialect::Sqlite)?;
+        let slots = slots(&placeholders, statement)?;
+        let kind = seen.kind(statement.readonly());
+        Ok(Self { kind, seen, placeholders, slots, header: Arc::from([]) })
+    }
+
+    pub(super) fn kind(&self) -> StatementKind {
+        self.kind
+    }
+
+    pub(super) fn alters_session(&self) -> bool {
+        self.seen.alters_session()
+    }
+
+    pub(super) fn arrange(&self, params: Params) -> Result<Vec<Value>> {
+        self.placeholders.arrange(params)
+    }
+
+    pub(super) fn bind(&self, statement: &mut rusqlite::Statement<'_>, values: &[Value]) -> Result<()> {
+        for (slot, index) in self.slots.iter().enumerate() {
+            statement
+                .raw_bind_parameter(slot + 1, to_sql(&values[*index], *index)?)
+                .map_err(super::errors::classify)?;
+        }
+        Ok(())
+    }
+
+    /// The names of the columns; shared between runs as long as they stay the same.
+    pub(super) fn header(&mut self, statement: &rusqlite::Statement<'_>) -> Arc<[Arc<str>]> {
+        let names = (0..statement.column_count()).map(|index| statement.column_name(index).unwrap_or_default());
+        if !names.clone().eq(self.header.iter().map(|name| &**name)) {
+            self.header = names.map(Arc::from).collect();
+        }
+        Arc::clone(&self.header)
+    }
+
+    pub(super) fn changes(&self, connection: &rusqlite::Connection) -> Changes {
+        if !self.seen.changes_rows() {
+            return Changes::default();
+        }
+        let rows = connection.changes();
+        let inserted = self.seen.inserts() && rows > 0;
+        Changes::new(rows, inserted.then(|| connection.last_insert_rowid()))
+    }
+}
+
+/// Asks SQLite for its own list of parameters. A name that our reading does not account for would be bound silently to
+/// the wrong value or to nothing.
+fn slots(placeholders: &Placeholders, statement: &rusqlite::Statement<'_>) -> Result<Vec<usize>> {
+    let slot = |index: usize| -> Option<usize> {
+        let Some(name) = statement.parameter_name(index) else { return Some(index - 1) };
+        let bare = name.get(1..)?;
+        if name.starts_with(['$', '?']) {
+            return bare.parse().ok().filter(|number: &usize| *number > 0).map(|number| number - 1);
+        }
+        placeholders.names().position(|known| known == bare)
+    };
+    let all = 1..=statement.parameter_count();
+    all.map(|index| match slot(index) {
+        Some(value) if value < placeholders.count() => Ok(value),
+        _ => {
+            let name = statement.parameter_name(index).unwrap_or("?");
+            let error = Error::new(ErrorKind::Query, format!("{name} is not a placeholder this crate knows"));
+            Err(error.because(Reason::Parameters).hint("use $1 or :name, and cast(... as type) instead of ::type"))
+        }
+    })
+    .collect()
+}
+
+fn to_sql(value: &Value, index: usize) -> Result<ToSqlOutput<'_>> {
+    let sql = match value {
+        Value::Null => SqlRef::Null,
+        Value::Bool(value) => SqlRef::Integer((*value).into()),
+        Value::Integer(value) => SqlRef::Integer(*value),
+        Value::Real(value) if value.is_nan() => {
+            let message = format!("parameter {} is NaN, which SQLite would store as NULL", index + 1);
+            return Err(Error::new(ErrorKind::Query, message).because(Reason::Type).hint("bind Null if that is meant"));
+        }
+        Value::Real(value) => SqlRef::Real(*value),
+        Value::Text(value) => SqlRef::Text(value.as_bytes()),
+        Value::Blob(value) => SqlRef::Blob(value),
+    };
+    Ok(ToSqlOutput::Borrowed(sql))
+}
+
+/// Copies one row into the result.
+pub(super) fn push_row(builder: &mut RowsBuilder, row: &rusqlite::Row<'_>) -> Result<()> {
+    let columns = row.as_ref().column_count();
+    for index in 0..columns {
+        let value = match row.get_ref(index).map_err(super::errors::classify)? {
+            SqlRef::Null => ValueRef::Null,
+            SqlRef::Integer(value) => ValueRef::Integer(value),
+            SqlRef::Real(value) => ValueRef::Real(value),
+            SqlRef::Blob(value) => ValueRef::Blob(value),
+            SqlRef::Text(text) => ValueRef::Text(std::str::from_utf8(text).map_err(|_| not_utf8(index))?),
+        };
+        builder.push(value);
+    }
+    Ok(())
+}
+
+#[cold]
+fn not_utf8(index: usize) -> Error {
+    let message = format!("column number {index} holds text that is not UTF-8");
+    Error::new(ErrorKind::Query, message).because(Reason::Type).hint("select cast(column as blob) to read its bytes")
+}

@@ -1,0 +1,62 @@
+//! A statement whose rows are fetched while it runs.
+//!
+//! The job fills chunks on its thread and stops at a channel that holds one, so a slow reader holds it back. Dropping
+//! the receiving end ends it.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::connection::{Done, Shared, StopOnDrop};
+use crate::{ResourceState, Result, Rows, Statement};
+
+/// An open stream.
+#[derive(Debug)]
+pub(super) struct OpenStream {
+    chunks: mpsc::Receiver<Rows>,
+    job: JoinHandle<Done<()>>,
+    done: Option<Done<()>>,
+    stop: Option<StopOnDrop>,
+}
+
+impl OpenStream {
+    pub(super) fn start(shared: Arc<Shared>, job: u64, statement: Statement, chunk: usize, stop: StopOnDrop) -> Self {
+        let (sender, chunks) = mpsc::channel(1);
+        let job = tokio::task::spawn_blocking(move || {
+            let mut send = |rows| sender.blocking_send(rows).is_ok();
+            shared.work(job, |engine| engine.run_in_chunks(statement, chunk.max(1), &mut send))
+        });
+        Self { chunks, job, done: None, stop: Some(stop) }
+    }
+
+    pub(super) async fn next(&mut self) -> Option<Rows> {
+        self.chunks.recv().await
+    }
+
+    /// Waits for the job and says how it went. Cancel safe: what arrived is kept.
+    async fn finish(&mut self) -> &Done<()> {
+        if self.done.is_none() {
+            let ended = (&mut self.job).await;
+            self.done = Some(ended.unwrap_or_else(|_| Done::lost()));
+        }
+        self.done.get_or_insert_with(Done::lost)
+    }
+
+    pub(super) async fn outcome(&mut self) -> Result<()> {
+        self.finish().await;
+        self.done.as_mut().map_or(Ok(()), Done::take_outcome)
+    }
+
+    /// Tells the job to let go of the engine, without waiting for it.
+    pub(super) fn stop(&mut self) {
+        self.chunks.close();
+        self.stop = None;
+    }
+
+    /// Ends the stream, wherever it is, and says in what state the connection is then.
+    pub(super) async fn end(&mut self) -> ResourceState {
+        self.stop();
+        self.finish().await.state()
+    }
+}

@@ -1,0 +1,222 @@
+//! The authorizer: sees what every statement is about to do, refuses what would break a promise, and so tells what
+//! kind of statement it is.
+//!
+//! Many statements that alter a session count as read-only in SQLite (`BEGIN`, `ATTACH`, `PRAGMA foreign_keys=OFF`), and
+//! some pragmas act while they are prepared. So classifying prepares in [`Mode::Guarded`], where such statements are
+//! denied before they can act.
+
+use std::sync::atomic::{AtomicU8, AtomicU16, Ordering::Relaxed};
+
+use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
+
+use crate::StatementKind;
+
+/// How much is allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Mode {
+    /// Nothing that alters the session: for classifying.
+    Guarded,
+    /// The caller owns the session; only what would weaken the encryption is refused.
+    Open,
+    /// A statement runs; SQLite's own sub-statements (VACUUM attaches a file) pass.
+    Running,
+}
+
+const WRITES: u16 = 1;
+const CONTROLS: u16 = 2;
+const ALONE: u16 = 4;
+const CHANGES_ROWS: u16 = 8;
+const INSERTS: u16 = 16;
+const TRANSACTION: u16 = 32;
+const REFUSED_KEY: u16 = 64;
+const REFUSED_ATTACH: u16 = 128;
+const REFUSED_EXTENSION: u16 = 256;
+const ANYTHING: u16 = 512;
+
+/// What the authorizer of one connection saw since it was last asked.
+#[derive(Debug)]
+pub(super) struct Watch {
+    seen: AtomicU16,
+    mode: AtomicU8,
+    encrypted: bool,
+}
+
+/// What one statement does.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seen(u16);
+
+impl Watch {
+    pub(super) fn new(encrypted: bool) -> Self {
+        Self { seen: AtomicU16::new(0), mode: AtomicU8::new(Mode::Open as u8), encrypted }
+    }
+
+    /// Starts a new look, under `mode`.
+    pub(super) fn look(&self, mode: Mode) {
+        self.seen.store(0, Relaxed);
+        self.mode(mode);
+    }
+
+    pub(super) fn mode(&self, mode: Mode) {
+        self.mode.store(mode as u8, Relaxed);
+    }
+
+    /// What was seen since.
+    pub(super) fn seen(&self) -> Seen {
+        Seen(self.seen.load(Relaxed))
+    }
+
+    /// The authorizer itself.
+    pub(super) fn judge(&self, context: &AuthContext<'_>) -> Authorization {
+        let flags = self.flags(context);
+        self.seen.fetch_or(flags | ANYTHING, Relaxed);
+        let mode = self.mode.load(Relaxed);
+        let refused = flags & (REFUSED_KEY | REFUSED_ATTACH | REFUSED_EXTENSION) != 0;
+        let guarded = mode == Mode::Guarded as u8 && flags & CONTROLS != 0;
+        if refused || guarded { Authorization::Deny } else { Authorization::Allow }
+    }
+
+    fn flags(&self, context: &AuthContext<'_>) -> u16 {
+        let temporary = context.database_name == Some("temp");
+        match context.action {
+            AuthAction::Select | AuthAction::Read { .. } | AuthAction::Recursive => 0,
+            AuthAction::Transaction { .. } | AuthAction::Savepoint { .. } => CONTROLS | TRANSACTION,
+            AuthAction::Attach { filename } => self.attach(filename),
+            AuthAction::Detach { .. }
+            | AuthAction::CreateTempIndex { .. }
+            | AuthAction::CreateTempTable { .. }
+            | AuthAction::CreateTempTrigger { .. }
+            | AuthAction::CreateTempView { .. }
+            | AuthAction::DropTempIndex { .. }
+            | AuthAction::DropTempTable { .. }
+            | AuthAction::DropTempTrigger { .. }
+            | AuthAction::DropTempView { .. } => CONTROLS | WRITES,
+            AuthAction::Pragma { pragma_name, pragma_value } => pragma(pragma_name, pragma_value),
+            AuthAction::Function { function_name } => function(function_name),
+            AuthAction::Insert { table_name } => INSERTS | rows(table_name, temporary),
+            AuthAction::Update { table_name, .. } | AuthAction::Delete { table_name } => rows(table_name, temporary),
+            _ => WRITES,
+        }
+    }
+
+    fn attach(&self, filename: &str) -> u16 {
+        let internal = filename.is_empty() || self.mode.load(Relaxed) == Mode::Running as u8;
+        match (internal, self.encrypted) {
+            (true, _) => WRITES,
+            (false, true) => CONTROLS | REFUSED_ATTACH,
+            (false, false) => CONTROLS,
+        }
+    }
+}
+
+/// A write to a table; SQLite's own tables do not count as rows changed.
+fn rows(table: &str, temporary: bool) -> u16 {
+    let counted = if table.starts_with("sqlite_") { 0 } else { CHANGES_ROWS };
+    let session = if temporary { CONTROLS } else { 0 };
+    WRITES | counted | session
+}
+
+fn function(name: &str) -> u16 {
+    match name.to_ascii_lowercase().as_str() {
+        "load_extension" => REFUSED_EXTENSION,
+        // Copies whole databases; only where the caller owns the session.
+        "sqlcipher_export" => CONTROLS | WRITES,
+        _ => 0,
+    }
+}
+
+/// Pragmas that only tell something, whatever their argument.
+const TELLING: &[&str] = &[
+    "cipher_integrity_check",
+    "cipher_provider",
+    "cipher_provider_version",
+    "cipher_status",
+    "cipher_version",
+    "collation_list",
+    "compile_options",
+    "data_version",
+    "database_list",
+    "foreign_key_check",
+    "foreign_key_list",
+    "freelist_count",
+    "function_list",
+    "index_info",
+    "index_list",
+    "index_xinfo",
+    "integrity_check",
+    "module_list",
+    "page_count",
+    "pragma_list",
+    "quick_check",
+    "table_info",
+    "table_list",
+    "table_xinfo",
+];
+
+fn pragma(name: &str, value: Option<&str>) -> u16 {
+    let name = name.to_ascii_lowercase();
+    match name.as_str() {
+        telling if TELLING.contains(&telling) => 0,
+        "key" | "rekey" | "hexkey" | "hexrekey" | "textkey" | "textrekey" => CONTROLS | REFUSED_KEY,
+        cipher if cipher.starts_with("cipher") => CONTROLS | REFUSED_KEY,
+        "user_version" | "application_id" if value.is_some() => WRITES,
+        "incremental_vacuum" => WRITES,
+        "optimize" | "wal_checkpoint" => WRITES | ALONE,
+        _ if value.is_some() => CONTROLS,
+        _ => 0,
+    }
+}
+
+impl Seen {
+    /// The kind of a statement of which the authorizer saw this, and which SQLite calls read-only or not.
+    pub(super) fn kind(self, readonly: bool) -> StatementKind {
+        let has = |flag| self.0 & flag != 0;
+        // VACUUM is the one statement that writes and announces nothing.
+        let vacuum = !readonly && self.0 == 0;
+        if has(CONTROLS) {
+            StatementKind::Control
+        } else if has(ALONE) || vacuum {
+            StatementKind::OutsideTransaction
+        } else if has(WRITES) || !readonly {
+            StatementKind::Write
+        } else {
+            StatementKind::Read
+        }
+    }
+
+    /// Whether it alters the session beyond beginning and ending transactions.
+    pub(super) fn alters_session(self) -> bool {
+        self.0 & CONTROLS != 0 && self.0 & TRANSACTION == 0
+    }
+
+    /// Whether it changes rows of the user's tables.
+    pub(super) fn changes_rows(self) -> bool {
+        self.0 & CHANGES_ROWS != 0
+    }
+
+    /// Whether it inserts into them.
+    pub(super) fn inserts(self) -> bool {
+        self.0 & INSERTS != 0
+    }
+
+    /// Whether the authorizer was asked at all.
+    pub(super) fn anything(self) -> bool {
+        self.0 & ANYTHING != 0
+    }
+
+    /// Why it was refused, with the way out.
+    pub(super) fn refusal(self) -> Option<(&'static str, &'static str)> {
+        let has = |flag| self.0 & flag != 0;
+        if has(REFUSED_KEY) {
+            let way = "give the key to the builder with .key(), and settings of old files with .cipher_compatibility()";
+            Some(("key and cipher settings cannot be set by SQL", way))
+        } else if has(REFUSED_ATTACH) {
+            let way = "open the other file as a database of its own";
+            Some(("a file attached to an encrypted database could be plaintext", way))
+        } else if has(REFUSED_EXTENSION) {
+            Some(("extensions cannot be loaded by SQL", "register functions in the on_connect hook"))
+        } else {
+            None
+        }
+    }
+}

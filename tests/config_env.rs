@@ -1,0 +1,104 @@
+//! Settings from environment variables. Each case runs in a child process, which alone can have variables of its own.
+#![cfg(feature = "config")]
+
+use std::path::Path;
+use std::process::Command;
+
+use strongroom::{DatabaseConfig, ErrorKind};
+
+const CASE: &str = "CONFIG_ENV_CASE";
+const FILE: &str = "CONFIG_ENV_FILE";
+
+/// Runs [`child`] with these variables, with `file` as its configuration file, and gives what it printed.
+fn settings(file: Option<&Path>, variables: &[(&str, &str)]) -> String {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "child", "--nocapture"]).env(CASE, "1").envs(variables.iter().copied());
+    if let Some(file) = file {
+        command.env(FILE, file);
+    }
+    let output = command.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    text
+}
+
+/// Not a test of its own: prints what it reads when another test has started it.
+#[test]
+fn child() {
+    if std::env::var_os(CASE).is_none() {
+        return;
+    }
+    let config = match std::env::var_os(FILE) {
+        Some(file) => DatabaseConfig::from_file(file),
+        None => DatabaseConfig::from_env(),
+    };
+    match config {
+        Ok(config) => println!("{config:?}"),
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::Config);
+            println!("error: {error}");
+        }
+    }
+}
+
+#[test]
+fn without_variables_everything_is_default() {
+    assert!(settings(None, &[]).contains(&format!("{:?}", DatabaseConfig::default())));
+}
+
+#[test]
+fn every_setting_has_a_variable() {
+    let text = settings(
+        None,
+        &[
+            ("STRONGROOM_DB__POOL__MIN_SIZE", "0"),
+            ("STRONGROOM_DB__POOL__MAX_SIZE", "20"),
+            ("STRONGROOM_DB__POOL__ACQUIRE_TIMEOUT", "2.5"),
+            ("STRONGROOM_DB__RETRY__MAX_ATTEMPTS", "5"),
+            ("STRONGROOM_DB__RETRY__DELAY", "1"),
+            ("STRONGROOM_DB__CIPHER__ENABLED", "true"),
+            ("STRONGROOM_DB__CIPHER__KEY_SOURCE", "sops"),
+            ("STRONGROOM_DB__CIPHER__KEY_ENV", "MY_KEY"),
+            ("STRONGROOM_DB__CIPHER__SOPS_PATH", "secrets.yml"),
+            ("STRONGROOM_DB__CIPHER__SOPS_KEY", "007"),
+        ],
+    );
+    for part in [
+        "min_size: 0, max_size: 20, acquire_timeout: 2.5s",
+        "max_attempts: 5, delay: 1s",
+        "enabled: true, key_source: Sops, key_env: \"MY_KEY\", sops_path: Some(\"secrets.yml\"), sops_key: \"007\"",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+}
+
+#[test]
+fn variables_win_over_the_file_and_leave_the_rest_of_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("strongroom.yml");
+    std::fs::write(&path, "db: { pool: { min_size: 3, max_size: 7 }, retry: { max_attempts: 2 } }").unwrap();
+    let text = settings(Some(&path), &[("STRONGROOM_DB__POOL__MAX_SIZE", "9")]);
+    assert!(text.contains("min_size: 3, max_size: 9") && text.contains("max_attempts: 2"), "{text}");
+}
+
+#[test]
+fn errors_name_the_variable_and_never_show_its_value() {
+    for (name, expected) in [
+        ("STRONGROOM_DB__POOL__MAX_SIZE", "expected a whole number"),
+        ("STRONGROOM_DB__POOL__MAX", "there is no such setting; expected one of `min_size`"),
+        ("STRONGROOM_DB__POOL", "expected a section of settings"),
+        ("STRONGROOM_DB__CIPHER__ENABLED", "expected true or false"),
+        ("STRONGROOM_DB__CIPHER__KEY", "there is no such setting; secrets never stand in the configuration"),
+    ] {
+        let text = settings(None, &[(name, "hunter2")]);
+        assert!(text.contains(&format!("error: environment variable {name}: {expected}")), "{text}");
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+}
+
+/// The key's own variable is not a setting, although its name begins like one.
+#[test]
+fn the_variable_of_the_key_is_no_setting() {
+    let text = settings(None, &[("STRONGROOM_DB_KEY", "hunter2"), ("STRONGROOM_DBX", "1")]);
+    assert!(text.contains(&format!("{:?}", DatabaseConfig::default())) && !text.contains("hunter2"), "{text}");
+}

@@ -1,0 +1,156 @@
+//! Secrets from files.
+
+use std::path::{Path, PathBuf};
+
+use proptest::prelude::*;
+use strongroom::{ErrorKind, FileKeySource, KeySource, Reason, SecretForm};
+use tempfile::TempDir;
+
+fn private(directory: &TempDir, content: &[u8]) -> PathBuf {
+    let path = directory.path().join("key");
+    std::fs::write(&path, content).unwrap();
+    set_mode(&path, 0o600);
+    path
+}
+
+#[cfg(unix)]
+fn set_mode(path: &Path, mode: u32) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+}
+
+#[cfg(not(unix))]
+fn set_mode(_: &Path, _: u32) {}
+
+fn resolve(source: FileKeySource) -> strongroom::Result<strongroom::Secret> {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async move { source.resolve().await })
+}
+
+fn secret_of(content: &[u8]) -> Vec<u8> {
+    let directory = TempDir::new().unwrap();
+    resolve(FileKeySource::new(private(&directory, content))).unwrap().expose().to_vec()
+}
+
+fn reason_of(source: FileKeySource) -> Reason {
+    let error = resolve(source).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Key, "{error}");
+    error.reason()
+}
+
+#[test]
+fn one_newline_at_the_end_is_not_part_of_the_secret() {
+    assert_eq!(secret_of(b"key"), b"key");
+    assert_eq!(secret_of(b"key\n"), b"key");
+    assert_eq!(secret_of(b"key\r\n"), b"key");
+    assert_eq!(secret_of(b"key\n\n"), b"key\n");
+    assert_eq!(secret_of(b"key\r"), b"key\r");
+    assert_eq!(secret_of(b" key \n"), b" key ");
+    assert_eq!(secret_of(b"two\nlines\n"), b"two\nlines");
+    assert_eq!(secret_of(b"\xff\x00\x01"), b"\xff\x00\x01");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_other_byte_is_part_of_the_secret(mut bytes in prop::collection::vec(any::<u8>(), 1..200)) {
+        bytes.push(b'x');
+        prop_assert_eq!(secret_of(&bytes), bytes);
+    }
+
+    #[test]
+    fn hex_and_bytes_give_the_same_raw_key(key in any::<[u8; 32]>(), upper: bool) {
+        let directory = TempDir::new().unwrap();
+        let binary = resolve(FileKeySource::new(private(&directory, &key)).raw_key()).unwrap();
+        let hex: String = key.iter().map(|byte| if upper { format!("{byte:02X}") } else { format!("{byte:02x}") }).collect();
+        let hex = resolve(FileKeySource::new(private(&directory, hex.as_bytes())).raw_key()).unwrap();
+        prop_assert_eq!(binary.expose(), &key);
+        prop_assert_eq!(hex.expose(), &key);
+        prop_assert_eq!((binary.form(), hex.form()), (SecretForm::RawKey, SecretForm::RawKey));
+    }
+}
+
+#[test]
+fn a_raw_key_of_another_form_is_malformed() {
+    let directory = TempDir::new().unwrap();
+    let digits = "0123456789abcdef".repeat(4);
+    assert!(resolve(FileKeySource::new(private(&directory, format!("{digits}\r\n").as_bytes())).raw_key()).is_ok());
+    for bad in ["", "short", &digits[1..], &format!("{digits}0"), &format!("x{}", &digits[1..]), &"é".repeat(32)] {
+        let source = FileKeySource::new(private(&directory, bad.as_bytes())).raw_key();
+        assert_eq!(reason_of(source), Reason::Malformed, "{} bytes", bad.len());
+    }
+}
+
+#[test]
+fn a_missing_file_and_an_empty_one_are_different_reasons() {
+    let directory = TempDir::new().unwrap();
+    assert_eq!(reason_of(FileKeySource::new(directory.path().join("absent"))), Reason::Missing);
+    for nothing in [&b""[..], b"\n", b"\r\n"] {
+        assert_eq!(reason_of(FileKeySource::new(private(&directory, nothing))), Reason::Empty);
+    }
+}
+
+#[test]
+fn a_directory_is_not_a_key_file() {
+    let directory = TempDir::new().unwrap();
+    assert_eq!(reason_of(FileKeySource::new(directory.path())), Reason::NotAFile);
+}
+
+#[test]
+fn a_file_larger_than_any_key_is_refused() {
+    let directory = TempDir::new().unwrap();
+    assert_eq!(secret_of(&vec![b'k'; 64 * 1024]).len(), 64 * 1024);
+    assert_eq!(reason_of(FileKeySource::new(private(&directory, &vec![b'k'; 64 * 1024 + 1]))), Reason::TooLarge);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_file_that_others_may_read_is_refused_with_the_way_out() {
+    let directory = TempDir::new().unwrap();
+    let path = private(&directory, b"hunter2");
+    for mode in [0o640, 0o604, 0o660, 0o644, 0o620, 0o601] {
+        set_mode(&path, mode);
+        let error = resolve(FileKeySource::new(&path)).unwrap_err();
+        assert_eq!((error.kind(), error.reason()), (ErrorKind::Key, Reason::Exposed), "{mode:o}");
+        let text = error.to_string();
+        assert!(text.contains(&format!("chmod 600 '{}'", path.display())) && !text.contains("hunter2"), "{text}");
+    }
+    for mode in [0o600, 0o400] {
+        set_mode(&path, mode);
+        assert!(resolve(FileKeySource::new(&path)).is_ok(), "{mode:o}");
+    }
+}
+
+/// Opening a pipe without a writer would wait for ever.
+#[cfg(unix)]
+#[test]
+fn a_pipe_is_refused_instead_of_waited_for() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("pipe");
+    assert!(std::process::Command::new("mkfifo").args(["-m", "600"]).arg(&path).status().unwrap().success());
+    assert_eq!(reason_of(FileKeySource::new(path)), Reason::NotAFile);
+}
+
+#[cfg(unix)]
+#[test]
+fn the_mode_that_counts_is_that_of_the_file_behind_a_link() {
+    let directory = TempDir::new().unwrap();
+    let path = private(&directory, b"key");
+    let link = directory.path().join("link");
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    assert_eq!(resolve(FileKeySource::new(&link)).unwrap().expose(), b"key");
+    set_mode(&path, 0o644);
+    assert_eq!(reason_of(FileKeySource::new(&link)), Reason::Exposed);
+}
+
+#[test]
+fn a_changed_file_is_seen_by_the_next_call_and_no_error_shows_it() {
+    let directory = TempDir::new().unwrap();
+    let source = FileKeySource::new(private(&directory, b"before"));
+    assert_eq!(resolve(source.clone()).unwrap().expose(), b"before");
+    private(&directory, b"hunter2 and no hex");
+    assert_eq!(resolve(source.clone()).unwrap().expose(), b"hunter2 and no hex");
+    let error = resolve(source.clone().raw_key()).unwrap_err();
+    assert!(!format!("{error} {error:?} {source:?} {}", source.describe()).contains("hunter2"));
+}
