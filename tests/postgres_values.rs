@@ -80,7 +80,7 @@ async fn numbers_are_fitted_to_the_type_of_the_column_or_refused_before_anything
     run_sql(&mut connection, insert, (true, -1, 3, 2, 2.5, 10, 0)).await.unwrap();
     let rows = run_sql(&mut connection, "SELECT * FROM t ORDER BY c DESC", ()).await.unwrap();
     assert_eq!(rows.first().unwrap().get::<String>("f").unwrap(), "0.1");
-    assert_eq!(rows.row(1).unwrap().get::<bool>("g").unwrap(), false);
+    assert!(!rows.row(1).unwrap().get::<bool>("g").unwrap());
 
     let refused =
         [params![32_768, 1, 1, 1, 1, 1, 1], params![1, 1_i64 << 31, 1, 1, 1, 1, 1], params![1, 1, 1, 1e300, 1, 1, 1]];

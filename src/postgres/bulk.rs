@@ -41,16 +41,13 @@ impl PostgresConnection {
         let arranged = sets.into_iter().map(|params| prepared.placeholders.arrange(params));
         let sets: Vec<Vec<Value>> = arranged.collect::<Result<_>>()?;
         let plan = if sets.len() < WORTH_A_COPY || !self.bulk_copy { None } else { self.plan(sql, &prepared).await? };
-        let counted = match plan {
-            Some(copy) => {
-                let answer = copy_in(&self.client, &copy, &prepared, &sets);
-                self.session.during(Call::Statement { reads: false }, answer).await?
-            }
-            None => {
-                let reads = prepared.shape.reads;
-                let answer = send_ahead(&self.client, &prepared, &sets);
-                self.session.during(Call::Statement { reads }, answer).await?
-            }
+        let counted = if let Some(copy) = plan {
+            let answer = copy_in(&self.client, &copy, &prepared, &sets);
+            self.session.during(Call::Statement { reads: false }, answer).await?
+        } else {
+            let reads = prepared.shape.reads;
+            let answer = send_ahead(&self.client, &prepared, &sets);
+            self.session.during(Call::Statement { reads }, answer).await?
         };
         Ok(Changes::new(if prepared.shape.counts_changes { counted } else { 0 }, None))
     }

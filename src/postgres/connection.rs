@@ -26,11 +26,6 @@ const CANCEL_AGAIN: Duration = Duration::from_millis(250);
 /// How long the goodbye may take.
 const GOODBYE: Duration = Duration::from_secs(5);
 
-/// Undoes what the user may have done to a session, like `DISCARD ALL`, but keeps prepared statements: the driver has
-/// some of its own that it could not do without.
-const UNDO: &str = "SET SESSION AUTHORIZATION DEFAULT; RESET ALL; CLOSE ALL; UNLISTEN *; \
-                    SELECT pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES";
-
 /// A session on a PostgreSQL server.
 ///
 /// **Dropped futures.** A call whose future is dropped is stopped by a cancel request, and the next call waits until it
@@ -118,12 +113,9 @@ impl PostgresConnection {
                 }
             }
         };
-        let outcome = match tokio::time::timeout(SETTLE, over).await {
-            Ok(outcome) => outcome,
-            Err(_) => {
-                self.session.lost = true;
-                return Err(broken("a call that was dropped did not end in time"));
-            }
+        let Ok(outcome) = tokio::time::timeout(SETTLE, over).await else {
+            self.session.lost = true;
+            return Err(broken("a call that was dropped did not end in time"));
         };
         link.quiet().await;
         link.take_unconfirmed();
@@ -169,23 +161,19 @@ impl Resource for PostgresConnection {
         self.send(Call::Statement { reads: true }, if failed { "" } else { "SELECT 1" }).await
     }
 
-    /// Waits for what was dropped, rolls back, and undoes what was altered in the session.
+    /// Waits for what was dropped, and rolls back.
     async fn reset(&mut self) -> Result<()> {
         self.ready().await?;
         if self.session.transaction != Transaction::None {
             self.send(Call::Rollback, "ROLLBACK").await?;
             self.session.ended();
         }
-        if self.session.lent {
-            // What the user began on the driver's client is not known here.
-            self.send(Call::Rollback, "ROLLBACK").await?;
-            self.session.lent = false;
-        }
-        if self.session.altered {
-            self.send(Call::Script, UNDO).await?;
-            self.session.altered = false;
-        }
         Ok(())
+    }
+
+    fn baseline(&mut self) {
+        self.session.altered = false;
+        self.session.lent = false;
     }
 
     async fn close(self) -> Result<()> {
@@ -193,13 +181,11 @@ impl Resource for PostgresConnection {
         drop(stream);
         // The driver says goodbye when the client is gone.
         drop(client);
-        match tokio::time::timeout(GOODBYE, &mut driver).await {
-            Ok(_) => Ok(()),
-            Err(_) => {
-                driver.abort();
-                Err(broken("the server did not take the goodbye in time").permanent().during(Phase::Close))
-            }
+        if tokio::time::timeout(GOODBYE, &mut driver).await.is_ok() {
+            return Ok(());
         }
+        driver.abort();
+        Err(broken("the server did not take the goodbye in time").permanent().during(Phase::Close))
     }
 }
 

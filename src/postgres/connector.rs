@@ -250,7 +250,7 @@ impl fmt::Debug for PostgresConnector {
             .field("hosts", &self.hosts)
             .field("database", &self.database)
             .field("user", &self.user)
-            .field("key", &self.key.as_ref().map(|key| key.describe()))
+            .field("key", &self.key.as_deref().map(KeySource::describe))
             .field("tls", &self.tls)
             .field("target_session_attrs", &self.target)
             .field("statement_cache", &self.statement_cache)

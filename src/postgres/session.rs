@@ -102,7 +102,7 @@ impl Session {
             _ if self.call.is_some() => ResourceState::Unknown,
             Transaction::Open => ResourceState::InTransaction,
             Transaction::Failed => ResourceState::Failed,
-            Transaction::None if self.altered => ResourceState::Unknown,
+            Transaction::None if self.altered => ResourceState::Altered,
             Transaction::None => ResourceState::Idle,
         }
     }

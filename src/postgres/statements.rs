@@ -15,7 +15,7 @@ use super::error::sqlstate;
 use super::link::Running;
 use super::parameter::Parameter;
 use super::session::{Call, Fault, Transaction, doomed};
-use super::words::Shape;
+use super::words::{Shape, alters_session};
 use crate::row::Changes;
 use crate::{
     Access, Connection, Dialect, Error, ErrorKind, IntoParams, Isolation, Params, Phase, Placeholders, Reason, Result,
@@ -160,7 +160,7 @@ pub(super) fn fit<'v>(prepared: &Prepared, values: &'v [Value]) -> Result<Vec<Pa
 impl Connection for PostgresConnection {
     /// The driver's client. COPY, large objects, pipelines and types of your own are reached by it.
     ///
-    /// A session whose client was lent counts as altered: the pool resets it. Asking for it inside a transaction makes
+    /// A session whose client was lent counts as altered: the pool does not lend it to anybody else. Asking for it inside a transaction makes
     /// the commit ask the server first whether the transaction is still good.
     ///
     /// ```no_run
@@ -222,7 +222,7 @@ impl Connection for PostgresConnection {
     async fn run_script(&mut self, sql: Arc<str>) -> Result<()> {
         self.ready().await?;
         self.session.refuse_failed()?;
-        self.session.altered = true;
+        self.session.altered |= alters_session(&sql);
         if self.session.transaction == Transaction::Open {
             // The savepoint is gone if the script has ended the transaction.
             let held = format!("SAVEPOINT strongroom_script;\n{sql}\n;RELEASE SAVEPOINT strongroom_script");
@@ -241,7 +241,10 @@ impl Connection for PostgresConnection {
         outcome?;
         if left_open {
             let error = Error::new(ErrorKind::Transaction, "the script left a transaction open, which was rolled back");
-            return Err(error.during(Phase::Statement).hint("end it with COMMIT, or use begin and commit"));
+            return Err(error
+                .because(Reason::Control)
+                .during(Phase::Statement)
+                .hint("end it with COMMIT, or use begin and commit"));
         }
         Ok(())
     }

@@ -151,6 +151,7 @@ fn is_word(byte: u8) -> bool {
 
 /// What the text of a statement tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "independent facts, each read by its own caller")]
 pub(super) struct Shape {
     pub(super) kind: StatementKind,
     /// Begins or ends a transaction, which only the methods for it may do.
@@ -193,6 +194,22 @@ impl Shape {
             reads,
             counts_changes: if first.is("WITH") { with_changes(sql) } else { !first_is(READERS) },
         }
+    }
+}
+
+/// Whether one of the statements of a script alters the session: its settings, what it listens to, temporary tables.
+pub(super) fn alters_session(script: &str) -> bool {
+    let mut tokens = Tokens::of(script);
+    let mut begins = true;
+    loop {
+        let rest = &script[tokens.at..];
+        let Some(token) = tokens.next() else { return false };
+        if begins && (Shape::of(rest).kind == StatementKind::Control && !Shape::of(rest).transaction)
+            || ["TEMP", "TEMPORARY", "set_config"].iter().any(|word| token.is(word))
+        {
+            return true;
+        }
+        begins = token == Token::Symbol(b';');
     }
 }
 
@@ -240,6 +257,18 @@ mod tests {
         }
         for sql in ["vacuum t", "create database x", "create unique index concurrently i on t (a)"] {
             assert_eq!(Shape::of(sql).kind, StatementKind::OutsideTransaction, "{sql}");
+        }
+    }
+
+    #[test]
+    fn a_script_alters_the_session_where_one_of_its_statements_does() {
+        for script in
+            ["create table t (a int); set x = 1", "/* ; */ LISTEN a", "create temp table t (a int)", ";;reset all"]
+        {
+            assert!(alters_session(script), "{script}");
+        }
+        for script in ["begin; update t set a = 1; commit", "select '; set x = 1'", "set local x = 1", "", "--;\n"] {
+            assert!(!alters_session(script), "{script}");
         }
     }
 

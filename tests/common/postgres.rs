@@ -29,17 +29,18 @@ pub struct Server {
 
 /// Starts a server with these further lines of configuration, or says why the test is skipped.
 pub fn server_with(settings: &str) -> Option<Server> {
-    match programs() {
-        Some(programs) => Some(Server::start(&programs, settings)),
-        None => {
-            assert!(
-                std::env::var_os("STRONGROOM_REQUIRE_PEERS").is_none_or(|value| value != "1"),
-                "STRONGROOM_REQUIRE_PEERS=1, but PostgreSQL is not installed; apt-get install postgresql-15",
-            );
-            eprintln!("skipped: PostgreSQL is not installed; apt-get install postgresql-15");
-            None
-        }
+    let programs = programs();
+    if programs.is_none() {
+        skip("PostgreSQL is not installed; apt-get install postgresql-15");
     }
+    Some(Server::start(&programs?, settings))
+}
+
+/// Says why a test is skipped; fails instead where nothing may be missing.
+pub fn skip(why: &str) {
+    let required = std::env::var_os("STRONGROOM_REQUIRE_PEERS").is_some_and(|value| value == "1");
+    assert!(!required, "STRONGROOM_REQUIRE_PEERS=1, but {why}");
+    eprintln!("skipped: {why}");
 }
 
 pub fn server() -> Option<Server> {
