@@ -62,7 +62,7 @@ impl std::error::Error for ServerError {}
 /// say, which knows what was under way.
 pub(super) fn classify(error: tokio_postgres::Error, phase: Phase) -> Error {
     let classified = match error.as_db_error() {
-        Some(server) => from_server(server),
+        Some(server) => from_server(server, phase),
         None => from_driver(error),
     };
     classified.during(phase)
@@ -81,13 +81,17 @@ pub(super) fn sqlstate(error: &Error) -> Option<&str> {
 }
 
 #[cold]
-fn from_server(server: &DbError) -> Error {
+fn from_server(server: &DbError, phase: Phase) -> Error {
     let state = server.code().code();
     let Class(kind, reason, transient) = class(state);
     let said = if state.starts_with("22") { without_quotes(server.message()) } else { server.message().to_owned() };
     let mut error = Error::new(kind, format!("{said} ({state})")).because(reason);
-    // A session the server ends is broken, whatever it was ended for.
-    if matches!(server.parsed_severity(), Some(Severity::Fatal | Severity::Panic)) && kind != ErrorKind::Connection {
+    if phase == Phase::Connect && kind == ErrorKind::Query {
+        error = Error::new(ErrorKind::Config, format!("the server refuses a setting: {said} ({state})"));
+    } else if matches!(server.parsed_severity(), Some(Severity::Fatal | Severity::Panic))
+        && kind != ErrorKind::Connection
+    {
+        // A session the server ends is broken, whatever it was ended for.
         error = Error::new(ErrorKind::Connection, format!("the server ended the session: {said} ({state})"));
         error = error.because(Reason::Broken).transient();
     } else if transient {
@@ -214,7 +218,7 @@ fn untrusted(error: Option<&rustls::Error>) -> Error {
             Certificate::Expired | Certificate::ExpiredContext { .. } => {
                 ("the server's certificate has expired", "renew it on the server")
             }
-            Certificate::UnknownIssuer => (
+            Certificate::UnknownIssuer | Certificate::BadSignature => (
                 "the server's certificate comes from an authority that is not trusted here",
                 "give the authority's certificate with Tls::authority(..)",
             ),

@@ -4,15 +4,16 @@
 //! it arrives. So nobody may start a statement while a request is on its way; [`Link::quiet`] waits for that. The
 //! server closes the connection of a request after it has signalled the session, which is how its arrival is known.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
+use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::sync::broadcast;
@@ -149,13 +150,36 @@ impl Route {
     async fn cancel(&self) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         let mut stream = TcpStream::connect(self.address).await?;
         match &self.handshake {
-            None => self.token.cancel_query_raw(&mut stream, NoTls).await?,
-            Some(handshake) => self.token.cancel_query_raw(&mut stream, handshake.clone()).await?,
+            None => self.token.cancel_query_raw(StaysOpen(&mut stream), NoTls).await?,
+            Some(handshake) => self.token.cancel_query_raw(&mut stream, handshake.stays_open()).await?,
         }
         // The server answers nothing; it hangs up once the session has been signalled.
         let mut rest = [0; 64];
         while stream.read(&mut rest).await? > 0 {}
         Ok(())
+    }
+}
+
+/// The driver closes its side as soon as it has sent a request, which poolers take for a change of mind.
+struct StaysOpen<'s>(&'s mut TcpStream);
+
+impl AsyncRead for StaysOpen<'_> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.0).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for StaysOpen<'_> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_flush(cx)
     }
 }
 

@@ -121,11 +121,17 @@ impl fmt::Debug for Tls {
 pub(super) struct Handshake {
     connector: tokio_rustls::TlsConnector,
     name: ServerName<'static>,
+    stays_open: bool,
 }
 
 impl Handshake {
     pub(super) fn new(config: Arc<ClientConfig>, host: &str) -> Result<Self, InvalidDnsNameError> {
-        Ok(Self { connector: config.into(), name: ServerName::try_from(host.to_owned())? })
+        Ok(Self { connector: config.into(), name: ServerName::try_from(host.to_owned())?, stays_open: false })
+    }
+
+    /// For a stream that the other side is to close.
+    pub(super) fn stays_open(&self) -> Self {
+        Self { stays_open: true, ..self.clone() }
     }
 }
 
@@ -135,40 +141,50 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsConnect<S> for Handshake {
     type Future = Handshaking<S>;
 
     fn connect(self, stream: S) -> Handshaking<S> {
-        Handshaking(self.connector.connect(self.name, stream))
+        Handshaking { connect: self.connector.connect(self.name, stream), stays_open: self.stays_open }
     }
 }
 
-pub(super) struct Handshaking<S>(tokio_rustls::Connect<S>);
+pub(super) struct Handshaking<S> {
+    connect: tokio_rustls::Connect<S>,
+    stays_open: bool,
+}
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Future for Handshaking<S> {
     type Output = io::Result<Encrypted<S>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.0).poll(cx).map_ok(Encrypted)
+        let stays_open = self.stays_open;
+        Pin::new(&mut self.connect).poll(cx).map_ok(|stream| Encrypted { stream, stays_open })
     }
 }
 
 /// rustls' stream, under a name that the driver's trait may be implemented for.
-pub(super) struct Encrypted<S>(tokio_rustls::client::TlsStream<S>);
+pub(super) struct Encrypted<S> {
+    stream: tokio_rustls::client::TlsStream<S>,
+    stays_open: bool,
+}
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Encrypted<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buffer)
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
     }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Encrypted<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, bytes)
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+        if self.stays_open {
+            return Pin::new(&mut self.stream).poll_flush(cx);
+        }
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 
