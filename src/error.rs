@@ -9,11 +9,12 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 /// The result of every fallible operation of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-type Source = Box<dyn std::error::Error + Send + Sync + 'static>;
+type Source = Arc<dyn std::error::Error + Send + Sync + 'static>;
 
 /// What went wrong, with the way out.
 ///
@@ -27,8 +28,10 @@ type Source = Box<dyn std::error::Error + Send + Sync + 'static>;
 /// assert_eq!(error.kind(), ErrorKind::Key);
 /// assert_eq!(error.to_string(), "environment variable DB_KEY is not set; export DB_KEY first");
 /// ```
+#[derive(Clone)]
 pub struct Error(Box<Inner>);
 
+#[derive(Clone)]
 struct Inner {
     kind: ErrorKind,
     reason: Reason,
@@ -251,8 +254,8 @@ impl Error {
 
     /// Keeps the cause. It must not contain a secret.
     #[must_use]
-    pub fn caused_by(mut self, source: impl Into<Source>) -> Self {
-        self.0.source = Some(source.into());
+    pub fn caused_by(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync + 'static>>) -> Self {
+        self.0.source = Some(source.into().into());
         self
     }
 

@@ -28,6 +28,8 @@ pub mod keys;
 pub mod postgres;
 #[cfg(feature = "sqlite")]
 mod sqlcipher;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use async_trait::async_trait;
 pub use config::{CipherConfig, DatabaseConfig, KeyPlace, PoolConfig, RetryConfig};

@@ -2,9 +2,11 @@
 
 mod toy;
 
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex};
 
-use strongroom::{ErrorKind, FixedDelay, Phase, Pool, Pooled, Reason, Result};
+use futures_util::FutureExt as _;
+use strongroom::{Attempt, ErrorKind, FixedDelay, Phase, Pool, Pooled, Reason, Result, RetryPolicy};
 use tokio::time::Instant;
 use toy::{Gate, Step, Toys, millis, secs, settle};
 
@@ -164,6 +166,24 @@ async fn the_hook_prepares_every_new_connection_and_its_failure_is_a_failed_conn
     drop((kept, fresh));
     pool.get().await.unwrap();
     assert_eq!(toys.world.begun(Step::Hook), 4, "not on connections that were opened before");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_or_a_policy_that_panics_where_it_must_not_costs_no_capacity() {
+    struct Panicky;
+    impl RetryPolicy for Panicky {
+        fn next_delay(&self, _: Attempt<'_>) -> Option<std::time::Duration> {
+            panic!("as told")
+        }
+    }
+    let toys = Toys::default();
+    let pool = toys.pool().max_size(1).retry(Panicky).build();
+    toys.world.script(Step::Connect, [Gate::Err]);
+    AssertUnwindSafe(pool.get()).catch_unwind().await.unwrap_err();
+    let mut loan = pool.get().await.unwrap();
+    loan.rude = true;
+    drop(loan);
+    assert_eq!(pool.get().await.unwrap().number, 2, "a connection whose state panics is broken");
 }
 
 #[tokio::test(start_paused = true)]

@@ -39,12 +39,12 @@ impl<C: Connector<Connection: Connection>> RawConnection<C> {
 
     one_liners! { self: &mut Self }
 
-    fn reading(&mut self, statement: Result<Statement>) -> impl Future<Output = Result<Rows>> + Send + use<'_, C> {
-        self.writing(statement)
+    async fn reading(&mut self, statement: Result<Statement>) -> Result<Rows> {
+        self.lent.run(statement?).await
     }
 
-    fn writing(&mut self, statement: Result<Statement>) -> impl Future<Output = Result<Rows>> + Send + use<'_, C> {
-        async move { self.lent.run(statement?).await }
+    async fn writing(&mut self, statement: Result<Statement>) -> Result<Rows> {
+        self.lent.run(statement?).await
     }
 
     /// Runs a statement once for each set of parameters, in one transaction unless one is open already.

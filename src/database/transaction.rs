@@ -1,7 +1,6 @@
 //! Transactions as guards.
 
 use std::fmt;
-use std::future::Future;
 
 use super::bulk;
 use super::route;
@@ -60,17 +59,15 @@ impl<C: Connector<Connection: Connection>> Transaction<C> {
 
     one_liners! { self: &mut Self }
 
-    fn reading(&mut self, statement: Result<Statement>) -> impl Future<Output = Result<Rows>> + Send + use<'_, C> {
-        self.writing(statement)
+    async fn reading(&mut self, statement: Result<Statement>) -> Result<Rows> {
+        self.writing(statement).await
     }
 
-    fn writing(&mut self, statement: Result<Statement>) -> impl Future<Output = Result<Rows>> + Send + use<'_, C> {
-        async move {
-            let statement = statement?;
-            self.ready(Some(&statement.sql)).await?;
-            let outcome = self.lent.run(statement).await;
-            self.judge(outcome)
-        }
+    async fn writing(&mut self, statement: Result<Statement>) -> Result<Rows> {
+        let statement = statement?;
+        self.ready(Some(&statement.sql)).await?;
+        let outcome = self.lent.run(statement).await;
+        self.judge(outcome)
     }
 
     /// Runs a statement once for each set of parameters; see

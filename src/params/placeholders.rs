@@ -91,16 +91,27 @@ impl Placeholders {
     /// [`Reason::Parameters`] when the count is wrong, a name has no value or a value no placeholder, or values by
     /// position meet names.
     pub fn arrange(&self, params: Params) -> Result<Vec<Value>> {
-        match (params, self.style) {
-            (Params::Named(pairs), Some(Style::Named)) => self.arrange_names(pairs),
-            (Params::Named(pairs), None) if pairs.is_empty() => Ok(Vec::new()),
-            (Params::Named(_), _) => Err(unfit("parameters by name need placeholders such as :name")),
-            (_, Some(Style::Named)) => {
-                Err(unfit("placeholders by name need parameters by name").hint("write named![id: 1] or [(\"id\", 1)]"))
+        let order = self.order(&params)?;
+        Ok(match params {
+            Params::None => Vec::new(),
+            Params::Positional(values) => values,
+            Params::Named(mut pairs) => {
+                order.into_iter().map(|index| std::mem::replace(&mut pairs[index].1, Value::Null)).collect()
             }
-            (Params::None, _) => self.checked(Vec::new()),
-            (Params::Positional(values), _) => self.checked(values),
-        }
+        })
+    }
+
+    /// The same without taking the values.
+    ///
+    /// # Errors
+    /// As [`arrange`](Placeholders::arrange).
+    pub fn look_up<'p>(&self, params: &'p Params) -> Result<Vec<&'p Value>> {
+        let order = self.order(params)?;
+        Ok(match params {
+            Params::None => Vec::new(),
+            Params::Positional(values) => values.iter().collect(),
+            Params::Named(pairs) => order.into_iter().map(|index| &pairs[index].1).collect(),
+        })
     }
 
     /// Rewrites the statement with `$1..$N` in place of whatever it uses, for engines that know nothing else.
@@ -120,26 +131,35 @@ impl Placeholders {
         Cow::Owned(out)
     }
 
-    fn checked(&self, values: Vec<Value>) -> Result<Vec<Value>> {
-        if values.len() == self.count {
-            return Ok(values);
+    /// Checks that parameters and placeholders fit. For named ones: which pair belongs to which placeholder.
+    fn order(&self, params: &Params) -> Result<Vec<usize>> {
+        match (params, self.style) {
+            (Params::Named(pairs), Some(Style::Named)) => self.order_names(pairs),
+            (Params::Named(pairs), None) if pairs.is_empty() => Ok(Vec::new()),
+            (Params::Named(_), _) => Err(unfit("parameters by name need placeholders such as :name")),
+            (_, Some(Style::Named)) => {
+                Err(unfit("placeholders by name need parameters by name").hint("write named![id: 1] or [(\"id\", 1)]"))
+            }
+            _ if params.len() == self.count => Ok(Vec::new()),
+            _ => {
+                let message = format!("the statement takes {} parameters, {} were given", self.count, params.len());
+                Err(unfit(message))
+            }
         }
-        let message = format!("the statement takes {} parameters, {} were given", self.count, values.len());
-        Err(unfit(message))
     }
 
-    fn arrange_names(&self, pairs: Vec<(Cow<'static, str>, Value)>) -> Result<Vec<Value>> {
-        let mut values: Vec<Option<Value>> = vec![None; self.names.len()];
-        for (name, value) in pairs {
-            let Some(index) = self.names.iter().position(|known| **known == *name) else {
+    fn order_names(&self, pairs: &[(Cow<'static, str>, Value)]) -> Result<Vec<usize>> {
+        let mut order: Vec<Option<usize>> = vec![None; self.names.len()];
+        for (pair, (name, _)) in pairs.iter().enumerate() {
+            let Some(index) = self.names.iter().position(|known| **known == **name) else {
                 return Err(unfit(format!("the statement has no placeholder :{name}")));
             };
-            if values[index].replace(value).is_some() {
+            if order[index].replace(pair).is_some() {
                 return Err(unfit(format!("the parameter :{name} was given twice")));
             }
         }
-        let named = values.into_iter().zip(&self.names);
-        named.map(|(value, name)| value.ok_or_else(|| unfit(format!("no value for placeholder :{name}")))).collect()
+        let named = order.into_iter().zip(&self.names);
+        named.map(|(pair, name)| pair.ok_or_else(|| unfit(format!("no value for placeholder :{name}")))).collect()
     }
 
     fn add(&mut self, sql: &str, token: super::lexer::Token) -> Result<()> {

@@ -7,11 +7,11 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 use super::guarded::guarded;
-use super::inner::Inner;
+use super::inner::{Inner, goodbye_limit};
 use super::lease::Lease;
 use super::permit::Permit;
 use super::shelf::Shelf;
-use crate::{Access, Connector, ErrorKind, Phase, Result};
+use crate::{Access, Connector, ErrorKind, Result};
 
 /// How long a health check may take; at most half of what is left to the caller, so that there is time to connect anew.
 const HEALTH_LIMIT: Duration = Duration::from_secs(5);
@@ -87,21 +87,17 @@ impl<C: Connector> Inner<C> {
         let Err(error) = guarded("health check", now + limit, check).await else { return Ok(true) };
         tracing::debug!(pool = %self.settings.name, %error, "an idle connection failed its health check");
         self.registry.count_error();
-        lease.discard().await;
+        lease.discard(goodbye_limit(deadline)).await;
         lease.next_slot().await?;
         Ok(false)
     }
 
-    /// Opens a connection for a caller: at most until `deadline`, and not for a pool that is being closed.
+    /// Opens a connection for a caller who has until `deadline`.
     async fn open(self: &Arc<Self>, lease: &mut Lease<C>, deadline: Instant) -> Result<()> {
-        let outcome = tokio::select! {
-            biased;
-            () = self.when_closed() => Err(self.closed_error()),
-            outcome = Box::pin(self.fill(lease, deadline)) => outcome,
-        };
+        let outcome = self.fill(lease, deadline).await;
         if outcome.as_ref().is_err_and(|error| error.kind() == ErrorKind::Timeout) && Instant::now() >= deadline {
             self.registry.count_timeout();
         }
-        outcome.map_err(|error| error.during(Phase::Connect))
+        outcome
     }
 }

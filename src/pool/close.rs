@@ -8,9 +8,8 @@ use futures_util::future::join_all;
 use tokio::time::{Instant, timeout};
 
 use super::guarded::{caught, guarded};
-use super::inner::{Inner, spawn};
+use super::inner::{CLOSE_LIMIT, Inner, spawn};
 use super::shelf::Shelf;
-use super::slot::Opened;
 use crate::{Connector, Error, Phase};
 
 /// How long loans may still take to end once their calls were cancelled: a rollback is short.
@@ -53,6 +52,8 @@ impl<C: Connector> Inner<C> {
         for shelf in self.shelves_in_closing_order() {
             empty(shelf, &mut report).await;
         }
+        // The reaper may have taken some before.
+        timeout(CLOSE_LIMIT, self.registry.only_lent_left()).await.ok();
         guarded("connector's shutdown", Instant::now() + GRACE, async {
             self.connector.shut_down().await;
             Ok(())
@@ -109,7 +110,7 @@ async fn empty<C: Connector>(shelf: &Shelf<C>, report: &mut CloseReport) {
     while let Some(mut slot) = shelf.take_idle().await {
         opened.extend(slot.empty());
     }
-    for outcome in join_all(opened.into_iter().map(Opened::close)).await {
+    for outcome in join_all(opened.into_iter().map(|opened| opened.close(CLOSE_LIMIT))).await {
         report.closed += 1;
         report.errors.extend(outcome.err().map(|error| error.during(Phase::Close)));
     }

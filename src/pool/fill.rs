@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep};
 
 use super::guarded::{caught, guarded};
-use super::inner::Inner;
+use super::inner::{Inner, goodbye_limit};
 use super::lease::Lease;
 use super::registry::Lane;
 use super::shelf::Shelf;
@@ -18,14 +18,24 @@ use super::slot::Opened;
 use crate::{Attempt, Canceller, Connector, Phase, Resource as _, Result};
 
 impl<C: Connector> Inner<C> {
-    /// Opens a connection into the empty slot of `lease`, trying again as the policy says.
+    /// Opens a connection into the empty slot of `lease`, but not for a pool that is being closed.
     pub(super) async fn fill(self: &Arc<Self>, lease: &mut Lease<C>, deadline: Instant) -> Result<()> {
+        tokio::select! {
+            biased;
+            () = self.when_closed() => Err(self.closed_error()),
+            // Boxed: connecting is rare, and every checkout would carry the size of the connector's future.
+            outcome = Box::pin(self.attempts(lease, deadline)) => outcome,
+        }
+    }
+
+    /// Connects, trying again as the policy says.
+    async fn attempts(self: &Arc<Self>, lease: &mut Lease<C>, deadline: Instant) -> Result<()> {
         let first = Instant::now();
         let mut number = 1;
         loop {
             let Err(error) = self.attempt(lease, deadline).await else { return Ok(()) };
             self.registry.count_error();
-            lease.discard().await;
+            lease.discard(goodbye_limit(deadline)).await;
             let pause = self.settings.retry.next_delay(Attempt::new(number, first.elapsed(), &error));
             match pause {
                 Some(pause) if pause < deadline.saturating_duration_since(Instant::now()) => {

@@ -13,17 +13,16 @@ use crate::{Error, ErrorKind, Result};
 /// Runs `future` until `deadline`. A panic becomes an error that names `who`, and so does running out of time.
 pub(super) async fn guarded<T>(who: &str, deadline: Instant, future: impl Future<Output = Result<T>>) -> Result<T> {
     let mut future = pin!(AssertUnwindSafe(future).catch_unwind());
-    // Most health checks answer at once, so the timer is made only for those that do not.
-    let first = poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await;
-    let outcome = match first {
-        Poll::Ready(outcome) => Ok(outcome),
-        Poll::Pending => timeout_at(deadline, future).await,
+    // Most health checks answer at once, so the clock and the timer are only for those that do not.
+    let outcome = match poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await {
+        Poll::Ready(outcome) => outcome,
+        Poll::Pending => {
+            let limit = deadline.saturating_duration_since(Instant::now());
+            let message = |_| Error::new(ErrorKind::Timeout, format!("the {who} did not finish within {limit:.1?}"));
+            timeout_at(deadline, future).await.map_err(|elapsed| message(elapsed).transient())?
+        }
     };
-    match outcome {
-        Ok(Ok(result)) => result,
-        Ok(Err(_payload)) => Err(Error::panicked(who)),
-        Err(_elapsed) => Err(Error::new(ErrorKind::Timeout, format!("the {who} did not finish in time")).transient()),
-    }
+    outcome.unwrap_or_else(|_payload| Err(Error::panicked(who)))
 }
 
 /// Calls `function`; `None` if it panics.

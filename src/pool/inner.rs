@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::{Mutex, Notify, TryAcquireError};
+use tokio::time::Instant;
 
 use super::permit::Permit;
 use super::registry::{Lane, MAIN, READERS, Registry};
@@ -85,6 +86,11 @@ impl<C: Connector> Inner<C> {
             Err(TryAcquireError::Closed) => Err(self.closed_error()),
         }
     }
+}
+
+/// How long a caller who has until `deadline` may be kept by the goodbye of a connection that is of no use to him.
+pub(super) fn goodbye_limit(deadline: Instant) -> Duration {
+    CLOSE_LIMIT.min(deadline.saturating_duration_since(Instant::now()) / 2)
 }
 
 /// Runs `task` in the background: on the runtime of this thread, or else on `fallback`. If that runtime is gone, `task`

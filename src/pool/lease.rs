@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::guarded::guarded;
-use super::inner::spawn;
+use super::inner::{CLOSE_LIMIT, spawn};
 use super::permit::Permit;
 use super::shelf::SlotGuard;
 use super::slot::Opened;
@@ -87,18 +87,17 @@ impl<C: Connector> Lease<C> {
         }
     }
 
-    /// Closes the connection, if there is one.
-    pub(super) async fn discard(&mut self) {
+    /// Closes the connection, if there is one, in at most `limit`.
+    pub(super) async fn discard(&mut self, limit: Duration) {
         if let Some(opened) = self.slot.as_mut().and_then(|slot| slot.empty()) {
-            opened.entry.retire(0);
-            drop(opened.close().await);
+            opened.close(limit).await.ok();
         }
     }
 
     /// Tries to make the connection fit to be lent again.
     async fn reset(&mut self) -> bool {
         let unfit = self.unfit;
-        let Some(opened) = self.opened_mut().filter(|_| !unfit) else { return false };
+        let Some(opened) = self.opened_mut().filter(|opened| !unfit && !opened.is_expired()) else { return false };
         if opened.state() != ResourceState::Broken {
             let end = Instant::now() + RESET_LIMIT;
             let outcome = guarded("connection's reset", end, async { opened.resource.reset().await }).await;
@@ -118,7 +117,7 @@ impl<C: Connector> Lease<C> {
         if self.reset().await {
             return;
         }
-        self.discard().await;
+        self.discard(CLOSE_LIMIT).await;
         let permit = self.permit();
         let (inner, lane) = (Arc::clone(permit.inner()), permit.lane());
         drop(self);
@@ -133,7 +132,7 @@ impl<C: Connector> Drop for Lease<C> {
             slot.empty();
             return;
         };
-        if !self.unfit && opened.state() == ResourceState::Idle {
+        if !self.unfit && !opened.is_expired() && opened.state() == ResourceState::Idle {
             if self.lent {
                 opened.idle_since = Instant::now();
                 opened.entry.give_back();

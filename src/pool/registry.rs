@@ -4,9 +4,11 @@
 //! that runs under bb8's own mutex.
 
 use std::panic::Location;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::PoolStats;
@@ -26,6 +28,8 @@ pub(super) struct Registry {
     pool: u64,
     sizes: [u32; 2],
     state: Mutex<State>,
+    /// Wakes when a connection is gone.
+    gone: Notify,
 }
 
 #[derive(Default)]
@@ -82,7 +86,7 @@ pub(super) struct Waiter<'a> {
 impl Registry {
     pub(super) fn new(sizes: [u32; 2]) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        Self { pool: NEXT.fetch_add(1, Ordering::Relaxed), sizes, state: Mutex::default() }
+        Self { pool: NEXT.fetch_add(1, Ordering::Relaxed), sizes, state: Mutex::default(), gone: Notify::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -141,6 +145,18 @@ impl Registry {
     /// Who holds what, at this moment.
     pub(super) fn exhaustion(&self, lane: Lane) -> Exhaustion {
         self.lock().exhaustion(lane, self.sizes)
+    }
+
+    /// Waits until there are no connections but those that are lent.
+    pub(super) async fn only_lent_left(&self) {
+        loop {
+            let mut gone = pin!(self.gone.notified());
+            gone.as_mut().enable();
+            if self.lock().entries.iter().flatten().all(|entry| entry.holder.is_some()) {
+                return;
+            }
+            gone.await;
+        }
     }
 
     /// The means to stop what runs on the connections that are lent.
@@ -265,6 +281,7 @@ impl Drop for Registered {
         entry.leave(lane, stats);
         // The canceller is the engine's; it is dropped outside the lock.
         drop(state);
+        self.registry.gone.notify_waiters();
     }
 }
 

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::marker::PhantomData;
 use std::sync::Weak;
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::time::Instant;
@@ -39,15 +40,15 @@ impl<C: Connector> Opened<C> {
         caught(|| self.resource.state()).unwrap_or(ResourceState::Broken)
     }
 
-    fn is_expired(&self) -> bool {
+    pub(super) fn is_expired(&self) -> bool {
         self.expires.is_some_and(|end| Instant::now() >= end)
     }
 
-    /// Says goodbye; the entry is kept until that is done.
-    pub(super) async fn close(self) -> Result<()> {
+    /// Takes it out of service and says goodbye, for at most `limit`. The entry is kept until that is done.
+    pub(super) async fn close(self, limit: Duration) -> Result<()> {
         let Self { resource, entry, .. } = self;
-        let outcome =
-            guarded("connection's close", Instant::now() + CLOSE_LIMIT, async { resource.close().await }).await;
+        entry.retire(0);
+        let outcome = guarded("connection's close", Instant::now() + limit, async { resource.close().await }).await;
         drop(entry);
         if let Err(error) = &outcome {
             tracing::debug!(%error, "a connection did not close cleanly");
@@ -57,14 +58,18 @@ impl<C: Connector> Opened<C> {
 
     /// What becomes of a connection that bb8 dropped: back on the shelf if the pool keeps that many, or goodbye.
     async fn retire(self) {
-        let home = self.home.upgrade().filter(|home| !home.is_closed() && !self.is_expired());
-        let refused = match home {
-            Some(home) if !self.entry.retire(home.shelf_of(self.lane).min) => home.shelf_of(self.lane).put(self),
+        let (home, lane) = (self.home.upgrade(), self.lane);
+        let refused = match &home {
+            Some(home) if !home.is_closed() && !self.is_expired() && !self.entry.retire(home.shelf_of(lane).min) => {
+                home.shelf_of(lane).put(self)
+            }
             _ => Some(self),
         };
         if let Some(opened) = refused {
-            opened.entry.retire(0);
-            drop(opened.close().await);
+            opened.close(CLOSE_LIMIT).await.ok();
+        }
+        if let Some(home) = home {
+            home.refill(lane).await;
         }
     }
 }
@@ -118,6 +123,6 @@ impl<C: Connector> bb8::ManageConnection for Slots<C> {
     }
 
     fn has_broken(&self, slot: &mut Slot<C>) -> bool {
-        slot.spent || slot.opened.as_ref().is_some_and(Opened::is_expired)
+        slot.spent
     }
 }

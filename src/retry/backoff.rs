@@ -92,6 +92,6 @@ impl RetryPolicy for ExponentialBackoff {
             return None;
         }
         let delay = self.bound(attempt.number).mul_f64(fastrand::f64());
-        (attempt.elapsed + delay < self.deadline).then_some(delay)
+        (attempt.elapsed.saturating_add(delay) < self.deadline).then_some(delay)
     }
 }

@@ -3,15 +3,19 @@
 //! The engine stands behind a mutex that a job locks for its time. When a caller drops its future, the job is told to
 //! stop and the engine stays where it is; the next call waits at the mutex until it really has stopped.
 
+use std::cell::Cell;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::Duration;
 
 use super::control::Control;
 use super::engine::Engine;
 use super::errors;
 use super::ffi::exit_gate;
+use super::inline::Inline;
 use super::opening::Opened;
+use super::snapshot::HeldBack;
 use super::stream::OpenStream;
 use crate::{
     Access, Canceller, Changes, Connection, Error, ErrorKind, Params, Phase, Reason, Resource, ResourceState, Result,
@@ -26,12 +30,14 @@ pub struct SqlCipherConnection {
     shared: Arc<Shared>,
     opened: Arc<Opened>,
     access: Access,
+    may: Inline,
     state: ResourceState,
     job: u64,
     stream: Option<OpenStream>,
 }
 
 /// What a job takes along to its thread.
+#[derive(Debug)]
 pub(super) struct Shared {
     control: Arc<Control>,
     engine: Mutex<Engine>,
@@ -45,10 +51,24 @@ pub(super) struct Done<T> {
 }
 
 impl Shared {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Engine> {
+        self.engine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `None` while a job has it.
+    pub(super) fn try_lock(&self) -> Option<MutexGuard<'_, Engine>> {
+        match self.engine.try_lock() {
+            Ok(engine) => Some(engine),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
     /// Runs a job on this thread.
     pub(super) fn work<T>(&self, job: u64, work: impl FnOnce(&mut Engine) -> Result<T>) -> Done<T> {
         let _pass = exit_gate::enter();
-        let mut engine = self.engine.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut engine = self.lock();
+        engine.end_snapshot();
         let Some(running) = self.control.start(job) else {
             return Done { outcome: Err(stopped()), state: state_of(&engine) };
         };
@@ -79,13 +99,18 @@ fn stopped() -> Error {
 
 impl SqlCipherConnection {
     pub(super) async fn open(opened: Arc<Opened>, access: Access) -> Result<Self> {
-        let (shared, opened) = on_thread(move || {
+        let (shared, opened, may) = on_thread(move || {
             let control = Arc::new(Control::default());
-            let engine = Mutex::new(opened.connect(access, &control)?);
-            Ok::<_, Error>((Arc::new(Shared { control, engine }), opened))
+            let engine = opened.connect(access, &control)?;
+            let may = opened.inline(access, engine.kept.index.is_some());
+            let shared = Arc::new(Shared { control, engine: Mutex::new(engine) });
+            if may.keep {
+                opened.snapshots().register(&shared);
+            }
+            Ok::<_, Error>((shared, opened, may))
         })
         .await??;
-        Ok(Self { shared, opened, access, state: ResourceState::Idle, job: 0, stream: None })
+        Ok(Self { shared, opened, access, may, state: ResourceState::Idle, job: 0, stream: None })
     }
 
     /// Runs `work` on a thread that may block. Dropping the future stops it.
@@ -100,6 +125,30 @@ impl SqlCipherConnection {
         guard.disarm();
         self.state = done.state;
         done.outcome
+    }
+
+    /// Runs a short statement on this task. `None`: it has had no effect; run it on a thread.
+    fn inline(&mut self, statement: &Statement) -> Option<Result<Rows>> {
+        if self.stream.is_some() || !(self.may.reads || self.may.writes) {
+            return None;
+        }
+        let _pass = exit_gate::enter();
+        let mut engine = self.shared.try_lock()?;
+        let may = Inline { keep: self.may.keep && self.opened.snapshots().allowed(), ..self.may };
+        let run = AssertUnwindSafe(|| engine.run_inline(statement, &self.shared.control, may));
+        let outcome = catch_unwind(run).unwrap_or_else(|_| Some(Err(Error::panicked("SQL function"))));
+        let outcome = outcome?;
+        let broken = outcome.as_ref().is_err_and(|error| errors::poisons(error) || error.reason() == Reason::Panicked);
+        self.state = if broken { ResourceState::Broken } else { state_of(&engine) };
+        if engine.keeps_snapshot() {
+            self.opened.snapshots().sweep();
+        }
+        Some(outcome)
+    }
+
+    /// What a job takes along to have the file to itself, where that matters.
+    fn alone(&self) -> Alone {
+        Alone { opened: Arc::clone(&self.opened), writes: self.access == Access::Write }
     }
 
     /// Numbers a job. Until it is done, nobody can say what state the connection is in.
@@ -135,7 +184,12 @@ impl SqlCipherConnection {
     ) -> Result<T> {
         let control = Arc::clone(&self.shared.control);
         let busy_timeout = self.opened.busy_timeout();
-        self.job(move |engine| engine.interact(&control, busy_timeout, work)).await
+        let alone = self.alone();
+        self.job(move |engine| {
+            let _alone = alone.always();
+            engine.interact(&control, busy_timeout, work)
+        })
+        .await
     }
 }
 
@@ -167,26 +221,30 @@ impl Resource for SqlCipherConnection {
     }
 
     fn baseline(&mut self) {
-        let mut engine = self.shared.engine.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut engine = self.shared.lock();
         engine.baseline();
         self.state = state_of(&engine);
     }
 
     async fn close(mut self) -> Result<()> {
         self.end_stream().await;
-        let Self { shared, access, opened, .. } = self;
+        self.shared.control.cancel(self.job);
+        let alone = self.alone();
+        let Self { shared, .. } = self;
         let closed = on_thread(move || {
             let _pass = exit_gate::enter();
-            // A job whose caller went away may still hold a clone; it ends by itself, and the last clone closes.
-            let Some(shared) = Arc::into_inner(shared) else { return Ok(()) };
-            let mut engine = shared.engine.into_inner().unwrap_or_else(PoisonError::into_inner);
-            let settled = if access == Access::Write { engine.settle() } else { Ok(()) };
+            let mut engine = unshared(shared);
+            engine.end_snapshot();
+            let settled = if alone.writes {
+                let _alone = alone.always();
+                engine.settle()
+            } else {
+                Ok(())
+            };
             let closed = engine.into_raw().close().map_err(|(_, error)| error);
             settled.and(closed)
         });
-        let closed = closed.await?.map_err(|error| errors::classify(error).during(Phase::Close));
-        drop(opened);
-        closed
+        closed.await?.map_err(|error| errors::classify(error).during(Phase::Close))
     }
 }
 
@@ -199,12 +257,34 @@ impl Connection for SqlCipherConnection {
         if let Some(stream) = &mut self.stream {
             stream.stop();
         }
-        let mut engine = self.shared.engine.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut engine = self.shared.lock();
         engine.classify(sql)
     }
 
     async fn run(&mut self, statement: Statement) -> Result<Rows> {
-        self.job(move |engine| engine.run(statement)).await.map_err(|error| error.during(Phase::Statement))
+        breathe().await;
+        if let Some(outcome) = self.inline(&statement) {
+            return outcome.map_err(|error| error.during(Phase::Statement));
+        }
+        let alone = self.alone();
+        let work = move |engine: &mut Engine| {
+            let _alone = alone.for_statement(engine, &statement.sql)?;
+            engine.run(&statement)
+        };
+        self.job(work).await.map_err(|error| error.during(Phase::Statement))
+    }
+
+    async fn run_group(&mut self, group: Vec<Statement>) -> Vec<Result<Rows>> {
+        if !self.opened.groups() || group.len() < 2 {
+            let mut results = Vec::with_capacity(group.len());
+            for statement in group {
+                results.push(self.run(statement).await);
+            }
+            return results;
+        }
+        let count = group.len();
+        let results = self.job(move |engine| Ok(engine.run_group(&group))).await;
+        results.unwrap_or_else(|error| (0..count).map(|_| Err(error.clone())).collect())
     }
 
     async fn run_many(&mut self, sql: Arc<str>, sets: Vec<Params>) -> Result<Changes> {
@@ -212,7 +292,12 @@ impl Connection for SqlCipherConnection {
     }
 
     async fn run_script(&mut self, sql: Arc<str>) -> Result<()> {
-        self.job(move |engine| engine.run_script(&sql)).await.map_err(|error| error.during(Phase::Statement))
+        let alone = self.alone();
+        let work = move |engine: &mut Engine| {
+            let _alone = alone.always();
+            engine.run_script(&sql)
+        };
+        self.job(work).await.map_err(|error| error.during(Phase::Statement))
     }
 
     async fn run_stream(&mut self, statement: Statement, chunk: usize) -> Result<()> {
@@ -288,6 +373,49 @@ impl fmt::Debug for SqlCipherConnection {
             .field("access", &self.access)
             .field("state", &self.state())
             .finish_non_exhaustive()
+    }
+}
+
+/// Waits until nobody else has the engine: a job whose caller went away was told to stop, and a look at kept snapshots
+/// is short.
+fn unshared(mut shared: Arc<Shared>) -> Engine {
+    loop {
+        match Arc::try_unwrap(shared) {
+            Ok(alone) => return alone.engine.into_inner().unwrap_or_else(PoisonError::into_inner),
+            Err(still_shared) => shared = still_shared,
+        }
+        std::thread::sleep(Duration::from_micros(50));
+    }
+}
+
+/// Keeps readers from keeping snapshots while something changes the file as a whole.
+struct Alone {
+    opened: Arc<Opened>,
+    writes: bool,
+}
+
+impl Alone {
+    /// Readers cannot change the file, and hold their own engine, for which this would wait.
+    fn always(&self) -> Option<HeldBack<'_>> {
+        self.writes.then(|| self.opened.snapshots().revoke())
+    }
+
+    fn for_statement(&self, engine: &mut Engine, sql: &Arc<str>) -> Result<Option<HeldBack<'_>>> {
+        let ordinary = matches!(engine.kind(sql)?, StatementKind::Read | StatementKind::Write);
+        Ok(if ordinary { None } else { self.always() })
+    }
+}
+
+/// Lets the other tasks of this thread run from time to time: what runs inline never waits, so nothing else would.
+async fn breathe() {
+    const RUNS: u8 = 16;
+    thread_local! {
+        static DONE: Cell<u8> = const { Cell::new(0) };
+    }
+    let done = DONE.get() + 1;
+    DONE.set(if done == RUNS { 0 } else { done });
+    if done == RUNS {
+        tokio::task::yield_now().await;
     }
 }
 

@@ -2,8 +2,12 @@
 //!
 //! Jobs on one connection are numbered. Cancelling names a number, so a cancel that comes late hits nothing: the next
 //! job has another one. This replaces `sqlite3_interrupt`, which hits whatever runs at that moment.
+//!
+//! A statement that runs inline, on the caller's own task, has a budget instead: it may not wait for locks, and is
+//! stopped when it turns out to be long.
 
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicU8, AtomicU64};
 use std::time::{Duration, Instant};
 
 use super::ffi::exit_gate;
@@ -16,7 +20,19 @@ pub(super) struct Control {
     running: AtomicU64,
     /// Jobs up to this number are to stop.
     cancelled: AtomicU64,
+    /// What is left of the budget of an inline statement, in questions; see [`NO_BUDGET`] and [`SPENT`].
+    budget: AtomicU8,
 }
+
+/// Nothing runs inline.
+const NO_BUDGET: u8 = 0;
+
+/// The inline statement was stopped.
+const SPENT: u8 = 1;
+
+/// SQLite counts the steps of a prepared statement over all its runs, so the first question may come at once. The
+/// second one within a run means that a whole interval has passed.
+const BUDGET: u8 = 3;
 
 impl Control {
     /// Marks the job as running until the guard is dropped. `None`: it was cancelled before it began.
@@ -26,18 +42,35 @@ impl Control {
         (self.cancelled.load(SeqCst) < job).then_some(running)
     }
 
+    /// Runs `work` inline. The second answer says whether it was stopped for being long.
+    pub(super) fn inline<T>(&self, work: impl FnOnce() -> T) -> (T, bool) {
+        self.budget.store(BUDGET, Relaxed);
+        let done = work();
+        (done, self.budget.swap(NO_BUDGET, Relaxed) == SPENT)
+    }
+
     /// Asks one job, and those before it, to stop.
     pub(super) fn cancel(&self, job: u64) {
         self.cancelled.fetch_max(job, SeqCst);
     }
 
-    /// Whether the running job is to stop.
+    /// The progress handler: whether what runs now is to stop.
     pub(super) fn should_stop(&self) -> bool {
-        self.cancelled.load(SeqCst) >= self.running.load(SeqCst).max(1) || exit_gate::is_closed()
+        match self.budget.load(Relaxed) {
+            NO_BUDGET => self.cancelled.load(SeqCst) >= self.running.load(SeqCst).max(1) || exit_gate::is_closed(),
+            SPENT => true,
+            left => {
+                self.budget.store(left - 1, Relaxed);
+                left - 1 == SPENT
+            }
+        }
     }
 
     /// The busy handler: waits a little for another process and says whether to try again. `tries` counts from 0.
     pub(super) fn wait_for_lock(&self, tries: u32, patience: Duration, since: &mut Option<Instant>) -> bool {
+        if self.budget.load(Relaxed) != NO_BUDGET {
+            return false;
+        }
         if tries == 0 {
             *since = Some(Instant::now());
         }
@@ -91,5 +124,20 @@ mod tests {
         let control = Control::default();
         Cancel::cancel(&control);
         assert!(control.start(1).is_some() && !control.should_stop());
+    }
+
+    #[test]
+    fn only_the_second_question_ends_an_inline_statement() {
+        let control = Control::default();
+        let (answers, stopped) = control.inline(|| [control.should_stop(), control.should_stop()]);
+        assert_eq!((answers, stopped), ([false, true], true));
+        assert!(!control.inline(|| control.should_stop()).1);
+    }
+
+    #[test]
+    fn an_inline_statement_never_waits_for_a_lock() {
+        let control = Control::default();
+        let waits = control.inline(|| control.wait_for_lock(0, Duration::from_secs(60), &mut None)).0;
+        assert!(!waits);
     }
 }

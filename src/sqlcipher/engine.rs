@@ -8,6 +8,7 @@ use rusqlite::fallible_iterator::FallibleIterator;
 
 use super::control::Control;
 use super::errors::{classify, classify_refused, in_commit};
+use super::inline::KeptSnapshot;
 use super::plan::{self, Plan, Plans};
 use super::watch::{Mode, Watch};
 use crate::{
@@ -16,19 +17,21 @@ use crate::{
 };
 
 /// One SQLite connection with what is known of its statements.
+#[derive(Debug)]
 pub(super) struct Engine {
-    connection: Connection,
-    watch: Arc<Watch>,
-    plans: Plans,
+    pub(super) connection: Connection,
+    pub(super) watch: Arc<Watch>,
+    pub(super) plans: Plans,
+    pub(super) kept: KeptSnapshot,
     altered: bool,
 }
 
-/// What SQLite counts between two questions whether to stop: about a tenth of a millisecond of work.
-const STEPS_BETWEEN_QUESTIONS: i32 = 4000;
+/// What SQLite counts between two questions whether to stop: some twenty microseconds of work.
+const STEPS_BETWEEN_QUESTIONS: i32 = 1000;
 
 impl Engine {
     pub(super) fn new(connection: Connection, watch: Arc<Watch>) -> Self {
-        Self { connection, watch, plans: Plans::default(), altered: false }
+        Self { connection, watch, plans: Plans::default(), kept: KeptSnapshot::default(), altered: false }
     }
 
     /// Puts our handlers in place.
@@ -49,8 +52,9 @@ impl Engine {
         self.connection
     }
 
+    /// Whether a transaction of the caller's is open; a kept snapshot is none.
     pub(super) fn in_transaction(&self) -> bool {
-        !self.connection.is_autocommit()
+        !self.connection.is_autocommit() && !self.keeps_snapshot()
     }
 
     /// Whether the session is no longer as it was opened.
@@ -94,49 +98,59 @@ impl Engine {
         Ok(kind)
     }
 
+    /// The plan of a statement, made by preparing it if need be. May act: some pragmas do while they are prepared.
+    fn prepare(&mut self, sql: &Arc<str>) -> Result<()> {
+        if self.plans.get(sql).is_some() {
+            return Ok(());
+        }
+        self.watch.look(Mode::Open);
+        let prepared = self.connection.prepare(sql).map_err(|error| classify_refused(error, self.watch.seen()))?;
+        let plan = Plan::new(sql, &prepared, self.watch.seen())?;
+        drop(prepared);
+        self.plans.remember(Arc::clone(sql), plan);
+        Ok(())
+    }
+
+    /// What a statement does; for one that is about to run.
+    pub(super) fn kind(&mut self, sql: &Arc<str>) -> Result<StatementKind> {
+        self.prepare(sql)?;
+        Ok(self.plans.get(sql).map_or(StatementKind::Write, Plan::kind))
+    }
+
     /// Runs one statement and hands its rows to `take`, which says whether to go on.
     fn stepping(
         &mut self,
-        statement: Statement,
+        statement: &Statement,
         take: &mut dyn FnMut(Step<'_, '_>) -> Result<bool>,
     ) -> Result<Changes> {
         let Statement { sql, params } = statement;
-        self.watch.look(Mode::Open);
-        let mut plan = match self.plans.take(&sql) {
-            Some(plan) => plan,
-            None => {
-                let prepared = self.connection.prepare(&sql).map_err(|e| classify_refused(e, self.watch.seen()))?;
-                Plan::new(&sql, &prepared, self.watch.seen())?
+        self.prepare(sql)?;
+        let Self { connection, watch, plans, altered, .. } = self;
+        let Some(plan) = plans.get_mut(sql) else { return Ok(Changes::default()) };
+        let values = plan.values(params)?;
+        watch.look(Mode::Open);
+        let mut prepared = connection.prepare_cached(sql).map_err(|error| classify_refused(error, watch.seen()))?;
+        watch.mode(Mode::Running);
+        *altered |= plan.alters_session();
+        plan.bind(&mut prepared, &values)?;
+        take(Step::Header(plan.header(&prepared)))?;
+        let mut rows = prepared.raw_query();
+        while let Some(row) = rows.next().map_err(classify)? {
+            if !take(Step::Row(row))? {
+                break;
             }
-        };
-        let values = plan.arrange(params);
-        let outcome = values.and_then(|values| {
-            let mut prepared =
-                self.connection.prepare_cached(&sql).map_err(|e| classify_refused(e, self.watch.seen()))?;
-            self.watch.mode(Mode::Running);
-            plan.bind(&mut prepared, &values)?;
-            let header = plan.header(&prepared);
-            let mut rows = prepared.raw_query();
-            take(Step::Header(header))?;
-            while let Some(row) = rows.next().map_err(classify)? {
-                if !take(Step::Row(row))? {
-                    break;
-                }
-            }
-            Ok(plan.changes(&self.connection))
-        });
-        self.altered |= plan.alters_session();
-        // What altered the session is not kept prepared: it is rare, and some pragmas act while being prepared.
-        if plan.kind() == StatementKind::Control {
-            self.connection.flush_prepared_statement_cache();
-        } else {
-            self.plans.remember(sql, plan);
         }
-        outcome
+        drop(rows);
+        drop(prepared);
+        if plan.kind() == StatementKind::Control {
+            // Not kept prepared: some pragmas act while they are prepared.
+            connection.flush_prepared_statement_cache();
+        }
+        Ok(plan.changes(connection))
     }
 
     /// Runs one statement and collects its rows.
-    pub(super) fn run(&mut self, statement: Statement) -> Result<Rows> {
+    pub(super) fn run(&mut self, statement: &Statement) -> Result<Rows> {
         let mut builder = None;
         let changes = self.stepping(statement, &mut |step| match step {
             Step::Header(header) => {
@@ -158,7 +172,7 @@ impl Engine {
     /// Runs one statement and hands its rows over in chunks, until `send` says that nobody wants more.
     pub(super) fn run_in_chunks(
         &mut self,
-        statement: Statement,
+        statement: &Statement,
         chunk: usize,
         send: &mut dyn FnMut(Rows) -> bool,
     ) -> Result<()> {
@@ -184,12 +198,58 @@ impl Engine {
         Ok(())
     }
 
+    /// Runs statements that waited together, each with its own result and atomic by itself, in one transaction if that
+    /// works out.
+    pub(super) fn run_group(&mut self, group: &[Statement]) -> Vec<Result<Rows>> {
+        let alone = |engine: &mut Self| group.iter().map(|statement| engine.run(statement)).collect();
+        if group.len() < 2 || self.in_transaction() || !group.iter().all(|statement| self.may_join(&statement.sql)) {
+            return alone(self);
+        }
+        if let Err(error) = self.control("BEGIN IMMEDIATE", Phase::Begin) {
+            return group.iter().map(|_| Err(error.clone())).collect();
+        }
+        match self.run_together(group) {
+            Some(results) => results,
+            // Nobody was told anything yet, and nothing was kept: each gets a transaction of its own.
+            None => alone(self),
+        }
+    }
+
+    /// Whether a statement can share a transaction with others, which may have to be run again.
+    fn may_join(&mut self, sql: &Arc<str>) -> bool {
+        // A statement that cannot be prepared fails by itself and disturbs nobody.
+        self.prepare(sql).is_err()
+            || self.plans.get(sql).is_some_and(|plan| {
+                plan.may_run_twice() && matches!(plan.kind(), StatementKind::Read | StatementKind::Write)
+            })
+    }
+
+    /// Inside a transaction; ends it. `None` when it came to nothing.
+    fn run_together(&mut self, group: &[Statement]) -> Option<Vec<Result<Rows>>> {
+        let mut results = Vec::with_capacity(group.len());
+        for statement in group {
+            results.push(self.run(statement));
+            // `OR ROLLBACK`, a full disk: what the others did is gone.
+            if !self.in_transaction() {
+                return None;
+            }
+        }
+        match self.commit() {
+            Ok(()) => Some(results),
+            Err(error) if error.kind() == ErrorKind::OutcomeUnknown => {
+                Some(results.into_iter().map(|result| result.and_then(|_| Err(error.clone()))).collect())
+            }
+            // A deferred constraint: one of them is to blame.
+            Err(_) => None,
+        }
+    }
+
     /// Runs one statement with many sets of parameters.
     pub(super) fn run_many(&mut self, sql: &Arc<str>, sets: Vec<Params>) -> Result<Changes> {
         let mut total = Changes::default();
         for (number, params) in sets.into_iter().enumerate() {
             let statement = Statement { sql: Arc::clone(sql), params };
-            let changes = self.stepping(statement, &mut |_| Ok(true));
+            let changes = self.stepping(&statement, &mut |_| Ok(true));
             let changes = changes.map_err(|error| error.context(format_args!("set {} of parameters", number + 1)))?;
             total.rows_affected += changes.rows_affected;
             total.last_insert_id = changes.last_insert_id.or(total.last_insert_id);
@@ -275,6 +335,7 @@ impl Engine {
         let still_watched = self.connection.prepare("SELECT 1").is_ok() && self.watch.seen().anything();
         self.altered |= seen.alters_session() || !still_watched;
         self.plans.forget();
+        self.connection.flush_prepared_statement_cache();
         self.install(control, busy_timeout).map_err(classify)?;
         outcome
     }

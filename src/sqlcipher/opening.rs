@@ -1,5 +1,6 @@
 //! The way of an open: look, key once, prove it, set up; every further connection reuses the key.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -8,9 +9,12 @@ use rusqlite::Connection;
 use super::cipher::{self, KeySpec};
 use super::control::Control;
 use super::engine::Engine;
+use super::ffi::wal_index::WalIndex;
 use super::ffi::{exit_gate, header};
+use super::inline::Inline;
 use super::location::Location;
-use super::tuning::Tuning;
+use super::snapshot::Snapshots;
+use super::tuning::{Synchronous, Tuning};
 use super::watch::Watch;
 use super::{diagnose, errors};
 use crate::{Access, Error, ErrorKind, Phase, Reason, Result, Secret};
@@ -32,7 +36,10 @@ pub(super) struct Opened {
     /// The connection of the first opening, for whoever asks first.
     spare: Mutex<Option<Connection>>,
     /// Keeps a database in memory alive while no other connection is open.
-    _anchor: Option<Mutex<Connection>>,
+    #[allow(dead_code, reason = "it only has to live")]
+    anchor: Option<Mutex<Connection>>,
+    built_in: Arc<HashSet<String>>,
+    snapshots: Arc<Snapshots>,
 }
 
 impl Opened {
@@ -49,9 +56,18 @@ impl Opened {
             None => (opening.plain()?, None),
         };
         exit_gate::install();
-        let mut opened = Self { location, settings, key, spare: Mutex::new(None), _anchor: None };
+        let built_in = built_in(&connection).map_err(|error| location.describe(errors::classify(error)))?;
+        let mut opened = Self {
+            location,
+            settings,
+            key,
+            spare: Mutex::new(None),
+            anchor: None,
+            built_in: Arc::new(built_in),
+            snapshots: Arc::default(),
+        };
         if opened.location.is_memory() {
-            opened._anchor = Some(Mutex::new(connection));
+            opened.anchor = Some(Mutex::new(connection));
         } else {
             *opened.spare.get_mut().unwrap_or_else(PoisonError::into_inner) = Some(connection);
         }
@@ -66,7 +82,7 @@ impl Opened {
             Some(connection) => connection,
             None => self.open_another()?,
         };
-        let watch = Arc::new(Watch::new(self.key.is_some()));
+        let watch = Arc::new(Watch::new(self.key.is_some(), Arc::clone(&self.built_in)));
         let engine = Engine::new(connection, watch);
         self.configure(engine, access, control).map_err(|error| self.location.describe(errors::classify(error)))
     }
@@ -81,7 +97,7 @@ impl Opened {
     }
 
     fn configure(&self, engine: Engine, access: Access, control: &Arc<Control>) -> rusqlite::Result<Engine> {
-        let Tuning { synchronous, cache_kib, statement_cache, busy_timeout, journal_size_limit } =
+        let Tuning { synchronous, cache_kib, statement_cache, busy_timeout, journal_size_limit, .. } =
             &self.settings.tuning;
         let mut engine = engine;
         engine.install(control, *busy_timeout)?;
@@ -94,7 +110,28 @@ impl Opened {
              PRAGMA temp_store = MEMORY; PRAGMA query_only = {query_only};"
         ))?;
         pragma(connection, &format!("PRAGMA journal_size_limit = {journal_size_limit}"))?;
+        engine.kept.index = WalIndex::of(&engine.connection);
         Ok(engine)
+    }
+
+    /// What a connection of this database may do inline.
+    pub(super) fn inline(&self, access: Access, index: bool) -> Inline {
+        let Tuning { inline_reads, inline_writes, kept_snapshots, synchronous, .. } = self.settings.tuning;
+        // Without a log, a commit writes to the file and waits for it; in memory there is nothing to wait for.
+        let quick = self.is_memory() || (index && synchronous == Synchronous::Normal);
+        Inline {
+            reads: inline_reads,
+            writes: inline_writes && quick && access == Access::Write,
+            keep: kept_snapshots && index && access == Access::Read,
+        }
+    }
+
+    pub(super) fn snapshots(&self) -> &Arc<Snapshots> {
+        &self.snapshots
+    }
+
+    pub(super) fn groups(&self) -> bool {
+        self.settings.tuning.group_commit
     }
 
     pub(super) fn is_memory(&self) -> bool {
@@ -198,6 +235,12 @@ impl Opening<'_> {
 /// The first read: derives SQLCipher's inner keys and decrypts the first page.
 pub(super) fn trial(connection: &Connection) -> rusqlite::Result<()> {
     connection.query_row("SELECT count(*) FROM sqlite_schema", (), |_| Ok(()))
+}
+
+/// The names of SQLite's own functions, before anyone registers others.
+fn built_in(connection: &Connection) -> rusqlite::Result<HashSet<String>> {
+    let mut names = connection.prepare("SELECT lower(name) FROM pragma_function_list WHERE builtin")?;
+    names.query_map((), |row| row.get(0))?.collect()
 }
 
 /// Runs a pragma that may or may not answer with a row.

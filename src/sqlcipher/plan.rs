@@ -20,6 +20,16 @@ pub(super) struct Plan {
     /// For each of SQLite's parameters, which value it takes.
     slots: Vec<usize>,
     header: Arc<[Arc<str>]>,
+    shortness: Shortness,
+}
+
+/// What was learned of how long a statement runs.
+#[derive(Debug)]
+struct Shortness {
+    /// So many runs go to a thread before another one is tried inline.
+    skip: u32,
+    /// The next value of `skip`.
+    penalty: u32,
 }
 
 /// How many statements are remembered before all are forgotten: programs have tens; a program that builds its texts
@@ -35,9 +45,8 @@ impl Plans {
         self.0.get(sql)
     }
 
-    /// Takes a plan out, so that it can be used beside the connection; give it back with `remember`.
-    pub(super) fn take(&mut self, sql: &str) -> Option<Plan> {
-        self.0.remove(sql)
+    pub(super) fn get_mut(&mut self, sql: &str) -> Option<&mut Plan> {
+        self.0.get_mut(sql)
     }
 
     pub(super) fn remember(&mut self, sql: Arc<str>, plan: Plan) {
@@ -57,7 +66,14 @@ impl Plan {
         let placeholders = Placeholders::scan(sql, Dialect::Sqlite)?;
         let slots = slots(&placeholders, statement)?;
         let kind = seen.kind(statement.readonly());
-        Ok(Self { kind, seen, placeholders, slots, header: Arc::from([]) })
+        Ok(Self {
+            kind,
+            seen,
+            placeholders,
+            slots,
+            header: Arc::from([]),
+            shortness: Shortness { skip: 0, penalty: 64 },
+        })
     }
 
     pub(super) fn kind(&self) -> StatementKind {
@@ -68,15 +84,34 @@ impl Plan {
         self.seen.alters_session()
     }
 
-    pub(super) fn arrange(&self, params: Params) -> Result<Vec<Value>> {
-        self.placeholders.arrange(params)
+    /// Whether it may be run a second time if the first attempt is stopped: what user functions do outside of the
+    /// database would happen twice.
+    pub(super) fn may_run_twice(&self) -> bool {
+        !self.seen.calls_user_functions()
     }
 
-    pub(super) fn bind(&self, statement: &mut rusqlite::Statement<'_>, values: &[Value]) -> Result<()> {
+    /// Whether to try it on the caller's own task.
+    pub(super) fn try_inline(&mut self) -> bool {
+        let now = self.shortness.skip == 0 && self.may_run_twice();
+        self.shortness.skip = self.shortness.skip.saturating_sub(1);
+        now
+    }
+
+    /// It was tried inline and is long.
+    pub(super) fn was_long(&mut self) {
+        let Shortness { skip, penalty } = &mut self.shortness;
+        *skip = *penalty;
+        *penalty = penalty.saturating_mul(2).min(1 << 16);
+    }
+
+    /// Checks that parameters and placeholders fit, before anything runs.
+    pub(super) fn values<'p>(&self, params: &'p Params) -> Result<Vec<&'p Value>> {
+        self.placeholders.look_up(params)
+    }
+
+    pub(super) fn bind(&self, statement: &mut rusqlite::Statement<'_>, values: &[&Value]) -> Result<()> {
         for (slot, index) in self.slots.iter().enumerate() {
-            statement
-                .raw_bind_parameter(slot + 1, to_sql(&values[*index], *index)?)
-                .map_err(super::errors::classify)?;
+            statement.raw_bind_parameter(slot + 1, to_sql(values[*index], *index)?).map_err(super::errors::classify)?;
         }
         Ok(())
     }

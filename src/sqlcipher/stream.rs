@@ -25,7 +25,7 @@ impl OpenStream {
         let (sender, chunks) = mpsc::channel(1);
         let job = tokio::task::spawn_blocking(move || {
             let mut send = |rows| sender.blocking_send(rows).is_ok();
-            shared.work(job, |engine| engine.run_in_chunks(statement, chunk.max(1), &mut send))
+            shared.work(job, |engine| engine.run_in_chunks(&statement, chunk.max(1), &mut send))
         });
         Self { chunks, job, done: None, stop: Some(stop) }
     }

@@ -10,12 +10,17 @@ use std::time::Duration;
 /// let tuning = Tuning::default().synchronous(Synchronous::Normal).cache_kib(32 * 1024);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "independent switches, each set by its own name")]
 pub struct Tuning {
     pub(super) synchronous: Synchronous,
     pub(super) cache_kib: u32,
     pub(super) statement_cache: usize,
     pub(super) busy_timeout: Duration,
     pub(super) journal_size_limit: u64,
+    pub(super) inline_reads: bool,
+    pub(super) inline_writes: bool,
+    pub(super) kept_snapshots: bool,
+    pub(super) group_commit: bool,
 }
 
 /// When a commit is on disk.
@@ -39,6 +44,10 @@ impl Default for Tuning {
             statement_cache: 128,
             busy_timeout: Duration::from_secs(5),
             journal_size_limit: 16 << 20,
+            inline_reads: true,
+            inline_writes: true,
+            kept_snapshots: true,
+            group_commit: true,
         }
     }
 }
@@ -63,6 +72,36 @@ impl Tuning {
     /// process wait in the pool's queues instead.
     pub fn busy_timeout(self, busy_timeout: Duration) -> Self {
         Self { busy_timeout, ..self }
+    }
+
+    /// Runs short reads on the calling task, without a thread in between; on by default. A read that turns out to be
+    /// long is stopped after some twenty microseconds and runs again on a thread, and is not tried for a while.
+    pub fn inline_reads(self, on: bool) -> Self {
+        Self { inline_reads: on, ..self }
+    }
+
+    /// Runs short writes on the calling task when nobody else writes and a commit does not wait for the disk
+    /// ([`Synchronous::Normal`]); on by default.
+    pub fn inline_writes(self, on: bool) -> Self {
+        Self { inline_writes: on, ..self }
+    }
+
+    /// Keeps the read transaction of a short read open for the next one, as long as nobody has committed anything in
+    /// any process and for a few milliseconds at most; on by default. Every read still sees everything committed
+    /// before it began. Needs [`inline_reads`](Self::inline_reads).
+    pub fn kept_snapshots(self, on: bool) -> Self {
+        Self { kept_snapshots: on, ..self }
+    }
+
+    /// Commits single statements that wait for the writer together, in one transaction; on by default. Each keeps its
+    /// own result, and a failing one does not disturb the others.
+    pub fn group_commit(self, on: bool) -> Self {
+        Self { group_commit: on, ..self }
+    }
+
+    /// Turns all short cuts off: every call runs on a thread, in a transaction of its own.
+    pub fn plain(self) -> Self {
+        self.inline_reads(false).inline_writes(false).kept_snapshots(false).group_commit(false)
     }
 
     /// The size in bytes that the write-ahead log is cut back to after a checkpoint; 16 MiB by default.

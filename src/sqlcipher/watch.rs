@@ -5,6 +5,8 @@
 //! some pragmas act while they are prepared. So classifying prepares in [`Mode::Guarded`], where such statements are
 //! denied before they can act.
 
+use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU16, Ordering::Relaxed};
 
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
@@ -33,6 +35,7 @@ const REFUSED_KEY: u16 = 64;
 const REFUSED_ATTACH: u16 = 128;
 const REFUSED_EXTENSION: u16 = 256;
 const ANYTHING: u16 = 512;
+const USER_FUNCTION: u16 = 1024;
 
 /// What the authorizer of one connection saw since it was last asked.
 #[derive(Debug)]
@@ -40,6 +43,8 @@ pub(super) struct Watch {
     seen: AtomicU16,
     mode: AtomicU8,
     encrypted: bool,
+    /// SQLite's own functions; all others may do anything outside of the database.
+    built_in: Arc<HashSet<String>>,
 }
 
 /// What one statement does.
@@ -47,8 +52,8 @@ pub(super) struct Watch {
 pub(super) struct Seen(u16);
 
 impl Watch {
-    pub(super) fn new(encrypted: bool) -> Self {
-        Self { seen: AtomicU16::new(0), mode: AtomicU8::new(Mode::Open as u8), encrypted }
+    pub(super) fn new(encrypted: bool, built_in: Arc<HashSet<String>>) -> Self {
+        Self { seen: AtomicU16::new(0), mode: AtomicU8::new(Mode::Open as u8), encrypted, built_in }
     }
 
     /// Starts a new look, under `mode`.
@@ -92,10 +97,20 @@ impl Watch {
             | AuthAction::DropTempTrigger { .. }
             | AuthAction::DropTempView { .. } => CONTROLS | WRITES,
             AuthAction::Pragma { pragma_name, pragma_value } => pragma(pragma_name, pragma_value),
-            AuthAction::Function { function_name } => function(function_name),
+            AuthAction::Function { function_name } => self.function(function_name),
             AuthAction::Insert { table_name } => INSERTS | rows(table_name, temporary),
             AuthAction::Update { table_name, .. } | AuthAction::Delete { table_name } => rows(table_name, temporary),
             _ => WRITES,
+        }
+    }
+
+    fn function(&self, name: &str) -> u16 {
+        match name.to_ascii_lowercase().as_str() {
+            "load_extension" => REFUSED_EXTENSION,
+            // Copies whole databases; only where the caller owns the session.
+            "sqlcipher_export" => CONTROLS | WRITES,
+            name if self.built_in.contains(name) => 0,
+            _ => USER_FUNCTION,
         }
     }
 
@@ -114,15 +129,6 @@ fn rows(table: &str, temporary: bool) -> u16 {
     let counted = if table.starts_with("sqlite_") { 0 } else { CHANGES_ROWS };
     let session = if temporary { CONTROLS } else { 0 };
     WRITES | counted | session
-}
-
-fn function(name: &str) -> u16 {
-    match name.to_ascii_lowercase().as_str() {
-        "load_extension" => REFUSED_EXTENSION,
-        // Copies whole databases; only where the caller owns the session.
-        "sqlcipher_export" => CONTROLS | WRITES,
-        _ => 0,
-    }
 }
 
 /// Pragmas that only tell something, whatever their argument.
@@ -197,6 +203,11 @@ impl Seen {
     /// Whether it inserts into them.
     pub(super) fn inserts(self) -> bool {
         self.0 & INSERTS != 0
+    }
+
+    /// Whether it calls functions that the user registered.
+    pub(super) fn calls_user_functions(self) -> bool {
+        self.0 & USER_FUNCTION != 0
     }
 
     /// Whether the authorizer was asked at all.

@@ -110,6 +110,8 @@ pub struct Toy {
     pub number: usize,
     pub access: Access,
     pub state: ResourceState,
+    /// Panics when asked for its state.
+    pub rude: bool,
     pub world: Arc<World>,
 }
 
@@ -140,7 +142,7 @@ impl Connector for Toys {
         let number = self.world.opened.fetch_add(1, SeqCst) + 1;
         self.world.peak.fetch_max(self.world.live(), SeqCst);
         self.world.note(format!("open {access:?}"));
-        Ok(Toy { number, access, state: ResourceState::Idle, world: self.world() })
+        Ok(Toy { number, access, state: ResourceState::Idle, rude: false, world: self.world() })
     }
 }
 
@@ -171,6 +173,7 @@ impl Toy {
 
 impl Resource for Toy {
     fn state(&self) -> ResourceState {
+        assert!(!self.rude, "as told");
         self.state
     }
 

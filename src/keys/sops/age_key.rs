@@ -1,51 +1,92 @@
 //! Data keys that are encrypted to age recipients.
 //!
-//! The `age` crate finds the matching stanza and verifies the header. The 32 or 33 bytes behind it are decrypted here:
-//! the crate's own reader would leave a copy of them on the heap.
+//! The `age` crate does the stanzas and the header. The payload behind it, one short chunk, is done here: the crate's own
+//! reader and writer leave copies of it on the heap.
 
 use std::cell::RefCell;
-use std::io::Read as _;
+use std::collections::HashSet;
+use std::io::{self, Read as _, Write as _};
 
-use age::armor::ArmoredReader;
-use age::{DecryptError, Decryptor};
+use age::armor::{ArmoredReader, ArmoredWriter, Format};
+use age::{DecryptError, Decryptor, EncryptError, Encryptor};
 use age_core::format::{FileKey, Stanza};
 use age_core::primitives::hkdf;
 use age_core::secrecy::ExposeSecret as _;
 use chacha20poly1305::{AeadInPlace as _, ChaCha20Poly1305, KeyInit as _};
 use zeroize::Zeroizing;
 
+use crate::{Reason, Result};
+
+use super::fault;
 use super::identity::BoxedIdentity;
 
-/// Far more than an age file of 33 bytes with a few recipients needs.
+/// Far more than an age file of 33 bytes with a few recipients needs, and less than the 64 KiB of two chunks.
 const MAX_ENTRY: u64 = 64 << 10;
 const NONCE: usize = 16;
 const TAG: usize = 16;
 
-/// Opens one armored age file; `None` if no identity fits or the file is damaged.
-pub(super) fn unwrap(armored: &str, identities: &[BoxedIdentity]) -> Option<Zeroizing<Vec<u8>>> {
-    let mut file = Vec::new();
+/// Opens one age file, armored or not; `None` if no identity fits or the file is damaged.
+pub(super) fn unwrap(file: &[u8], identities: &[BoxedIdentity]) -> Option<Zeroizing<Vec<u8>>> {
     // The armor reader wants no white space around, which YAML block scalars and people leave there.
-    ArmoredReader::new(armored.trim().as_bytes()).take(MAX_ENTRY).read_to_end(&mut file).ok()?;
-    let mut rest = file.as_slice();
+    let armored = file.trim_ascii_start().starts_with(b"-----BEGIN");
+    let file = if armored { file.trim_ascii() } else { file };
+    let mut bytes = Vec::new();
+    ArmoredReader::new(file).take(MAX_ENTRY).read_to_end(&mut bytes).ok()?;
+    let mut rest = bytes.as_slice();
     let decryptor = Decryptor::new_buffered(&mut rest).ok()?;
     let file_key = RefCell::new(None);
     let listening: Vec<_> = identities.iter().map(|identity| Listening { identity, file_key: &file_key }).collect();
     decryptor.decrypt(listening.iter().map(|identity| identity as _)).ok()?;
-    let nonce = file.len() - rest.len();
-    let nonce = &file[nonce.checked_sub(NONCE)?..nonce];
-    payload(file_key.take()?.expose_secret(), nonce, rest)
+    let nonce = bytes.len() - rest.len();
+    let nonce = &bytes[nonce.checked_sub(NONCE)?..nonce];
+    decrypt(file_key.take()?.expose_secret(), nonce, rest)
 }
 
-/// Decrypts a payload of one chunk: what the data key or a share of it always is.
-fn payload(file_key: &[u8], nonce: &[u8], sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+/// Encrypts `clear` to one recipient, as an armored age file.
+pub(super) fn wrap(clear: &[u8], recipient: &str) -> Result<String> {
+    let unusable = || fault(Reason::Malformed, format!("`{recipient}` is not an age recipient (`age1...`)"));
+    let recipient: age::x25519::Recipient = recipient.parse().map_err(|_| unusable())?;
+    let listening = ListeningRecipient { recipient, file_key: RefCell::new(None) };
+    let write = || -> io::Result<Vec<u8>> {
+        let encryptor = Encryptor::with_recipients(std::iter::once(&listening as _)).map_err(io::Error::other)?;
+        // The age file of nothing: header, nonce, and a tag that is replaced by the true payload.
+        let mut file = encryptor.wrap_output(Vec::new())?.finish()?;
+        let end = file.len().saturating_sub(TAG);
+        file.truncate(end);
+        let file_key = listening.file_key.take().ok_or_else(|| io::Error::other("no stanza was made"))?;
+        let sealed = encrypt(file_key.expose_secret(), &file[end.saturating_sub(NONCE)..], clear);
+        file.extend_from_slice(&sealed.ok_or_else(|| io::Error::other("the payload is too long"))?);
+        let mut armor = ArmoredWriter::wrap_output(Vec::new(), Format::AsciiArmor)?;
+        armor.write_all(&file)?;
+        armor.finish()
+    };
+    let armored = write().map_err(|_| fault(Reason::Unspecified, "cannot encrypt the data key with age"))?;
+    String::from_utf8(armored).map_err(|_| unusable())
+}
+
+/// Chunk 0, and the last: the data key, a share of it or an identity file is never longer than one chunk.
+const ONLY_CHUNK: [u8; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+
+fn payload_cipher(file_key: &[u8], nonce: &[u8]) -> ChaCha20Poly1305 {
     let key = Zeroizing::new(hkdf(nonce, b"payload", file_key));
-    let cipher = ChaCha20Poly1305::new((&*key).into());
+    ChaCha20Poly1305::new((&*key).into())
+}
+
+fn decrypt(file_key: &[u8], nonce: &[u8], sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     let (body, tag) = sealed.split_at_checked(sealed.len().checked_sub(TAG)?)?;
     let mut clear = Zeroizing::new(body.to_vec());
-    // Chunk 0, and the last.
-    let nonce = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
-    cipher.decrypt_in_place_detached(&nonce.into(), b"", &mut clear, tag.into()).ok()?;
+    let cipher = payload_cipher(file_key, nonce);
+    cipher.decrypt_in_place_detached(&ONLY_CHUNK.into(), b"", &mut clear, tag.into()).ok()?;
     Some(clear)
+}
+
+fn encrypt(file_key: &[u8], nonce: &[u8], clear: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    let mut sealed = Zeroizing::new(Vec::with_capacity(clear.len() + TAG));
+    sealed.extend_from_slice(clear);
+    let cipher = payload_cipher(file_key, nonce);
+    let tag = cipher.encrypt_in_place_detached(&ONLY_CHUNK.into(), b"", &mut sealed).ok()?;
+    sealed.extend_from_slice(&tag);
+    Some(sealed)
 }
 
 /// An identity that keeps the file key it found, and does not let an entry that is damaged for it stop the others.
@@ -57,8 +98,24 @@ struct Listening<'a> {
 impl age::Identity for Listening<'_> {
     fn unwrap_stanza(&self, stanza: &Stanza) -> Option<Result<FileKey, DecryptError>> {
         let found = self.identity.unwrap_stanza(stanza)?.ok()?;
-        let copy = FileKey::init_with_mut(|copy| copy.copy_from_slice(found.expose_secret()));
-        self.file_key.replace(Some(copy));
+        self.file_key.replace(Some(copy(&found)));
         Some(Ok(found))
     }
+}
+
+/// A recipient that keeps the file key it was given.
+struct ListeningRecipient {
+    recipient: age::x25519::Recipient,
+    file_key: RefCell<Option<FileKey>>,
+}
+
+impl age::Recipient for ListeningRecipient {
+    fn wrap_file_key(&self, file_key: &FileKey) -> Result<(Vec<Stanza>, HashSet<String>), EncryptError> {
+        self.file_key.replace(Some(copy(file_key)));
+        self.recipient.wrap_file_key(file_key)
+    }
+}
+
+fn copy(file_key: &FileKey) -> FileKey {
+    FileKey::init_with_mut(|copy| copy.copy_from_slice(file_key.expose_secret()))
 }

@@ -44,12 +44,11 @@ impl Document {
 
 fn take_block(document: &mut Node, format: SopsFormat) -> Result<Option<Node>> {
     let Node::Map(entries) = document else { return Ok(None) };
-    let block = match format {
-        SopsFormat::Dotenv => dotenv::take_block(entries)?,
-        _ => {
-            let place = entries.iter().position(|(key, _)| key == BLOCK);
-            place.map(|place| entries.remove(place).1)
-        }
+    let block = if format == SopsFormat::Dotenv {
+        dotenv::take_block(entries)?
+    } else {
+        let place = entries.iter().position(|(key, _)| key == BLOCK);
+        place.map(|place| entries.remove(place).1)
     };
     match block {
         Some(Node::Map(flat)) if format == SopsFormat::Ini => super::flat::rebuild(flat).map(Some),

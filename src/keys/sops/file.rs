@@ -3,21 +3,40 @@
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::Path;
+use std::time::SystemTime;
 
 use zeroize::Zeroizing;
 
-use crate::{Reason, Result};
+use crate::{Error, Reason, Result};
 
 use super::fault;
 use super::tree::MAX_FILE;
 
+/// What tells one content of a file from the next, without reading it.
+#[derive(Debug, PartialEq)]
+pub(super) struct Stamp {
+    length: u64,
+    modified: Option<SystemTime>,
+    /// Device, inode and the time of the last change of either, where there are such.
+    identity: [i64; 4],
+}
+
+/// The stamp of the file at `path`.
+pub(super) fn stamp(path: &Path) -> Result<Stamp> {
+    let metadata = fs::metadata(path).map_err(trouble)?;
+    #[cfg(unix)]
+    let identity = {
+        use std::os::unix::fs::MetadataExt as _;
+        [metadata.dev().cast_signed(), metadata.ino().cast_signed(), metadata.ctime(), metadata.ctime_nsec()]
+    };
+    #[cfg(not(unix))]
+    let identity = [0; 4];
+    Ok(Stamp { length: metadata.len(), modified: metadata.modified().ok(), identity })
+}
+
 /// Reads a regular file of at most [`MAX_FILE`] bytes into a buffer that never grows, so that no part of it stays
 /// behind in freed memory.
 pub(super) fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>> {
-    let trouble = |error: io::Error| {
-        let reason = if error.kind() == io::ErrorKind::NotFound { Reason::Missing } else { Reason::Io };
-        fault(reason, "cannot read the file").caused_by(error)
-    };
     // Asked before opening: to open a pipe would wait for its writer.
     if !fs::metadata(path).map_err(trouble)?.is_file() {
         return Err(fault(Reason::NotAFile, "it is not a regular file"));
@@ -43,4 +62,13 @@ pub(super) fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>> {
     }
     bytes.truncate(filled);
     Ok(bytes)
+}
+
+fn trouble(error: io::Error) -> Error {
+    let (reason, what) = match error.kind() {
+        io::ErrorKind::NotFound => (Reason::Missing, "the file does not exist"),
+        io::ErrorKind::PermissionDenied => (Reason::NotPermitted, "the file may not be read"),
+        _ => (Reason::Io, "the file cannot be read"),
+    };
+    fault(reason, what).caused_by(error)
 }

@@ -15,8 +15,8 @@ enum Slot {
     #[default]
     Empty,
     Leaf(Scalar),
-    Map(BTreeMap<String, Slot>),
-    List(BTreeMap<usize, Slot>),
+    Map(BTreeMap<String, Self>),
+    List(BTreeMap<usize, Self>),
 }
 
 /// Rebuilds the tree; every entry must be a leaf. Line breaks stand in values as `\n`.

@@ -68,6 +68,11 @@ impl Sealed {
         text.starts_with(PREFIX)
     }
 
+    /// Whether `bytes` begin like an encrypted value.
+    pub(super) fn is_prefix_of(bytes: &[u8]) -> bool {
+        bytes.starts_with(PREFIX.as_bytes())
+    }
+
     /// Whether `text` says that it is an encrypted comment.
     pub(super) fn is_comment(text: &str) -> bool {
         Self::looks_like(text) && text.ends_with(",type:comment]")
@@ -121,7 +126,7 @@ impl Cipher {
 
 impl Clear {
     /// Brings numbers, truth values and moments into the spelling that the MAC covers.
-    fn new(bytes: Zeroizing<Vec<u8>>, kind: Type) -> Option<Self> {
+    pub(super) fn new(bytes: Zeroizing<Vec<u8>>, kind: Type) -> Option<Self> {
         let bytes = match kind {
             Type::Text | Type::Bytes | Type::Comment => bytes,
             _ => {
@@ -139,5 +144,13 @@ impl Clear {
             }
         };
         Some(Self { bytes, kind })
+    }
+
+    /// The value as the formats write it: they have `true` where the MAC has `True`.
+    pub(super) fn released(mut self) -> Zeroizing<Vec<u8>> {
+        if self.kind == Type::Bool {
+            self.bytes.make_ascii_lowercase();
+        }
+        self.bytes
     }
 }

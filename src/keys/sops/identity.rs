@@ -5,14 +5,18 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
+use age::secrecy::SecretString;
 use zeroize::Zeroizing;
 
 use crate::{Error, Reason, Result, Secret};
 
-use super::{fault, file};
+use super::{age_key, fault, file, ssh};
 
 /// An identity of any kind, ready to open stanzas.
-pub(super) type BoxedIdentity = Box<dyn age::Identity + Send>;
+pub(super) type BoxedIdentity = Box<dyn age::Identity + Send + Sync>;
+
+/// The variables whose commands are run if [`IdentitySources::env_commands`] is on.
+const COMMANDS: [&str; 2] = ["SOPS_AGE_KEY_CMD", "SOPS_AGE_SSH_PRIVATE_KEY_CMD"];
 
 /// Which age identities are tried. All places that are switched on are read.
 ///
@@ -23,39 +27,64 @@ pub(super) type BoxedIdentity = Box<dyn age::Identity + Send>;
 /// | [`env_key`](Self::env_key): text in `SOPS_AGE_KEY` | on |
 /// | [`env_key_file`](Self::env_key_file): the file that `SOPS_AGE_KEY_FILE` names | on |
 /// | [`config_dir`](Self::config_dir): `sops/age/keys.txt` in the user's configuration directory | on |
+/// | [`env_ssh_file`](Self::env_ssh_file): the SSH key that `SOPS_AGE_SSH_PRIVATE_KEY_FILE` names | on |
+/// | [`env_commands`](Self::env_commands): `SOPS_AGE_KEY_CMD` and `SOPS_AGE_SSH_PRIVATE_KEY_CMD` | off |
+/// | [`home_ssh`](Self::home_ssh): `~/.ssh/id_ed25519` and `~/.ssh/id_rsa` | off |
 ///
 /// An identity file has one identity a line; empty lines and lines that start with `#` are skipped. One bad line
-/// spoils its whole place, never the others. What goes wrong in one place is told only if no place helps.
+/// spoils its whole place, never the others. What goes wrong in one place is told only if no place helps. SSH keys
+/// need the feature `sops-ssh` and must not be protected by a passphrase. Nothing ever prompts.
 #[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "they are independent switches")]
 pub struct IdentitySources {
     secrets: Vec<Secret>,
     files: Vec<PathBuf>,
+    passphrase: Option<Secret>,
     env_key: bool,
     env_key_file: bool,
+    env_ssh_file: bool,
+    env_commands: bool,
     config_dir: bool,
+    home_ssh: bool,
 }
 
 impl Default for IdentitySources {
     fn default() -> Self {
-        Self { env_key: true, env_key_file: true, config_dir: true, ..Self::none() }
+        Self { env_key: true, env_key_file: true, env_ssh_file: true, config_dir: true, ..Self::none() }
     }
 }
 
 impl IdentitySources {
     /// No place at all; add what should be tried.
     pub fn none() -> Self {
-        Self { secrets: Vec::new(), files: Vec::new(), env_key: false, env_key_file: false, config_dir: false }
+        Self {
+            secrets: Vec::new(),
+            files: Vec::new(),
+            passphrase: None,
+            env_key: false,
+            env_key_file: false,
+            env_ssh_file: false,
+            env_commands: false,
+            config_dir: false,
+            home_ssh: false,
+        }
     }
 
-    /// Adds identities as text: one `AGE-SECRET-KEY-1...` or a whole identity file.
+    /// Adds identities as text: one `AGE-SECRET-KEY-1...`, a whole identity file, or an SSH private key.
     pub fn secret(mut self, identity: impl Into<Secret>) -> Self {
         self.secrets.push(identity.into());
         self
     }
 
-    /// Adds an identity file.
+    /// Adds an identity file, or the file of an SSH private key.
     pub fn file(mut self, path: impl Into<PathBuf>) -> Self {
         self.files.push(path.into());
+        self
+    }
+
+    /// Opens identity files that are themselves encrypted with a passphrase.
+    pub fn passphrase(mut self, passphrase: impl Into<Secret>) -> Self {
+        self.passphrase = Some(passphrase.into());
         self
     }
 
@@ -71,17 +100,53 @@ impl IdentitySources {
         self
     }
 
+    /// Whether to read the SSH private key that `SOPS_AGE_SSH_PRIVATE_KEY_FILE` names.
+    pub fn env_ssh_file(mut self, on: bool) -> Self {
+        self.env_ssh_file = on;
+        self
+    }
+
+    /// Whether to run the commands in `SOPS_AGE_KEY_CMD` and `SOPS_AGE_SSH_PRIVATE_KEY_CMD`, without a shell, and
+    /// take identities from their output. They run only for files that no other identity opens, and find the
+    /// recipient in `SOPS_AGE_RECIPIENT`.
+    pub fn env_commands(mut self, on: bool) -> Self {
+        self.env_commands = on;
+        self
+    }
+
     /// Whether to read `sops/age/keys.txt` in the user's configuration directory, if it is there.
     pub fn config_dir(mut self, on: bool) -> Self {
         self.config_dir = on;
         self
     }
 
-    /// Reads all places. Blocks on files.
+    /// Whether to read `~/.ssh/id_ed25519` and `~/.ssh/id_rsa`, if they are there.
+    pub fn home_ssh(mut self, on: bool) -> Self {
+        self.home_ssh = on;
+        self
+    }
+
+    /// The variables of commands that may be run and are set.
+    pub(super) fn commands(&self) -> impl Iterator<Item = &'static str> {
+        let on = self.env_commands;
+        COMMANDS.into_iter().filter(move |name| on && set(name).is_some())
+    }
+
+    /// Whether the file of `SOPS_AGE_SSH_PRIVATE_KEY_FILE` may be read.
+    pub(super) fn ssh_file(&self) -> bool {
+        self.env_ssh_file
+    }
+
+    /// Whether SSH keys may be read from anywhere.
+    pub(super) fn any_ssh(&self) -> bool {
+        self.home_ssh || (self.env_ssh_file && set("SOPS_AGE_SSH_PRIVATE_KEY_FILE").is_some())
+    }
+
+    /// Reads all places but the commands. Blocks on files.
     pub(super) fn load(&self) -> Loaded {
-        let mut loaded = Loaded::default();
+        let mut loaded = Loaded { passphrase: self.passphrase.clone(), ..Loaded::default() };
         for secret in &self.secrets {
-            loaded.add("an identity given by the caller", Ok(Zeroizing::new(secret.expose().to_vec())));
+            loaded.add("an identity given by the caller", Zeroizing::new(secret.expose().to_vec()));
         }
         for path in &self.files {
             loaded.add_file(path);
@@ -89,16 +154,18 @@ impl IdentitySources {
         if self.env_key
             && let Some(text) = env::var_os("SOPS_AGE_KEY")
         {
-            loaded.add("SOPS_AGE_KEY", Ok(Zeroizing::new(text.into_encoded_bytes())));
+            loaded.add("SOPS_AGE_KEY", Zeroizing::new(text.into_encoded_bytes()));
         }
-        if self.env_key_file
-            && let Some(path) = env::var_os("SOPS_AGE_KEY_FILE")
-        {
-            loaded.add_file(Path::new(&path));
+        let named = [(self.env_key_file, "SOPS_AGE_KEY_FILE"), (self.env_ssh_file, "SOPS_AGE_SSH_PRIVATE_KEY_FILE")];
+        for name in named.into_iter().filter_map(|(on, name)| on.then_some(name)) {
+            if let Some(path) = env::var_os(name) {
+                loaded.add_file(Path::new(&path));
+            }
         }
-        if self.config_dir
-            && let Some(path) = keys_txt().filter(|path| path.exists())
-        {
+        let keys_txt = keys_txt().filter(|_| self.config_dir);
+        let ssh = home().filter(|_| self.home_ssh).map(|home| home.join(".ssh"));
+        let ssh = ssh.into_iter().flat_map(|ssh| [ssh.join("id_ed25519"), ssh.join("id_rsa")]);
+        for path in keys_txt.into_iter().chain(ssh).filter(|path| path.exists()) {
             loaded.add_file(&path);
         }
         loaded
@@ -109,71 +176,114 @@ impl IdentitySources {
 #[derive(Default)]
 pub(super) struct Loaded {
     pub(super) identities: Vec<BoxedIdentity>,
+    /// The texts of all identities that are not SSH keys, for the `sops` program.
+    pub(super) texts: Vec<Zeroizing<Vec<u8>>>,
     /// What went wrong, by place; no content.
     pub(super) troubles: Vec<String>,
-    /// Whether there was an identity that only the `sops` program understands.
+    /// Whether there is an identity that only the `sops` program understands.
     pub(super) foreign: bool,
+    passphrase: Option<Secret>,
 }
 
 impl Loaded {
     fn add_file(&mut self, path: &Path) {
-        let text = file::read(path).map_err(|error| error.to_string());
-        self.add(&path.display().to_string(), text);
-    }
-
-    fn add(&mut self, place: &str, text: Result<Zeroizing<Vec<u8>>, String>) {
-        let added = text.and_then(|text| self.parse(&text));
-        if let Err(trouble) = added {
-            self.troubles.push(format!("{place}: {trouble}"));
+        let place = path.display().to_string();
+        match file::read(path) {
+            Ok(text) => self.add(&place, text),
+            Err(error) => self.trouble(&place, error),
         }
     }
 
     /// Takes all identities of one place, or none.
-    fn parse(&mut self, text: &[u8]) -> Result<(), String> {
-        let text = std::str::from_utf8(text).map_err(|_| "it is not text")?;
-        let mut found: Vec<BoxedIdentity> = Vec::new();
-        let mut foreign = false;
-        for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.is_empty() && !line.starts_with('#')) {
-            for word in line.split_ascii_whitespace() {
-                if word.starts_with("AGE-SECRET-KEY-PQ-1") || word.starts_with("AGE-PLUGIN-") {
-                    foreign = true;
-                } else {
-                    let identity = word.parse::<age::x25519::Identity>();
-                    found.push(Box::new(identity.map_err(|_| format!("line {} is not an age identity", number + 1))?));
-                }
+    pub(super) fn add(&mut self, place: &str, text: Zeroizing<Vec<u8>>) {
+        let opened = if is_protected(&text) { self.unprotect(&text) } else { Ok(text) };
+        let parsed = opened.and_then(|text| Ok((parse(&text)?, text)));
+        match parsed {
+            Ok((Parsed::Ssh(identity), _)) => self.identities.push(identity),
+            Ok((Parsed::Age { mut identities, foreign }, text)) => {
+                self.identities.append(&mut identities);
+                self.foreign |= foreign;
+                self.texts.push(text);
             }
+            Err(trouble) => self.trouble(place, trouble),
         }
-        if found.is_empty() && !foreign {
-            return Err("it holds no identity".into());
-        }
-        self.identities.append(&mut found);
-        self.foreign |= foreign;
-        Ok(())
     }
 
-    /// The error for "nothing opened it".
-    pub(super) fn locked(&self) -> Error {
-        let mut message = String::from("no identity at hand opens it");
-        for trouble in &self.troubles {
-            message.push_str("; ");
+    pub(super) fn trouble(&mut self, place: &str, what: impl std::fmt::Display) {
+        self.troubles.push(format!("{place}: {what}"));
+    }
+
+    fn unprotect(&self, text: &[u8]) -> Result<Zeroizing<Vec<u8>>, String> {
+        let passphrase = self.passphrase.as_ref().ok_or("it is protected by a passphrase and none was given")?;
+        let passphrase = std::str::from_utf8(passphrase.expose()).map_err(|_| "its passphrase is not text")?;
+        let identity: BoxedIdentity = Box::new(age::scrypt::Identity::new(SecretString::from(passphrase)));
+        Ok(age_key::unwrap(text, &[identity]).ok_or("its passphrase does not fit, or it is too long")?)
+    }
+
+    /// The error for "nothing opened it"; `missing` says what else could.
+    pub(super) fn locked(&self, missing: &[String]) -> Error {
+        let mut message = String::from("no key at hand opens it");
+        for trouble in missing.iter().chain(&self.troubles) {
+            message.push_str(", ");
             message.push_str(trouble);
         }
         fault(Reason::Locked, message).hint("give an age identity, or set SOPS_AGE_KEY_FILE")
     }
 }
 
+enum Parsed {
+    Age { identities: Vec<BoxedIdentity>, foreign: bool },
+    Ssh(BoxedIdentity),
+}
+
+fn is_protected(text: &[u8]) -> bool {
+    text.starts_with(b"age-encryption") || text.starts_with(b"-----BEGIN AGE")
+}
+
+fn parse(text: &[u8]) -> Result<Parsed, String> {
+    if text.starts_with(b"-----BEGIN") {
+        return ssh::parse(text).map(Parsed::Ssh);
+    }
+    let text = std::str::from_utf8(text).map_err(|_| "it is not text")?;
+    let mut identities: Vec<BoxedIdentity> = Vec::new();
+    let mut foreign = false;
+    for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.is_empty() && !line.starts_with('#')) {
+        for word in line.split_ascii_whitespace() {
+            // The `age` crate has no post-quantum identities; where they stand must not spoil the others.
+            if word.starts_with("AGE-SECRET-KEY-PQ-1") || word.starts_with("AGE-PLUGIN-") {
+                foreign = true;
+            } else {
+                let identity: Result<age::x25519::Identity, _> = word.parse();
+                identities.push(Box::new(identity.map_err(|_| format!("line {} is no age identity", number + 1))?));
+            }
+        }
+    }
+    if identities.is_empty() && !foreign {
+        Err("it holds no identity".into())
+    } else {
+        Ok(Parsed::Age { identities, foreign })
+    }
+}
+
+fn set(name: &str) -> Option<PathBuf> {
+    env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+}
+
+fn home() -> Option<PathBuf> {
+    set(if cfg!(windows) { "USERPROFILE" } else { "HOME" })
+}
+
 /// `sops/age/keys.txt` below the configuration directory, as Go finds that directory.
 fn keys_txt() -> Option<PathBuf> {
-    let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let config = if cfg!(windows) {
         set("AppData")
     } else if cfg!(target_os = "macos") {
-        set("XDG_CONFIG_HOME").or_else(|| Some(set("HOME")?.join("Library/Application Support")))
+        set("XDG_CONFIG_HOME").or_else(|| Some(home()?.join("Library/Application Support")))
     } else {
         // A relative path there is an error in Go, so the place does not exist.
         match set("XDG_CONFIG_HOME") {
             Some(config) => Some(config).filter(|config| config.is_absolute()),
-            None => Some(set("HOME")?.join(".config")),
+            None => Some(home()?.join(".config")),
         }
     };
     Some(config?.join("sops/age/keys.txt"))

@@ -29,7 +29,7 @@ pub(super) struct Metadata {
 #[derive(Debug, Default)]
 pub(super) struct Group {
     pub(super) age: Vec<AgeKey>,
-    /// Armored OpenPGP messages.
+    /// Armored `OpenPGP` messages.
     pub(super) pgp: Vec<String>,
     /// Names of the other kinds of keys in the group.
     pub(super) remote: Vec<&'static str>,
@@ -74,11 +74,12 @@ fn groups(block: &Node) -> Result<(Vec<Group>, usize)> {
     if entries > MAX_KEYS || groups.len() > 255 {
         return Err(fault(Reason::TooLarge, format!("its `sops` block names more than {MAX_KEYS} keys or 255 groups")));
     }
+    let threshold = number(block, "shamir_threshold")?;
     if groups.len() == 1 {
         return Ok((groups, 1));
     }
     // The writer always stores the threshold; combining "any two" without one is a guess.
-    match number(block, "shamir_threshold")? {
+    match threshold {
         Some(threshold) if threshold >= 2 && threshold <= groups.len() => Ok((groups, threshold)),
         _ => Err(fault(Reason::Malformed, "its `sops` block has several key groups and no usable `shamir_threshold`")),
     }

@@ -5,31 +5,47 @@
 //! Nothing is released before the MAC over the whole file matched.
 
 mod age_key;
+mod backend;
+mod cache;
 mod data_key;
 mod document;
 mod dotenv;
+mod encrypt;
 mod file;
 mod flat;
 mod format;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod gcm;
+mod gpg;
 mod identity;
 mod ini;
 mod json;
 mod metadata;
 mod open;
 mod path;
+mod program;
+mod reader;
 mod rules;
 mod scalar;
 mod shamir;
 mod source;
+#[cfg(feature = "sops-ssh")]
+mod ssh;
+#[cfg(not(feature = "sops-ssh"))]
+#[path = "no_ssh.rs"]
+mod ssh;
 mod time;
 mod tree;
 mod wipe;
 mod yaml;
 
+pub use backend::SopsBackend;
+pub use encrypt::{AgeIdentity, encrypt};
 pub use format::SopsFormat;
 pub use identity::IdentitySources;
 pub use path::KeyPath;
+pub use reader::decrypt;
 pub use source::SopsKeySource;
 
 use crate::{Error, ErrorKind, Phase, Reason};

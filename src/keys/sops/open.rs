@@ -11,7 +11,7 @@ use crate::{Error, Reason, Result, Secret};
 use super::data_key::DataKey;
 use super::document::Document;
 use super::format::SopsFormat;
-use super::gcm::{Cipher, Sealed, Type};
+use super::gcm::{Cipher, Clear, Sealed, Type};
 use super::path::KeyPath;
 use super::tree::{MAX_PATH, Node, Scalar};
 use super::{fault, time};
@@ -67,16 +67,25 @@ pub(super) fn open(document: &Document, key: DataKey, path: &KeyPath, target: &N
         return Err(empty(path));
     }
     if found.kind == Type::Comment {
-        return Err(fault(Reason::Malformed, format!("found a comment at `{path}`, where a value should be")));
+        return Err(comment(path));
     }
     if !found.covered {
-        return Err(fault(Reason::Exposed, format!("`{path}` is neither encrypted nor covered by the MAC"))
-            .hint("encrypt it, or encrypt the file without --mac-only-encrypted"));
+        return Err(uncovered(path));
     }
     Ok(Secret::new(found.bytes))
 }
 
-fn empty(path: &KeyPath) -> Error {
+/// A value that anybody could have put there.
+pub(super) fn uncovered(path: &KeyPath) -> Error {
+    fault(Reason::Exposed, format!("`{path}` is neither encrypted nor covered by the MAC"))
+        .hint("encrypt it, or encrypt the file without `mac_only_encrypted`")
+}
+
+pub(super) fn comment(path: &KeyPath) -> Error {
+    fault(Reason::Malformed, format!("found a comment at `{path}`, where a value should be"))
+}
+
+pub(super) fn empty(path: &KeyPath) -> Error {
     fault(Reason::Empty, format!("found an empty string at `{path}`")).hint("an empty key would protect nothing")
 }
 
@@ -138,12 +147,7 @@ impl<'a> Walk<'a> {
     }
 
     fn matches(&mut self, expected: &[u8]) -> bool {
-        let mut hex = [0; 128];
-        for (pair, byte) in hex.chunks_exact_mut(2).zip(self.hash.finalize_reset()) {
-            let digit = |nibble: u8| b"0123456789ABCDEF"[usize::from(nibble)];
-            pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
-        }
-        hex.ct_eq(expected).into()
+        hex(&self.hash.finalize_reset()).ct_eq(expected).into()
     }
 
     fn node(&mut self, node: &'a Node, named: bool) -> Result<()> {
@@ -170,7 +174,7 @@ impl<'a> Walk<'a> {
 
     fn leaf(&mut self, scalar: &Scalar, named: bool, wanted: bool) -> Result<()> {
         let text = match scalar {
-            Scalar::Null => return Ok(()),
+            Scalar::Null | Scalar::Comment => return Ok(()),
             // Nothing to encrypt and nothing to hash.
             Scalar::Text(text) if text.is_empty() => return Ok(()),
             Scalar::Text(text) => Some(text),
@@ -187,8 +191,7 @@ impl<'a> Walk<'a> {
             self.hash.update(&*clear.bytes);
         }
         if wanted {
-            let bytes = if clear.kind == Type::Bool { lower(&clear.bytes) } else { clear.bytes };
-            self.found = Some(Found { bytes, kind: clear.kind, covered: true });
+            self.found = Some(Found { kind: clear.kind, bytes: clear.released(), covered: true });
         }
         Ok(())
     }
@@ -202,11 +205,9 @@ impl<'a> Walk<'a> {
             self.hash.update(&bytes);
         }
         if wanted {
-            let bytes = match scalar {
-                Scalar::Bool(_) => lower(&bytes),
-                _ => Zeroizing::new(scalar.mac_bytes(false).into_owned()),
-            };
-            self.found = Some(Found { bytes, kind: Type::Text, covered });
+            let kind = if matches!(scalar, Scalar::Bool(_)) { Type::Bool } else { Type::Text };
+            let bytes = Zeroizing::new(scalar.mac_bytes(false).into_owned());
+            self.found = Some(Found { bytes: Clear { bytes, kind }.released(), kind, covered });
         }
     }
 
@@ -217,7 +218,12 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// `true` and `false` as every format writes them; the MAC has them with a capital.
-fn lower(bytes: &[u8]) -> Zeroizing<Vec<u8>> {
-    Zeroizing::new(bytes.to_ascii_lowercase())
+/// A hash as the MAC has it: upper case.
+pub(super) fn hex(hash: &[u8]) -> Zeroizing<Vec<u8>> {
+    let digit = |nibble: u8| b"0123456789ABCDEF"[usize::from(nibble)];
+    let mut out = Zeroizing::new(vec![0; hash.len() * 2]);
+    for (pair, byte) in out.chunks_exact_mut(2).zip(hash) {
+        pair.copy_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
+    }
+    out
 }

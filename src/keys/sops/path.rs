@@ -1,13 +1,13 @@
 //! The path of one value inside a SOPS file.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::str::FromStr;
 
 use crate::{Error, Reason, Result};
 
 use super::fault;
 use super::format::SopsFormat;
-use super::tree::{MAX_PATH, Node};
+use super::tree::{MAX_PATH, Node, Scalar};
 
 /// Names one value of a SOPS file.
 ///
@@ -74,10 +74,6 @@ impl KeyPath {
         Ok(Self { steps })
     }
 
-    pub(super) fn steps(&self) -> &[Step] {
-        &self.steps
-    }
-
     /// Whether the path leads into the metadata instead of the data.
     pub(super) fn names_block(&self, format: SopsFormat) -> bool {
         match self.steps.first() {
@@ -85,6 +81,30 @@ impl KeyPath {
             Some(Step::Either(key) | Step::Key(key)) => key == "sops",
             _ => false,
         }
+    }
+
+    /// The path as `sops --extract` wants it, for the tree it is going to be used on.
+    pub(super) fn bracketed(&self, root: &Node) -> Result<String> {
+        let mut text = String::new();
+        let mut here = root;
+        for step in &self.steps {
+            let next = step.follow(here).map_err(malformed)?;
+            match here {
+                Node::List(items) => {
+                    // The program counts comments too.
+                    let place = items.iter().position(|item| std::ptr::eq(item, next)).unwrap_or_default();
+                    let _ = write!(text, "[{place}]");
+                }
+                _ => match step {
+                    Step::Either(key) | Step::Key(key) if !key.contains('[') => {
+                        let _ = write!(text, "[\"{key}\"]");
+                    }
+                    _ => return Err(malformed("the `sops` program has no way to name a key with a `[`")),
+                },
+            }
+            here = next;
+        }
+        Ok(text)
     }
 
     /// Follows the path and returns the one value there.
@@ -119,9 +139,9 @@ impl Step {
                     (None, _) => Err("there is no such key"),
                 }
             }
-            (Self::Index(index), Node::List(items)) => items.get(*index).ok_or("the list is shorter"),
-            (Self::Either(text), Node::List(items)) => match text.parse::<usize>() {
-                Ok(index) => items.get(index).ok_or("the list is shorter"),
+            (Self::Index(index), Node::List(items)) => item(items, *index),
+            (Self::Either(text), Node::List(items)) => match text.parse() {
+                Ok(index) => item(items, index),
                 Err(_) => Err("found a list, which has numbers for keys,"),
             },
             (Self::Key(_), Node::List(_)) => Err("found a list, which has no keys,"),
@@ -129,6 +149,12 @@ impl Step {
             (_, Node::Leaf(_)) => Err("found a value, which has nothing inside,"),
         }
     }
+}
+
+/// The item of that number; comments do not count.
+fn item(items: &[Node], index: usize) -> Result<&Node, &'static str> {
+    let mut items = items.iter().filter(|item| !matches!(item, Node::Leaf(Scalar::Comment)));
+    items.nth(index).ok_or("the list is shorter")
 }
 
 impl FromStr for KeyPath {

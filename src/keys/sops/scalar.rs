@@ -91,7 +91,7 @@ impl Scalar {
     /// The bytes by which the MAC knows an unencrypted value; null has none.
     pub(super) fn mac_bytes(&self, integers_as_floats: bool) -> Cow<'_, [u8]> {
         match self {
-            Self::Null => Cow::Borrowed(&[]),
+            Self::Null | Self::Comment => Cow::Borrowed(&[]),
             Self::Text(text) | Self::Time(text) => Cow::Borrowed(text.as_bytes()),
             Self::Bytes(bytes) => Cow::Borrowed(bytes),
             #[allow(clippy::cast_precision_loss, reason = "the loss is what older versions of sops hashed")]

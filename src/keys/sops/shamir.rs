@@ -1,4 +1,4 @@
-//! Shamir's secret sharing over GF(2^8), in the layout of HashiCorp Vault: the y bytes, then one x byte.
+//! Shamir's secret sharing over GF(2^8), in the layout of Vault: the y bytes, then one x byte.
 
 use zeroize::Zeroizing;
 

@@ -1,40 +1,90 @@
-//! The key source over a SOPS file.
+//! The key source over a SOPS file: settings, and the cache in front of the reader.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
-use zeroize::Zeroizing;
 
-use crate::{Error, KeySource, Reason, Result, Secret};
+use crate::config::limit::Limit;
+use crate::{KeySource, Result, Secret};
 
-use super::data_key::DataKey;
-use super::document::Document;
+use super::backend::SopsBackend;
+use super::cache::Cache;
+use super::file;
 use super::format::SopsFormat;
-use super::identity::{IdentitySources, Loaded};
+use super::identity::IdentitySources;
 use super::path::KeyPath;
-use super::{age_key, fault, file, open, wipe};
+use super::reader::{Reader, blocking};
 
-/// Takes a key from a file that [SOPS](https://getsops.io) encrypted.
+/// Long enough for a pool to fill, short enough that a secret does not outlive its use by much.
+const TTL: Limit<Duration> =
+    Limit { name: "sops.ttl", default: Duration::from_secs(300), min: Duration::ZERO, max: Duration::from_secs(3600) };
+
+/// Key services answer within seconds; a program that waits for a person would wait for ever.
+const TIMEOUT: Limit<Duration> = Limit {
+    name: "sops.program_timeout",
+    default: Duration::from_secs(30),
+    min: Duration::from_secs(1),
+    max: Duration::from_secs(300),
+};
+
+/// Takes a key from a file that [SOPS](https://getsops.io) encrypted: YAML, JSON, dotenv, INI or binary.
+///
+/// The file is read without the `sops` program if an age identity or a PGP key opens it; other keys need the program
+/// (see [`SopsBackend`]). The MAC over the whole file is verified before anything is released.
+///
+/// A string gives its bytes, a number its shortest decimal digits, a truth value `true` or `false`. A missing path, a
+/// mapping, a list, null, an empty string and the `sops` block itself are errors that say what was found where.
+///
+/// The secret is kept for 300 s (see [`ttl`](Self::ttl)) as long as the file stays the same, and wiped then. Clones
+/// share what is kept.
+///
+/// ```
+/// use strongroom::keys::sops::{self, AgeIdentity, SopsFormat};
+/// use strongroom::{KeySource, Secret, SopsKeySource};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// # let secrets = folder.path().join("secrets.yml");
+/// let identity = AgeIdentity::generate();
+/// let key = Secret::new("correct horse battery staple");
+/// let text = sops::encrypt(SopsFormat::Yaml, &[("database_key", &key)], &[identity.recipient()])?;
+/// std::fs::write(&secrets, text)?;
+///
+/// let source = SopsKeySource::new(&secrets, "database_key").identity(identity.secret().clone());
+/// assert_eq!(source.resolve().await?.expose(), key.expose());
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug)]
 pub struct SopsKeySource {
-    settings: Arc<Settings>,
+    reader: Reader,
+    key: Key,
+    ttl: Duration,
+    cache: Arc<Cache>,
 }
 
+/// The path as it was given: text is parsed when it is needed, so that making a source cannot fail.
 #[derive(Clone, Debug)]
-struct Settings {
-    file: PathBuf,
-    key: String,
-    format: Option<SopsFormat>,
-    identities: IdentitySources,
+enum Key {
+    Text(String),
+    Path(KeyPath),
 }
 
 impl SopsKeySource {
-    /// Reads the value at `key` (see [`KeyPath`]) of the file at `path`.
+    /// Reads the value at `key` of the file at `path`; see [`KeyPath`] for what `key` may be.
     pub fn new(path: impl Into<PathBuf>, key: impl Into<String>) -> Self {
-        let identities = IdentitySources::default();
-        let settings = Settings { file: path.into(), key: key.into(), format: None, identities };
-        Self { settings: Arc::new(settings) }
+        let reader = Reader {
+            file: path.into(),
+            format: None,
+            backend: SopsBackend::Auto,
+            identities: IdentitySources::default(),
+            gpg: true,
+            program: None,
+            program_timeout: TIMEOUT.default,
+        };
+        Self { reader, key: Key::Text(key.into()), ttl: TTL.default, cache: Arc::default() }
     }
 
     /// Reads the value at `db_key`.
@@ -42,68 +92,99 @@ impl SopsKeySource {
         Self::new(path, "db_key")
     }
 
-    /// Fixes the format instead of going by the file's name.
+    /// Reads the value at `path` instead, without any syntax of paths.
+    pub fn key_path(mut self, path: KeyPath) -> Self {
+        self.key = Key::Path(path);
+        self.forget()
+    }
+
+    /// Fixes the format instead of going by the end of the file's name.
     pub fn format(mut self, format: SopsFormat) -> Self {
-        self.edit().format = Some(format);
-        self
+        self.reader.format = Some(format);
+        self.forget()
     }
 
-    /// Adds an age identity to those of the environment.
+    /// Fixes who opens the file. Default: [`SopsBackend::Auto`].
+    pub fn backend(mut self, backend: SopsBackend) -> Self {
+        self.reader.backend = backend;
+        self.forget()
+    }
+
+    /// Adds an age identity to those of the other places.
     pub fn identity(mut self, identity: impl Into<Secret>) -> Self {
-        let settings = self.edit();
-        settings.identities = settings.identities.clone().secret(identity);
-        self
+        self.reader.identities = self.reader.identities.secret(identity);
+        self.forget()
     }
 
-    /// Fixes where identities come from.
+    /// Fixes where identities come from. Default: [`IdentitySources::default`].
     pub fn identities(mut self, identities: IdentitySources) -> Self {
-        self.edit().identities = identities;
+        self.reader.identities = identities;
+        self.forget()
+    }
+
+    /// Whether `gpg` (or the program that `SOPS_GPG_EXEC` names) may be asked about PGP keys. Default: yes. It runs
+    /// with `--batch` and never prompts.
+    pub fn gpg(mut self, on: bool) -> Self {
+        self.reader.gpg = on;
+        self.forget()
+    }
+
+    /// Names the `sops` program. Default: `sops` on the `PATH`.
+    pub fn program(mut self, program: impl Into<OsString>) -> Self {
+        self.reader.program = Some(program.into());
+        self.forget()
+    }
+
+    /// How long a program may take, 1 s to 300 s. Default: 30 s.
+    pub fn program_timeout(mut self, timeout: Duration) -> Self {
+        self.reader.program_timeout = TIMEOUT.clamp(timeout);
+        self.forget()
+    }
+
+    /// How long a secret is kept, up to an hour; zero keeps nothing. Default: 300 s.
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = TTL.clamp(ttl);
+        self.forget()
+    }
+
+    /// Parts from the clones of before: what they keep was read by other settings.
+    fn forget(mut self) -> Self {
+        self.cache = Arc::default();
         self
     }
 
-    fn edit(&mut self) -> &mut Settings {
-        Arc::make_mut(&mut self.settings)
+    async fn cached(&self) -> Result<Secret> {
+        let path = match &self.key {
+            Key::Text(text) => text.parse()?,
+            Key::Path(path) => path.clone(),
+        };
+        if self.ttl.is_zero() {
+            return self.reader.read(&path).await;
+        }
+        let _turn = self.cache.turn.lock().await;
+        // Taken before reading: if the file changes in between, the stamp is old and the next call reads again.
+        let file = self.reader.file.clone();
+        let stamp = blocking(move || file::stamp(&file)).await?;
+        if let Some(secret) = self.cache.get(&stamp) {
+            return Ok(secret);
+        }
+        let secret = self.reader.read(&path).await?;
+        self.cache.put(stamp, secret.clone(), self.ttl);
+        Ok(secret)
     }
 }
 
 #[async_trait]
 impl KeySource for SopsKeySource {
     async fn resolve(&self) -> Result<Secret> {
-        let settings = Arc::clone(&self.settings);
-        let work = tokio::task::spawn_blocking(move || wipe::with_clean_stack(|| settings.resolve()));
-        work.await.unwrap_or_else(|_| Err(Error::panicked("SOPS reader")))
+        self.cached().await.map_err(|error| error.context(format!("SOPS file {}", self.reader.file.display())))
     }
 
     fn describe(&self) -> String {
-        format!("`{}` in the SOPS file {}", self.settings.key, self.settings.file.display())
-    }
-}
-
-impl Settings {
-    fn resolve(&self) -> Result<Secret> {
-        self.read().map_err(|error| error.context(format!("SOPS file {}", self.file.display())))
-    }
-
-    fn read(&self) -> Result<Secret> {
-        let path: KeyPath = self.key.parse()?;
-        let bytes = file::read(&self.file)?;
-        let document = Document::parse(&bytes, self.format.unwrap_or_else(|| SopsFormat::of(&self.file)))?;
-        let target = open::locate(&document, &path)?;
-        let loaded = self.identities.load();
-        let parts = unlock(&document, &loaded);
-        let enough = parts.iter().flatten().count() >= document.metadata.threshold;
-        if !enough {
-            return Err(loaded.locked());
+        let file = self.reader.file.display();
+        match &self.key {
+            Key::Text(text) => format!("`{text}` in the SOPS file {file}"),
+            Key::Path(path) => format!("`{path}` in the SOPS file {file}"),
         }
-        let key = DataKey::assemble(&document.metadata, parts.into_iter().flatten().collect())?;
-        open::open(&document, key, &path, target)
     }
-}
-
-/// Tries all age keys of each group.
-fn unlock(document: &Document, loaded: &Loaded) -> Vec<Option<Zeroizing<Vec<u8>>>> {
-    let groups = &document.metadata.groups;
-    let length = if groups.len() == 1 { 32 } else { 33 };
-    let open = |armored: &str| age_key::unwrap(armored, &loaded.identities).filter(|part| part.len() == length);
-    groups.iter().map(|group| group.age.iter().find_map(|key| open(&key.armored))).collect()
 }

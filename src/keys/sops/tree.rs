@@ -20,8 +20,8 @@ pub(super) const MAX_PATH: usize = 8 << 10;
 /// One place of the tree.
 #[derive(Debug)]
 pub(super) enum Node {
-    Map(Vec<(String, Node)>),
-    List(Vec<Node>),
+    Map(Vec<(String, Self)>),
+    List(Vec<Self>),
     Leaf(Scalar),
 }
 
@@ -35,6 +35,8 @@ pub(super) enum Scalar {
     Integer(i64),
     Float(f64),
     Bool(bool),
+    /// A comment that sops wrote back as an item of a list: no data, and not in the MAC.
+    Comment,
     /// A moment, spelled as RFC 3339 the way Go does.
     Time(String),
 }

@@ -65,13 +65,10 @@ impl<'a> Events<'a> {
         loop {
             match self.next()? {
                 Event::SequenceEnd => return Ok(Node::List(items)),
-                event => {
-                    let item = self.node(event, depth + 1)?;
-                    // sops writes a comment in a list back as an item; it is no data and not in the MAC.
-                    if !item.text().is_some_and(Sealed::is_comment) {
-                        items.push(item);
-                    }
-                }
+                event => items.push(match self.node(event, depth + 1)? {
+                    item if item.text().is_some_and(Sealed::is_comment) => Node::Leaf(Scalar::Comment),
+                    item => item,
+                }),
             }
         }
     }

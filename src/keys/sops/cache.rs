@@ -1,0 +1,75 @@
+//! One resolved secret, kept for a while.
+//!
+//! What is kept is bound to the identity and the times of the file, so a changed file is read anew. It is wiped when
+//! its time is over, whether anybody asks for it or not, and when the source is dropped.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use crate::Secret;
+
+use super::file::Stamp;
+
+/// Room for one secret.
+#[derive(Default)]
+pub(super) struct Cache {
+    slot: Mutex<Option<Kept>>,
+    /// Held while the file is read, so that many who ask at once read it once.
+    pub(super) turn: tokio::sync::Mutex<()>,
+}
+
+struct Kept {
+    stamp: Stamp,
+    secret: Secret,
+    until: Instant,
+    /// Empties the room when the time is over.
+    timer: JoinHandle<()>,
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.timer.abort();
+    }
+}
+
+impl Cache {
+    /// The secret, if it is still good and the file is still the same.
+    pub(super) fn get(&self, stamp: &Stamp) -> Option<Secret> {
+        let slot = self.slot();
+        let kept = slot.as_ref().filter(|kept| kept.stamp == *stamp && Instant::now() < kept.until)?;
+        Some(kept.secret.clone())
+    }
+
+    /// Keeps `secret` for `ttl`.
+    pub(super) fn put(self: &Arc<Self>, stamp: Stamp, secret: Secret, ttl: Duration) {
+        let until = Instant::now() + ttl;
+        let room = Arc::downgrade(self);
+        let timer = tokio::spawn(async move {
+            tokio::time::sleep_until(until).await;
+            empty(&room, until);
+        });
+        *self.slot() = Some(Kept { stamp, secret, until, timer });
+    }
+
+    fn slot(&self) -> std::sync::MutexGuard<'_, Option<Kept>> {
+        // Nothing in here can leave the room half furnished.
+        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Empties the room, unless it holds something newer.
+fn empty(room: &Weak<Cache>, until: Instant) {
+    if let Some(room) = room.upgrade() {
+        room.slot().take_if(|kept| kept.until <= until);
+    }
+}
+
+impl fmt::Debug for Cache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Cache")
+    }
+}

@@ -1,0 +1,216 @@
+//! Other programs: started without a shell, in a minimal environment, bounded in time and output.
+//!
+//! What they write to stderr is thrown away unread, for it may quote plaintext. Dropping the future kills the program
+//! and what it started.
+
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::process::{Child, ChildStdin, Command};
+use zeroize::Zeroizing;
+
+use crate::{Error, Reason, Result};
+
+use super::fault;
+use super::tree::MAX_FILE;
+
+/// Variables that programs need to find their home, their settings and their way to a key service.
+const NAMES: [&str; 17] = [
+    "HOME",
+    "PATH",
+    "USER",
+    "LOGNAME",
+    "TMPDIR",
+    "GNUPGHOME",
+    "XDG_CONFIG_HOME",
+    "XDG_RUNTIME_DIR",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "HTTPS_PROXY",
+    "https_proxy",
+    "NO_PROXY",
+    "no_proxy",
+    "SystemRoot",
+    "USERPROFILE",
+    "AppData",
+];
+/// Beginnings of the names of such variables.
+const PREFIXES: [&str; 7] = ["SOPS_", "AWS_", "AZURE_", "GOOGLE_", "CLOUDSDK_", "VAULT_", "HUAWEICLOUD_"];
+
+/// A program to run.
+pub(super) struct Program {
+    command: Command,
+    name: String,
+    timeout: Duration,
+}
+
+/// What a program left behind.
+pub(super) struct Answer {
+    /// `None` if a signal ended it.
+    pub(super) code: Option<i32>,
+    pub(super) output: Zeroizing<Vec<u8>>,
+}
+
+impl Program {
+    pub(super) fn new(program: &OsStr, timeout: Duration) -> Self {
+        let mut command = Command::new(program);
+        command.env_clear().envs(env::vars_os().filter(|(name, _)| passes(name)));
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
+        // A group of its own can be killed as a whole, and cannot read a passphrase from the terminal.
+        #[cfg(unix)]
+        command.process_group(0);
+        Self { command, name: program.to_string_lossy().into_owned(), timeout }
+    }
+
+    pub(super) fn arg(mut self, argument: impl AsRef<OsStr>) -> Self {
+        self.command.arg(argument);
+        self
+    }
+
+    pub(super) fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.command.env(name, value);
+        self
+    }
+
+    pub(super) fn without_env(mut self, names: &[&str]) -> Self {
+        for name in names {
+            self.command.env_remove(name);
+        }
+        self
+    }
+
+    pub(super) fn stdin(mut self, from: impl Into<Stdio>) -> Self {
+        self.command.stdin(from);
+        self
+    }
+
+    /// Runs the program to its end, giving it `input`.
+    ///
+    /// # Errors
+    /// [`Reason::ProgramMissing`], [`Reason::ProgramFailed`] when it cannot be run or takes too long,
+    /// [`Reason::TooLarge`] when it writes too much. An exit code other than 0 is no error here.
+    pub(super) async fn run(mut self, input: &[u8]) -> Result<Answer> {
+        if !input.is_empty() {
+            self.command.stdin(Stdio::piped());
+        }
+        let child = self.command.spawn().map_err(|error| self.not_started(error))?;
+        let mut running = Running(child);
+        let timeout = self.timeout;
+        let Ok(answer) = tokio::time::timeout(timeout, running.finish(input)).await else {
+            let message = format!("program `{}` gave no answer within {timeout:?} and was killed", self.name);
+            return Err(fault(Reason::ProgramFailed, message).transient());
+        };
+        answer.map_err(|error| error.context(format!("program `{}`", self.name)))
+    }
+
+    fn not_started(&self, error: io::Error) -> Error {
+        if error.kind() == io::ErrorKind::NotFound {
+            fault(Reason::ProgramMissing, format!("program `{}` is not installed", self.name))
+        } else {
+            fault(Reason::ProgramFailed, format!("program `{}` cannot be started", self.name)).caused_by(error)
+        }
+    }
+}
+
+fn passes(name: &OsStr) -> bool {
+    let name = name.to_string_lossy();
+    NAMES.contains(&&*name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// Words of a command line: split at white space, quotes keep words together, a backslash keeps a character. There is
+/// no shell, so nothing is expanded.
+pub(super) fn words(line: &str) -> Option<Vec<OsString>> {
+    let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
+    let mut chars = line.chars();
+    while let Some(c) = chars.next() {
+        match (quote, c) {
+            (Some(open), _) if c == open => quote = None,
+            (None, '"' | '\'') => {
+                quote = Some(c);
+                word.get_or_insert_default();
+            }
+            (None | Some('"'), '\\') => word.get_or_insert_default().push(chars.next()?),
+            (None, '#') if word.is_none() => break,
+            (None, c) if c.is_whitespace() => words.extend(word.take().map(OsString::from)),
+            _ => word.get_or_insert_default().push(c),
+        }
+    }
+    words.extend(word.map(OsString::from));
+    (quote.is_none() && !words.is_empty()).then_some(words)
+}
+
+/// A child that is killed together with its own children if it is dropped before its end.
+struct Running(Child);
+
+impl Running {
+    async fn finish(&mut self, input: &[u8]) -> Result<Answer> {
+        let (stdin, stdout) = (self.0.stdin.take(), self.0.stdout.take());
+        let failed = |error: io::Error| fault(Reason::ProgramFailed, "talking to it failed").caused_by(error);
+        let stdout = stdout.ok_or_else(|| fault(Reason::ProgramFailed, "it has no output"))?;
+        let (output, ()) = tokio::try_join!(read(stdout), write(stdin, input))?;
+        let status = self.0.wait().await.map_err(failed)?;
+        Ok(Answer { code: status.code(), output })
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // `id` is `None` once the child was waited for; its number may belong to somebody else by then.
+        #[cfg(unix)]
+        if let Some(id) = self.0.id().and_then(|id| rustix::process::Pid::from_raw(id.cast_signed())) {
+            let _ = rustix::process::kill_process_group(id, rustix::process::Signal::KILL);
+        }
+    }
+}
+
+/// A program that does not read its input to the end says by its exit code whether that was right.
+async fn write(stdin: Option<ChildStdin>, input: &[u8]) -> Result<()> {
+    if let Some(mut stdin) = stdin {
+        let _ = stdin.write_all(input).await;
+    }
+    Ok(())
+}
+
+/// Reads to the end in a buffer that is wiped whenever it is replaced by a larger one.
+async fn read(mut from: impl AsyncRead + Unpin) -> Result<Zeroizing<Vec<u8>>> {
+    let mut buffer = Zeroizing::new(vec![0; 4096]);
+    let mut filled = 0;
+    loop {
+        if filled == buffer.len() {
+            if filled >= MAX_FILE {
+                return Err(fault(Reason::TooLarge, format!("it wrote more than {} MiB", MAX_FILE >> 20)));
+            }
+            let mut larger = Zeroizing::new(vec![0; buffer.len() * 2]);
+            larger[..filled].copy_from_slice(&buffer);
+            buffer = larger;
+        }
+        match from.read(&mut buffer[filled..]).await {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) => return Err(fault(Reason::ProgramFailed, "reading its output failed").caused_by(error)),
+        }
+    }
+    buffer.truncate(filled);
+    Ok(buffer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::words;
+
+    #[test]
+    fn command_lines_are_split_without_a_shell() {
+        let split = |line| words(line).map(|words| words.into_iter().map(|word| word.into_string().unwrap()).collect());
+        let list = |words: &[&str]| Some(words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>());
+        assert_eq!(split("pass show 'my key' # comment"), list(&["pass", "show", "my key"]));
+        assert_eq!(split(r#"a "b \"c\"" d\ e '' f'g'h"#), list(&["a", "b \"c\"", "d e", "", "fgh"]));
+        assert_eq!(split("echo $HOME; ls *"), list(&["echo", "$HOME;", "ls", "*"]));
+        for unusable in ["", "  ", "# only a comment", "'open", "end\\"] {
+            assert_eq!(words(unusable), None, "{unusable}");
+        }
+    }
+}

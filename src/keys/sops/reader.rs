@@ -1,0 +1,234 @@
+//! One reading of a file: parse, unlock by whatever works, verify, release.
+//!
+//! Blocking work (files, ciphers) runs on the blocking pool; programs are awaited. Dropping the future at any await
+//! kills the program that runs; blocking work ends by itself within milliseconds.
+
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use zeroize::Zeroizing;
+
+use crate::{Error, ErrorKind, Reason, Result, Secret};
+
+use super::backend::{self, SopsBackend};
+use super::data_key::DataKey;
+use super::document::Document;
+use super::format::SopsFormat;
+use super::identity::{IdentitySources, Loaded};
+use super::metadata::{AgeKey, Group};
+use super::path::KeyPath;
+use super::program::{self, Program};
+use super::{age_key, fault, file, gpg, open, ssh, wipe};
+
+/// Reads the value at `path` of a SOPS file that is in memory already, by age identities alone.
+///
+/// Blocks: on the files that `identities` name, and for about a millisecond on ciphers. No program is run.
+///
+/// ```
+/// use strongroom::Secret;
+/// use strongroom::keys::sops::{self, AgeIdentity, IdentitySources, SopsFormat};
+///
+/// # fn main() -> strongroom::Result<()> {
+/// let identity = AgeIdentity::generate();
+/// let file = sops::encrypt(SopsFormat::Json, &[("db_key", &Secret::new("staple"))], &[identity.recipient()])?;
+/// let identities = IdentitySources::none().secret(identity.secret().clone());
+/// let key = sops::decrypt(file.as_bytes(), SopsFormat::Json, &"db_key".parse()?, &identities)?;
+/// assert_eq!(key.expose(), b"staple");
+/// # Ok(()) }
+/// ```
+///
+/// # Errors
+/// [`ErrorKind::Key`], with the same reasons as [`SopsKeySource`](super::SopsKeySource).
+pub fn decrypt(file: &[u8], format: SopsFormat, path: &KeyPath, identities: &IdentitySources) -> Result<Secret> {
+    wipe::with_clean_stack(|| {
+        let opening = Opening::begin(file, format, path, identities)?.try_identities();
+        if opening.is_open() {
+            return opening.finish(path);
+        }
+        Err(opening.loaded.locked(&opening.for_the_program(identities)))
+    })
+}
+
+/// What to read, and how.
+#[derive(Clone, Debug)]
+pub(super) struct Reader {
+    pub(super) file: PathBuf,
+    pub(super) format: Option<SopsFormat>,
+    pub(super) backend: SopsBackend,
+    pub(super) identities: IdentitySources,
+    pub(super) gpg: bool,
+    pub(super) program: Option<OsString>,
+    pub(super) program_timeout: Duration,
+}
+
+/// A file half way: parsed, and opened as far as the identities at hand go.
+struct Opening {
+    document: Document,
+    loaded: Loaded,
+    /// The data key, or for each group its share.
+    parts: Vec<Option<Zeroizing<Vec<u8>>>>,
+}
+
+impl Reader {
+    /// Reads the value at `path`.
+    pub(super) async fn read(&self, path: &KeyPath) -> Result<Secret> {
+        let opening = self.begin(path).await?;
+        if self.backend == SopsBackend::Binary {
+            return self.ask_the_program(&opening, path).await;
+        }
+        let mut opening = self.run_identity_commands(opening).await?;
+        self.run_gpg(&mut opening).await;
+        if opening.is_open() {
+            let path = path.clone();
+            return blocking(move || opening.finish(&path)).await;
+        }
+        let missing = opening.for_the_program(&self.identities);
+        if self.backend == SopsBackend::Native || missing.is_empty() {
+            return Err(opening.loaded.locked(&missing));
+        }
+        match self.ask_the_program(&opening, path).await {
+            Err(error) if error.reason() == Reason::ProgramMissing => {
+                Err(opening.loaded.locked(&missing).hint("install the `sops` program, or add an age recipient"))
+            }
+            answer => answer,
+        }
+    }
+
+    async fn begin(&self, path: &KeyPath) -> Result<Opening> {
+        let (reader, path) = (self.clone(), path.clone());
+        blocking(move || {
+            let bytes = file::read(&reader.file)?;
+            let format = reader.format.unwrap_or_else(|| SopsFormat::of(&reader.file));
+            let opening = Opening::begin(&bytes, format, &path, &reader.identities)?;
+            Ok(if reader.backend == SopsBackend::Binary { opening } else { opening.try_identities() })
+        })
+        .await
+    }
+
+    /// Runs the commands that print identities, for each recipient that is still closed.
+    async fn run_identity_commands(&self, mut opening: Opening) -> Result<Opening> {
+        for name in self.identities.commands() {
+            for recipient in opening.closed_recipients() {
+                match self.run_identity_command(name, &recipient).await {
+                    Ok(text) => opening.loaded.add(name, text),
+                    Err(error) => opening.loaded.trouble(name, error),
+                }
+                opening = blocking(move || Ok(opening.try_identities())).await?;
+            }
+        }
+        Ok(opening)
+    }
+
+    async fn run_identity_command(&self, name: &str, recipient: &str) -> Result<Zeroizing<Vec<u8>>> {
+        let line = std::env::var(name).unwrap_or_default();
+        let words = program::words(&line).ok_or_else(|| fault(Reason::Malformed, "it is not a command line"))?;
+        let program = Program::new(&words[0], self.program_timeout).env("SOPS_AGE_RECIPIENT", recipient);
+        let answer = words[1..].iter().fold(program, Program::arg).run(b"").await?;
+        if answer.code == Some(0) { Ok(answer.output) } else { Err(fault(Reason::ProgramFailed, "the command failed")) }
+    }
+
+    async fn run_gpg(&self, opening: &mut Opening) {
+        let (length, enough) = (opening.part_length(), opening.document.metadata.threshold);
+        for (group, part) in opening.document.metadata.groups.iter().zip(0..) {
+            for message in &group.pgp {
+                if !self.gpg || opening.parts[part].is_some() || opening.parts.iter().flatten().count() >= enough {
+                    break;
+                }
+                match gpg::unwrap(message, self.program_timeout).await {
+                    Ok(bytes) if bytes.len() == length => opening.parts[part] = Some(bytes),
+                    Ok(_) => opening.loaded.trouble("gpg", "what it decrypted is not a data key"),
+                    Err(error) => opening.loaded.trouble("gpg", error),
+                }
+            }
+        }
+    }
+
+    async fn ask_the_program(&self, opening: &Opening, path: &KeyPath) -> Result<Secret> {
+        let name = self.program.as_deref().unwrap_or(OsStr::new("sops"));
+        let program = Program::new(name, self.program_timeout);
+        let document = &opening.document;
+        let program = backend::prepare(program, &self.file, document, path, &self.identities, &opening.loaded)?;
+        let answer = program.run(b"").await?;
+        if answer.code != Some(0) {
+            return Err(backend::refused(answer.code));
+        }
+        backend::accept(document, path, open::locate(document, path)?, answer.output)
+    }
+}
+
+impl Opening {
+    /// Parses, and refuses what cannot be a key before any key is looked for.
+    fn begin(bytes: &[u8], format: SopsFormat, path: &KeyPath, sources: &IdentitySources) -> Result<Self> {
+        let document = Document::parse(bytes, format)?;
+        open::locate(&document, path)?;
+        let parts = document.metadata.groups.iter().map(|_| None).collect();
+        Ok(Self { document, loaded: sources.load(), parts })
+    }
+
+    fn part_length(&self) -> usize {
+        if self.document.metadata.groups.len() == 1 { 32 } else { 33 }
+    }
+
+    fn is_open(&self) -> bool {
+        self.parts.iter().flatten().count() >= self.document.metadata.threshold
+    }
+
+    /// Tries all identities on all age keys of the groups that are still closed.
+    fn try_identities(mut self) -> Self {
+        let length = self.part_length();
+        let identities = &self.loaded.identities;
+        let open =
+            |key: &AgeKey| age_key::unwrap(key.armored.as_bytes(), identities).filter(|part| part.len() == length);
+        for (group, part) in self.document.metadata.groups.iter().zip(&mut self.parts) {
+            if part.is_none() {
+                *part = group.age.iter().find_map(open);
+            }
+        }
+        self
+    }
+
+    fn finish(self, path: &KeyPath) -> Result<Secret> {
+        let Self { document, parts, .. } = self;
+        let key = DataKey::assemble(&document.metadata, parts.into_iter().flatten().collect())?;
+        open::open(&document, key, path, open::locate(&document, path)?)
+    }
+
+    fn closed_groups(&self) -> impl Iterator<Item = &Group> {
+        let groups = self.document.metadata.groups.iter().zip(&self.parts);
+        let open = self.is_open();
+        groups.filter(move |(_, part)| part.is_none() && !open).map(|(group, _)| group)
+    }
+
+    fn closed_recipients(&self) -> Vec<String> {
+        self.closed_groups().flat_map(|group| &group.age).map(|key| key.recipient.clone()).collect()
+    }
+
+    /// What in the closed groups the `sops` program could open and this crate cannot.
+    fn for_the_program(&self, sources: &IdentitySources) -> Vec<String> {
+        let mut missing = Vec::new();
+        for group in self.closed_groups() {
+            missing.extend(group.remote.iter().map(|kind| format!("its `{kind}` key needs the `sops` program")));
+            for AgeKey { recipient, .. } in &group.age {
+                if self.loaded.foreign && !is_x25519(recipient) && !recipient.starts_with("ssh-") {
+                    missing.push("its post-quantum or plugin age key needs the `sops` program".into());
+                } else if recipient.starts_with("ssh-") && !ssh::NATIVE && sources.any_ssh() {
+                    missing.push("its SSH key needs the feature `sops-ssh` or the `sops` program".into());
+                }
+            }
+        }
+        missing.dedup();
+        missing
+    }
+}
+
+/// `age1` and no second separator: other kinds have their name between two.
+fn is_x25519(recipient: &str) -> bool {
+    recipient.strip_prefix("age1").is_some_and(|rest| !rest.contains('1'))
+}
+
+/// Runs `work` on the blocking pool, and wipes the stack it ran on.
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    let work = tokio::task::spawn_blocking(move || wipe::with_clean_stack(work));
+    work.await.unwrap_or_else(|_| Err(Error::new(ErrorKind::Key, "the SOPS reader panicked").because(Reason::Panicked)))
+}

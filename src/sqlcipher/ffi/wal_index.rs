@@ -1,0 +1,81 @@
+//! SQLite's own mark of change: the header of the shared index of the write-ahead log.
+//!
+//! Its first 48 bytes change with every commit of every process; SQLite makes the same comparison when a read begins.
+//! Source: "WAL-mode File Format", section 2.2 ("The WAL-Index Header"), and `walIndexTryHdr` in `wal.c`.
+
+use std::ffi::c_void;
+use std::ptr;
+use std::sync::atomic::{AtomicU32, Ordering, fence};
+
+use rusqlite::{Connection, ffi};
+
+const WORDS: usize = 12;
+
+/// The one version of the index that this code knows; another one is not used.
+const VERSION: u32 = 3_007_000;
+
+/// The size of one region of the index, as SQLite itself asks for it.
+const REGION: i32 = 32 * 1024;
+
+/// A copy of the header at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in super::super) struct Mark([u32; WORDS]);
+
+/// The mapped header. Dropped before its connection, which owns the mapping.
+#[derive(Debug)]
+pub(in super::super) struct WalIndex(*const AtomicU32);
+
+// SAFETY: the mapping is shared memory that any thread of the process may read; it is read by atomic loads only.
+unsafe impl Send for WalIndex {}
+
+impl WalIndex {
+    /// Finds the index of a connection that has read its database in WAL mode. `None` where there is none, or where it
+    /// is of another version.
+    pub(in super::super) fn of(connection: &Connection) -> Option<Self> {
+        let mut file: *mut ffi::sqlite3_file = ptr::null_mut();
+        // SAFETY: the handle is valid while `connection` is borrowed; FCNTL_FILE_POINTER writes one pointer.
+        let code = unsafe {
+            let out = ptr::from_mut(&mut file).cast::<c_void>();
+            ffi::sqlite3_file_control(connection.handle(), c"main".as_ptr(), ffi::SQLITE_FCNTL_FILE_POINTER, out)
+        };
+        if code != ffi::SQLITE_OK {
+            return None;
+        }
+        let mut region: *mut c_void = ptr::null_mut();
+        // SAFETY: SQLite owns the file object while the connection lives. `xShmMap` exists from version 2 of the
+        // methods on; with `bExtend` 0 it maps what is there, once per process and file, and creates nothing. The
+        // connection is used by this thread only at this moment, as SQLite demands without its own mutex.
+        let code = unsafe {
+            let methods = file.as_ref()?.pMethods.as_ref().filter(|methods| methods.iVersion >= 2)?;
+            methods.xShmMap?(file, 0, REGION, 0, &raw mut region)
+        };
+        let index = Self(region.cast::<AtomicU32>().cast_const());
+        let is_known = code == ffi::SQLITE_OK && !region.is_null() && index.mark().0[0] == VERSION;
+        is_known.then_some(index)
+    }
+
+    /// Copies the header. A copy taken while somebody writes it differs from every complete one, or equals the one
+    /// before a commit that nobody has been told of yet.
+    pub(in super::super) fn mark(&self) -> Mark {
+        let mut words = [0; WORDS];
+        for (at, word) in words.iter_mut().enumerate() {
+            // SAFETY: the region is 32 KiB, aligned to a page, and stays mapped as long as the connection is open in
+            // WAL mode, which outlives `self`.
+            *word = unsafe { &*self.0.add(at) }.load(Ordering::Relaxed);
+        }
+        fence(Ordering::Acquire);
+        Mark(words)
+    }
+
+    /// How many frames the log holds: `mxFrame`.
+    pub(in super::super) fn frames(&self) -> u32 {
+        self.mark().frames()
+    }
+}
+
+impl Mark {
+    /// How many frames the log holds: `mxFrame`.
+    pub(in super::super) fn frames(&self) -> u32 {
+        self.0[4]
+    }
+}

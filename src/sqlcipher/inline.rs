@@ -1,0 +1,118 @@
+//! Short statements on the caller's own task: no thread, no wake-up, and for reads mostly no transaction either.
+//!
+//! What runs here has a budget and waits for nobody. Whatever does not fit is given up and runs again on a thread; it
+//! has had no effect until then.
+
+use super::control::Control;
+use super::engine::Engine;
+use super::ffi::wal_index::{Mark, WalIndex};
+use super::snapshot::LONGEST_LOG;
+use super::watch::Mode;
+use crate::{ErrorKind, Result, Rows, Statement, StatementKind};
+
+/// The read transaction that a connection keeps open between calls.
+#[derive(Debug, Default)]
+pub(super) struct KeptSnapshot {
+    /// SQLite's mark of change; without it nothing is kept.
+    pub(super) index: Option<WalIndex>,
+    /// The mark before the open transaction began; `None`: none is open.
+    since: Option<Mark>,
+    /// Used since the last sweep.
+    used: bool,
+}
+
+/// What a connection may do inline.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Inline {
+    /// Short reads.
+    pub(super) reads: bool,
+    /// Short writes that commit by themselves without waiting for the disk.
+    pub(super) writes: bool,
+    /// Keep the snapshot of a read for the next one.
+    pub(super) keep: bool,
+}
+
+impl Engine {
+    /// Runs a statement here if it is known to be short. `None`: it has had no effect; run it on a thread.
+    pub(super) fn run_inline(&mut self, statement: &Statement, control: &Control, may: Inline) -> Option<Result<Rows>> {
+        let in_transaction = self.in_transaction();
+        let plan = self.plans.get_mut(&statement.sql)?;
+        let allowed = match plan.kind() {
+            StatementKind::Read => may.reads,
+            StatementKind::Write => may.writes && !in_transaction && !self.kept.log_is_long(),
+            _ => false,
+        };
+        if !allowed || !plan.try_inline() {
+            return None;
+        }
+        let reads = plan.kind() == StatementKind::Read;
+        if reads && may.keep && !in_transaction && self.freshen().is_err() {
+            return None;
+        }
+        let (outcome, stopped) = control.inline(|| self.run(statement));
+        match outcome {
+            Ok(rows) => Some(Ok(rows)),
+            Err(error) => {
+                self.end_snapshot();
+                if stopped {
+                    self.plans.get_mut(&statement.sql)?.was_long();
+                }
+                let elsewhere = stopped || matches!(error.kind(), ErrorKind::Busy | ErrorKind::Serialization);
+                if elsewhere { None } else { Some(Err(error)) }
+            }
+        }
+    }
+
+    /// Makes the kept transaction one that sees everything committed before this moment.
+    fn freshen(&mut self) -> rusqlite::Result<()> {
+        let Some(index) = &self.kept.index else { return Ok(()) };
+        let now = index.mark();
+        self.kept.used = true;
+        if self.kept.since == Some(now) {
+            return Ok(());
+        }
+        self.end_snapshot();
+        // A long log can start over only when no reader is left in it.
+        if now.frames() <= LONGEST_LOG {
+            // The mark was taken before the transaction begins, so it is never newer than what the transaction sees.
+            self.transaction_control("BEGIN")?;
+            self.kept.since = Some(now);
+        }
+        Ok(())
+    }
+
+    pub(super) fn keeps_snapshot(&self) -> bool {
+        self.kept.since.is_some()
+    }
+
+    /// Ends the kept transaction, if there is one.
+    pub(super) fn end_snapshot(&mut self) {
+        if self.kept.since.take().is_some() {
+            // It only read. If it cannot end, closing the connection ends it.
+            if self.transaction_control("COMMIT").is_err() {
+                self.mark_altered();
+            }
+        }
+    }
+
+    /// Ends the kept transaction unless it was used since the last call; says whether it is still open.
+    pub(super) fn sweep_snapshot(&mut self) -> bool {
+        if !std::mem::take(&mut self.kept.used) {
+            self.end_snapshot();
+        }
+        self.keeps_snapshot()
+    }
+
+    /// Outside of any budget: an interrupted COMMIT would leave the snapshot open.
+    fn transaction_control(&mut self, sql: &str) -> rusqlite::Result<()> {
+        self.watch.mode(Mode::Running);
+        self.connection.prepare_cached(sql)?.raw_execute().map(drop)
+    }
+}
+
+impl KeptSnapshot {
+    /// Whether the next commit may be the one that checkpoints.
+    fn log_is_long(&self) -> bool {
+        self.index.as_ref().is_some_and(|index| index.frames() > LONGEST_LOG)
+    }
+}

@@ -1,0 +1,116 @@
+//! Read transactions that stay open between calls.
+//!
+//! Most of a short read is beginning and ending its transaction. A reader therefore keeps it open, and looks at SQLite's
+//! own mark of change before each read: while nothing was committed, by this process or another, the old transaction
+//! sees what a new one would.
+//!
+//! A kept transaction holds a lock that keeps the log from starting over. So it is kept only while the log is short, for
+//! a few milliseconds at most, and given up before anything that must change the file as a whole.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use super::connection::Shared;
+use super::ffi::exit_gate;
+
+/// With this many frames in the log no transaction is kept: SQLite itself checkpoints at 1000, and the log can start
+/// over only when no reader is left in it.
+pub(super) const LONGEST_LOG: u32 = 900;
+
+/// A transaction that nobody used for one such interval is ended in the next.
+const SWEEP: Duration = Duration::from_millis(4);
+
+/// The readers of one database that may keep transactions.
+#[derive(Debug, Default)]
+pub(super) struct Snapshots {
+    /// While above 0, nothing is kept.
+    held_back: AtomicUsize,
+    readers: Mutex<Vec<Weak<Shared>>>,
+    sweeping: AtomicBool,
+}
+
+/// No transaction is kept while this lives.
+#[derive(Debug)]
+pub(super) struct HeldBack<'a>(&'a Snapshots);
+
+impl Snapshots {
+    pub(super) fn register(&self, reader: &Arc<Shared>) {
+        let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        readers.retain(|reader| reader.strong_count() > 0);
+        readers.push(Arc::downgrade(reader));
+    }
+
+    /// Whether a transaction may be kept now.
+    pub(super) fn allowed(&self) -> bool {
+        self.held_back.load(SeqCst) == 0
+    }
+
+    /// Ends all kept transactions and keeps new ones from being kept. Waits for reads that run: call on a thread that
+    /// may block, and not while holding the engine of a reader.
+    pub(super) fn revoke(&self) -> HeldBack<'_> {
+        self.held_back.fetch_add(1, SeqCst);
+        let held_back = HeldBack(self);
+        for reader in self.readers() {
+            reader.lock().end_snapshot();
+        }
+        held_back
+    }
+
+    fn readers(&self) -> Vec<Arc<Shared>> {
+        let readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        readers.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Sees to it that somebody ends what nobody uses. Called inside a runtime, by whoever keeps a transaction.
+    pub(super) fn sweep(self: &Arc<Self>) {
+        if self.sweeping.swap(true, SeqCst) {
+            return;
+        }
+        let sweeper = Sweeper(Arc::clone(self));
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(SWEEP).await;
+                if sweeper.0.sweep_once() {
+                    continue;
+                }
+                // Between the last look and this line somebody may have kept one and seen a sweeper at work.
+                sweeper.0.sweeping.store(false, SeqCst);
+                if !sweeper.0.any_kept() || sweeper.0.sweeping.swap(true, SeqCst) {
+                    return;
+                }
+            }
+        });
+    }
+
+    /// Ends what was not used since the last time; says whether any is left.
+    fn sweep_once(&self) -> bool {
+        let _pass = exit_gate::enter();
+        let mut left = false;
+        for reader in self.readers() {
+            // A reader that is locked is in use.
+            left |= reader.try_lock().is_none_or(|mut engine| engine.sweep_snapshot());
+        }
+        left
+    }
+
+    fn any_kept(&self) -> bool {
+        self.readers().iter().any(|reader| reader.try_lock().is_none_or(|engine| engine.keeps_snapshot()))
+    }
+}
+
+/// Says that nobody sweeps when its task ends, also with its runtime. Should another one have begun meanwhile, there are
+/// two for a while, which does no harm.
+struct Sweeper(Arc<Snapshots>);
+
+impl Drop for Sweeper {
+    fn drop(&mut self) {
+        self.0.sweeping.store(false, SeqCst);
+    }
+}
+
+impl Drop for HeldBack<'_> {
+    fn drop(&mut self) {
+        self.0.held_back.fetch_sub(1, SeqCst);
+    }
+}

@@ -1,0 +1,340 @@
+//! A wrapper that makes any connector fail, hang, panic or dawdle where a test wants it to.
+
+use std::future::pending;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::{
+    Access, Canceller, Capabilities, Changes, Connection, Connector, Error, ErrorKind, Params, Reason, Resource,
+    ResourceState, Result, Rows, Statement, StatementKind, TransactionMode,
+};
+
+/// Wraps a connector; its [`Faults`] decide what goes wrong, and when.
+///
+/// ```
+/// use strongroom::testing::{Fault, FaultyConnector, Point, ScriptedConnector};
+/// use strongroom::{Access, Connection, Connector, ErrorKind, Statement};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> strongroom::Result<()> {
+/// let connector = FaultyConnector::new(ScriptedConnector::new().changes("DELETE FROM t", 1));
+/// let faults = connector.faults();
+/// faults.at(Point::Run, Fault::Fail(ErrorKind::Busy));
+///
+/// let mut connection = connector.connect(Access::Write).await?;
+/// let delete = Statement::new("DELETE FROM t", ())?;
+/// assert!(connection.run(delete.clone()).await.unwrap_err().is_transient());
+/// assert_eq!(connection.run(delete).await?.changes().rows_affected, 1);
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+pub struct FaultyConnector<C> {
+    inner: C,
+    faults: Faults,
+}
+
+/// What goes wrong at a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Fault {
+    /// The call is not made and fails with this kind; `Busy`, `Serialization`, `Connection` and `Timeout` are
+    /// transient.
+    Fail(ErrorKind),
+    /// The call is not made and fails, and the connection is [`Broken`](ResourceState::Broken) from then on.
+    Break,
+    /// The call is made, its answer is lost, and the connection is broken: `OutcomeUnknown` for a commit.
+    LoseAnswer,
+    /// The call is never made, nor answered. [`Connection::classify`], which cannot wait, fails instead.
+    Hang,
+    /// The call panics.
+    Panic,
+    /// The call is made after this time. No effect on [`Connection::classify`].
+    Slow(Duration),
+}
+
+/// Where something can go wrong: one for each call of [`Connector`], [`Resource`] and [`Connection`] that does
+/// something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+#[allow(missing_docs, reason = "named like the methods")]
+pub enum Point {
+    Connect,
+    Ping,
+    Reset,
+    Close,
+    Classify,
+    Run,
+    RunMany,
+    RunScript,
+    RunStream,
+    NextChunk,
+    RunGroup,
+    Begin,
+    Commit,
+    Rollback,
+    Savepoint,
+    Release,
+    RollbackTo,
+    TableExists,
+}
+
+/// The plan of a [`FaultyConnector`]; clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Faults {
+    plan: Arc<Mutex<Plan>>,
+}
+
+#[derive(Debug, Default)]
+struct Plan {
+    calls: u64,
+    next: Vec<(Point, Fault)>,
+    countdowns: Vec<(u64, Fault)>,
+    random: Option<(fastrand::Rng, u32, Vec<Fault>)>,
+}
+
+impl Faults {
+    /// Lets the next call at `point` go wrong. Several for one point come one after another.
+    pub fn at(&self, point: Point, fault: Fault) {
+        self.lock().next.push((point, fault));
+    }
+
+    /// Lets the `n`-th call from now go wrong, wherever it is; the next one is number 1.
+    pub fn nth(&self, n: u64, fault: Fault) {
+        let mut plan = self.lock();
+        let call = plan.calls + n;
+        plan.countdowns.push((call, fault));
+    }
+
+    /// Lets one call in `one_in` go wrong with one of `faults`, at random, but the same for the same `seed` and calls.
+    pub fn random(&self, seed: u64, one_in: u32, faults: impl IntoIterator<Item = Fault>) {
+        self.lock().random = Some((fastrand::Rng::with_seed(seed), one_in, faults.into_iter().collect()));
+    }
+
+    /// Lets nothing go wrong any more.
+    pub fn heal(&self) {
+        let mut plan = self.lock();
+        *plan = Plan { calls: plan.calls, ..Plan::default() };
+    }
+
+    /// How many calls there were; with [`nth`](Self::nth), a test can walk through all of them.
+    pub fn calls(&self) -> u64 {
+        self.lock().calls
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Plan> {
+        self.plan.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn next(&self, point: Point) -> Option<Fault> {
+        let mut plan = self.lock();
+        plan.calls += 1;
+        let call = plan.calls;
+        if let Some(index) = plan.next.iter().position(|(at, _)| *at == point) {
+            return Some(plan.next.remove(index).1);
+        }
+        if let Some(index) = plan.countdowns.iter().position(|(at, _)| *at == call) {
+            return Some(plan.countdowns.remove(index).1);
+        }
+        let (random, one_in, faults) = plan.random.as_mut()?;
+        (random.u32(..(*one_in).max(1)) == 0).then(|| random.choice(faults.iter()).copied()).flatten()
+    }
+
+    /// What stands before a call: passes, waits, fails or panics. Says whether the answer is to be lost.
+    async fn before(&self, point: Point, broken: &mut bool) -> Result<bool> {
+        match self.next(point) {
+            None => Ok(false),
+            Some(Fault::LoseAnswer) => Ok(true),
+            Some(Fault::Slow(time)) => {
+                tokio::time::sleep(time).await;
+                Ok(false)
+            }
+            Some(Fault::Hang) => pending().await,
+            Some(Fault::Panic) => panic!("injected panic at {point:?}"),
+            Some(Fault::Fail(kind)) => Err(failure(point, kind)),
+            Some(Fault::Break) => {
+                *broken = true;
+                Err(failure(point, ErrorKind::Connection).because(Reason::Broken))
+            }
+        }
+    }
+}
+
+fn failure(point: Point, kind: ErrorKind) -> Error {
+    let error = Error::new(kind, format!("injected failure at {point:?}"));
+    let passes =
+        matches!(kind, ErrorKind::Busy | ErrorKind::Serialization | ErrorKind::Connection | ErrorKind::Timeout);
+    if passes { error.transient() } else { error }
+}
+
+fn lost(point: Point) -> Error {
+    let kind = if point == Point::Commit { ErrorKind::OutcomeUnknown } else { ErrorKind::Connection };
+    Error::new(kind, format!("injected loss of the answer at {point:?}")).because(Reason::Broken)
+}
+
+impl<C> FaultyConnector<C> {
+    /// Wraps `inner`; nothing goes wrong until its [`faults`](Self::faults) say so.
+    pub fn new(inner: C) -> Self {
+        Self { inner, faults: Faults::default() }
+    }
+
+    /// The plan of what goes wrong.
+    pub fn faults(&self) -> Faults {
+        self.faults.clone()
+    }
+}
+
+impl<C: Connector> Connector for FaultyConnector<C> {
+    type Connection = FaultyConnection<C::Connection>;
+
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+
+    async fn connect(&self, access: Access) -> Result<Self::Connection> {
+        let is_lost = self.faults.before(Point::Connect, &mut false).await?;
+        let inner = self.inner.connect(access).await?;
+        if is_lost {
+            return Err(lost(Point::Connect).transient());
+        }
+        Ok(FaultyConnection { inner, faults: self.faults.clone(), broken: false })
+    }
+
+    async fn shut_down(&self) {
+        self.inner.shut_down().await;
+    }
+}
+
+/// A connection of a [`FaultyConnector`].
+#[derive(Debug)]
+pub struct FaultyConnection<K> {
+    inner: K,
+    faults: Faults,
+    broken: bool,
+}
+
+/// Makes a call through the faults.
+macro_rules! call {
+    ($self:ident, $point:ident, $call:expr) => {{
+        let is_lost = $self.faults.before(Point::$point, &mut $self.broken).await?;
+        let answer = $call.await;
+        if is_lost {
+            $self.broken = true;
+            return Err(lost(Point::$point));
+        }
+        answer
+    }};
+}
+
+#[deny(clippy::missing_trait_methods, reason = "a provided body would go around the wrapped one")]
+impl<K: Resource> Resource for FaultyConnection<K> {
+    fn state(&self) -> ResourceState {
+        if self.broken { ResourceState::Broken } else { self.inner.state() }
+    }
+
+    fn canceller(&self) -> Canceller {
+        self.inner.canceller()
+    }
+
+    async fn ping(&mut self) -> Result<()> {
+        call!(self, Ping, self.inner.ping())
+    }
+
+    async fn reset(&mut self) -> Result<()> {
+        call!(self, Reset, self.inner.reset())
+    }
+
+    fn baseline(&mut self) {
+        self.inner.baseline();
+    }
+
+    async fn close(mut self) -> Result<()> {
+        call!(self, Close, self.inner.close())
+    }
+}
+
+#[deny(clippy::missing_trait_methods, reason = "a provided body would go around the wrapped one")]
+impl<K: Connection> Connection for FaultyConnection<K> {
+    type Native = K::Native;
+
+    fn classify(&mut self, sql: &str) -> Result<StatementKind> {
+        match self.faults.next(Point::Classify) {
+            None | Some(Fault::Slow(_)) => self.inner.classify(sql),
+            Some(Fault::Panic) => panic!("injected panic at Classify"),
+            Some(Fault::Fail(kind)) => Err(failure(Point::Classify, kind)),
+            Some(Fault::Break | Fault::LoseAnswer | Fault::Hang) => {
+                self.broken = true;
+                Err(failure(Point::Classify, ErrorKind::Connection).because(Reason::Broken))
+            }
+        }
+    }
+
+    async fn run(&mut self, statement: Statement) -> Result<Rows> {
+        call!(self, Run, self.inner.run(statement))
+    }
+
+    async fn run_many(&mut self, sql: Arc<str>, sets: Vec<Params>) -> Result<Changes> {
+        call!(self, RunMany, self.inner.run_many(sql, sets))
+    }
+
+    async fn run_script(&mut self, sql: Arc<str>) -> Result<()> {
+        call!(self, RunScript, self.inner.run_script(sql))
+    }
+
+    async fn run_stream(&mut self, statement: Statement, chunk: usize) -> Result<()> {
+        call!(self, RunStream, self.inner.run_stream(statement, chunk))
+    }
+
+    async fn next_chunk(&mut self) -> Result<Option<Rows>> {
+        call!(self, NextChunk, self.inner.next_chunk())
+    }
+
+    /// A fault hits the whole group: every statement gets the error.
+    async fn run_group(&mut self, group: Vec<Statement>) -> Vec<Result<Rows>> {
+        let size = group.len();
+        let is_lost = match self.faults.before(Point::RunGroup, &mut self.broken).await {
+            Ok(is_lost) => is_lost,
+            Err(error) => {
+                let again = || Err(failure(Point::RunGroup, error.kind()).because(error.reason()));
+                return (0..size).map(|_| again()).collect();
+            }
+        };
+        let results = self.inner.run_group(group).await;
+        if is_lost {
+            self.broken = true;
+            let outcome_unknown = || Error::new(ErrorKind::OutcomeUnknown, "injected loss of the answer at RunGroup");
+            return (0..size).map(|_| Err(outcome_unknown().because(Reason::Broken))).collect();
+        }
+        results
+    }
+
+    async fn begin(&mut self, mode: TransactionMode) -> Result<()> {
+        call!(self, Begin, self.inner.begin(mode))
+    }
+
+    async fn commit(&mut self) -> Result<()> {
+        call!(self, Commit, self.inner.commit())
+    }
+
+    async fn rollback(&mut self) -> Result<()> {
+        call!(self, Rollback, self.inner.rollback())
+    }
+
+    async fn savepoint(&mut self, depth: u32) -> Result<()> {
+        call!(self, Savepoint, self.inner.savepoint(depth))
+    }
+
+    async fn release(&mut self, depth: u32) -> Result<()> {
+        call!(self, Release, self.inner.release(depth))
+    }
+
+    async fn rollback_to(&mut self, depth: u32) -> Result<()> {
+        call!(self, RollbackTo, self.inner.rollback_to(depth))
+    }
+
+    async fn table_exists(&mut self, name: &str) -> Result<bool> {
+        call!(self, TableExists, self.inner.table_exists(name))
+    }
+
+    fn native(&mut self) -> &mut K::Native {
+        self.inner.native()
+    }
+}

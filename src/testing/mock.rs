@@ -1,0 +1,132 @@
+//! mockall mocks of the contracts.
+
+#![allow(missing_docs, missing_debug_implementations, reason = "what mockall generates")]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::{
+    Access, Attempt, Canceller, Capabilities, Changes, Connection, Connector, HealthCheck, KeySource, Params, Resource,
+    ResourceState, Result, RetryPolicy, Rows, Secret, Statement, StatementKind, TransactionMode,
+};
+
+mockall::mock! {
+    /// A mock of [`Connector`](crate::Connector) whose connections are [`MockConnection`]s.
+    ///
+    /// A pool drops mocks in its own tasks, where an unmet expectation is a panic that no test sees, and an unexpected
+    /// call becomes "the connector panicked". Count in the test's own variables, or take
+    /// [`ScriptedConnector`](crate::testing::ScriptedConnector), whose log can be asked afterwards.
+    ///
+    /// ```
+    /// use strongroom::testing::{MockConnection, MockConnector};
+    /// use strongroom::{Access, Connector, Resource};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> strongroom::Result<()> {
+    /// let mut connector = MockConnector::new();
+    /// connector.expect_connect().times(1).returning(|_| {
+    ///     let mut connection = MockConnection::new();
+    ///     connection.expect_ping().returning(|| Box::pin(async { Ok(()) }));
+    ///     Box::pin(async { Ok(connection) })
+    /// });
+    /// let mut connection = connector.connect(Access::Read).await?;
+    /// connection.ping().await
+    /// # }
+    /// ```
+    pub Connector {}
+
+    impl Connector for Connector {
+        type Connection = MockConnection;
+        fn capabilities(&self) -> Capabilities;
+        fn connect(&self, access: Access) -> impl Future<Output = Result<MockConnection>> + Send;
+    }
+}
+
+mockall::mock! {
+    /// A mock of [`Resource`](crate::Resource) and [`Connection`](crate::Connection). Their provided methods
+    /// (`reset`, `run_group`) are not mocked and run their own bodies over the mocked ones.
+    pub Connection {}
+
+    impl Resource for Connection {
+        fn state(&self) -> ResourceState;
+        fn canceller(&self) -> Canceller;
+        fn ping(&mut self) -> impl Future<Output = Result<()>> + Send;
+        fn close(self) -> impl Future<Output = Result<()>> + Send;
+    }
+
+    impl Connection for Connection {
+        type Native = ();
+        fn classify(&mut self, sql: &str) -> Result<StatementKind>;
+        fn run(&mut self, statement: Statement) -> impl Future<Output = Result<Rows>> + Send;
+        fn run_many(&mut self, sql: Arc<str>, sets: Vec<Params>) -> impl Future<Output = Result<Changes>> + Send;
+        fn run_script(&mut self, sql: Arc<str>) -> impl Future<Output = Result<()>> + Send;
+        fn run_stream(&mut self, statement: Statement, chunk: usize) -> impl Future<Output = Result<()>> + Send;
+        fn next_chunk(&mut self) -> impl Future<Output = Result<Option<Rows>>> + Send;
+        fn begin(&mut self, mode: TransactionMode) -> impl Future<Output = Result<()>> + Send;
+        fn commit(&mut self) -> impl Future<Output = Result<()>> + Send;
+        fn rollback(&mut self) -> impl Future<Output = Result<()>> + Send;
+        fn savepoint(&mut self, depth: u32) -> impl Future<Output = Result<()>> + Send;
+        fn release(&mut self, depth: u32) -> impl Future<Output = Result<()>> + Send;
+        fn rollback_to(&mut self, depth: u32) -> impl Future<Output = Result<()>> + Send;
+        fn table_exists(&mut self, name: &str) -> impl Future<Output = Result<bool>> + Send;
+        fn native(&mut self) -> &mut ();
+    }
+}
+
+mockall::mock! {
+    /// A mock of [`KeySource`](crate::KeySource).
+    ///
+    /// ```
+    /// use strongroom::testing::MockKeySource;
+    /// use strongroom::{KeySource, Secret};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> strongroom::Result<()> {
+    /// let mut source = MockKeySource::new();
+    /// source.expect_resolve().times(1).returning(|| Ok(Secret::new("from a mock")));
+    /// assert_eq!(source.resolve().await?.expose(), b"from a mock");
+    /// # Ok(()) }
+    /// ```
+    pub KeySource {}
+
+    #[async_trait::async_trait]
+    impl KeySource for KeySource {
+        async fn resolve(&self) -> Result<Secret>;
+        fn describe(&self) -> String;
+    }
+}
+
+mockall::mock! {
+    /// A mock of [`RetryPolicy`](crate::RetryPolicy).
+    pub RetryPolicy {}
+
+    impl RetryPolicy for RetryPolicy {
+        fn next_delay<'a>(&self, attempt: Attempt<'a>) -> Option<Duration>;
+    }
+}
+
+mockall::mock! {
+    /// A mock of [`HealthCheck`](crate::HealthCheck) for resources of any type: expect `verdict`, which sees how long
+    /// the resource was idle.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use strongroom::HealthCheck;
+    /// use strongroom::testing::{MockConnection, MockHealthCheck};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> strongroom::Result<()> {
+    /// let mut check = MockHealthCheck::new();
+    /// check.expect_verdict().withf(|idle| *idle > Duration::from_secs(1)).returning(|_| Ok(()));
+    /// check.check(&mut MockConnection::new(), Duration::from_secs(2)).await
+    /// # }
+    /// ```
+    pub HealthCheck {
+        /// The verdict on a resource that was idle for this long.
+        pub fn verdict(&self, idle: Duration) -> Result<()>;
+    }
+}
+
+#[async_trait::async_trait]
+impl<R: Resource> HealthCheck<R> for MockHealthCheck {
+    async fn check(&self, _: &mut R, idle: Duration) -> Result<()> {
+        self.verdict(idle)
+    }
+}

@@ -1,0 +1,19 @@
+//! Tools for testing what is built on this crate (feature `testing`).
+//!
+//! A wing on floors 0 and 1: it knows nothing of pools and engines.
+//!
+//! | to test | take |
+//! |---|---|
+//! | a service that uses a database | [`ScriptedConnector`]: answers from memory, and a log of the calls |
+//! | what happens when a database fails | [`FaultyConnector`]: any engine, with failures where you want them |
+//! | a single strategy against expectations | the mocks: [`MockConnector`], [`MockConnection`], [`MockKeySource`], [`MockHealthCheck`], [`MockRetryPolicy`] |
+//! | a connector, key source, health check or retry policy of your own | the suites of [`conformance`] |
+
+pub mod conformance;
+mod fault;
+mod mock;
+mod scripted;
+
+pub use fault::{Fault, Faults, FaultyConnection, FaultyConnector, Point};
+pub use mock::{MockConnection, MockConnector, MockHealthCheck, MockKeySource, MockRetryPolicy};
+pub use scripted::{Call, ScriptedConnection, ScriptedConnector};

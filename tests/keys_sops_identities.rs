@@ -1,0 +1,203 @@
+//! Where identities come from: each place by itself, its switch, and what a bad place does to the others.
+#![cfg(all(feature = "sops", unix))]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use age::secrecy::SecretString;
+use strongroom::keys::sops::{AgeIdentity, IdentitySources, SopsBackend, SopsFormat, encrypt};
+use strongroom::{KeySource, Reason, Secret, SopsKeySource};
+
+struct House {
+    folder: tempfile::TempDir,
+    identity: AgeIdentity,
+}
+
+impl House {
+    fn new() -> Self {
+        let house = Self { folder: tempfile::tempdir().unwrap(), identity: AgeIdentity::generate() };
+        let text = encrypt(SopsFormat::Yaml, &[("db_key", &Secret::new("opened"))], &[house.identity.recipient()]);
+        fs::write(house.at("s.yaml"), text.unwrap()).unwrap();
+        house
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// The identity as text.
+    fn text(&self) -> &str {
+        std::str::from_utf8(self.identity.secret().expose()).unwrap()
+    }
+
+    /// A file with `text`, and its path.
+    fn file(&self, name: &str, text: &str) -> String {
+        let path = self.at(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        path.into_os_string().into_string().unwrap()
+    }
+
+    /// Resolves in a process of its own, which has no environment but `env`.
+    fn ask(&self, switches: &str, env: &[(&str, &str)]) -> String {
+        let mut child = Command::new(std::env::current_exe().unwrap());
+        child.args(["--exact", "child", "--nocapture"]).env_clear().env("PATH", std::env::var_os("PATH").unwrap());
+        child.env("CHILD_FILE", self.at("s.yaml")).env("CHILD_SWITCHES", switches).envs(env.iter().copied());
+        let answer = child.output().unwrap();
+        let text = String::from_utf8(answer.stdout).unwrap();
+        let answer = text.split("ANSWER ").nth(1).and_then(|rest| rest.lines().next());
+        answer.unwrap_or_else(|| panic!("the child said: {text}")).to_owned()
+    }
+
+    async fn try_with(&self, identities: IdentitySources) -> Result<String, String> {
+        let source = SopsKeySource::at(self.at("s.yaml")).identities(identities).backend(SopsBackend::Native);
+        let secret = source.resolve().await.map_err(|error| error.to_string())?;
+        Ok(String::from_utf8(secret.expose().to_vec()).unwrap())
+    }
+}
+
+#[tokio::test]
+async fn child() {
+    let Some(file) = std::env::var_os("CHILD_FILE") else { return };
+    let mut identities = IdentitySources::default();
+    for switch in std::env::var("CHILD_SWITCHES").unwrap().split_whitespace() {
+        identities = match switch {
+            "-key" => identities.env_key(false),
+            "-key_file" => identities.env_key_file(false),
+            "-config_dir" => identities.config_dir(false),
+            "-ssh_file" => identities.env_ssh_file(false),
+            "+commands" => identities.env_commands(true),
+            "+home_ssh" => identities.home_ssh(true),
+            other => panic!("no such switch: {other}"),
+        };
+    }
+    match SopsKeySource::at(file).identities(identities).backend(SopsBackend::Native).resolve().await {
+        Ok(secret) => println!("ANSWER Ok {}", String::from_utf8_lossy(secret.expose())),
+        Err(error) => println!("ANSWER {:?} {error}", error.reason()),
+    }
+}
+
+#[test]
+fn each_place_of_the_environment_is_read_and_can_be_switched_off() {
+    let house = House::new();
+    let keys = house.file("keys.txt", &format!("# comment\n\n{}\n", house.text()));
+    let config = house.file("config/sops/age/keys.txt", house.text());
+    let config = Path::new(&config).ancestors().nth(3).unwrap().to_str().unwrap().to_owned();
+    let home = house.file("home/.config/sops/age/keys.txt", house.text());
+    let home = Path::new(&home).ancestors().nth(4).unwrap().to_str().unwrap().to_owned();
+    let mut places = vec![
+        ("SOPS_AGE_KEY", house.text().to_owned(), "-key"),
+        ("SOPS_AGE_KEY_FILE", keys, "-key_file"),
+        ("XDG_CONFIG_HOME", config, "-config_dir"),
+    ];
+    if cfg!(not(target_os = "macos")) {
+        places.push(("HOME", home, "-config_dir"));
+    }
+    for (variable, value, off) in places {
+        assert_eq!(house.ask("", &[(variable, &value)]), "Ok opened", "{variable}");
+        let answer = house.ask(off, &[(variable, &value)]);
+        assert!(answer.starts_with("Locked"), "{variable}: {answer}");
+    }
+    assert!(house.ask("", &[]).starts_with("Locked"));
+    // Go takes no relative configuration directory, and an empty variable for none.
+    if cfg!(target_os = "linux") {
+        assert!(house.ask("", &[("XDG_CONFIG_HOME", "config")]).starts_with("Locked"));
+    }
+}
+
+#[test]
+fn commands_run_only_when_asked_without_a_shell_and_know_the_recipient() {
+    let house = House::new();
+    let keys = house.file("keys 1.txt", house.text());
+    let ran = house.at("ran").into_os_string().into_string().unwrap();
+    let script =
+        format!("touch '{ran}'; test \"$SOPS_AGE_RECIPIENT\" = {} && cat '{keys}'", house.identity.recipient());
+    let script = house.file("give.sh", &script);
+    let command = format!("sh '{script}' # not a shell: $(touch x)");
+    assert!(house.ask("", &[("SOPS_AGE_KEY_CMD", &command)]).starts_with("Locked"));
+    assert!(!Path::new(&ran).exists(), "the command ran unasked");
+    assert_eq!(house.ask("+commands", &[("SOPS_AGE_KEY_CMD", &command)]), "Ok opened");
+    fs::remove_file(&ran).unwrap();
+    // Not needed, not run.
+    let both = [("SOPS_AGE_KEY_CMD", command.as_str()), ("SOPS_AGE_KEY", house.text())];
+    assert_eq!(house.ask("+commands", &both), "Ok opened");
+    assert!(!Path::new(&ran).exists(), "the command ran although another place was enough");
+    for (broken, said) in [("false", "the command failed"), ("no-such-command", "not installed"), ("'", "command line")]
+    {
+        let answer = house.ask("+commands", &[("SOPS_AGE_KEY_CMD", broken)]);
+        assert!(answer.starts_with("Locked") && answer.contains(said), "{broken}: {answer}");
+    }
+}
+
+#[test]
+fn ssh_keys_need_their_feature_and_those_at_home_also_a_switch() {
+    let vectors = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/sops");
+    let house = House::new();
+    for kind in ["ed25519", "rsa"] {
+        fs::copy(vectors.join(format!("good/ssh_{kind}.enc.yaml")), house.at("s.yaml")).unwrap();
+        let key = fs::read_to_string(vectors.join(format!("keys/id_{kind}"))).unwrap();
+        let file = house.file(&format!("home/.ssh/id_{kind}"), &key);
+        let home = Path::new(&file).ancestors().nth(2).unwrap().to_str().unwrap();
+        let opened = |answer: String| match cfg!(feature = "sops-ssh") {
+            true => answer == "Ok correct horse battery staple",
+            false => answer.starts_with("Locked") && answer.contains("feature `sops-ssh`"),
+        };
+        assert!(opened(house.ask("", &[("SOPS_AGE_SSH_PRIVATE_KEY_FILE", &file)])), "{kind}");
+        assert!(opened(house.ask("+home_ssh", &[("HOME", home)])), "{kind}");
+        let answer = house.ask("", &[("HOME", home)]);
+        assert!(answer.starts_with("Locked") && !answer.contains(".ssh"), "read unasked: {answer}");
+        let answer = house.ask("-ssh_file", &[("SOPS_AGE_SSH_PRIVATE_KEY_FILE", &file)]);
+        assert!(answer.starts_with("Locked") && !answer.contains("sops-ssh"), "read unasked: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_bad_place_spoils_itself_only_and_is_told_only_if_nothing_helps() {
+    let house = House::new();
+    let bad = house.file("bad.txt", &format!("{}\nAGE-SECRET-KEY-1PLANTED\n", house.text()));
+    let error = house.try_with(IdentitySources::none().file(&bad)).await.unwrap_err();
+    assert!(error.contains("bad.txt: line 2 is no age identity") && !error.contains("PLANTED"), "{error}");
+    let identities = IdentitySources::none().file(&bad).file(house.at("missing.txt")).secret(house.text());
+    assert_eq!(house.try_with(identities).await, Ok("opened".into()));
+    let error = house.try_with(IdentitySources::none().file(house.at("missing.txt"))).await.unwrap_err();
+    assert!(error.contains("missing.txt: the file does not exist"), "{error}");
+    let error = house.try_with(IdentitySources::none().file(house.file("empty.txt", "# nothing\n"))).await.unwrap_err();
+    assert!(error.contains("it holds no identity"), "{error}");
+}
+
+#[tokio::test]
+async fn several_identities_may_stand_on_one_line() {
+    let house = House::new();
+    let other = AgeIdentity::generate();
+    let line = format!("{} \t{}", std::str::from_utf8(other.secret().expose()).unwrap(), house.text());
+    assert_eq!(house.try_with(IdentitySources::none().secret(line)).await, Ok("opened".into()));
+}
+
+#[tokio::test]
+async fn an_identity_file_may_be_protected_by_a_passphrase() {
+    let house = House::new();
+    let mut recipient = age::scrypt::Recipient::new(SecretString::from("pass phrase"));
+    recipient.set_work_factor(2);
+    let binary = age::encrypt(&recipient, house.text().as_bytes()).unwrap();
+    fs::write(house.at("binary.age"), binary).unwrap();
+    fs::write(house.at("armored.age"), age::encrypt_and_armor(&recipient, house.text().as_bytes()).unwrap()).unwrap();
+    for name in ["binary.age", "armored.age"] {
+        let file = IdentitySources::none().file(house.at(name));
+        assert_eq!(house.try_with(file.clone().passphrase("pass phrase")).await, Ok("opened".into()), "{name}");
+        let error = house.try_with(file.clone().passphrase("wrong")).await.unwrap_err();
+        assert!(error.contains("its passphrase does not fit"), "{error}");
+        let error = house.try_with(file).await.unwrap_err();
+        assert!(error.contains("protected by a passphrase and none was given"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn an_identity_that_fits_nothing_is_locked_out() {
+    let house = House::new();
+    let source = SopsKeySource::at(house.at("s.yaml"))
+        .identities(IdentitySources::none().secret(AgeIdentity::generate().secret().clone()));
+    let error = source.resolve().await.unwrap_err();
+    assert_eq!(error.reason(), Reason::Locked);
+    assert!(error.to_string().contains("give an age identity"), "{error}");
+}

@@ -1,0 +1,207 @@
+//! The mocks, the scripted connector and the faults.
+#![cfg(feature = "testing")]
+
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use strongroom::testing::{
+    Call, Fault, FaultyConnector, MockConnection, MockConnector, MockHealthCheck, MockRetryPolicy, Point,
+    ScriptedConnector,
+};
+use strongroom::{
+    Access, Attempt, Canceller, Capabilities, Connection, Connector, Dialect, Error, ErrorKind, HealthCheck, Reason,
+    Resource, ResourceState, Result, RetryPolicy, Rows, Statement, TransactionMode, Value,
+};
+
+fn statement(sql: &str) -> Statement {
+    Statement::new(sql, ()).unwrap()
+}
+
+fn script() -> ScriptedConnector {
+    ScriptedConnector::new()
+        .rows("SELECT id FROM t", ["id"], (1..=5).map(|id| [id]))
+        .changes("DELETE FROM t WHERE id = $1", 1)
+        .fails("DROP TABLE t", ErrorKind::Unsupported)
+        .table("t")
+}
+
+async fn open<C: Connector>(connector: &C) -> C::Connection {
+    connector.connect(Access::Write).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_script_answers_logs_and_refuses_what_is_unforeseen() {
+    let script = script();
+    let mut connection = open(&script).await;
+    let rows = connection.run(statement("SELECT id\n  FROM t")).await.unwrap();
+    assert_eq!(rows.len(), 5);
+    let delete = Statement::new("DELETE FROM t WHERE id = $1", (7,)).unwrap();
+    assert_eq!(connection.run(delete).await.unwrap().changes().rows_affected, 1);
+    assert_eq!(connection.run(statement("DROP TABLE t")).await.unwrap_err().kind(), ErrorKind::Unsupported);
+    let unforeseen = connection.run(statement("SELECT 2")).await.unwrap_err();
+    assert!(unforeseen.to_string().contains("no answer for: SELECT 2"), "{unforeseen}");
+    let wrong_count = connection.run(statement("DELETE FROM t WHERE id = $1")).await.unwrap_err();
+    assert_eq!(wrong_count.reason(), Reason::Parameters);
+    assert!(connection.table_exists("t").await.unwrap() && !connection.table_exists("u").await.unwrap());
+    connection.close().await.unwrap();
+    let calls = script.calls();
+    assert_eq!((&calls[0], calls.last().unwrap()), (&Call::Connect(Access::Write), &Call::Close));
+    assert_eq!(script.statements()[1], ("DELETE FROM t WHERE id = $1".into(), vec![Value::Integer(7)]));
+}
+
+#[tokio::test]
+async fn several_answers_come_in_order_and_the_last_one_stays() {
+    let script = ScriptedConnector::new()
+        .on("SELECT 1", |_| Err(Error::new(ErrorKind::Busy, "locked").transient()))
+        .rows("SELECT 1", ["a"], [[1]]);
+    let mut connection = open(&script).await;
+    let mut fates = Vec::new();
+    for _ in 0..3 {
+        fates.push(connection.run(statement("SELECT 1")).await.is_ok());
+    }
+    assert_eq!(fates, [false, true, true]);
+}
+
+#[tokio::test]
+async fn a_script_streams_in_chunks_and_tracks_transactions() {
+    let script = script();
+    let mut connection = open(&script).await;
+    connection.run_stream(statement("SELECT id FROM t"), 2).await.unwrap();
+    let mut sizes = Vec::new();
+    while let Some(rows) = connection.next_chunk().await.unwrap() {
+        sizes.push(rows.len());
+    }
+    assert_eq!(sizes, [2, 2, 1]);
+    connection.begin(TransactionMode::WRITE).await.unwrap();
+    assert_eq!(connection.state(), ResourceState::InTransaction);
+    connection.reset().await.unwrap();
+    assert_eq!(connection.state(), ResourceState::Idle);
+    assert_eq!(script.calls()[2..], [Call::Begin(TransactionMode::WRITE), Call::Rollback]);
+}
+
+/// Calls everything there is once, in the order of the points.
+async fn everything(connector: &FaultyConnector<ScriptedConnector>) -> Vec<Result<()>> {
+    let delete = || Statement::new("DELETE FROM t WHERE id = $1", (7,)).unwrap();
+    let mut connection = match connector.connect(Access::Write).await {
+        Ok(connection) => connection,
+        Err(error) => return vec![Err(error)],
+    };
+    let mut results = vec![
+        connection.ping().await,
+        connection.reset().await,
+        connection.classify("SELECT id FROM t").map(drop),
+        connection.run(delete()).await.map(drop),
+        connection.run_many(delete().sql, vec![delete().params]).await.map(drop),
+        connection.run_script("SELECT id FROM t".into()).await,
+        connection.run_stream(statement("SELECT id FROM t"), 2).await,
+        connection.next_chunk().await.map(drop),
+        connection.begin(TransactionMode::WRITE).await,
+        connection.savepoint(1).await,
+        connection.rollback_to(1).await,
+        connection.savepoint(1).await,
+        connection.release(1).await,
+        connection.commit().await,
+        connection.rollback().await,
+        connection.table_exists("t").await.map(drop),
+    ];
+    results.extend(connection.run_group(vec![delete()]).await.into_iter().map(|result| result.map(drop)));
+    results.push(connection.close().await);
+    results
+}
+
+#[tokio::test]
+async fn a_countdown_reaches_every_call() {
+    let connector = FaultyConnector::new(script());
+    assert!(everything(&connector).await.iter().all(Result::is_ok));
+    let calls = connector.faults().calls();
+    assert_eq!(calls, 19);
+    for number in 1..=calls {
+        connector.faults().nth(number, Fault::Fail(ErrorKind::Busy));
+        let results = everything(&connector).await;
+        let failed: Vec<_> = results
+            .iter()
+            .enumerate()
+            .filter_map(|(index, result)| Some((index + 2, result.as_ref().err()?)))
+            .collect();
+        let [(index, error)] = failed[..] else { panic!("call {number}: {failed:?}") };
+        assert!(index as u64 == number || number == 1, "call {number} failed at {index}");
+        assert!(error.is_transient() && error.kind() == ErrorKind::Busy);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn faults_hang_dawdle_panic_break_and_lose() {
+    let connector = FaultyConnector::new(script());
+    let faults = connector.faults();
+    let mut connection = open(&connector).await;
+    faults.at(Point::Ping, Fault::Hang);
+    assert!(tokio::time::timeout(Duration::from_secs(3600), connection.ping()).await.is_err());
+    faults.at(Point::Ping, Fault::Slow(Duration::from_secs(5)));
+    let start = tokio::time::Instant::now();
+    connection.ping().await.unwrap();
+    assert_eq!(start.elapsed(), Duration::from_secs(5));
+    faults.at(Point::Ping, Fault::Panic);
+    assert!(AssertUnwindSafe(connection.ping()).catch_unwind().await.is_err());
+    faults.at(Point::Commit, Fault::LoseAnswer);
+    connection.begin(TransactionMode::WRITE).await.unwrap();
+    assert_eq!(connection.commit().await.unwrap_err().kind(), ErrorKind::OutcomeUnknown);
+    assert_eq!(connection.state(), ResourceState::Broken);
+    let mut connection = open(&connector).await;
+    faults.at(Point::Run, Fault::Break);
+    let error = connection.run(statement("SELECT id FROM t")).await.unwrap_err();
+    assert_eq!((error.kind(), error.reason()), (ErrorKind::Connection, Reason::Broken));
+    assert_eq!(connection.state(), ResourceState::Broken);
+}
+
+#[tokio::test]
+async fn random_faults_are_the_same_for_the_same_seed_and_end_when_healed() {
+    async fn fates(seed: u64) -> Vec<bool> {
+        let connector = FaultyConnector::new(script());
+        let mut connection = open(&connector).await;
+        connector.faults().random(seed, 3, [Fault::Fail(ErrorKind::Busy), Fault::Fail(ErrorKind::Timeout)]);
+        let mut fates = Vec::new();
+        for _ in 0..100 {
+            fates.push(connection.ping().await.is_ok());
+        }
+        connector.faults().heal();
+        assert!(connection.ping().await.is_ok());
+        fates
+    }
+    let (first, again, other) = (fates(1).await, fates(1).await, fates(2).await);
+    assert!(first == again && first != other);
+    assert!((10..60).contains(&first.iter().filter(|ok| !**ok).count()), "about a third fails");
+}
+
+#[tokio::test]
+async fn mocks_stand_for_all_contracts() {
+    let mut connector = MockConnector::new();
+    connector.expect_capabilities().returning(|| Capabilities::new("mock", Dialect::Other));
+    connector.expect_connect().returning(|_| {
+        let mut connection = MockConnection::new();
+        connection.expect_state().return_const(ResourceState::Idle);
+        connection.expect_canceller().returning(Canceller::none);
+        connection.expect_run().returning(|_| Box::pin(async { Ok(Rows::changed(strongroom::Changes::default())) }));
+        connection.expect_close().returning(|| Box::pin(async { Ok(()) }));
+        Box::pin(async { Ok(connection) })
+    });
+    let spawned = tokio::spawn(async move {
+        let mut connection = connector.connect(Access::Read).await?;
+        // Provided methods run their own bodies over the mocked ones.
+        connection.reset().await?;
+        let results = connection.run_group(vec![statement("SELECT 1"), statement("SELECT 2")]).await;
+        connection.close().await?;
+        Ok::<_, Error>(results.len())
+    });
+    assert_eq!(spawned.await.unwrap().unwrap(), 2);
+
+    let mut policy = MockRetryPolicy::new();
+    policy.expect_next_delay().returning(|attempt| attempt.error.is_transient().then_some(Duration::ZERO));
+    let error = Error::new(ErrorKind::Busy, "locked");
+    assert_eq!(policy.next_delay(Attempt::new(1, Duration::ZERO, &error)), None);
+
+    let mut check = MockHealthCheck::new();
+    check.expect_verdict().times(1).returning(|_| Err(Error::new(ErrorKind::Connection, "sick")));
+    let check: Box<dyn HealthCheck<MockConnection>> = Box::new(check);
+    assert!(check.check(&mut MockConnection::new(), Duration::ZERO).await.is_err());
+}
