@@ -11,11 +11,11 @@ use tokio_postgres::{Client, Notification};
 
 use super::cache::Cache;
 use super::dial;
-use super::error::{broken, sqlstate};
+use super::error::broken;
 use super::link::LinkCanceller;
 use super::session::{Call, Session, Transaction};
 use super::statements::Open;
-use crate::{Access, Canceller, Error, Phase, Resource, ResourceState, Result};
+use crate::{Access, Canceller, Phase, Resource, ResourceState, Result};
 
 /// A dropped call has this long to end before the connection is given up.
 const SETTLE: Duration = Duration::from_secs(10);
@@ -193,9 +193,4 @@ impl fmt::Debug for PostgresConnection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PostgresConnection").field("state", &self.state()).finish_non_exhaustive()
     }
-}
-
-/// Whether the server refused a prepared statement because what it was prepared for has changed, or is gone.
-pub(super) fn is_stale(error: &Error) -> bool {
-    matches!(sqlstate(error), Some("0A000" | "26000"))
 }

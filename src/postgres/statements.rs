@@ -9,7 +9,7 @@ use tokio_postgres::{Client, RowStream};
 
 use super::cache::Prepared;
 use super::collect::Collector;
-use super::connection::{BEGIN_STREAM, PostgresConnection, is_stale};
+use super::connection::{BEGIN_STREAM, PostgresConnection};
 use super::decode::check_readable;
 use super::error::sqlstate;
 use super::link::Running;
@@ -106,9 +106,25 @@ impl PostgresConnection {
             let values = placeholders.arrange(params)?;
             return Ok((Ready::Text { sql: placeholders.rewrite(sql).into_owned(), shape }, values, false));
         }
-        let (prepared, cached) = self.prepare(sql).await?;
+        let (mut prepared, mut cached) = self.prepare(sql).await?;
         let values = prepared.placeholders.arrange(params)?;
+        if cached && fit(&prepared, &values).is_err() {
+            // Since it was prepared, a parameter may have come to mean a column of another type.
+            self.cache.remove(sql);
+            (prepared, cached) = self.prepare(sql).await?;
+        }
         Ok((Ready::Prepared(prepared), values, cached))
+    }
+
+    /// Prepares a statement anew that the server no longer accepts as it was prepared.
+    async fn run_again(&mut self, sql: &Arc<str>, values: &[Value], error: Error) -> Result<Rows> {
+        self.cache.remove(sql);
+        if self.session.transaction != Transaction::None {
+            // Too late here, but the whole transaction may be run again.
+            return Err(if is_stale(&error) { changed_shape(error) } else { error });
+        }
+        let (prepared, _) = self.prepare(sql).await?;
+        self.execute(&Ready::Prepared(prepared), values).await
     }
 
     /// Sends a statement and collects its rows.
@@ -188,16 +204,7 @@ impl Connection for PostgresConnection {
         let Statement { sql, params } = statement;
         let (ready, values, cached) = self.get_ready(&sql, params).await?;
         match self.execute(&ready, &values).await {
-            Err(error) if cached && is_stale(&error) => {
-                self.cache.remove(&sql);
-                if self.session.transaction != Transaction::None {
-                    let message = "a table changed its shape since the statement was prepared";
-                    let changed = Error::new(ErrorKind::Serialization, message).transient();
-                    return Err(changed.during(Phase::Statement).caused_by(error));
-                }
-                let (prepared, _) = self.prepare(&sql).await?;
-                self.execute(&Ready::Prepared(prepared), &values).await
-            }
+            Err(error) if cached && may_be_stale(&error) => self.run_again(&sql, &values, error).await,
             outcome => outcome,
         }
     }
@@ -382,6 +389,24 @@ impl Connection for PostgresConnection {
         self.session.lent = true;
         &mut self.client
     }
+}
+
+/// Whether the server says that what a statement was prepared for has changed, or that it never heard of it.
+fn is_stale(error: &Error) -> bool {
+    matches!(sqlstate(error), Some("0A000" | "26000"))
+}
+
+/// Whether preparing the statement anew may help: also when it does not fit the tables any more, or a text is read for
+/// the type that a column had. A statement that failed so has done nothing, and preparing it finds out for certain.
+fn may_be_stale(error: &Error) -> bool {
+    let state = sqlstate(error).unwrap_or_default();
+    is_stale(error) || state.starts_with("42") || matches!(state, "22P02" | "22P03" | "22007" | "22008")
+}
+
+#[cold]
+fn changed_shape(error: Error) -> Error {
+    let message = "a table changed its shape since the statement was prepared";
+    Error::new(ErrorKind::Serialization, message).transient().during(Phase::Statement).caused_by(error)
 }
 
 #[cold]
