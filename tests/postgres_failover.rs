@@ -144,6 +144,7 @@ async fn a_dying_primary_costs_time_and_nothing_else() {
         let dead = cluster.primary();
         cluster.script("kill", &dead);
         let promoted = cluster.script("promote", "");
+        println!("round {round}: {dead} died, {promoted} was promoted");
         let before = seen.lock().unwrap().acknowledged.len();
         tokio::time::sleep(Duration::from_secs(2)).await;
         stop.store(true, Ordering::Relaxed);
