@@ -15,8 +15,8 @@ use tokio_postgres::Client;
 
 use super::cache::Prepared;
 use super::connection::PostgresConnection;
+use super::sending::fit;
 use super::session::{Call, Fault};
-use super::statements::fit;
 use super::words::{Token, Tokens};
 use crate::row::Changes;
 use crate::{Params, Result, Value};

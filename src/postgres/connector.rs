@@ -181,9 +181,16 @@ impl PostgresConnector {
     }
 }
 
-/// The server splits options at spaces; a backslash takes a character's meaning away.
+/// The server splits options at white space; a backslash takes a character's meaning away.
 fn escape(text: &str) -> String {
-    text.replace('\\', "\\\\").replace(' ', "\\ ")
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c == '\\' || c.is_ascii_whitespace() || c == '\x0b' {
+            escaped.push('\\');
+        }
+        escaped.push(c);
+    }
+    escaped
 }
 
 impl Connector for PostgresConnector {

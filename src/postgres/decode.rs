@@ -139,8 +139,8 @@ pub(super) fn decode<'a>(ty: &Type, raw: &'a [u8]) -> Result<Cell<'a>> {
 
 fn decode_array<'a>(ty: &Type, raw: &'a [u8]) -> Result<Cell<'a>> {
     let Kind::Array(element) = ty.kind() else {
-        check_readable("of this result", ty)?;
-        return Err(malformed(ty.name()));
+        let message = format!("a column has the type {}, which cannot be read as a value", ty.name());
+        return Err(Error::new(ErrorKind::Query, message).because(Reason::Type).hint("cast it to text"));
     };
     array::to_text(element, raw).ok_or_else(|| malformed(ty.name()))?.map(Cell::Text)
 }

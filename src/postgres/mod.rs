@@ -18,6 +18,7 @@ mod error;
 mod link;
 mod numeric;
 mod parameter;
+mod sending;
 mod session;
 mod statements;
 mod time;

@@ -4,6 +4,7 @@
 //! type (NUMERIC, dates, UUID, enums, arrays...) travels as text and is read by the server, as a literal in SQL would be.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use bytes::{BufMut, BytesMut};
 use tokio_postgres::types::{Format, IsNull, ToSql, Type};
@@ -13,7 +14,7 @@ use crate::value::exact_float;
 use crate::{Error, ErrorKind, Reason, Result, Value};
 
 /// A value in the form in which it is sent.
-#[derive(Debug, PartialEq)]
+#[derive(PartialEq)]
 pub(super) enum Parameter<'v> {
     Null,
     Bool(bool),
@@ -83,8 +84,8 @@ impl<'v> Parameter<'v> {
     }
 }
 
-fn put_display(line: &mut BytesMut, value: &impl std::fmt::Display) {
-    use std::fmt::Write as _;
+fn put_display(line: &mut BytesMut, value: &impl fmt::Display) {
+    use fmt::Write as _;
     // Writing into memory cannot fail.
     let _ = write!(line, "{value}");
 }
@@ -166,9 +167,16 @@ fn mismatch(value: &str, ty: &Type, number: usize) -> Error {
 }
 
 #[cold]
-fn out_of_range(value: impl std::fmt::Display, ty: &Type, number: usize) -> Error {
+fn out_of_range(value: impl fmt::Display, ty: &Type, number: usize) -> Error {
     let message = format!("the number {value} does not fit into ${number}, which the server takes for {}", ty.name());
     Error::new(ErrorKind::Query, message).because(Reason::Type)
+}
+
+/// Parameters are data of users, and the driver writes them into its debug log.
+impl fmt::Debug for Parameter<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Parameter")
+    }
 }
 
 impl ToSql for Parameter<'_> {
@@ -227,6 +235,11 @@ mod tests {
         assert_eq!(error.to_string(), expected);
         assert!(Parameter::fit(&Value::Text("abc".into()), &Type::BYTEA, 1).is_err());
         assert!(Parameter::fit(&Value::Blob(vec![1]), &Type::TEXT, 1).is_err());
+    }
+
+    #[test]
+    fn debug_shows_no_value() {
+        assert_eq!(format!("{:?}", Parameter::Text("hunter2")), "Parameter");
     }
 
     #[test]

@@ -272,6 +272,15 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_looked_through_to_its_end(text in "[ -~\\n\u{e9}$'\"/*;-]{0,60}") {
+            let ends = Tokens::of(&text).count();
+            assert!(ends <= text.len());
+            let _ = (Shape::of(&text), alters_session(&text));
+        }
+    }
+
     #[test]
     fn a_read_is_what_holds_no_word_that_changes() {
         for sql in ["SELECT 1", "(select 1) union (select 2)", "with a as (select 'insert') select * from a", "SHOW x"]
