@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use common::{PASSWORD, run_sql, server, server_with, value};
+use futures_util::SinkExt;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use strongroom::postgres::{TargetSessionAttrs, Tls};
 use strongroom::{
@@ -214,7 +215,6 @@ async fn notifications_and_copy_are_reached_through_the_driver() {
     let heard = tokio::time::timeout(Duration::from_secs(5), notifications.recv()).await.unwrap().unwrap();
     assert_eq!((heard.channel(), heard.payload()), ("orders", "42"));
 
-    use futures_util::SinkExt;
     other.run_script("CREATE TABLE t (a int)".into()).await.unwrap();
     let mut sink = Box::pin(other.native().copy_in("COPY t FROM STDIN").await.unwrap());
     sink.send(bytes::Bytes::from_static(b"1\n2\n")).await.unwrap();

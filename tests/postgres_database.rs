@@ -1,5 +1,6 @@
 //! `AsyncDatabase` on PostgreSQL: the same calls as on a file.
 #![cfg(feature = "postgres")]
+#![allow(clippy::large_futures, reason = "a test may have a large stack")]
 
 #[path = "common/postgres.rs"]
 mod common;

@@ -2,6 +2,7 @@
 //!
 //! `STRONGROOM_FAILOVER_ROUNDS` says how often, 1 by default.
 #![cfg(feature = "postgres")]
+#![allow(clippy::large_futures, reason = "a test may have a large stack")]
 
 #[path = "common/postgres.rs"]
 mod common;
@@ -17,7 +18,7 @@ use std::time::{Duration, Instant};
 use strongroom::postgres::Tls;
 use strongroom::{AsyncDatabase, ErrorKind, ExponentialBackoff, PassphraseKeySource, PostgresConnector};
 
-const WRITERS: usize = 16;
+const WRITERS: u32 = 16;
 
 struct Cluster {
     directory: tempfile::TempDir,
@@ -126,7 +127,7 @@ async fn a_dying_primary_costs_time_and_nothing_else() {
     let Some(cluster) = Cluster::start() else { return };
     let rounds = std::env::var("STRONGROOM_FAILOVER_ROUNDS").map_or(1, |rounds| rounds.parse().expect("a number"));
     let db = AsyncDatabase::with_connector(cluster.connector())
-        .pool_max(WRITERS as u32)
+        .pool_max(WRITERS)
         .retry(ExponentialBackoff::default())
         .open()
         .await

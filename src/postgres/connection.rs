@@ -85,7 +85,7 @@ impl PostgresConnection {
         self.session.link.quiet().await;
         match self.session.call {
             None => Ok(()),
-            Some(call) => self.settle(call).await,
+            Some(call) => Box::pin(self.settle(call)).await,
         }
     }
 

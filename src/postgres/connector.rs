@@ -218,7 +218,7 @@ impl Connector for PostgresConnector {
         let mut failures = Vec::new();
         for index in (0..self.hosts.len()).map(|step| (first + step) % self.hosts.len()) {
             let (host, port) = &self.hosts[index];
-            match dial.host(host, *port).await {
+            match Box::pin(dial.host(host, *port)).await {
                 Ok(session) => {
                     self.last.store(index, Ordering::Relaxed);
                     let cache = Cache::new(self.statement_cache);

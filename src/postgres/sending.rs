@@ -56,9 +56,14 @@ fn refuse(shape: Shape) -> Result<()> {
 impl PostgresConnection {
     /// Prepares a statement, or finds it prepared; the flag tells which.
     pub(super) async fn prepare(&mut self, sql: &Arc<str>) -> Result<(Arc<Prepared>, bool)> {
-        if let Some(prepared) = self.cache.get(sql) {
-            return Ok((prepared, true));
+        match self.cache.get(sql) {
+            Some(prepared) => Ok((prepared, true)),
+            // Rare and large: boxed, so that every call does not carry its size.
+            None => Ok((Box::pin(self.prepare_new(sql)).await?, false)),
         }
+    }
+
+    async fn prepare_new(&mut self, sql: &Arc<str>) -> Result<Arc<Prepared>> {
         let shape = Shape::of(sql);
         refuse(shape)?;
         let placeholders = Placeholders::scan(sql, Dialect::Postgres)?;
@@ -76,7 +81,7 @@ impl PostgresConnection {
         let header = statement.columns().iter().map(|column| column.name().into()).collect();
         let bulk = std::sync::OnceLock::new();
         let prepared = Prepared { shape, placeholders, statement, header, bulk };
-        Ok((self.cache.insert(Arc::clone(sql), prepared), false))
+        Ok(self.cache.insert(Arc::clone(sql), prepared))
     }
 
     /// Finds out how a statement is sent, and puts its values in order. The flag tells whether it had been prepared
@@ -138,8 +143,9 @@ impl<'s> Fitted<'s> {
 
     pub(super) async fn send(self, client: &Client) -> Result<RowStream, tokio_postgres::Error> {
         match self {
-            Self::Prepared(prepared, parameters) => client.query_raw(&prepared.statement, parameters).await,
-            Self::Text(sql, parameters) => client.query_typed_raw(sql, parameters).await,
+            // The driver's future has room for preparing a text, which is not needed here.
+            Self::Prepared(prepared, parameters) => Box::pin(client.query_raw(&prepared.statement, parameters)).await,
+            Self::Text(sql, parameters) => Box::pin(client.query_typed_raw(sql, parameters)).await,
         }
     }
 }

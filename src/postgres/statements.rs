@@ -44,7 +44,7 @@ impl Connection for PostgresConnection {
         let Statement { sql, params } = statement;
         let (ready, values, cached) = self.get_ready(&sql, params).await?;
         match self.execute(&ready, &values).await {
-            Err(error) if cached && may_be_stale(&error) => self.run_again(&sql, &values, error).await,
+            Err(error) if cached && may_be_stale(&error) => Box::pin(self.run_again(&sql, &values, error)).await,
             outcome => outcome,
         }
     }
@@ -53,7 +53,7 @@ impl Connection for PostgresConnection {
         self.ready().await?;
         self.session.refuse_failed()?;
         if !self.cache.is_off() {
-            return self.run_prepared_many(&sql, sets).await;
+            return Box::pin(self.run_prepared_many(&sql, sets)).await;
         }
         let mut changed = 0;
         for params in sets {
