@@ -153,6 +153,8 @@ pub enum Reason {
     Io,
     /// The file is damaged.
     Damaged,
+    /// The file is something else than a database.
+    NotADatabase,
     /// The file was moved, replaced or deleted while open.
     Moved,
     // Key

@@ -1,4 +1,91 @@
 //! An async, pooled, encrypted SQL database whose every strategy is a trait.
+//!
+//! An [`AsyncDatabase`] runs SQL on a [`Pool`] of connections that a [`Connector`] opens. The default connector is
+//! [`SqlCipherConnector`]: SQLite files that [SQLCipher](https://www.zetetic.net/sqlcipher/) encrypts, with a key from
+//! any [`KeySource`].
+//!
+//! # Opening
+//!
+//! ```
+//! use std::time::Duration;
+//! use strongroom::{AsyncDatabase, ErrorKind, FileKeySource};
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let directory = tempfile::tempdir()?;
+//! # let (path, key_file) = (directory.path().join("app.db"), directory.path().join("key"));
+//! # std::fs::write(&key_file, "correct horse\n")?;
+//! # #[cfg(unix)]
+//! # std::fs::set_permissions(&key_file, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+//! let db = AsyncDatabase::builder(&path)
+//!     .key(FileKeySource::new(&key_file))
+//!     .pool_max(8)
+//!     .pool_timeout(Duration::from_secs(10))
+//!     .open()
+//!     .await?;
+//! assert!(db.is_encrypted());
+//! db.close().await?;
+//!
+//! let without = AsyncDatabase::builder(&path).open().await.unwrap_err();
+//! assert_eq!(without.kind(), ErrorKind::Encryption);
+//! # Ok(()) }
+//! ```
+//!
+//! | the key comes from | source |
+//! |---|---|
+//! | the caller | [`PassphraseKeySource`] |
+//! | an environment variable, a file, a program | [`EnvKeySource`], [`FileKeySource`], [`CommandKeySource`] |
+//! | a SOPS file | `SopsKeySource` (feature `sops`) |
+//! | the first of several that answers | [`ChainKeySource`] |
+//! | one of these, asked again only after a while | [`CachedKeySource`] |
+//!
+//! A configuration file can say all of this instead; see [`DatabaseConfig`].
+//!
+//! # Working
+//!
+//! Most calls are one line: [`execute`](AsyncDatabase::execute), [`execute_many`](AsyncDatabase::execute_many),
+//! [`fetch_one`](AsyncDatabase::fetch_one), [`fetch_all_as`](AsyncDatabase::fetch_all_as),
+//! [`fetch_stream`](AsyncDatabase::fetch_stream). Parameters are tuples, arrays or [`params!`]; `$1`, `?`, `?1`, `:name`
+//! and `@name` are understood. [`transaction`](AsyncDatabase::transaction) takes an async closure,
+//! [`begin`](AsyncDatabase::begin) gives a guard, and [`connection`](AsyncDatabase::connection) lends a connection with
+//! all that the driver can do.
+//!
+//! Any future may be dropped at any await: its statement is stopped, an open transaction rolled back, the connection lent
+//! again. Errors say what to match on by [`Error::kind`], and what to do in their text.
+//!
+//! # Why not ...
+//!
+//! - *a pool of rusqlite connections?* SQLite has one writer. In such a pool, writers collide and see "database is
+//!   locked"; a future that is dropped leaves its statement running; and each encrypted connection derives its key again,
+//!   a sixth of a second each. Here writers queue in a fair lane, and a key is derived once.
+//! - *`PRAGMA key`?* SQL texts end up in logs and errors; an empty key, or a build without SQLCipher, silently gives a
+//!   plaintext file. Here the key goes through `sqlite3_key_v2` from a wiped buffer, and every such case is an error.
+//! - *an ORM, migrations, queries checked at compile time?* Other crates do these well. This one ends at SQL.
+//!
+//! # The house
+//!
+//! ```text
+//! floor 3   AsyncDatabase      one-liners, transactions, routing
+//! floor 2   Pool               checkout, return, limits, holders, close
+//! floor 1   Connector  Resource  Connection  KeySource  HealthCheck  RetryPolicy     the contracts
+//! floor 0   Error  Secret  Value  Rows  Params  DatabaseConfig
+//! wings     SqlCipherConnector   keys   testing                                      on floors 0 and 1 only
+//! ```
+//!
+//! A floor uses only what is below it. Whoever replaces a strategy reads floor 1 and nothing else; the suites of
+//! `testing::conformance` (feature `testing`) then check the result.
+//!
+//! # Features
+//!
+//! | feature | default | what it adds |
+//! |---|---|---|
+//! | `sqlcipher` | yes | the encrypted engine; needs OpenSSL's headers, or `vendored-openssl` |
+//! | `sqlite` | by `sqlcipher` | alone: the engine without encryption, which refuses every key |
+//! | `sops`, `sops-ssh` | `sops` | keys from SOPS files; SSH keys as age identities |
+//! | `config` | yes | [`DatabaseConfig`] from YAML, TOML, JSON and the environment |
+//! | `testing` | | mocks, a scripted connector, fault injection, conformance suites |
+//! | `chrono`, `jiff`, `uuid` | | their types as parameters and columns |
+//!
+//! Without any feature, floors 0 to 3 and most key sources remain, for an engine of your own.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 // Floor 0: words that everything else is made of.
@@ -70,3 +157,8 @@ pub fn is_sqlcipher_available() -> bool {
     false
 }
 pub use value::{FromValue, IntoValue, Null, Value, ValueRef};
+
+/// The programs in the README run as doctests.
+#[cfg(all(doctest, feature = "sqlcipher"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

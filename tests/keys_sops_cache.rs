@@ -151,6 +151,19 @@ async fn whoever_stops_waiting_does_not_stop_the_others() {
     }
 }
 
+#[test]
+fn nothing_is_kept_beyond_the_runtime_whose_clock_would_end_it() {
+    let house = House::new();
+    let source = house.source();
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let first = runtime();
+    assert_eq!(first.block_on(value(&source)), Ok("one".into()));
+    fs::remove_file(house.keys()).unwrap();
+    assert_eq!(first.block_on(value(&source)), Ok("one".into()));
+    drop(first);
+    assert_eq!(runtime().block_on(value(&source)), Err(Reason::Locked));
+}
+
 #[tokio::test]
 async fn describe_names_file_and_path_and_nothing_else() {
     let house = House::new();

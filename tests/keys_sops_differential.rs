@@ -181,7 +181,7 @@ fn tree(rng: &mut Rng, depth: usize) -> Value {
         0 => Value::Null,
         1 => json!(rng.bool()),
         2 => json!(rng.i32(..)),
-        3 => json!(rng.i64(-(1 << 53)..1 << 53)),
+        3 => json!(rng.i64(..)),
         4 => json!(f64::from_bits(rng.u64(..) & !(0x7ff << 52) | rng.u64(700..1300) << 52)),
         5..=7 => json!(word(rng)),
         8 => (0..rng.usize(1..4)).map(|_| tree(rng, depth + 1)).collect(),

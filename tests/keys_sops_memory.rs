@@ -56,7 +56,9 @@ fn count(needles: &[Vec<u8>]) -> Vec<usize> {
     let memory = File::open("/proc/self/mem").unwrap();
     let mut counts = vec![0; needles.len()];
     let mut first = [false; 256];
-    needles.iter().for_each(|needle| first[usize::from(needle[0])] = true);
+    for needle in needles {
+        first[usize::from(needle[0])] = true;
+    }
     // One buffer for all regions, and masked at once: otherwise the search would find what it copied itself.
     let mut chunk = vec![0; 1 << 20];
     for line in maps.lines().filter(|line| line.split(' ').nth(1).is_some_and(|access| access.starts_with("rw"))) {

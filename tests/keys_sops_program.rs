@@ -1,5 +1,5 @@
 //! The `sops` program and `gpg` behind the source: the same answers, and nothing of what they may do wrong gets out.
-#![cfg(all(feature = "sops", unix))]
+#![cfg(all(feature = "sops", target_os = "linux"))]
 
 #[path = "common/peers.rs"]
 mod peers;
@@ -80,6 +80,23 @@ async fn identities_of_the_caller_reach_the_program_for_every_entry() {
     let identities = IdentitySources::none().secret(second.secret().clone());
     let source = SopsKeySource::at(path).identities(identities).backend(SopsBackend::Binary).program(sops);
     assert_eq!(source.resolve().await.unwrap().expose(), b"k");
+}
+
+#[tokio::test]
+async fn post_quantum_identities_reach_the_program_in_memory_and_not_in_the_environment() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().display();
+    let program = fake(&folder, &format!("env > {place}/env; cat \"$SOPS_AGE_KEY_FILE\" > {place}/keys; printf found"));
+    let path = folder.path().join("s.yaml");
+    let text = fs::read_to_string(vectors().join("good/base.enc.yaml")).unwrap();
+    let recipient = text.lines().find_map(|line| line.trim().strip_prefix("- recipient: ")).unwrap().to_owned();
+    fs::write(&path, text.replace(&recipient, "age1pq1qqqq")).unwrap();
+    let source = SopsKeySource::at(&path).identities(IdentitySources::none().secret("AGE-SECRET-KEY-PQ-1QQQQ"));
+    assert_eq!(source.clone().program(&program).resolve().await.unwrap().expose(), b"found");
+    assert_eq!(fs::read_to_string(folder.path().join("keys")).unwrap(), "AGE-SECRET-KEY-PQ-1QQQQ\n");
+    assert!(!fs::read_to_string(folder.path().join("env")).unwrap().contains("PQ-1"));
+    let error = source.program("no-such-sops").resolve().await.unwrap_err();
+    assert!(error.to_string().contains("post-quantum or plugin age key needs the `sops` program"), "{error}");
 }
 
 #[tokio::test]

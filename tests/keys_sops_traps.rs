@@ -32,12 +32,13 @@ async fn value(file: &str, path: &str) -> Result<String, Reason> {
 async fn altered(file: &str, path: &str, alter: impl FnOnce(String) -> String) -> Result<String, Reason> {
     let folder = tempfile::tempdir().unwrap();
     let place = folder.path().join(Path::new(file).file_name().unwrap());
-    let (before, after) = (text_of(file), alter(text_of(file)));
-    assert_ne!(before, after, "the alteration altered nothing");
-    fs::write(&place, after).unwrap();
+    let text = alter(text_of(file));
+    assert_ne!(text, text_of(file), "the alteration altered nothing");
+    fs::write(&place, text).unwrap();
     resolve(&place, path).await.map(|value| String::from_utf8(value).unwrap())
 }
 
+#[allow(clippy::unnecessary_wraps, reason = "what answers are compared with")]
 fn ok(text: &str) -> Result<String, Reason> {
     Ok(text.to_owned())
 }
@@ -184,6 +185,9 @@ async fn the_sops_block_stands_in_every_document() {
 async fn a_missing_mac_is_a_mac_that_does_not_match() {
     assert_eq!(value("bad/mac_missing.yaml", "db_key").await, Err(Reason::Tampered));
     assert_eq!(value("bad/mac_empty.yaml", "db_key").await, Err(Reason::Tampered));
+    let source = SopsKeySource::at(vectors().join("bad/mac_missing.yaml"))
+        .identities(IdentitySources::none().file(vectors().join("keys.txt")));
+    assert!(source.resolve().await.unwrap_err().to_string().ends_with("mac_missing.yaml: it has no MAC"));
 }
 
 #[tokio::test]

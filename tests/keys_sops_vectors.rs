@@ -25,10 +25,10 @@ fn expected(entry: &serde_json::Value) -> Result<Vec<u8>, String> {
 
 fn identities(ssh: bool) -> IdentitySources {
     let keys = vectors().join("keys");
-    match ssh {
-        true => IdentitySources::none().file(keys.join("id_ed25519")).file(keys.join("id_rsa")),
-        false => IdentitySources::none().file(vectors().join("keys.txt")),
+    if ssh {
+        return IdentitySources::none().file(keys.join("id_ed25519")).file(keys.join("id_rsa"));
     }
+    IdentitySources::none().file(vectors().join("keys.txt"))
 }
 
 #[tokio::test]

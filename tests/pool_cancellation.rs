@@ -216,7 +216,12 @@ async fn close_may_be_dropped_at_every_await_point_and_called_again() {
 #[tokio::test(start_paused = true)]
 async fn a_connection_whose_hook_was_cut_off_is_never_lent() {
     let toys = Toys::default();
-    let pool = pool(&toys);
+    // A hook that leaves no trace in the connection's own state.
+    let builder = toys.pool().min_size(0).on_connect(|toy| {
+        let world = Arc::clone(&toy.world);
+        Box::pin(async move { world.pass(Step::Hook).await })
+    });
+    let pool = builder.build();
     toys.world.script(Step::Hook, [Gate::Slow(100)]);
     timeout(millis(50), pool.get()).await.unwrap_err();
     sleep(millis(1)).await;

@@ -155,6 +155,24 @@ async fn faults_hang_dawdle_panic_break_and_lose() {
 }
 
 #[tokio::test]
+async fn a_fault_hits_a_whole_group() {
+    let script = script();
+    let connector = FaultyConnector::new(script.clone());
+    let mut connection = open(&connector).await;
+    let group = || vec![statement("SELECT id FROM t"), statement("SELECT id FROM t")];
+    connector.faults().at(Point::RunGroup, Fault::Fail(ErrorKind::Busy));
+    let failed = connection.run_group(group()).await;
+    assert!(failed.iter().all(|result| result.as_ref().is_err_and(Error::is_transient)));
+    assert_eq!((failed.len(), script.statements().len()), (2, 0));
+    connector.faults().at(Point::RunGroup, Fault::LoseAnswer);
+    let lost = connection.run_group(group()).await;
+    let is_unknown =
+        |result: &Result<Rows>| result.as_ref().is_err_and(|error| error.kind() == ErrorKind::OutcomeUnknown);
+    assert!(lost.len() == 2 && lost.iter().all(is_unknown));
+    assert_eq!((script.statements().len(), connection.state()), (2, ResourceState::Broken));
+}
+
+#[tokio::test]
 async fn random_faults_are_the_same_for_the_same_seed_and_end_when_healed() {
     async fn fates(seed: u64) -> Vec<bool> {
         let connector = FaultyConnector::new(script());

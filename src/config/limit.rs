@@ -3,13 +3,13 @@
 use std::fmt::Debug;
 use std::time::Duration;
 
-/// Zero opens nothing until it is needed.
+/// Zero opens nothing until it is needed. Moreover never above `pool.max_size`.
 pub(crate) const POOL_MIN_SIZE: Limit<u32> = Limit { name: "pool.min_size", default: 1, min: 0, max: 10 };
 
-/// Above a hundred connections, a file or a server is only made slower.
+/// Above a hundred, threads and file descriptors cost more than waiting does.
 pub(crate) const POOL_MAX_SIZE: Limit<u32> = Limit { name: "pool.max_size", default: 10, min: 1, max: 100 };
 
-/// Shorter than a second, a busy moment is an error; longer than five minutes, a deadlock looks like work.
+/// The default is longer than a cold start of most servers.
 pub(crate) const POOL_ACQUIRE_TIMEOUT: Limit<Duration> = Limit {
     name: "pool.acquire_timeout",
     default: Duration::from_secs(30),

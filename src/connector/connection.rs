@@ -19,7 +19,7 @@ use crate::{Params, Result, Rows};
 /// - A commit whose answer is lost is [`ErrorKind::OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown).
 /// - Classify errors: constraint, busy, serialization, broken connection; mark transient what may pass.
 ///
-/// [`testing::conformance`](crate::testing) checks an implementation against all of this.
+/// `testing::conformance` (feature `testing`) checks an implementation against all of this.
 pub trait Connection: Resource {
     /// The driver's own connection.
     type Native;

@@ -2,10 +2,12 @@
 
 use std::fmt;
 use std::future::Future;
+use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::builder::DatabaseBuilder;
+use super::lane::Lane;
 use super::raw::RawConnection;
 use super::route;
 use super::stream::RowStream;
@@ -57,6 +59,7 @@ pub struct AsyncDatabase<C: Connector = DefaultConnector> {
 struct Inner<C: Connector> {
     pool: Pool<C>,
     capabilities: Capabilities,
+    lane: Arc<Lane>,
 }
 
 impl<C: Connector> AsyncDatabase<C> {
@@ -69,7 +72,7 @@ impl<C: Connector> AsyncDatabase<C> {
     }
 
     pub(super) fn new(pool: Pool<C>, capabilities: Capabilities) -> Self {
-        Self { inner: Arc::new(Inner { pool, capabilities }) }
+        Self { inner: Arc::new(Inner { pool, capabilities, lane: Arc::default() }) }
     }
 
     pub(super) fn pool(&self) -> &Pool<C> {
@@ -131,24 +134,36 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
     /// Runs a statement that only reads on a reader; one that turns out to write goes to the writer.
     #[track_caller]
     fn reading(&self, statement: Result<Statement>) -> impl Future<Output = Result<Rows>> + Send + use<'_, C> {
-        let reader = self.pool().get_for(route::read_access(self.capabilities()));
-        let writer = self.pool().get_for(Access::Write);
+        let location = Location::caller();
         async move {
-            let mut reader = reader.await?;
-            let statement = match route::try_read(&mut reader, statement?).await? {
-                route::Tried::Done(rows) => return Ok(rows),
-                route::Tried::Writes(statement) if route::readers_apart(self.capabilities()) => statement,
-                route::Tried::Writes(statement) => return route::run(&mut reader, statement).await,
-            };
-            drop(reader);
-            route::run(&mut writer.await?, statement).await
+            let statement = statement?;
+            if !route::readers_apart(self.capabilities()) {
+                return Box::pin(self.write(statement, location)).await;
+            }
+            let mut reader = self.pool().get_at(Access::Read, location).await?;
+            match route::try_read(&mut reader, statement).await? {
+                route::Tried::Done(rows) => Ok(rows),
+                route::Tried::Writes(statement) => {
+                    drop(reader);
+                    // Boxed, like everything off the short way, so that a read does not carry its state.
+                    Box::pin(self.write(statement, location)).await
+                }
+            }
         }
     }
 
     #[track_caller]
     fn writing(&self, statement: Result<Statement>) -> impl Future<Output = Result<Rows>> + Send + use<'_, C> {
-        let writer = self.pool().get_for(Access::Write);
-        async move { route::run(&mut writer.await?, statement?).await }
+        let location = Location::caller();
+        async move { self.write(statement?, location).await }
+    }
+
+    /// Runs a statement that may write: through the lane, where the engine has one writer.
+    async fn write(&self, statement: Statement, location: &'static Location<'static>) -> Result<Rows> {
+        if self.capabilities().single_writer {
+            return self.inner.lane.run(self.pool(), location, statement).await;
+        }
+        route::run(&mut self.pool().get_at(Access::Write, location).await?, statement).await
     }
 
     /// Runs a statement once for each set of parameters, in one transaction: all or nothing. The statement is prepared

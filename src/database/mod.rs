@@ -9,6 +9,7 @@ mod one_liners;
 mod builder;
 mod bulk;
 mod handle;
+mod lane;
 mod raw;
 mod route;
 mod savepoint;

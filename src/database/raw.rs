@@ -7,8 +7,8 @@ use std::ops::{Deref, DerefMut};
 use super::bulk;
 use super::stream::RowStream;
 use crate::{
-    Changes, Connection, Connector, DefaultConnector, IntoParams, Pooled, Resource, Result, Rows, Statement,
-    TransactionMode,
+    Changes, Connection, Connector, DefaultConnector, IntoParams, Pooled, Resource, ResourceState, Result, Rows,
+    Statement, TransactionMode,
 };
 
 /// A connection of one's own, until the guard is dropped: for statements that alter a session, for a sequence that
@@ -30,42 +30,60 @@ use crate::{
 /// ```
 pub struct RawConnection<C: Connector = DefaultConnector> {
     lent: Pooled<C>,
+    /// The transaction of `execute_many` is open; if that call was dropped, the next one rolls back first.
+    bulk: bool,
 }
 
 impl<C: Connector<Connection: Connection>> RawConnection<C> {
     pub(super) fn new(lent: Pooled<C>) -> Self {
-        Self { lent }
+        Self { lent, bulk: false }
     }
 
     one_liners! { self: &mut Self }
 
     async fn reading(&mut self, statement: Result<Statement>) -> Result<Rows> {
-        self.lent.run(statement?).await
+        self.writing(statement).await
     }
 
     async fn writing(&mut self, statement: Result<Statement>) -> Result<Rows> {
-        self.lent.run(statement?).await
+        let statement = statement?;
+        self.ready().await?.run(statement).await
+    }
+
+    /// The connection, without what a dropped `execute_many` left behind.
+    pub(super) async fn ready(&mut self) -> Result<&mut C::Connection> {
+        if self.bulk {
+            self.lent.rollback().await?;
+            self.bulk = false;
+        }
+        Ok(&mut self.lent)
     }
 
     /// Runs a statement once for each set of parameters, in one transaction unless one is open already.
     ///
     /// # Errors
     /// The first error, with the number of its set; nothing was changed then, unless a transaction was open.
+    ///
+    /// # Cancel safety
+    /// The transaction begun here is rolled back before the next call of this guard, or when the guard is dropped. What
+    /// is reached through `Deref` in between, such as `interact`, still runs inside it.
     pub async fn execute_many<I>(&mut self, sql: &str, sets: I) -> Result<Changes>
     where
         I: IntoIterator<Item: IntoParams>,
     {
-        if self.lent.state() == crate::ResourceState::InTransaction {
+        if self.ready().await?.state() == ResourceState::InTransaction {
             return bulk::run(&mut *self.lent, sql, sets).await;
         }
+        self.bulk = true;
         self.lent.begin(TransactionMode::WRITE).await?;
-        match bulk::run(&mut *self.lent, sql, sets).await {
-            Ok(changes) => self.lent.commit().await.map(|()| changes),
-            Err(error) => {
-                self.lent.rollback().await?;
-                Err(error)
-            }
+        let changes = bulk::run(&mut *self.lent, sql, sets).await;
+        if changes.is_ok() {
+            self.lent.commit().await?;
+            self.bulk = false;
+        } else {
+            self.ready().await?;
         }
+        changes
     }
 
     /// Runs a text of several statements without parameters.
@@ -73,7 +91,7 @@ impl<C: Connector<Connection: Connection>> RawConnection<C> {
     /// # Errors
     /// As classified by the engine; the statements before the failing one may stay done.
     pub async fn execute_script(&mut self, sql: &str) -> Result<()> {
-        self.lent.run_script(sql.into()).await
+        self.ready().await?.run_script(sql.into()).await
     }
 
     /// Whether there is a table or view of this name.
@@ -81,12 +99,12 @@ impl<C: Connector<Connection: Connection>> RawConnection<C> {
     /// # Errors
     /// As classified by the engine.
     pub async fn table_exists(&mut self, name: &str) -> Result<bool> {
-        self.lent.table_exists(name).await
+        self.ready().await?.table_exists(name).await
     }
 
     /// Fetches rows while the statement runs; see [`AsyncDatabase::fetch_stream`](super::AsyncDatabase::fetch_stream).
     pub fn fetch_stream(&mut self, sql: &str, params: impl IntoParams) -> RowStream<'_> {
-        RowStream::on_connection(&mut *self.lent, Statement::new(sql, params))
+        RowStream::on_raw(self, Statement::new(sql, params))
     }
 
     /// Says what the connection is used for; shown to those who wait for it in vain.

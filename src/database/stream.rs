@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use futures_core::Stream;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
+use super::raw::RawConnection;
 use super::route;
 use super::transaction::Transaction;
 use crate::{Access, Capabilities, Connection, Connector, Pool, Result, Row, Rows, Statement, StatementKind};
@@ -52,9 +53,14 @@ impl<'a> RowStream<'a> {
         Self::of(stream::once(open).try_flatten())
     }
 
-    pub(super) fn on_connection<K: Connection>(connection: &'a mut K, statement: Result<Statement>) -> Self {
+    pub(super) fn on_raw<C>(raw: &'a mut RawConnection<C>, statement: Result<Statement>) -> Self
+    where
+        C: Connector<Connection: Connection>,
+    {
         let open = async move {
-            connection.run_stream(statement?, CHUNK).await?;
+            let statement = statement?;
+            let connection = raw.ready().await?;
+            connection.run_stream(statement, CHUNK).await?;
             Ok(stream::try_unfold(connection, async |connection| {
                 Ok(connection.next_chunk().await?.map(|rows| (rows, connection)))
             }))

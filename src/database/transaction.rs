@@ -54,6 +54,7 @@ struct Doom {
 impl<C: Connector<Connection: Connection>> Transaction<C> {
     pub(super) async fn begin_on(mut lent: Pooled<C>, mode: TransactionMode, nests: bool) -> Result<Self> {
         lent.begin(mode).await.map_err(|error| error.during(Phase::Begin))?;
+        lent.note_state();
         Ok(Self { lent, nests, depth: 0, undo: None, doom: None })
     }
 
@@ -235,6 +236,8 @@ impl<C: Connector<Connection: Connection>> Transaction<C> {
     /// A savepoint was undone, and with it whatever failed inside it.
     pub(super) fn undone(&mut self, depth: u32, outcome: Result<()>) -> Result<()> {
         self.depth = depth - 1;
+        // Savepoints inside it went with it.
+        self.undo.take_if(|inner| *inner >= depth);
         match outcome {
             Ok(()) => {
                 self.doom.take_if(|doom| doom.depth >= depth);

@@ -1,4 +1,4 @@
-//! Where keys come from: the shelf of [`KeySource`](crate::KeySource) implementations.
+//! Where keys come from: the shelf of [`KeySource`] implementations.
 //!
 //! A wing on floors 0 and 1. It knows nothing of pools and engines.
 
@@ -30,6 +30,7 @@ use crate::{KeySource, Result};
 
 /// The key named `key` in the SOPS file at `path`.
 #[cfg(feature = "sops")]
+#[allow(clippy::unnecessary_wraps, reason = "without the feature it fails")]
 fn sops_source(path: &Path, key: &str) -> Result<Box<dyn KeySource>> {
     Ok(Box::new(SopsKeySource::new(path, key)))
 }

@@ -119,16 +119,36 @@ impl Placeholders {
         if matches!(self.style, None | Some(Style::Dollar)) {
             return Cow::Borrowed(sql);
         }
+        Cow::Owned(self.replace(sql, |out, index| {
+            out.push('$');
+            out.push_str(&(index + 1).to_string());
+        }))
+    }
+
+    /// Rewrites the statement with `?` in place of whatever it uses, and says which value (from 0) each of them takes.
+    /// For engines to which many names are expensive.
+    ///
+    /// ```
+    /// use strongroom::{Dialect, Placeholders};
+    ///
+    /// let (sql, order) = Placeholders::scan("SELECT $2 || $1 || $2", Dialect::Sqlite)?.unnamed("SELECT $2 || $1 || $2");
+    /// assert_eq!((sql.as_str(), order.as_slice()), ("SELECT ? || ? || ?", [1, 0, 1].as_slice()));
+    /// # Ok::<(), strongroom::Error>(())
+    /// ```
+    pub fn unnamed(&self, sql: &str) -> (String, Vec<usize>) {
+        (self.replace(sql, |out, _| out.push('?')), self.spots.iter().map(|(_, index)| *index).collect())
+    }
+
+    fn replace(&self, sql: &str, mut write: impl FnMut(&mut String, usize)) -> String {
         let mut out = String::with_capacity(sql.len() + self.spots.len());
         let mut done = 0;
         for (range, index) in &self.spots {
             out.push_str(&sql[done..range.start]);
-            out.push('$');
-            out.push_str(&(index + 1).to_string());
+            write(&mut out, *index);
             done = range.end;
         }
         out.push_str(&sql[done..]);
-        Cow::Owned(out)
+        out
     }
 
     /// Checks that parameters and placeholders fit. For named ones: which pair belongs to which placeholder.

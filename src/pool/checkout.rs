@@ -4,13 +4,14 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::guarded::guarded;
 use super::inner::{Inner, goodbye_limit};
 use super::lease::Lease;
 use super::permit::Permit;
 use super::shelf::Shelf;
+use super::waiting::Waiting;
 use crate::{Access, Connector, ErrorKind, ResourceState, Result};
 
 /// How long a health check may take; at most half of what is left to the caller, so that there is time to connect anew.
@@ -26,17 +27,37 @@ impl<C: Connector> Inner<C> {
         access: Access,
         location: &'static Location<'static>,
     ) -> Result<Lease<C>> {
-        let mut now = Instant::now();
+        let now = Instant::now();
         let deadline = now + self.settings.acquire_timeout;
         let shelf = self.shelf(access);
-        let (permit, waited) = match self.try_permit(shelf)? {
-            Some(permit) => (permit, false),
-            None => (self.queue(shelf, deadline, location).await?, true),
+        let (permit, now, waited) = match self.try_permit(shelf)? {
+            Some(permit) => (permit, now, false),
+            None => (self.queue(shelf, deadline, location).await?, Instant::now(), true),
         };
+        self.lend(permit, now, deadline, location, waited).await
+    }
+
+    /// The same, but without waiting for anybody: `None` if all are in use.
+    pub(super) async fn checkout_if_free(
+        self: &Arc<Self>,
+        access: Access,
+        location: &'static Location<'static>,
+    ) -> Result<Option<Lease<C>>> {
+        let Some(permit) = self.try_permit(self.shelf(access))? else { return Ok(None) };
+        let now = Instant::now();
+        self.lend(permit, now, now + self.settings.acquire_timeout, location, false).await.map(Some)
+    }
+
+    /// Takes a connection for a permit: an idle one that is healthy, or a new one.
+    async fn lend(
+        self: &Arc<Self>,
+        permit: Permit<C>,
+        mut now: Instant,
+        deadline: Instant,
+        location: &'static Location<'static>,
+        waited: bool,
+    ) -> Result<Lease<C>> {
         let mut lease = Lease::new(permit).await?;
-        if waited || lease.opened().is_none() {
-            now = Instant::now();
-        }
         while lease.opened().is_some() {
             if self.check(&mut lease, now, deadline).await? {
                 lease.lend(location, now, waited);
@@ -56,26 +77,18 @@ impl<C: Connector> Inner<C> {
         deadline: Instant,
         location: &'static Location<'static>,
     ) -> Result<Permit<C>> {
-        let name = &*self.settings.name;
         let began = Instant::now();
-        let waiter = self.registry.wait(shelf.lane).map_err(|exhaustion| exhaustion.deadlock(name))?;
-        match timeout_at(deadline, shelf.permits.acquire()).await {
-            Ok(Ok(permit)) => {
-                permit.forget();
-                let permit = Permit::new(self, shelf.lane);
-                drop(waiter);
-                let waited = began.elapsed();
-                if waited > SLOW {
-                    tracing::warn!(pool = name, %location, ?waited, "waited long for a connection");
-                }
-                Ok(permit)
-            }
-            Ok(Err(_closed)) => Err(self.closed_error()),
-            Err(_elapsed) => {
-                self.registry.count_timeout();
-                Err(self.registry.exhaustion(shelf.lane).timed_out(name, self.settings.acquire_timeout))
-            }
+        let waiting = Waiting::begin(self, shelf.lane, deadline)?;
+        // Dropped after the future that waits, whichever way that ends.
+        let _queued = shelf.queued(&self.closed);
+        let permit = waiting.until(shelf.permits.acquire()).await?.map_err(|_closed| self.closed_error())?;
+        permit.forget();
+        let permit = Permit::new(self, shelf.lane);
+        let waited = began.elapsed();
+        if waited > SLOW {
+            tracing::warn!(pool = %self.settings.name, %location, ?waited, "waited long for a connection");
         }
+        Ok(permit)
     }
 
     /// Asks the health check about an idle connection; if it must not be lent, closes it and takes the next slot.

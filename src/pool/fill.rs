@@ -15,7 +15,7 @@ use super::lease::Lease;
 use super::registry::Lane;
 use super::shelf::Shelf;
 use super::slot::Opened;
-use crate::{Attempt, Canceller, Connector, Phase, Resource as _, Result};
+use crate::{Attempt, Canceller, Connector, Error, ErrorKind, Phase, Resource as _, ResourceState, Result};
 
 impl<C: Connector> Inner<C> {
     /// Opens a connection into the empty slot of `lease`, but not for a pool that is being closed.
@@ -70,6 +70,11 @@ impl<C: Connector> Inner<C> {
         }
         if let Some(opened) = lease.opened_mut() {
             opened.resource.baseline();
+            let state = opened.state();
+            if state != ResourceState::Idle {
+                let message = format!("a new connection is not idle but {state:?} after the on_connect hook");
+                return Err(Error::new(ErrorKind::Config, message).hint("end in the hook what it begins"));
+            }
         }
         lease.approve();
         Ok(())

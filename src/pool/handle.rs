@@ -6,7 +6,10 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::inner::Inner;
+use super::waiting::Waiting;
 use super::{CloseReport, PoolBuilder, PoolStats, Pooled};
 use crate::{Access, Connector, Result};
 
@@ -78,6 +81,26 @@ impl<C: Connector> Pool<C> {
     /// [`get_for`](Pool::get_for) on behalf of a caller further up.
     pub(crate) async fn get_at(&self, access: Access, location: &'static Location<'static>) -> Result<Pooled<C>> {
         Ok(Pooled::new(self.inner.checkout(access, location).await?))
+    }
+
+    /// A connection for `access` if one is free; nobody is waited for, and nobody who waits is overtaken.
+    pub(crate) async fn get_if_free(
+        &self,
+        access: Access,
+        location: &'static Location<'static>,
+    ) -> Result<Option<Pooled<C>>> {
+        Ok(self.inner.checkout_if_free(access, location).await?.map(Pooled::new))
+    }
+
+    /// Enters a call that waits for what the holder of a connection will bring it.
+    pub(crate) fn wait(&self, access: Access) -> Result<Waiting<'_, C>> {
+        let deadline = Instant::now() + self.inner.settings.acquire_timeout;
+        Waiting::begin(&self.inner, self.inner.shelf(access).lane, deadline)
+    }
+
+    /// Whether somebody waits for a connection for `access`.
+    pub(crate) fn is_wanted(&self, access: Access) -> bool {
+        self.inner.shelf(access).is_wanted()
     }
 
     /// Opens connections until there are `min_size`: the writer first, then the others side by side.

@@ -34,10 +34,10 @@ pub(super) struct Inner<C: Connector> {
 impl<C: Connector> Inner<C> {
     pub(super) fn new(connector: C, settings: Settings<C>) -> Arc<Self> {
         let (min, max) = (settings.min_size, settings.max_size);
-        let two = settings.writer_lane && max > 1 && connector.capabilities().concurrent_readers;
-        let (main, readers) = if two {
-            let readers = Shelf::new(&settings, READERS, Access::Read, max - 1, min.saturating_sub(1));
-            (Shelf::new(&settings, MAIN, Access::Write, 1, min.min(1)), Some(readers))
+        let (main, readers) = if settings.writer_lane {
+            let apart = max > 1 && connector.capabilities().concurrent_readers;
+            let readers = || Shelf::new(&settings, READERS, Access::Read, max - 1, min.saturating_sub(1));
+            (Shelf::new(&settings, MAIN, Access::Write, 1, min.min(1)), apart.then(readers))
         } else {
             (Shelf::new(&settings, MAIN, Access::Write, max, min), None)
         };

@@ -137,6 +137,9 @@ impl<C: Connector> Drop for Lease<C> {
                 opened.idle_since = Instant::now();
                 opened.entry.give_back();
             }
+            if let (Some(slot), Some(permit)) = (self.slot.take(), &self.permit) {
+                permit.inner().shelf_of(permit.lane()).put_back(slot);
+            }
             return;
         }
         if self.tidied {

@@ -33,6 +33,7 @@ mod settings;
 mod shelf;
 mod slot;
 mod stats;
+mod waiting;
 
 pub use builder::PoolBuilder;
 pub use close::CloseReport;

@@ -5,22 +5,8 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
-use crate::config::limit::Limit;
+use crate::config::limit::{Limit, POOL_ACQUIRE_TIMEOUT, POOL_MAX_SIZE, POOL_MIN_SIZE};
 use crate::{Connector, FixedDelay, HealthCheck, Ping, Result, RetryPolicy, SkipIfRecent};
-
-/// Bounds of `max_size`: above a hundred, threads and file descriptors cost more than waiting does.
-pub(crate) const MAX_SIZE: Limit<u32> = Limit { name: "pool.max_size", default: 10, min: 1, max: 100 };
-
-/// Bounds of `min_size`; it is moreover never above `max_size`.
-pub(crate) const MIN_SIZE: Limit<u32> = Limit { name: "pool.min_size", default: 1, min: 0, max: 10 };
-
-/// Bounds of `acquire_timeout`; the default is longer than a cold start of most servers.
-pub(crate) const ACQUIRE_TIMEOUT: Limit<Duration> = Limit {
-    name: "pool.acquire_timeout",
-    default: Duration::from_secs(30),
-    min: Duration::from_secs(1),
-    max: Duration::from_secs(300),
-};
 
 /// Bounds of `connect_timeout`, where it is set.
 pub(super) const CONNECT_TIMEOUT: Limit<Duration> = Limit {
@@ -60,9 +46,9 @@ impl<C: Connector> Settings<C> {
     pub(super) fn new(name: &'static str) -> Self {
         Self {
             name: Cow::Borrowed(name),
-            min_size: MIN_SIZE.default,
-            max_size: MAX_SIZE.default,
-            acquire_timeout: ACQUIRE_TIMEOUT.default,
+            min_size: POOL_MIN_SIZE.default,
+            max_size: POOL_MAX_SIZE.default,
+            acquire_timeout: POOL_ACQUIRE_TIMEOUT.default,
             connect_timeout: None,
             // Off: reopening an embedded database costs more than keeping it, and a reaper there only makes bursts.
             idle_timeout: None,
@@ -76,11 +62,11 @@ impl<C: Connector> Settings<C> {
 
     /// Moves everything into its bounds, with a warning for each thing moved.
     pub(super) fn clamped(self) -> Self {
-        let max_size = MAX_SIZE.clamp(self.max_size);
+        let max_size = POOL_MAX_SIZE.clamp(self.max_size);
         Self {
             max_size,
-            min_size: Limit { max: MIN_SIZE.max.min(max_size), ..MIN_SIZE }.clamp(self.min_size),
-            acquire_timeout: ACQUIRE_TIMEOUT.clamp(self.acquire_timeout),
+            min_size: Limit { max: POOL_MIN_SIZE.max.min(max_size), ..POOL_MIN_SIZE }.clamp(self.min_size),
+            acquire_timeout: POOL_ACQUIRE_TIMEOUT.clamp(self.acquire_timeout),
             connect_timeout: self.connect_timeout.map(|limit| CONNECT_TIMEOUT.clamp(limit)),
             idle_timeout: self.idle_timeout.map(|age| AGE.clamp(age)),
             max_lifetime: self.max_lifetime.map(|age| AGE.clamp(age)),

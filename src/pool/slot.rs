@@ -15,7 +15,8 @@ use crate::{Connector, Resource as _, ResourceState, Result};
 
 /// A place for one connection.
 pub(super) struct Slot<C: Connector> {
-    opened: Option<Opened<C>>,
+    /// Boxed: a slot is moved several times on its way through bb8.
+    opened: Option<Box<Opened<C>>>,
     /// Not to be used again: an empty slot in front of the queue would hide the filled ones behind it.
     spent: bool,
 }
@@ -45,8 +46,8 @@ impl<C: Connector> Opened<C> {
     }
 
     /// Takes it out of service and says goodbye, for at most `limit`. The entry is kept until that is done.
-    pub(super) async fn close(self, limit: Duration) -> Result<()> {
-        let Self { resource, entry, .. } = self;
+    pub(super) async fn close(self: Box<Self>, limit: Duration) -> Result<()> {
+        let Self { resource, entry, .. } = *self;
         entry.retire(0);
         let outcome = guarded("connection's close", Instant::now() + limit, async { resource.close().await }).await;
         drop(entry);
@@ -57,7 +58,7 @@ impl<C: Connector> Opened<C> {
     }
 
     /// What becomes of a connection that bb8 dropped: back on the shelf if the pool keeps that many, or goodbye.
-    async fn retire(self) {
+    async fn retire(self: Box<Self>) {
         let (home, lane) = (self.home.upgrade(), self.lane);
         let refused = match &home {
             Some(home) if !home.is_closed() && !self.is_expired() && !self.entry.retire(home.shelf_of(lane).min) => {
@@ -75,24 +76,24 @@ impl<C: Connector> Opened<C> {
 }
 
 impl<C: Connector> Slot<C> {
-    pub(super) const fn new(opened: Option<Opened<C>>) -> Self {
+    pub(super) const fn new(opened: Option<Box<Opened<C>>>) -> Self {
         Self { opened, spent: false }
     }
 
     pub(super) fn opened(&self) -> Option<&Opened<C>> {
-        self.opened.as_ref()
+        self.opened.as_deref()
     }
 
     pub(super) fn opened_mut(&mut self) -> Option<&mut Opened<C>> {
-        self.opened.as_mut()
+        self.opened.as_deref_mut()
     }
 
     pub(super) fn fill(&mut self, opened: Opened<C>) {
-        *self = Self::new(Some(opened));
+        *self = Self::new(Some(Box::new(opened)));
     }
 
     /// Takes what is in it, if anything, and marks it spent.
-    pub(super) fn empty(&mut self) -> Option<Opened<C>> {
+    pub(super) fn empty(&mut self) -> Option<Box<Opened<C>>> {
         self.spent = true;
         self.opened.take()
     }

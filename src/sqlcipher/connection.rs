@@ -69,6 +69,10 @@ impl Shared {
         let _pass = exit_gate::enter();
         let mut engine = self.lock();
         engine.end_snapshot();
+        if engine.keeps_snapshot() {
+            let error = Error::new(ErrorKind::Connection, "a read transaction could not be ended");
+            return Done { outcome: Err(error.because(Reason::Broken).transient()), state: ResourceState::Broken };
+        }
         let Some(running) = self.control.start(job) else {
             return Done { outcome: Err(stopped()), state: state_of(&engine) };
         };
@@ -271,7 +275,8 @@ impl Connection for SqlCipherConnection {
             let _alone = alone.for_statement(engine, &statement.sql)?;
             engine.run(&statement)
         };
-        self.job(work).await.map_err(|error| error.during(Phase::Statement))
+        // Boxed, so that the short way does not carry the state of the long one.
+        Box::pin(self.job(work)).await.map_err(|error| error.during(Phase::Statement))
     }
 
     async fn run_group(&mut self, group: Vec<Statement>) -> Vec<Result<Rows>> {
@@ -330,17 +335,15 @@ impl Connection for SqlCipherConnection {
     }
 
     async fn savepoint(&mut self, depth: u32) -> Result<()> {
-        self.job(move |engine| engine.control(&format!("SAVEPOINT strongroom_{depth}"), Phase::Begin)).await
+        self.job(move |engine| engine.savepoint(depth)).await
     }
 
     async fn release(&mut self, depth: u32) -> Result<()> {
-        self.job(move |engine| engine.control(&format!("RELEASE strongroom_{depth}"), Phase::Commit)).await
+        self.job(move |engine| engine.release(depth)).await
     }
 
     async fn rollback_to(&mut self, depth: u32) -> Result<()> {
-        let sql = format!("ROLLBACK TO strongroom_{depth}; RELEASE strongroom_{depth}");
-        self.job(move |engine| sql.split("; ").try_for_each(|statement| engine.control(statement, Phase::Rollback)))
-            .await
+        self.job(move |engine| engine.rollback_to(depth)).await
     }
 
     async fn table_exists(&mut self, name: &str) -> Result<bool> {
@@ -362,8 +365,7 @@ impl Connection for SqlCipherConnection {
         self.state = ResourceState::Altered;
         let shared = Arc::get_mut(&mut self.shared).expect("only jobs share the engine, and the last one has ended");
         let engine = shared.engine.get_mut().unwrap_or_else(PoisonError::into_inner);
-        engine.mark_altered();
-        engine.raw()
+        engine.give_away()
     }
 }
 

@@ -35,7 +35,7 @@ pub struct SqlCipherConnector {
     path: PathBuf,
     has_key: bool,
     settings: Settings,
-    state: Mutex<State>,
+    state: Arc<Mutex<State>>,
 }
 
 /// Moves on from top to bottom.
@@ -49,13 +49,14 @@ impl SqlCipherConnector {
     /// Names the file, or `:memory:` for a database in memory that all connections of this connector share.
     pub fn new(path: impl AsRef<Path>) -> Self {
         let settings = Settings { create_if_missing: true, compatibility: KeySpec::CURRENT, tuning: Tuning::default() };
-        let state = Mutex::new(State::Unopened { key: None });
+        let state = Arc::new(Mutex::new(State::Unopened { key: None }));
         Self { path: path.as_ref().to_owned(), has_key: false, settings, state }
     }
 
     /// Encrypts with the key from `source`. Without SQLCipher in the build, opening then fails.
     pub fn key(self, source: impl KeySource + 'static) -> Self {
-        Self { has_key: true, state: Mutex::new(State::Unopened { key: Some(Box::new(source)) }), ..self }
+        let state = State::Unopened { key: Some(Box::new(source)) };
+        Self { has_key: true, state: Arc::new(Mutex::new(state)), ..self }
     }
 
     /// Whether a file that is missing is created; true by default.
@@ -77,9 +78,10 @@ impl SqlCipherConnector {
         self
     }
 
-    /// Opens once, whoever asks first; the others wait. Dropping the future leaves everything as it was.
+    /// Opens once, whoever asks first; the others wait. If that caller goes away, the opening ends without it, and the
+    /// next one finds it done.
     async fn opened(&self) -> Result<Arc<Opened>> {
-        let mut state = self.state.lock().await;
+        let mut state = Arc::clone(&self.state).lock_owned().await;
         let key = match &*state {
             State::Opened(opened) => return Ok(Arc::clone(opened)),
             State::ShutDown => return Err(Error::new(ErrorKind::Closed, "the database was closed")),
@@ -95,10 +97,12 @@ impl SqlCipherConnector {
             Some(source) => Some(source.resolve().await.map_err(|error| error.during(Phase::Key))?),
             None => None,
         };
-        let opened = on_thread(move || Opened::first(location, settings, secret.as_ref())).await??;
-        let opened = Arc::new(opened);
-        *state = State::Opened(Arc::clone(&opened));
-        Ok(opened)
+        on_thread(move || {
+            let opened = Arc::new(Opened::first(location, settings, secret.as_ref())?);
+            *state = State::Opened(Arc::clone(&opened));
+            Ok(opened)
+        })
+        .await?
     }
 }
 

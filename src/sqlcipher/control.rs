@@ -57,13 +57,20 @@ impl Control {
     /// The progress handler: whether what runs now is to stop.
     pub(super) fn should_stop(&self) -> bool {
         match self.budget.load(Relaxed) {
-            NO_BUDGET => self.cancelled.load(SeqCst) >= self.running.load(SeqCst).max(1) || exit_gate::is_closed(),
+            NO_BUDGET => self.is_cancelled() || exit_gate::is_closed(),
             SPENT => true,
             left => {
                 self.budget.store(left - 1, Relaxed);
                 left - 1 == SPENT
             }
         }
+    }
+
+    /// Between jobs nothing is cancelled: what runs then is our own (a statement being prepared, a kept snapshot being
+    /// ended) and must not be stopped for an earlier job.
+    fn is_cancelled(&self) -> bool {
+        let running = self.running.load(SeqCst);
+        running != 0 && self.cancelled.load(SeqCst) >= running
     }
 
     /// The busy handler: waits a little for another process and says whether to try again. `tries` counts from 0.
@@ -110,6 +117,14 @@ mod tests {
         control.cancel(1);
         let running = control.start(2);
         assert!(running.is_some() && !control.should_stop());
+    }
+
+    #[test]
+    fn what_is_prepared_between_jobs_is_not_stopped_by_an_earlier_cancel() {
+        let control = Control::default();
+        drop(control.start(1).unwrap());
+        control.cancel(1);
+        assert!(!control.should_stop());
     }
 
     #[test]

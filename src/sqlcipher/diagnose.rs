@@ -1,17 +1,25 @@
 //! What is behind "file is not a database": SQLite says the same for a wrong key, a plaintext file, an encrypted file
 //! without a key and a damaged one.
+//!
+//! Runs only after an open failed. It looks at the size, the first bytes and a few pages, never at the whole file.
 
-use rusqlite::Connection;
+use rusqlite::{Connection, ErrorCode};
 
 use super::cipher::{self, KeySpec};
 use super::errors;
 use super::ffi::header;
 use super::location::Location;
-use super::opening::{Settings, trial};
+use super::opening::trial;
 use crate::{Error, ErrorKind, Reason, Secret};
 
 /// The first bytes of a plaintext database.
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+
+/// The size of a page is a multiple of this, and so is the size of every database.
+const SMALLEST_PAGE: u64 = 512;
+
+/// How many pages after the first are asked whether the key is right.
+const PAGES_ASKED: u32 = 7;
 
 pub(super) fn is_plain(header: [u8; 16]) -> bool {
     header == *MAGIC
@@ -26,29 +34,40 @@ pub(super) fn not_encrypted(location: &Location) -> Error {
 
 /// Explains a failed first read of a database opened without a key.
 pub(super) fn without_key(location: &Location, connection: &Connection, error: rusqlite::Error) -> Error {
-    let header = header::read(connection).ok().flatten();
-    match header {
-        Some(header) if is_not_a_database(&error) && !is_plain(header) => location
+    if !is_not_a_database(&error) {
+        return explain(location, error);
+    }
+    match header::read(connection) {
+        Ok(Some(header)) if is_plain(header) => damaged(location, "its first page is damaged"),
+        Ok(Some(_)) if !is_foreign(location, connection) => location
             .error(ErrorKind::Encryption, "the file is encrypted or not a database, and no key was given")
             .because(Reason::KeyMissing)
             .hint("give the key to the builder with .key()"),
-        _ => location.describe(errors::classify(error)),
+        Ok(_) => not_a_database(location),
+        Err(error) => explain(location, error),
     }
 }
 
-/// Explains a failed first read of a database opened with a key: the same passphrase may fit an older format.
+/// Explains a failed first read of a database opened with `key`, which was made from `secret`.
 pub(super) fn with_key(
     location: &Location,
-    settings: &Settings,
+    connection: &Connection,
     secret: &Secret,
-    salt: [u8; 16],
+    key: &KeySpec,
     error: rusqlite::Error,
 ) -> Error {
     if !is_not_a_database(&error) {
-        return location.describe(errors::classify(error));
+        return explain(location, error);
     }
-    let older = [4, 3, 2, 1].into_iter().filter(|level| *level != settings.compatibility);
-    if let Some(level) = older.into_iter().find(|level| opens_with(location, secret, salt, *level)) {
+    let Ok(Some(salt)) = header::read(connection) else { return not_a_database(location) };
+    if is_foreign(location, connection) {
+        return not_a_database(location);
+    }
+    if fits_later_pages(connection, key) {
+        return damaged(location, "the key is right, but page 1 is damaged");
+    }
+    let others = (1..=KeySpec::CURRENT).rev().filter(|level| *level != key.compatibility());
+    if let Some(level) = others.into_iter().find(|level| opens_with(location, secret, salt, *level)) {
         return location
             .error(
                 ErrorKind::Encryption,
@@ -63,6 +82,62 @@ pub(super) fn with_key(
         .hint("check the key; other cipher settings or a damaged first page look the same")
 }
 
+/// Explains why a connection does not open though an earlier one did.
+pub(super) fn later(location: &Location, error: rusqlite::Error) -> Error {
+    if !is_not_a_database(&error) {
+        return explain(location, error);
+    }
+    location
+        .error(ErrorKind::Encryption, "the file is not the one that was opened before, or has another key now")
+        .because(Reason::WrongKey)
+        .hint("open the database anew")
+}
+
+/// Explains an error that has nothing to do with keys.
+pub(super) fn explain(location: &Location, error: rusqlite::Error) -> Error {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::CannotOpen) => location.refused(),
+        Some(ErrorCode::ReadOnly) => location
+            .error(ErrorKind::Connection, "the file cannot be written")
+            .because(Reason::NotWritable)
+            .hint("the process needs to write the file and to create files beside it"),
+        Some(ErrorCode::DatabaseCorrupt) if location.len().is_some_and(|len| len % SMALLEST_PAGE != 0) => {
+            damaged(location, "the file ends in the middle of a page")
+        }
+        Some(ErrorCode::DatabaseCorrupt) => damaged(location, "the file is damaged or its end is missing"),
+        _ => location.describe(errors::classify(error)),
+    }
+}
+
+fn damaged(location: &Location, what: &'static str) -> Error {
+    location.error(ErrorKind::Storage, what).because(Reason::Damaged).hint("restore it from a backup")
+}
+
+fn not_a_database(location: &Location) -> Error {
+    location
+        .error(ErrorKind::Storage, "the file is not a database, or was cut off")
+        .because(Reason::NotADatabase)
+        .hint("check the path")
+}
+
+/// Whether this can be no database, encrypted or not: text (beyond the salt, which may be anything), or a size that no
+/// database has.
+fn is_foreign(location: &Location, connection: &Connection) -> bool {
+    let mut start = [0; 64];
+    let is_text = header::read_at(connection, 0, &mut start).unwrap_or(false)
+        && start.iter().all(|byte| byte.is_ascii_graphic() || byte.is_ascii_whitespace());
+    is_text || location.len().is_some_and(|len| len % SMALLEST_PAGE != 0)
+}
+
+/// Whether one of the pages after the first was written with `key`: then the key is right whatever became of page 1.
+fn fits_later_pages(connection: &Connection, key: &KeySpec) -> bool {
+    let mut page = vec![0; key.page_size()];
+    (2..2 + PAGES_ASKED).any(|number| {
+        let offset = i64::from(number - 1) * i64::try_from(page.len()).unwrap_or(i64::MAX);
+        header::read_at(connection, offset, &mut page).unwrap_or(false) && cipher::is_authentic(key, number, &page)
+    })
+}
+
 fn opens_with(location: &Location, secret: &Secret, salt: [u8; 16], level: u8) -> bool {
     let open = || -> crate::Result<()> {
         let connection = location.open(false)?;
@@ -74,5 +149,5 @@ fn opens_with(location: &Location, secret: &Secret, salt: [u8; 16], level: u8) -
 }
 
 fn is_not_a_database(error: &rusqlite::Error) -> bool {
-    error.sqlite_error_code() == Some(rusqlite::ErrorCode::NotADatabase)
+    error.sqlite_error_code() == Some(ErrorCode::NotADatabase)
 }

@@ -24,6 +24,8 @@ pub(super) struct Engine {
     pub(super) plans: Plans,
     pub(super) kept: KeptSnapshot,
     altered: bool,
+    /// The transaction that was begun here and not ended, and for what.
+    inside: Option<Access>,
 }
 
 /// What SQLite counts between two questions whether to stop: some twenty microseconds of work.
@@ -31,7 +33,8 @@ const STEPS_BETWEEN_QUESTIONS: i32 = 1000;
 
 impl Engine {
     pub(super) fn new(connection: Connection, watch: Arc<Watch>) -> Self {
-        Self { connection, watch, plans: Plans::default(), kept: KeptSnapshot::default(), altered: false }
+        let (plans, kept) = (Plans::default(), KeptSnapshot::default());
+        Self { connection, watch, plans, kept, altered: false, inside: None }
     }
 
     /// Puts our handlers in place.
@@ -62,8 +65,11 @@ impl Engine {
         self.altered
     }
 
-    pub(super) fn mark_altered(&mut self) {
+    /// The connection, for a caller who is not watched: it counts as altered.
+    pub(super) fn give_away(&mut self) -> &mut Connection {
+        self.watch.look(Mode::Open);
         self.altered = true;
+        &mut self.connection
     }
 
     /// Takes the session as it is for how it shall be.
@@ -84,14 +90,13 @@ impl Engine {
             return Ok(plan.kind());
         }
         self.watch.look(Mode::Guarded);
-        let prepared = self.connection.prepare(sql);
+        let prepared = Plan::prepare(sql, &self.connection, &self.watch);
         let seen = self.watch.seen();
         let plan = match prepared {
-            Ok(statement) => Plan::new(sql, &statement, seen)?,
             Err(_) if seen.refusal().is_none() && seen.kind(true) == StatementKind::Control => {
                 return Ok(StatementKind::Control);
             }
-            Err(error) => return Err(classify_refused(error, seen)),
+            prepared => prepared?,
         };
         let kind = plan.kind();
         self.plans.remember(sql.into(), plan);
@@ -104,10 +109,10 @@ impl Engine {
             return Ok(());
         }
         self.watch.look(Mode::Open);
-        let prepared = self.connection.prepare(sql).map_err(|error| classify_refused(error, self.watch.seen()))?;
-        let plan = Plan::new(sql, &prepared, self.watch.seen())?;
-        drop(prepared);
-        self.plans.remember(Arc::clone(sql), plan);
+        let prepared = Plan::prepare(sql, &self.connection, &self.watch);
+        // Some pragmas act while they are prepared, also in a text that is then refused.
+        self.altered |= self.watch.seen().alters_session();
+        self.plans.remember(Arc::clone(sql), prepared?);
         Ok(())
     }
 
@@ -117,6 +122,24 @@ impl Engine {
         Ok(self.plans.get(sql).map_or(StatementKind::Write, Plan::kind))
     }
 
+    /// Refuses what may not run where it would run now. SQLite gives up a whole transaction when a statement that
+    /// writes is stopped in it; what comes next would be committed by itself.
+    fn permit(&self, kind: StatementKind) -> Result<()> {
+        match self.inside {
+            Some(_) if !self.in_transaction() => {
+                Err(Error::new(ErrorKind::Transaction, "the engine has rolled the transaction back by itself")
+                    .because(Reason::Doomed)
+                    .hint("begin another one"))
+            }
+            Some(Access::Read) if kind != StatementKind::Read => {
+                Err(Error::new(ErrorKind::Unsupported, "the transaction was begun for reading and cannot write")
+                    .because(Reason::NotWritable)
+                    .hint("begin one that writes"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Runs one statement and hands its rows to `take`, which says whether to go on.
     fn stepping(
         &mut self,
@@ -124,23 +147,33 @@ impl Engine {
         take: &mut dyn FnMut(Step<'_, '_>) -> Result<bool>,
     ) -> Result<Changes> {
         let Statement { sql, params } = statement;
-        self.prepare(sql)?;
+        let kind = self.kind(sql)?;
+        self.permit(kind)?;
         let Self { connection, watch, plans, altered, .. } = self;
         let Some(plan) = plans.get_mut(sql) else { return Ok(Changes::default()) };
         let values = plan.values(params)?;
         watch.look(Mode::Open);
-        let mut prepared = connection.prepare_cached(sql).map_err(|error| classify_refused(error, watch.seen()))?;
+        let mut prepared =
+            connection.prepare_cached(plan.text(sql)).map_err(|error| classify_refused(error, watch.seen()))?;
         watch.mode(Mode::Running);
         *altered |= plan.alters_session();
         plan.bind(&mut prepared, &values)?;
-        take(Step::Header(plan.header(&prepared)))?;
+        // The header is known only after the first step: SQLite prepares anew there if the schema has changed.
+        let mut header_taken = false;
         let mut rows = prepared.raw_query();
-        while let Some(row) = rows.next().map_err(classify)? {
+        while let Some(row) = rows.next().map_err(|error| classify_refused(error, watch.seen()))? {
+            if !header_taken {
+                take(Step::Header(plan.header(row.as_ref())))?;
+                header_taken = true;
+            }
             if !take(Step::Row(row))? {
                 break;
             }
         }
         drop(rows);
+        if !header_taken {
+            take(Step::Header(plan.header(&prepared)))?;
+        }
         drop(prepared);
         if plan.kind() == StatementKind::Control {
             // Not kept prepared: some pragmas act while they are prepared.
@@ -259,6 +292,7 @@ impl Engine {
 
     /// Runs a text of several statements. Inside a transaction it may not end it.
     pub(super) fn run_script(&mut self, sql: &str) -> Result<()> {
+        plan::refuse_nul(sql)?;
         let mode = if self.in_transaction() { Mode::Guarded } else { Mode::Open };
         let mut rest = rusqlite::Batch::new(&self.connection, sql);
         loop {
@@ -278,22 +312,45 @@ impl Engine {
                 seen => classify_refused(error, seen),
             })?;
             let Some(mut statement) = next else { return Ok(()) };
-            self.altered |= self.watch.seen().alters_session();
+            let seen = self.watch.seen();
+            self.altered |= seen.alters_session();
+            self.permit(seen.kind(statement.readonly()))?;
             self.watch.mode(Mode::Running);
             let mut rows = statement.raw_query();
-            while rows.next().map_err(classify)?.is_some() {}
+            while rows.next().map_err(|error| classify_refused(error, self.watch.seen()))?.is_some() {}
         }
     }
 
     pub(super) fn begin(&mut self, mode: TransactionMode) -> Result<()> {
         let begin = if mode.access == Access::Write { "BEGIN IMMEDIATE" } else { "BEGIN" };
-        self.control(begin, Phase::Begin)
+        self.control(begin, Phase::Begin)?;
+        self.inside = Some(mode.access);
+        Ok(())
+    }
+
+    pub(super) fn savepoint(&mut self, depth: u32) -> Result<()> {
+        self.permit(StatementKind::Read)?;
+        self.control(&format!("SAVEPOINT strongroom_{depth}"), Phase::Begin)
+    }
+
+    pub(super) fn release(&mut self, depth: u32) -> Result<()> {
+        self.permit(StatementKind::Read)?;
+        self.control(&format!("RELEASE strongroom_{depth}"), Phase::Commit)
+    }
+
+    pub(super) fn rollback_to(&mut self, depth: u32) -> Result<()> {
+        self.permit(StatementKind::Read)?;
+        self.control(&format!("ROLLBACK TO strongroom_{depth}"), Phase::Rollback)?;
+        self.control(&format!("RELEASE strongroom_{depth}"), Phase::Rollback)
     }
 
     /// Commits; whatever fails, no transaction is open afterwards.
     pub(super) fn commit(&mut self) -> Result<()> {
         self.watch.look(Mode::Open);
         let committed = self.connection.prepare_cached("COMMIT").and_then(|mut commit| commit.raw_execute());
+        if committed.is_ok() {
+            self.inside = None;
+        }
         committed.map(drop).map_err(|error| {
             let error = in_commit(classify(error));
             match self.rollback() {
@@ -304,11 +361,12 @@ impl Engine {
     }
 
     pub(super) fn rollback(&mut self) -> Result<()> {
+        self.inside = None;
         if self.in_transaction() { self.control("ROLLBACK", Phase::Rollback) } else { Ok(()) }
     }
 
     /// Runs a statement of our own that controls the transaction.
-    pub(super) fn control(&mut self, sql: &str, phase: Phase) -> Result<()> {
+    fn control(&mut self, sql: &str, phase: Phase) -> Result<()> {
         self.watch.look(Mode::Open);
         let done = self.connection.prepare_cached(sql).and_then(|mut statement| statement.raw_execute());
         done.map(drop).map_err(|error| classify(error).during(phase))

@@ -95,7 +95,7 @@ fn primary(code: i32) -> Meaning {
         ffi::SQLITE_CORRUPT => meaning(Kind::Storage, Reason::Damaged).hint("restore from a backup"),
         ffi::SQLITE_NOTADB => meaning(Kind::Encryption, Reason::WrongKey),
         ffi::SQLITE_READONLY => meaning(Kind::Connection, Reason::NotWritable),
-        ffi::SQLITE_CANTOPEN | ffi::SQLITE_PERM => meaning(Kind::Connection, Reason::NotPermitted),
+        ffi::SQLITE_PERM => meaning(Kind::Connection, Reason::NotPermitted),
         ffi::SQLITE_NOMEM => meaning(Kind::Storage, Reason::TooLarge),
         ffi::SQLITE_TOOBIG => meaning(Kind::Query, Reason::TooLarge),
         ffi::SQLITE_MISMATCH => meaning(Kind::Query, Reason::Type),

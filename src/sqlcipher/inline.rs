@@ -46,7 +46,7 @@ impl Engine {
             return None;
         }
         let reads = plan.kind() == StatementKind::Read;
-        if reads && may.keep && !in_transaction && self.freshen().is_err() {
+        if reads && !in_transaction && self.freshen(may.keep).is_err() {
             return None;
         }
         let (outcome, stopped) = control.inline(|| self.run(statement));
@@ -63,20 +63,23 @@ impl Engine {
         }
     }
 
-    /// Makes the kept transaction one that sees everything committed before this moment.
-    fn freshen(&mut self) -> rusqlite::Result<()> {
-        let Some(index) = &self.kept.index else { return Ok(()) };
-        let now = index.mark();
+    /// Sees to it that a read sees everything committed before this moment: in the kept transaction, in a new one to be
+    /// kept, or in none.
+    fn freshen(&mut self, may_keep: bool) -> rusqlite::Result<()> {
+        let now = self.kept.index.as_ref().map(WalIndex::mark);
         self.kept.used = true;
-        if self.kept.since == Some(now) {
+        if may_keep && now.is_some() && now == self.kept.since {
             return Ok(());
         }
         self.end_snapshot();
+        if self.keeps_snapshot() {
+            return Err(rusqlite::Error::InvalidQuery);
+        }
         // A long log can start over only when no reader is left in it.
-        if now.frames() <= LONGEST_LOG {
+        if may_keep && now.is_some_and(|now| now.frames() <= LONGEST_LOG) {
             // The mark was taken before the transaction begins, so it is never newer than what the transaction sees.
             self.transaction_control("BEGIN")?;
-            self.kept.since = Some(now);
+            self.kept.since = now;
         }
         Ok(())
     }
@@ -85,13 +88,14 @@ impl Engine {
         self.kept.since.is_some()
     }
 
-    /// Ends the kept transaction, if there is one.
+    /// Ends the kept transaction, if there is one. If it is still kept afterwards, the connection is of no use any more.
     pub(super) fn end_snapshot(&mut self) {
-        if self.kept.since.take().is_some() {
-            // It only read. If it cannot end, closing the connection ends it.
-            if self.transaction_control("COMMIT").is_err() {
-                self.mark_altered();
-            }
+        // It only read, so ending it either way loses nothing.
+        let end = |engine: &mut Self| {
+            engine.transaction_control("COMMIT").or_else(|_| engine.transaction_control("ROLLBACK")).is_ok()
+        };
+        if self.keeps_snapshot() && end(self) {
+            self.kept.since = None;
         }
     }
 

@@ -6,7 +6,7 @@ use std::{fmt, io};
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::errors;
+use super::diagnose;
 use crate::{Error, ErrorKind, Phase, Reason, Result};
 
 /// A file, or one database in memory that all connections share.
@@ -66,10 +66,7 @@ impl Location {
     }
 
     fn may_create(&self, path: &Path, create_if_missing: bool) -> Result<bool> {
-        let directory = match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
+        let directory = directory_of(path);
         if !directory.is_dir() {
             let error =
                 self.error(ErrorKind::Connection, format_args!("there is no directory {}", directory.display()));
@@ -108,7 +105,38 @@ impl Location {
                 Connection::open_with_flags(name, flags | memory)
             }
         };
-        opened.map_err(|error| self.describe(errors::classify(error)))
+        opened.map_err(|error| diagnose::explain(self, error))
+    }
+
+    /// The size of the file; asking for it takes no lock and drops none.
+    pub(super) fn len(&self) -> Option<u64> {
+        let Self::File(path) = self else { return None };
+        path.metadata().ok().map(|found| found.len())
+    }
+
+    /// Explains that the file cannot be opened. SQLite has one code for every cause; the system is asked again.
+    pub(super) fn refused(&self) -> Error {
+        let Self::File(path) = self else { return self.error(ErrorKind::Connection, "the engine refused") };
+        if let Err(error) = path.metadata()
+            && error.kind() == io::ErrorKind::NotFound
+            && directory_of(path).is_dir()
+        {
+            return self
+                .error(ErrorKind::Connection, "there is no such file any more, or it cannot be created here")
+                .because(Reason::NotFound)
+                .hint("check who deletes it, and whether the process may write to the directory");
+        }
+        // Opening the directory needs a descriptor too, and touches no file that the engine has locked.
+        let listed = directory_of(path).read_dir();
+        if listed.is_err_and(|error| matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))) {
+            return self
+                .error(ErrorKind::Connection, "there are no file descriptors left")
+                .because(Reason::TooManyOpenFiles)
+                .hint("raise the limit (ulimit -n) or lower pool_max; a connection needs three");
+        }
+        self.error(ErrorKind::Connection, "the system refused access")
+            .because(Reason::NotPermitted)
+            .hint("the process needs to read and write the file, and to create files beside it")
     }
 
     /// Starts an error about this database.
@@ -119,6 +147,13 @@ impl Location {
     /// Puts the name of this database in front of an error.
     pub(super) fn describe(&self, error: Error) -> Error {
         error.context(format_args!("cannot open {self}")).during(Phase::Connect)
+    }
+}
+
+fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
     }
 }
 

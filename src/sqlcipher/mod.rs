@@ -18,6 +18,7 @@ mod opening;
 mod plan;
 mod snapshot;
 mod stream;
+mod sweeper;
 mod tuning;
 mod watch;
 

@@ -21,6 +21,14 @@ impl KeySpec {
     pub(super) fn salt(&self) -> &[u8] {
         match self.0 {}
     }
+
+    pub(super) fn page_size(&self) -> usize {
+        match self.0 {}
+    }
+
+    pub(super) fn compatibility(&self) -> u8 {
+        match self.0 {}
+    }
 }
 
 fn no_cipher() -> Error {
@@ -38,6 +46,10 @@ pub(super) fn check_passphrase(_: &Secret) -> Result<()> {
 }
 
 pub(super) fn key(_: &Connection, spec: &KeySpec) -> Result<()> {
+    match spec.0 {}
+}
+
+pub(super) fn is_authentic(spec: &KeySpec, _: u32, _: &[u8]) -> bool {
     match spec.0 {}
 }
 

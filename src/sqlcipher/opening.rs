@@ -17,7 +17,7 @@ use super::snapshot::Snapshots;
 use super::tuning::{Synchronous, Tuning};
 use super::watch::Watch;
 use super::{diagnose, errors};
-use crate::{Access, Error, ErrorKind, Phase, Reason, Result, Secret};
+use crate::{Access, Error, ErrorKind, Reason, Result, Secret, SecretForm};
 
 /// What connections are opened with.
 #[derive(Clone, Debug)]
@@ -57,21 +57,17 @@ impl Opened {
         };
         exit_gate::install();
         let built_in = built_in(&connection).map_err(|error| location.describe(errors::classify(error)))?;
-        let mut opened = Self {
+        let (spare, anchor) =
+            if location.is_memory() { (None, Some(Mutex::new(connection))) } else { (Some(connection), None) };
+        Ok(Self {
             location,
             settings,
             key,
-            spare: Mutex::new(None),
-            anchor: None,
+            spare: Mutex::new(spare),
+            anchor,
             built_in: Arc::new(built_in),
             snapshots: Arc::default(),
-        };
-        if opened.location.is_memory() {
-            opened.anchor = Some(Mutex::new(connection));
-        } else {
-            *opened.spare.get_mut().unwrap_or_else(PoisonError::into_inner) = Some(connection);
-        }
-        Ok(opened)
+        })
     }
 
     /// Opens one connection. Blocks for a fraction of a millisecond.
@@ -82,7 +78,7 @@ impl Opened {
             Some(connection) => connection,
             None => self.open_another()?,
         };
-        let watch = Arc::new(Watch::new(self.key.is_some(), Arc::clone(&self.built_in)));
+        let watch = Arc::new(Watch::new(self.key.is_some(), self.is_memory(), Arc::clone(&self.built_in)));
         let engine = Engine::new(connection, watch);
         self.configure(engine, access, control).map_err(|error| self.location.describe(errors::classify(error)))
     }
@@ -92,7 +88,7 @@ impl Opened {
         if let Some(key) = &self.key {
             cipher::key(&connection, key)?;
         }
-        trial(&connection).map_err(|error| self.location.describe(errors::classify(error)))?;
+        trial(&connection).map_err(|error| diagnose::later(&self.location, error))?;
         Ok(connection)
     }
 
@@ -143,13 +139,12 @@ impl Opened {
     }
 }
 
-/// Keys that could not protect anything are refused before a file is created.
+/// What cannot work is refused before a file is created: keys that would not protect, engines that do not encrypt.
 fn refuse_unusable(secret: &Secret) -> Result<()> {
-    if secret.is_empty() {
-        let error = Error::new(ErrorKind::Key, "the key is empty").because(Reason::Empty).during(Phase::Key);
-        return Err(error.hint("an empty key would mean no encryption; give a passphrase or Secret::raw_key"));
+    if secret.form() == SecretForm::Passphrase {
+        cipher::check_passphrase(secret)?;
     }
-    if secret.form() == crate::SecretForm::Passphrase { cipher::check_passphrase(secret) } else { Ok(()) }
+    cipher::require(&Connection::open_in_memory().map_err(errors::classify)?)
 }
 
 /// The first opening of one database.
@@ -171,23 +166,28 @@ impl Opening<'_> {
     /// Two programs may create the file at the same moment, each with a salt of its own; one of them then finds a salt
     /// that is not its own and derives again, once.
     fn encrypted(&self, secret: &Secret) -> Result<(Connection, KeySpec)> {
-        let mut tried = None;
+        let make = |salt| KeySpec::make(secret, salt, self.settings.compatibility);
+        // Derived before the file is created: others take a file without a first page for an empty one.
+        let mut ready = if self.is_new { Some(make(random_salt()?)?) } else { None };
+        let mut last = false;
         loop {
             let connection = self.location.open(self.settings.create_if_missing)?;
-            cipher::require(&connection).map_err(|error| self.location.describe(error))?;
             let found = self.salt(&connection)?;
-            let salt = found.map_or_else(random_salt, Ok)?;
-            let key = KeySpec::make(secret, salt, self.settings.compatibility)?;
+            let fits = |key: &KeySpec| found.is_none_or(|salt| key.salt() == salt);
+            let key = match ready.take().filter(fits) {
+                Some(key) => key,
+                None => make(found.map_or_else(random_salt, Ok)?)?,
+            };
             cipher::key(&connection, &key)?;
             let Err(error) = self.set_up(&connection) else {
                 self.prove_encrypted(&connection, &key)?;
                 return Ok((connection, key));
             };
-            let again = tried.is_none() && self.salt(&connection)?.is_some_and(|now| now != salt);
-            if !again {
-                return Err(diagnose::with_key(self.location, self.settings, secret, salt, error));
+            let now = self.salt(&connection)?;
+            if last || now.is_none() || now == found {
+                return Err(diagnose::with_key(self.location, &connection, secret, &key, error));
             }
-            tried = Some(salt);
+            last = true;
         }
     }
 

@@ -3,11 +3,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use rusqlite::Connection;
 use rusqlite::types::{ToSqlOutput, ValueRef as SqlRef};
 
-use super::watch::Seen;
+use super::errors::classify_refused;
+use super::watch::{Seen, Watch};
 use crate::{
-    Changes, Dialect, Error, ErrorKind, Params, Placeholders, Reason, Result, RowsBuilder, StatementKind, Value,
+    Changes, Dialect, Error, ErrorKind, Params, Placeholders, Reason, Result, RowsBuilder, StatementKind, Style, Value,
     ValueRef,
 };
 
@@ -19,6 +21,8 @@ pub(super) struct Plan {
     placeholders: Placeholders,
     /// For each of SQLite's parameters, which value it takes.
     slots: Vec<usize>,
+    /// What is prepared in place of the text, if that would take too long.
+    text: Option<String>,
     header: Arc<[Arc<str>]>,
     shortness: Shortness,
 }
@@ -38,7 +42,7 @@ const PLANS: usize = 512;
 
 /// The plans of one connection, by text.
 #[derive(Debug, Default)]
-pub(super) struct Plans(HashMap<Arc<str>, Plan>);
+pub(super) struct Plans(HashMap<Arc<str>, Plan, foldhash::fast::RandomState>);
 
 impl Plans {
     pub(super) fn get(&self, sql: &str) -> Option<&Plan> {
@@ -62,18 +66,24 @@ impl Plans {
 }
 
 impl Plan {
-    pub(super) fn new(sql: &str, statement: &rusqlite::Statement<'_>, seen: Seen) -> Result<Self> {
-        let placeholders = Placeholders::scan(sql, Dialect::Sqlite)?;
-        let slots = slots(&placeholders, statement)?;
+    /// Prepares `sql` and reads its placeholders. Whatever fails, `watch` has seen what preparing it did.
+    pub(super) fn prepare(sql: &str, connection: &Connection, watch: &Watch) -> Result<Self> {
+        refuse_nul(sql)?;
+        let placeholders = Placeholders::scan(sql, Dialect::Sqlite);
+        let (text, order) = placeholders.as_ref().ok().and_then(|found| unnamed(found, sql)).unzip();
+        let statement = connection.prepare(text.as_deref().unwrap_or(sql));
+        let seen = watch.seen();
+        let statement = statement.map_err(|error| classify_refused(error, seen))?;
+        let placeholders = placeholders?;
+        let slots = slots(&placeholders, order.as_deref(), &statement)?;
         let kind = seen.kind(statement.readonly());
-        Ok(Self {
-            kind,
-            seen,
-            placeholders,
-            slots,
-            header: Arc::from([]),
-            shortness: Shortness { skip: 0, penalty: 64 },
-        })
+        let (header, shortness) = (Arc::from([]), Shortness { skip: 0, penalty: 64 });
+        Ok(Self { kind, seen, placeholders, slots, text, header, shortness })
+    }
+
+    /// The text to prepare for what the user wrote as `sql`.
+    pub(super) fn text<'s>(&'s self, sql: &'s str) -> &'s str {
+        self.text.as_deref().unwrap_or(sql)
     }
 
     pub(super) fn kind(&self) -> StatementKind {
@@ -125,7 +135,7 @@ impl Plan {
         Arc::clone(&self.header)
     }
 
-    pub(super) fn changes(&self, connection: &rusqlite::Connection) -> Changes {
+    pub(super) fn changes(&self, connection: &Connection) -> Changes {
         if !self.seen.changes_rows() {
             return Changes::default();
         }
@@ -135,11 +145,38 @@ impl Plan {
     }
 }
 
+/// SQLite would take the text up to the NUL byte for the whole statement.
+pub(super) fn refuse_nul(sql: &str) -> Result<()> {
+    if sql.contains('\0') {
+        return Err(Error::new(ErrorKind::Query, "the statement contains a NUL byte").because(Reason::Syntax));
+    }
+    Ok(())
+}
+
+/// SQLite keeps the names of parameters in a list and compares each with all before it: 1000 names take 5 ms, 32,766
+/// take 5 s. Whether `?` could do instead of more than that, and which value each `?` takes.
+fn unnamed(placeholders: &Placeholders, sql: &str) -> Option<(String, Vec<usize>)> {
+    const MANY: usize = 1000;
+    const MOST: usize = 32_766;
+
+    let count = placeholders.count();
+    let numbered = matches!(placeholders.style(), Some(Style::Dollar | Style::Numbered));
+    let unnamed = (numbered && count > MANY).then(|| placeholders.unnamed(sql))?;
+    // Each `?` is a parameter of its own, also where a number was repeated.
+    (unnamed.1.len() <= count.max(MOST)).then_some(unnamed)
+}
+
 /// Asks SQLite for its own list of parameters. A name that our reading does not account for would be bound silently to
-/// the wrong value or to nothing.
-fn slots(placeholders: &Placeholders, statement: &rusqlite::Statement<'_>) -> Result<Vec<usize>> {
+/// the wrong value or to nothing. `order` says which values parameters without a name take, if not one after another.
+fn slots(
+    placeholders: &Placeholders,
+    order: Option<&[usize]>,
+    statement: &rusqlite::Statement<'_>,
+) -> Result<Vec<usize>> {
     let slot = |index: usize| -> Option<usize> {
-        let Some(name) = statement.parameter_name(index) else { return Some(index - 1) };
+        let Some(name) = statement.parameter_name(index) else {
+            return order.map_or(Some(index - 1), |order| order.get(index - 1).copied());
+        };
         let bare = name.get(1..)?;
         if name.starts_with(['$', '?']) {
             return bare.parse().ok().filter(|number: &usize| *number > 0).map(|number| number - 1);

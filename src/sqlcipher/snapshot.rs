@@ -9,17 +9,14 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Duration;
 
 use super::connection::Shared;
 use super::ffi::exit_gate;
+use super::sweeper;
 
 /// With this many frames in the log no transaction is kept: SQLite itself checkpoints at 1000, and the log can start
 /// over only when no reader is left in it.
 pub(super) const LONGEST_LOG: u32 = 900;
-
-/// A transaction that nobody used for one such interval is ended in the next.
-const SWEEP: Duration = Duration::from_millis(4);
 
 /// The readers of one database that may keep transactions.
 #[derive(Debug, Default)]
@@ -46,13 +43,17 @@ impl Snapshots {
         self.held_back.load(SeqCst) == 0
     }
 
-    /// Ends all kept transactions and keeps new ones from being kept. Waits for reads that run: call on a thread that
-    /// may block, and not while holding the engine of a reader.
+    /// Ends all kept transactions and keeps new ones from being kept.
+    ///
+    /// A reader whose engine is in use is left alone: a job has ended its kept transaction when it began, and what a
+    /// short read may still keep, having asked a moment too early, the sweeper ends.
     pub(super) fn revoke(&self) -> HeldBack<'_> {
         self.held_back.fetch_add(1, SeqCst);
         let held_back = HeldBack(self);
         for reader in self.readers() {
-            reader.lock().end_snapshot();
+            if let Some(mut engine) = reader.try_lock() {
+                engine.end_snapshot();
+            }
         }
         held_back
     }
@@ -62,25 +63,21 @@ impl Snapshots {
         readers.iter().filter_map(Weak::upgrade).collect()
     }
 
-    /// Sees to it that somebody ends what nobody uses. Called inside a runtime, by whoever keeps a transaction.
+    /// Sees to it that somebody ends what nobody uses. Called by whoever keeps a transaction.
     pub(super) fn sweep(self: &Arc<Self>) {
-        if self.sweeping.swap(true, SeqCst) {
-            return;
+        if !self.sweeping.swap(true, SeqCst) {
+            sweeper::send_for(self);
         }
-        let sweeper = Sweeper(Arc::clone(self));
-        tokio::spawn(async move {
-            loop {
-                tokio::time::sleep(SWEEP).await;
-                if sweeper.0.sweep_once() {
-                    continue;
-                }
-                // Between the last look and this line somebody may have kept one and seen a sweeper at work.
-                sweeper.0.sweeping.store(false, SeqCst);
-                if !sweeper.0.any_kept() || sweeper.0.sweeping.swap(true, SeqCst) {
-                    return;
-                }
-            }
-        });
+    }
+
+    /// One look of the sweeper; says whether it has to look again.
+    pub(super) fn look(&self) -> bool {
+        if self.sweep_once() {
+            return true;
+        }
+        // Between the last look and this line somebody may have kept one and seen a sweeper at work.
+        self.sweeping.store(false, SeqCst);
+        self.any_kept() && !self.sweeping.swap(true, SeqCst)
     }
 
     /// Ends what was not used since the last time; says whether any is left.
@@ -96,16 +93,6 @@ impl Snapshots {
 
     fn any_kept(&self) -> bool {
         self.readers().iter().any(|reader| reader.try_lock().is_none_or(|engine| engine.keeps_snapshot()))
-    }
-}
-
-/// Says that nobody sweeps when its task ends, also with its runtime. Should another one have begun meanwhile, there are
-/// two for a while, which does no harm.
-struct Sweeper(Arc<Snapshots>);
-
-impl Drop for Sweeper {
-    fn drop(&mut self) {
-        self.0.sweeping.store(false, SeqCst);
     }
 }
 

@@ -9,6 +9,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU16, Ordering::Relaxed};
 
+use rusqlite::ffi;
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 
 use crate::StatementKind;
@@ -36,6 +37,10 @@ const REFUSED_ATTACH: u16 = 128;
 const REFUSED_EXTENSION: u16 = 256;
 const ANYTHING: u16 = 512;
 const USER_FUNCTION: u16 = 1024;
+const DEFINES: u16 = 2048;
+const REFUSED_TEMPORARY: u16 = 4096;
+const REFUSED_IN_MEMORY: u16 = 8192;
+const REFUSED: u16 = REFUSED_KEY | REFUSED_ATTACH | REFUSED_EXTENSION | REFUSED_TEMPORARY | REFUSED_IN_MEMORY;
 
 /// What the authorizer of one connection saw since it was last asked.
 #[derive(Debug)]
@@ -43,6 +48,7 @@ pub(super) struct Watch {
     seen: AtomicU16,
     mode: AtomicU8,
     encrypted: bool,
+    in_memory: bool,
     /// SQLite's own functions; all others may do anything outside of the database.
     built_in: Arc<HashSet<String>>,
 }
@@ -52,8 +58,8 @@ pub(super) struct Watch {
 pub(super) struct Seen(u16);
 
 impl Watch {
-    pub(super) fn new(encrypted: bool, built_in: Arc<HashSet<String>>) -> Self {
-        Self { seen: AtomicU16::new(0), mode: AtomicU8::new(Mode::Open as u8), encrypted, built_in }
+    pub(super) fn new(encrypted: bool, in_memory: bool, built_in: Arc<HashSet<String>>) -> Self {
+        Self { seen: AtomicU16::new(0), mode: AtomicU8::new(Mode::Open as u8), encrypted, in_memory, built_in }
     }
 
     /// Starts a new look, under `mode`.
@@ -76,7 +82,7 @@ impl Watch {
         let flags = self.flags(context);
         self.seen.fetch_or(flags | ANYTHING, Relaxed);
         let mode = self.mode.load(Relaxed);
-        let refused = flags & (REFUSED_KEY | REFUSED_ATTACH | REFUSED_EXTENSION) != 0;
+        let refused = flags & REFUSED != 0;
         let guarded = mode == Mode::Guarded as u8 && flags & CONTROLS != 0;
         if refused || guarded { Authorization::Deny } else { Authorization::Allow }
     }
@@ -87,7 +93,10 @@ impl Watch {
             AuthAction::Select | AuthAction::Read { .. } | AuthAction::Recursive => 0,
             AuthAction::Transaction { .. } | AuthAction::Savepoint { .. } => CONTROLS | TRANSACTION,
             AuthAction::Attach { filename } => self.attach(filename),
-            AuthAction::Detach { .. }
+            // A name that is computed or bound is not told.
+            AuthAction::Unknown { code: ffi::SQLITE_ATTACH, .. } => self.attach("?"),
+            AuthAction::Unknown { code: ffi::SQLITE_DETACH, .. }
+            | AuthAction::Detach { .. }
             | AuthAction::CreateTempIndex { .. }
             | AuthAction::CreateTempTable { .. }
             | AuthAction::CreateTempTrigger { .. }
@@ -96,11 +105,17 @@ impl Watch {
             | AuthAction::DropTempTable { .. }
             | AuthAction::DropTempTrigger { .. }
             | AuthAction::DropTempView { .. } => CONTROLS | WRITES,
-            AuthAction::Pragma { pragma_name, pragma_value } => pragma(pragma_name, pragma_value),
+            AuthAction::Pragma { pragma_name, pragma_value } => {
+                pragma(pragma_name, pragma_value) | self.temporary(pragma_name, pragma_value)
+            }
             AuthAction::Function { function_name } => self.function(function_name),
-            AuthAction::Insert { table_name } => INSERTS | rows(table_name, temporary),
-            AuthAction::Update { table_name, .. } | AuthAction::Delete { table_name } => rows(table_name, temporary),
-            _ => WRITES,
+            // What a trigger inserts has no identity that the caller asked for.
+            AuthAction::Insert { table_name } if context.accessor.is_none() => INSERTS | rows(table_name, temporary),
+            AuthAction::Insert { table_name }
+            | AuthAction::Update { table_name, .. }
+            | AuthAction::Delete { table_name } => rows(table_name, temporary),
+            _ if temporary => CONTROLS | WRITES,
+            _ => WRITES | DEFINES,
         }
     }
 
@@ -114,21 +129,39 @@ impl Watch {
         }
     }
 
+    /// Temporary files are not encrypted, so an encrypted database keeps temporary data in memory.
+    fn temporary(&self, pragma: &str, value: Option<&str>) -> u16 {
+        let in_memory = |value: &str| value == "2" || value.eq_ignore_ascii_case("memory");
+        let spills = pragma.eq_ignore_ascii_case("temp_store") && value.is_some_and(|value| !in_memory(value));
+        if self.encrypted && spills { REFUSED_TEMPORARY } else { 0 }
+    }
+
     fn attach(&self, filename: &str) -> u16 {
-        let internal = filename.is_empty() || self.mode.load(Relaxed) == Mode::Running as u8;
-        match (internal, self.encrypted) {
-            (true, _) => WRITES,
-            (false, true) => CONTROLS | REFUSED_ATTACH,
-            (false, false) => CONTROLS,
+        let name = filename.to_ascii_lowercase();
+        let running = self.mode.load(Relaxed) == Mode::Running as u8;
+        if self.in_memory && !name.is_empty() && name != ":memory:" && !name.contains("vfs=") {
+            // SQLite would make another database in memory by that name, and write no file.
+            CONTROLS | REFUSED_IN_MEMORY
+        } else if running && !(self.encrypted && name.starts_with("file:")) {
+            WRITES
+        } else if self.encrypted && !name.is_empty() {
+            // Also the target of VACUUM INTO when it is a URI, which can bring another key or none.
+            CONTROLS | REFUSED_ATTACH
+        } else {
+            // An empty name is a temporary database; VACUUM inside `interact` attaches one too.
+            CONTROLS
         }
     }
 }
 
-/// A write to a table; SQLite's own tables do not count as rows changed.
+/// A write to a table; SQLite's own tables do not count as rows changed. ALTER TABLE goes through the temporary schema
+/// too, in search of triggers and views.
 fn rows(table: &str, temporary: bool) -> u16 {
-    let counted = if table.starts_with("sqlite_") { 0 } else { CHANGES_ROWS };
-    let session = if temporary { CONTROLS } else { 0 };
-    WRITES | counted | session
+    match (table.starts_with("sqlite_"), temporary) {
+        (true, _) => WRITES,
+        (false, true) => WRITES | CHANGES_ROWS | CONTROLS,
+        (false, false) => WRITES | CHANGES_ROWS,
+    }
 }
 
 /// Pragmas that only tell something, whatever their argument.
@@ -195,9 +228,10 @@ impl Seen {
         self.0 & CONTROLS != 0 && self.0 & TRANSACTION == 0
     }
 
-    /// Whether it changes rows of the user's tables.
+    /// Whether it changes rows of the user's tables. Dropping a table announces the end of its rows too, but SQLite
+    /// does not count them.
     pub(super) fn changes_rows(self) -> bool {
-        self.0 & CHANGES_ROWS != 0
+        self.0 & (CHANGES_ROWS | DEFINES) == CHANGES_ROWS
     }
 
     /// Whether it inserts into them.
@@ -224,6 +258,11 @@ impl Seen {
         } else if has(REFUSED_ATTACH) {
             let way = "open the other file as a database of its own";
             Some(("a file attached to an encrypted database could be plaintext", way))
+        } else if has(REFUSED_TEMPORARY) {
+            Some(("temporary files are not encrypted", "leave temp_store at MEMORY"))
+        } else if has(REFUSED_IN_MEMORY) {
+            let way = "copy it into a connection of your own with rusqlite's backup, in interact()";
+            Some(("what a database in memory attaches or copies would be in memory too", way))
         } else if has(REFUSED_EXTENSION) {
             Some(("extensions cannot be loaded by SQL", "register functions in the on_connect hook"))
         } else {

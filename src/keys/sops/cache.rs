@@ -47,12 +47,13 @@ impl Cache {
     /// Keeps `secret` for `ttl`.
     pub(super) fn put(self: &Arc<Self>, stamp: Stamp, secret: Secret, ttl: Duration) {
         let until = Instant::now() + ttl;
-        let room = Arc::downgrade(self);
+        let expiry = Expiry { room: Arc::downgrade(self), until };
         let timer = tokio::spawn(async move {
             tokio::time::sleep_until(until).await;
-            empty(&room, until);
+            drop(expiry);
         });
-        *self.slot() = Some(Kept { stamp, secret, until, timer });
+        let old = self.slot().replace(Kept { stamp, secret, until, timer });
+        drop(old);
     }
 
     fn slot(&self) -> std::sync::MutexGuard<'_, Option<Kept>> {
@@ -61,10 +62,19 @@ impl Cache {
     }
 }
 
-/// Empties the room, unless it holds something newer.
-fn empty(room: &Weak<Cache>, until: Instant) {
-    if let Some(room) = room.upgrade() {
-        room.slot().take_if(|kept| kept.until <= until);
+/// Empties the room when dropped, unless it holds something newer: at the end of the time, or with the runtime.
+struct Expiry {
+    room: Weak<Cache>,
+    until: Instant,
+}
+
+impl Drop for Expiry {
+    fn drop(&mut self) {
+        if let Some(room) = self.room.upgrade() {
+            let old = room.slot().take_if(|kept| kept.until <= self.until);
+            // Outside the lock, for this may drop the timer, and with it another one of these.
+            drop(old);
+        }
     }
 }
 

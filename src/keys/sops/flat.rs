@@ -25,8 +25,8 @@ pub(super) fn rebuild(entries: Vec<(String, Node)>) -> Result<Node> {
     for (key, node) in entries {
         let text = node.text().ok_or_else(malformed)?.replace("\\n", "\n");
         let mut slot = &mut root;
-        let mut steps = steps(&key)?;
-        slot = slot.enter_map(steps.next().unwrap_or_default())?;
+        let mut steps = steps(&key);
+        slot = slot.enter_map(steps.next().filter(|step| !step.is_empty()).ok_or_else(malformed)?)?;
         for (depth, step) in steps.enumerate() {
             if depth >= MAX_DEPTH {
                 return Err(too_deep());
@@ -45,18 +45,17 @@ pub(super) fn rebuild(entries: Vec<(String, Node)>) -> Result<Node> {
 }
 
 /// Cuts `age__list_0__map_enc` into `age`, `list_0`, `map_enc`.
-fn steps(key: &str) -> Result<impl Iterator<Item = &str>> {
+fn steps(key: &str) -> impl Iterator<Item = &str> {
     let mut rest = Some(key);
-    if key.is_empty() {
-        return Err(malformed());
-    }
-    Ok(std::iter::from_fn(move || {
+    std::iter::from_fn(move || {
         let text = rest?;
-        let next = ["__map_", "__list_"].iter().filter_map(|mark| text.find(mark)).min();
+        // One search per step, which ends at the next mark: two would each run to the end of the key.
+        let mut marks = text.match_indices("__").map(|(at, _)| at);
+        let next = marks.find(|at| ["map_", "list_"].iter().any(|mark| text[at + 2..].starts_with(mark)));
         let Some(at) = next else { return rest.take() };
         rest = Some(&text[at + 2..]);
         Some(&text[..at])
-    }))
+    })
 }
 
 impl Slot {

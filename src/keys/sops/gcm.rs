@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
 use super::data_key::DataKey;
-use super::scalar::float_text;
+use super::scalar::{float_bytes, spell};
 use super::time;
 
 /// What `type:` says the plaintext is. The type is not authenticated: nothing may be trusted because of it.
@@ -127,21 +127,17 @@ impl Cipher {
 impl Clear {
     /// Brings numbers, truth values and moments into the spelling that the MAC covers.
     pub(super) fn new(bytes: Zeroizing<Vec<u8>>, kind: Type) -> Option<Self> {
+        let text = || std::str::from_utf8(&bytes).ok();
         let bytes = match kind {
             Type::Text | Type::Bytes | Type::Comment => bytes,
-            _ => {
-                let text = std::str::from_utf8(&bytes).ok()?;
-                Zeroizing::new(match kind {
-                    Type::Integer => text.parse::<i64>().ok()?.to_string().into_bytes(),
-                    Type::Float => float_text(text.parse().ok()?).into_bytes(),
-                    Type::Time => time::canonical(text)?.into_bytes(),
-                    _ => match text {
-                        "1" | "t" | "T" | "TRUE" | "true" | "True" => b"True".to_vec(),
-                        "0" | "f" | "F" | "FALSE" | "false" | "False" => b"False".to_vec(),
-                        _ => return None,
-                    },
-                })
-            }
+            Type::Integer => spell(text()?.parse::<i64>().ok()?),
+            Type::Float => float_bytes(text()?.parse().ok()?),
+            Type::Time => Zeroizing::new(time::canonical(text()?)?.into_bytes()),
+            Type::Bool => Zeroizing::new(match text()? {
+                "1" | "t" | "T" | "TRUE" | "true" | "True" => b"True".to_vec(),
+                "0" | "f" | "F" | "FALSE" | "false" | "False" => b"False".to_vec(),
+                _ => return None,
+            }),
         };
         Some(Self { bytes, kind })
     }

@@ -122,7 +122,7 @@ fn entries<'a>(block: &'a Node, name: &str) -> Result<&'a [Node]> {
 fn string(block: &Node, name: &str) -> Result<Option<String>> {
     match block.get(name) {
         None | Some(Node::Leaf(Scalar::Null)) => Ok(None),
-        Some(Node::Leaf(scalar)) => match String::from_utf8(scalar.mac_bytes(false).into_owned()) {
+        Some(Node::Leaf(scalar)) => match String::from_utf8(scalar.mac_bytes().into_owned()) {
             Ok(text) => Ok(Some(text)),
             Err(_) => Err(wrong(name)),
         },

@@ -3,6 +3,9 @@
 //! A wing on floors 0 and 1, feature `sops`. Reading goes down this list, one file of code for each step:
 //! bytes → [`SopsFormat`] → ordered tree → metadata → data key → every value decrypted and hashed → MAC → the one value.
 //! Nothing is released before the MAC over the whole file matched.
+//!
+
+#![doc = include_str!("../../../docs/sops.md")]
 
 mod age_key;
 mod backend;

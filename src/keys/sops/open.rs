@@ -1,6 +1,6 @@
 //! From the data key to the one value: decrypt everything, verify the MAC, release.
 
-use std::ptr;
+use std::{ptr, slice};
 
 use sha2::{Digest, Sha512};
 use subtle::ConstantTimeEq as _;
@@ -10,7 +10,6 @@ use crate::{Error, Reason, Result, Secret};
 
 use super::data_key::DataKey;
 use super::document::Document;
-use super::format::SopsFormat;
 use super::gcm::{Cipher, Clear, Sealed, Type};
 use super::path::KeyPath;
 use super::tree::{MAX_PATH, Node, Scalar};
@@ -21,9 +20,6 @@ const ONLY_ENCRYPTED: [u8; 32] = [
     0x8a, 0x3f, 0xd2, 0xad, 0x54, 0xce, 0x66, 0x52, 0x7b, 0x10, 0x34, 0xf3, 0xd1, 0x47, 0xbe, 0x0b, 0x0b, 0x97, 0x5b,
     0x3b, 0xf4, 0x4f, 0x72, 0xc6, 0xfd, 0xad, 0xec, 0x81, 0x76, 0xf2, 0x7d, 0x69,
 ];
-
-/// Integers up to here are the same as floats.
-const EXACT: u64 = 1 << 53;
 
 /// Finds what `path` names and refuses everything that cannot be a key, before any key is asked for.
 pub(super) fn locate<'a>(document: &'a Document, path: &KeyPath) -> Result<&'a Node> {
@@ -47,19 +43,9 @@ pub(super) fn locate<'a>(document: &'a Document, path: &KeyPath) -> Result<&'a N
 pub(super) fn open(document: &Document, key: DataKey, path: &KeyPath, target: &Node) -> Result<Secret> {
     let cipher = Cipher::new(key);
     let expected = stored_mac(document, &cipher)?;
-    let mut found = None;
-    let mut walk = Walk::new(document, &cipher, target, false);
+    let mut walk = Walk::new(document, &cipher, target);
     walk.run(document)?;
-    if walk.matches(&expected) {
-        found = walk.found;
-    } else if walk.big_integer {
-        // Up to 3.13.1 sops read all JSON numbers as floats, and hashed them so.
-        let mut rounded = Walk::new(document, &cipher, target, true);
-        rounded.run(document)?;
-        if rounded.matches(&expected) {
-            found = rounded.found;
-        }
-    }
+    let found = if walk.matches(&expected) { walk.found } else { None };
     let found = found.ok_or_else(|| {
         fault(Reason::Tampered, "its MAC does not match").hint("a value was added, removed or changed without sops")
     })?;
@@ -109,70 +95,99 @@ struct Found {
     covered: bool,
 }
 
+/// A mapping or list on the way down, and what of it is still to be visited.
+struct Level<'a> {
+    rest: Rest<'a>,
+    /// Length of the place outside.
+    above: usize,
+    /// Whether the rule names a key above.
+    named: bool,
+}
+
+enum Rest<'a> {
+    Map(slice::Iter<'a, (String, Node)>),
+    List(slice::Iter<'a, Node>),
+}
+
+impl<'a> Level<'a> {
+    fn of(node: &'a Node, above: usize, named: bool) -> Option<Self> {
+        let rest = match node {
+            Node::Map(entries) => Rest::Map(entries.iter()),
+            Node::List(items) => Rest::List(items.iter()),
+            Node::Leaf(_) => return None,
+        };
+        Some(Self { rest, above, named })
+    }
+
+    fn next(&mut self) -> Option<(Option<&'a str>, &'a Node)> {
+        match &mut self.rest {
+            Rest::Map(rest) => rest.next().map(|(key, node)| (Some(key.as_str()), node)),
+            Rest::List(rest) => rest.next().map(|node| (None, node)),
+        }
+    }
+}
+
 /// The way through all values, in the order of the file.
 struct Walk<'a> {
     document: &'a Document,
     cipher: &'a Cipher,
     target: &'a Node,
-    integers_as_floats: bool,
     hash: Sha512,
     /// All keys down to here, each followed by a colon: what a value is bound to.
     place: String,
     count: usize,
     found: Option<Found>,
-    big_integer: bool,
 }
 
 impl<'a> Walk<'a> {
-    fn new(document: &'a Document, cipher: &'a Cipher, target: &'a Node, integers_as_floats: bool) -> Self {
+    fn new(document: &'a Document, cipher: &'a Cipher, target: &'a Node) -> Self {
         let mut hash = Sha512::new();
         if document.metadata.mac_only_encrypted {
             hash.update(ONLY_ENCRYPTED);
         }
-        Self {
-            document,
-            cipher,
-            target,
-            integers_as_floats,
-            hash,
-            place: String::new(),
-            count: 0,
-            found: None,
-            big_integer: false,
-        }
+        Self { document, cipher, target, hash, place: String::new(), count: 0, found: None }
     }
 
+    /// Visits all values. No recursion: the ciphers always run at the same depth of the stack, which is wiped later.
     fn run(&mut self, document: &'a Document) -> Result<()> {
-        document.documents.iter().try_for_each(|root| self.node(root, false))
+        let mut levels: Vec<Level<'a>> = Vec::new();
+        for root in &document.documents {
+            self.place.clear();
+            levels.extend(Level::of(root, 0, false));
+            while let Some(level) = levels.last_mut() {
+                self.place.truncate(level.above);
+                let Some((key, node)) = level.next() else {
+                    levels.pop();
+                    continue;
+                };
+                let named = level.named || key.is_some_and(|key| document.metadata.rules.names(key));
+                self.enter(key)?;
+                match node {
+                    Node::Leaf(scalar) => self.leaf(scalar, named, ptr::eq(node, self.target))?,
+                    _ => levels.extend(Level::of(node, self.place.len(), named)),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds a key to the place. A list adds nothing: all its items share one place.
+    fn enter(&mut self, key: Option<&str>) -> Result<()> {
+        let Some(key) = key else { return Ok(()) };
+        self.place.push_str(key);
+        self.place.push(':');
+        if self.place.len() > MAX_PATH {
+            return Err(fault(Reason::TooLarge, format!("a path in it is longer than {MAX_PATH} bytes")));
+        }
+        Ok(())
     }
 
     fn matches(&mut self, expected: &[u8]) -> bool {
         hex(&self.hash.finalize_reset()).ct_eq(expected).into()
     }
 
-    fn node(&mut self, node: &'a Node, named: bool) -> Result<()> {
-        match node {
-            Node::Map(entries) => entries.iter().try_for_each(|(key, child)| {
-                let above = self.place.len();
-                self.place.push_str(key);
-                self.place.push(':');
-                if self.place.len() > MAX_PATH {
-                    return Err(fault(Reason::TooLarge, format!("a path in it is longer than {MAX_PATH} bytes")));
-                }
-                self.node(child, named || self.document.metadata.rules.names(key))?;
-                self.place.truncate(above);
-                Ok(())
-            }),
-            // A list adds nothing to the place: all its items share one.
-            Node::List(items) => items.iter().try_for_each(|item| self.node(item, named)),
-            Node::Leaf(scalar) => {
-                self.count += 1;
-                self.leaf(scalar, named, ptr::eq(node, self.target))
-            }
-        }
-    }
-
     fn leaf(&mut self, scalar: &Scalar, named: bool, wanted: bool) -> Result<()> {
+        self.count += 1;
         let text = match scalar {
             Scalar::Null | Scalar::Comment => return Ok(()),
             // Nothing to encrypt and nothing to hash.
@@ -198,15 +213,13 @@ impl<'a> Walk<'a> {
 
     fn plain(&mut self, scalar: &Scalar, wanted: bool) {
         let covered = !self.document.metadata.mac_only_encrypted;
-        let json = matches!(self.document.format, SopsFormat::Json | SopsFormat::Binary);
-        self.big_integer |= json && matches!(scalar, Scalar::Integer(value) if value.unsigned_abs() > EXACT);
-        let bytes = scalar.mac_bytes(self.integers_as_floats && json);
+        let bytes = scalar.mac_bytes();
         if covered {
             self.hash.update(&bytes);
         }
         if wanted {
             let kind = if matches!(scalar, Scalar::Bool(_)) { Type::Bool } else { Type::Text };
-            let bytes = Zeroizing::new(scalar.mac_bytes(false).into_owned());
+            let bytes = Zeroizing::new(scalar.mac_bytes().into_owned());
             self.found = Some(Found { bytes: Clear { bytes, kind }.released(), kind, covered });
         }
     }

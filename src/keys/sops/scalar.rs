@@ -3,9 +3,12 @@
 //! Both follow Go (`yaml.v3` and `strconv`), because sops does; see the rules in `docs/sops.md`.
 
 use std::borrow::Cow;
+use std::fmt::Display;
+use std::io::Write as _;
 use std::sync::LazyLock;
 
 use regex::Regex;
+use zeroize::Zeroizing;
 
 use crate::{Reason, Result};
 
@@ -80,24 +83,30 @@ fn finite(text: &str) -> Option<f64> {
 }
 
 /// Shortest digits that read back as the same float, never an exponent.
-pub(super) fn float_text(value: f64) -> String {
-    if value.is_infinite() {
-        return if value > 0.0 { "+Inf" } else { "-Inf" }.into();
+pub(super) fn float_bytes(value: f64) -> Zeroizing<Vec<u8>> {
+    match value {
+        f64::INFINITY => Zeroizing::new(b"+Inf".to_vec()),
+        f64::NEG_INFINITY => Zeroizing::new(b"-Inf".to_vec()),
+        _ => spell(value),
     }
-    value.to_string()
+}
+
+/// Spells a number in a buffer that never grows: the longest, `5e-324`, has 326 characters.
+pub(super) fn spell(number: impl Display) -> Zeroizing<Vec<u8>> {
+    let mut text = Zeroizing::new(Vec::with_capacity(400));
+    let _ = write!(&mut *text, "{number}");
+    text
 }
 
 impl Scalar {
     /// The bytes by which the MAC knows an unencrypted value; null has none.
-    pub(super) fn mac_bytes(&self, integers_as_floats: bool) -> Cow<'_, [u8]> {
+    pub(super) fn mac_bytes(&self) -> Cow<'_, [u8]> {
         match self {
             Self::Null | Self::Comment => Cow::Borrowed(&[]),
             Self::Text(text) | Self::Time(text) => Cow::Borrowed(text.as_bytes()),
             Self::Bytes(bytes) => Cow::Borrowed(bytes),
-            #[allow(clippy::cast_precision_loss, reason = "the loss is what older versions of sops hashed")]
-            Self::Integer(value) if integers_as_floats => Cow::Owned(float_text(*value as f64).into_bytes()),
-            Self::Integer(value) => Cow::Owned(value.to_string().into_bytes()),
-            Self::Float(value) => Cow::Owned(float_text(*value).into_bytes()),
+            Self::Integer(value) => Cow::Owned(spell(value).to_vec()),
+            Self::Float(value) => Cow::Owned(float_bytes(*value).to_vec()),
             Self::Bool(true) => Cow::Borrowed(b"True"),
             Self::Bool(false) => Cow::Borrowed(b"False"),
         }

@@ -20,7 +20,7 @@ fn deeper<T>(work: impl FnOnce() -> T) -> T {
 #[inline(never)]
 #[allow(clippy::large_stack_arrays, reason = "to cover a large part of the stack is what it is for")]
 fn scrub() {
-    let mut stack = [0xA5_u8; 64 << 10];
+    let mut stack = [u64::MAX; 8 << 10];
     stack.zeroize();
     std::hint::black_box(&stack);
 }

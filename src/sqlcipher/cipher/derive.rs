@@ -21,20 +21,19 @@ pub(super) fn derive(passphrase: &[u8], salt: [u8; 16], compatibility: u8, key: 
 /// Refuses passphrases that other SQLCipher programs could not use, or would take for a raw key.
 pub(in super::super) fn check_passphrase(secret: &Secret) -> Result<()> {
     let passphrase = secret.expose();
-    let refuse = |reason, message| Err(Error::new(ErrorKind::Key, message).because(reason).during(Phase::Key));
-    if passphrase.is_empty() {
-        return refuse(Reason::Empty, "the passphrase is empty");
-    }
-    if passphrase.contains(&0) {
-        let error = refuse(Reason::Malformed, "the passphrase contains a NUL byte");
-        return error.map_err(|error: Error| error.hint("give 32 random bytes as Secret::raw_key instead"));
-    }
-    if looks_raw(passphrase) {
-        let error =
-            refuse(Reason::Malformed, "the passphrase has the form x'hex', which SQLCipher takes for a raw key");
-        return error.map_err(|error: Error| error.hint("give the bytes as Secret::raw_key instead"));
-    }
-    Ok(())
+    let (reason, message, way_out) = if passphrase.is_empty() {
+        let way_out = "an empty key would mean no encryption, so give a passphrase or Secret::raw_key";
+        (Reason::Empty, "the passphrase is empty", way_out)
+    } else if passphrase.contains(&0) {
+        let way_out = "give 32 random bytes as Secret::raw_key instead";
+        (Reason::Malformed, "the passphrase contains a NUL byte", way_out)
+    } else if looks_raw(passphrase) {
+        let message = "the passphrase has the form x'hex', which SQLCipher takes for a raw key";
+        (Reason::Malformed, message, "give the bytes as Secret::raw_key instead")
+    } else {
+        return Ok(());
+    };
+    Err(Error::new(ErrorKind::Key, message).because(reason).during(Phase::Key).hint(way_out))
 }
 
 /// SQLCipher reads `x'...'` with 64, 96 or 160 digits as raw key material; any other length of that form is one typing

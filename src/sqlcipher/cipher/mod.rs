@@ -4,9 +4,11 @@
 //! fraction of a millisecond where a passphrase takes the time of 256,000 hashes.
 
 mod derive;
+mod page;
 mod spec;
 
 pub(super) use derive::check_passphrase;
+pub(super) use page::is_authentic;
 pub(super) use spec::KeySpec;
 
 use rusqlite::Connection;

@@ -40,6 +40,15 @@ impl KeySpec {
         &self.key_and_salt[32..]
     }
 
+    pub(super) fn key(&self) -> &[u8] {
+        &self.key_and_salt[..32]
+    }
+
+    /// The size of a page in this format, in bytes.
+    pub(in super::super) fn page_size(&self) -> usize {
+        if self.compatibility == Self::CURRENT { 4096 } else { 1024 }
+    }
+
     pub(in super::super) fn compatibility(&self) -> u8 {
         self.compatibility
     }

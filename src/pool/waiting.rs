@@ -1,0 +1,45 @@
+//! Waiting for what somebody else has: entered in the registry, so that deadlocks and holders are known, and bounded by
+//! the acquire timeout.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use tokio::time::{Instant, timeout_at};
+
+use super::inner::Inner;
+use super::registry::{Lane, Waiter};
+use crate::{Connector, Result};
+
+/// A call that waits, from the moment it is entered.
+pub(crate) struct Waiting<'a, C: Connector> {
+    inner: &'a Arc<Inner<C>>,
+    waiter: Waiter<'a>,
+    lane: Lane,
+    deadline: Instant,
+}
+
+impl<'a, C: Connector> Waiting<'a, C> {
+    /// Enters a call that waits for a connection of `lane`.
+    ///
+    /// # Errors
+    /// [`WouldDeadlock`](crate::Reason::WouldDeadlock) when waiting could never end.
+    pub(super) fn begin(inner: &'a Arc<Inner<C>>, lane: Lane, deadline: Instant) -> Result<Self> {
+        let waiter = inner.registry.wait(lane).map_err(|exhaustion| exhaustion.deadlock(&inner.settings.name))?;
+        Ok(Self { inner, waiter, lane, deadline })
+    }
+
+    /// Waits for `news`, which comes from whoever has the connection.
+    ///
+    /// # Errors
+    /// [`AllInUse`](crate::Reason::AllInUse), with the names of the holders, when the acquire timeout has passed.
+    pub(crate) async fn until<T>(self, news: impl Future<Output = T>) -> Result<T> {
+        let outcome = timeout_at(self.deadline, news).await;
+        let Self { inner, waiter, lane, .. } = self;
+        outcome.map_err(|_elapsed| {
+            inner.registry.count_timeout();
+            let exhaustion = inner.registry.exhaustion(lane);
+            drop(waiter);
+            exhaustion.timed_out(&inner.settings.name, inner.settings.acquire_timeout)
+        })
+    }
+}

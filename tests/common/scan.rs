@@ -1,0 +1,246 @@
+//! Looking for secrets in the memory of a child process.
+//!
+//! The child is the test program itself, run again; it gets its passphrase masked, so that nothing but the code under
+//! test can hold it plainly. It stops at named stages, and the parent reads all memory it can write to.
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use pbkdf2::pbkdf2_hmac;
+use sha2::Sha512;
+use strongroom::{
+    AsyncDatabase, CommandKeySource, DatabaseBuilder, FileKeySource, NoRetry, PassphraseKeySource, Secret,
+    SqlCipherConnector, apply_cipher_key, rusqlite,
+};
+use tempfile::TempDir;
+
+const CHILD: &str = "STRONGROOM_TEST_SCAN";
+const MASKED: &str = "STRONGROOM_TEST_SCAN_MASKED";
+const PASSPHRASE: &str = "qZ8 passphrase that is nowhere else Xv5";
+const CONTROL: &str = "qZ8 control that is left behind Xv5";
+const MASK: u8 = 0xA5;
+
+type Builder = DatabaseBuilder<SqlCipherConnector>;
+
+/// What is looked for, by name.
+struct Needles(Vec<(&'static str, Vec<u8>)>);
+
+impl Needles {
+    /// Everything that opens the file at `path`, in the shapes it could have in memory.
+    fn of(path: &Path) -> Self {
+        let salt = std::fs::read(path).unwrap()[..16].to_vec();
+        let (mut key, mut code_key) = ([0; 32], [0; 32]);
+        pbkdf2_hmac::<Sha512>(PASSPHRASE.as_bytes(), &salt, 256_000, &mut key);
+        let code_salt: Vec<u8> = salt.iter().map(|byte| byte ^ 0x3a).collect();
+        pbkdf2_hmac::<Sha512>(&key, &code_salt, 2, &mut code_key);
+        Self(vec![
+            ("passphrase", PASSPHRASE.into()),
+            ("passphrase, first half", PASSPHRASE.as_bytes()[..18].into()),
+            ("passphrase, second half", PASSPHRASE.as_bytes()[20..].into()),
+            ("key", key.into()),
+            ("key, first half", key[..16].into()),
+            ("key, second half", key[16..].into()),
+            ("key of the codes", code_key.into()),
+            ("key in hex", hex(&key)[..32].into()),
+            ("key in upper-case hex", hex(&key).to_uppercase()[..32].into()),
+            ("control", CONTROL.into()),
+        ])
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes
+        .iter()
+        .flat_map(|byte| [byte >> 4, byte & 15])
+        .map(|digit| char::from_digit(digit.into(), 16).unwrap())
+        .collect()
+}
+
+/// A child that stands at a stage.
+struct Subject(Child, BufReader<std::process::ChildStdout>);
+
+impl Subject {
+    fn start(test: &str, directory: &Path) -> Self {
+        let masked: Vec<u8> = PASSPHRASE.bytes().chain([0]).chain(CONTROL.bytes()).map(|byte| byte ^ MASK).collect();
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", test, "--nocapture", "--test-threads=1"])
+            .env(CHILD, directory)
+            .env(MASKED, hex(&masked))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        Self(child, output)
+    }
+
+    /// Lets the child go on until its next stage; `None` at its end.
+    fn next(&mut self) -> Option<String> {
+        loop {
+            let mut line = String::new();
+            if self.1.read_line(&mut line).unwrap() == 0 {
+                assert!(self.0.wait().unwrap().success(), "the child failed");
+                return None;
+            }
+            if let Some((_, stage)) = line.split_once("stage: ") {
+                return Some(stage.trim().to_owned());
+            }
+        }
+    }
+
+    fn go_on(&mut self) {
+        self.0.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+    }
+
+    /// The names of the needles that the child's memory holds. `None` where the system lets nobody look.
+    fn search(&self, needles: &Needles) -> Option<Vec<&'static str>> {
+        let memory = File::open(format!("/proc/{}/mem", self.0.id())).ok()?;
+        let maps = std::fs::read_to_string(format!("/proc/{}/maps", self.0.id())).ok()?;
+        let mut found = Vec::new();
+        for map in maps.lines().filter(|map| map.split(' ').nth(1).is_some_and(|rights| rights.starts_with("rw"))) {
+            let (start, end) = map.split_once(' ').unwrap().0.split_once('-').unwrap();
+            let (start, end) = (u64::from_str_radix(start, 16).unwrap(), u64::from_str_radix(end, 16).unwrap());
+            let mut bytes = vec![0; usize::try_from(end - start).unwrap()];
+            let Ok(read) = memory.read_at(&mut bytes, start) else { continue };
+            let held = needles.0.iter().filter(|(_, needle)| memchr::memmem::find(&bytes[..read], needle).is_some());
+            found.extend(held.map(|(name, _)| *name));
+        }
+        found.sort_unstable();
+        found.dedup();
+        Some(found)
+    }
+}
+
+/// Runs `test` again as a child and looks into it at every stage. `forgetful`: freed memory may be reused, so only what
+/// is found proves something, and the control is found only while it is held.
+pub(crate) fn parent_or_child(test: &str) {
+    if let Some(directory) = std::env::var_os(CHILD) {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        return runtime.block_on(child(directory.into()));
+    }
+    let directory = TempDir::new().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(prepare(directory.path()));
+    let needles = Needles::of(&directory.path().join("a.db"));
+    let mut subject = Subject::start(test, directory.path());
+    let mut stages = Vec::new();
+    while let Some(stage) = subject.next() {
+        let Some(found) = subject.search(&needles) else {
+            let required = std::env::var_os("STRONGROOM_REQUIRE_PEERS").is_some_and(|value| value == "1");
+            assert!(!required, "the memory of a child must be readable here");
+            println!("skipped: the memory of a child cannot be read here");
+            subject.0.kill().unwrap();
+            return;
+        };
+        stages.push((stage, found));
+        subject.go_on();
+    }
+    judge(&stages);
+}
+
+fn judge(stages: &[(String, Vec<&str>)]) {
+    println!("{stages:#?}");
+    let names: Vec<&str> = stages.iter().map(|(stage, _)| stage.as_str()).collect();
+    assert_eq!(names, ["held", "open", "closed", "wrong key", "sources", "own connection", "dropped"]);
+    for (stage, found) in stages {
+        // The control was freed without being wiped, or is still there: a search that misses it proves nothing.
+        assert!(found.contains(&"control"), "{stage}: the search does not work");
+        let rest: Vec<_> = found.iter().filter(|name| **name != "control").collect();
+        match stage.as_str() {
+            // The secret that the caller holds, and nothing made from it.
+            "held" => assert!(rest.iter().all(|name| name.starts_with("passphrase")) && rest.len() == 3, "{rest:?}"),
+            // The derived key, which opens further connections, once the passphrase is gone.
+            "open" => assert_eq!(rest, [&"key", &"key, first half", &"key, second half"], "while open"),
+            _ => assert!(rest.is_empty(), "{stage}: {rest:?}"),
+        }
+    }
+}
+
+/// The files that the child opens, made in this process so that the child never created them.
+async fn prepare(directory: &Path) {
+    let db = builder(directory).key(PassphraseKeySource::new(PASSPHRASE)).open().await.unwrap();
+    db.execute_script("CREATE TABLE t (a); INSERT INTO t VALUES (1)").await.unwrap();
+    db.close().await.unwrap();
+    let file = directory.join("passphrase");
+    std::fs::write(&file, format!("{PASSPHRASE}\n")).unwrap();
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+}
+
+fn builder(directory: &Path) -> Builder {
+    AsyncDatabase::builder(directory.join("a.db")).retry(NoRetry).pool_max(4)
+}
+
+/// The masked words of the parent; the `index`th of them is unmasked in place, in a buffer that never grows.
+fn unmasked(index: usize) -> Vec<u8> {
+    let hex = std::env::var(MASKED).unwrap();
+    let byte = |at: usize| u8::from_str_radix(&hex[at * 2..at * 2 + 2], 16).unwrap();
+    let all = hex.len() / 2;
+    let middle = (0..all).position(|at| byte(at) == MASK).unwrap();
+    let range = if index == 0 { 0..middle } else { middle + 1..all };
+    let mut word = Vec::with_capacity(range.len());
+    word.extend(range.map(|at| byte(at) ^ MASK));
+    word
+}
+
+fn stage(name: &str) {
+    // Its own line, whatever the test harness has printed before.
+    println!("\nstage: {name}");
+    std::io::stdin().read_line(&mut String::new()).unwrap();
+}
+
+async fn child(directory: PathBuf) {
+    // Stays where it is, and so does a copy that is freed without being wiped.
+    let control = unmasked(1);
+    drop(control.clone());
+
+    let secret = Secret::new(unmasked(0));
+    stage("held");
+    let db = builder(&directory).key(PassphraseKeySource::new(secret)).open().await.unwrap();
+    use_it(&db).await;
+    stage("open");
+    db.close().await.unwrap();
+    drop(db);
+    stage("closed");
+
+    let mut wrong = unmasked(0);
+    wrong[7] ^= 1;
+    let error = builder(&directory).key(PassphraseKeySource::new(wrong)).cipher_compatibility(3).open().await;
+    drop(error.unwrap_err());
+    // The right one at the wrong level: found out by diagnosis, which keys several connections.
+    let error = builder(&directory).key(PassphraseKeySource::new(unmasked(0))).cipher_compatibility(3).open().await;
+    assert!(error.unwrap_err().to_string().contains("the key is right"));
+    stage("wrong key");
+
+    let file = directory.join("passphrase");
+    let db = builder(&directory).key(FileKeySource::new(&file)).open().await.unwrap();
+    use_it(&db).await;
+    db.close().await.unwrap();
+    let cat = CommandKeySource::new("cat").args([file.to_str().unwrap()]);
+    let db = builder(&directory).key(cat).open().await.unwrap();
+    db.close().await.unwrap();
+    stage("sources");
+
+    let own = rusqlite::Connection::open(directory.join("a.db")).unwrap();
+    apply_cipher_key(&own, &Secret::new(unmasked(0))).unwrap();
+    assert_eq!(own.query_row("SELECT a FROM t", (), |row| row.get::<_, i64>(0)).unwrap(), 1);
+    drop(own);
+    stage("own connection");
+
+    let db = builder(&directory).key(PassphraseKeySource::new(unmasked(0))).open().await.unwrap();
+    use_it(&db).await;
+    drop(db);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    stage("dropped");
+    assert!(!control.is_empty());
+}
+
+async fn use_it(db: &AsyncDatabase) {
+    let conns = [db.read_connection().await.unwrap(), db.read_connection().await.unwrap()];
+    assert_eq!(db.fetch_value::<i64>("SELECT a FROM t", ()).await.unwrap(), Some(1));
+    db.execute("UPDATE t SET a = a", ()).await.unwrap();
+    drop(conns);
+}

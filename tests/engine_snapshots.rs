@@ -1,0 +1,122 @@
+//! Kept read transactions: what they see, and whom they must not hold up.
+#![cfg(feature = "sqlite")]
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use strongroom::{AsyncDatabase, Synchronous, Tuning, rusqlite};
+
+async fn open(path: &Path) -> AsyncDatabase {
+    let db = AsyncDatabase::builder(path).tuning(fast()).open().await.unwrap();
+    db.execute_script("CREATE TABLE t (a INTEGER); INSERT INTO t VALUES (1)").await.unwrap();
+    db
+}
+
+fn fast() -> Tuning {
+    Tuning::default().synchronous(Synchronous::Normal).inline_reads(true).kept_snapshots(true)
+}
+
+async fn value(db: &AsyncDatabase) -> i64 {
+    db.fetch_value("SELECT a FROM t", ()).await.unwrap().unwrap()
+}
+
+/// Cuts the log back from outside; true if nobody was in the way.
+fn truncates(path: &Path) -> bool {
+    let other = rusqlite::Connection::open(path).unwrap();
+    other.busy_timeout(Duration::ZERO).unwrap();
+    other.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |row| row.get::<_, i64>(0)).unwrap() == 0
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_commit_of_another_process_is_seen_by_the_next_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.db");
+    let db = open(&path).await;
+    let other = rusqlite::Connection::open(&path).unwrap();
+    for expected in 2..200 {
+        value(&db).await;
+        other.execute("UPDATE t SET a = ?1", [expected]).unwrap();
+        assert_eq!(value(&db).await, expected);
+    }
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_kept_transaction_ends_although_the_runtime_is_blocked() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.db");
+    let db = open(&path).await;
+    for _ in 0..20 {
+        value(&db).await;
+        db.execute("UPDATE t SET a = a + 1", ()).await.unwrap();
+        value(&db).await;
+        // No await from here on: only a thread of its own can end the transaction.
+        let patience = Instant::now() + Duration::from_secs(5);
+        while !truncates(&path) {
+            assert!(Instant::now() < patience, "a reader stays in the log");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_changes_the_file_is_not_held_up_by_constant_reads() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.db");
+    let db = open(&path).await;
+    let readers: Vec<_> = (0..4)
+        .map(|_| {
+            let db = db.clone();
+            tokio::spawn(async move {
+                loop {
+                    value(&db).await;
+                }
+            })
+        })
+        .collect();
+    for sql in ["VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)", "PRAGMA wal_checkpoint(RESTART)"].repeat(10) {
+        db.execute("UPDATE t SET a = a + 1", ()).await.unwrap();
+        let began = Instant::now();
+        db.execute(sql, ()).await.unwrap();
+        assert!(began.elapsed() < Duration::from_secs(4), "{sql} waited for a reader until its patience ended");
+    }
+    for reader in readers {
+        reader.abort();
+    }
+    assert!(db.close().await.unwrap().is_clean());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_stays_short_under_constant_reads_and_writes() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.db");
+    let db = open(&path).await;
+    db.execute_script("CREATE TABLE log (text TEXT)").await.unwrap();
+    let reader = {
+        let db = db.clone();
+        tokio::spawn(async move {
+            loop {
+                value(&db).await;
+            }
+        })
+    };
+    for _ in 0..6000 {
+        db.execute("INSERT INTO log VALUES ($1)", ("x".repeat(2000),)).await.unwrap();
+    }
+    reader.abort();
+    let log = std::fs::metadata(path.with_extension("db-wal")).unwrap().len();
+    // SQLite checkpoints at 1000 pages of 4 KiB; every insert writes two or three.
+    assert!(log < 20 << 20, "the log has grown to {log} bytes");
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_change_of_the_schema_is_seen_by_the_next_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.db");
+    let db = open(&path).await;
+    for round in 0..20 {
+        let before = db.fetch_all("SELECT * FROM t", ()).await.unwrap();
+        db.execute_script(&format!("ALTER TABLE t ADD COLUMN c{round}")).await.unwrap();
+        let after = db.fetch_all("SELECT * FROM t", ()).await.unwrap();
+        assert_eq!(after.columns().len(), before.columns().len() + 1);
+    }
+}

@@ -1,0 +1,165 @@
+//! Key sources that fail, hang, panic, and are let go of.
+
+#![cfg(feature = "sqlcipher")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use strongroom::{
+    AsyncDatabase, DatabaseBuilder, Error, ErrorKind, KeySource, Phase, Reason, Result, Secret, SqlCipherConnector,
+};
+use tempfile::TempDir;
+
+#[path = "common/cipher.rs"]
+mod cipher;
+
+use cipher::{Counted, files};
+
+/// Misbehaves at its first calls, then answers.
+#[derive(Clone)]
+struct Awkward {
+    calls: Arc<AtomicU32>,
+    bad_calls: u32,
+    how: How,
+}
+
+#[derive(Clone, Copy)]
+enum How {
+    Fails,
+    FailsForNow,
+    Hangs,
+    Panics,
+}
+
+impl Awkward {
+    fn once(how: How) -> Self {
+        Self { calls: Arc::default(), bad_calls: 1, how }
+    }
+
+    fn calls(&self) -> u32 {
+        self.calls.load(Ordering::SeqCst)
+    }
+}
+
+#[strongroom::async_trait]
+impl KeySource for Awkward {
+    async fn resolve(&self) -> Result<Secret> {
+        if self.calls.fetch_add(1, Ordering::SeqCst) >= self.bad_calls {
+            return Ok(Secret::raw_key([7; 32]));
+        }
+        let error = Error::new(ErrorKind::Key, "the keyring is locked").because(Reason::Locked);
+        match self.how {
+            How::Fails => Err(error.hint("unlock it")),
+            How::FailsForNow => Err(error.transient()),
+            How::Hangs => std::future::pending().await,
+            How::Panics => panic!("a message that could hold hunter2"),
+        }
+    }
+
+    fn describe(&self) -> String {
+        "an awkward source".into()
+    }
+}
+
+fn database(directory: &TempDir, source: &Awkward) -> DatabaseBuilder<SqlCipherConnector> {
+    AsyncDatabase::builder(directory.path().join("a.db")).key(source.clone())
+}
+
+async fn works(db: &AsyncDatabase) {
+    db.execute_script("CREATE TABLE t (a)").await.unwrap();
+    assert!(db.table_exists("t").await.unwrap());
+}
+
+#[tokio::test]
+async fn the_error_of_a_source_arrives_as_it_is_and_is_not_repeated() {
+    let directory = TempDir::new().unwrap();
+    let source = Awkward::once(How::Fails);
+    let db = database(&directory, &source).build();
+    let error = db.connect().await.unwrap_err();
+    assert_eq!((error.kind(), error.reason(), error.phase()), (ErrorKind::Key, Reason::Locked, Some(Phase::Key)));
+    assert_eq!(error.to_string(), "the keyring is locked; unlock it");
+    assert_eq!(source.calls(), 1);
+    assert!(files(directory.path()).is_empty());
+    // Nothing of the failure is kept: the next call asks again.
+    works(&db).await;
+    assert_eq!(source.calls(), 2);
+}
+
+#[tokio::test]
+async fn a_source_that_fails_for_now_is_asked_again_by_the_retry_policy() {
+    let directory = TempDir::new().unwrap();
+    let source = Awkward::once(How::FailsForNow);
+    let db = database(&directory, &source).retry_delay(Duration::from_millis(100)).open().await.unwrap();
+    assert_eq!(source.calls(), 2);
+    works(&db).await;
+}
+
+#[tokio::test]
+async fn a_source_that_hangs_costs_one_caller_its_patience_and_nobody_else() {
+    let directory = TempDir::new().unwrap();
+    let source = Awkward::once(How::Hangs);
+    let db = database(&directory, &source).pool_timeout(Duration::from_secs(1)).build();
+    let error = db.connect().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+    assert_eq!(db.stats().active_connections, 0);
+    works(&db).await;
+}
+
+#[tokio::test]
+async fn dropping_a_caller_that_waits_for_the_source_leaves_the_database_as_it_was() {
+    let directory = TempDir::new().unwrap();
+    let source = Awkward::once(How::Hangs);
+    let db = database(&directory, &source).build();
+    let dropped = tokio::time::timeout(Duration::from_millis(20), db.connect()).await;
+    assert!(dropped.is_err());
+    assert_eq!(source.calls(), 1);
+    works(&db).await;
+    assert_eq!(source.calls(), 2);
+}
+
+#[tokio::test]
+async fn closing_does_not_wait_for_a_source_that_hangs() {
+    let directory = TempDir::new().unwrap();
+    let db = database(&directory, &Awkward::once(How::Hangs)).build();
+    let waiting = tokio::spawn({
+        let db = db.clone();
+        async move { db.connect().await.unwrap_err() }
+    });
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    tokio::time::timeout(Duration::from_secs(5), db.close()).await.expect("closing hangs").unwrap();
+    assert_eq!(waiting.await.unwrap().kind(), ErrorKind::Closed);
+}
+
+#[tokio::test]
+async fn a_source_that_panics_is_an_error_without_its_words() {
+    let directory = TempDir::new().unwrap();
+    let db = database(&directory, &Awkward::once(How::Panics)).build();
+    let error = db.connect().await.unwrap_err();
+    assert_eq!(error.reason(), Reason::Panicked);
+    assert!(!format!("{error} {error:?}").contains("hunter2"));
+    works(&db).await;
+}
+
+#[tokio::test]
+async fn the_source_is_let_go_once_the_key_is_known() {
+    let directory = TempDir::new().unwrap();
+    let source = Counted::new(Secret::raw_key([7; 32]));
+    let held_by_database = Arc::downgrade(&source.asked);
+    let db = AsyncDatabase::builder(directory.path().join("a.db")).key(source).build();
+    assert!(held_by_database.upgrade().is_some());
+    db.connect().await.unwrap();
+    assert!(held_by_database.upgrade().is_none());
+    works(&db).await;
+}
+
+#[tokio::test]
+async fn a_source_that_was_never_asked_is_let_go_at_close() {
+    let directory = TempDir::new().unwrap();
+    let source = Counted::new(Secret::raw_key([7; 32]));
+    let held_by_database = Arc::downgrade(&source.asked);
+    let db = AsyncDatabase::builder(directory.path().join("a.db")).key(source).build();
+    db.close().await.unwrap();
+    assert!(held_by_database.upgrade().is_none());
+    assert_eq!(db.connect().await.unwrap_err().kind(), ErrorKind::Closed);
+}
