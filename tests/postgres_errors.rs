@@ -8,8 +8,10 @@ use std::error::Error as _;
 use std::time::Duration;
 
 use common::{run_sql, script, server, value};
+use strongroom::ErrorKind as K;
+use strongroom::Reason as R;
 use strongroom::postgres::{PostgresConnection, ServerError};
-use strongroom::{Connection, Error, ErrorKind, Reason, Resource, ResourceState, TransactionMode};
+use strongroom::{Access, Connection, Connector, Error, ErrorKind, Resource, ResourceState, TransactionMode};
 
 async fn fails(connection: &mut PostgresConnection, sql: &str) -> Error {
     run_sql(connection, sql, ()).await.expect_err(sql)
@@ -27,8 +29,6 @@ async fn each_failure_has_its_kind_and_reason() {
          CREATE FUNCTION loud() RETURNS int LANGUAGE plpgsql AS $$ BEGIN RAISE 'so it is'; END $$",
     )
     .await;
-    use ErrorKind as K;
-    use Reason as R;
     let cases = [
         ("INSERT INTO t VALUES (1, 1, 1, 1)", K::Constraint, R::Unique),
         ("INSERT INTO t VALUES (2, NULL, 1, 1)", K::Constraint, R::NotNull),
@@ -144,7 +144,6 @@ async fn a_statement_prepared_before_its_table_changed_is_prepared_again() {
 #[tokio::test]
 async fn prepared_statements_leave_when_others_come() {
     let Some(server) = server() else { return };
-    use strongroom::{Access, Connector};
     let mut connection = server.connector().statement_cache(5).connect(Access::Write).await.unwrap();
     for number in 0..40 {
         run_sql(&mut connection, &format!("SELECT {number}"), ()).await.unwrap();
