@@ -93,6 +93,8 @@ pub enum Reason {
     NotWritable,
     /// The server refused the credentials.
     AuthRefused,
+    /// The server could not prove who it is: no TLS, or a certificate that is not trusted.
+    Untrusted,
     /// The file, or the directory it should stand in, does not exist.
     NotFound,
     /// The path names something that cannot be a database, such as a directory.

@@ -110,6 +110,9 @@ mod database;
 
 // Wings.
 pub mod keys;
+#[cfg(feature = "postgres")]
+#[cfg_attr(docsrs, doc(cfg(feature = "postgres")))]
+pub mod postgres;
 #[cfg(feature = "sqlite")]
 mod sqlcipher;
 #[cfg(feature = "testing")]
@@ -135,6 +138,8 @@ pub use keys::{
 };
 pub use params::{Dialect, IntoParams, Params, Placeholders, Style};
 pub use pool::{CloseReport, HoldToken, Pool, PoolBuilder, PoolStats, Pooled};
+#[cfg(feature = "postgres")]
+pub use postgres::PostgresConnector;
 pub use retry::{Attempt, ExponentialBackoff, FixedDelay, NoRetry, RetryPolicy};
 pub use row::{Changes, ColumnIndex, Row, Rows, RowsBuilder, RowsIter};
 #[cfg(feature = "sqlite")]

@@ -43,7 +43,11 @@ impl House {
     fn ask(&self, switches: &str, env: &[(&str, &str)]) -> String {
         let mut child = Command::new(std::env::current_exe().unwrap());
         child.args(["--exact", "child", "--nocapture"]).env_clear().env("PATH", std::env::var_os("PATH").unwrap());
-        child.env("CHILD_FILE", self.at("s.yaml")).env("CHILD_SWITCHES", switches).envs(env.iter().copied());
+        child
+            .current_dir(self.folder.path())
+            .env("CHILD_FILE", self.at("s.yaml"))
+            .env("CHILD_SWITCHES", switches)
+            .envs(env.iter().copied());
         let answer = child.output().unwrap();
         let text = String::from_utf8(answer.stdout).unwrap();
         let answer = text.split("ANSWER ").nth(1).and_then(|rest| rest.lines().next());

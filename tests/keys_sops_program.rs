@@ -139,6 +139,10 @@ async fn child() {
     let source = SopsKeySource::at(file)
         .identities(IdentitySources::none().file(vectors().join("keys.txt")))
         .gpg(!switches.contains("no-gpg"));
+    let source = match std::env::var_os("CHILD_PROGRAM") {
+        Some(program) => source.backend(SopsBackend::Binary).program(program),
+        None => source,
+    };
     match source.resolve().await {
         Ok(secret) => println!("ANSWER Ok {}", String::from_utf8_lossy(secret.expose())),
         Err(error) => println!("ANSWER Err {:?} {error}", error.reason()),
@@ -248,6 +252,20 @@ async fn the_program_gets_a_minimal_environment_and_no_terminal() {
     assert!(env.contains("SOPS_CONFIG=/dev/null\n") && env.contains("SOPS_DISABLE_VERSION_CHECK=1\n"), "{env}");
     assert!(!env.contains("CARGO_"), "{env}");
     assert_eq!(fs::read_to_string(folder.path().join("stdin")).unwrap(), "/dev/null\n");
+}
+
+#[test]
+fn identities_of_the_environment_reach_the_program_only_as_the_switches_say() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = fake(&folder, &format!("env > {}/env; printf found", folder.path().display()));
+    let variables =
+        ["SOPS_AGE_KEY", "SOPS_AGE_KEY_CMD", "SOPS_AGE_SSH_PRIVATE_KEY_CMD", "SOPS_AGE_SSH_PRIVATE_KEY_FILE"];
+    let mut env: Vec<_> = variables.iter().map(|name| (*name, "planted")).collect();
+    env.push(("CHILD_PROGRAM", program.to_str().unwrap()));
+    assert_eq!(in_child("good/base.enc.yaml", "", &env), "Ok found");
+    let env = fs::read_to_string(folder.path().join("env")).unwrap();
+    assert!(!env.contains("planted"), "{env}");
+    assert!(env.contains("SOPS_AGE_KEY_FILE=/dev/stdin\n"), "{env}");
 }
 
 #[tokio::test]

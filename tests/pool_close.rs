@@ -168,3 +168,17 @@ async fn a_pool_that_was_never_used_closes() {
     assert!(report.is_clean() && report.closed == 0);
     assert!(pool.is_closed());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_was_on_its_way_to_a_waiter_is_not_waited_for() {
+    let pool = Toys::default().pool().max_size(1).build();
+    let loan = pool.get().await.unwrap();
+    let mut waiter = Box::pin(pool.get());
+    assert!(futures_util::poll!(waiter.as_mut()).is_pending());
+    drop(loan);
+    let begin = Instant::now();
+    let (report, waited) = tokio::join!(pool.close(secs(10)), waiter);
+    assert!(report.is_clean());
+    assert_eq!(waited.map(drop).unwrap_err().kind(), ErrorKind::Closed);
+    assert_eq!(begin.elapsed(), millis(0));
+}

@@ -77,7 +77,7 @@ async fn neither_logs_nor_errors_nor_debug_hold_a_secret() {
 
 /// The ways bytes appear in texts: as they are, in hex, and as lists of numbers; also their halves.
 fn forms(secret: &[u8]) -> Vec<Vec<u8>> {
-    let hex: String = secret[..12].iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = hex(&secret[..12]);
     let list = secret[..4].iter().map(ToString::to_string).collect::<Vec<_>>();
     [
         secret[..12].to_vec(),
@@ -88,6 +88,14 @@ fn forms(secret: &[u8]) -> Vec<Vec<u8>> {
         list.join(",\n").into_bytes(),
     ]
     .into()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes
+        .iter()
+        .flat_map(|byte| [byte >> 4, byte & 15])
+        .map(|digit| char::from_digit(digit.into(), 16).unwrap())
+        .collect()
 }
 
 async fn child(directory: &Path) {
@@ -172,8 +180,7 @@ async fn bad_day(path: &Path) {
     confess(&AsyncDatabase::builder(path).open().await.unwrap_err());
     let uri = format!("file:a.db?key={PASSPHRASE}");
     confess(&AsyncDatabase::builder(&uri).open().await.unwrap_err());
-    let hex: String = KEY.iter().map(|byte| format!("{byte:02x}")).collect();
-    confess(&open(Secret::new(format!("x'{hex}'"))).await.unwrap_err());
+    confess(&open(Secret::new(format!("x'{}'", hex(&KEY)))).await.unwrap_err());
     let own = rusqlite::Connection::open(path).unwrap();
     apply_cipher_key(&own, &Secret::new(WRONG)).unwrap();
     println!("{:?}", own.query_row("SELECT count(*) FROM t", (), |_| Ok(())));

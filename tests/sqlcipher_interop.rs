@@ -43,7 +43,11 @@ async fn read_and_answer(path: &Path, secret: Secret, level: u8) {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes
+        .iter()
+        .flat_map(|byte| [byte >> 4, byte & 15])
+        .map(|digit| char::from_digit(digit.into(), 16).unwrap())
+        .collect()
 }
 
 /// The key as a statement of a SQLCipher program takes it.

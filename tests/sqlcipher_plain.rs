@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use strongroom::{AsyncDatabase, NoRetry, PassphraseKeySource, Reason, Secret, is_sqlcipher_available};
+use strongroom::{AsyncDatabase, NoRetry, PassphraseKeySource, Reason, Secret, is_sqlcipher_available, rusqlite};
 use tempfile::TempDir;
 
 #[path = "common/cipher.rs"]

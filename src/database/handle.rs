@@ -211,7 +211,8 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
     }
 
     /// Fetches rows while the statement runs: chunk by chunk, no faster than the stream is read. Nothing happens before
-    /// the first poll. Dropping the stream ends the statement.
+    /// the first poll. Dropping the stream ends the statement; one that writes takes effect only if the stream is read
+    /// to its end.
     ///
     /// ```
     /// use futures_util::TryStreamExt;
@@ -273,8 +274,8 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
         self.begin_with(TransactionMode::WRITE)
     }
 
-    /// Begins a transaction of another mode: [`TransactionMode::READ`] gives one unchanging view and holds up no
-    /// writer.
+    /// Begins a transaction of another mode: [`TransactionMode::READ`] gives one unchanging view, in SQLite that of its
+    /// first read, and refuses to write. It holds up no writer, except in a database in memory or a pool of one.
     ///
     /// # Errors
     /// As [`begin`](Self::begin).

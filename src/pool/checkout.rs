@@ -12,7 +12,7 @@ use super::lease::Lease;
 use super::permit::Permit;
 use super::shelf::Shelf;
 use super::waiting::Waiting;
-use crate::{Access, Connector, ErrorKind, Result};
+use crate::{Access, Connector, ErrorKind, ResourceState, Result};
 
 /// How long a health check may take; at most half of what is left to the caller, so that there is time to connect anew.
 const HEALTH_LIMIT: Duration = Duration::from_secs(5);
@@ -79,7 +79,8 @@ impl<C: Connector> Inner<C> {
     ) -> Result<Permit<C>> {
         let began = Instant::now();
         let waiting = Waiting::begin(self, shelf.lane, deadline)?;
-        let _queued = shelf.queued();
+        // Dropped after the future that waits, whichever way that ends.
+        let _queued = shelf.queued(&self.closed);
         let permit = waiting.until(shelf.permits.acquire()).await?.map_err(|_closed| self.closed_error())?;
         permit.forget();
         let permit = Permit::new(self, shelf.lane);
@@ -94,6 +95,13 @@ impl<C: Connector> Inner<C> {
     async fn check(self: &Arc<Self>, lease: &mut Lease<C>, now: Instant, deadline: Instant) -> Result<bool> {
         let Some(opened) = lease.opened_mut() else { return Ok(false) };
         let idle = now.saturating_duration_since(opened.idle_since);
+        if opened.state() == ResourceState::Broken {
+            // It knows by itself: no question to the other side, and no window in which it is not asked.
+            self.registry.count_error();
+            lease.discard(goodbye_limit(deadline)).await;
+            lease.next_slot().await?;
+            return Ok(false);
+        }
         let limit = HEALTH_LIMIT.min(deadline.saturating_duration_since(now) / 2);
         let check = async { self.settings.health.check(&mut opened.resource, idle).await };
         let Err(error) = guarded("health check", now + limit, check).await else { return Ok(true) };

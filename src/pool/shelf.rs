@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
 use super::registry::Lane;
 use super::settings::Settings;
@@ -49,10 +49,10 @@ impl<C: Connector> Shelf<C> {
         }
     }
 
-    /// Counts a call that waits for a permit, as long as the guard lives.
-    pub(super) fn queued(&self) -> Queued<'_> {
+    /// Counts a call that waits for a permit, as long as the guard lives. `closed` is told when it ends in a closed pool.
+    pub(super) fn queued<'a>(&'a self, closed: &'a Notify) -> Queued<'a> {
         self.queue.fetch_add(1, Relaxed);
-        Queued(&self.queue)
+        Queued { queue: &self.queue, permits: &self.permits, closed }
     }
 
     /// Whether somebody waits for a permit.
@@ -127,10 +127,19 @@ impl<C: Connector> Shelf<C> {
 }
 
 /// A call that waits for a permit.
-pub(super) struct Queued<'a>(&'a AtomicU32);
+pub(super) struct Queued<'a> {
+    queue: &'a AtomicU32,
+    permits: &'a Semaphore,
+    closed: &'a Notify,
+}
 
 impl Drop for Queued<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
+        self.queue.fetch_sub(1, Relaxed);
+        // A permit may have been on its way to this call when the semaphore was closed. tokio then puts it back without
+        // a word, and whoever closes the pool waits for it.
+        if self.permits.is_closed() {
+            self.closed.notify_waiters();
+        }
     }
 }

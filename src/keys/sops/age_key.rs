@@ -1,7 +1,7 @@
 //! Data keys that are encrypted to age recipients.
 //!
-//! The `age` crate does the stanzas and the header. The payload behind it, one short chunk, is done here: the crate's own
-//! reader and writer leave copies of it on the heap.
+//! The `age` crate does the stanzas and the header. The payload behind it, one short chunk, is done here: the crate's
+//! writer leaves a copy of it on the heap, and its reader shrinks the buffer it stands in, which may move it.
 
 use std::cell::RefCell;
 use std::collections::HashSet;

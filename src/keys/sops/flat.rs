@@ -100,3 +100,31 @@ impl Slot {
 fn malformed() -> Error {
     fault(Reason::Malformed, "its flattened `sops` metadata does not fit together")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn built(keys: &[&str]) -> bool {
+        let leaf = |key: &&str| ((*key).to_owned(), Node::Leaf(Scalar::Text("x".into())));
+        rebuild(keys.iter().map(leaf).collect()).is_ok()
+    }
+
+    #[test]
+    fn keys_come_in_any_order_and_must_fit_together() {
+        assert!(built(&["age__list_1__map_enc", "mac", "age__list_0__map_enc", "age__list_0__map_recipient", "a__b"]));
+        let unfit: [&[&str]; 8] = [
+            &["age__list_1"],
+            &["age__list_0", "age__list_2"],
+            &["a", "a__map_b"],
+            &["a__map_b", "a"],
+            &["a__map_b", "a__list_0"],
+            &["a", "a"],
+            &["a__list_x"],
+            &[""],
+        ];
+        for keys in unfit {
+            assert!(!built(keys), "{keys:?}");
+        }
+    }
+}

@@ -53,6 +53,28 @@ fn invert(a: u8) -> u8 {
 mod tests {
     use super::*;
 
+    fn combined(shares: &[&[u8]]) -> Option<Vec<u8>> {
+        let shares: Vec<_> = shares.iter().map(|share| Zeroizing::new(share.to_vec())).collect();
+        combine(&shares).ok().map(|secret| secret.to_vec())
+    }
+
+    #[test]
+    fn shares_on_a_line_give_where_it_starts() {
+        // 7 + 9x at 1, 2 and 3: addition is exclusive or.
+        let at = |x: u8| [0x07 ^ multiply(0x09, x), x];
+        assert_eq!(combined(&[&at(1), &at(2)]), Some(vec![7]));
+        assert_eq!(combined(&[&at(2), &at(3), &at(255)]), Some(vec![7]));
+    }
+
+    #[test]
+    fn shares_that_do_not_fit_together_are_refused() {
+        let unfit: [&[&[u8]]; 6] =
+            [&[], &[&[5, 1]], &[&[5, 1], &[6, 1]], &[&[5, 1], &[6, 0]], &[&[5, 1], &[6, 6, 2]], &[&[1], &[2]]];
+        for shares in unfit {
+            assert_eq!(combined(shares), None, "{shares:?}");
+        }
+    }
+
     #[test]
     fn every_number_but_zero_has_an_inverse() {
         assert!((1..=255).all(|a| multiply(a, invert(a)) == 1));

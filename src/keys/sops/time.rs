@@ -100,3 +100,28 @@ fn days_of(year: u32, month: u32) -> u32 {
 fn days_of_year(year: u32) -> u64 {
     if year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400)) { 366 } else { 365 }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_have_one_spelling_and_days_a_calendar() {
+        assert_eq!(canonical("2024-2-29").as_deref(), Some("2024-02-29T00:00:00Z"));
+        assert_eq!(canonical("2024-01-02t3:4:5.670+02:00").as_deref(), Some("2024-01-02T03:04:05.67+02:00"));
+        for text in
+            ["2023-02-29", "2100-02-29", "2024-04-31", "2024-13-01", "2024-00-01", "2024-01-02T24:00:00Z", "24-1-2"]
+        {
+            assert_eq!(canonical(text), None, "{text}");
+        }
+        assert_eq!(without_fraction("2024-01-02T03:04:05.9-01:00"), "2024-01-02T03:04:05-01:00");
+        assert_eq!(without_fraction("no moment"), "no moment");
+    }
+
+    #[test]
+    fn now_is_a_moment() {
+        let now = now();
+        assert_eq!(canonical(&now).as_ref(), Some(&now));
+        assert!(now.as_str() > "2025-01-01");
+    }
+}

@@ -1,0 +1,237 @@
+//! One statement with many sets of parameters.
+//!
+//! A plain `INSERT INTO table (columns) VALUES ($1, $2...)` into a table where the effect is the same travels as one
+//! COPY; everything else is sent ahead, so that the server never waits for us.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::Poll;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use futures_util::SinkExt;
+use tokio_postgres::Client;
+
+use super::cache::Prepared;
+use super::connection::PostgresConnection;
+use super::sending::fit;
+use super::session::{Call, Fault};
+use super::words::{Token, Tokens};
+use crate::row::Changes;
+use crate::{Params, Result, Value};
+
+/// Below this many, asking the catalog costs more than COPY saves.
+const WORTH_A_COPY: usize = 32;
+
+/// COPY is sent in pieces of about this size.
+const PIECE: usize = 64 * 1024;
+
+/// How many statements are sent ahead of their answers.
+const AHEAD: usize = 128;
+
+/// How many sets of a statement travel as one COPY.
+pub(super) struct Plan {
+    copy: String,
+}
+
+impl PostgresConnection {
+    pub(super) async fn run_prepared_many(&mut self, sql: &Arc<str>, sets: Vec<Params>) -> Result<Changes> {
+        let (prepared, _) = self.prepare(sql).await?;
+        let arranged = sets.into_iter().map(|params| prepared.placeholders.arrange(params));
+        let sets: Vec<Vec<Value>> = arranged.collect::<Result<_>>()?;
+        let plan = if sets.len() < WORTH_A_COPY || !self.bulk_copy { None } else { self.plan(sql, &prepared).await? };
+        let counted = if let Some(copy) = plan {
+            let answer = copy_in(&self.client, &copy, &prepared, &sets);
+            self.session.during(Call::Statement { reads: false }, answer).await?
+        } else {
+            let reads = prepared.shape.reads;
+            let answer = send_ahead(&self.client, &prepared, &sets);
+            self.session.during(Call::Statement { reads }, answer).await?
+        };
+        Ok(Changes::new(if prepared.shape.counts_changes { counted } else { 0 }, None))
+    }
+
+    /// The COPY that does the same as the statement; asked of the catalog once.
+    async fn plan(&mut self, sql: &str, prepared: &Prepared) -> Result<Option<String>> {
+        if prepared.bulk.get().is_none() {
+            let plan = match Insert::read(&prepared.placeholders.rewrite(sql)) {
+                Some(insert) => {
+                    let rows = async { Ok(self.client.query_typed(COLUMNS, &[(&insert.table, TEXT)]).await?) };
+                    let rows = self.session.during(Call::Statement { reads: true }, rows).await?;
+                    let columns = rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?)));
+                    let columns: Result<Vec<_>, tokio_postgres::Error> = columns.collect();
+                    columns.ok().and_then(|columns| insert.plan(&columns))
+                }
+                None => None,
+            };
+            prepared.bulk.set(plan).ok();
+        }
+        Ok(prepared.bulk.get().and_then(Option::as_ref).map(|plan| plan.copy.clone()))
+    }
+}
+
+const TEXT: tokio_postgres::types::Type = tokio_postgres::types::Type::TEXT;
+
+/// The columns of a table, if COPY into it does what INSERT does: rules, which COPY passes by, row security, which it
+/// does not support, and triggers, which it may call less often, must be absent. Of a column that is always generated,
+/// INSERT would refuse the value and COPY take it.
+const COLUMNS: &str = "SELECT a.attname::text, pg_catalog.quote_ident(a.attname), a.attidentity <> 'a' AND a.attgenerated = '' \
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid \
+    WHERE c.oid = pg_catalog.to_regclass($1) AND c.relkind IN ('r', 'p') AND NOT c.relhasrules \
+    AND NOT pg_catalog.row_security_active(c.oid) AND a.attnum > 0 AND NOT a.attisdropped \
+    AND NOT EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal) \
+    ORDER BY a.attnum";
+
+/// `INSERT INTO table [(columns)] VALUES ($1, $2...)`, and nothing else.
+struct Insert {
+    table: String,
+    /// As the catalog spells them; `None` for the first columns of the table.
+    columns: Option<Vec<String>>,
+    values: usize,
+}
+
+impl Insert {
+    fn read(sql: &str) -> Option<Self> {
+        let mut tokens = Tokens::of(sql).peekable();
+        (tokens.next()?.is("INSERT") && tokens.next()?.is("INTO")).then_some(())?;
+        let mut table = name(tokens.next()?)?.0;
+        while tokens.next_if_eq(&Token::Symbol(b'.')).is_some() {
+            table = format!("{table}.{}", name(tokens.next()?)?.0);
+        }
+        let columns = if tokens.next_if_eq(&Token::Symbol(b'(')).is_some() {
+            Some(list(&mut tokens, |token| name(token).map(|name| name.1))?)
+        } else {
+            None
+        };
+        (tokens.next()?.is("VALUES") && tokens.next()? == Token::Symbol(b'(')).then_some(())?;
+        let parameter = |token| match token {
+            Token::Parameter(number) => number.parse::<usize>().ok(),
+            _ => None,
+        };
+        let numbers = list(&mut tokens, parameter)?;
+        tokens.next_if_eq(&Token::Symbol(b';'));
+        let ordered = numbers.iter().copied().eq(1..=numbers.len());
+        let fits = columns.as_ref().is_none_or(|columns| columns.len() == numbers.len());
+        (tokens.next().is_none() && ordered && fits).then_some(Self { table, columns, values: numbers.len() })
+    }
+
+    /// `found`: name, quoted name, and whether a value may be given, of each column in order.
+    fn plan(self, found: &[(String, String, bool)]) -> Option<Plan> {
+        let chosen: Vec<_> = match &self.columns {
+            None => found.get(..self.values)?.iter().collect(),
+            Some(columns) => {
+                let find = |name: &String| found.iter().find(|column| column.0 == *name);
+                columns.iter().map(find).collect::<Option<_>>()?
+            }
+        };
+        chosen.iter().all(|column| column.2).then_some(())?;
+        let columns: Vec<&str> = chosen.iter().map(|column| column.1.as_str()).collect();
+        Some(Plan { copy: format!("COPY {} ({}) FROM STDIN", self.table, columns.join(", ")) })
+    }
+}
+
+/// A name as it is written, and as the catalog spells it.
+fn name(token: Token<'_>) -> Option<(String, String)> {
+    match token {
+        Token::Word(word) if word.is_ascii() => Some((word.to_owned(), word.to_ascii_lowercase())),
+        Token::Quoted(quoted) => {
+            let inner = quoted.strip_prefix('"')?.strip_suffix('"')?;
+            Some((quoted.to_owned(), inner.replace("\"\"", "\"")))
+        }
+        _ => None,
+    }
+}
+
+/// What stands between commas, up to the closing parenthesis.
+fn list<'s, T>(tokens: &mut impl Iterator<Item = Token<'s>>, item: impl Fn(Token<'s>) -> Option<T>) -> Option<Vec<T>> {
+    let mut items = Vec::new();
+    loop {
+        items.push(item(tokens.next()?)?);
+        match tokens.next()? {
+            Token::Symbol(b',') => {}
+            Token::Symbol(b')') => return Some(items),
+            _ => return None,
+        }
+    }
+}
+
+async fn copy_in(client: &Client, copy: &str, prepared: &Prepared, sets: &[Vec<Value>]) -> Result<u64, Fault> {
+    let mut sink = pin!(client.copy_in::<_, Bytes>(copy).await?);
+    let mut piece = BytesMut::with_capacity(PIECE + PIECE / 8);
+    for values in sets {
+        for (index, parameter) in fit(prepared, values)?.iter().enumerate() {
+            if index > 0 {
+                piece.put_u8(b'\t');
+            }
+            parameter.write_copy(&mut piece);
+        }
+        piece.put_u8(b'\n');
+        if piece.len() >= PIECE {
+            sink.send(piece.split().freeze()).await?;
+        }
+    }
+    sink.send(piece.freeze()).await?;
+    Ok(sink.finish().await?)
+}
+
+/// Sends statements before the answers to earlier ones are here, in order.
+async fn send_ahead(client: &Client, prepared: &Prepared, sets: &[Vec<Value>]) -> Result<u64, Fault> {
+    let mut counted = 0;
+    let mut waiting: VecDeque<Answer<'_>> = VecDeque::with_capacity(AHEAD);
+    for values in sets {
+        if waiting.len() == AHEAD {
+            counted += next(&mut waiting).await?;
+        }
+        let parameters = fit(prepared, values)?;
+        let mut answer: Answer<'_> = Box::pin(client.execute_raw(&prepared.statement, parameters));
+        // The driver sends a statement when its future is polled first; doing that here keeps them in order.
+        match poll_fn(|cx| Poll::Ready(answer.as_mut().poll(cx))).await {
+            Poll::Ready(count) => counted += count?,
+            Poll::Pending => waiting.push_back(answer),
+        }
+    }
+    while !waiting.is_empty() {
+        counted += next(&mut waiting).await?;
+    }
+    Ok(counted)
+}
+
+type Answer<'a> = Pin<Box<dyn Future<Output = Result<u64, tokio_postgres::Error>> + Send + 'a>>;
+
+async fn next(waiting: &mut VecDeque<Answer<'_>>) -> Result<u64, Fault> {
+    match waiting.pop_front() {
+        Some(answer) => Ok(answer.await?),
+        None => Ok(0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_plain_insert_is_read() {
+        let insert = Insert::read("insert into public.\"T\" (a, \"B\"\"c\") values ($1, $2);").unwrap();
+        assert_eq!((insert.table.as_str(), insert.values), ("public.\"T\"", 2));
+        assert_eq!(insert.columns.unwrap(), ["a", "B\"c"]);
+        assert!(Insert::read("INSERT INTO t VALUES ($1)").is_some());
+        let others = [
+            "INSERT INTO t VALUES ($2, $1)",
+            "INSERT INTO t VALUES ($1, $1)",
+            "INSERT INTO t VALUES ($1, 2)",
+            "INSERT INTO t VALUES ($1) ON CONFLICT DO NOTHING",
+            "INSERT INTO t VALUES ($1) RETURNING id",
+            "INSERT INTO t AS x VALUES ($1)",
+            "INSERT INTO t (a) OVERRIDING SYSTEM VALUE VALUES ($1)",
+            "INSERT INTO t (a, b) VALUES ($1)",
+            "INSERT INTO t VALUES (cast($1 as int))",
+            "INSERT INTO t VALUES ($1), ($2)",
+            "WITH x AS (SELECT 1) INSERT INTO t VALUES ($1)",
+            "UPDATE t SET a = $1",
+        ];
+        for sql in others {
+            assert!(Insert::read(sql).is_none(), "{sql}");
+        }
+    }
+}

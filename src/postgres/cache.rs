@@ -1,0 +1,65 @@
+//! Prepared statements of one connection, the least recently used one leaving first.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::bulk::Plan;
+use super::words::Shape;
+use crate::Placeholders;
+
+/// A statement that the server has prepared, and what has been found out about it.
+pub(super) struct Prepared {
+    pub(super) shape: Shape,
+    pub(super) placeholders: Placeholders,
+    pub(super) statement: tokio_postgres::Statement,
+    /// The names of the columns, shared by all results.
+    pub(super) header: Arc<[Arc<str>]>,
+    /// Whether many of it can travel as one COPY; unset until somebody asks.
+    pub(super) bulk: std::sync::OnceLock<Option<Plan>>,
+}
+
+/// Prepared statements by their text.
+pub(super) struct Cache {
+    entries: HashMap<Arc<str>, Entry>,
+    capacity: usize,
+    /// Counts lookups, to tell which entry was used last.
+    clock: u64,
+}
+
+struct Entry {
+    prepared: Arc<Prepared>,
+    used: u64,
+}
+
+impl Cache {
+    /// Keeps up to `capacity` statements; with 0, nothing may be prepared by name.
+    pub(super) fn new(capacity: usize) -> Self {
+        Self { entries: HashMap::new(), capacity, clock: 0 }
+    }
+
+    pub(super) fn is_off(&self) -> bool {
+        self.capacity == 0
+    }
+
+    pub(super) fn get(&mut self, sql: &str) -> Option<Arc<Prepared>> {
+        self.clock += 1;
+        let entry = self.entries.get_mut(sql)?;
+        entry.used = self.clock;
+        Some(Arc::clone(&entry.prepared))
+    }
+
+    pub(super) fn insert(&mut self, sql: Arc<str>, prepared: Prepared) -> Arc<Prepared> {
+        if self.entries.len() >= self.capacity {
+            let oldest = self.entries.iter().min_by_key(|(_, entry)| entry.used).map(|(sql, _)| Arc::clone(sql));
+            oldest.map(|sql| self.entries.remove(&sql));
+        }
+        let prepared = Arc::new(prepared);
+        self.entries.insert(sql, Entry { prepared: Arc::clone(&prepared), used: self.clock });
+        prepared
+    }
+
+    /// Forgets a statement that the server no longer accepts.
+    pub(super) fn remove(&mut self, sql: &str) {
+        self.entries.remove(sql);
+    }
+}

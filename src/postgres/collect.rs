@@ -1,0 +1,55 @@
+//! Rows from the driver to [`Rows`].
+
+use std::sync::Arc;
+
+use futures_util::StreamExt;
+use tokio_postgres::{Row, RowStream};
+
+use super::decode::push_row;
+use super::session::Fault;
+use crate::row::Changes;
+use crate::{Result, Rows, RowsBuilder};
+
+/// Gathers rows under one header.
+pub(super) struct Collector {
+    /// Known from preparing, or else from the first row.
+    header: Option<Arc<[Arc<str>]>>,
+    rows: RowsBuilder,
+}
+
+impl Collector {
+    pub(super) fn new(header: Option<Arc<[Arc<str>]>>) -> Self {
+        let rows = RowsBuilder::with_header(header.clone().unwrap_or_default());
+        Self { header, rows }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    pub(super) fn push(&mut self, row: &Row) -> Result<()> {
+        if self.header.is_none() {
+            let header: Arc<[Arc<str>]> = row.columns().iter().map(|column| column.name().into()).collect();
+            self.rows = RowsBuilder::with_header(Arc::clone(&header));
+            self.header = Some(header);
+        }
+        push_row(&mut self.rows, row)
+    }
+
+    /// Hands out what has been gathered and goes on empty.
+    pub(super) fn take(&mut self) -> Rows {
+        let empty = RowsBuilder::with_header(self.rows.header());
+        std::mem::replace(&mut self.rows, empty).finish()
+    }
+
+    /// Gathers everything; `counts` if the number the server reports is one of changes.
+    pub(super) async fn all(mut self, stream: RowStream, counts: bool) -> Result<Rows, Fault> {
+        let mut stream = std::pin::pin!(stream);
+        while let Some(row) = stream.next().await {
+            self.push(&row?)?;
+        }
+        let affected = if counts { stream.rows_affected().unwrap_or(0) } else { 0 };
+        self.rows.changes(Changes::new(affected, None));
+        Ok(self.take())
+    }
+}

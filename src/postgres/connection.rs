@@ -1,0 +1,196 @@
+//! One session on one server, as a pool sees it.
+
+use std::fmt;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::broadcast;
+use tokio::task::JoinHandle;
+use tokio_postgres::{Client, Notification};
+
+use super::cache::Cache;
+use super::dial;
+use super::error::broken;
+use super::link::LinkCanceller;
+use super::session::{Call, Session, Transaction};
+use super::statements::Open;
+use crate::{Access, Canceller, Phase, Resource, ResourceState, Result};
+
+/// A dropped call has this long to end before the connection is given up.
+const SETTLE: Duration = Duration::from_secs(10);
+
+/// A cancel request that arrives before its statement has no effect, so it is sent again after this time.
+const CANCEL_AGAIN: Duration = Duration::from_millis(250);
+
+/// How long the goodbye may take.
+const GOODBYE: Duration = Duration::from_secs(5);
+
+/// A session on a PostgreSQL server.
+///
+/// **Dropped futures.** A call whose future is dropped is stopped by a cancel request, and the next call waits until it
+/// has ended. That it was stopped does not prove that it had no effect: it may have ended before the request arrived. A
+/// transaction one of whose calls was dropped can only be rolled back. What begins or ends a transaction is not stopped;
+/// the next call waits for it.
+///
+/// **Broken connections.** What was under way when a connection broke is [`OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown)
+/// if it was a COMMIT, or a statement outside a transaction that may have changed something. A statement is taken for a
+/// read when it begins with SELECT, VALUES, TABLE, SHOW or WITH and holds no word that changes data. A SELECT that calls
+/// a function with effects belongs into a transaction: broken in the middle it counts as a read, and may be run again.
+///
+/// **Transactions** are begun and ended by the methods for it. BEGIN, COMMIT and the like as statements are refused,
+/// because the driver does not tell whether a COMMIT was one: that of a failed transaction answers like any other.
+pub struct PostgresConnection {
+    pub(super) client: Client,
+    pub(super) cache: Cache,
+    pub(super) session: Session,
+    pub(super) stream: Option<Open>,
+    pub(super) bulk_copy: bool,
+    driver: JoinHandle<()>,
+}
+
+impl PostgresConnection {
+    pub(super) fn new(session: dial::Session, cache: Cache, access: Access, bulk_copy: bool) -> Self {
+        let dial::Session { client, link, driver } = session;
+        Self { client, cache, session: Session::new(link, access), stream: None, bulk_copy, driver }
+    }
+
+    /// What other sessions send with NOTIFY to the channels this one listens to. Of more than 128 that nobody has
+    /// received, the oldest are lost, and the receiver is told how many.
+    ///
+    /// ```no_run
+    /// use strongroom::{Access, Connection, Connector, PostgresConnector, Result};
+    ///
+    /// # async fn listen(connector: PostgresConnector) -> Result<()> {
+    /// let mut connection = connector.connect(Access::Write).await?;
+    /// let mut notifications = connection.notifications();
+    /// connection.run_script("LISTEN orders".into()).await?;
+    /// while let Ok(notification) = notifications.recv().await {
+    ///     println!("{}: {}", notification.channel(), notification.payload());
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub fn notifications(&self) -> broadcast::Receiver<Notification> {
+        self.session.link.notifications()
+    }
+
+    /// Comes first in every call: makes sure that nothing else is under way.
+    ///
+    /// Cancel safe: what was not finished is finished by the next call.
+    pub(super) async fn ready(&mut self) -> Result<()> {
+        self.session.lost |= self.client.is_closed();
+        self.session.refuse_lost()?;
+        // An open stream asks the server to stop when it goes.
+        self.stream = None;
+        self.session.link.quiet().await;
+        match self.session.call {
+            None => Ok(()),
+            Some(call) => Box::pin(self.settle(call)).await,
+        }
+    }
+
+    /// Waits until a dropped call has ended, and finds out where that leaves the session. Answers come in the order of
+    /// the questions, so the answer to another one tells that the dropped one is over.
+    async fn settle(&mut self, call: Call) -> Result<()> {
+        let in_transaction = self.session.transaction != Transaction::None;
+        let fence = match call {
+            Call::Stream { .. } if in_transaction => END_STREAM,
+            Call::Statement { .. } | Call::Stream { .. } => "",
+            Call::Script if in_transaction => "",
+            Call::Script | Call::Begin | Call::Commit | Call::Rollback => "ROLLBACK",
+        };
+        let link = Arc::clone(&self.session.link);
+        let over = async {
+            let mut answer = pin!(self.client.batch_execute(fence));
+            loop {
+                match tokio::time::timeout(CANCEL_AGAIN, &mut answer).await {
+                    Ok(answer) => break answer,
+                    Err(_) if call.stops() => {
+                        link.cancel();
+                        link.quiet().await;
+                    }
+                    Err(_) => {}
+                }
+            }
+        };
+        let Ok(outcome) = tokio::time::timeout(SETTLE, over).await else {
+            self.session.lost = true;
+            return Err(broken("a call that was dropped did not end in time"));
+        };
+        link.quiet().await;
+        link.take_unconfirmed();
+        self.session.call = None;
+        match call {
+            Call::Stream { .. } if outcome.is_ok() => {}
+            Call::Statement { .. } | Call::Stream { .. } | Call::Script if in_transaction => {
+                self.session.transaction = Transaction::Failed;
+            }
+            _ => {
+                self.session.ended();
+                // Nothing but a connection that broke, or a session in an unknown state, keeps a ROLLBACK from success.
+                self.session.lost |= outcome.is_err() && (fence == "ROLLBACK" || self.client.is_closed());
+            }
+        }
+        self.session.refuse_lost()
+    }
+
+    /// Runs a text that the driver sends as it is.
+    pub(super) async fn send(&mut self, call: Call, sql: &str) -> Result<()> {
+        let answer = async { Ok(self.client.batch_execute(sql).await?) };
+        self.session.during(call, answer).await
+    }
+}
+
+/// Holds what a stream does inside a transaction, so that it can be stopped without harm to the transaction.
+pub(super) const BEGIN_STREAM: &str = "SAVEPOINT strongroom_stream";
+pub(super) const END_STREAM: &str = "ROLLBACK TO SAVEPOINT strongroom_stream; RELEASE SAVEPOINT strongroom_stream";
+
+impl Resource for PostgresConnection {
+    fn state(&self) -> ResourceState {
+        if self.client.is_closed() { ResourceState::Broken } else { self.session.state() }
+    }
+
+    fn canceller(&self) -> Canceller {
+        Canceller::new(LinkCanceller(Arc::clone(&self.session.link)))
+    }
+
+    /// `SELECT 1`; in a failed transaction, where the server refuses that, an empty statement.
+    async fn ping(&mut self) -> Result<()> {
+        self.ready().await?;
+        let failed = self.session.transaction == Transaction::Failed;
+        self.send(Call::Statement { reads: true }, if failed { "" } else { "SELECT 1" }).await
+    }
+
+    /// Waits for what was dropped, and rolls back.
+    async fn reset(&mut self) -> Result<()> {
+        self.ready().await?;
+        if self.session.transaction != Transaction::None {
+            self.send(Call::Rollback, "ROLLBACK").await?;
+            self.session.ended();
+        }
+        Ok(())
+    }
+
+    fn baseline(&mut self) {
+        self.session.altered = false;
+        self.session.lent = false;
+    }
+
+    async fn close(self) -> Result<()> {
+        let Self { client, stream, mut driver, .. } = self;
+        drop(stream);
+        // The driver says goodbye when the client is gone.
+        drop(client);
+        if tokio::time::timeout(GOODBYE, &mut driver).await.is_ok() {
+            return Ok(());
+        }
+        driver.abort();
+        Err(broken("the server did not take the goodbye in time").permanent().during(Phase::Close))
+    }
+}
+
+impl fmt::Debug for PostgresConnection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresConnection").field("state", &self.state()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,161 @@
+//! Columns from the wire to values.
+//!
+//! The six types of [`Value`](crate::Value) take what fits them exactly; everything else that is read at all travels
+//! as text: NUMERIC digit for digit, dates and times in RFC 3339, UUID, JSON, enums and arrays as PostgreSQL writes them.
+
+use tokio_postgres::Row;
+use tokio_postgres::types::{FromSql, Kind, Type};
+
+use super::{array, numeric, time};
+use crate::{Error, ErrorKind, Reason, Result, RowsBuilder, ValueRef};
+
+/// One decoded column.
+pub(super) enum Cell<'a> {
+    /// A value that stands in the message as it is.
+    Borrowed(ValueRef<'a>),
+    /// A text that had to be made.
+    Text(String),
+}
+
+impl<'a> FromSql<'a> for Cell<'a> {
+    fn from_sql(ty: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
+        Ok(decode(ty, raw)?)
+    }
+
+    fn from_sql_null(_: &Type) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
+        Ok(Self::Borrowed(ValueRef::Null))
+    }
+
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+}
+
+/// Appends a row to a result.
+pub(super) fn push_row(rows: &mut RowsBuilder, row: &Row) -> Result<()> {
+    for (index, column) in row.columns().iter().enumerate() {
+        match row.try_get(index) {
+            Ok(Cell::Borrowed(value)) => rows.push(value),
+            Ok(Cell::Text(text)) => rows.push(ValueRef::Text(&text)),
+            Err(error) => return Err(unwrap(error).context(format_args!("column {}", column.name()))),
+        }
+    }
+    Ok(())
+}
+
+/// The driver wraps our own errors; takes them out again.
+fn unwrap(error: tokio_postgres::Error) -> Error {
+    match error.into_source().map(<dyn std::error::Error + Send + Sync>::downcast::<Error>) {
+        Some(Ok(ours)) => *ours,
+        _ => malformed("a value"),
+    }
+}
+
+/// The type that counts: of a domain, the one below it.
+pub(super) fn base(ty: &Type) -> &Type {
+    match ty.kind() {
+        Kind::Domain(inner) => base(inner),
+        _ => ty,
+    }
+}
+
+/// Refuses a column that could not be read, before the statement has done anything.
+pub(super) fn check_readable(name: &str, ty: &Type) -> Result<()> {
+    if is_readable(base(ty)) {
+        return Ok(());
+    }
+    let message = format!("column {name} has the type {}, which cannot be read as a value", ty.name());
+    let hint = format!("select cast({name} as text) instead");
+    Err(Error::new(ErrorKind::Query, message).because(Reason::Type).hint(hint))
+}
+
+fn is_readable(ty: &Type) -> bool {
+    match ty.kind() {
+        Kind::Array(element) => is_readable(base(element)),
+        Kind::Enum(_) => true,
+        _ => {
+            const READABLE: &[Type] = &[
+                Type::BOOL,
+                Type::INT2,
+                Type::INT4,
+                Type::INT8,
+                Type::OID,
+                Type::FLOAT4,
+                Type::FLOAT8,
+                Type::NUMERIC,
+                Type::BYTEA,
+                Type::UUID,
+                Type::DATE,
+                Type::TIME,
+                Type::TIMESTAMP,
+                Type::TIMESTAMPTZ,
+                Type::JSONB,
+                Type::VOID,
+            ];
+            is_text(ty) || READABLE.contains(ty)
+        }
+    }
+}
+
+/// Types whose wire form is their text.
+pub(super) fn is_text(ty: &Type) -> bool {
+    matches!(*ty, Type::TEXT | Type::VARCHAR | Type::BPCHAR | Type::NAME | Type::CHAR | Type::UNKNOWN | Type::JSON)
+        || matches!(ty.kind(), Kind::Enum(_))
+        || ty.name() == "citext"
+}
+
+/// Decodes one value.
+///
+/// # Errors
+/// When the type is not read, or the server sent something that cannot be of it.
+pub(super) fn decode<'a>(ty: &Type, raw: &'a [u8]) -> Result<Cell<'a>> {
+    let ty = base(ty);
+    let wrong = || malformed(ty.name());
+    let value = match *ty {
+        Type::BOOL => ValueRef::Bool(fixed::<1>(ty, raw)? != [0]),
+        Type::INT2 => ValueRef::Integer(i16::from_be_bytes(fixed(ty, raw)?).into()),
+        Type::INT4 => ValueRef::Integer(i32::from_be_bytes(fixed(ty, raw)?).into()),
+        Type::INT8 => ValueRef::Integer(i64::from_be_bytes(fixed(ty, raw)?)),
+        Type::OID => ValueRef::Integer(u32::from_be_bytes(fixed(ty, raw)?).into()),
+        Type::FLOAT4 => ValueRef::Real(f32::from_be_bytes(fixed(ty, raw)?).into()),
+        Type::FLOAT8 => ValueRef::Real(f64::from_be_bytes(fixed(ty, raw)?)),
+        Type::BYTEA => ValueRef::Blob(raw),
+        Type::VOID => ValueRef::Null,
+        Type::JSONB => match raw.split_first() {
+            Some((1, text)) => ValueRef::Text(std::str::from_utf8(text).map_err(|_| wrong())?),
+            _ => return Err(wrong()),
+        },
+        Type::NUMERIC => return numeric::to_text(raw).map(Cell::Text).ok_or_else(wrong),
+        Type::UUID => return Ok(Cell::Text(uuid(fixed(ty, raw)?))),
+        Type::DATE => return Ok(Cell::Text(time::date(i32::from_be_bytes(fixed(ty, raw)?)))),
+        Type::TIME => return Ok(Cell::Text(time::time(i64::from_be_bytes(fixed(ty, raw)?)))),
+        Type::TIMESTAMP => return Ok(Cell::Text(time::timestamp(i64::from_be_bytes(fixed(ty, raw)?), ""))),
+        Type::TIMESTAMPTZ => return Ok(Cell::Text(time::timestamp(i64::from_be_bytes(fixed(ty, raw)?), "Z"))),
+        _ if is_text(ty) => ValueRef::Text(std::str::from_utf8(raw).map_err(|_| wrong())?),
+        _ => return decode_array(ty, raw),
+    };
+    Ok(Cell::Borrowed(value))
+}
+
+fn decode_array<'a>(ty: &Type, raw: &'a [u8]) -> Result<Cell<'a>> {
+    let Kind::Array(element) = ty.kind() else {
+        let message = format!("a column has the type {}, which cannot be read as a value", ty.name());
+        return Err(Error::new(ErrorKind::Query, message).because(Reason::Type).hint("cast it to text"));
+    };
+    array::to_text(element, raw).ok_or_else(|| malformed(ty.name()))?.map(Cell::Text)
+}
+
+fn fixed<const N: usize>(ty: &Type, raw: &[u8]) -> Result<[u8; N]> {
+    raw.try_into().map_err(|_| malformed(ty.name()))
+}
+
+fn uuid(bytes: [u8; 16]) -> String {
+    let hex = format!("{:032x}", u128::from_be_bytes(bytes));
+    [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
+}
+
+#[cold]
+fn malformed(what: &str) -> Error {
+    let message = format!("the server sent bytes that are no {what}");
+    Error::new(ErrorKind::Query, message).because(Reason::Type)
+}

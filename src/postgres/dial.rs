@@ -1,0 +1,161 @@
+//! Getting a session on one host.
+
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio_postgres::config::TargetSessionAttrs;
+use tokio_postgres::tls::NoTls;
+use tokio_postgres::{Client, Config, Connection, SimpleQueryMessage};
+
+use super::error::{broken, classify};
+use super::link::{Link, Route};
+use super::tls::Handshake;
+use crate::{Error, ErrorKind, Phase, Reason, Result};
+
+/// After this much silence the operating system asks whether the server is still there, so that a lost network is
+/// found out within minutes and not hours.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+
+/// A session that has logged in.
+pub(super) struct Session {
+    pub(super) client: Client,
+    pub(super) link: Arc<Link>,
+    /// Reads and writes the socket; ends when the client is dropped or the connection breaks.
+    pub(super) driver: JoinHandle<()>,
+}
+
+/// What is the same for every host.
+pub(super) struct Dial<'a> {
+    pub(super) config: &'a Config,
+    pub(super) tls: Option<Arc<rustls::ClientConfig>>,
+    pub(super) target: TargetSessionAttrs,
+    /// For each address, from the first packet to a session that is ready.
+    pub(super) timeout: Duration,
+}
+
+impl Dial<'_> {
+    /// Tries the addresses of a host, in the order in which they are found.
+    ///
+    /// # Errors
+    /// That of the last address.
+    pub(super) async fn host(&self, host: &str, port: u16) -> Result<Session> {
+        let handshake = match &self.tls {
+            None => None,
+            Some(config) => Some(Handshake::new(Arc::clone(config), host).map_err(|_| not_a_name(host))?),
+        };
+        let found = tokio::time::timeout(self.timeout, tokio::net::lookup_host((host, port))).await;
+        let addresses = match found {
+            Ok(Ok(addresses)) => addresses,
+            Ok(Err(error)) => return Err(unreachable("its name cannot be resolved").caused_by(error)),
+            Err(_) => return Err(unreachable("its name was not resolved in time")),
+        };
+        let mut outcome = Err(unreachable("its name has no address"));
+        for address in addresses {
+            let session = self.address(address, handshake.clone());
+            outcome = match tokio::time::timeout(self.timeout, session).await {
+                Ok(outcome) => outcome,
+                Err(_) => Err(unreachable("it did not answer within the connect timeout")),
+            };
+            match &outcome {
+                Err(error) if error.is_transient() => {}
+                _ => break,
+            }
+        }
+        outcome
+    }
+
+    async fn address(&self, address: SocketAddr, handshake: Option<Handshake>) -> Result<Session> {
+        let stream =
+            TcpStream::connect(address).await.map_err(|error| broken(error.kind().to_string()).caused_by(error))?;
+        set_options(&stream).map_err(|error| unreachable("the socket cannot be set up").caused_by(error))?;
+        let refused = |error| classify(error, Phase::Connect);
+        let session = match handshake {
+            None => {
+                let (client, connection) = self.config.connect_raw(stream, NoTls).await.map_err(refused)?;
+                start(client, connection, address, None)
+            }
+            Some(handshake) => {
+                let tls = handshake.clone();
+                let (client, connection) = self.config.connect_raw(stream, tls).await.map_err(refused)?;
+                start(client, connection, address, Some(handshake))
+            }
+        };
+        self.check_target(&session.client).await?;
+        Ok(session)
+    }
+
+    /// Refuses a server that is not of the kind asked for.
+    async fn check_target(&self, client: &Client) -> Result<()> {
+        let wanted = match self.target {
+            TargetSessionAttrs::ReadWrite => "off",
+            TargetSessionAttrs::ReadOnly => "on",
+            _ => return Ok(()),
+        };
+        let answer = client.simple_query("SHOW transaction_read_only").await;
+        let answer = answer.map_err(|error| classify(error, Phase::Connect))?;
+        let is = answer.iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => row.get(0),
+            _ => None,
+        });
+        match is {
+            Some(is) if is == wanted => Ok(()),
+            _ if wanted == "off" => {
+                let error = Error::new(ErrorKind::Connection, "it accepts no writes").because(Reason::NotWritable);
+                Err(error.transient())
+            }
+            _ => {
+                Err(Error::new(ErrorKind::Connection, "it accepts writes, and a read-only one was asked for")
+                    .transient())
+            }
+        }
+    }
+}
+
+fn set_options(stream: &TcpStream) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE);
+    socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive)
+}
+
+fn start<T>(
+    client: Client,
+    connection: Connection<TcpStream, T>,
+    address: SocketAddr,
+    tls: Option<Handshake>,
+) -> Session
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let route = Route { address, handshake: tls, token: client.cancel_token() };
+    let link = Arc::new(Link::new(route));
+    let driver = tokio::spawn(drive(connection, Arc::clone(&link)));
+    Session { client, link, driver }
+}
+
+async fn drive<T>(mut connection: Connection<TcpStream, T>, link: Arc<Link>)
+where
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    while let Some(message) = poll_fn(|cx| connection.poll_message(cx)).await {
+        match message {
+            Ok(message) => link.hear(message),
+            // Whoever waits for an answer learns of it by the end of the answers.
+            Err(error) => return tracing::debug!(%error, "a connection to the server ended"),
+        }
+    }
+}
+
+#[cold]
+fn unreachable(why: &'static str) -> Error {
+    broken(why).during(Phase::Connect)
+}
+
+#[cold]
+fn not_a_name(host: &str) -> Error {
+    Error::new(ErrorKind::Config, format!("{host} is not a host name")).during(Phase::Connect)
+}

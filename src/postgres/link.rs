@@ -1,0 +1,220 @@
+//! What stays in touch with a session from beside it: the driver's task, and requests to cancel.
+//!
+//! A cancel request travels on a connection of its own and names no statement: it stops whatever the session runs when
+//! it arrives. So nobody may start a statement while a request is on its way; [`Link::quiet`] waits for that. The
+//! server closes the connection of a request after it has signalled the session, which is how its arrival is known.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::runtime::Handle;
+use tokio::sync::broadcast;
+use tokio::task::JoinHandle;
+use tokio_postgres::tls::NoTls;
+use tokio_postgres::{AsyncMessage, CancelToken, Notification};
+
+use super::tls::Handshake;
+use crate::Cancel;
+
+/// A server that does not take a cancel request within this time is not going to.
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Notifications kept for a receiver that is slow; it is told how many it has missed.
+const NOTIFICATIONS: usize = 128;
+
+/// What is shared by a session, its cancellers, and the task that drives its socket.
+pub(super) struct Link {
+    route: Arc<Route>,
+    runtime: Handle,
+    cancelling: Mutex<Cancelling>,
+    /// Set when the server says that it did not wait for a standby to confirm.
+    unconfirmed: AtomicBool,
+    /// Set when the server says that a ROLLBACK or COMMIT found no transaction.
+    no_transaction: AtomicBool,
+    notifications: broadcast::Sender<Notification>,
+}
+
+/// The way of a cancel request.
+pub(super) struct Route {
+    pub(super) address: SocketAddr,
+    pub(super) handshake: Option<Handshake>,
+    pub(super) token: CancelToken,
+}
+
+#[derive(Default)]
+struct Cancelling {
+    /// A call that may be stopped is under way.
+    running: bool,
+    /// The request that is on its way.
+    request: Option<JoinHandle<()>>,
+}
+
+impl Link {
+    pub(super) fn new(route: Route) -> Self {
+        Self {
+            route: Arc::new(route),
+            runtime: Handle::current(),
+            cancelling: Mutex::default(),
+            unconfirmed: AtomicBool::new(false),
+            no_transaction: AtomicBool::new(false),
+            notifications: broadcast::Sender::new(NOTIFICATIONS),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Cancelling> {
+        self.cancelling.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends a cancel request, unless one is on its way.
+    pub(super) fn cancel(&self) {
+        self.lock().send(&self.route, &self.runtime);
+    }
+
+    /// Waits until no cancel request is on its way. Cancel safe.
+    pub(super) async fn quiet(&self) {
+        poll_fn(|cx| {
+            let mut cancelling = self.lock();
+            let Some(request) = &mut cancelling.request else { return Poll::Ready(()) };
+            // How it ended does not matter: it is no longer on its way.
+            std::task::ready!(Pin::new(request).poll(cx)).ok();
+            cancelling.request = None;
+            Poll::Ready(())
+        })
+        .await;
+    }
+
+    /// Takes note that a call which may be stopped begins. Dropping what is returned stops it.
+    pub(super) fn running(self: &Arc<Self>) -> Running {
+        self.lock().running = true;
+        Running { link: Arc::clone(self), ended: false }
+    }
+
+    /// Whether the server gave up waiting for a standby since this was last asked.
+    pub(super) fn take_unconfirmed(&self) -> bool {
+        self.unconfirmed.swap(false, Ordering::AcqRel)
+    }
+
+    /// Whether the server found no transaction to end since this was last asked.
+    pub(super) fn take_no_transaction(&self) -> bool {
+        self.no_transaction.swap(false, Ordering::AcqRel)
+    }
+
+    pub(super) fn notifications(&self) -> broadcast::Receiver<Notification> {
+        self.notifications.subscribe()
+    }
+
+    /// Takes what the server sends on its own account. It comes before the answer to the call it belongs to.
+    pub(super) fn hear(&self, message: AsyncMessage) {
+        match message {
+            AsyncMessage::Notice(notice) => {
+                // The text is translated by the server, the name of its C function is not.
+                if notice.routine() == Some("SyncRepWaitForLSN") {
+                    self.unconfirmed.store(true, Ordering::Release);
+                }
+                if notice.code().code() == "25P01" {
+                    self.no_transaction.store(true, Ordering::Release);
+                }
+                tracing::debug!(sqlstate = notice.code().code(), "{}: {}", notice.severity(), notice.message());
+            }
+            // Nobody listening is no error.
+            AsyncMessage::Notification(notification) => drop(self.notifications.send(notification)),
+            _ => {}
+        }
+    }
+}
+
+impl Cancelling {
+    fn send(&mut self, route: &Arc<Route>, runtime: &Handle) {
+        if self.request.is_none() {
+            let route = Arc::clone(route);
+            self.request = Some(runtime.spawn(async move {
+                match tokio::time::timeout(CANCEL_TIMEOUT, route.cancel()).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => tracing::debug!(%error, "a cancel request failed"),
+                    Err(_) => tracing::debug!("a cancel request was not taken in time"),
+                }
+            }));
+        }
+    }
+}
+
+impl Route {
+    async fn cancel(&self) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        let mut stream = TcpStream::connect(self.address).await?;
+        match &self.handshake {
+            None => self.token.cancel_query_raw(StaysOpen(&mut stream), NoTls).await?,
+            Some(handshake) => self.token.cancel_query_raw(&mut stream, handshake.stays_open()).await?,
+        }
+        // The server answers nothing; it hangs up once the session has been signalled.
+        let mut rest = [0; 64];
+        while stream.read(&mut rest).await? > 0 {}
+        Ok(())
+    }
+}
+
+/// The driver closes its side as soon as it has sent a request, which poolers take for a change of mind.
+struct StaysOpen<'s>(&'s mut TcpStream);
+
+impl AsyncRead for StaysOpen<'_> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.0).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for StaysOpen<'_> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_flush(cx)
+    }
+}
+
+/// The handle given to users: stops the call that runs now.
+pub(super) struct LinkCanceller(pub(super) Arc<Link>);
+
+impl Cancel for LinkCanceller {
+    fn cancel(&self) {
+        let link = &self.0;
+        let mut cancelling = link.lock();
+        if cancelling.running {
+            cancelling.send(&link.route, &link.runtime);
+        }
+    }
+}
+
+/// Stands for a call that is under way; dropping it before [`end`](Running::end) asks the server to stop the call.
+pub(super) struct Running {
+    link: Arc<Link>,
+    ended: bool,
+}
+
+impl Running {
+    /// The call has ended by itself.
+    pub(super) fn end(mut self) {
+        self.ended = true;
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let mut cancelling = self.link.lock();
+        cancelling.running = false;
+        if !self.ended {
+            cancelling.send(&self.link.route, &self.link.runtime);
+        }
+    }
+}

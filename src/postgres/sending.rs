@@ -1,0 +1,175 @@
+//! Getting a statement ready, and sending it: prepared by name, or parsed with each call.
+
+use std::sync::Arc;
+
+use tokio_postgres::types::Type;
+use tokio_postgres::{Client, RowStream};
+
+use super::cache::Prepared;
+use super::collect::Collector;
+use super::connection::PostgresConnection;
+use super::decode::check_readable;
+use super::error::sqlstate;
+use super::parameter::Parameter;
+use super::session::{Call, Transaction};
+use super::words::Shape;
+use crate::{Dialect, Error, ErrorKind, Params, Phase, Placeholders, Reason, Result, Rows, StatementKind, Value};
+
+/// What stands ready to be sent.
+pub(super) enum Ready {
+    Prepared(Arc<Prepared>),
+    /// To be parsed with each call: placeholders rewritten.
+    Text {
+        sql: String,
+        shape: Shape,
+    },
+}
+
+impl Ready {
+    pub(super) fn shape(&self) -> Shape {
+        match self {
+            Self::Prepared(prepared) => prepared.shape,
+            Self::Text { shape, .. } => *shape,
+        }
+    }
+
+    pub(super) fn collector(&self) -> Collector {
+        match self {
+            Self::Prepared(prepared) => Collector::new(Some(Arc::clone(&prepared.header))),
+            Self::Text { .. } => Collector::new(None),
+        }
+    }
+}
+
+/// Refuses what the methods of a connection are for.
+fn refuse(shape: Shape) -> Result<()> {
+    let (message, hint) = if shape.transaction {
+        ("a statement may not begin or end a transaction", "use begin, commit, rollback and savepoint")
+    } else if shape.copy {
+        ("COPY from or to the client is no statement", "use copy_in and copy_out of the driver's client, by native()")
+    } else {
+        return Ok(());
+    };
+    Err(Error::new(ErrorKind::Query, message).because(Reason::Control).hint(hint).during(Phase::Statement))
+}
+
+impl PostgresConnection {
+    /// Prepares a statement, or finds it prepared; the flag tells which.
+    pub(super) async fn prepare(&mut self, sql: &Arc<str>) -> Result<(Arc<Prepared>, bool)> {
+        match self.cache.get(sql) {
+            Some(prepared) => Ok((prepared, true)),
+            // Rare and large: boxed, so that every call does not carry its size.
+            None => Ok((Box::pin(self.prepare_new(sql)).await?, false)),
+        }
+    }
+
+    async fn prepare_new(&mut self, sql: &Arc<str>) -> Result<Arc<Prepared>> {
+        let shape = Shape::of(sql);
+        refuse(shape)?;
+        let placeholders = Placeholders::scan(sql, Dialect::Postgres)?;
+        let text = placeholders.rewrite(sql);
+        let answer = async { Ok(self.client.prepare(&text).await?) };
+        let statement = self.session.during(Call::Statement { reads: true }, answer).await?;
+        if statement.params().len() != placeholders.count() {
+            let message = format!("the server finds {} parameters", statement.params().len());
+            let error = Error::new(ErrorKind::Query, message).because(Reason::Parameters);
+            return Err(error.hint("number them from $1 without gaps"));
+        }
+        for column in statement.columns() {
+            check_readable(column.name(), column.type_())?;
+        }
+        let header = statement.columns().iter().map(|column| column.name().into()).collect();
+        let bulk = std::sync::OnceLock::new();
+        let prepared = Prepared { shape, placeholders, statement, header, bulk };
+        Ok(self.cache.insert(Arc::clone(sql), prepared))
+    }
+
+    /// Finds out how a statement is sent, and puts its values in order. The flag tells whether it had been prepared
+    /// before, so that the server may meanwhile see it differently.
+    pub(super) async fn get_ready(&mut self, sql: &Arc<str>, params: Params) -> Result<(Ready, Vec<Value>, bool)> {
+        if self.cache.is_off() {
+            let shape = Shape::of(sql);
+            refuse(shape)?;
+            let placeholders = Placeholders::scan(sql, Dialect::Postgres)?;
+            let values = placeholders.arrange(params)?;
+            return Ok((Ready::Text { sql: placeholders.rewrite(sql).into_owned(), shape }, values, false));
+        }
+        let (mut prepared, mut cached) = self.prepare(sql).await?;
+        let values = prepared.placeholders.arrange(params)?;
+        if cached && fit(&prepared, &values).is_err() {
+            // Since it was prepared, a parameter may have come to mean a column of another type.
+            self.cache.remove(sql);
+            (prepared, cached) = self.prepare(sql).await?;
+        }
+        Ok((Ready::Prepared(prepared), values, cached))
+    }
+
+    /// Prepares a statement anew that the server no longer accepts as it was prepared.
+    pub(super) async fn run_again(&mut self, sql: &Arc<str>, values: &[Value], error: Error) -> Result<Rows> {
+        self.cache.remove(sql);
+        if self.session.transaction != Transaction::None {
+            // Too late here, but the whole transaction may be run again.
+            return Err(if is_stale(&error) { changed_shape(error) } else { error });
+        }
+        let (prepared, _) = self.prepare(sql).await?;
+        self.execute(&Ready::Prepared(prepared), values).await
+    }
+
+    /// Sends a statement and collects its rows.
+    pub(super) async fn execute(&mut self, ready: &Ready, values: &[Value]) -> Result<Rows> {
+        let shape = ready.shape();
+        let fitted = Fitted::new(ready, values)?;
+        let collector = ready.collector();
+        let answer = async { collector.all(fitted.send(&self.client).await?, shape.counts_changes).await };
+        let rows = self.session.during(Call::Statement { reads: shape.reads }, answer).await?;
+        self.session.altered |= shape.kind == StatementKind::Control;
+        Ok(rows)
+    }
+}
+
+/// A statement with its parameters in the form in which they are sent.
+pub(super) enum Fitted<'s> {
+    Prepared(&'s Prepared, Vec<Parameter<'s>>),
+    Text(&'s str, Vec<(Parameter<'s>, Type)>),
+}
+
+impl<'s> Fitted<'s> {
+    pub(super) fn new(ready: &'s Ready, values: &'s [Value]) -> Result<Self> {
+        Ok(match ready {
+            Ready::Prepared(prepared) => Self::Prepared(prepared, fit(prepared, values)?),
+            Ready::Text { sql, .. } => Self::Text(sql, values.iter().map(Parameter::guess).collect()),
+        })
+    }
+
+    pub(super) async fn send(self, client: &Client) -> Result<RowStream, tokio_postgres::Error> {
+        match self {
+            // The driver's future has room for preparing a text, which is not needed here.
+            Self::Prepared(prepared, parameters) => Box::pin(client.query_raw(&prepared.statement, parameters)).await,
+            Self::Text(sql, parameters) => Box::pin(client.query_typed_raw(sql, parameters)).await,
+        }
+    }
+}
+
+/// Fits values to the types that the server has found.
+pub(super) fn fit<'v>(prepared: &Prepared, values: &'v [Value]) -> Result<Vec<Parameter<'v>>> {
+    let typed = values.iter().zip(prepared.statement.params());
+    typed.enumerate().map(|(index, (value, ty))| Parameter::fit(value, ty, index + 1)).collect()
+}
+
+/// Whether the server says that what a statement was prepared for has changed, or that it never heard of it.
+fn is_stale(error: &Error) -> bool {
+    matches!(sqlstate(error), Some("0A000" | "26000"))
+}
+
+/// Whether preparing the statement anew may help: also when it does not fit the tables any more, or a text is read for
+/// the type that a column had. A statement that failed so has done nothing, and preparing it finds out for certain.
+pub(super) fn may_be_stale(error: &Error) -> bool {
+    let state = sqlstate(error).unwrap_or_default();
+    is_stale(error) || state.starts_with("42") || matches!(state, "22P02" | "22P03" | "22007" | "22008")
+}
+
+#[cold]
+fn changed_shape(error: Error) -> Error {
+    let message = "a table changed its shape since the statement was prepared";
+    Error::new(ErrorKind::Serialization, message).transient().during(Phase::Statement).caused_by(error)
+}

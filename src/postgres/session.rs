@@ -1,0 +1,211 @@
+//! What this side knows of a session: its transaction, and the call that is under way or was dropped.
+//!
+//! The driver throws the server's own word on the transaction away, so the state is kept here, and every call goes
+//! through [`Session::during`], which keeps it honest: a call is noted before its first await and crossed out when its
+//! answer is here. What is still noted when the next call begins was dropped.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use super::error::{broken, classify};
+use super::link::Link;
+use crate::{Access, Error, ErrorKind, Phase, Reason, ResourceState, Result};
+
+/// Where a transaction stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Transaction {
+    None,
+    Open,
+    /// Only to be rolled back.
+    Failed,
+}
+
+/// What is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Call {
+    /// A statement; `reads` if it cannot have changed anything.
+    Statement {
+        reads: bool,
+    },
+    /// A statement whose rows are still being fetched.
+    Stream {
+        reads: bool,
+    },
+    Script,
+    Begin,
+    Commit,
+    Rollback,
+}
+
+impl Call {
+    fn phase(self) -> Phase {
+        match self {
+            Self::Statement { .. } | Self::Stream { .. } | Self::Script => Phase::Statement,
+            Self::Begin => Phase::Begin,
+            Self::Commit => Phase::Commit,
+            Self::Rollback => Phase::Rollback,
+        }
+    }
+
+    /// Whether the server may be asked to stop it. Not what begins or ends a transaction: stopping a COMMIT only stops
+    /// the wait for the standbys, and would turn a late success into an early one that is worth less.
+    pub(super) fn stops(self) -> bool {
+        self.phase() == Phase::Statement
+    }
+}
+
+/// Why a call failed.
+pub(super) enum Fault {
+    /// The server or the driver says so.
+    Driver(tokio_postgres::Error),
+    /// We say so, after the server has done its part.
+    Own(Error),
+}
+
+impl From<tokio_postgres::Error> for Fault {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Driver(error)
+    }
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Self::Own(error)
+    }
+}
+
+pub(super) struct Session {
+    pub(super) link: Arc<Link>,
+    pub(super) transaction: Transaction,
+    /// The call that is under way, or was dropped.
+    pub(super) call: Option<Call>,
+    /// Its settings may no longer be those it began with.
+    pub(super) altered: bool,
+    /// The driver's client was lent, so a transaction may have failed or ended without our knowing.
+    pub(super) lent: bool,
+    /// It will not work again.
+    pub(super) lost: bool,
+    access: Access,
+    /// What the open transaction, or the session, may do.
+    mode: Access,
+}
+
+impl Session {
+    pub(super) fn new(link: Arc<Link>, access: Access) -> Self {
+        let transaction = Transaction::None;
+        Self { link, transaction, call: None, altered: false, lent: false, lost: false, access, mode: access }
+    }
+
+    pub(super) fn state(&self) -> ResourceState {
+        match self.transaction {
+            _ if self.lost => ResourceState::Broken,
+            _ if self.call.is_some() => ResourceState::Unknown,
+            Transaction::Open => ResourceState::InTransaction,
+            Transaction::Failed => ResourceState::Failed,
+            Transaction::None if self.altered => ResourceState::Altered,
+            Transaction::None => ResourceState::Idle,
+        }
+    }
+
+    /// Awaits the answer to a call and draws the conclusions. Dropped on the way, the call stays noted, and the server
+    /// is asked to stop it if it is one that stops.
+    pub(super) async fn during<T>(
+        &mut self,
+        call: Call,
+        answer: impl Future<Output = Result<T, Fault>> + Send,
+    ) -> Result<T> {
+        self.call = Some(call);
+        let running = call.stops().then(|| self.link.running());
+        let answer = answer.await;
+        if let Some(running) = running {
+            running.end();
+        }
+        self.call = None;
+        match answer {
+            Ok(value) => self.confirmed(call).map(|()| value),
+            Err(fault) => Err(self.failed(call, fault)),
+        }
+    }
+
+    /// Refuses to call a success what the server did without waiting for the standbys it is configured to wait for.
+    pub(super) fn confirmed(&mut self, call: Call) -> Result<()> {
+        let commits = call == Call::Commit || self.transaction == Transaction::None;
+        if self.link.take_unconfirmed() && commits {
+            let message = "the server committed without waiting for a standby to confirm";
+            let error = Error::new(ErrorKind::OutcomeUnknown, message).during(call.phase());
+            return Err(error.hint("it is lost if this server is lost before a standby has it"));
+        }
+        Ok(())
+    }
+
+    /// Draws the conclusions from a failure.
+    #[cold]
+    pub(super) fn failed(&mut self, call: Call, fault: Fault) -> Error {
+        let error = match fault {
+            Fault::Driver(error) => classify(error, call.phase()),
+            Fault::Own(error) => error.during(call.phase()),
+        };
+        // A standby that was taken for a primary; but in a session or transaction that only reads, the statement is wrong.
+        let error = match error.reason() {
+            Reason::NotWritable if self.mode == Access::Read => error.permanent(),
+            _ => error,
+        };
+        let broke = error.kind() == ErrorKind::Connection && error.reason() == Reason::Broken;
+        self.lost |= broke || (error.reason() == Reason::NotWritable && error.is_transient());
+        let autocommit = self.transaction == Transaction::None;
+        match call {
+            // The server has rolled back, or will when it notices that nobody is there.
+            Call::Commit => self.ended(),
+            _ if !autocommit => self.transaction = Transaction::Failed,
+            _ => {}
+        }
+        let may_be_done = match call {
+            Call::Commit => true,
+            Call::Statement { reads } | Call::Stream { reads } => autocommit && !reads,
+            Call::Script => autocommit,
+            Call::Begin | Call::Rollback => false,
+        };
+        if broke && may_be_done { outcome_unknown(call, error) } else { error }
+    }
+
+    /// What can be said before anything is sent.
+    ///
+    /// # Errors
+    /// When nothing can be sent any more.
+    pub(super) fn refuse_lost(&self) -> Result<()> {
+        if self.lost { Err(broken("the connection to the server is gone")) } else { Ok(()) }
+    }
+
+    /// # Errors
+    /// When the transaction can only be rolled back.
+    pub(super) fn refuse_failed(&self) -> Result<()> {
+        if self.transaction == Transaction::Failed { Err(doomed()) } else { Ok(()) }
+    }
+
+    /// Takes note that a transaction is open.
+    pub(super) fn begun(&mut self, access: Access) {
+        self.transaction = Transaction::Open;
+        self.lent = false;
+        self.mode = if self.access == Access::Read { Access::Read } else { access };
+    }
+
+    /// Takes note that no transaction is open.
+    pub(super) fn ended(&mut self) {
+        self.transaction = Transaction::None;
+        self.mode = self.access;
+    }
+}
+
+#[cold]
+pub(super) fn doomed() -> Error {
+    let message = "the transaction cannot go on, because an earlier statement of it failed or was dropped";
+    Error::new(ErrorKind::Transaction, message).because(Reason::Doomed).hint("roll it back")
+}
+
+#[cold]
+fn outcome_unknown(call: Call, error: Error) -> Error {
+    let what = if call == Call::Commit { "COMMIT" } else { "a statement that commits by itself" };
+    let message = format!("the connection broke during {what}, which may or may not have been done");
+    let error = Error::new(ErrorKind::OutcomeUnknown, message).during(call.phase()).caused_by(error);
+    error.hint("look whether its effect is there before doing it again")
+}

@@ -1,0 +1,260 @@
+//! One session on one server, as a database sees it.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures_util::StreamExt;
+use tokio_postgres::{Client, RowStream};
+
+use super::collect::Collector;
+use super::connection::{BEGIN_STREAM, PostgresConnection};
+use super::error::sqlstate;
+use super::link::Running;
+use super::sending::{Fitted, may_be_stale};
+use super::session::{Call, Fault, Transaction, doomed};
+use super::words::{Shape, alters_session};
+use crate::row::Changes;
+use crate::{
+    Access, Connection, Error, ErrorKind, IntoParams, Isolation, Params, Phase, Reason, Result, Rows, Statement,
+    StatementKind, TransactionMode,
+};
+
+/// A stream that is open.
+pub(super) struct Open {
+    rows: Pin<Box<RowStream>>,
+    /// The chunk that is being filled; it outlives a dropped `next_chunk`.
+    gathered: Collector,
+    chunk: usize,
+    call: Call,
+    running: Running,
+}
+
+impl Connection for PostgresConnection {
+    type Native = Client;
+
+    /// By the first words of the text, without asking the server: all connections are alike here, so it matters only
+    /// what needs a connection of its own.
+    fn classify(&mut self, sql: &str) -> Result<StatementKind> {
+        Ok(Shape::of(sql).kind)
+    }
+
+    async fn run(&mut self, statement: Statement) -> Result<Rows> {
+        self.ready().await?;
+        self.session.refuse_failed()?;
+        let Statement { sql, params } = statement;
+        let (ready, values, cached) = self.get_ready(&sql, params).await?;
+        match self.execute(&ready, &values).await {
+            Err(error) if cached && may_be_stale(&error) => Box::pin(self.run_again(&sql, &values, error)).await,
+            outcome => outcome,
+        }
+    }
+
+    async fn run_many(&mut self, sql: Arc<str>, sets: Vec<Params>) -> Result<Changes> {
+        self.ready().await?;
+        self.session.refuse_failed()?;
+        if !self.cache.is_off() {
+            return Box::pin(self.run_prepared_many(&sql, sets)).await;
+        }
+        let mut changed = 0;
+        for params in sets {
+            let (ready, values, _) = self.get_ready(&sql, params).await?;
+            changed += self.execute(&ready, &values).await?.changes().rows_affected;
+        }
+        Ok(Changes::new(changed, None))
+    }
+
+    /// The server takes a text of several statements for one transaction, unless the text holds BEGIN and COMMIT: a
+    /// statement that fails undoes those before it. A transaction that the text leaves open is rolled back. Within a
+    /// transaction the text may not end it.
+    async fn run_script(&mut self, sql: Arc<str>) -> Result<()> {
+        self.ready().await?;
+        self.session.refuse_failed()?;
+        self.session.altered |= alters_session(&sql);
+        if self.session.transaction == Transaction::Open {
+            // The savepoint is gone if the script has ended the transaction.
+            let held = format!("SAVEPOINT strongroom_script;\n{sql}\n;RELEASE SAVEPOINT strongroom_script");
+            return self.send(Call::Script, &held).await.map_err(|error| match sqlstate(&error) {
+                Some("25P01" | "3B001") => ended_by_script(error),
+                _ => error,
+            });
+        }
+        let outcome = self.send(Call::Script, &sql).await;
+        if self.session.lost {
+            return outcome;
+        }
+        self.session.link.take_no_transaction();
+        self.send(Call::Rollback, "ROLLBACK").await?;
+        let left_open = !self.session.link.take_no_transaction();
+        outcome?;
+        if left_open {
+            let error = Error::new(ErrorKind::Transaction, "the script left a transaction open, which was rolled back");
+            return Err(error
+                .because(Reason::Control)
+                .during(Phase::Statement)
+                .hint("end it with COMMIT, or use begin and commit"));
+        }
+        Ok(())
+    }
+
+    /// The rows stay with the server until they are fetched: the driver reads no further while nobody takes what it
+    /// has read. Ended early, the statement is stopped and, inside a transaction, undone.
+    async fn run_stream(&mut self, statement: Statement, chunk: usize) -> Result<()> {
+        self.ready().await?;
+        self.session.refuse_failed()?;
+        let Statement { sql, params } = statement;
+        let (ready, values, _) = self.get_ready(&sql, params).await?;
+        let fitted = Fitted::new(&ready, &values)?;
+        let call = Call::Stream { reads: ready.shape().reads };
+        if self.session.transaction == Transaction::Open {
+            self.send(Call::Statement { reads: true }, BEGIN_STREAM).await?;
+        }
+        let answer = async { Ok(fitted.send(&self.client).await?) };
+        let rows = Box::pin(self.session.during(call, answer).await?);
+        self.session.call = Some(call);
+        let running = self.session.link.running();
+        self.stream = Some(Open { rows, gathered: ready.collector(), chunk: chunk.max(1), call, running });
+        Ok(())
+    }
+
+    /// Cancel safe: dropped, it loses no row.
+    async fn next_chunk(&mut self) -> Result<Option<Rows>> {
+        let Some(open) = &mut self.stream else {
+            return self.ready().await.map(|()| None);
+        };
+        let end = loop {
+            if open.gathered.len() >= open.chunk {
+                return Ok(Some(open.gathered.take()));
+            }
+            match open.rows.next().await {
+                Some(Ok(row)) => open.gathered.push(&row)?,
+                Some(Err(error)) => break Err(error),
+                None => break Ok(()),
+            }
+        };
+        let Some(Open { mut gathered, call, running, .. }) = self.stream.take() else { return Ok(None) };
+        running.end();
+        self.session.call = None;
+        end.map_err(|error| self.session.failed(call, Fault::Driver(error)))?;
+        self.session.confirmed(call)?;
+        if self.session.transaction == Transaction::Open {
+            self.send(Call::Statement { reads: true }, "RELEASE SAVEPOINT strongroom_stream").await?;
+        }
+        Ok(if gathered.len() > 0 { Some(gathered.take()) } else { None })
+    }
+
+    /// [`Isolation::Default`] is the server's own, READ COMMITTED unless it is configured otherwise, except in a
+    /// transaction that only reads, which sees one unchanging view. [`Isolation::Snapshot`] is REPEATABLE READ.
+    async fn begin(&mut self, mode: TransactionMode) -> Result<()> {
+        let sql = match (mode.access, mode.isolation) {
+            (Access::Write, Isolation::Default) => "BEGIN READ WRITE",
+            (Access::Write, Isolation::Snapshot) => "BEGIN ISOLATION LEVEL REPEATABLE READ READ WRITE",
+            (Access::Write, Isolation::Serializable) => "BEGIN ISOLATION LEVEL SERIALIZABLE READ WRITE",
+            (Access::Read, Isolation::Serializable) => "BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY",
+            (Access::Read, _) => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+        };
+        self.ready().await?;
+        if self.session.transaction != Transaction::None {
+            let error = Error::new(ErrorKind::Transaction, "a transaction is open already").during(Phase::Begin);
+            return Err(error.hint("nest with savepoints"));
+        }
+        self.send(Call::Begin, sql).await?;
+        self.session.begun(mode.access);
+        Ok(())
+    }
+
+    async fn commit(&mut self) -> Result<()> {
+        self.ready().await.map_err(|error| error.during(Phase::Commit))?;
+        if self.session.transaction == Transaction::Open && self.session.lent {
+            // The server refuses this in a failed transaction, where it would answer COMMIT as if it were one.
+            self.send(Call::Statement { reads: true }, "SELECT 1").await.ok();
+            self.session.refuse_lost()?;
+        }
+        match self.session.transaction {
+            Transaction::None => Err(nothing_to_commit()),
+            Transaction::Failed => {
+                self.rollback().await?;
+                Err(doomed().during(Phase::Commit))
+            }
+            Transaction::Open => {
+                self.session.link.take_no_transaction();
+                self.send(Call::Commit, "COMMIT").await?;
+                self.session.ended();
+                if self.session.link.take_no_transaction() { Err(nothing_to_commit()) } else { Ok(()) }
+            }
+        }
+    }
+
+    async fn rollback(&mut self) -> Result<()> {
+        self.ready().await?;
+        if self.session.transaction != Transaction::None {
+            self.send(Call::Rollback, "ROLLBACK").await?;
+            self.session.ended();
+        }
+        Ok(())
+    }
+
+    async fn savepoint(&mut self, depth: u32) -> Result<()> {
+        self.ready().await?;
+        self.session.refuse_failed()?;
+        self.send(Call::Statement { reads: true }, &format!("SAVEPOINT strongroom_{depth}")).await
+    }
+
+    async fn release(&mut self, depth: u32) -> Result<()> {
+        self.ready().await?;
+        self.session.refuse_failed()?;
+        self.send(Call::Statement { reads: true }, &format!("RELEASE SAVEPOINT strongroom_{depth}")).await
+    }
+
+    async fn rollback_to(&mut self, depth: u32) -> Result<()> {
+        self.ready().await?;
+        let sql = format!("ROLLBACK TO SAVEPOINT strongroom_{depth}; RELEASE SAVEPOINT strongroom_{depth}");
+        self.send(Call::Statement { reads: true }, &sql).await?;
+        self.session.transaction = Transaction::Open;
+        Ok(())
+    }
+
+    /// The name stands for itself or, as in SQL, for its lower-case form; `schema.table` works too.
+    async fn table_exists(&mut self, name: &str) -> Result<bool> {
+        const SQL: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_class c \
+            JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+            WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') \
+            AND (c.relname IN (cast($1 AS text), lower(cast($1 AS text))) AND pg_catalog.pg_table_is_visible(c.oid) \
+                OR n.nspname || '.' || c.relname IN (cast($1 AS text), lower(cast($1 AS text)))))";
+        let statement = Statement { sql: SQL.into(), params: (name,).into_params()? };
+        let rows = self.run(statement).await?;
+        rows.first().map_or(Ok(false), |row| row.get(0))
+    }
+
+    /// The driver's client. COPY, large objects, pipelines and types of your own are reached by it.
+    ///
+    /// A session whose client was lent counts as altered: the pool does not lend it to anybody else. Asking for it
+    /// inside a transaction makes the commit ask the server first whether the transaction is still good.
+    ///
+    /// ```no_run
+    /// use futures_util::SinkExt;
+    /// use strongroom::{Access, Connection, Connector, PostgresConnector};
+    ///
+    /// # async fn copy(connector: PostgresConnector) -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut connection = connector.connect(Access::Write).await?;
+    /// let mut sink = Box::pin(connection.native().copy_in("COPY prices FROM STDIN (FORMAT csv)").await?);
+    /// sink.send(bytes::Bytes::from_static(b"1,99\n2,45\n")).await?;
+    /// assert_eq!(sink.as_mut().finish().await?, 2);
+    /// # Ok(()) }
+    /// ```
+    fn native(&mut self) -> &mut Client {
+        self.session.altered = true;
+        self.session.lent = true;
+        &mut self.client
+    }
+}
+
+#[cold]
+fn ended_by_script(error: Error) -> Error {
+    let ended = Error::new(ErrorKind::Transaction, "the script ended the transaction it ran in").caused_by(error);
+    ended.during(Phase::Statement).hint("leave BEGIN, COMMIT and ROLLBACK out of it")
+}
+
+#[cold]
+fn nothing_to_commit() -> Error {
+    Error::new(ErrorKind::Transaction, "there is no transaction to commit").during(Phase::Commit)
+}

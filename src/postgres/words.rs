@@ -1,0 +1,303 @@
+//! Looking at the text of a statement: just enough to tell what kind it is, never what it means.
+
+use crate::StatementKind;
+
+/// A piece of SQL; whitespace and comments are left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Token<'s> {
+    /// A keyword or a name.
+    Word(&'s str),
+    /// A name in double quotes, with them.
+    Quoted(&'s str),
+    /// `$1`.
+    Parameter(&'s str),
+    /// A string or a number.
+    Literal,
+    /// Anything else.
+    Symbol(u8),
+}
+
+impl Token<'_> {
+    /// Whether this is the keyword `word`, in any case.
+    pub(super) fn is(self, word: &str) -> bool {
+        matches!(self, Self::Word(found) if found.eq_ignore_ascii_case(word))
+    }
+}
+
+/// The tokens of a statement.
+#[derive(Clone)]
+pub(super) struct Tokens<'s> {
+    sql: &'s str,
+    at: usize,
+}
+
+impl<'s> Tokens<'s> {
+    pub(super) fn of(sql: &'s str) -> Self {
+        Self { sql, at: 0 }
+    }
+
+    fn rest(&self) -> &'s [u8] {
+        &self.sql.as_bytes()[self.at..]
+    }
+
+    /// Moves over the bytes that satisfy `part`, and yields them.
+    fn take_while(&mut self, part: impl Fn(u8) -> bool) -> &'s str {
+        let start = self.at;
+        self.at += self.rest().iter().take_while(|byte| part(**byte)).count();
+        &self.sql[start..self.at]
+    }
+
+    /// Moves behind the next `end`, or to the end of the text.
+    fn skip_past(&mut self, end: &str) {
+        self.at = self.sql[self.at..].find(end).map_or(self.sql.len(), |found| self.at + found + end.len());
+    }
+
+    /// From the opening quote to behind the closing one.
+    fn skip_quoted(&mut self, quote: u8, backslash: bool) {
+        self.at += 1;
+        while let Some(&byte) = self.rest().first() {
+            self.at += 1;
+            if byte == b'\\' && backslash {
+                self.at = self.sql.len().min(self.at + 1);
+            } else if byte == quote {
+                if self.rest().first() != Some(&quote) {
+                    return;
+                }
+                self.at += 1;
+            }
+        }
+    }
+
+    fn skip_comment(&mut self) {
+        let mut depth = 0_usize;
+        loop {
+            match self.rest() {
+                [b'/', b'*', ..] => (depth, self.at) = (depth + 1, self.at + 2),
+                [b'*', b'/', ..] => (depth, self.at) = (depth - 1, self.at + 2),
+                [] => return,
+                _ => self.at += 1,
+            }
+            if depth == 0 {
+                return;
+            }
+        }
+    }
+
+    fn word(&mut self) -> Token<'s> {
+        let word = self.take_while(|byte| is_word(byte) || byte == b'$');
+        if self.rest().first() == Some(&b'\'') && matches!(word, "e" | "E") {
+            self.skip_quoted(b'\'', true);
+            return Token::Literal;
+        }
+        Token::Word(word)
+    }
+
+    /// `$1`, or a string between `$tag$` and the same again.
+    fn dollar(&mut self) -> Token<'s> {
+        let start = self.at;
+        self.at += 1;
+        let name = self.take_while(is_word);
+        if name.bytes().all(|byte| byte.is_ascii_digit()) && !name.is_empty() {
+            return Token::Parameter(name);
+        }
+        if self.rest().first() != Some(&b'$') {
+            return Token::Symbol(b'$');
+        }
+        self.at += 1;
+        let tag = &self.sql[start..self.at];
+        self.skip_past(tag);
+        Token::Literal
+    }
+}
+
+impl<'s> Iterator for Tokens<'s> {
+    type Item = Token<'s>;
+
+    fn next(&mut self) -> Option<Token<'s>> {
+        loop {
+            let start = self.at;
+            match self.rest() {
+                [] => return None,
+                [b'-', b'-', ..] => self.skip_past("\n"),
+                [b'/', b'*', ..] => self.skip_comment(),
+                [b'\'', ..] => {
+                    self.skip_quoted(b'\'', false);
+                    return Some(Token::Literal);
+                }
+                [b'"', ..] => {
+                    self.skip_quoted(b'"', false);
+                    return Some(Token::Quoted(&self.sql[start..self.at]));
+                }
+                [b'$', ..] => return Some(self.dollar()),
+                [byte, ..] if byte.is_ascii_digit() => {
+                    self.take_while(|byte| is_word(byte) || byte == b'.');
+                    return Some(Token::Literal);
+                }
+                [byte, ..] if is_word(*byte) => return Some(self.word()),
+                [byte, ..] => {
+                    self.at += 1;
+                    if !byte.is_ascii_whitespace() {
+                        return Some(Token::Symbol(*byte));
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn is_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_' || !byte.is_ascii()
+}
+
+/// What the text of a statement tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "independent facts, each read by its own caller")]
+pub(super) struct Shape {
+    pub(super) kind: StatementKind,
+    /// Begins or ends a transaction, which only the methods for it may do.
+    pub(super) transaction: bool,
+    /// Copies from or to the client, which only the driver's own methods can do.
+    pub(super) copy: bool,
+    /// Changes nothing, unless a function that it calls does.
+    pub(super) reads: bool,
+    /// The number the server reports counts rows that were changed, not rows that were read.
+    pub(super) counts_changes: bool,
+}
+
+impl Shape {
+    pub(super) fn of(sql: &str) -> Self {
+        let mut tokens = Tokens::of(sql).skip_while(|token| *token == Token::Symbol(b'('));
+        let first = tokens.next().unwrap_or(Token::Literal);
+        let second = tokens.next().unwrap_or(Token::Literal);
+        let first_is = |words: &[&str]| words.iter().any(|word| first.is(word));
+        let second_is = |words: &[&str]| words.iter().any(|word| second.is(word));
+        let has = |words: &[&str]| Tokens::of(sql).any(|token| words.iter().any(|word| token.is(word)));
+
+        let transaction = first_is(&["BEGIN", "START", "COMMIT", "END", "ABORT", "ROLLBACK", "SAVEPOINT", "RELEASE"])
+            || first.is("PREPARE") && second.is("TRANSACTION");
+        let session = first_is(&["RESET", "DISCARD", "LISTEN", "UNLISTEN", "PREPARE", "DEALLOCATE", "LOAD"])
+            || first.is("SET") && !second_is(&["LOCAL", "CONSTRAINTS", "TRANSACTION"]);
+        let outside = first.is("VACUUM")
+            || first_is(&["CREATE", "DROP"]) && second_is(&["DATABASE", "TABLESPACE", "SUBSCRIPTION"])
+            || first_is(&["CREATE", "DROP", "REINDEX"]) && has(&["CONCURRENTLY"])
+            || first.is("ALTER") && second.is("SYSTEM");
+        let reads = first_is(&["SELECT", "VALUES", "TABLE", "SHOW", "WITH"])
+            && !has(&["INSERT", "UPDATE", "DELETE", "MERGE", "INTO"]);
+        Self {
+            kind: match () {
+                () if transaction || session => StatementKind::Control,
+                () if outside => StatementKind::OutsideTransaction,
+                () => StatementKind::Write,
+            },
+            transaction,
+            copy: first.is("COPY") && has(&["STDIN", "STDOUT"]),
+            reads,
+            counts_changes: if first.is("WITH") { with_changes(sql) } else { !first_is(READERS) },
+        }
+    }
+}
+
+/// Whether one of the statements of a script alters the session: its settings, what it listens to, temporary tables.
+pub(super) fn alters_session(script: &str) -> bool {
+    let mut tokens = Tokens::of(script);
+    let mut begins = true;
+    loop {
+        let rest = &script[tokens.at..];
+        let Some(token) = tokens.next() else { return false };
+        if begins && (Shape::of(rest).kind == StatementKind::Control && !Shape::of(rest).transaction)
+            || ["TEMP", "TEMPORARY", "set_config"].iter().any(|word| token.is(word))
+        {
+            return true;
+        }
+        begins = token == Token::Symbol(b';');
+    }
+}
+
+const READERS: &[&str] = &["SELECT", "VALUES", "TABLE", "FETCH", "MOVE"];
+
+/// Whether the statement behind the common table expressions changes rows.
+fn with_changes(sql: &str) -> bool {
+    let mut depth = 0_u32;
+    for token in Tokens::of(sql) {
+        match token {
+            Token::Symbol(b'(') => depth += 1,
+            Token::Symbol(b')') => depth = depth.saturating_sub(1),
+            _ if depth > 0 => {}
+            token if READERS.iter().any(|word| token.is(word)) => return false,
+            token if ["INSERT", "UPDATE", "DELETE", "MERGE"].iter().any(|word| token.is(word)) => return true,
+            _ => {}
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_word_is_found_behind_comments_and_parentheses() {
+        for sql in ["COMMIT", " /* a /* b */ */ -- c\n commit", "Rollback to x", "prepare transaction 'a'"] {
+            assert!(Shape::of(sql).transaction, "{sql}");
+        }
+        for sql in ["'COMMIT'", "\"commit\"()", "prepare a as select 1", "", "$$begin$$", "committed"] {
+            assert!(!Shape::of(sql).transaction, "{sql}");
+        }
+    }
+
+    #[test]
+    fn what_alters_the_session_is_control_and_what_ends_with_the_transaction_is_not() {
+        for sql in ["SET search_path = a", "reset all", "LISTEN x", "DISCARD ALL", "begin"] {
+            assert_eq!(Shape::of(sql).kind, StatementKind::Control, "{sql}");
+        }
+        for sql in
+            ["SET LOCAL a = 1", "set constraints all deferred", "SET TRANSACTION READ ONLY", "update t set a = 1"]
+        {
+            assert_eq!(Shape::of(sql).kind, StatementKind::Write, "{sql}");
+        }
+        for sql in ["vacuum t", "create database x", "create unique index concurrently i on t (a)"] {
+            assert_eq!(Shape::of(sql).kind, StatementKind::OutsideTransaction, "{sql}");
+        }
+    }
+
+    #[test]
+    fn a_script_alters_the_session_where_one_of_its_statements_does() {
+        for script in
+            ["create table t (a int); set x = 1", "/* ; */ LISTEN a", "create temp table t (a int)", ";;reset all"]
+        {
+            assert!(alters_session(script), "{script}");
+        }
+        for script in ["begin; update t set a = 1; commit", "select '; set x = 1'", "set local x = 1", "", "--;\n"] {
+            assert!(!alters_session(script), "{script}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_looked_through_to_its_end(text in "[ -~\\n\u{e9}$'\"/*;-]{0,60}") {
+            let ends = Tokens::of(&text).count();
+            assert!(ends <= text.len());
+            let _ = (Shape::of(&text), alters_session(&text));
+        }
+    }
+
+    #[test]
+    fn a_read_is_what_holds_no_word_that_changes() {
+        for sql in ["SELECT 1", "(select 1) union (select 2)", "with a as (select 'insert') select * from a", "SHOW x"]
+        {
+            assert!(Shape::of(sql).reads, "{sql}");
+        }
+        let writes = ["with a as (insert into t values (1) returning id) select * from a", "select 1 into t"];
+        for sql in writes.into_iter().chain(["insert into t select 1", "delete from t", "call f()"]) {
+            assert!(!Shape::of(sql).reads, "{sql}");
+        }
+    }
+
+    #[test]
+    fn rows_that_were_only_read_are_not_counted_as_changes() {
+        assert!(!Shape::of("with a as (delete from t returning id) select * from a").counts_changes);
+        assert!(Shape::of("with a as (select ')' as x) insert into t select 1").counts_changes);
+        assert!(!Shape::of("with \"insert\" as (select 1) table x").counts_changes);
+        assert!(Shape::of("update t set a = 1 returning a").counts_changes);
+    }
+}

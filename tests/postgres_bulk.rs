@@ -1,0 +1,170 @@
+//! One statement with many sets of parameters: as COPY where that is the same, sent ahead otherwise.
+#![cfg(feature = "postgres")]
+
+#[path = "common/postgres.rs"]
+mod common;
+
+use common::{run_sql, script, server, value};
+use proptest::prelude::*;
+use strongroom::postgres::PostgresConnection;
+use strongroom::{
+    Access, Connection, Connector, ErrorKind, IntoParams, Params, Reason, Resource, ResourceState, Result,
+    TransactionMode, Value,
+};
+
+fn numbers(count: i64) -> Vec<Params> {
+    (0..count).map(|number| (number, format!("row {number}")).into_params().unwrap()).collect()
+}
+
+async fn many(connection: &mut PostgresConnection, sql: &str, sets: Vec<Params>) -> Result<u64> {
+    connection.begin(TransactionMode::WRITE).await.unwrap();
+    let outcome = connection.run_many(sql.into(), sets).await;
+    match &outcome {
+        Ok(_) => connection.commit().await.unwrap(),
+        Err(_) => connection.rollback().await.unwrap(),
+    }
+    outcome.map(|changes| changes.rows_affected)
+}
+
+/// Whether the statement that ran last on the connection was a COPY.
+async fn copied(server: &common::Server, connection: &mut PostgresConnection, sql: &str) -> bool {
+    let mut other = server.connect().await;
+    let pid: i64 = value(connection, "SELECT cast(pg_backend_pid() AS bigint)").await;
+    connection.begin(TransactionMode::WRITE).await.unwrap();
+    connection.run_many(sql.into(), numbers(100)).await.unwrap();
+    let last = format!("SELECT query FROM pg_stat_activity WHERE pid = {pid}");
+    let last: String = value(&mut other, &last).await;
+    connection.rollback().await.unwrap();
+    last.starts_with("COPY")
+}
+
+#[tokio::test]
+async fn a_plain_insert_is_copied_and_anything_with_other_effects_is_not() {
+    let Some(server) = server() else { return };
+    let mut connection = server.connect().await;
+    script(
+        &mut connection,
+        "CREATE TABLE plain (id bigint, name text, note text DEFAULT 'none'); \
+         CREATE TABLE \"Odd\" (id bigint, \"Name\" text); \
+         CREATE TABLE parts (id bigint, name text) PARTITION BY HASH (id); \
+         CREATE TABLE part PARTITION OF parts FOR VALUES WITH (modulus 1, remainder 0); \
+         CREATE TABLE counted (id bigint, name text); \
+         CREATE FUNCTION counting() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$; \
+         CREATE TRIGGER c AFTER INSERT ON counted EXECUTE FUNCTION counting(); \
+         CREATE TABLE ruled (id bigint, name text); CREATE RULE r AS ON INSERT TO ruled DO ALSO SELECT 1; \
+         CREATE TABLE always (id bigint GENERATED ALWAYS AS IDENTITY, n bigint, name text); \
+         CREATE VIEW v AS SELECT * FROM plain",
+    )
+    .await;
+    let cases = [
+        ("INSERT INTO plain VALUES ($1, $2)", true),
+        ("insert into public.PLAIN (ID, name) values ($1, $2)", true),
+        ("INSERT INTO \"Odd\" (id, \"Name\") VALUES ($1, $2);", true),
+        ("INSERT INTO parts VALUES ($1, $2)", true),
+        ("INSERT INTO always (n, name) VALUES ($1, $2)", true),
+        ("INSERT INTO plain VALUES ($1, $2) ON CONFLICT DO NOTHING", false),
+        ("INSERT INTO plain VALUES ($1, lower($2))", false),
+        ("INSERT INTO counted VALUES ($1, $2)", false),
+        ("INSERT INTO ruled VALUES ($1, $2)", false),
+        ("INSERT INTO v (id, name) VALUES ($1, $2)", false),
+        ("UPDATE plain SET note = $2 WHERE id = $1", false),
+    ];
+    for (sql, expected) in cases {
+        assert_eq!(copied(&server, &mut connection, sql).await, expected, "{sql}");
+        assert_eq!(connection.state(), ResourceState::Idle);
+    }
+    let mut without = server.connector().bulk_copy(false).connect(Access::Write).await.unwrap();
+    assert!(!copied(&server, &mut without, "INSERT INTO plain VALUES ($1, $2)").await);
+    assert_eq!(many(&mut connection, "INSERT INTO plain VALUES ($1, $2)", numbers(1000)).await.unwrap(), 1000);
+    assert_eq!(value::<i64>(&mut connection, "SELECT count(*) FROM plain WHERE note = 'none'").await, 1000);
+}
+
+#[tokio::test]
+async fn statements_sent_ahead_run_in_order_and_are_counted() {
+    let Some(server) = server() else { return };
+    let mut connection = server.connect().await;
+    script(&mut connection, "CREATE TABLE t (id bigserial, number bigint, name text)").await;
+    let sql = "INSERT INTO t (number, name) VALUES ($1, lower($2))";
+    assert_eq!(many(&mut connection, sql, numbers(1000)).await.unwrap(), 1000);
+    let disordered = "SELECT count(*) FROM t WHERE id <> number + 1";
+    assert_eq!(value::<i64>(&mut connection, disordered).await, 0);
+    assert_eq!(many(&mut connection, "SELECT $1 + 1, lower($2)", numbers(50)).await.unwrap(), 0);
+    assert_eq!(many(&mut connection, sql, vec![]).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn one_bad_set_fails_all_in_both_ways() {
+    let Some(server) = server() else { return };
+    let mut connection = server.connect().await;
+    script(&mut connection, "CREATE TABLE t (id bigint PRIMARY KEY, name text)").await;
+    for sql in ["INSERT INTO t VALUES ($1, $2)", "INSERT INTO t VALUES ($1, lower($2))"] {
+        let mut twice = numbers(500);
+        twice.push((7, "again").into_params().unwrap());
+        twice.extend(numbers(300));
+        let error = many(&mut connection, sql, twice).await.unwrap_err();
+        assert_eq!((error.kind(), error.reason()), (ErrorKind::Constraint, Reason::Unique), "{sql}");
+
+        let mut unfit = numbers(500);
+        unfit.push(("text", "text").into_params().unwrap());
+        let error = many(&mut connection, sql, unfit).await.unwrap_err();
+        assert_eq!((error.kind(), error.reason()), (ErrorKind::Query, Reason::Type), "{sql}");
+
+        let mut short = numbers(500);
+        short.push((1,).into_params().unwrap());
+        let error = many(&mut connection, sql, short).await.unwrap_err();
+        assert_eq!(error.reason(), Reason::Parameters, "{sql}");
+        assert_eq!(value::<i64>(&mut connection, "SELECT count(*) FROM t").await, 0);
+        assert_eq!(connection.state(), ResourceState::Idle);
+    }
+}
+
+#[tokio::test]
+async fn a_dropped_copy_leaves_nothing_behind() {
+    let Some(server) = server() else { return };
+    let mut connection = server.connect().await;
+    script(&mut connection, "CREATE TABLE t (id bigint, name text)").await;
+    connection.begin(TransactionMode::WRITE).await.unwrap();
+    let copying = connection.run_many("INSERT INTO t VALUES ($1, $2)".into(), numbers(200_000));
+    tokio::time::timeout(std::time::Duration::from_millis(30), copying).await.unwrap_err();
+    connection.rollback().await.unwrap();
+    assert_eq!(value::<i64>(&mut connection, "SELECT count(*) FROM t").await, 0);
+}
+
+fn anything() -> impl Strategy<Value = Value> {
+    let text = proptest::string::string_regex("[^\\x00]{0,20}").unwrap();
+    prop_oneof![Just(Value::Null), text.prop_map(Value::Text), "[\\\\\\t\\n\\r.N]{0,6}".prop_map(Value::Text)]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(20))]
+
+    #[test]
+    fn what_is_copied_is_what_was_given(
+        texts in proptest::collection::vec(anything(), 40..60),
+        bytes in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..20), 40),
+        reals in proptest::collection::vec(any::<f64>(), 40),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let Some(server) = shared() else { return };
+            let mut connection = server.connect().await;
+            script(&mut connection, "CREATE TEMP TABLE t (id int, a text, b bytea, c float8)").await;
+            let sets: Vec<Params> = (0..40)
+                .map(|i| (i, texts[i].clone(), bytes[i].clone(), reals[i]).into_params().unwrap())
+                .collect();
+            assert_eq!(many(&mut connection, "INSERT INTO t VALUES ($1, $2, $3, $4)", sets).await.unwrap(), 40);
+            let rows = run_sql(&mut connection, "SELECT a, b, c FROM t ORDER BY id", ()).await.unwrap();
+            for (i, row) in rows.iter().enumerate() {
+                assert_eq!(row.get::<Value>(0).unwrap(), texts[i]);
+                assert_eq!(row.get::<Vec<u8>>(1).unwrap(), bytes[i]);
+                assert_eq!(row.get::<f64>(2).unwrap().to_bits(), if reals[i].is_nan() { f64::NAN.to_bits() } else { reals[i].to_bits() });
+            }
+        });
+    }
+}
+
+/// One server for all cases of a property; it ends with this program.
+fn shared() -> Option<&'static common::Server> {
+    static SERVER: std::sync::OnceLock<Option<common::Server>> = std::sync::OnceLock::new();
+    SERVER.get_or_init(server).as_ref()
+}

@@ -1,0 +1,222 @@
+//! Getting in: passwords, hosts, TLS, and poolers in between.
+#![cfg(feature = "postgres")]
+
+#[path = "common/postgres.rs"]
+mod common;
+
+use std::fs;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use common::{PASSWORD, run_sql, server, server_with, value};
+use futures_util::SinkExt;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use strongroom::postgres::{TargetSessionAttrs, Tls};
+use strongroom::{
+    Access, Connection, Connector, Error, ErrorKind, KeySource, PassphraseKeySource, Phase, PostgresConnector, Reason,
+    Resource, Result, Secret,
+};
+
+async fn refused(connector: PostgresConnector) -> Error {
+    connector.connect(Access::Write).await.expect_err("nobody gets in")
+}
+
+struct Rotating(Arc<AtomicUsize>);
+
+#[strongroom::async_trait]
+impl KeySource for Rotating {
+    async fn resolve(&self) -> Result<Secret> {
+        let password = if self.0.fetch_add(1, Ordering::SeqCst) == 0 { "stale" } else { PASSWORD };
+        Ok(Secret::new(password))
+    }
+
+    fn describe(&self) -> String {
+        "a rotating source".into()
+    }
+}
+
+#[tokio::test]
+async fn the_password_is_asked_for_every_connection_and_shown_nowhere() {
+    let Some(server) = server() else { return };
+    let asked = Arc::new(AtomicUsize::new(0));
+    let connector = server.connector().key(Rotating(Arc::clone(&asked)));
+    let error = refused(connector.clone()).await;
+    assert_eq!(
+        (error.kind(), error.reason(), error.is_transient()),
+        (ErrorKind::Connection, Reason::AuthRefused, false)
+    );
+    assert_eq!(error.phase(), Some(Phase::Connect));
+    connector.connect(Access::Write).await.unwrap();
+    connector.connect(Access::Read).await.unwrap();
+    assert_eq!(asked.load(Ordering::SeqCst), 3);
+    assert!(!format!("{connector:?}{error:?}").contains("stale"));
+}
+
+#[tokio::test]
+async fn passwords_that_cannot_be_are_refused_before_anything_is_sent() {
+    let Some(server) = server() else { return };
+    let error = refused(server.connector().key(PassphraseKeySource::new(""))).await;
+    assert_eq!((error.kind(), error.reason(), error.phase()), (ErrorKind::Key, Reason::Empty, Some(Phase::Key)));
+    let error = refused(server.connector().key(PassphraseKeySource::new(Secret::raw_key([7; 32])))).await;
+    assert_eq!((error.kind(), error.reason()), (ErrorKind::Key, Reason::Malformed));
+    let error = refused(PostgresConnector::new("127.0.0.1", server.port).user("app").tls(Tls::off())).await;
+    assert_eq!((error.kind(), error.reason()), (ErrorKind::Connection, Reason::AuthRefused));
+    assert!(error.to_string().contains("key(..)"), "{error}");
+}
+
+#[tokio::test]
+async fn a_database_that_does_not_exist_is_a_permanent_error() {
+    let Some(server) = server() else { return };
+    let error = refused(server.connector().database("nowhere")).await;
+    assert_eq!((error.kind(), error.reason(), error.is_transient()), (ErrorKind::Connection, Reason::NotFound, false));
+}
+
+#[tokio::test]
+async fn hosts_that_do_not_answer_are_left_for_one_that_does() {
+    let Some(server) = server() else { return };
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let hosts = |connector: PostgresConnector| {
+        connector.host("127.0.0.1", silent.local_addr().unwrap().port()).connect_timeout(Duration::from_millis(300))
+    };
+    let first = PostgresConnector::new("127.0.0.1", closed).tls(Tls::off()).user("app").database("postgres");
+    let connector = hosts(first.key(PassphraseKeySource::new(PASSWORD)));
+    let error = refused(connector.clone()).await;
+    assert_eq!((error.kind(), error.is_transient()), (ErrorKind::Connection, true));
+    let said = error.to_string();
+    assert!(said.contains("connection refused") && said.contains("did not answer"), "{said}");
+
+    let connector = connector.host("127.0.0.1", server.port);
+    let began = Instant::now();
+    connector.connect(Access::Write).await.unwrap();
+    assert!(began.elapsed() >= Duration::from_millis(300));
+    let began = Instant::now();
+    connector.connect(Access::Write).await.unwrap();
+    assert!(began.elapsed() < Duration::from_millis(300), "the host that was right last time comes first");
+}
+
+#[tokio::test]
+async fn writers_want_a_server_that_accepts_writes() {
+    let Some(server) = server_with("default_transaction_read_only = on") else { return };
+    let error = refused(server.connector()).await;
+    assert_eq!(
+        (error.kind(), error.reason(), error.is_transient()),
+        (ErrorKind::Connection, Reason::NotWritable, true)
+    );
+    server.connector().connect(Access::Read).await.unwrap();
+    server.connector().target_session_attrs(TargetSessionAttrs::Any).connect(Access::Write).await.unwrap();
+    let reader = server.connector().target_session_attrs(TargetSessionAttrs::ReadOnly);
+    reader.connect(Access::Write).await.unwrap();
+}
+
+#[tokio::test]
+async fn settings_and_name_reach_the_server() {
+    let Some(server) = server() else { return };
+    let connector = server.connector().application_name("the till").setting("app.note", "a b, \\c");
+    let error = refused(connector.clone().setting("work_mem", "plenty")).await;
+    assert_eq!((error.kind(), error.is_transient()), (ErrorKind::Config, false));
+    let mut connection = connector.setting("statement_timeout", "300ms").connect(Access::Write).await.unwrap();
+    assert_eq!(value::<String>(&mut connection, "SHOW application_name").await, "the till");
+    assert_eq!(value::<String>(&mut connection, "SHOW app.note").await, "a b, \\c");
+    let error = run_sql(&mut connection, "SELECT pg_sleep(5)", ()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Cancelled);
+}
+
+/// A certificate for `names`, signed by `authority`.
+struct Identity {
+    certificate: String,
+    key: String,
+}
+
+fn authority() -> CertifiedIssuer<'static, KeyPair> {
+    let mut params = CertificateParams::new(vec![]).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+}
+
+fn identity(authority: &CertifiedIssuer<'_, KeyPair>, name: &str, last_year: i32) -> Identity {
+    let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+    params.not_before = rcgen::date_time_ymd(2001, 1, 1);
+    params.not_after = rcgen::date_time_ymd(last_year, 1, 1);
+    let key = KeyPair::generate().unwrap();
+    let certificate = params.signed_by(&key, authority).unwrap().pem();
+    Identity { certificate, key: key.serialize_pem() }
+}
+
+/// A server that shows `identity`.
+fn tls_server(identity: &Identity) -> Option<common::Server> {
+    let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap().keep();
+    let (certificate, key) = (directory.join("server.pem"), directory.join("server.key"));
+    fs::write(&certificate, &identity.certificate).unwrap();
+    fs::write(&key, &identity.key).unwrap();
+    fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    common::give_to_server(&directory);
+    let settings = format!("ssl = on\nssl_cert_file = '{}'\nssl_key_file = '{}'", certificate.display(), key.display());
+    let server = server_with(&settings);
+    fs::remove_dir_all(directory).unwrap();
+    server
+}
+
+#[tokio::test]
+async fn a_server_must_prove_who_it_is() {
+    let (ours, theirs) = (authority(), authority());
+    let trusted = Tls::authority(ours.pem()).unwrap();
+    let cases = [
+        (identity(&ours, "localhost", 4000), None),
+        (identity(&ours, "elsewhere.example", 4000), Some("is for another name")),
+        (identity(&ours, "localhost", 2002), Some("has expired")),
+        (identity(&theirs, "localhost", 4000), Some("is not trusted here")),
+    ];
+    for (identity, refusal) in cases {
+        let Some(server) = tls_server(&identity) else { return };
+        let connector = PostgresConnector::new("localhost", server.port).database("postgres").user("app");
+        let connector = connector.key(PassphraseKeySource::new(PASSWORD)).tls(trusted.clone());
+        let Some(refusal) = refusal else {
+            let mut connection = connector.connect(Access::Write).await.unwrap();
+            let encrypted = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
+            assert!(value::<bool>(&mut connection, encrypted).await);
+            // A request to stop goes the same protected way.
+            let call = run_sql(&mut connection, "SELECT pg_sleep(30)", ());
+            tokio::time::timeout(Duration::from_millis(200), call).await.unwrap_err();
+            let began = Instant::now();
+            connection.reset().await.unwrap();
+            assert!(began.elapsed() < Duration::from_secs(5));
+            let error = refused(connector.tls(Tls::verify_full())).await;
+            assert_eq!(error.reason(), Reason::Untrusted, "{error}");
+            continue;
+        };
+        let error = refused(connector).await;
+        assert_eq!(
+            (error.kind(), error.reason(), error.is_transient()),
+            (ErrorKind::Connection, Reason::Untrusted, false)
+        );
+        assert!(error.to_string().contains(refusal), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_without_tls_is_refused_unless_tls_is_off() {
+    let Some(server) = server() else { return };
+    let error = refused(server.connector().tls(Tls::authority(authority().pem()).unwrap())).await;
+    assert_eq!((error.reason(), error.is_transient()), (Reason::Untrusted, false));
+    assert!(error.to_string().contains("Tls::off()"), "{error}");
+    server.connector().tls(Tls::off()).connect(Access::Write).await.unwrap();
+}
+
+#[tokio::test]
+async fn notifications_and_copy_are_reached_through_the_driver() {
+    let Some(server) = server() else { return };
+    let (mut connection, mut other) = (server.connect().await, server.connect().await);
+    let mut notifications = connection.notifications();
+    run_sql(&mut connection, "LISTEN orders", ()).await.unwrap();
+    run_sql(&mut other, "SELECT pg_notify('orders', '42')", ()).await.unwrap();
+    let heard = tokio::time::timeout(Duration::from_secs(5), notifications.recv()).await.unwrap().unwrap();
+    assert_eq!((heard.channel(), heard.payload()), ("orders", "42"));
+
+    other.run_script("CREATE TABLE t (a int)".into()).await.unwrap();
+    let mut sink = Box::pin(other.native().copy_in("COPY t FROM STDIN").await.unwrap());
+    sink.send(bytes::Bytes::from_static(b"1\n2\n")).await.unwrap();
+    assert_eq!(sink.as_mut().finish().await.unwrap(), 2);
+}

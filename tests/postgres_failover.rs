@@ -1,0 +1,178 @@
+//! A primary dies under load: nothing that was acknowledged is lost, and nothing is done twice.
+//!
+//! `STRONGROOM_FAILOVER_ROUNDS` says how often, 1 by default.
+#![cfg(feature = "postgres")]
+#![allow(clippy::large_futures, reason = "a test may have a large stack")]
+
+#[path = "common/postgres.rs"]
+mod common;
+
+use std::collections::HashMap;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use strongroom::postgres::Tls;
+use strongroom::{AsyncDatabase, ErrorKind, ExponentialBackoff, PassphraseKeySource, PostgresConnector};
+
+const WRITERS: u32 = 16;
+
+struct Cluster {
+    directory: tempfile::TempDir,
+    port: u16,
+}
+
+impl Cluster {
+    fn start() -> Option<Self> {
+        if common::programs().is_none() {
+            common::skip("PostgreSQL is not installed; apt-get install postgresql-15");
+            return None;
+        }
+        let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
+        let cluster = Self { directory, port: three_free_ports() };
+        cluster.script("start", &cluster.port.to_string());
+        Some(cluster)
+    }
+
+    fn script(&self, action: &str, argument: &str) -> String {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/postgres-cluster");
+        let output =
+            Command::new(script).arg(action).arg(self.directory.path()).arg(argument).output().expect("it runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "postgres-cluster {action} {argument}: {said}");
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
+    fn connector(&self) -> PostgresConnector {
+        PostgresConnector::new("127.0.0.1", self.port)
+            .host("127.0.0.1", self.port + 1)
+            .host("127.0.0.1", self.port + 2)
+            .database("postgres")
+            .user("app")
+            .key(PassphraseKeySource::new("cluster"))
+            .tls(Tls::off())
+            .connect_timeout(Duration::from_secs(2))
+    }
+
+    fn primary(&self) -> String {
+        let status = self.script("status", "");
+        let line = status.lines().find(|line| line.contains("primary")).expect("a primary");
+        line.split_once(' ').expect("a name").0.to_owned()
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.script("stop", "");
+    }
+}
+
+fn three_free_ports() -> u16 {
+    let bind = |port| TcpListener::bind(("127.0.0.1", port));
+    (0..100)
+        .find_map(|_| {
+            let first = bind(0).ok()?.local_addr().ok()?.port();
+            (1..3).all(|step| first.checked_add(step).is_some_and(|port| bind(port).is_ok())).then_some(first)
+        })
+        .expect("three ports in a row")
+}
+
+/// What the writers saw.
+#[derive(Default)]
+struct Seen {
+    acknowledged: Vec<i64>,
+    unknown: Vec<i64>,
+    /// Known not to be done, and so done again.
+    again: usize,
+    last: Option<Instant>,
+    longest_gap: Duration,
+}
+
+async fn write(
+    db: AsyncDatabase<PostgresConnector>,
+    next: Arc<AtomicI64>,
+    stop: Arc<AtomicBool>,
+    seen: Arc<Mutex<Seen>>,
+) {
+    while !stop.load(Ordering::Relaxed) {
+        let id = next.fetch_add(1, Ordering::Relaxed);
+        loop {
+            let outcome = db.execute("INSERT INTO t VALUES ($1)", (id,)).await;
+            let mut seen = seen.lock().unwrap();
+            match outcome {
+                Ok(_) => {
+                    let now = Instant::now();
+                    let gap = now - seen.last.replace(now).unwrap_or(now);
+                    seen.longest_gap = seen.longest_gap.max(gap);
+                    seen.acknowledged.push(id);
+                }
+                Err(error) if error.kind() == ErrorKind::OutcomeUnknown => seen.unknown.push(id),
+                // Nothing was done.
+                Err(error) if error.kind() == ErrorKind::Connection => {
+                    seen.again += 1;
+                    continue;
+                }
+                Err(error) => panic!("writers see nothing else: {error:?}"),
+            }
+            break;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dying_primary_costs_time_and_nothing_else() {
+    let Some(cluster) = Cluster::start() else { return };
+    let rounds = std::env::var("STRONGROOM_FAILOVER_ROUNDS").map_or(1, |rounds| rounds.parse().expect("a number"));
+    let db = AsyncDatabase::with_connector(cluster.connector())
+        .pool_max(WRITERS)
+        .retry(ExponentialBackoff::default())
+        .open()
+        .await
+        .expect("a database");
+    db.execute("CREATE TABLE t (id BIGINT NOT NULL)", ()).await.expect("a table");
+
+    let (next, seen) = (Arc::new(AtomicI64::new(0)), Arc::new(Mutex::new(Seen::default())));
+    for round in 0..rounds {
+        let stop = Arc::new(AtomicBool::new(false));
+        seen.lock().unwrap().last = None;
+        let writers: Vec<_> = (0..WRITERS)
+            .map(|_| tokio::spawn(write(db.clone(), Arc::clone(&next), Arc::clone(&stop), Arc::clone(&seen))))
+            .collect();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let dead = cluster.primary();
+        cluster.script("kill", &dead);
+        let promoted = cluster.script("promote", "");
+        println!("round {round}: {dead} died, {promoted} was promoted");
+        let before = seen.lock().unwrap().acknowledged.len();
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        stop.store(true, Ordering::Relaxed);
+        for writer in writers {
+            writer.await.expect("no writer panics");
+        }
+        let written = seen.lock().unwrap().acknowledged.len() - before;
+        assert!(written > 0, "round {round}: nobody writes to {promoted} after {dead} died");
+        if round + 1 < rounds {
+            cluster.script("rejoin", &dead);
+        }
+    }
+
+    let rows = db.fetch_all("SELECT id, count(*) FROM t GROUP BY id", ()).await.expect("the rows");
+    let found: HashMap<i64, i64> = rows.iter().map(|row| (row.get(0).unwrap(), row.get(1).unwrap())).collect();
+    let seen = seen.lock().unwrap();
+    let lost = seen.acknowledged.iter().filter(|id| !found.contains_key(id)).count();
+    let doubled = found.values().filter(|count| **count > 1).count();
+    let done = seen.unknown.iter().filter(|id| found.contains_key(id)).count();
+    println!(
+        "{rounds} rounds: {} acknowledged, {lost} lost, {doubled} doubled, {} unknown ({done} of them done), {} tried again, \
+         longest gap {:?}",
+        seen.acknowledged.len(),
+        seen.unknown.len(),
+        seen.again,
+        seen.longest_gap,
+    );
+    assert_eq!((lost, doubled), (0, 0));
+    assert_eq!(found.len(), seen.acknowledged.len() + done, "a row that nobody wrote, or that was called undone");
+}

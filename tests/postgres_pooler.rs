@@ -1,0 +1,131 @@
+//! Behind a pooler in transaction mode, where every statement may meet another server session.
+#![cfg(feature = "postgres")]
+
+#[path = "common/postgres.rs"]
+mod common;
+
+use std::fs;
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use common::{PASSWORD, run_sql, script, server, skip};
+use strongroom::postgres::Tls;
+use strongroom::{
+    Access, Connection, Connector, PassphraseKeySource, PostgresConnector, Statement, TransactionMode, params,
+};
+
+struct Pooler {
+    port: u16,
+    child: Child,
+    _directory: tempfile::TempDir,
+}
+
+impl Drop for Pooler {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A pgbouncer with two server sessions for any number of clients.
+fn pooler(server: &common::Server) -> Option<Pooler> {
+    let program = Path::new("/usr/sbin/pgbouncer");
+    if !program.exists() {
+        skip("pgbouncer is not installed; apt-get install pgbouncer");
+        return None;
+    }
+    let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    fs::write(directory.path().join("users"), format!("\"app\" \"{PASSWORD}\"\n")).unwrap();
+    let configuration = format!(
+        "[databases]\n* = host=127.0.0.1 port={}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n\
+         auth_type = scram-sha-256\nauth_file = {}/users\npool_mode = transaction\ndefault_pool_size = 2\n\
+         unix_socket_dir =\nlogfile = {}/log\n",
+        server.port,
+        directory.path().display(),
+        directory.path().display(),
+    );
+    fs::write(directory.path().join("ini"), configuration).unwrap();
+    common::give_to_server(directory.path());
+    let mut command = common::command(program);
+    let child = command.arg("-q").arg(directory.path().join("ini")).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    let pooler = Pooler { port, child: child.unwrap(), _directory: directory };
+    let patience = Instant::now() + Duration::from_secs(10);
+    while TcpStream::connect(("127.0.0.1", port)).is_err() {
+        assert!(Instant::now() < patience, "pgbouncer does not start");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Some(pooler)
+}
+
+fn through(pooler: &Pooler) -> PostgresConnector {
+    PostgresConnector::new("127.0.0.1", pooler.port)
+        .database("postgres")
+        .user("app")
+        .key(PassphraseKeySource::new(PASSWORD))
+        .tls(Tls::off())
+        .statement_cache(0)
+}
+
+#[tokio::test]
+async fn ten_thousand_statements_run_through_two_sessions_without_an_error() {
+    let Some(server) = server() else { return };
+    let Some(pooler) = pooler(&server) else { return };
+    let mut connection = server.connect().await;
+    script(&mut connection, "CREATE TABLE t (id bigint, name text)").await;
+    let tasks = (0..8_i64).map(|task| {
+        let connector = through(&pooler);
+        tokio::spawn(async move {
+            let mut connection = connector.connect(Access::Write).await.unwrap();
+            for number in 0..625 {
+                let id = task * 1000 + number;
+                run_sql(&mut connection, "INSERT INTO t VALUES ($1, $2)", (id, format!("n{id}"))).await.unwrap();
+                let rows = run_sql(&mut connection, "SELECT name FROM t WHERE id = :id", [("id", id)]).await.unwrap();
+                assert_eq!(rows.first().unwrap().get::<String>(0).unwrap(), format!("n{id}"));
+            }
+        })
+    });
+    for task in tasks.collect::<Vec<_>>() {
+        task.await.unwrap();
+    }
+    assert_eq!(common::value::<i64>(&mut connection, "SELECT count(*) FROM t").await, 5000);
+}
+
+#[tokio::test]
+async fn values_transactions_streams_and_bulk_work_without_preparing() {
+    let Some(server) = server() else { return };
+    let Some(pooler) = pooler(&server) else { return };
+    let mut connection = through(&pooler).connect(Access::Write).await.unwrap();
+    script(&mut connection, "CREATE TABLE t (a int2, b bool, c float8, d text, e bytea, f numeric, g timestamptz)")
+        .await;
+    let insert = "INSERT INTO t VALUES ($1, $2, $3, $4, $5, $6, $7)";
+    connection.begin(TransactionMode::WRITE).await.unwrap();
+    let values = params![7, true, 0.1, "x", vec![0_u8, 255], "1.50", "2024-01-02T03:04:05Z"].unwrap();
+    let sets = vec![values.clone(); 40];
+    assert_eq!(connection.run_many(insert.into(), sets).await.unwrap().rows_affected, 40);
+    connection.commit().await.unwrap();
+
+    connection.run_stream(Statement::new("SELECT * FROM t", ()).unwrap(), 25).await.unwrap();
+    let rows = connection.next_chunk().await.unwrap().unwrap();
+    assert_eq!((rows.len(), rows.columns().len()), (25, 7));
+    let given = values;
+    let read: Vec<_> = rows.first().unwrap().iter().map(|(_, value)| value.to_owned()).collect();
+    assert_eq!(strongroom::Params::Positional(read), given);
+    drop(rows);
+    assert_eq!(connection.next_chunk().await.unwrap().unwrap().len(), 15);
+    assert!(connection.next_chunk().await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_dropped_call_is_stopped_through_the_pooler() {
+    let Some(server) = server() else { return };
+    let Some(pooler) = pooler(&server) else { return };
+    let mut connection = through(&pooler).connect(Access::Write).await.unwrap();
+    let call = run_sql(&mut connection, "SELECT pg_sleep(30)", ());
+    tokio::time::timeout(Duration::from_millis(300), call).await.unwrap_err();
+    let began = Instant::now();
+    run_sql(&mut connection, "SELECT 1", ()).await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(5));
+}
