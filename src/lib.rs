@@ -68,7 +68,7 @@
 //! floor 2   Pool               checkout, return, limits, holders, close
 //! floor 1   Connector  Resource  Connection  KeySource  HealthCheck  RetryPolicy     the contracts
 //! floor 0   Error  Secret  Value  Rows  Params  DatabaseConfig
-//! wings     SqlCipherConnector   keys   testing                                      on floors 0 and 1 only
+//! wings     SqlCipherConnector   PostgresConnector   keys   testing                  on floors 0 and 1 only
 //! ```
 //!
 //! A floor uses only what is below it. Whoever replaces a strategy reads floor 1 and nothing else; the suites of
@@ -83,6 +83,7 @@
 //! | `sops`, `sops-ssh` | `sops` | keys from SOPS files; SSH keys as age identities |
 //! | `config` | yes | [`DatabaseConfig`] from YAML, TOML, JSON and the environment |
 //! | `testing` | | mocks, a scripted connector, fault injection, conformance suites |
+//! | `postgres` | | `PostgresConnector`: the same calls on a PostgreSQL cluster |
 //! | `chrono`, `jiff`, `uuid` | | their types as parameters and columns |
 //!
 //! Without any feature, floors 0 to 3 and most key sources remain, for an engine of your own.
