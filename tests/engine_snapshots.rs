@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use strongroom::{AsyncDatabase, Synchronous, Tuning, rusqlite};
+use strongroom::{AsyncDatabase, Connection, Synchronous, Tuning, rusqlite};
 
 async fn open(path: &Path) -> AsyncDatabase {
     let db = AsyncDatabase::builder(path).tuning(fast()).open().await.unwrap();
@@ -119,4 +119,16 @@ async fn a_change_of_the_schema_is_seen_by_the_next_read() {
         let after = db.fetch_all("SELECT * FROM t", ()).await.unwrap();
         assert_eq!(after.columns().len(), before.columns().len() + 1);
     }
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn the_native_connection_of_a_reader_is_in_no_transaction() {
+    let directory = tempfile::tempdir().unwrap();
+    let db = open(&directory.path().join("a.db")).await;
+    value(&db).await;
+    let mut reader = db.read_connection().await.unwrap();
+    assert_eq!(reader.fetch_value::<i64>("SELECT a FROM t", ()).await.unwrap(), Some(1));
+    assert!(reader.native().is_autocommit());
+    drop(reader);
+    assert_eq!(value(&db).await, 1);
 }

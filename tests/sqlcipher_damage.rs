@@ -1,6 +1,6 @@
 //! Damaged, cut off and unreachable files: the error says so, and never "wrong key" when the key can be proven right.
 
-#![cfg(feature = "sqlcipher")]
+#![cfg(all(feature = "sqlcipher", unix))]
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt as _;

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use super::route;
 use crate::StatementKind;
-use crate::{Access, Connection, Connector, Error, ErrorKind, Pool, Pooled, Reason, Result, Rows, Statement};
+use crate::{Access, Connection, Connector, Error, ErrorKind, Pool, Pooled, Result, Rows, Statement};
 
 /// How many statements share a transaction at most: enough to share the cost of a commit, few enough that nobody waits
 /// long for his answer.
@@ -150,13 +150,11 @@ impl Driver {
         C: Connector<Connection: Connection>,
     {
         while !self.ended {
-            match pool.get_at(Access::Write, location).await {
+            match pool.get_for_others(Access::Write, location).await {
                 Ok(mut writer) => {
                     writer.label("write lane");
                     self.serve(pool, &mut writer).await;
                 }
-                // Those who waited too long know it themselves; the others go on waiting.
-                Err(error) if error.reason() == Reason::AllInUse => {}
                 Err(error) => self.refuse_all(&error),
             }
         }

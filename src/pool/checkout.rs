@@ -48,6 +48,27 @@ impl<C: Connector> Inner<C> {
         self.lend(permit, now, now + self.settings.acquire_timeout, location, false).await.map(Some)
     }
 
+    /// The same on behalf of callers who wait for its result, each with a limit of his own: waits as long as it takes,
+    /// and is not counted as a caller.
+    pub(super) async fn checkout_for_others(
+        self: &Arc<Self>,
+        access: Access,
+        location: &'static Location<'static>,
+    ) -> Result<Lease<C>> {
+        let shelf = self.shelf(access);
+        let permit = match self.try_permit(shelf)? {
+            Some(permit) => permit,
+            None => {
+                let _queued = shelf.queued(&self.closed);
+                let permit = shelf.permits.acquire().await.map_err(|_closed| self.closed_error())?;
+                permit.forget();
+                Permit::new(self, shelf.lane)
+            }
+        };
+        let now = Instant::now();
+        self.lend(permit, now, now + self.settings.acquire_timeout, location, true).await
+    }
+
     /// Takes a connection for a permit: an idle one that is healthy, or a new one.
     async fn lend(
         self: &Arc<Self>,

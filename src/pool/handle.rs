@@ -92,6 +92,15 @@ impl<C: Connector> Pool<C> {
         Ok(self.inner.checkout_if_free(access, location).await?.map(Pooled::new))
     }
 
+    /// A connection for what others wait for; they know themselves how long they wait.
+    pub(crate) async fn get_for_others(
+        &self,
+        access: Access,
+        location: &'static Location<'static>,
+    ) -> Result<Pooled<C>> {
+        Ok(Pooled::new(self.inner.checkout_for_others(access, location).await?))
+    }
+
     /// Enters a call that waits for what the holder of a connection will bring it.
     pub(crate) fn wait(&self, access: Access) -> Result<Waiting<'_, C>> {
         let deadline = Instant::now() + self.inner.settings.acquire_timeout;

@@ -1,19 +1,16 @@
-//! The async side of a connection: every call is a numbered job on a thread that may block.
-//!
-//! The engine stands behind a mutex that a job locks for its time. When a caller drops its future, the job is told to
-//! stop and the engine stays where it is; the next call waits at the mutex until it really has stopped.
+//! The async side of a connection: every call is a numbered job, or runs inline if it is short.
 
 use std::cell::Cell;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
-use std::time::Duration;
+use std::sync::{Arc, PoisonError};
 
 use super::control::Control;
 use super::engine::Engine;
 use super::errors;
 use super::ffi::exit_gate;
 use super::inline::Inline;
+use super::job::{Shared, StopOnDrop, on_thread, state_of, unshared};
 use super::opening::Opened;
 use super::snapshot::HeldBack;
 use super::stream::OpenStream;
@@ -36,78 +33,13 @@ pub struct SqlCipherConnection {
     stream: Option<OpenStream>,
 }
 
-/// What a job takes along to its thread.
-#[derive(Debug)]
-pub(super) struct Shared {
-    control: Arc<Control>,
-    engine: Mutex<Engine>,
-}
-
-/// What a job leaves behind.
-#[derive(Debug)]
-pub(super) struct Done<T> {
-    outcome: Result<T>,
-    state: ResourceState,
-}
-
-impl Shared {
-    pub(super) fn lock(&self) -> MutexGuard<'_, Engine> {
-        self.engine.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// `None` while a job has it.
-    pub(super) fn try_lock(&self) -> Option<MutexGuard<'_, Engine>> {
-        match self.engine.try_lock() {
-            Ok(engine) => Some(engine),
-            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
-            Err(TryLockError::WouldBlock) => None,
-        }
-    }
-
-    /// Runs a job on this thread.
-    pub(super) fn work<T>(&self, job: u64, work: impl FnOnce(&mut Engine) -> Result<T>) -> Done<T> {
-        let _pass = exit_gate::enter();
-        let mut engine = self.lock();
-        engine.end_snapshot();
-        if engine.keeps_snapshot() {
-            let error = Error::new(ErrorKind::Connection, "a read transaction could not be ended");
-            return Done { outcome: Err(error.because(Reason::Broken).transient()), state: ResourceState::Broken };
-        }
-        let Some(running) = self.control.start(job) else {
-            return Done { outcome: Err(stopped()), state: state_of(&engine) };
-        };
-        let outcome = catch_unwind(AssertUnwindSafe(|| work(&mut engine)));
-        drop(running);
-        match outcome {
-            Ok(outcome) => {
-                let broken = outcome.as_ref().is_err_and(errors::poisons);
-                let state = if broken { ResourceState::Broken } else { state_of(&engine) };
-                Done { outcome, state }
-            }
-            Err(_) => Done { outcome: Err(Error::panicked("closure or SQL function")), state: ResourceState::Broken },
-        }
-    }
-}
-
-fn state_of(engine: &Engine) -> ResourceState {
-    match (engine.in_transaction(), engine.is_altered()) {
-        (true, _) => ResourceState::InTransaction,
-        (false, true) => ResourceState::Altered,
-        (false, false) => ResourceState::Idle,
-    }
-}
-
-fn stopped() -> Error {
-    Error::new(ErrorKind::Cancelled, "the call was stopped before it began")
-}
-
 impl SqlCipherConnection {
     pub(super) async fn open(opened: Arc<Opened>, access: Access) -> Result<Self> {
         let (shared, opened, may) = on_thread(move || {
             let control = Arc::new(Control::default());
             let engine = opened.connect(access, &control)?;
             let may = opened.inline(access, engine.kept.index.is_some());
-            let shared = Arc::new(Shared { control, engine: Mutex::new(engine) });
+            let shared = Arc::new(Shared::new(control, engine));
             if may.keep {
                 opened.snapshots().register(&shared);
             }
@@ -159,7 +91,7 @@ impl SqlCipherConnection {
     fn next_job(&mut self) -> (u64, StopOnDrop) {
         self.job += 1;
         self.state = ResourceState::Unknown;
-        (self.job, StopOnDrop { control: Arc::clone(&self.shared.control), job: Some(self.job) })
+        (self.job, StopOnDrop::new(&self.shared.control, self.job))
     }
 
     async fn end_stream(&mut self) {
@@ -359,12 +291,14 @@ impl Connection for SqlCipherConnection {
         }
         self.stream = None;
         self.shared.control.cancel(self.job);
+        self.opened.snapshots().forget(&self.shared);
         while Arc::strong_count(&self.shared) > 1 {
             std::thread::yield_now();
         }
         self.state = ResourceState::Altered;
-        let shared = Arc::get_mut(&mut self.shared).expect("only jobs share the engine, and the last one has ended");
+        let shared = Arc::get_mut(&mut self.shared).expect("jobs have ended, and nobody else looks at the engine");
         let engine = shared.engine.get_mut().unwrap_or_else(PoisonError::into_inner);
+        engine.end_snapshot();
         engine.give_away()
     }
 }
@@ -375,18 +309,6 @@ impl fmt::Debug for SqlCipherConnection {
             .field("access", &self.access)
             .field("state", &self.state())
             .finish_non_exhaustive()
-    }
-}
-
-/// Waits until nobody else has the engine: a job whose caller went away was told to stop, and a look at kept snapshots
-/// is short.
-fn unshared(mut shared: Arc<Shared>) -> Engine {
-    loop {
-        match Arc::try_unwrap(shared) {
-            Ok(alone) => return alone.engine.into_inner().unwrap_or_else(PoisonError::into_inner),
-            Err(still_shared) => shared = still_shared,
-        }
-        std::thread::sleep(Duration::from_micros(50));
     }
 }
 
@@ -418,50 +340,5 @@ async fn breathe() {
     DONE.set(if done == RUNS { 0 } else { done });
     if done == RUNS {
         tokio::task::yield_now().await;
-    }
-}
-
-/// Tells a job to stop when its caller goes away.
-#[derive(Debug)]
-pub(super) struct StopOnDrop {
-    control: Arc<Control>,
-    job: Option<u64>,
-}
-
-impl StopOnDrop {
-    pub(super) fn disarm(mut self) {
-        self.job = None;
-    }
-}
-
-impl Drop for StopOnDrop {
-    fn drop(&mut self) {
-        if let Some(job) = self.job {
-            self.control.cancel(job);
-        }
-    }
-}
-
-/// Runs `work` on one of the runtime's threads for blocking work.
-pub(super) async fn on_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(|_| shut_down())
-}
-
-fn shut_down() -> Error {
-    Error::new(ErrorKind::Closed, "the tokio runtime was shut down during the call")
-}
-
-impl Done<()> {
-    /// The runtime went away, and the job with it.
-    pub(super) fn lost() -> Self {
-        Self { outcome: Err(shut_down()), state: ResourceState::Broken }
-    }
-
-    pub(super) fn state(&self) -> ResourceState {
-        self.state
-    }
-
-    pub(super) fn take_outcome(&mut self) -> Result<()> {
-        std::mem::replace(&mut self.outcome, Ok(()))
     }
 }

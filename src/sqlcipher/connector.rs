@@ -7,7 +7,8 @@ use std::sync::Arc;
 use tokio::sync::Mutex;
 
 use super::cipher::KeySpec;
-use super::connection::{SqlCipherConnection, on_thread};
+use super::connection::SqlCipherConnection;
+use super::job::on_thread;
 use super::location::Location;
 use super::opening::{Opened, Settings};
 use super::tuning::Tuning;

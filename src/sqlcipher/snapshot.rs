@@ -10,8 +10,8 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use super::connection::Shared;
 use super::ffi::exit_gate;
+use super::job::Shared;
 use super::sweeper;
 
 /// With this many frames in the log no transaction is kept: SQLite itself checkpoints at 1000, and the log can start
@@ -36,6 +36,12 @@ impl Snapshots {
         let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
         readers.retain(|reader| reader.strong_count() > 0);
         readers.push(Arc::downgrade(reader));
+    }
+
+    /// Takes a reader out: nobody but its owner looks at it from now on.
+    pub(super) fn forget(&self, reader: &Arc<Shared>) {
+        let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        readers.retain(|known| known.as_ptr() != Arc::as_ptr(reader));
     }
 
     /// Whether a transaction may be kept now.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::connection::{Done, Shared, StopOnDrop};
+use super::job::{Done, Shared, StopOnDrop};
 use crate::{ResourceState, Result, Rows, Statement};
 
 /// An open stream.
@@ -57,6 +57,6 @@ impl OpenStream {
     /// Ends the stream, wherever it is, and says in what state the connection is then.
     pub(super) async fn end(&mut self) -> ResourceState {
         self.stop();
-        self.finish().await.state()
+        self.finish().await.state
     }
 }

@@ -1,0 +1,140 @@
+//! Jobs: work on an engine, on a thread that may block.
+//!
+//! The engine stands behind a mutex that a job locks for its time. When a caller drops its future, the job is told to
+//! stop and the engine stays where it is; the next call waits at the mutex until it really has stopped.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::Duration;
+
+use super::control::Control;
+use super::engine::Engine;
+use super::errors;
+use super::ffi::exit_gate;
+use crate::{Error, ErrorKind, Reason, ResourceState, Result};
+
+/// What a job takes along to its thread.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) control: Arc<Control>,
+    pub(super) engine: Mutex<Engine>,
+}
+
+/// What a job leaves behind.
+#[derive(Debug)]
+pub(super) struct Done<T> {
+    pub(super) outcome: Result<T>,
+    pub(super) state: ResourceState,
+}
+
+impl Shared {
+    pub(super) fn new(control: Arc<Control>, engine: Engine) -> Self {
+        Self { control, engine: Mutex::new(engine) }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Engine> {
+        self.engine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `None` while a job has it.
+    pub(super) fn try_lock(&self) -> Option<MutexGuard<'_, Engine>> {
+        match self.engine.try_lock() {
+            Ok(engine) => Some(engine),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
+    /// Runs a job on this thread.
+    pub(super) fn work<T>(&self, job: u64, work: impl FnOnce(&mut Engine) -> Result<T>) -> Done<T> {
+        let _pass = exit_gate::enter();
+        let mut engine = self.lock();
+        engine.end_snapshot();
+        if engine.keeps_snapshot() {
+            let error = Error::new(ErrorKind::Connection, "a read transaction could not be ended");
+            return Done { outcome: Err(error.because(Reason::Broken).transient()), state: ResourceState::Broken };
+        }
+        let Some(running) = self.control.start(job) else {
+            return Done { outcome: Err(stopped()), state: state_of(&engine) };
+        };
+        let outcome = catch_unwind(AssertUnwindSafe(|| work(&mut engine)));
+        drop(running);
+        match outcome {
+            Ok(outcome) => {
+                let broken = outcome.as_ref().is_err_and(errors::poisons);
+                let state = if broken { ResourceState::Broken } else { state_of(&engine) };
+                Done { outcome, state }
+            }
+            Err(_) => Done { outcome: Err(Error::panicked("closure or SQL function")), state: ResourceState::Broken },
+        }
+    }
+}
+
+pub(super) fn state_of(engine: &Engine) -> ResourceState {
+    match (engine.in_transaction(), engine.is_altered()) {
+        (true, _) => ResourceState::InTransaction,
+        (false, true) => ResourceState::Altered,
+        (false, false) => ResourceState::Idle,
+    }
+}
+
+fn stopped() -> Error {
+    Error::new(ErrorKind::Cancelled, "the call was stopped before it began")
+}
+
+/// Tells a job to stop when its caller goes away.
+#[derive(Debug)]
+pub(super) struct StopOnDrop {
+    control: Arc<Control>,
+    job: Option<u64>,
+}
+
+impl StopOnDrop {
+    pub(super) fn new(control: &Arc<Control>, job: u64) -> Self {
+        Self { control: Arc::clone(control), job: Some(job) }
+    }
+
+    pub(super) fn disarm(mut self) {
+        self.job = None;
+    }
+}
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        if let Some(job) = self.job {
+            self.control.cancel(job);
+        }
+    }
+}
+
+/// Runs `work` on one of the runtime's threads for blocking work.
+pub(super) async fn on_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| shut_down())
+}
+
+fn shut_down() -> Error {
+    Error::new(ErrorKind::Closed, "the tokio runtime was shut down during the call")
+}
+
+impl Done<()> {
+    /// The runtime went away, and the job with it.
+    pub(super) fn lost() -> Self {
+        Self { outcome: Err(shut_down()), state: ResourceState::Broken }
+    }
+
+    pub(super) fn take_outcome(&mut self) -> Result<()> {
+        std::mem::replace(&mut self.outcome, Ok(()))
+    }
+}
+
+/// Waits until nobody else has the engine: a job whose caller went away was told to stop, and a look at kept snapshots
+/// is short.
+pub(super) fn unshared(mut shared: Arc<Shared>) -> Engine {
+    loop {
+        match Arc::try_unwrap(shared) {
+            Ok(alone) => return alone.engine.into_inner().unwrap_or_else(PoisonError::into_inner),
+            Err(still_shared) => shared = still_shared,
+        }
+        std::thread::sleep(Duration::from_micros(50));
+    }
+}

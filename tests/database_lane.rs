@@ -1,0 +1,102 @@
+//! The write lane: who waits, how long, and what the statistics say of it.
+#![cfg(feature = "sqlite")]
+
+use std::time::Duration;
+
+use strongroom::{AsyncDatabase, ErrorKind, Reason};
+
+async fn database() -> AsyncDatabase {
+    let db = AsyncDatabase::builder(":memory:").pool_timeout(Duration::from_secs(1)).open().await.unwrap();
+    db.execute_script("CREATE TABLE t (a INTEGER UNIQUE)").await.unwrap();
+    db
+}
+
+#[tokio::test]
+async fn one_statement_that_waits_in_vain_is_one_waiter_and_one_timeout() {
+    let db = database().await;
+    let before = db.stats();
+    let guard = db.begin().await.unwrap();
+    let waiting = tokio::spawn({
+        let db = db.clone();
+        async move { db.execute("INSERT INTO t VALUES (1)", ()).await.unwrap_err() }
+    });
+    while db.stats().waiting == 0 {
+        tokio::task::yield_now().await;
+    }
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(db.stats().waiting, 1);
+    let error = waiting.await.unwrap();
+    assert_eq!((error.kind(), error.reason()), (ErrorKind::PoolExhausted, Reason::AllInUse));
+    assert!(error.to_string().contains("1 waiting"), "{error}");
+    assert_eq!(db.stats().total_timeouts - before.total_timeouts, 1);
+    guard.rollback().await.unwrap();
+    assert_eq!(db.fetch_value::<i64>("SELECT count(*) FROM t", ()).await.unwrap(), Some(0), "it came too late");
+    assert!(db.close().await.unwrap().is_clean());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_of_many_statements_gets_its_own_result_and_a_failing_one_disturbs_nobody() {
+    let db = database().await;
+    let guard = db.begin().await.unwrap();
+    let inserts: Vec<_> = (0..40_i64)
+        .map(|number| {
+            let db = db.clone();
+            // Every tenth collides with the one before, every eleventh cannot even be prepared.
+            let (value, sql) = match number {
+                n if n % 10 == 9 => (n - 1, "INSERT INTO t VALUES ($1)"),
+                n if n % 11 == 10 => (n, "INSERT INTO nowhere VALUES ($1)"),
+                n => (n, "INSERT INTO t VALUES ($1)"),
+            };
+            tokio::spawn(async move { (value, sql, db.execute(sql, (value,)).await) })
+        })
+        .collect();
+    while db.stats().waiting < 40 {
+        tokio::task::yield_now().await;
+    }
+    guard.rollback().await.unwrap();
+    let (mut done, mut collided) = (Vec::new(), 0);
+    for insert in inserts {
+        match insert.await.unwrap() {
+            (value, _, Ok(changes)) => {
+                assert_eq!(changes.rows_affected, 1);
+                done.push(value);
+            }
+            (_, sql, Err(error)) if sql.contains("nowhere") => assert_eq!(error.kind(), ErrorKind::Query),
+            (_, _, Err(error)) => {
+                assert_eq!(error.reason(), Reason::Unique);
+                collided += 1;
+            }
+        }
+    }
+    done.sort_unstable();
+    assert_eq!(db.fetch_all_as::<i64>("SELECT a FROM t ORDER BY a", ()).await.unwrap(), done);
+    assert_eq!((done.len(), collided), (33, 4));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_statement_that_rolls_back_everything_takes_nobody_else_with_it() {
+    let db = database().await;
+    db.execute("INSERT INTO t VALUES (1000)", ()).await.unwrap();
+    let guard = db.begin().await.unwrap();
+    let inserts: Vec<_> = (0..20_i64)
+        .map(|number| {
+            let db = db.clone();
+            let sql =
+                if number == 10 { "INSERT OR ROLLBACK INTO t VALUES (1000)" } else { "INSERT INTO t VALUES ($1)" };
+            tokio::spawn(async move {
+                let params = if number == 10 { vec![] } else { vec![number] };
+                db.execute(sql, params).await.is_ok()
+            })
+        })
+        .collect();
+    while db.stats().waiting < 20 {
+        tokio::task::yield_now().await;
+    }
+    guard.rollback().await.unwrap();
+    let mut ok = 0;
+    for insert in inserts {
+        ok += i64::from(insert.await.unwrap());
+    }
+    assert_eq!(ok, 19);
+    assert_eq!(db.fetch_value::<i64>("SELECT count(*) FROM t", ()).await.unwrap(), Some(20));
+}
