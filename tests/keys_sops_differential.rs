@@ -4,7 +4,7 @@
 //! Known differences, all on the strict side, are not generated: mappings with a key twice in JSON, dotenv and INI (the
 //! program keeps both), aliases, several key groups without a threshold, and under `mac_only_encrypted` values that no
 //! MAC covers (`Exposed`). An alteration can make a key stand twice where nothing is encrypted; that is refused
-//! natively. `STRONGROOM_SEED` repeats a run.
+//! natively, and so are names of the metadata in another case. `STRONGROOM_SEED` repeats a run.
 #![cfg(feature = "sops")]
 
 #[path = "common/peers.rs"]
@@ -104,9 +104,15 @@ impl Bench {
 
     /// Alters the file and asks both: all values must agree again, or both must refuse.
     async fn alter(&mut self, file: &Path, path: &str) {
-        let altered = alteration(&fs::read_to_string(file).unwrap(), &mut self.rng);
+        let before = fs::read_to_string(file).unwrap();
+        let altered = alteration(&before, &mut self.rng);
         fs::write(file, &altered).unwrap();
         let program = self.run(&["decrypt", "--output-type", "json"], file);
+        // To the program `lasTmodified` is `lastmodified`.
+        let other_case = altered.eq_ignore_ascii_case(&before) && self.native(file, path).await.is_err();
+        if program.status.success() && other_case {
+            return;
+        }
         if program.status.success() {
             self.compare(file, &serde_json::from_slice(&program.stdout).unwrap()).await;
         } else {
