@@ -3,7 +3,8 @@
 //!
 //! Known differences, all on the strict side, are not generated: mappings with a key twice in JSON, dotenv and INI (the
 //! program keeps both), aliases, several key groups without a threshold, and under `mac_only_encrypted` values that no
-//! MAC covers (`Exposed`). `STRONGROOM_SEED` repeats a run.
+//! MAC covers (`Exposed`). An alteration can make a key stand twice where nothing is encrypted; that is refused
+//! natively, and so are names of the metadata in another case. `STRONGROOM_SEED` repeats a run.
 #![cfg(feature = "sops")]
 
 #[path = "common/peers.rs"]
@@ -94,6 +95,7 @@ impl Bench {
                 (Value::Bool(truth), Ok(got)) => truth.to_string().as_bytes() == got,
                 (Value::Number(number), Ok(got)) => same_number(number, got),
                 (_, Err(Reason::Exposed)) => only_encrypted,
+                (_, Err(Reason::Malformed)) => repeats_a_key(&text),
                 _ => false,
             };
             assert!(agree, "{path}: {got:?} natively, {wanted} by the program, in:\n{text}");
@@ -102,9 +104,15 @@ impl Bench {
 
     /// Alters the file and asks both: all values must agree again, or both must refuse.
     async fn alter(&mut self, file: &Path, path: &str) {
-        let altered = alteration(&fs::read_to_string(file).unwrap(), &mut self.rng);
+        let before = fs::read_to_string(file).unwrap();
+        let altered = alteration(&before, &mut self.rng);
         fs::write(file, &altered).unwrap();
         let program = self.run(&["decrypt", "--output-type", "json"], file);
+        // To the program `lasTmodified` is `lastmodified`.
+        let other_case = altered.eq_ignore_ascii_case(&before) && self.native(file, path).await.is_err();
+        if program.status.success() && other_case {
+            return;
+        }
         if program.status.success() {
             self.compare(file, &serde_json::from_slice(&program.stdout).unwrap()).await;
         } else {
@@ -112,6 +120,17 @@ impl Bench {
             assert!(native.is_err(), "the program refuses, the native reader gives {native:?}, for:\n{altered}");
         }
     }
+}
+
+/// Whether an INI file has a key twice in one section.
+fn repeats_a_key(text: &str) -> bool {
+    let mut section = std::collections::HashSet::new();
+    text.lines().any(|line| {
+        if line.starts_with('[') {
+            section.clear();
+        }
+        line.split_once('=').is_some_and(|(key, _)| !section.insert(key.trim().to_owned()))
+    })
 }
 
 fn same_number(number: &serde_json::Number, got: &[u8]) -> bool {

@@ -25,6 +25,9 @@ pub struct Capabilities {
     pub single_writer: bool,
     /// Connections can read while another one writes. If not, everything goes through the lane.
     pub concurrent_readers: bool,
+    /// Statements that wait for the single writer may be given to it together, to share a commit:
+    /// [`Connection::run_group`](crate::Connection::run_group) is worth calling.
+    pub group_commit: bool,
     /// Transactions can be nested by savepoints.
     pub savepoints: bool,
     /// How a running statement can be stopped.
@@ -55,6 +58,7 @@ impl Capabilities {
             dialect,
             single_writer: false,
             concurrent_readers: true,
+            group_commit: false,
             savepoints: true,
             cancel: CancelKind::None,
             max_params: usize::from(u16::MAX),

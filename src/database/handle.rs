@@ -158,9 +158,9 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
         async move { self.write(statement?, location).await }
     }
 
-    /// Runs a statement that may write: through the lane, where the engine has one writer.
+    /// Runs a statement that may write: through the lane, where statements that wait for the one writer share a commit.
     async fn write(&self, statement: Statement, location: &'static Location<'static>) -> Result<Rows> {
-        if self.capabilities().single_writer {
+        if self.capabilities().single_writer && self.capabilities().group_commit {
             return self.inner.lane.run(self.pool(), location, statement).await;
         }
         route::run(&mut self.pool().get_at(Access::Write, location).await?, statement).await

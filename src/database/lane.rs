@@ -1,9 +1,9 @@
 //! The write lane: single statements that wait for the one writer go to it together.
 //!
-//! A statement that finds the writer free takes it. Otherwise it joins a queue, and the first to join sends for the
-//! writer; whoever brings it takes all that has come together meanwhile, and the engine commits it as one
-//! ([`Connection::run_group`]). Transactions and raw connections wait for the writer itself, and the lane lets them
-//! pass between two groups.
+//! A statement that finds the writer free takes it. Otherwise it joins a batch, and the first of a batch sends a driver
+//! into the queue for the writer, where transactions and raw connections wait too. A batch takes statements only until
+//! somebody queues behind its driver; who comes later opens the next one. So nobody is overtaken, and what waits side by
+//! side shares a commit ([`Connection::run_group`]).
 
 use std::collections::VecDeque;
 use std::panic::Location;
@@ -19,7 +19,7 @@ use crate::{Access, Connection, Connector, Error, ErrorKind, Pool, Pooled, Resul
 /// long for his answer.
 const GROUP: usize = 64;
 
-/// The queue of one database.
+/// The batches of one database.
 #[derive(Debug, Default)]
 pub(super) struct Lane {
     queue: Mutex<Queue>,
@@ -27,10 +27,17 @@ pub(super) struct Lane {
 
 #[derive(Debug, Default)]
 struct Queue {
-    waiting: VecDeque<Job>,
-    /// Somebody has been sent for the writer, or has it.
-    driven: bool,
+    batches: VecDeque<Batch>,
     next: u64,
+}
+
+/// Statements that wait for the same driver.
+#[derive(Debug)]
+struct Batch {
+    number: u64,
+    /// How many had queued for the writer when it was opened.
+    arrivals: u64,
+    jobs: VecDeque<Job>,
 }
 
 /// A statement and the caller who waits for its result.
@@ -46,9 +53,9 @@ impl Lane {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether statements are waiting or being driven, so that a newcomer should join them.
+    /// Whether there are batches, so that a newcomer has to join the queue.
     fn is_busy(&self) -> bool {
-        self.lock().driven
+        !self.lock().batches.is_empty()
     }
 
     /// Runs one statement, alone or with others.
@@ -89,7 +96,7 @@ impl Lane {
         }
     }
 
-    /// Joins the queue; the first one sends for the writer.
+    /// Joins the last batch, or opens one behind those who queue for the writer.
     fn join<C>(
         self: &Arc<Self>,
         pool: &Pool<C>,
@@ -103,44 +110,54 @@ impl Lane {
         let mut queue = self.lock();
         let number = queue.next;
         queue.next += 1;
-        queue.waiting.push_back(Job { number, statement, answer: sender });
-        let first = !std::mem::replace(&mut queue.driven, true);
-        drop(queue);
-        if first {
-            let driver = Driver { lane: Arc::clone(self), ended: false };
-            let pool = pool.clone();
-            tokio::spawn(async move { driver.drive(&pool, location).await });
+        let job = Job { number, statement, answer: sender };
+        let arrivals = pool.arrivals(Access::Write);
+        match queue.batches.back_mut() {
+            Some(batch) if batch.arrivals == arrivals => batch.jobs.push_back(job),
+            _ => {
+                queue.batches.push_back(Batch { number, arrivals, jobs: VecDeque::from([job]) });
+                let driver = Driver { lane: Arc::clone(self), batch: number, ended: false };
+                let pool = pool.clone();
+                tokio::spawn(async move { driver.drive(&pool, location).await });
+            }
         }
         (number, answer)
     }
 
-    /// Takes a statement back; false if it is gone from the queue already.
+    /// Takes a statement back; false if it is gone from its batch already.
     fn leave(&self, number: u64) -> bool {
         let mut queue = self.lock();
-        let before = queue.waiting.len();
-        queue.waiting.retain(|job| job.number != number);
-        queue.waiting.len() < before
+        let found = queue.batches.iter_mut().find_map(|batch| {
+            let at = batch.jobs.iter().position(|job| job.number == number)?;
+            batch.jobs.remove(at)
+        });
+        found.is_some()
     }
 
-    /// The next statements whose callers still wait. Empty: nobody is left, and the lane is not driven any more.
-    fn take(&self) -> Vec<Job> {
+    /// The next statements of a batch whose callers still wait. Empty: the batch is done, and gone.
+    fn take(&self, number: u64) -> Vec<Job> {
         let mut queue = self.lock();
+        let Some(at) = queue.batches.iter().position(|batch| batch.number == number) else { return Vec::new() };
+        let jobs = &mut queue.batches[at].jobs;
         let mut group = Vec::new();
         while group.len() < GROUP {
-            let Some(job) = queue.waiting.pop_front() else { break };
+            let Some(job) = jobs.pop_front() else { break };
             // A caller who has gone away before his statement began does not want it any more.
             if !job.answer.is_closed() {
                 group.push(job);
             }
         }
-        queue.driven = !group.is_empty();
+        if group.is_empty() {
+            queue.batches.remove(at);
+        }
         group
     }
 }
 
-/// Brings the writer to those who wait. Should it end half-way, with its runtime or by a panic, nobody waits for ever.
+/// Brings the writer to a batch. Should it end half-way, with its runtime or by a panic, nobody waits for ever.
 struct Driver {
     lane: Arc<Lane>,
+    batch: u64,
     ended: bool,
 }
 
@@ -149,40 +166,26 @@ impl Driver {
     where
         C: Connector<Connection: Connection>,
     {
-        while !self.ended {
-            match pool.get_for_others(Access::Write, location).await {
-                Ok(mut writer) => {
-                    writer.label("write lane");
-                    self.serve(pool, &mut writer).await;
-                }
-                Err(error) => self.refuse_all(&error),
-            }
-        }
-    }
-
-    /// Runs group after group, until nobody is left, or somebody else wants the writer and gets it in between.
-    async fn serve<C>(&mut self, pool: &Pool<C>, writer: &mut Pooled<C>)
-    where
-        C: Connector<Connection: Connection>,
-    {
+        let mut writer = match pool.get_for_others(Access::Write, location).await {
+            Ok(writer) => writer,
+            Err(error) => return self.refuse_all(&error),
+        };
+        writer.label("write lane");
         loop {
-            let group = self.lane.take();
+            let group = self.lane.take(self.batch);
             if group.is_empty() {
                 self.ended = true;
                 return;
             }
-            run(writer, group).await;
-            if pool.is_wanted(Access::Write) {
-                return;
-            }
+            run(&mut writer, group).await;
         }
     }
 
     fn refuse_all(&mut self, error: &Error) {
         self.ended = true;
         let mut queue = self.lane.lock();
-        queue.driven = false;
-        for job in queue.waiting.drain(..) {
+        let Some(at) = queue.batches.iter().position(|batch| batch.number == self.batch) else { return };
+        for job in queue.batches.remove(at).into_iter().flat_map(|batch| batch.jobs) {
             // A caller who has gone away needs no answer.
             let _ = job.answer.send(Err(error.clone()));
         }

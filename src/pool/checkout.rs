@@ -100,6 +100,7 @@ impl<C: Connector> Inner<C> {
     ) -> Result<Permit<C>> {
         let began = Instant::now();
         let waiting = Waiting::begin(self, shelf.lane, deadline)?;
+        shelf.arrive();
         // Dropped after the future that waits, whichever way that ends.
         let _queued = shelf.queued(&self.closed);
         let permit = waiting.until(shelf.permits.acquire()).await?.map_err(|_closed| self.closed_error())?;

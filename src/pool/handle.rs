@@ -107,9 +107,9 @@ impl<C: Connector> Pool<C> {
         Waiting::begin(&self.inner, self.inner.shelf(access).lane, deadline)
     }
 
-    /// Whether somebody waits for a connection for `access`.
-    pub(crate) fn is_wanted(&self, access: Access) -> bool {
-        self.inner.shelf(access).is_wanted()
+    /// How many callers have had to wait for a connection for `access` so far.
+    pub(crate) fn arrivals(&self, access: Access) -> u64 {
+        self.inner.shelf(access).arrivals()
     }
 
     /// Opens connections until there are `min_size`: the writer first, then the others side by side.

@@ -1,7 +1,7 @@
 //! A shelf: a fair, closable queue in front of bb8's slots.
 
 use std::marker::PhantomData;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -23,8 +23,8 @@ pub(super) struct Shelf<C: Connector> {
     /// How many connections are kept.
     pub(super) min: u32,
     pub(super) permits: Semaphore,
-    /// How many calls wait for a permit.
-    queue: AtomicU32,
+    /// How many calls have had to wait for a permit so far.
+    arrivals: AtomicU64,
     /// Slots whose connections were used last; see [`put_back`](Shelf::put_back).
     parked: Mutex<Vec<SlotGuard<C>>>,
     /// Made on first use, because bb8's reaper needs a runtime.
@@ -42,22 +42,27 @@ impl<C: Connector> Shelf<C> {
             size,
             min,
             permits,
-            queue: AtomicU32::new(0),
+            arrivals: AtomicU64::new(0),
             parked: Mutex::default(),
             slots: OnceLock::new(),
             ages,
         }
     }
 
-    /// Counts a call that waits for a permit, as long as the guard lives. `closed` is told when it ends in a closed pool.
-    pub(super) fn queued<'a>(&'a self, closed: &'a Notify) -> Queued<'a> {
-        self.queue.fetch_add(1, Relaxed);
-        Queued { queue: &self.queue, permits: &self.permits, closed }
+    /// Notes a call that will wait for a permit.
+    pub(super) fn arrive(&self) {
+        self.arrivals.fetch_add(1, Relaxed);
     }
 
-    /// Whether somebody waits for a permit.
-    pub(super) fn is_wanted(&self) -> bool {
-        self.queue.load(Relaxed) > 0
+    /// How many calls have had to wait so far; who waits now came after all of them.
+    pub(super) fn arrivals(&self) -> u64 {
+        self.arrivals.load(Relaxed)
+    }
+
+    /// Held while waiting for a permit, by whoever drops it after the future that waits. `closed` is told when that ends
+    /// in a closed pool.
+    pub(super) fn queued<'a>(&'a self, closed: &'a Notify) -> Queued<'a> {
+        Queued { permits: &self.permits, closed }
     }
 
     fn slots(&self) -> &bb8::Pool<Slots<C>> {
@@ -128,14 +133,12 @@ impl<C: Connector> Shelf<C> {
 
 /// A call that waits for a permit.
 pub(super) struct Queued<'a> {
-    queue: &'a AtomicU32,
     permits: &'a Semaphore,
     closed: &'a Notify,
 }
 
 impl Drop for Queued<'_> {
     fn drop(&mut self) {
-        self.queue.fetch_sub(1, Relaxed);
         // A permit may have been on its way to this call when the semaphore was closed. tokio then puts it back without
         // a word, and whoever closes the pool waits for it.
         if self.permits.is_closed() {

@@ -212,13 +212,6 @@ impl Connection for SqlCipherConnection {
     }
 
     async fn run_group(&mut self, group: Vec<Statement>) -> Vec<Result<Rows>> {
-        if !self.opened.groups() || group.len() < 2 {
-            let mut results = Vec::with_capacity(group.len());
-            for statement in group {
-                results.push(self.run(statement).await);
-            }
-            return results;
-        }
         let count = group.len();
         let results = self.job(move |engine| Ok(engine.run_group(&group))).await;
         results.unwrap_or_else(|error| (0..count).map(|_| Err(error.clone())).collect())

@@ -115,6 +115,7 @@ impl Connector for SqlCipherConnector {
         capabilities.single_writer = true;
         // A database in memory has no write-ahead log: an open write makes readers fail.
         capabilities.concurrent_readers = self.path.as_os_str() != ":memory:";
+        capabilities.group_commit = self.settings.tuning.group_commit;
         capabilities.cancel = CancelKind::Interrupt;
         capabilities.max_params = 32_766;
         capabilities.encryption_at_rest = self.has_key;

@@ -126,10 +126,6 @@ impl Opened {
         &self.snapshots
     }
 
-    pub(super) fn groups(&self) -> bool {
-        self.settings.tuning.group_commit
-    }
-
     pub(super) fn is_memory(&self) -> bool {
         self.location.is_memory()
     }
