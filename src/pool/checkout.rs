@@ -56,14 +56,13 @@ impl<C: Connector> Inner<C> {
         location: &'static Location<'static>,
     ) -> Result<Lease<C>> {
         let shelf = self.shelf(access);
-        let permit = match self.try_permit(shelf)? {
-            Some(permit) => permit,
-            None => {
-                let _queued = shelf.queued(&self.closed);
-                let permit = shelf.permits.acquire().await.map_err(|_closed| self.closed_error())?;
-                permit.forget();
-                Permit::new(self, shelf.lane)
-            }
+        let permit = if let Some(permit) = self.try_permit(shelf)? {
+            permit
+        } else {
+            let _queued = shelf.queued(&self.closed);
+            let permit = shelf.permits.acquire().await.map_err(|_closed| self.closed_error())?;
+            permit.forget();
+            Permit::new(self, shelf.lane)
         };
         let now = Instant::now();
         self.lend(permit, now, now + self.settings.acquire_timeout, location, true).await
