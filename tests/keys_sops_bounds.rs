@@ -49,6 +49,14 @@ async fn what_is_no_regular_file_is_refused_and_never_waited_for() {
     assert_eq!(error.reason(), Reason::Missing);
 }
 
+/// A regular file by its looks whose first page cannot be read.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_file_that_fails_while_it_is_read_is_told_apart() {
+    let error = SopsKeySource::at("/proc/self/mem").resolve().await.unwrap_err();
+    assert_eq!(error.reason(), Reason::Io, "{error}");
+}
+
 #[tokio::test]
 async fn nesting_ends_at_255_levels() {
     let yaml = |depth: usize| {

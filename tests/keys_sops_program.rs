@@ -186,6 +186,43 @@ async fn what_the_program_prints_never_gets_into_an_error() {
 }
 
 #[tokio::test]
+async fn what_is_no_text_comes_without_the_programs_line_break_and_quotes() {
+    let folder = tempfile::tempdir().unwrap();
+    let answers = [
+        ("int", "-17\n", "-17"),
+        ("big", "9007199254740993\n", "9007199254740993"),
+        ("small", "1e-07\n", "0.0000001"),
+        ("whole", "100\n", "100"),
+        ("yes_bool", "true\n", "true"),
+        ("day", "2024-01-02\n", "2024-01-02T00:00:00Z"),
+        ("when", "\"2024-01-02T03:04:05.678Z\"\n", "2024-01-02T03:04:05.678Z"),
+        ("text", "\"text\"\n", "\"text\"\n"),
+    ];
+    for (path, printed, value) in answers {
+        fs::write(folder.path().join("answer"), printed).unwrap();
+        let program = fake(&folder, &format!("cat {}/answer", folder.path().display()));
+        // Encrypted, where the type stands beside the value, and not encrypted, where YAML says it.
+        for file in ["good/types.enc.yaml", "good/types_plain.enc.yaml"] {
+            let source = SopsKeySource::new(vectors().join(file), path).backend(SopsBackend::Binary).program(&program);
+            let secret = source.identities(IdentitySources::none()).resolve().await.unwrap();
+            assert_eq!(
+                secret.expose().escape_ascii().to_string(),
+                value.escape_default().to_string(),
+                "{file}, {path}"
+            );
+        }
+    }
+    // No number, and of an encrypted one nothing is shown.
+    fs::write(folder.path().join("answer"), "seventeen\n").unwrap();
+    let program = fake(&folder, &format!("cat {}/answer", folder.path().display()));
+    for path in ["int", "small", "yes_bool", "day"] {
+        let source = SopsKeySource::new(vectors().join("good/types_plain.enc.yaml"), path).program(&program);
+        let source = source.backend(SopsBackend::Binary).identities(IdentitySources::none());
+        assert_eq!(source.resolve().await.unwrap_err().reason(), Reason::ProgramFailed, "{path}");
+    }
+}
+
+#[tokio::test]
 async fn an_empty_answer_is_no_key() {
     assert_eq!(refusal("exit 0").await.reason(), Reason::Empty);
 }

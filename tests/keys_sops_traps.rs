@@ -137,6 +137,14 @@ async fn comments_in_lists_come_back_as_items_and_are_no_data() {
     );
     assert_eq!(value("good/types.enc.yaml", "list.0").await, ok("a"));
     assert_eq!(value("bad/item_as_comment.yaml", "db_key").await, Err(Reason::Tampered));
+    // No data, but not to be altered either.
+    let flip = |text: String| {
+        let item = text.find("- ENC[").unwrap() + "- ENC[AES256_GCM,data:".len();
+        let other = if text[item..].starts_with('A') { "B" } else { "A" };
+        format!("{}{other}{}", &text[..item], &text[item + 1..])
+    };
+    assert!(text_of("good/types.enc.yaml").split("- ENC[").nth(1).unwrap().contains("type:comment]"));
+    assert_eq!(altered("good/types.enc.yaml", "text", flip).await, Err(Reason::Tampered));
 }
 
 #[tokio::test]
