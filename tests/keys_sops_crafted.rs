@@ -1,12 +1,18 @@
-//! Age files that no ordinary writer makes, around a true data key.
+//! Files that no ordinary writer makes, around a true data key.
 #![cfg(feature = "sops")]
 
 use std::collections::HashSet;
 use std::io::{Read as _, Write as _};
 
+use aes_gcm::aead::consts::U12;
+use aes_gcm::aead::{Aead as _, KeyInit as _, Payload};
+use aes_gcm::aes::Aes256;
+use aes_gcm::{AesGcm, Nonce};
 use age::armor::{ArmoredReader, ArmoredWriter, Format};
 use age::{Decryptor, EncryptError, Encryptor, Recipient};
 use age_core::format::{FileKey, Stanza};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use strongroom::keys::sops::{AgeIdentity, IdentitySources, SopsFormat, decrypt, encrypt};
 use strongroom::{Reason, Secret};
 
@@ -24,19 +30,27 @@ impl Recipient for Behind {
     }
 }
 
-/// A SOPS file for `identity`, in which `alter` has made the age file anew.
-fn file(identity: &AgeIdentity, alter: impl FnOnce(&[u8], age::x25519::Recipient) -> Vec<u8>) -> String {
+/// A SOPS file for `identity`, and its data key.
+fn fresh(identity: &AgeIdentity) -> (serde_json::Value, Vec<u8>) {
     let text = encrypt(SopsFormat::Json, &[("db_key", &Secret::new("opened"))], &[identity.recipient()]).unwrap();
-    let mut tree: serde_json::Value = serde_json::from_str(&text).unwrap();
-    let entry = &mut tree["sops"]["age"][0]["enc"];
-    let own: age::x25519::Identity = std::str::from_utf8(identity.secret().expose()).unwrap().parse().unwrap();
-    let armored = entry.as_str().unwrap().to_owned();
+    let tree: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let armored = tree["sops"]["age"][0]["enc"].as_str().unwrap();
     let decryptor = Decryptor::new_buffered(ArmoredReader::new(armored.as_bytes())).unwrap();
     let mut data_key = Vec::new();
-    decryptor.decrypt(std::iter::once(&own as _)).unwrap().read_to_end(&mut data_key).unwrap();
+    decryptor.decrypt(std::iter::once(&own(identity) as _)).unwrap().read_to_end(&mut data_key).unwrap();
+    (tree, data_key)
+}
+
+fn own(identity: &AgeIdentity) -> age::x25519::Identity {
+    std::str::from_utf8(identity.secret().expose()).unwrap().parse().unwrap()
+}
+
+/// A SOPS file for `identity`, in which `alter` has made the age file anew.
+fn file(identity: &AgeIdentity, alter: impl FnOnce(&[u8], age::x25519::Recipient) -> Vec<u8>) -> String {
+    let (mut tree, data_key) = fresh(identity);
     let mut armor = ArmoredWriter::wrap_output(Vec::new(), Format::AsciiArmor).unwrap();
-    armor.write_all(&alter(&data_key, own.to_public())).unwrap();
-    *entry = String::from_utf8(armor.finish().unwrap()).unwrap().into();
+    armor.write_all(&alter(&data_key, own(identity).to_public())).unwrap();
+    tree["sops"]["age"][0]["enc"] = String::from_utf8(armor.finish().unwrap()).unwrap().into();
     tree.to_string()
 }
 
@@ -96,5 +110,21 @@ fn a_damaged_age_file_opens_nothing() {
             file
         });
         assert_eq!(opened(&short, &[&identity]), Err(Reason::Locked), "{cut} bytes cut off");
+    }
+}
+
+#[test]
+fn a_value_with_a_nonce_of_12_bytes_opens_and_one_of_another_length_does_not() {
+    let identity = AgeIdentity::generate();
+    let (mut tree, data_key) = fresh(&identity);
+    let cipher = AesGcm::<Aes256, U12>::new_from_slice(&data_key).unwrap();
+    let nonce = Nonce::<U12>::from([9; 12]);
+    let sealed = cipher.encrypt(&nonce, Payload { msg: b"opened", aad: b"db_key:" }).unwrap();
+    let (data, tag) = sealed.split_at(b"opened".len());
+    for length in [12, 0, 11, 13, 16, 31, 33] {
+        let (data, nonce, tag) = (STANDARD.encode(data), STANDARD.encode(vec![9; length]), STANDARD.encode(tag));
+        tree["db_key"] = format!("ENC[AES256_GCM,data:{data},iv:{nonce},tag:{tag},type:str]").into();
+        let expected = if length == 12 { Ok(b"opened".to_vec()) } else { Err(Reason::Tampered) };
+        assert_eq!(opened(&tree.to_string(), &[&identity]), expected, "{length} bytes");
     }
 }
