@@ -4,7 +4,10 @@ use std::fmt;
 use std::future::Future;
 use std::ops::{Deref, DerefMut};
 
+use futures_util::FutureExt as _;
+
 use super::bulk;
+use super::route;
 use super::stream::RowStream;
 use crate::{
     Changes, Connection, Connector, DefaultConnector, IntoParams, Pooled, Resource, ResourceState, Result, Rows,
@@ -47,6 +50,7 @@ impl<C: Connector<Connection: Connection>> RawConnection<C> {
 
     async fn writing(&mut self, statement: Result<Statement>) -> Result<Rows> {
         let statement = statement?;
+        route::breathe().await;
         self.ready().await?.run(statement).await
     }
 

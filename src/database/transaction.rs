@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use futures_util::FutureExt as _;
+
 use super::bulk;
 use super::route;
 use super::savepoint::Savepoint;
@@ -66,6 +68,7 @@ impl<C: Connector<Connection: Connection>> Transaction<C> {
 
     async fn writing(&mut self, statement: Result<Statement>) -> Result<Rows> {
         let statement = statement?;
+        route::breathe().await;
         self.ready(Some(&statement.sql)).await?;
         let outcome = self.lent.run(statement).await;
         self.judge(outcome)
