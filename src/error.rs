@@ -146,6 +146,11 @@ pub enum Reason {
     // Transaction
     /// An earlier statement of this transaction failed.
     Doomed,
+    // Timeout
+    /// Nothing had begun: the time went by in a queue.
+    NotStarted,
+    /// What had begun was stopped, and what it had done is undone.
+    RolledBack,
     // Storage
     /// The disk, or the quota on it, is full.
     DiskFull,

@@ -127,7 +127,9 @@ pub use connector::{
     Access, Cancel, CancelKind, Canceller, Capabilities, Connection, Connector, Isolation, NoConnector, Resource,
     ResourceState, Statement, StatementKind, TransactionMode,
 };
-pub use database::{AsyncDatabase, DatabaseBuilder, RawConnection, RowStream, Savepoint, Transaction};
+pub use database::{
+    AsyncDatabase, AsyncFuncMut, DatabaseBuilder, RawConnection, RowStream, Savepoint, Transaction, TransactionOptions,
+};
 pub use error::{Error, ErrorKind, Phase, Reason, Result};
 pub use health::{AlwaysHealthy, HealthCheck, Ping, SkipIfRecent};
 pub use key::KeySource;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::builder::DatabaseBuilder;
+use super::deadline::{self, Stage, within};
 use super::lane::Lane;
 use super::raw::RawConnection;
 use super::route;
@@ -14,7 +15,7 @@ use super::stream::RowStream;
 use super::transaction::Transaction;
 use crate::{
     Access, Capabilities, Changes, CloseReport, Connection, Connector, DefaultConnector, IntoParams, Pool, PoolStats,
-    Result, Rows, Statement, TransactionMode,
+    Resource as _, Result, Rows, Statement, TransactionMode,
 };
 
 /// An encrypted, pooled, asynchronous SQL database.
@@ -53,13 +54,15 @@ use crate::{
 /// # Ok(()) }
 /// ```
 pub struct AsyncDatabase<C: Connector = DefaultConnector> {
-    inner: Arc<Inner<C>>,
+    pub(super) inner: Arc<Inner<C>>,
+    /// How long each call through this handle may take.
+    pub(super) limit: Option<Duration>,
 }
 
-struct Inner<C: Connector> {
+pub(super) struct Inner<C: Connector> {
     pool: Pool<C>,
     capabilities: Capabilities,
-    lane: Arc<Lane>,
+    pub(super) lane: Arc<Lane>,
 }
 
 impl<C: Connector> AsyncDatabase<C> {
@@ -72,7 +75,7 @@ impl<C: Connector> AsyncDatabase<C> {
     }
 
     pub(super) fn new(pool: Pool<C>, capabilities: Capabilities) -> Self {
-        Self { inner: Arc::new(Inner { pool, capabilities, lane: Arc::default() }) }
+        Self { inner: Arc::new(Inner { pool, capabilities, lane: Arc::default() }), limit: None }
     }
 
     pub(super) fn pool(&self) -> &Pool<C> {
@@ -137,6 +140,9 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
         let location = Location::caller();
         async move {
             let statement = statement?;
+            if let Some(deadline) = self.deadline() {
+                return Box::pin(self.read_within(deadline, statement, location)).await;
+            }
             if !route::readers_apart(self.capabilities()) {
                 return Box::pin(self.write(statement, location)).await;
             }
@@ -155,7 +161,13 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
     #[track_caller]
     fn writing(&self, statement: Result<Statement>) -> impl Future<Output = Result<Rows>> + Send + use<'_, C> {
         let location = Location::caller();
-        async move { self.write(statement?, location).await }
+        async move {
+            let statement = statement?;
+            match self.deadline() {
+                None => self.write(statement, location).await,
+                Some(deadline) => Box::pin(self.write_within(deadline, statement, location)).await,
+            }
+        }
     }
 
     /// Runs a statement that may write: through the lane, where statements that wait for the one writer share a commit.
@@ -196,8 +208,13 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
     /// leaves open is rolled back, which is an error.
     #[track_caller]
     pub fn execute_script(&self, sql: &str) -> impl Future<Output = Result<()>> + Send {
-        let writer = self.pool().get_for(Access::Write);
-        async move { route::run_script(&mut writer.await?, sql).await }
+        let location = Location::caller();
+        async move {
+            let deadline = self.deadline();
+            let mut writer = deadline::lend(deadline, self.pool(), Access::Write, location).await?;
+            let limit = deadline.map(|deadline| (deadline, Stage::Script(writer.canceller())));
+            within(limit, route::run_script(&mut writer, sql)).await
+        }
     }
 
     /// Whether there is a table or view of this name.
@@ -206,8 +223,13 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
     /// As classified by the engine.
     #[track_caller]
     pub fn table_exists(&self, name: &str) -> impl Future<Output = Result<bool>> + Send {
-        let reader = self.pool().get_for(route::read_access(self.capabilities()));
-        async move { reader.await?.table_exists(name).await }
+        let location = Location::caller();
+        async move {
+            let deadline = self.deadline();
+            let access = route::read_access(self.capabilities());
+            let mut reader = deadline::lend(deadline, self.pool(), access, location).await?;
+            within(deadline.map(|deadline| (deadline, Stage::Read)), reader.table_exists(name)).await
+        }
     }
 
     /// Fetches rows while the statement runs: chunk by chunk, no faster than the stream is read. Nothing happens before
@@ -230,7 +252,7 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
     /// ```
     #[track_caller]
     pub fn fetch_stream(&self, sql: &str, params: impl IntoParams) -> RowStream<'static> {
-        RowStream::on_pool(self.pool().clone(), self.capabilities(), Statement::new(sql, params))
+        RowStream::on_pool(self.pool().clone(), self.capabilities(), Statement::new(sql, params), self.limit)
     }
 
     /// Runs `work` in a transaction: commits when it answers `Ok`, rolls back when it answers an error, panics, or is
@@ -256,7 +278,8 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
         let beginning = self.begin();
         async move {
             let mut transaction = beginning.await?;
-            let outcome = transaction.token().hold(work(&mut transaction)).await;
+            let limit = transaction.closure_limit();
+            let outcome = within(limit, transaction.token().hold(work(&mut transaction))).await;
             transaction.end(outcome).await
         }
     }
@@ -288,8 +311,12 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
             Access::Write => Access::Write,
             Access::Read => route::read_access(self.capabilities()),
         };
-        let getting = self.pool().get_for(access);
-        async move { Transaction::begin_on(getting.await?, mode, self.capabilities().savepoints).await }
+        let location = Location::caller();
+        async move {
+            let deadline = self.deadline();
+            let lent = deadline::lend(deadline, self.pool(), access, location).await?;
+            Transaction::begin_on(lent, mode, self.capabilities().savepoints, deadline).await
+        }
     }
 
     /// Lends a connection that may write and alter its session, for as long as the guard lives. For engines with a
@@ -299,8 +326,7 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
     /// When none becomes free within the acquire timeout; the error names who holds it.
     #[track_caller]
     pub fn connection(&self) -> impl Future<Output = Result<RawConnection<C>>> + Send + use<'_, C> {
-        let getting = self.pool().get_for(Access::Write);
-        async move { Ok(RawConnection::new(getting.await?)) }
+        self.raw(Access::Write)
     }
 
     /// Lends a connection that reads.
@@ -309,14 +335,22 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
     /// As [`connection`](Self::connection).
     #[track_caller]
     pub fn read_connection(&self) -> impl Future<Output = Result<RawConnection<C>>> + Send + use<'_, C> {
-        let getting = self.pool().get_for(route::read_access(self.capabilities()));
-        async move { Ok(RawConnection::new(getting.await?)) }
+        self.raw(route::read_access(self.capabilities()))
+    }
+
+    #[track_caller]
+    fn raw(&self, access: Access) -> impl Future<Output = Result<RawConnection<C>>> + Send + use<'_, C> {
+        let location = Location::caller();
+        async move {
+            let deadline = self.deadline();
+            Ok(RawConnection::new(deadline::lend(deadline, self.pool(), access, location).await?, deadline))
+        }
     }
 }
 
 impl<C: Connector> Clone for AsyncDatabase<C> {
     fn clone(&self) -> Self {
-        Self { inner: Arc::clone(&self.inner) }
+        Self { inner: Arc::clone(&self.inner), limit: self.limit }
     }
 }
 

@@ -5,10 +5,11 @@ use std::future::Future;
 use std::ops::{Deref, DerefMut};
 
 use super::bulk;
+use super::deadline::{Deadline, Stage, within};
 use super::stream::RowStream;
 use crate::{
-    Changes, Connection, Connector, DefaultConnector, IntoParams, Pooled, Resource, ResourceState, Result, Rows,
-    Statement, TransactionMode,
+    Canceller, Changes, Connection, Connector, DefaultConnector, IntoParams, Pooled, Reason, Resource, ResourceState,
+    Result, Rows, Statement, TransactionMode,
 };
 
 /// A connection of one's own, until the guard is dropped: for statements that alter a session, for a sequence that
@@ -32,11 +33,13 @@ pub struct RawConnection<C: Connector = DefaultConnector> {
     lent: Pooled<C>,
     /// The transaction of `execute_many` is open; if that call was dropped, the next one rolls back first.
     bulk: bool,
+    /// When the calls of this guard have to be over.
+    deadline: Option<Deadline>,
 }
 
 impl<C: Connector<Connection: Connection>> RawConnection<C> {
-    pub(super) fn new(lent: Pooled<C>) -> Self {
-        Self { lent, bulk: false }
+    pub(super) fn new(lent: Pooled<C>, deadline: Option<Deadline>) -> Self {
+        Self { lent, bulk: false, deadline }
     }
 
     one_liners! { self: &mut Self }
@@ -47,11 +50,24 @@ impl<C: Connector<Connection: Connection>> RawConnection<C> {
 
     async fn writing(&mut self, statement: Result<Statement>) -> Result<Rows> {
         let statement = statement?;
-        self.ready().await?.run(statement).await
+        let limit = self.limit(Stage::Write);
+        within(limit, self.ready().await?.run(statement)).await
+    }
+
+    pub(super) fn connection(&mut self) -> &mut C::Connection {
+        &mut self.lent
+    }
+
+    /// What bounds a call of this guard.
+    pub(super) fn limit(&self, stage: fn(Canceller) -> Stage) -> Option<(Deadline, Stage)> {
+        self.deadline.map(|deadline| (deadline, stage(self.lent.canceller())))
     }
 
     /// The connection, without what a dropped `execute_many` left behind.
     pub(super) async fn ready(&mut self) -> Result<&mut C::Connection> {
+        if let Some(deadline) = self.deadline.filter(|deadline| deadline.is_over()) {
+            return Err(deadline.over(Reason::NotStarted, "borrow the connection from a handle with more time"));
+        }
         if self.bulk {
             self.lent.rollback().await?;
             self.bulk = false;
@@ -71,18 +87,22 @@ impl<C: Connector<Connection: Connection>> RawConnection<C> {
     where
         I: IntoIterator<Item: IntoParams>,
     {
+        let limit = self.deadline.map(|deadline| (deadline, Stage::InTransaction));
         if self.ready().await?.state() == ResourceState::InTransaction {
-            return bulk::run(&mut *self.lent, sql, sets).await;
+            return within(limit, bulk::run(&mut *self.lent, sql, sets)).await;
         }
         self.bulk = true;
-        self.lent.begin(TransactionMode::WRITE).await?;
-        let changes = bulk::run(&mut *self.lent, sql, sets).await;
+        let begin = self.deadline.map(|deadline| (deadline, Stage::Begin));
+        within(begin, self.lent.begin(TransactionMode::WRITE)).await?;
+        let changes = within(limit, bulk::run(&mut *self.lent, sql, sets)).await;
         if changes.is_ok() {
-            self.lent.commit().await?;
-            self.bulk = false;
+            let limit = self.deadline.map(|deadline| (deadline, Stage::Commit));
+            within(limit, self.lent.commit()).await?;
         } else {
-            self.ready().await?;
+            let limit = self.deadline.and_then(|_| Deadline::grace()).map(|grace| (grace, Stage::Rollback));
+            within(limit, self.lent.rollback()).await?;
         }
+        self.bulk = false;
         changes
     }
 
@@ -91,7 +111,8 @@ impl<C: Connector<Connection: Connection>> RawConnection<C> {
     /// # Errors
     /// As classified by the engine; the statements before the failing one may stay done.
     pub async fn execute_script(&mut self, sql: &str) -> Result<()> {
-        self.ready().await?.run_script(sql.into()).await
+        let limit = self.limit(Stage::Script);
+        within(limit, self.ready().await?.run_script(sql.into())).await
     }
 
     /// Whether there is a table or view of this name.
@@ -99,7 +120,8 @@ impl<C: Connector<Connection: Connection>> RawConnection<C> {
     /// # Errors
     /// As classified by the engine.
     pub async fn table_exists(&mut self, name: &str) -> Result<bool> {
-        self.ready().await?.table_exists(name).await
+        let limit = self.limit(Stage::Write);
+        within(limit, self.ready().await?.table_exists(name)).await
     }
 
     /// Fetches rows while the statement runs; see [`AsyncDatabase::fetch_stream`](super::AsyncDatabase::fetch_stream).

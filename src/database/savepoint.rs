@@ -3,6 +3,7 @@
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 
+use super::deadline::within;
 use super::transaction::Transaction;
 use crate::{Connection, Connector, DefaultConnector, Phase, Result};
 
@@ -30,7 +31,8 @@ impl<'a, C: Connector<Connection: Connection>> Savepoint<'a, C> {
             self.undo().await?;
             return Err(doomed.during(Phase::Commit));
         }
-        let outcome = self.transaction.connection().release(self.depth).await;
+        let limit = self.transaction.limit();
+        let outcome = within(limit, self.transaction.connection().release(self.depth)).await;
         self.transaction.judge(outcome)?;
         self.ended = true;
         self.transaction.kept(self.depth);
@@ -46,7 +48,8 @@ impl<'a, C: Connector<Connection: Connection>> Savepoint<'a, C> {
     }
 
     async fn undo(&mut self) -> Result<()> {
-        let outcome = self.transaction.connection().rollback_to(self.depth).await;
+        let limit = self.transaction.limit();
+        let outcome = within(limit, self.transaction.connection().rollback_to(self.depth)).await;
         self.ended = true;
         self.transaction.undone(self.depth, outcome)
     }

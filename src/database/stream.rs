@@ -3,14 +3,19 @@
 use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures_core::Stream;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
+use super::deadline::{self, Deadline, Stage, within};
 use super::raw::RawConnection;
 use super::route;
 use super::transaction::Transaction;
-use crate::{Access, Capabilities, Connection, Connector, Pool, Result, Row, Rows, Statement, StatementKind};
+use crate::{
+    Access, Canceller, Capabilities, Connection, Connector, Pool, Pooled, Resource as _, Result, Row, Rows, Statement,
+    StatementKind,
+};
 
 /// Rows per chunk: one crossing to the engine's thread each.
 const CHUNK: usize = 256;
@@ -29,7 +34,12 @@ pub struct RowStream<'a> {
 
 impl<'a> RowStream<'a> {
     #[track_caller]
-    pub(super) fn on_pool<C>(pool: Pool<C>, capabilities: &Capabilities, statement: Result<Statement>) -> Self
+    pub(super) fn on_pool<C>(
+        pool: Pool<C>,
+        capabilities: &Capabilities,
+        statement: Result<Statement>,
+        limit: Option<Duration>,
+    ) -> Self
     where
         C: Connector<Connection: Connection>,
     {
@@ -37,18 +47,23 @@ impl<'a> RowStream<'a> {
         let location = std::panic::Location::caller();
         let open = async move {
             let statement = statement?;
-            let mut lent = pool.get_at(access, location).await?;
+            let deadline = limit.and_then(Deadline::after);
+            let mut lent = deadline::lend(deadline, &pool, access, location).await?;
+            let mut stage: fn(Canceller) -> Stage = Stage::Write;
             match lent.classify(&statement.sql)? {
                 StatementKind::Control => return Err(route::refused()),
-                StatementKind::Read => {}
+                StatementKind::Read => stage = |_| Stage::Read,
                 _ if access == Access::Read => {
                     drop(lent);
-                    lent = pool.get_at(Access::Write, location).await?;
+                    lent = deadline::lend(deadline, &pool, Access::Write, location).await?;
                 }
                 _ => {}
             }
-            lent.run_stream(statement, CHUNK).await?;
-            Ok(stream::try_unfold(lent, async |mut lent| Ok(lent.next_chunk().await?.map(|rows| (rows, lent)))))
+            let limit = move |lent: &Pooled<C>| deadline.map(|deadline| (deadline, stage(lent.canceller())));
+            within(limit(&lent), lent.run_stream(statement, CHUNK)).await?;
+            Ok(stream::try_unfold(lent, move |mut lent| async move {
+                Ok(within(limit(&lent), lent.next_chunk()).await?.map(|rows| (rows, lent)))
+            }))
         };
         Self::of(stream::once(open).try_flatten())
     }
@@ -59,10 +74,11 @@ impl<'a> RowStream<'a> {
     {
         let open = async move {
             let statement = statement?;
-            let connection = raw.ready().await?;
-            connection.run_stream(statement, CHUNK).await?;
-            Ok(stream::try_unfold(connection, async |connection| {
-                Ok(connection.next_chunk().await?.map(|rows| (rows, connection)))
+            let limit = raw.limit(Stage::Write);
+            within(limit, raw.ready().await?.run_stream(statement, CHUNK)).await?;
+            Ok(stream::try_unfold(raw, async |raw| {
+                let limit = raw.limit(Stage::Write);
+                Ok(within(limit, raw.connection().next_chunk()).await?.map(|rows| (rows, raw)))
             }))
         };
         Self::of(stream::once(open).try_flatten())
@@ -75,10 +91,10 @@ impl<'a> RowStream<'a> {
         let open = async move {
             let statement = statement?;
             transaction.ready(Some(&statement.sql)).await?;
-            let outcome = transaction.connection().run_stream(statement, CHUNK).await;
+            let outcome = within(transaction.limit(), transaction.connection().run_stream(statement, CHUNK)).await;
             transaction.judge(outcome)?;
             Ok(stream::try_unfold(transaction, async |transaction| {
-                let chunk = transaction.connection().next_chunk().await;
+                let chunk = within(transaction.limit(), transaction.connection().next_chunk()).await;
                 Ok(transaction.judge(chunk)?.map(|rows| (rows, transaction)))
             }))
         };

@@ -107,6 +107,12 @@ impl<C: Connector> Pool<C> {
         Waiting::begin(&self.inner, self.inner.shelf(access).lane, deadline)
     }
 
+    /// Who has the connections for `access`, for a caller who has waited in vain for one; counts as a timeout.
+    pub(crate) fn why_not(&self, access: Access) -> String {
+        self.inner.registry.count_timeout();
+        self.inner.registry.exhaustion(self.inner.shelf(access).lane).to_string()
+    }
+
     /// How many callers have had to wait for a connection for `access` so far.
     pub(crate) fn arrivals(&self, access: Access) -> u64 {
         self.inner.shelf(access).arrivals()
