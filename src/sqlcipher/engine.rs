@@ -8,6 +8,7 @@ use rusqlite::fallible_iterator::FallibleIterator;
 
 use super::control::Control;
 use super::errors::{classify, classify_refused, in_commit};
+use super::ffi::running;
 use super::inline::KeptSnapshot;
 use super::plan::{self, Plan, Plans};
 use super::watch::{Mode, Watch};
@@ -40,7 +41,7 @@ impl Engine {
     /// Puts our handlers in place.
     pub(super) fn install(&mut self, control: &Arc<Control>, busy_timeout: Duration) -> rusqlite::Result<()> {
         let (progress, busy, watch) = (Arc::clone(control), Arc::clone(control), Arc::clone(&self.watch));
-        self.connection.progress_handler(STEPS_BETWEEN_QUESTIONS, Some(move || progress.should_stop()))?;
+        running::ask(&mut self.connection, STEPS_BETWEEN_QUESTIONS, move || progress.should_stop())?;
         let mut since = None;
         self.connection
             .busy_handler(Some(move |tries: i32| busy.wait_for_lock(tries.unsigned_abs(), busy_timeout, &mut since)))?;

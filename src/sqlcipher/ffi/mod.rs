@@ -7,4 +7,5 @@ pub(super) mod exit_gate;
 pub(super) mod header;
 #[cfg(feature = "sqlcipher")]
 pub(super) mod key;
+pub(super) mod running;
 pub(super) mod wal_index;
