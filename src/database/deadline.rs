@@ -174,6 +174,16 @@ pub(super) fn within<T>(
     }
 }
 
+/// Refuses to go on with a stream whose time was up while its reader did something else.
+pub(super) fn check(limit: Option<(Deadline, Stage)>) -> Result<()> {
+    match limit.filter(|(deadline, _)| deadline.is_over()) {
+        None => Ok(()),
+        // All its rows may have been fetched, and then it has committed.
+        Some((deadline, stage @ Stage::Write(_))) => Err(deadline.unknown(&stage, deadline.limit)),
+        Some((deadline, stage)) => Err(deadline.passed(&stage, deadline.limit)),
+    }
+}
+
 /// A connection of `pool`, within a deadline, if there is one.
 pub(super) async fn lend<C: Connector>(
     deadline: Option<Deadline>,

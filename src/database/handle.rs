@@ -233,8 +233,8 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
     }
 
     /// Fetches rows while the statement runs: chunk by chunk, no faster than the stream is read. Nothing happens before
-    /// the first poll. Dropping the stream ends the statement; one that writes takes effect only if the stream is read
-    /// to its end.
+    /// the first poll. Dropping the stream ends the statement; one that writes has taken effect for certain only when
+    /// the stream has been read to its end.
     ///
     /// ```
     /// use futures_util::TryStreamExt;

@@ -62,6 +62,7 @@ impl<'a> RowStream<'a> {
             let limit = move |lent: &Pooled<C>| deadline.map(|deadline| (deadline, stage(lent.canceller())));
             within(limit(&lent), lent.run_stream(statement, CHUNK)).await?;
             Ok(stream::try_unfold(lent, move |mut lent| async move {
+                deadline::check(limit(&lent))?;
                 Ok(within(limit(&lent), lent.next_chunk()).await?.map(|rows| (rows, lent)))
             }))
         };
@@ -77,6 +78,7 @@ impl<'a> RowStream<'a> {
             let limit = raw.limit(Stage::Write);
             within(limit, raw.ready().await?.run_stream(statement, CHUNK)).await?;
             Ok(stream::try_unfold(raw, async |raw| {
+                deadline::check(raw.limit(Stage::Write))?;
                 let limit = raw.limit(Stage::Write);
                 Ok(within(limit, raw.connection().next_chunk()).await?.map(|rows| (rows, raw)))
             }))
@@ -94,6 +96,8 @@ impl<'a> RowStream<'a> {
             let outcome = within(transaction.limit(), transaction.connection().run_stream(statement, CHUNK)).await;
             transaction.judge(outcome)?;
             Ok(stream::try_unfold(transaction, async |transaction| {
+                let late = deadline::check(transaction.limit());
+                transaction.judge(late)?;
                 let chunk = within(transaction.limit(), transaction.connection().next_chunk()).await;
                 Ok(transaction.judge(chunk)?.map(|rows| (rows, transaction)))
             }))
