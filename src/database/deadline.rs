@@ -25,6 +25,8 @@ const ASK_AGAIN: Duration = Duration::from_millis(5);
 pub(super) struct Deadline {
     pub(super) at: Instant,
     limit: Duration,
+    /// What ran out.
+    name: &'static str,
 }
 
 /// What is under way when the time is up, and so what that means.
@@ -49,7 +51,12 @@ pub(super) enum Stage {
 impl Deadline {
     /// The moment `limit` from now; none if that is beyond all clocks.
     pub(super) fn after(limit: Duration) -> Option<Self> {
-        Some(Self { at: Instant::now().checked_add(limit)?, limit })
+        Some(Self { at: Instant::now().checked_add(limit)?, limit, name: "time limit" })
+    }
+
+    /// The moment when a loan that begins now is ended by force.
+    pub(super) fn of_age(limit: Duration) -> Option<Self> {
+        Some(Self { name: "maximum age", ..Self::after(limit)? })
     }
 
     /// For tidying up when the time is up already.
@@ -110,7 +117,8 @@ impl Deadline {
 
     /// The error of a call that waited for a connection, or for whoever brings it one, until the time was up.
     pub(super) fn waited<C: Connector>(self, doing: &str, pool: &Pool<C>, access: Access) -> Error {
-        let message = format!("the time limit of {:?} ran out while {doing}: {}", self.limit, pool.why_not(access));
+        let Self { limit, name, .. } = self;
+        let message = format!("the {name} of {limit:?} ran out while {doing}: {}", pool.why_not(access));
         Error::new(ErrorKind::Timeout, message)
             .because(Reason::NotStarted)
             .during(Phase::Acquire)
@@ -120,7 +128,8 @@ impl Deadline {
     /// The error of a call on a guard whose time is up.
     #[cold]
     pub(super) fn over(self, reason: Reason, hint: &'static str) -> Error {
-        let message = format!("the time limit of {:?} had run out before this call", self.limit);
+        let Self { limit, name, .. } = self;
+        let message = format!("the {name} of {limit:?} had passed before this call");
         Error::new(ErrorKind::Timeout, message).because(reason).during(Phase::Statement).hint(hint)
     }
 
@@ -141,7 +150,8 @@ impl Deadline {
             Stage::Commit => ("committing", Phase::Commit, "the transaction is rolled back"),
             Stage::Rollback => ("rolling back", Phase::Rollback, "the connection is closed instead"),
         };
-        let message = format!("the time limit of {:?} ran out after {took:.1?} of {doing}", self.limit);
+        let Self { limit, name, .. } = self;
+        let message = format!("the {name} of {limit:?} ran out after {took:.1?} of {doing}");
         let error = Error::new(ErrorKind::Timeout, message).during(phase).hint(hint);
         if matches!(stage, Stage::Script(_)) { error } else { error.because(Reason::RolledBack) }
     }
@@ -152,10 +162,9 @@ impl Deadline {
             Stage::Commit => ("committing", Phase::Commit),
             _ => ("running a statement that may commit by itself", Phase::Statement),
         };
-        let limit = self.limit;
-        let message = format!(
-            "the time limit of {limit:?} ran out after {took:.1?} of {doing}, and what became of it is not known"
-        );
+        let Self { limit, name, .. } = self;
+        let message =
+            format!("the {name} of {limit:?} ran out after {took:.1?} of {doing}, and what became of it is not known");
         Error::new(ErrorKind::OutcomeUnknown, message)
             .during(phase)
             .hint("look whether its effect is there before doing it again")

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::builder::DatabaseBuilder;
-use super::deadline::{self, Stage, within};
+use super::deadline::{self, Deadline, Stage, within};
 use super::lane::Lane;
 use super::raw::RawConnection;
 use super::route;
@@ -15,7 +15,7 @@ use super::stream::RowStream;
 use super::transaction::Transaction;
 use crate::{
     Access, Capabilities, Changes, CloseReport, Connection, Connector, DefaultConnector, IntoParams, Pool, PoolStats,
-    Resource as _, Result, Rows, Statement, TransactionMode,
+    Pooled, Resource as _, Result, Rows, Statement, TransactionMode,
 };
 
 /// An encrypted, pooled, asynchronous SQL database.
@@ -62,6 +62,8 @@ pub struct AsyncDatabase<C: Connector = DefaultConnector> {
 pub(super) struct Inner<C: Connector> {
     pool: Pool<C>,
     capabilities: Capabilities,
+    /// How old what is borrowed may become before it is ended by force.
+    max_age: Option<Duration>,
     pub(super) lane: Arc<Lane>,
 }
 
@@ -74,8 +76,8 @@ impl<C: Connector> AsyncDatabase<C> {
         DatabaseBuilder::new(connector)
     }
 
-    pub(super) fn new(pool: Pool<C>, capabilities: Capabilities) -> Self {
-        Self { inner: Arc::new(Inner { pool, capabilities, lane: Arc::default() }), limit: None }
+    pub(super) fn new(pool: Pool<C>, capabilities: Capabilities, max_age: Option<Duration>) -> Self {
+        Self { inner: Arc::new(Inner { pool, capabilities, max_age, lane: Arc::default() }), limit: None }
     }
 
     pub(super) fn pool(&self) -> &Pool<C> {
@@ -252,7 +254,7 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
     /// ```
     #[track_caller]
     pub fn fetch_stream(&self, sql: &str, params: impl IntoParams) -> RowStream<'static> {
-        RowStream::on_pool(self.pool().clone(), self.capabilities(), Statement::new(sql, params), self.limit)
+        RowStream::on_pool(self.clone(), Statement::new(sql, params))
     }
 
     /// Runs `work` in a transaction: commits when it answers `Ok`, rolls back when it answers an error, panics, or is
@@ -313,8 +315,7 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
         };
         let location = Location::caller();
         async move {
-            let deadline = self.deadline();
-            let lent = deadline::lend(deadline, self.pool(), access, location).await?;
+            let (lent, deadline) = self.borrow(access, self.deadline(), location).await?;
             Transaction::begin_on(lent, mode, self.capabilities().savepoints, deadline).await
         }
     }
@@ -338,12 +339,24 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
         self.raw(route::read_access(self.capabilities()))
     }
 
+    /// A connection that is held for as long as the borrower likes, and when he has to be done with it.
+    pub(super) async fn borrow(
+        &self,
+        access: Access,
+        deadline: Option<Deadline>,
+        location: &'static Location<'static>,
+    ) -> Result<(Pooled<C>, Option<Deadline>)> {
+        let lent = deadline::lend(deadline, self.pool(), access, location).await?;
+        lent.watch();
+        Ok((lent, Deadline::earlier(deadline, self.inner.max_age.and_then(Deadline::of_age))))
+    }
+
     #[track_caller]
     fn raw(&self, access: Access) -> impl Future<Output = Result<RawConnection<C>>> + Send + use<'_, C> {
         let location = Location::caller();
         async move {
-            let deadline = self.deadline();
-            Ok(RawConnection::new(deadline::lend(deadline, self.pool(), access, location).await?, deadline))
+            let (lent, deadline) = self.borrow(access, self.deadline(), location).await?;
+            Ok(RawConnection::new(lent, deadline))
         }
     }
 }

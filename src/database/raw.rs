@@ -54,6 +54,12 @@ impl<C: Connector<Connection: Connection>> RawConnection<C> {
         within(limit, self.ready().await?.run(statement)).await
     }
 
+    /// Whoever has a deadline does not wait for ever for the rollback either.
+    async fn undo_all(&mut self) -> Result<()> {
+        let limit = self.deadline.and_then(|_| Deadline::grace()).map(|grace| (grace, Stage::Rollback));
+        within(limit, self.lent.rollback()).await
+    }
+
     pub(super) fn connection(&mut self) -> &mut C::Connection {
         &mut self.lent
     }
@@ -66,7 +72,8 @@ impl<C: Connector<Connection: Connection>> RawConnection<C> {
     /// The connection, without what a dropped `execute_many` left behind.
     pub(super) async fn ready(&mut self) -> Result<&mut C::Connection> {
         if let Some(deadline) = self.deadline.filter(|deadline| deadline.is_over()) {
-            return Err(deadline.over(Reason::NotStarted, "borrow the connection from a handle with more time"));
+            self.undo_all().await.ok();
+            return Err(deadline.over(Reason::NotStarted, "what it had left open is rolled back"));
         }
         if self.bulk {
             self.lent.rollback().await?;
@@ -99,8 +106,7 @@ impl<C: Connector<Connection: Connection>> RawConnection<C> {
             let limit = self.deadline.map(|deadline| (deadline, Stage::Commit));
             within(limit, self.lent.commit()).await?;
         } else {
-            let limit = self.deadline.and_then(|_| Deadline::grace()).map(|grace| (grace, Stage::Rollback));
-            within(limit, self.lent.rollback()).await?;
+            self.undo_all().await?;
         }
         self.bulk = false;
         changes

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::time::{Instant, sleep};
 
-use super::deadline::{self, Deadline, within};
+use super::deadline::{Deadline, within};
 use super::handle::AsyncDatabase;
 use super::options::TransactionOptions;
 use super::route;
@@ -124,7 +124,7 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
             Access::Write => Access::Write,
             Access::Read => route::read_access(self.capabilities()),
         };
-        let lent = deadline::lend(deadline, self.pool(), access, location).await?;
+        let (lent, deadline) = self.borrow(access, deadline, location).await?;
         if let Some(label) = &options.label {
             lent.label(Arc::clone(label));
         }

@@ -3,18 +3,17 @@
 use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use futures_core::Stream;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
-use super::deadline::{self, Deadline, Stage, within};
+use super::deadline::{self, Stage, within};
+use super::handle::AsyncDatabase;
 use super::raw::RawConnection;
 use super::route;
 use super::transaction::Transaction;
 use crate::{
-    Access, Canceller, Capabilities, Connection, Connector, Pool, Pooled, Resource as _, Result, Row, Rows, Statement,
-    StatementKind,
+    Access, Canceller, Connection, Connector, Pooled, Resource as _, Result, Row, Rows, Statement, StatementKind,
 };
 
 /// Rows per chunk: one crossing to the engine's thread each.
@@ -34,28 +33,23 @@ pub struct RowStream<'a> {
 
 impl<'a> RowStream<'a> {
     #[track_caller]
-    pub(super) fn on_pool<C>(
-        pool: Pool<C>,
-        capabilities: &Capabilities,
-        statement: Result<Statement>,
-        limit: Option<Duration>,
-    ) -> Self
+    pub(super) fn on_pool<C>(database: AsyncDatabase<C>, statement: Result<Statement>) -> Self
     where
         C: Connector<Connection: Connection>,
     {
-        let access = route::read_access(capabilities);
+        let access = route::read_access(database.capabilities());
         let location = std::panic::Location::caller();
         let open = async move {
             let statement = statement?;
-            let deadline = limit.and_then(Deadline::after);
-            let mut lent = deadline::lend(deadline, &pool, access, location).await?;
+            let within_limit = database.deadline();
+            let (mut lent, mut deadline) = database.borrow(access, within_limit, location).await?;
             let mut stage: fn(Canceller) -> Stage = Stage::Write;
             match lent.classify(&statement.sql)? {
                 StatementKind::Control => return Err(route::refused()),
                 StatementKind::Read => stage = |_| Stage::Read,
                 _ if access == Access::Read => {
                     drop(lent);
-                    lent = deadline::lend(deadline, &pool, Access::Write, location).await?;
+                    (lent, deadline) = database.borrow(Access::Write, within_limit, location).await?;
                 }
                 _ => {}
             }

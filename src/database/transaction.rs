@@ -233,6 +233,8 @@ impl<C: Connector<Connection: Connection>> Transaction<C> {
         if let Some(deadline) = self.deadline.filter(|deadline| deadline.is_over()) {
             let error = deadline.over(Reason::RolledBack, "the transaction is rolled back");
             self.doom = Some(Doom { depth: 0, why: error.to_string() });
+            // At once, and not when the guard is dropped: others may wait for its locks.
+            self.undo_all().await.ok();
             return Err(error);
         }
         if let Some(sql) = sql {

@@ -75,7 +75,12 @@ impl<C: Connector> Pool<C> {
     /// Dropping the future loses nothing but the place in the queue.
     #[track_caller]
     pub fn get_for(&self, access: Access) -> impl Future<Output = Result<Pooled<C>>> + Send + '_ {
-        self.get_at(access, Location::caller())
+        let location = Location::caller();
+        async move {
+            let lent = self.get_at(access, location).await?;
+            lent.watch();
+            Ok(lent)
+        }
     }
 
     /// [`get_for`](Pool::get_for) on behalf of a caller further up.

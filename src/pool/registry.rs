@@ -7,6 +7,7 @@ use std::panic::Location;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -39,6 +40,8 @@ struct State {
     lanes: [Counts; 2],
     /// In service: `waiting` and the totals; the numbers of connections are in `lanes`.
     stats: PoolStats,
+    /// A task looks after the loans that are watched.
+    looked_after: bool,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -66,6 +69,8 @@ pub(super) struct Holder {
     pub(super) since: Instant,
     pub(super) task: Option<tokio::task::Id>,
     pub(super) in_transaction: bool,
+    /// Whether to warn when it has lasted too long.
+    watched: bool,
     /// How many calls wait for each lane inside a future that outlives this loan.
     waits: [u32; 2],
 }
@@ -159,6 +164,26 @@ impl Registry {
         }
     }
 
+    /// When the oldest of the loans that are watched is due. `None`: there are none, and nobody looks after them now.
+    pub(super) fn next_due(&self, age: Duration) -> Option<Instant> {
+        let mut state = self.lock();
+        let due = state.watched().map(|holder| holder.since).min().and_then(|since| since.checked_add(age));
+        state.looked_after = due.is_some();
+        due
+    }
+
+    /// Who has held a connection for longer than `age`; each is told once.
+    pub(super) fn take_overdue(&self, age: Duration) -> Vec<Holder> {
+        let now = Instant::now();
+        let mut state = self.lock();
+        let late = state.watched().filter(|holder| now.saturating_duration_since(holder.since) >= age);
+        late.map(|holder| {
+            holder.watched = false;
+            holder.clone()
+        })
+        .collect()
+    }
+
     /// The means to stop what runs on the connections that are lent.
     pub(super) fn lent_cancellers(&self) -> Vec<Canceller> {
         let state = self.lock();
@@ -168,6 +193,11 @@ impl Registry {
 }
 
 impl State {
+    fn watched(&mut self) -> impl Iterator<Item = &mut Holder> {
+        let holders = self.entries.iter_mut().flatten().filter_map(|entry| entry.holder.as_mut());
+        holders.filter(|holder| holder.watched)
+    }
+
     fn holder(&mut self, token: HoldToken) -> Option<&mut Holder> {
         let holder = self.entries.get_mut(token.key)?.as_mut()?.holder.as_mut()?;
         (holder.serial == token.serial).then_some(holder)
@@ -199,7 +229,7 @@ impl State {
 impl Registered {
     fn update<T>(&self, change: impl FnOnce(&mut Entry, &mut Counts, &mut PoolStats) -> T) -> Option<T> {
         let mut state = self.registry.lock();
-        let State { entries, lanes, stats } = &mut *state;
+        let State { entries, lanes, stats, .. } = &mut *state;
         let entry = entries.get_mut(self.key)?.as_mut()?;
         let lane = &mut lanes[entry.lane];
         Some(change(entry, lane, stats))
@@ -223,7 +253,8 @@ impl Registered {
             lane.lent += 1;
             let serial = stats.total_acquired;
             let waits = [0; 2];
-            entry.holder = Some(Holder { serial, location, label: None, since, task, in_transaction: false, waits });
+            let (label, in_transaction, watched) = (None, false, false);
+            entry.holder = Some(Holder { serial, location, label, since, task, in_transaction, watched, waits });
         });
     }
 
@@ -251,6 +282,12 @@ impl Registered {
         self.update(|entry, _, _| entry.holder.as_mut().map(change));
     }
 
+    /// Has the loan watched for its age; true if somebody is needed who does that.
+    pub(super) fn watch(&self) -> bool {
+        self.describe(|holder| holder.watched = true);
+        !std::mem::replace(&mut self.registry.lock().looked_after, true)
+    }
+
     /// Names the loan.
     pub(super) fn token(&self) -> HoldToken {
         let serial = self.update(|entry, _, _| entry.holder.as_ref().map(|holder| holder.serial));
@@ -275,7 +312,7 @@ impl Entry {
 impl Drop for Registered {
     fn drop(&mut self) {
         let mut state = self.registry.lock();
-        let State { entries, lanes, stats } = &mut *state;
+        let State { entries, lanes, stats, .. } = &mut *state;
         let Some(mut entry) = entries.get_mut(self.key).and_then(Option::take) else { return };
         let lane = &mut lanes[entry.lane];
         entry.leave(lane, stats);
