@@ -124,11 +124,12 @@ pub use config::{CipherConfig, DatabaseConfig, KeyPlace, PoolConfig, RetryConfig
 #[cfg(not(feature = "sqlite"))]
 pub(crate) use connector::NoConnector as DefaultConnector;
 pub use connector::{
-    Access, Cancel, CancelKind, Canceller, Capabilities, Connection, Connector, Isolation, NoConnector, Resource,
-    ResourceState, Statement, StatementKind, TransactionMode,
+    Access, Cancel, CancelKind, Canceller, Capabilities, CheckDepth, CheckStep, Connection, Connector, Isolation,
+    NoConnector, Resource, ResourceState, Statement, StatementKind, TransactionMode,
 };
 pub use database::{
-    AsyncDatabase, AsyncFuncMut, DatabaseBuilder, RawConnection, RowStream, Savepoint, Transaction, TransactionOptions,
+    AsyncDatabase, AsyncFuncMut, CheckProblem, CheckProgress, CheckReport, DatabaseBuilder, RawConnection, RowStream,
+    Savepoint, Transaction, TransactionOptions,
 };
 pub use error::{Error, ErrorKind, Phase, Reason, Result};
 pub use health::{AlwaysHealthy, HealthCheck, Ping, SkipIfRecent};

@@ -8,6 +8,7 @@ mod one_liners;
 
 mod builder;
 mod bulk;
+mod check;
 mod deadline;
 mod handle;
 mod lane;
@@ -21,6 +22,7 @@ mod stream;
 mod transaction;
 
 pub use builder::DatabaseBuilder;
+pub use check::{CheckProblem, CheckProgress, CheckReport};
 pub use handle::AsyncDatabase;
 pub use options::TransactionOptions;
 pub use raw::RawConnection;

@@ -15,8 +15,8 @@ use super::opening::Opened;
 use super::snapshot::HeldBack;
 use super::stream::OpenStream;
 use crate::{
-    Access, Canceller, Changes, Connection, Error, ErrorKind, Params, Phase, Reason, Resource, ResourceState, Result,
-    Rows, Statement, StatementKind, TransactionMode,
+    Access, Canceller, Changes, CheckDepth, CheckStep, Connection, Error, ErrorKind, Params, Phase, Reason, Resource,
+    ResourceState, Result, Rows, Statement, StatementKind, TransactionMode,
 };
 
 /// A connection to a SQLite or SQLCipher database.
@@ -274,6 +274,15 @@ impl Connection for SqlCipherConnection {
     async fn table_exists(&mut self, name: &str) -> Result<bool> {
         let name = name.to_owned();
         self.job(move |engine| engine.table_exists(&name)).await
+    }
+
+    async fn check_step(&mut self, depth: CheckDepth, number: usize, limit: usize) -> Result<CheckStep> {
+        let step = self.job(move |engine| engine.check_step(depth, number, limit)).await?;
+        if !step.problems.is_empty() {
+            // It may have read a page that fails its seal, and would never be right again.
+            self.state = ResourceState::Altered;
+        }
+        Ok(step)
     }
 
     /// rusqlite's connection, on this thread: its calls block. Prefer
