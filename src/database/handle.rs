@@ -142,6 +142,7 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
         let location = Location::caller();
         async move {
             let statement = statement?;
+            route::breathe().await;
             if let Some(deadline) = self.deadline() {
                 return Box::pin(self.read_within(deadline, statement, location)).await;
             }
@@ -165,6 +166,7 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
         let location = Location::caller();
         async move {
             let statement = statement?;
+            route::breathe().await;
             match self.deadline() {
                 None => self.write(statement, location).await,
                 Some(deadline) => Box::pin(self.write_within(deadline, statement, location)).await,

@@ -6,6 +6,7 @@ use std::ops::{Deref, DerefMut};
 
 use super::bulk;
 use super::deadline::{Deadline, Stage, within};
+use super::route;
 use super::stream::RowStream;
 use crate::{
     Canceller, Changes, Connection, Connector, DefaultConnector, IntoParams, Pooled, Reason, Resource, ResourceState,
@@ -50,6 +51,7 @@ impl<C: Connector<Connection: Connection>> RawConnection<C> {
 
     async fn writing(&mut self, statement: Result<Statement>) -> Result<Rows> {
         let statement = statement?;
+        route::breathe().await;
         let limit = self.limit(Stage::Write);
         within(limit, self.ready().await?.run(statement)).await
     }
