@@ -162,6 +162,8 @@ pub enum Reason {
     NotADatabase,
     /// The file was moved, replaced or deleted while open.
     Moved,
+    /// The process was forked after the database was opened; only the parent may use it.
+    Forked,
     // Key
     /// The place where the key should be holds nothing.
     Missing,

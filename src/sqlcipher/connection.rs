@@ -53,6 +53,7 @@ impl SqlCipherConnection {
         &mut self,
         work: impl FnOnce(&mut Engine) -> Result<T> + Send + 'static,
     ) -> Result<T> {
+        self.opened.refuse_child()?;
         self.end_stream().await;
         let (job, guard) = self.next_job();
         let shared = Arc::clone(&self.shared);
@@ -64,7 +65,7 @@ impl SqlCipherConnection {
 
     /// Runs a short statement on this task. `None`: it has had no effect; run it on a thread.
     fn inline(&mut self, statement: &Statement) -> Option<Result<Rows>> {
-        if self.stream.is_some() || !(self.may.reads || self.may.writes) {
+        if self.stream.is_some() || !(self.may.reads || self.may.writes) || self.opened.refuse_child().is_err() {
             return None;
         }
         let _pass = exit_gate::enter();
@@ -162,10 +163,12 @@ impl Resource for SqlCipherConnection {
     }
 
     async fn close(mut self) -> Result<()> {
+        self.opened.refuse_child()?;
         self.end_stream().await;
         self.shared.control.cancel(self.job);
         let alone = self.alone();
-        let Self { shared, .. } = self;
+        let shared = Arc::clone(&self.shared);
+        drop(self);
         let closed = on_thread(move || {
             let _pass = exit_gate::enter();
             let mut engine = unshared(shared);
@@ -187,6 +190,7 @@ impl Connection for SqlCipherConnection {
     type Native = rusqlite::Connection;
 
     fn classify(&mut self, sql: &str) -> Result<StatementKind> {
+        self.opened.refuse_child()?;
         let _pass = exit_gate::enter();
         // A stream nobody reads holds the engine; told to stop, it lets go.
         if let Some(stream) = &mut self.stream {
@@ -231,6 +235,7 @@ impl Connection for SqlCipherConnection {
     }
 
     async fn run_stream(&mut self, statement: Statement, chunk: usize) -> Result<()> {
+        self.opened.refuse_child()?;
         self.end_stream().await;
         let (job, guard) = self.next_job();
         self.stream = Some(OpenStream::start(Arc::clone(&self.shared), job, statement, chunk, guard));
@@ -302,6 +307,15 @@ impl Connection for SqlCipherConnection {
         let engine = shared.engine.get_mut().unwrap_or_else(PoisonError::into_inner);
         engine.end_snapshot();
         engine.give_away()
+    }
+}
+
+impl Drop for SqlCipherConnection {
+    fn drop(&mut self) {
+        if self.opened.refuse_child().is_err() {
+            // Closing it would disturb the parent, so the child never does.
+            std::mem::forget((Arc::clone(&self.shared), Arc::clone(&self.opened), self.stream.take()));
+        }
     }
 }
 

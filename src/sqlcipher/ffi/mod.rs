@@ -4,6 +4,7 @@
 #![allow(unsafe_code, reason = "the one room where it may stand; every block says why it is sound")]
 
 pub(super) mod exit_gate;
+pub(super) mod fork;
 pub(super) mod header;
 #[cfg(feature = "sqlcipher")]
 pub(super) mod key;
