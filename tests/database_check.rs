@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
-use common::{Home, Kind, Walked, assert_whole, memory, millis, secs, walk, with_table};
+use common::{Home, Kind, Walked, assert_whole, memory, millis, numbers, secs, walk, with_table};
 use strongroom::testing::ScriptedConnector;
 use strongroom::{AsyncDatabase, CheckDepth, CheckReport, ErrorKind, Reason};
 use tokio::time::timeout;
@@ -198,10 +198,7 @@ async fn a_check_dropped_at_every_await_leaves_everything_whole_and_a_late_one_s
             break;
         }
     }
-    let sql = format!(
-        "INSERT INTO a (name) WITH RECURSIVE c(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM c LIMIT 300000) SELECT 'n' || i FROM c"
-    );
-    db.execute(&sql, ()).await.unwrap();
+    db.execute(&format!("INSERT INTO a (name) SELECT 'n' || i FROM ({})", numbers(300_000)), ()).await.unwrap();
     let late = db.with_timeout(millis(20)).check(CheckDepth::Full).await.unwrap_err();
     assert_eq!((late.kind(), late.reason()), (ErrorKind::Timeout, Reason::RolledBack), "{late}");
     assert_whole(&db, "after a late check").await;

@@ -374,6 +374,7 @@ impl<C: Connector> fmt::Debug for AsyncDatabase<C> {
         f.debug_struct("AsyncDatabase")
             .field("engine", &self.inner.capabilities.engine)
             .field("encrypted", &self.is_encrypted())
+            .field("limit", &self.limit)
             .field("stats", &self.stats())
             .finish()
     }

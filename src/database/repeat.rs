@@ -84,7 +84,8 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
             let first = Instant::now();
             let mut number = 1;
             loop {
-                let error = match self.attempt(&options, &mut work, deadline, location).await {
+                // Boxed: it carries the futures of the caller's closure.
+                let error = match Box::pin(self.attempt(&options, &mut work, deadline, location)).await {
                     Ok(value) => return Ok(value),
                     Err(error) => error,
                 };
