@@ -187,6 +187,9 @@ impl<C: Connector> DatabaseBuilder<C> {
     ///
     /// # Errors
     /// Whatever keeps a connection from opening.
+    ///
+    /// # Cancel safety
+    /// Connections that are being opened are given up; an opening that has begun may still create the file.
     pub async fn open(self) -> Result<AsyncDatabase<C>> {
         let database = self.build();
         database.connect().await?;
@@ -212,6 +215,10 @@ impl<C: Connector<Connection: Connection>> DatabaseBuilder<C> {
     ///
     /// # Errors
     /// Whatever keeps the database from opening; `work` was not called then.
+    ///
+    /// # Cancel safety
+    /// Dropping the future drops `work` with it. The database is then closed in the background, as when its last handle
+    /// is dropped.
     pub async fn scope<T, F>(self, work: F) -> Result<(Result<T>, Result<CloseReport>)>
     where
         F: AsyncFnOnce(&AsyncDatabase<C>) -> Result<T>,

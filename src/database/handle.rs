@@ -108,6 +108,9 @@ impl<C: Connector> AsyncDatabase<C> {
     ///
     /// # Errors
     /// Whatever keeps a connection from opening.
+    ///
+    /// # Cancel safety
+    /// As [`Pool::warm`]: connections that are being opened are given up, others are kept.
     pub async fn connect(&self) -> Result<()> {
         self.pool().warm().await
     }
@@ -127,6 +130,9 @@ impl<C: Connector> AsyncDatabase<C> {
     /// [`close`](Self::close) with another deadline.
     ///
     /// # Errors
+    /// As [`close`](Self::close).
+    ///
+    /// # Cancel safety
     /// As [`close`](Self::close).
     pub async fn close_within(&self, deadline: Duration) -> Result<CloseReport> {
         Ok(self.pool().close(deadline).await)
@@ -210,6 +216,10 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
     /// # Errors
     /// As classified by the engine; the statements before the failing one may stay done. A transaction that the script
     /// leaves open is rolled back, which is an error.
+    ///
+    /// # Cancel safety
+    /// Dropping the future stops the statement that runs and undoes it; those before it may stay done. A transaction that
+    /// the script has begun is rolled back.
     #[track_caller]
     pub fn execute_script(&self, sql: &str) -> impl Future<Output = Result<()>> + Send {
         let location = Location::caller();
@@ -225,6 +235,9 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
     ///
     /// # Errors
     /// As classified by the engine.
+    ///
+    /// # Cancel safety
+    /// Nothing is left behind.
     #[track_caller]
     pub fn table_exists(&self, name: &str) -> impl Future<Output = Result<bool>> + Send {
         let location = Location::caller();
@@ -306,6 +319,9 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
     ///
     /// # Errors
     /// As [`begin`](Self::begin).
+    ///
+    /// # Cancel safety
+    /// As [`begin`](Self::begin).
     #[track_caller]
     pub fn begin_with(
         &self,
@@ -327,6 +343,10 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
     ///
     /// # Errors
     /// When none becomes free within the acquire timeout; the error names who holds it.
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses nothing but the place in the queue. Dropping the guard gives the connection back, also in
+    /// the middle of one of its calls: that call is stopped, and an open transaction rolled back, before it is lent again.
     #[track_caller]
     pub fn connection(&self) -> impl Future<Output = Result<RawConnection<C>>> + Send + use<'_, C> {
         self.raw(Access::Write)
@@ -335,6 +355,9 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
     /// Lends a connection that reads.
     ///
     /// # Errors
+    /// As [`connection`](Self::connection).
+    ///
+    /// # Cancel safety
     /// As [`connection`](Self::connection).
     #[track_caller]
     pub fn read_connection(&self) -> impl Future<Output = Result<RawConnection<C>>> + Send + use<'_, C> {

@@ -118,6 +118,10 @@ impl<C: Connector<Connection: Connection>> RawConnection<C> {
     ///
     /// # Errors
     /// As classified by the engine; the statements before the failing one may stay done.
+    ///
+    /// # Cancel safety
+    /// Dropping the future stops the statement that runs and undoes it; those before it may stay done, and a transaction
+    /// that the script has begun stays open until the guard is dropped or ends it.
     pub async fn execute_script(&mut self, sql: &str) -> Result<()> {
         let limit = self.limit(Stage::Script);
         within(limit, self.ready().await?.run_script(sql.into())).await
@@ -127,6 +131,9 @@ impl<C: Connector<Connection: Connection>> RawConnection<C> {
     ///
     /// # Errors
     /// As classified by the engine.
+    ///
+    /// # Cancel safety
+    /// Nothing is left behind.
     pub async fn table_exists(&mut self, name: &str) -> Result<bool> {
         let limit = self.limit(Stage::Write);
         within(limit, self.ready().await?.table_exists(name)).await

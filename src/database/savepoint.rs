@@ -26,6 +26,10 @@ impl<'a, C: Connector<Connection: Connection>> Savepoint<'a, C> {
     ///
     /// # Errors
     /// [`Reason::Doomed`](crate::Reason::Doomed) when a statement failed in it: it was undone instead.
+    ///
+    /// # Cancel safety
+    /// Dropping the future undoes what was done since, before the outer transaction does anything else; where it comes
+    /// too late for that, the outer transaction is doomed.
     pub async fn commit(mut self) -> Result<()> {
         if let Err(doomed) = self.transaction.ready(None).await {
             self.undo().await?;
@@ -43,6 +47,9 @@ impl<'a, C: Connector<Connection: Connection>> Savepoint<'a, C> {
     ///
     /// # Errors
     /// When the connection broke.
+    ///
+    /// # Cancel safety
+    /// As [`commit`](Self::commit): it is undone either way.
     pub async fn rollback(mut self) -> Result<()> {
         self.undo().await
     }

@@ -86,6 +86,9 @@ impl<C: Connector<Connection: Connection>> Transaction<C> {
     ///
     /// # Errors
     /// The first error, with the number of its set; it dooms the transaction.
+    ///
+    /// # Cancel safety
+    /// Dropping the future dooms the transaction.
     pub async fn execute_many<I>(&mut self, sql: &str, sets: I) -> Result<Changes>
     where
         I: IntoIterator<Item: IntoParams>,
@@ -99,6 +102,9 @@ impl<C: Connector<Connection: Connection>> Transaction<C> {
     ///
     /// # Errors
     /// As classified by the engine; dooms the transaction.
+    ///
+    /// # Cancel safety
+    /// Dropping the future dooms the transaction.
     pub async fn execute_script(&mut self, sql: &str) -> Result<()> {
         self.ready(None).await?;
         let outcome = within(self.limit(), self.lent.run_script(sql.into())).await;
@@ -109,6 +115,9 @@ impl<C: Connector<Connection: Connection>> Transaction<C> {
     ///
     /// # Errors
     /// As classified by the engine; dooms the transaction.
+    ///
+    /// # Cancel safety
+    /// Dropping the future dooms the transaction.
     pub async fn table_exists(&mut self, name: &str) -> Result<bool> {
         self.ready(None).await?;
         let outcome = within(self.limit(), self.lent.table_exists(name)).await;
@@ -125,6 +134,9 @@ impl<C: Connector<Connection: Connection>> Transaction<C> {
     ///
     /// # Errors
     /// [`ErrorKind::Unsupported`] where the engine has no savepoints.
+    ///
+    /// # Cancel safety
+    /// Dropping the future dooms the transaction.
     pub async fn begin(&mut self) -> Result<Savepoint<'_, C>> {
         if !self.nests {
             return Err(Error::new(ErrorKind::Unsupported, "this engine cannot nest transactions"));
@@ -141,6 +153,10 @@ impl<C: Connector<Connection: Connection>> Transaction<C> {
     ///
     /// # Errors
     /// What `work` answered.
+    ///
+    /// # Cancel safety
+    /// Dropping the future undoes what `work` did, before this transaction does anything else; a write that was stopped
+    /// half-way, or a keeping that was under way, dooms this transaction too.
     pub async fn transaction<T, F>(&mut self, work: F) -> Result<T>
     where
         F: AsyncFnOnce(&mut Self) -> Result<T>,
@@ -176,6 +192,9 @@ impl<C: Connector<Connection: Connection>> Transaction<C> {
     ///
     /// # Errors
     /// When the connection broke; the engine rolls back by itself then.
+    ///
+    /// # Cancel safety
+    /// It is rolled back either way, at the latest before its connection is lent again.
     pub async fn rollback(mut self) -> Result<()> {
         self.undo_all().await.map_err(|error| error.during(Phase::Rollback))
     }

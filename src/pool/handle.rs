@@ -53,6 +53,9 @@ impl<C: Connector> Pool<C> {
     ///
     /// # Errors
     /// See [`get_for`](Pool::get_for).
+    ///
+    /// # Cancel safety
+    /// As [`get_for`](Pool::get_for).
     #[track_caller]
     pub fn get(&self) -> impl Future<Output = Result<Pooled<C>>> + Send + '_ {
         self.get_for(Access::Write)
