@@ -35,6 +35,7 @@ mod shelf;
 mod slot;
 mod stats;
 mod waiting;
+mod warm;
 
 pub use builder::PoolBuilder;
 pub use close::CloseReport;
