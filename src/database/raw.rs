@@ -11,8 +11,8 @@ use super::deadline::{Deadline, Stage, within};
 use super::route;
 use super::stream::RowStream;
 use crate::{
-    Canceller, Changes, Connection, Connector, DefaultConnector, IntoParams, Pooled, Reason, Resource, ResourceState,
-    Result, Rows, Statement, TransactionMode,
+    Canceller, Changes, Connection, Connector, DefaultConnector, ErrorKind, IntoParams, Pooled, Reason, Resource,
+    ResourceState, Result, Rows, Statement, TransactionMode,
 };
 
 /// A connection of one's own, until the guard is dropped: for statements that alter a session, for a sequence that
@@ -104,7 +104,11 @@ impl<C: Connector<Connection: Connection>> RawConnection<C> {
         }
         self.bulk = true;
         let begin = self.deadline.map(|deadline| (deadline, Stage::Begin));
-        within(begin, self.lent.begin(TransactionMode::WRITE)).await?;
+        if let Err(error) = within(begin, self.lent.begin(TransactionMode::WRITE)).await {
+            // There is nothing to undo, and what the caller has begun himself is his.
+            self.bulk = error.kind() == ErrorKind::Timeout;
+            return Err(error);
+        }
         let changes = within(limit, bulk::run(&mut *self.lent, sql, sets)).await;
         if changes.is_ok() {
             let limit = self.deadline.map(|deadline| (deadline, Stage::Commit));
