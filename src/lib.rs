@@ -50,7 +50,9 @@
 //! all that the driver can do.
 //!
 //! Any future may be dropped at any await: its statement is stopped, an open transaction rolled back, the connection lent
-//! again. Errors say what to match on by [`Error::kind`], and what to do in their text.
+//! again. [`with_timeout`](AsyncDatabase::with_timeout) bounds waiting and running together and says what became of a
+//! late call, [`transaction_with`](AsyncDatabase::transaction_with) runs a transaction again after a conflict, and
+//! [`check`](AsyncDatabase::check) looks for damage. Errors say what to match on by [`Error::kind`], and what to do in their text.
 //!
 //! # Why not ...
 //!

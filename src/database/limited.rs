@@ -13,9 +13,9 @@ impl<C: Connector> AsyncDatabase<C> {
     /// for a single call, or keep it beside the other handles. It replaces a limit that this handle has.
     ///
     /// The time begins when the call is first polled, and covers everything that the call gives: a
-    /// [`Transaction`], a [`RawConnection`] or a stream has to be done with by then, and whatever is asked of it later
-    /// fails. A closure that is late is dropped and rolled back. [`connect`](Self::connect) and [`close`](Self::close)
-    /// have limits of their own.
+    /// [`Transaction`](crate::Transaction), a [`RawConnection`](crate::RawConnection) or a stream has to be done with by
+    /// then, and whatever is asked of it later fails. A closure that is late is dropped and rolled back.
+    /// [`connect`](Self::connect) and [`close`](Self::close) have limits of their own.
     ///
     /// ```
     /// use std::time::Duration;
