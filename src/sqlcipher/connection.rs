@@ -14,8 +14,8 @@ use super::opening::Opened;
 use super::snapshot::HeldBack;
 use super::stream::OpenStream;
 use crate::{
-    Access, Canceller, Changes, Connection, Error, ErrorKind, Params, Phase, Reason, Resource, ResourceState, Result,
-    Rows, Statement, StatementKind, TransactionMode,
+    Access, Canceller, Changes, CheckDepth, CheckStep, Connection, Error, ErrorKind, Params, Phase, Reason, Resource,
+    ResourceState, Result, Rows, Statement, StatementKind, TransactionMode,
 };
 
 /// A connection to a SQLite or SQLCipher database.
@@ -53,6 +53,7 @@ impl SqlCipherConnection {
         &mut self,
         work: impl FnOnce(&mut Engine) -> Result<T> + Send + 'static,
     ) -> Result<T> {
+        self.opened.refuse_child()?;
         self.end_stream().await;
         let (job, guard) = self.next_job();
         let shared = Arc::clone(&self.shared);
@@ -90,7 +91,7 @@ impl SqlCipherConnection {
 
     /// Does short work on this task, if nobody else is at it. The inner `None` stands for a panic.
     fn here<T>(&mut self, work: impl FnOnce(&mut Engine, &Control) -> Option<T>) -> Option<Option<T>> {
-        if self.stream.is_some() {
+        if self.stream.is_some() || self.opened.refuse_child().is_err() {
             return None;
         }
         let _pass = exit_gate::enter();
@@ -187,10 +188,12 @@ impl Resource for SqlCipherConnection {
     }
 
     async fn close(mut self) -> Result<()> {
+        self.opened.refuse_child()?;
         self.end_stream().await;
         self.shared.control.cancel(self.job);
         let alone = self.alone();
-        let Self { shared, .. } = self;
+        let shared = Arc::clone(&self.shared);
+        drop(self);
         let closed = on_thread(move || {
             let _pass = exit_gate::enter();
             let mut engine = unshared(shared);
@@ -212,6 +215,7 @@ impl Connection for SqlCipherConnection {
     type Native = rusqlite::Connection;
 
     fn classify(&mut self, sql: &str) -> Result<StatementKind> {
+        self.opened.refuse_child()?;
         let _pass = exit_gate::enter();
         // A stream nobody reads holds the engine; told to stop, it lets go.
         if let Some(stream) = &mut self.stream {
@@ -262,6 +266,7 @@ impl Connection for SqlCipherConnection {
     }
 
     async fn run_stream(&mut self, statement: Statement, chunk: usize) -> Result<()> {
+        self.opened.refuse_child()?;
         self.end_stream().await;
         let (job, guard) = self.next_job();
         self.stream = Some(OpenStream::start(Arc::clone(&self.shared), job, statement, chunk, guard));
@@ -307,6 +312,15 @@ impl Connection for SqlCipherConnection {
         self.job(move |engine| engine.table_exists(&name)).await
     }
 
+    async fn check_step(&mut self, depth: CheckDepth, number: usize, limit: usize) -> Result<CheckStep> {
+        let step = self.job(move |engine| engine.check_step(depth, number, limit)).await?;
+        if !step.problems.is_empty() {
+            // It may have read a page that fails its seal, and would never be right again.
+            self.state = ResourceState::Altered;
+        }
+        Ok(step)
+    }
+
     /// rusqlite's connection, on this thread: its calls block. Prefer
     /// [`interact`](SqlCipherConnection::interact). If a dropped call is still stopping, this waits for it.
     fn native(&mut self) -> &mut rusqlite::Connection {
@@ -324,6 +338,15 @@ impl Connection for SqlCipherConnection {
         let engine = shared.engine.get_mut().unwrap_or_else(PoisonError::into_inner);
         engine.end_snapshot();
         engine.give_away()
+    }
+}
+
+impl Drop for SqlCipherConnection {
+    fn drop(&mut self) {
+        if self.opened.refuse_child().is_err() {
+            // Closing it would disturb the parent, so the child never does.
+            std::mem::forget((Arc::clone(&self.shared), Arc::clone(&self.opened), self.stream.take()));
+        }
     }
 }
 
