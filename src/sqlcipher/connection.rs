@@ -74,7 +74,8 @@ impl SqlCipherConnection {
         let run = AssertUnwindSafe(|| engine.run_inline(statement, &self.shared.control, may));
         let outcome = catch_unwind(run).unwrap_or_else(|_| Some(Err(Error::panicked("SQL function"))));
         let outcome = outcome?;
-        let broken = outcome.as_ref().is_err_and(|error| errors::poisons(error) || error.reason() == Reason::Panicked);
+        let spoils = |error: &Error| engine.is_spoiled_by(error) || error.reason() == Reason::Panicked;
+        let broken = outcome.as_ref().is_err_and(spoils);
         self.state = if broken { ResourceState::Broken } else { state_of(&engine) };
         if engine.keeps_snapshot() {
             self.opened.snapshots().sweep();
@@ -139,12 +140,18 @@ impl Resource for SqlCipherConnection {
     }
 
     async fn ping(&mut self) -> Result<()> {
-        let is_file = !self.opened.is_memory();
+        let opened = Arc::clone(&self.opened);
         let pinged = self
             .job(move |engine| {
-                if is_file && engine.has_moved() {
+                if !opened.is_memory() && engine.has_moved() {
                     return Err(Error::new(ErrorKind::Storage, "the file was moved, replaced or deleted")
                         .because(Reason::Moved));
+                }
+                opened.refuse_emptied()?;
+                if engine.is_spent() {
+                    return Err(
+                        Error::new(ErrorKind::Storage, "the connection met a damaged page").because(Reason::Damaged)
+                    );
                 }
                 engine.raw().query_row("SELECT 1", (), |_| Ok(())).map_err(errors::classify)
             })

@@ -113,6 +113,10 @@ fn damaged(location: &Location, what: &'static str) -> Error {
     location.error(ErrorKind::Storage, what).because(Reason::Damaged).hint("restore it from a backup")
 }
 
+pub(super) fn emptied(location: &Location) -> Error {
+    damaged(location, "the file was emptied while it was open")
+}
+
 fn not_a_database(location: &Location) -> Error {
     location
         .error(ErrorKind::Storage, "the file is not a database, or was cut off")

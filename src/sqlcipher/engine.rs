@@ -7,7 +7,7 @@ use rusqlite::Connection;
 use rusqlite::fallible_iterator::FallibleIterator;
 
 use super::control::Control;
-use super::errors::{classify, classify_refused, in_commit};
+use super::errors::{classify, classify_refused, in_commit, poisons};
 use super::inline::KeptSnapshot;
 use super::plan::{self, Plan, Plans};
 use super::watch::{Mode, Watch};
@@ -82,6 +82,19 @@ impl Engine {
         let mut moved = 0;
         let asked = self.connection.file_control(Some(rusqlite::MAIN_DB), rusqlite::FileControl::HasMoved(&mut moved));
         asked.is_ok() && moved != 0
+    }
+
+    /// Whether all that is tried here will fail from now on: SQLCipher gives a connection up that met a page it could not
+    /// authenticate, even where that was only reported as text, and SQLite one whose file it may only read.
+    pub(super) fn is_spent(&self) -> bool {
+        let status = || self.connection.prepare_cached("PRAGMA cipher_status")?.query_row((), |row| row.get(0));
+        let gave_up = self.watch.is_encrypted() && status().is_ok_and(|status: String| status == "0");
+        gave_up || self.connection.is_readonly(rusqlite::MAIN_DB).unwrap_or(false)
+    }
+
+    /// Whether the connection must not be used again after this error.
+    pub(super) fn is_spoiled_by(&self, error: &Error) -> bool {
+        poisons(error) || (error.reason() == Reason::NotWritable && self.is_spent())
     }
 
     /// Prepares `sql` without letting it do anything, and says what it would do.
@@ -345,7 +358,7 @@ impl Engine {
         let seen = self.watch.seen();
         self.watch.look(Mode::Open);
         let still_watched = self.connection.prepare("SELECT 1").is_ok() && self.watch.seen().anything();
-        self.altered |= seen.alters_session() || !still_watched;
+        self.altered |= seen.alters_session() || !still_watched || self.is_spent();
         self.plans.forget();
         self.connection.flush_prepared_statement_cache();
         self.install(control, busy_timeout).map_err(classify)?;

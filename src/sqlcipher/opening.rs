@@ -33,6 +33,8 @@ pub(super) struct Opened {
     location: Location,
     settings: Settings,
     key: Option<KeySpec>,
+    /// The file had a first page when it was opened; it has one from then on.
+    has_content: bool,
     /// The connection of the first opening, for whoever asks first.
     spare: Mutex<Option<Connection>>,
     /// Keeps a database in memory alive while no other connection is open.
@@ -59,10 +61,12 @@ impl Opened {
         let built_in = built_in(&connection).map_err(|error| location.describe(errors::classify(error)))?;
         let (spare, anchor) =
             if location.is_memory() { (None, Some(Mutex::new(connection))) } else { (Some(connection), None) };
+        let has_content = location.len().is_some_and(|len| len > 0);
         Ok(Self {
             location,
             settings,
             key,
+            has_content,
             spare: Mutex::new(spare),
             anchor,
             built_in: Arc::new(built_in),
@@ -83,7 +87,13 @@ impl Opened {
         self.configure(engine, access, control).map_err(|error| self.location.describe(errors::classify(error)))
     }
 
+    /// Without its first page, a file would be taken for a new database, with no table in it.
+    pub(super) fn refuse_emptied(&self) -> Result<()> {
+        if self.has_content && self.location.len() == Some(0) { Err(diagnose::emptied(&self.location)) } else { Ok(()) }
+    }
+
     fn open_another(&self) -> Result<Connection> {
+        self.refuse_emptied()?;
         let connection = self.location.open(false)?;
         if let Some(key) = &self.key {
             cipher::key(&connection, key)?;
