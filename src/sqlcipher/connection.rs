@@ -148,7 +148,7 @@ impl Resource for SqlCipherConnection {
                         .because(Reason::Moved));
                 }
                 opened.refuse_emptied()?;
-                if engine.is_spent() {
+                if engine.is_given_up() {
                     return Err(
                         Error::new(ErrorKind::Storage, "the connection met a damaged page").because(Reason::Damaged)
                     );

@@ -25,15 +25,39 @@ pub(super) fn is_plain(header: [u8; 16]) -> bool {
     header == *MAGIC
 }
 
-pub(super) fn not_encrypted(location: &Location) -> Error {
+/// Explains that there is a key and a file that begins like a plaintext one.
+pub(super) fn not_encrypted(location: &Location, connection: &Connection) -> Error {
+    if has_plain_header_only(connection) {
+        return plain_header(location);
+    }
     location
         .error(ErrorKind::Encryption, "a key was given, but the file is not encrypted")
         .because(Reason::NotEncrypted)
         .hint("open it without a key, or export it into an encrypted database")
 }
 
+/// Encrypted behind a header that is not: SQLCipher needs room at the end of every page, and the header tells of it.
+fn has_plain_header_only(connection: &Connection) -> bool {
+    /// Where the header says how many bytes of each page are kept free.
+    const RESERVED: usize = 20;
+    /// An initialisation vector, at least.
+    const FEWEST: u8 = 16;
+    let mut start = [0; 32];
+    header::read_at(connection, 0, &mut start).unwrap_or(false) && start.starts_with(MAGIC) && start[RESERVED] >= FEWEST
+}
+
+fn plain_header(location: &Location) -> Error {
+    location
+        .error(ErrorKind::Encryption, "the file is encrypted but for its header, which this crate does not open")
+        .because(Reason::OtherCipherSettings)
+        .hint("export it with the sqlcipher program, without cipher_plaintext_header_size")
+}
+
 /// Explains a failed first read of a database opened without a key.
 pub(super) fn without_key(location: &Location, connection: &Connection, error: rusqlite::Error) -> Error {
+    if has_plain_header_only(connection) {
+        return plain_header(location);
+    }
     if !is_not_a_database(&error) {
         return explain(location, error);
     }

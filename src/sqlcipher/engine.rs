@@ -84,17 +84,18 @@ impl Engine {
         asked.is_ok() && moved != 0
     }
 
-    /// Whether all that is tried here will fail from now on: SQLCipher gives a connection up that met a page it could not
-    /// authenticate, even where that was only reported as text, and SQLite one whose file it may only read.
-    pub(super) fn is_spent(&self) -> bool {
+    /// Whether SQLCipher has given the connection up, because it met a page that it could not authenticate. It may have
+    /// said so in an integrity check only.
+    pub(super) fn is_given_up(&self) -> bool {
         let status = || self.connection.prepare_cached("PRAGMA cipher_status")?.query_row((), |row| row.get(0));
-        let gave_up = self.watch.is_encrypted() && status().is_ok_and(|status: String| status == "0");
-        gave_up || self.connection.is_readonly(rusqlite::MAIN_DB).unwrap_or(false)
+        self.watch.is_encrypted() && status().is_ok_and(|status: String| status == "0")
     }
 
-    /// Whether the connection must not be used again after this error.
+    /// Whether the connection must not be used again after this error. What cannot be written stays so for the
+    /// connection that was told, also when the file can be written again.
     pub(super) fn is_spoiled_by(&self, error: &Error) -> bool {
-        poisons(error) || (error.reason() == Reason::NotWritable && self.is_spent())
+        let read_only = || self.connection.is_readonly(rusqlite::MAIN_DB).unwrap_or(false);
+        poisons(error) || (error.reason() == Reason::NotWritable && (self.is_given_up() || read_only()))
     }
 
     /// Prepares `sql` without letting it do anything, and says what it would do.
@@ -358,7 +359,7 @@ impl Engine {
         let seen = self.watch.seen();
         self.watch.look(Mode::Open);
         let still_watched = self.connection.prepare("SELECT 1").is_ok() && self.watch.seen().anything();
-        self.altered |= seen.alters_session() || !still_watched || self.is_spent();
+        self.altered |= seen.alters_session() || !still_watched || self.is_given_up();
         self.plans.forget();
         self.connection.flush_prepared_statement_cache();
         self.install(control, busy_timeout).map_err(classify)?;

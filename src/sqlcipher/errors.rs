@@ -91,10 +91,13 @@ fn primary(code: i32) -> Meaning {
         ffi::SQLITE_CONSTRAINT => meaning(Kind::Constraint, Reason::Unspecified),
         ffi::SQLITE_INTERRUPT => meaning(Kind::Cancelled, Reason::Unspecified),
         ffi::SQLITE_FULL => meaning(Kind::Storage, Reason::DiskFull).hint("free space; nothing was lost"),
-        ffi::SQLITE_IOERR => meaning(Kind::Storage, Reason::Io),
+        ffi::SQLITE_IOERR => meaning(Kind::Storage, Reason::Io).hint(
+            "look in the system's log for the disk; a limit on the size of files or a lost network drive does this too",
+        ),
         ffi::SQLITE_CORRUPT => meaning(Kind::Storage, Reason::Damaged).hint("restore from a backup"),
         ffi::SQLITE_NOTADB => meaning(Kind::Encryption, Reason::WrongKey),
-        ffi::SQLITE_READONLY => meaning(Kind::Connection, Reason::NotWritable),
+        ffi::SQLITE_READONLY => meaning(Kind::Connection, Reason::NotWritable)
+            .hint("the process needs to write the file and to create files beside it"),
         ffi::SQLITE_PERM => meaning(Kind::Connection, Reason::NotPermitted),
         ffi::SQLITE_NOMEM => meaning(Kind::Storage, Reason::TooLarge),
         ffi::SQLITE_TOOBIG => meaning(Kind::Query, Reason::TooLarge),

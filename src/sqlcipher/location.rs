@@ -117,6 +117,14 @@ impl Location {
     /// Explains that the file cannot be opened. SQLite has one code for every cause; the system is asked again.
     pub(super) fn refused(&self) -> Error {
         let Self::File(path) = self else { return self.error(ErrorKind::Connection, "the engine refused") };
+        // Opening the directory needs a descriptor too, and touches no file that the engine has locked.
+        let listed = directory_of(path).read_dir();
+        if listed.is_err_and(|error| matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))) {
+            return self
+                .error(ErrorKind::Connection, "there are no file descriptors left")
+                .because(Reason::TooManyOpenFiles)
+                .hint("raise the limit (ulimit -n) or lower pool_max; a connection needs three");
+        }
         if let Err(error) = path.metadata()
             && error.kind() == io::ErrorKind::NotFound
             && directory_of(path).is_dir()
@@ -125,14 +133,6 @@ impl Location {
                 .error(ErrorKind::Connection, "there is no such file any more, or it cannot be created here")
                 .because(Reason::NotFound)
                 .hint("check who deletes it, and whether the process may write to the directory");
-        }
-        // Opening the directory needs a descriptor too, and touches no file that the engine has locked.
-        let listed = directory_of(path).read_dir();
-        if listed.is_err_and(|error| matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))) {
-            return self
-                .error(ErrorKind::Connection, "there are no file descriptors left")
-                .because(Reason::TooManyOpenFiles)
-                .hint("raise the limit (ulimit -n) or lower pool_max; a connection needs three");
         }
         self.error(ErrorKind::Connection, "the system refused access")
             .because(Reason::NotPermitted)

@@ -201,7 +201,7 @@ impl Opening<'_> {
     fn salt(&self, connection: &Connection) -> Result<Option<[u8; 16]>> {
         let header = header::read(connection).map_err(|error| self.location.describe(errors::classify(error)))?;
         match header {
-            Some(header) if diagnose::is_plain(header) => Err(diagnose::not_encrypted(self.location)),
+            Some(header) if diagnose::is_plain(header) => Err(diagnose::not_encrypted(self.location, connection)),
             other => Ok(other),
         }
     }
