@@ -166,18 +166,22 @@ impl Driver {
     where
         C: Connector<Connection: Connection>,
     {
-        let mut writer = match pool.get_for_others(Access::Write, location).await {
-            Ok(writer) => writer,
-            Err(error) => return self.refuse_all(&error),
-        };
-        writer.label("write lane");
         loop {
-            let group = self.lane.take(self.batch);
-            if group.is_empty() {
-                self.ended = true;
-                return;
+            let mut writer = match pool.get_for_others(Access::Write, location).await {
+                Ok(writer) => writer,
+                Err(error) => return self.refuse_all(&error),
+            };
+            writer.label("write lane");
+            let mut wanted = true;
+            // A group that was stopped leaves the writer in the middle of something; the pool puts it in order.
+            while wanted {
+                let group = self.lane.take(self.batch);
+                if group.is_empty() {
+                    self.ended = true;
+                    return;
+                }
+                wanted = run(&mut writer, group).await;
             }
-            run(&mut writer, group).await;
         }
     }
 
@@ -200,8 +204,8 @@ impl Drop for Driver {
     }
 }
 
-/// Runs a group on the writer and answers everybody.
-async fn run<C>(writer: &mut Pooled<C>, group: Vec<Job>)
+/// Runs a group on the writer and answers everybody. False: everybody had gone away, and it was stopped.
+async fn run<C>(writer: &mut Pooled<C>, group: Vec<Job>) -> bool
 where
     C: Connector<Connection: Connection>,
 {
@@ -218,10 +222,23 @@ where
         };
         let _ = answer.send(refused);
     }
-    let results = writer.run_group(statements).await;
+    if statements.is_empty() {
+        return true;
+    }
+    let all_gone = async {
+        for answer in &mut answers {
+            answer.closed().await;
+        }
+    };
+    let results = tokio::select! {
+        biased;
+        results = writer.run_group(statements) => results,
+        () = all_gone => return false,
+    };
     for (answer, result) in answers.into_iter().zip(results) {
         let _ = answer.send(result);
     }
+    true
 }
 
 fn lost() -> Error {
