@@ -18,8 +18,8 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use store::{Store, World};
 use strongroom::testing::{Fault, Faults, FaultyConnector};
 use strongroom::{
-    AlwaysHealthy, AsyncDatabase, Connection as _, Error, ErrorKind, FixedDelay, NoRetry, Ping, PoolStats, Reason,
-    Result, TransactionMode,
+    AlwaysHealthy, AsyncDatabase, Capabilities, Connection as _, Error, ErrorKind, FixedDelay, NoRetry, Ping,
+    PoolStats, Reason, Result, TransactionMode,
 };
 
 type Database = AsyncDatabase<FaultyConnector<Store>>;
@@ -218,10 +218,15 @@ const FOR_EVER: Duration = Duration::from_secs(100);
 
 impl Schedule {
     fn new(seed: u64, random: &mut fastrand::Rng) -> Self {
-        let single = random.bool();
-        let world = World::new(random.u64(..), World::capabilities(single, random.bool(), random.bool()));
+        let able = World::capabilities(random.bool(), random.bool(), random.bool());
+        let max = random.u32(1..5);
+        Self::with(seed, random, able, max)
+    }
+
+    fn with(seed: u64, random: &mut fastrand::Rng, able: Capabilities, max: u32) -> Self {
+        let world = World::new(random.u64(..), able);
         let connector = FaultyConnector::new(Store(Arc::clone(&world)));
-        let (faults, max) = (connector.faults(), random.u32(1..5));
+        let faults = connector.faults();
         let builder = AsyncDatabase::with_connector(connector).pool_min(random.u32(0..3)).pool_max(max);
         let builder = builder.pool_timeout(Duration::from_secs(random.u64(1..20)));
         let builder = if random.bool() { builder.health(Ping) } else { builder.health(AlwaysHealthy) };
@@ -255,11 +260,13 @@ impl Schedule {
         }
     }
 
-    async fn one(&self, op: Op, drops: Drops) {
+    /// One call; says whether it came to its end.
+    async fn one(&self, op: Op, drops: Drops) -> bool {
         let n = self.next.fetch_add(1, SeqCst);
         let call = AssertUnwindSafe(op.perform(&self.db, n)).catch_unwind();
         let outcome = drops.of(call).await;
         assert_true(self.db.stats(), self.seed);
+        let dropped = outcome.is_none();
         let hung = outcome.is_none() && matches!(drops, Drops::After(FOR_EVER));
         let outcome = outcome.and_then(std::result::Result::ok);
         if let Some(Err(error)) = &outcome {
@@ -271,6 +278,7 @@ impl Schedule {
             _ => op.fate(outcome.as_ref()),
         };
         self.promises.lock().unwrap().push((n, op, fate, hung, format!("{outcome:?}")));
+        !dropped
     }
 
     /// Nobody works any more and nothing goes wrong any more.
@@ -420,6 +428,17 @@ fn run(seed: u64) {
 
 #[test]
 fn pool_and_database_never_disagree_with_the_model() {
+    quiet();
+    watch();
+    let first = number("STRONGROOM_MODEL_SEED", 1);
+    for seed in first..first + number("STRONGROOM_MODEL_SCHEDULES", 2000) {
+        RUNNING.store(seed, SeqCst);
+        run(seed);
+    }
+}
+
+/// Panics that the test makes are not shown.
+fn quiet() {
     std::panic::set_hook(Box::new(|info| {
         let injected =
             info.payload_as_str().is_some_and(|text| text.contains("injected panic") || text.contains("own panic"));
@@ -427,12 +446,45 @@ fn pool_and_database_never_disagree_with_the_model() {
             eprintln!("{info}");
         }
     }));
-    watch();
-    let first = number("STRONGROOM_MODEL_SEED", 1);
-    for seed in first..first + number("STRONGROOM_MODEL_SCHEDULES", 2000) {
-        RUNNING.store(seed, SeqCst);
-        run(seed);
+}
+
+/// Every call is dropped after every number of polls, while another caller is at work.
+#[test]
+fn every_call_may_be_dropped_at_every_await_point() {
+    quiet();
+    let mut dropped = 0;
+    for (single, readers, group, max) in [
+        (false, true, false, 1),
+        (false, true, false, 3),
+        (true, true, true, 3),
+        (true, false, true, 2),
+        (true, true, false, 1),
+    ] {
+        for (op, seed) in OPS.into_iter().flat_map(|op| (0..3).map(move |seed| (op, seed))) {
+            for polls in 0.. {
+                assert!(polls < 60, "{op:?} never ends");
+                let done = paused().block_on(async {
+                    // The same waits each time, but for what being dropped changes.
+                    let mut random = fastrand::Rng::with_seed(seed);
+                    let able = World::capabilities(single, readers, group);
+                    let schedule = Schedule::with(seed, &mut random, able, max);
+                    let other = async {
+                        schedule.one(Op::Put, Drops::After(FOR_EVER)).await;
+                        schedule.one(Op::Transaction, Drops::After(FOR_EVER)).await;
+                    };
+                    let (done, ()) = tokio::join!(schedule.one(op, Drops::AfterPolls(polls)), other);
+                    schedule.look().await;
+                    schedule.capacity().await;
+                    done
+                });
+                if done {
+                    break;
+                }
+                dropped += 1;
+            }
+        }
     }
+    assert!(dropped > 500, "only {dropped} calls were dropped half-way");
 }
 
 static RUNNING: AtomicU64 = AtomicU64::new(0);
