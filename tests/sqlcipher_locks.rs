@@ -2,83 +2,27 @@
 
 #![cfg(all(feature = "sqlcipher", unix))]
 
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use strongroom::{
-    AsyncDatabase, DatabaseBuilder, Error, ErrorKind, Phase, Secret, SqlCipherConnector, Tuning, apply_cipher_key,
-    rusqlite,
-};
+use strongroom::{AsyncDatabase, DatabaseBuilder, Error, ErrorKind, Phase, SqlCipherConnector, Tuning};
 use tempfile::TempDir;
 
 #[path = "common/cipher.rs"]
 mod cipher;
+#[path = "common/other.rs"]
+mod other;
 
 use cipher::{create, keyed, refusal};
-
-const CHILD: &str = "STRONGROOM_TEST_LOCKS";
-
-fn key() -> Secret {
-    Secret::raw_key([7; 32])
-}
+use other::{Other, key};
 
 fn here(path: &Path) -> DatabaseBuilder<SqlCipherConnector> {
     keyed(path, key()).tuning(Tuning::default().busy_timeout(Duration::from_millis(100))).pool_max(3)
 }
 
-/// Another process that has the file open and runs what it is told.
-struct Other {
-    child: Child,
-    asks: ChildStdin,
-    answers: BufReader<ChildStdout>,
-}
-
-impl Other {
-    fn open(path: &Path) -> Self {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "the_other_process", "--nocapture"])
-            .env(CHILD, path)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let (asks, answers) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
-        let mut other = Self { child, asks, answers };
-        other.run("SELECT count(*) FROM t");
-        other
-    }
-
-    fn run(&mut self, sql: &str) {
-        writeln!(self.asks, "{sql}").unwrap();
-        let mut line = String::new();
-        while !line.contains("answer: ") {
-            line.clear();
-            assert_ne!(self.answers.read_line(&mut line).unwrap(), 0, "the other process ended");
-        }
-        assert!(line.contains("answer: ok"), "{sql}: {line}");
-    }
-
-    /// SIGKILL, with all locks held.
-    fn kill(mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-}
-
-/// Does nothing unless started by `Other::open`.
 #[test]
 fn the_other_process() {
-    let Some(path) = std::env::var_os(CHILD) else { return };
-    let connection = rusqlite::Connection::open(PathBuf::from(path)).unwrap();
-    apply_cipher_key(&connection, &key()).unwrap();
-    for sql in std::io::stdin().lines() {
-        match connection.execute_batch(&sql.unwrap()) {
-            Ok(()) => println!("answer: ok"),
-            Err(error) => println!("answer: {error}"),
-        }
-    }
+    other::be_the_other_process();
 }
 
 /// Locked, transient, with the way out.
