@@ -268,3 +268,15 @@ async fn text_behind_a_value_is_ignored_as_in_dotenv_files_with_carriage_returns
     };
     assert_eq!(altered("good/types.enc.env", "DB_KEY", windows).await, ok("dotenv key"));
 }
+
+#[tokio::test]
+async fn bits_behind_the_last_byte_of_a_base64_text_are_ignored() {
+    // The last of 22 letters stands for two bits of the tag and four that mean nothing.
+    let spare_bits = |text: String| {
+        let end = text.find("==,type:").unwrap();
+        let (letters, at) = ("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/", end - 1);
+        let letter = letters.find(&text[at..end]).unwrap();
+        format!("{}{}{}", &text[..at], &letters[letter + 1..][..1], &text[end..])
+    };
+    assert_eq!(altered("good/base.enc.yaml", "db_key", spare_bits).await, ok(KEY));
+}

@@ -137,6 +137,7 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
         let location = Location::caller();
         async move {
             let statement = statement?;
+            route::breathe().await;
             if !route::readers_apart(self.capabilities()) {
                 return Box::pin(self.write(statement, location)).await;
             }
@@ -155,7 +156,11 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
     #[track_caller]
     fn writing(&self, statement: Result<Statement>) -> impl Future<Output = Result<Rows>> + Send + use<'_, C> {
         let location = Location::caller();
-        async move { self.write(statement?, location).await }
+        async move {
+            let statement = statement?;
+            route::breathe().await;
+            self.write(statement, location).await
+        }
     }
 
     /// Runs a statement that may write: through the lane, where statements that wait for the one writer share a commit.

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::ops::{Deref, DerefMut};
 
 use super::bulk;
+use super::route;
 use super::stream::RowStream;
 use crate::{
     Changes, Connection, Connector, DefaultConnector, IntoParams, Pooled, Resource, ResourceState, Result, Rows,
@@ -47,6 +48,7 @@ impl<C: Connector<Connection: Connection>> RawConnection<C> {
 
     async fn writing(&mut self, statement: Result<Statement>) -> Result<Rows> {
         let statement = statement?;
+        route::breathe().await;
         self.ready().await?.run(statement).await
     }
 

@@ -3,6 +3,8 @@
 //! Engines with one writer have a lane for it: what writes waits there, fairly, instead of colliding. What a statement
 //! does is asked of the engine, which has prepared it, and never guessed from its words.
 
+use std::cell::Cell;
+
 use crate::{
     Access, Capabilities, Connection, Connector, Error, ErrorKind, Pooled, Reason, Resource, ResourceState, Result,
     Rows, Statement, StatementKind,
@@ -68,4 +70,18 @@ pub(super) fn refused() -> Error {
     Error::new(ErrorKind::Unsupported, "this statement begins or ends a transaction, or alters the session")
         .because(Reason::Control)
         .hint("use transaction() or begin() for transactions, and connection() to alter a session")
+}
+
+/// Lets the other tasks of this thread run from time to time: a call that an engine answers on the spot never waits, so
+/// nothing else would. Called before a connection is taken, because others would wait for that one.
+pub(super) async fn breathe() {
+    const CALLS: u8 = 16;
+    thread_local! {
+        static DONE: Cell<u8> = const { Cell::new(0) };
+    }
+    let done = DONE.get() + 1;
+    DONE.set(if done == CALLS { 0 } else { done });
+    if done == CALLS {
+        tokio::task::yield_now().await;
+    }
 }

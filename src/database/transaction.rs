@@ -66,6 +66,7 @@ impl<C: Connector<Connection: Connection>> Transaction<C> {
 
     async fn writing(&mut self, statement: Result<Statement>) -> Result<Rows> {
         let statement = statement?;
+        route::breathe().await;
         self.ready(Some(&statement.sql)).await?;
         let outcome = self.lent.run(statement).await;
         self.judge(outcome)

@@ -1,6 +1,5 @@
 //! The async side of a connection: every call is a numbered job, or runs inline if it is short.
 
-use std::cell::Cell;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
@@ -205,7 +204,8 @@ impl Connection for SqlCipherConnection {
     }
 
     async fn run(&mut self, statement: Statement) -> Result<Rows> {
-        breathe().await;
+        // What runs inline never waits; tokio counts it, so that the other tasks of this thread get their turn.
+        tokio::task::consume_budget().await;
         if let Some(outcome) = self.inline(&statement) {
             return outcome.map_err(|error| error.during(Phase::Statement));
         }
@@ -327,18 +327,5 @@ impl Alone {
     fn for_statement(&self, engine: &mut Engine, sql: &Arc<str>) -> Result<Option<HeldBack<'_>>> {
         let ordinary = matches!(engine.kind(sql)?, StatementKind::Read | StatementKind::Write);
         Ok(if ordinary { None } else { self.always() })
-    }
-}
-
-/// Lets the other tasks of this thread run from time to time: what runs inline never waits, so nothing else would.
-async fn breathe() {
-    const RUNS: u8 = 16;
-    thread_local! {
-        static DONE: Cell<u8> = const { Cell::new(0) };
-    }
-    let done = DONE.get() + 1;
-    DONE.set(if done == RUNS { 0 } else { done });
-    if done == RUNS {
-        tokio::task::yield_now().await;
     }
 }

@@ -5,7 +5,8 @@ use aes_gcm::aead::{AeadInOut, KeyInit};
 use aes_gcm::aes::Aes256;
 use aes_gcm::{AesGcm, Nonce, Tag};
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::alphabet;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use zeroize::Zeroizing;
 
 use super::data_key::DataKey;
@@ -41,6 +42,10 @@ pub(super) struct Clear {
 
 const PREFIX: &str = "ENC[AES256_GCM,data:";
 
+/// Go's reader ignores the bits behind the last byte, so files that have some are opened by sops.
+pub(super) const BASE64: GeneralPurpose =
+    GeneralPurpose::new(&alphabet::STANDARD, GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true));
+
 impl Sealed {
     /// Reads the text form; `None` if it is none. What follows the last `]` is ignored, as sops does.
     pub(super) fn parse(text: &str) -> Option<Self> {
@@ -59,8 +64,8 @@ impl Sealed {
             "comment" => Type::Comment,
             _ => return None,
         };
-        let tag = STANDARD.decode(tag).ok()?.as_slice().try_into().ok()?;
-        Some(Self { data: STANDARD.decode(data).ok()?, nonce: STANDARD.decode(nonce).ok()?, tag, kind })
+        let tag = BASE64.decode(tag).ok()?.as_slice().try_into().ok()?;
+        Some(Self { data: BASE64.decode(data).ok()?, nonce: BASE64.decode(nonce).ok()?, tag, kind })
     }
 
     /// Whether `text` has the form, without decoding it.
@@ -119,7 +124,7 @@ impl Cipher {
             .wide
             .encrypt_inout_detached(&nonce.into(), aad.as_bytes(), data.as_mut_slice().into())
             .map_err(|_| super::fault(crate::Reason::TooLarge, "a value is too large to be encrypted"))?;
-        let (data, nonce, tag) = (STANDARD.encode(&*data), STANDARD.encode(nonce), STANDARD.encode(tag));
+        let (data, nonce, tag) = (BASE64.encode(&*data), BASE64.encode(nonce), BASE64.encode(tag));
         Ok(format!("{PREFIX}{data},iv:{nonce},tag:{tag},type:str]"))
     }
 }

@@ -4,12 +4,11 @@
 //! parser that never expands an alias cannot be made to build a bomb. Files that sops wrote have no aliases.
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, StrInput, Tag};
 
 use crate::{Error, Reason, Result};
 
-use super::gcm::Sealed;
+use super::gcm::{BASE64, Sealed};
 use super::tree::{MAX_DEPTH, MapBuilder, Node, Scalar, too_deep};
 use super::{fault, scalar};
 
@@ -127,7 +126,7 @@ fn resolve(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Result<Scalar> 
 
 fn binary(text: &str) -> Result<Scalar> {
     let packed: String = text.chars().filter(|c| !c.is_ascii_whitespace()).collect();
-    let bytes = STANDARD.decode(packed).map_err(|_| fault(Reason::Malformed, "a !!binary value is not base64"))?;
+    let bytes = BASE64.decode(packed).map_err(|_| fault(Reason::Malformed, "a !!binary value is not base64"))?;
     Ok(match String::from_utf8(bytes) {
         Ok(text) => Scalar::Text(text),
         Err(error) => Scalar::Bytes(error.into_bytes()),

@@ -4,21 +4,57 @@
 //! Every job on a connection therefore holds a [`Pass`]. The handler that runs at exit closes the gate, asks running
 //! jobs to stop, and waits until they are out; who comes later is parked.
 
-use std::cell::Cell;
-use std::sync::Once;
+use std::marker::PhantomData;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 use std::time::{Duration, Instant};
 
 static CLOSED: AtomicBool = AtomicBool::new(false);
-static INSIDE: AtomicUsize = AtomicUsize::new(0);
+
+/// How often each thread is inside. Each has a counter of its own: one for all would travel between the cores with
+/// every read.
+static THREADS: Mutex<Vec<Arc<Counter>>> = Mutex::new(Vec::new());
+
+/// Counts for threads that are ending and have given their counter up.
+static ENDING: Counter = Counter(AtomicUsize::new(0));
 
 /// How long the exit waits for jobs to stop: they look at [`is_closed`] every few microseconds, and a single system
 /// call that takes longer than this is a disk that does not answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Alone in its cache lines.
+#[derive(Default)]
+#[repr(align(128))]
+struct Counter(AtomicUsize);
+
+/// A thread's own counter.
+struct Mine(Arc<Counter>);
+
 thread_local! {
-    /// Passes held by this thread, so that `exit` called inside a job does not wait for itself.
-    static MINE: Cell<usize> = const { Cell::new(0) };
+    static MINE: Mine = Mine::default();
+}
+
+fn threads() -> MutexGuard<'static, Vec<Arc<Counter>>> {
+    THREADS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Default for Mine {
+    fn default() -> Self {
+        let mine = Arc::default();
+        threads().push(Arc::clone(&mine));
+        Self(mine)
+    }
+}
+
+impl Drop for Mine {
+    fn drop(&mut self) {
+        threads().retain(|other| !Arc::ptr_eq(other, &self.0));
+    }
+}
+
+/// Calls `look` with this thread's counter.
+fn with_mine<T>(look: impl Fn(&AtomicUsize) -> T) -> T {
+    MINE.try_with(|mine| look(&mine.0.0)).unwrap_or_else(|_| look(&ENDING.0))
 }
 
 /// Registers the handler. Call after the first use of SQLCipher: handlers run in reverse order.
@@ -33,27 +69,25 @@ pub(in super::super) fn install() {
     });
 }
 
-/// Permission to be inside the library.
+/// Permission to be inside the library, for the thread that asked.
 #[derive(Debug)]
-pub(in super::super) struct Pass(());
+pub(in super::super) struct Pass(PhantomData<*const ()>);
 
-/// Enters. Once the process is exiting this never returns.
+/// Enters. Once the process is exiting this never returns, unless the thread is inside already.
 pub(in super::super) fn enter() -> Pass {
-    INSIDE.fetch_add(1, SeqCst);
-    if CLOSED.load(SeqCst) && MINE.get() == 0 {
-        INSIDE.fetch_sub(1, SeqCst);
+    let outer = with_mine(|mine| mine.fetch_add(1, SeqCst));
+    if CLOSED.load(SeqCst) && outer == 0 {
+        with_mine(|mine| mine.fetch_sub(1, SeqCst));
         loop {
             std::thread::park();
         }
     }
-    MINE.set(MINE.get() + 1);
-    Pass(())
+    Pass(PhantomData)
 }
 
 impl Drop for Pass {
     fn drop(&mut self) {
-        MINE.set(MINE.get() - 1);
-        INSIDE.fetch_sub(1, SeqCst);
+        with_mine(|mine| mine.fetch_sub(1, SeqCst));
     }
 }
 
@@ -64,9 +98,11 @@ pub(in super::super) fn is_closed() -> bool {
 
 extern "C" fn at_exit() {
     CLOSED.store(true, SeqCst);
-    let mine = MINE.try_with(Cell::get).unwrap_or(0);
+    let inside = || threads().iter().map(|thread| thread.0.load(SeqCst)).sum::<usize>() + ENDING.0.load(SeqCst);
+    // `exit` may have been called inside a job, which must not wait for itself.
+    let mine = MINE.try_with(|mine| mine.0.0.load(SeqCst)).unwrap_or(0);
     let patience = Instant::now() + PATIENCE;
-    while INSIDE.load(SeqCst) > mine && Instant::now() < patience {
+    while inside() > mine && Instant::now() < patience {
         std::thread::sleep(Duration::from_micros(200));
     }
 }
