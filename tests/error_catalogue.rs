@@ -8,15 +8,15 @@ mod common;
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use common::{ENDLESS, memory, numbers, secs};
 use strongroom::testing::{Fault, FaultyConnector, Point};
 use strongroom::{
-    AsyncDatabase, DatabaseBuilder, DatabaseConfig, EnvKeySource, Error, FileKeySource, KeySource, NoRetry,
-    PassphraseKeySource, Ping, Secret, SopsKeySource, SqlCipherConnector, TransactionMode, Tuning, apply_cipher_key,
-    rusqlite,
+    AsyncDatabase, DatabaseBuilder, DatabaseConfig, EnvKeySource, Error, ErrorKind, FileKeySource, KeySource, NoRetry,
+    Ping, Reason, Secret, SopsKeySource, SqlCipherConnector, TransactionMode, Tuning, apply_cipher_key, rusqlite,
 };
 use tempfile::TempDir;
 
@@ -36,7 +36,8 @@ shows.
 An error has a *kind*, one of a few classes to `match` on (`error.kind()`); a *reason*, the finer cause
 (`error.reason()`); sometimes a *phase*, what was being done (`error.phase()`); and a sentence for people: what went wrong
 and, after a semicolon, the way out. **May pass** marks those for which `error.is_transient()` is true: the same call may
-succeed later. For all others, trying again only repeats the answer. Keys never stand in an error.
+succeed later. For all others, trying again only repeats the answer, or has been done already, as the retry policy says.
+Keys never stand in an error.
 
 Three words of SQLCipher: the *key* (or the passphrase it is made from) opens the file; the *salt* is the file's first 16
 bytes, stored unencrypted, and part of the key; *pages* are the blocks, 4096 bytes as a rule, of which the file consists,
@@ -63,19 +64,20 @@ impl Catalogue {
     }
 
     fn row(&mut self, situation: &str, error: &Error) {
-        let text = self.plain(&error.to_string());
+        let what_is_wrong_is_the_way_out = error.kind() == ErrorKind::Constraint
+            || matches!(error.reason(), Reason::Syntax | Reason::Type)
+            || error.to_string().contains(": expected ");
+        let passes = if error.is_transient() { " **may pass**" } else { "" };
+        self.told(situation, &(names(error) + passes), &error.to_string(), what_is_wrong_is_the_way_out);
+    }
+
+    fn told(&mut self, situation: &str, names: &str, text: &str, may_be_bare: bool) {
+        let text = self.plain(text).replace('|', "\\|");
         let (says, way_out) = text.split_once("; ").unwrap_or((&text, ""));
-        if way_out.is_empty() {
+        if way_out.is_empty() && !may_be_bare {
             self.bare.push(text.clone());
         }
-        let reason = match format!("{:?}", error.reason()).as_str() {
-            "Unspecified" => String::new(),
-            reason => format!(", `{reason}`"),
-        };
-        let passes = if error.is_transient() { " **may pass**" } else { "" };
-        let cell = |text: &str| text.replace('|', "\\|");
-        let (kind, says, way_out) = (error.kind(), cell(says), cell(way_out));
-        writeln!(self.text, "| {situation} | `{kind:?}`{reason}{passes} | {says} | {way_out} |").unwrap();
+        writeln!(self.text, "| {situation} | {names} | {says} | {way_out} |").unwrap();
     }
 
     /// As somebody would read it whose files stand in the working directory and whose code in `src/main.rs`.
@@ -86,11 +88,23 @@ impl Catalogue {
             let length = text[start..].find(' ').unwrap();
             text.replace_range(start..start + length, "src/main.rs:12:24");
         }
-        text
+        // How long it took this time is nobody's business.
+        let words = text.split(' ').map(|word| match word.trim_end_matches([',', ')', ':', ';']) {
+            time if time.ends_with('s') && time.starts_with(|c: char| c.is_ascii_digit()) => word.replace(time, "1s"),
+            _ => word.to_owned(),
+        });
+        words.collect::<Vec<_>>().join(" ")
     }
 
     fn at(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
+    }
+}
+
+fn names(error: &Error) -> String {
+    match error.reason() {
+        Reason::Unspecified => format!("`{:?}`", error.kind()),
+        reason => format!("`{:?}`, `{reason:?}`", error.kind()),
     }
 }
 
@@ -131,7 +145,7 @@ fn cut(path: &Path, len: u64) {
 async fn opening(page: &mut Catalogue) {
     page.section(
         "Opening a database",
-        "SQLite has one sentence for most of these, \"file is not a database\". They are told apart by looking at the size, \
+        "SQLite has one sentence for most of these, \"file is not a database\". They are told apart by looking at the size,\n\
          the first bytes and a few pages. A failed open changes nothing on the disk.",
     );
     let path = page.at("app.db");
@@ -173,8 +187,7 @@ async fn opening(page: &mut Catalogue) {
     let missing = refusal(raw(&page.at("missing.db")).create_if_missing(false)).await;
     page.row("there is no such file, and none may be created", &missing);
     page.row("the path is a directory", &refusal(raw(page.directory.path())).await);
-    std::fs::create_dir(page.at("barred.db-wal")).unwrap();
-    page.row("the system refuses the file, or those beside it", &refusal(raw(&page.at("barred.db"))).await);
+    denied(page).await;
 
     let other = rusqlite::Connection::open(&plain_path).unwrap();
     other.execute_batch("PRAGMA locking_mode = EXCLUSIVE; INSERT INTO t VALUES (1)").unwrap();
@@ -190,6 +203,50 @@ async fn opening(page: &mut Catalogue) {
     let hook = AsyncDatabase::builder(":memory:")
         .on_connect(|connection| Box::pin(connection.interact(|c| c.execute_batch("BEGIN"))));
     page.row("a hook leaves a transaction open", &hook.open().await.unwrap_err());
+}
+
+const CHILD: &str = "STRONGROOM_TEST_DENIED";
+
+/// What only a process without privileges is denied.
+async fn denied(page: &mut Catalogue) {
+    let home = page.at("denied");
+    std::fs::create_dir(&home).unwrap();
+    for (name, mode) in [("hidden.db", 0o000), ("fixed.db", 0o444)] {
+        create(raw(&home.join(name))).await;
+        std::fs::set_permissions(home.join(name), std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+    std::fs::set_permissions(page.directory.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::set_permissions(&home, std::fs::Permissions::from_mode(0o555)).unwrap();
+    let mut command = std::process::Command::new("/proc/self/exe");
+    command.args(["--exact", "a_process_without_privileges", "--nocapture"]).env(CHILD, &home).current_dir("/");
+    if rustix::process::getuid().is_root() {
+        command.uid(65534).gid(65534);
+    }
+    let output = command.output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    let told: Vec<_> = said.lines().filter_map(|line| line.split_once("told: ")?.1.split_once(" says ")).collect();
+    assert_eq!(told.len(), 3, "{said}{}", String::from_utf8_lossy(&output.stderr));
+    for (situation, (names, text)) in [
+        "the process may not read the file",
+        "the process may not write, and the directory has no log of it",
+        "the process may create nothing in the directory",
+    ]
+    .into_iter()
+    .zip(told)
+    {
+        page.told(situation, names, &text.replace("denied/", ""), false);
+    }
+    std::fs::set_permissions(&home, std::fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// Does nothing unless started by `denied`.
+#[tokio::test]
+async fn a_process_without_privileges() {
+    let Some(home) = std::env::var_os(CHILD).map(PathBuf::from) else { return };
+    for name in ["hidden.db", "fixed.db", "new.db"] {
+        let error = refusal(raw(&home.join(name))).await;
+        println!("told: {} says {error}", names(&error));
+    }
 }
 
 async fn keys(page: &mut Catalogue) {
@@ -310,7 +367,7 @@ async fn statements(page: &mut Catalogue) {
     let row = db.fetch_one("SELECT id, name, age FROM users", ()).await.unwrap().unwrap();
     page.row("a column does not have the type asked for", &row.get::<i64>("name").unwrap_err());
     page.row("there is no such column", &row.get::<i64>("email").unwrap_err());
-    let keyed = AsyncDatabase::builder(":memory:").key(PassphraseKeySource::new("key")).open().await.unwrap();
+    let keyed = raw(&page.at("statements.db")).open().await.unwrap();
     let mut conn = keyed.connection().await.unwrap();
     for (situation, sql) in [
         ("it would set a key or a cipher setting", "PRAGMA rekey = 'other'"),

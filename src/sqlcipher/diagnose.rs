@@ -145,7 +145,7 @@ fn not_a_database(location: &Location) -> Error {
     location
         .error(ErrorKind::Storage, "the file is not a database, or was cut off")
         .because(Reason::NotADatabase)
-        .hint("check the path")
+        .hint("check the path; if it has been a database, restore it from a backup")
 }
 
 /// Whether this can be no database, encrypted or not: text (beyond the salt, which may be anything), or a size that no

@@ -50,9 +50,10 @@ impl Location {
     pub(super) fn is_new(&self, create_if_missing: bool) -> Result<bool> {
         let Self::File(path) = self else { return Ok(true) };
         match path.metadata() {
-            Ok(found) if found.is_dir() => {
-                Err(self.error(ErrorKind::Connection, "it is a directory").because(Reason::NotAFile))
-            }
+            Ok(found) if found.is_dir() => Err(self
+                .error(ErrorKind::Connection, "it is a directory")
+                .because(Reason::NotAFile)
+                .hint("give the path of a file")),
             // Transient: another process may be creating it at this moment.
             Ok(found) if found.len() == 0 => Err(self
                 .error(ErrorKind::Encryption, "the file exists but is empty, so that any key would seem to open it")
