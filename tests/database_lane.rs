@@ -125,3 +125,21 @@ async fn a_long_statement_whose_caller_has_gone_is_stopped_in_the_lane_too() {
     assert_eq!(common::count(&db).await, 1);
     common::assert_whole(&db, "after a statement that was stopped").await;
 }
+
+#[tokio::test]
+async fn a_statement_whose_caller_goes_away_while_it_waits_never_runs() {
+    let db = database().await;
+    let writer = db.connection().await.unwrap();
+    let sql: Vec<_> = (0..4).map(|n| format!("INSERT INTO t VALUES ({n})")).collect();
+    let mut calls: Vec<_> = sql.iter().map(|sql| Box::pin(db.execute(sql, ()))).collect();
+    for call in &mut calls {
+        assert!(common::poll_once(call.as_mut()).is_pending());
+    }
+    drop(calls.remove(2));
+    drop(writer);
+    for outcome in futures_util::future::join_all(calls).await {
+        outcome.unwrap();
+    }
+    let there: Vec<i64> = db.fetch_all_as("SELECT a FROM t ORDER BY a", ()).await.unwrap();
+    assert_eq!(there, [0, 1, 3]);
+}

@@ -5,12 +5,12 @@
 //! somebody queues behind its driver; who comes later opens the next one. So nobody is overtaken, and what waits side by
 //! side shares a commit ([`Connection::run_group`]).
 
-use std::collections::VecDeque;
 use std::panic::Location;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
+use super::queue::Queue;
 use super::route;
 use crate::StatementKind;
 use crate::{Access, Connection, Connector, Error, ErrorKind, Pool, Pooled, Result, Rows, Statement};
@@ -22,40 +22,24 @@ const GROUP: usize = 64;
 /// The batches of one database.
 #[derive(Debug, Default)]
 pub(super) struct Lane {
-    queue: Mutex<Queue>,
-}
-
-#[derive(Debug, Default)]
-struct Queue {
-    batches: VecDeque<Batch>,
-    next: u64,
-}
-
-/// Statements that wait for the same driver.
-#[derive(Debug)]
-struct Batch {
-    number: u64,
-    /// How many had queued for the writer when it was opened.
-    arrivals: u64,
-    jobs: VecDeque<Job>,
+    queue: Mutex<Queue<Job>>,
 }
 
 /// A statement and the caller who waits for its result.
 #[derive(Debug)]
 struct Job {
-    number: u64,
     statement: Statement,
     answer: oneshot::Sender<Result<Rows>>,
 }
 
 impl Lane {
-    fn lock(&self) -> MutexGuard<'_, Queue> {
+    fn lock(&self) -> MutexGuard<'_, Queue<Job>> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether there are batches, so that a newcomer has to join the queue.
     fn is_busy(&self) -> bool {
-        !self.lock().batches.is_empty()
+        !self.lock().is_empty()
     }
 
     /// Runs one statement, alone or with others.
@@ -90,7 +74,7 @@ impl Lane {
         let (number, mut answer) = self.join(pool, location, statement);
         match waiting.until(&mut answer).await {
             Ok(answer) => answer.unwrap_or_else(|_| Err(lost())),
-            Err(error) if self.leave(number) => Err(error),
+            Err(error) if self.lock().leave(number) => Err(error),
             // It is being run: what becomes of it is the only true answer.
             Err(_) => answer.await.unwrap_or_else(|_| Err(lost())),
         }
@@ -108,49 +92,13 @@ impl Lane {
     {
         let (sender, answer) = oneshot::channel();
         let mut queue = self.lock();
-        let number = queue.next;
-        queue.next += 1;
-        let job = Job { number, statement, answer: sender };
-        let arrivals = pool.arrivals(Access::Write);
-        match queue.batches.back_mut() {
-            Some(batch) if batch.arrivals == arrivals => batch.jobs.push_back(job),
-            _ => {
-                queue.batches.push_back(Batch { number, arrivals, jobs: VecDeque::from([job]) });
-                let driver = Driver { lane: Arc::clone(self), batch: number, ended: false };
-                let pool = pool.clone();
-                tokio::spawn(async move { driver.drive(&pool, location).await });
-            }
+        let (number, is_first) = queue.join(pool.arrivals(Access::Write), Job { statement, answer: sender });
+        if is_first {
+            let driver = Driver { lane: Arc::clone(self), batch: number, ended: false };
+            let pool = pool.clone();
+            tokio::spawn(async move { driver.drive(&pool, location).await });
         }
         (number, answer)
-    }
-
-    /// Takes a statement back; false if it is gone from its batch already.
-    fn leave(&self, number: u64) -> bool {
-        let mut queue = self.lock();
-        let found = queue.batches.iter_mut().find_map(|batch| {
-            let at = batch.jobs.iter().position(|job| job.number == number)?;
-            batch.jobs.remove(at)
-        });
-        found.is_some()
-    }
-
-    /// The next statements of a batch whose callers still wait. Empty: the batch is done, and gone.
-    fn take(&self, number: u64) -> Vec<Job> {
-        let mut queue = self.lock();
-        let Some(at) = queue.batches.iter().position(|batch| batch.number == number) else { return Vec::new() };
-        let jobs = &mut queue.batches[at].jobs;
-        let mut group = Vec::new();
-        while group.len() < GROUP {
-            let Some(job) = jobs.pop_front() else { break };
-            // A caller who has gone away before his statement began does not want it any more.
-            if !job.answer.is_closed() {
-                group.push(job);
-            }
-        }
-        if group.is_empty() {
-            queue.batches.remove(at);
-        }
-        group
     }
 }
 
@@ -175,7 +123,8 @@ impl Driver {
             let mut wanted = true;
             // A group that was stopped leaves the writer in the middle of something; the pool puts it in order.
             while wanted {
-                let group = self.lane.take(self.batch);
+                // A caller who has gone away before his statement began does not want it any more.
+                let group = self.lane.lock().take(self.batch, GROUP, |job| !job.answer.is_closed());
                 if group.is_empty() {
                     self.ended = true;
                     return;
@@ -187,9 +136,7 @@ impl Driver {
 
     fn refuse_all(&mut self, error: &Error) {
         self.ended = true;
-        let mut queue = self.lane.lock();
-        let Some(at) = queue.batches.iter().position(|batch| batch.number == self.batch) else { return };
-        for job in queue.batches.remove(at).into_iter().flat_map(|batch| batch.jobs) {
+        for job in self.lane.lock().dissolve(self.batch) {
             // A caller who has gone away needs no answer.
             let _ = job.answer.send(Err(error.clone()));
         }

@@ -10,6 +10,7 @@ mod builder;
 mod bulk;
 mod handle;
 mod lane;
+mod queue;
 mod raw;
 mod route;
 mod savepoint;
