@@ -93,6 +93,17 @@ impl Location {
 
     /// Opens a connection that has not been keyed and has read nothing.
     pub(super) fn open(&self, create: bool) -> Result<Connection> {
+        let connection = self.open_once(create)?;
+        // SQLite settles for reading when writing is refused, also when all that was missing was a file descriptor, at
+        // that very moment. What may only be read is so the second time, too.
+        if connection.is_readonly(rusqlite::MAIN_DB).unwrap_or(false) {
+            drop(connection);
+            return self.open_once(create);
+        }
+        Ok(connection)
+    }
+
+    fn open_once(&self, create: bool) -> Result<Connection> {
         // The pool lends a connection to one borrower at a time, so SQLite's own mutex would only cost.
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_NO_MUTEX
