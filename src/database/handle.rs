@@ -6,6 +6,8 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
+
 use super::builder::DatabaseBuilder;
 use super::lane::Lane;
 use super::raw::RawConnection;

@@ -1,7 +1,7 @@
 //! The calls that every handle has, written once.
 //!
 //! A handle offers `reading` and `writing`, which run one statement each; everything else is what callers want to see of
-//! the result.
+//! the result. They are combinators, because an `async` block would hold each future twice: before and while it runs.
 
 /// Writes the one-liners for a handle whose methods take `$self: $receiver`.
 macro_rules! one_liners {
@@ -20,7 +20,7 @@ macro_rules! one_liners {
             params: impl $crate::IntoParams,
         ) -> impl Future<Output = $crate::Result<$crate::Changes>> + Send {
             let running = $self.writing($crate::Statement::new(sql, params));
-            async move { Ok(running.await?.changes()) }
+            running.map(|rows| Ok(rows?.changes()))
         }
 
         /// Fetches the first row, if there is one.
@@ -34,7 +34,7 @@ macro_rules! one_liners {
             params: impl $crate::IntoParams,
         ) -> impl Future<Output = $crate::Result<Option<$crate::Row>>> + Send {
             let running = $self.reading($crate::Statement::new(sql, params));
-            async move { Ok(running.await?.first()) }
+            running.map(|rows| Ok(rows?.first()))
         }
 
         /// Fetches all rows.
@@ -62,7 +62,7 @@ macro_rules! one_liners {
             params: impl $crate::IntoParams,
         ) -> impl Future<Output = $crate::Result<Option<T>>> + Send {
             let running = $self.reading($crate::Statement::new(sql, params));
-            async move { running.await?.first().map(|row| row.get(0)).transpose() }
+            running.map(|rows| rows?.first().map(|row| row.get(0)).transpose())
         }
 
         /// Fetches the first row into a struct (by column names), a tuple or a scalar.
@@ -76,7 +76,7 @@ macro_rules! one_liners {
             params: impl $crate::IntoParams,
         ) -> impl Future<Output = $crate::Result<Option<T>>> + Send {
             let running = $self.reading($crate::Statement::new(sql, params));
-            async move { running.await?.first().map(|row| row.decode()).transpose() }
+            running.map(|rows| rows?.first().map(|row| row.decode()).transpose())
         }
 
         /// Fetches all rows into structs (by column names), tuples or scalars.
@@ -90,7 +90,7 @@ macro_rules! one_liners {
             params: impl $crate::IntoParams,
         ) -> impl Future<Output = $crate::Result<Vec<T>>> + Send {
             let running = $self.reading($crate::Statement::new(sql, params));
-            async move { running.await?.iter().map(|row| row.decode()).collect() }
+            running.map(|rows| rows?.iter().map(|row| row.decode()).collect())
         }
     };
 }

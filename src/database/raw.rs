@@ -4,6 +4,8 @@ use std::fmt;
 use std::future::Future;
 use std::ops::{Deref, DerefMut};
 
+use futures_util::FutureExt as _;
+
 use super::bulk;
 use super::route;
 use super::stream::RowStream;

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use futures_util::FutureExt as _;
+
 use super::bulk;
 use super::route;
 use super::savepoint::Savepoint;

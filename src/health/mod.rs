@@ -36,6 +36,13 @@ pub trait HealthCheck<R: Resource>: Send + Sync {
     /// # Errors
     /// Any error means that the connection is not to be used again.
     async fn check(&self, resource: &mut R, idle: Duration) -> Result<()>;
+
+    /// Whether [`check`](HealthCheck::check) would do anything for a connection that was idle for so long; always, by
+    /// default. Asked before every loan, where a future that does nothing costs as much as the rest of the loan.
+    fn is_due(&self, idle: Duration) -> bool {
+        let _ = idle;
+        true
+    }
 }
 
 /// Trusts every connection. Right for engines whose connections cannot die unnoticed.
@@ -46,6 +53,10 @@ pub struct AlwaysHealthy;
 impl<R: Resource> HealthCheck<R> for AlwaysHealthy {
     async fn check(&self, _: &mut R, _: Duration) -> Result<()> {
         Ok(())
+    }
+
+    fn is_due(&self, _: Duration) -> bool {
+        false
     }
 }
 
@@ -89,6 +100,10 @@ impl<R: Resource, H: HealthCheck<R>> HealthCheck<R> for SkipIfRecent<H> {
     async fn check(&self, resource: &mut R, idle: Duration) -> Result<()> {
         if idle < self.window { Ok(()) } else { self.inner.check(resource, idle).await }
     }
+
+    fn is_due(&self, idle: Duration) -> bool {
+        idle >= self.window && self.inner.is_due(idle)
+    }
 }
 
 #[async_trait]
@@ -96,11 +111,19 @@ impl<R: Resource, H: HealthCheck<R> + ?Sized> HealthCheck<R> for Box<H> {
     async fn check(&self, resource: &mut R, idle: Duration) -> Result<()> {
         (**self).check(resource, idle).await
     }
+
+    fn is_due(&self, idle: Duration) -> bool {
+        (**self).is_due(idle)
+    }
 }
 
 #[async_trait]
 impl<R: Resource, H: HealthCheck<R> + ?Sized> HealthCheck<R> for std::sync::Arc<H> {
     async fn check(&self, resource: &mut R, idle: Duration) -> Result<()> {
         (**self).check(resource, idle).await
+    }
+
+    fn is_due(&self, idle: Duration) -> bool {
+        (**self).is_due(idle)
     }
 }

@@ -5,6 +5,8 @@
 mod lexer;
 mod placeholders;
 
+#[cfg(feature = "sqlite")]
+pub(crate) use placeholders::Arranged;
 pub use placeholders::{Dialect, Placeholders, Style};
 
 use std::borrow::Cow;

@@ -105,13 +105,8 @@ impl Placeholders {
     ///
     /// # Errors
     /// As [`arrange`](Placeholders::arrange).
-    pub fn look_up<'p>(&self, params: &'p Params) -> Result<Vec<&'p Value>> {
-        let order = self.order(params)?;
-        Ok(match params {
-            Params::None => Vec::new(),
-            Params::Positional(values) => values.iter().collect(),
-            Params::Named(pairs) => order.into_iter().map(|index| &pairs[index].1).collect(),
-        })
+    pub(crate) fn look_up<'p>(&self, params: &'p Params) -> Result<Arranged<'p>> {
+        Ok(Arranged { order: self.order(params)?, params })
     }
 
     /// Rewrites the statement with `$1..$N` in place of whatever it uses, for engines that know nothing else.
@@ -214,6 +209,24 @@ impl Placeholders {
                 let message = format!("the statement uses parameter {} but not {}", self.count, gap + 1);
                 Err(unfit(message))
             }
+        }
+    }
+}
+
+/// Parameters in the order of their placeholders.
+pub(crate) struct Arranged<'p> {
+    params: &'p Params,
+    /// Which pair each placeholder takes, for parameters by name.
+    order: Vec<usize>,
+}
+
+impl<'p> Arranged<'p> {
+    /// The value of the placeholder with this number, from 0.
+    pub(crate) fn get(&self, index: usize) -> &'p Value {
+        match self.params {
+            Params::None => &Value::Null,
+            Params::Positional(values) => &values[index],
+            Params::Named(pairs) => &pairs[self.order[index]].1,
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::guarded::guarded;
+use super::guarded::{caught, guarded};
 use super::inner::{Inner, goodbye_limit};
 use super::lease::Lease;
 use super::permit::Permit;
@@ -30,11 +30,14 @@ impl<C: Connector> Inner<C> {
         let now = Instant::now();
         let deadline = now + self.settings.acquire_timeout;
         let shelf = self.shelf(access);
-        let (permit, now, waited) = match self.try_permit(shelf)? {
-            Some(permit) => (permit, now, false),
-            None => (self.queue(shelf, deadline, location).await?, Instant::now(), true),
-        };
-        self.lend(permit, now, deadline, location, waited).await
+        match self.free_lease(shelf).await? {
+            Some(lease) => self.lend(lease, now, deadline, location, false).await,
+            // Boxed, like all that is rare, so that every call does not carry its state.
+            None => {
+                let lease = Box::pin(self.queue(shelf, deadline, location)).await?;
+                self.lend(lease, Instant::now(), deadline, location, true).await
+            }
+        }
     }
 
     /// The same, but without waiting for anybody: `None` if all are in use.
@@ -43,9 +46,9 @@ impl<C: Connector> Inner<C> {
         access: Access,
         location: &'static Location<'static>,
     ) -> Result<Option<Lease<C>>> {
-        let Some(permit) = self.try_permit(self.shelf(access))? else { return Ok(None) };
+        let Some(lease) = self.free_lease(self.shelf(access)).await? else { return Ok(None) };
         let now = Instant::now();
-        self.lend(permit, now, now + self.settings.acquire_timeout, location, false).await.map(Some)
+        self.lend(lease, now, now + self.settings.acquire_timeout, location, false).await.map(Some)
     }
 
     /// The same on behalf of callers who wait for its result, each with a limit of his own: waits as long as it takes,
@@ -56,38 +59,70 @@ impl<C: Connector> Inner<C> {
         location: &'static Location<'static>,
     ) -> Result<Lease<C>> {
         let shelf = self.shelf(access);
-        let permit = if let Some(permit) = self.try_permit(shelf)? {
-            permit
-        } else {
-            let _queued = shelf.queued(&self.closed);
-            let permit = shelf.permits.acquire().await.map_err(|_closed| self.closed_error())?;
-            permit.forget();
-            Permit::new(self, shelf.lane)
+        let lease = match self.free_lease(shelf).await? {
+            Some(lease) => lease,
+            None => {
+                let _queued = shelf.queued(&self.closed);
+                match Lease::warm(shelf) {
+                    Some(lease) => lease,
+                    None => {
+                        let permit = shelf.permits.acquire().await.map_err(|_closed| self.closed_error())?;
+                        permit.forget();
+                        Lease::new(Permit::new(self, shelf.lane)).await?
+                    }
+                }
+            }
         };
         let now = Instant::now();
-        self.lend(permit, now, now + self.settings.acquire_timeout, location, true).await
+        self.lend(lease, now, now + self.settings.acquire_timeout, location, true).await
     }
 
-    /// Takes a connection for a permit: an idle one that is healthy, or a new one.
+    /// A slot that is free, if there is one. Nobody who waits is overtaken: nothing is kept warm while somebody waits.
+    async fn free_lease(self: &Arc<Self>, shelf: &Shelf<C>) -> Result<Option<Lease<C>>> {
+        if let Some(lease) = Lease::warm(shelf) {
+            return Ok(Some(lease));
+        }
+        match self.try_permit(shelf)? {
+            Some(permit) => Box::pin(Lease::new(permit)).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Lends the connection of a slot, if it is there and healthy, or another one, or a new one.
     async fn lend(
         self: &Arc<Self>,
-        permit: Permit<C>,
-        mut now: Instant,
+        mut lease: Lease<C>,
+        now: Instant,
         deadline: Instant,
         location: &'static Location<'static>,
         waited: bool,
     ) -> Result<Lease<C>> {
-        let mut lease = Lease::new(permit).await?;
-        while lease.opened().is_some() {
-            if self.check(&mut lease, now, deadline).await? {
-                lease.lend(location, now, waited);
-                return Ok(lease);
-            }
-            now = Instant::now();
+        if self.is_ready(&lease, now) {
+            lease.lend(location, now, waited);
+            return Ok(lease);
         }
-        self.open(&mut lease, deadline).await?;
-        lease.lend(location, Instant::now(), waited);
-        Ok(lease)
+        Box::pin(async move {
+            let mut now = now;
+            while lease.opened().is_some() {
+                if self.check(&mut lease, now, deadline).await? {
+                    lease.lend(location, now, waited);
+                    return Ok(lease);
+                }
+                now = Instant::now();
+            }
+            self.open(&mut lease, deadline).await?;
+            lease.lend(location, Instant::now(), waited);
+            Ok(lease)
+        })
+        .await
+    }
+
+    /// Whether a slot holds a connection that needs no check.
+    fn is_ready(&self, lease: &Lease<C>, now: Instant) -> bool {
+        lease.opened().is_some_and(|opened| {
+            let idle = now.saturating_duration_since(opened.idle_since);
+            opened.state() != ResourceState::Broken && caught(|| self.settings.health.is_due(idle)) == Some(false)
+        })
     }
 
     /// Waits for a permit.
@@ -96,12 +131,16 @@ impl<C: Connector> Inner<C> {
         shelf: &Shelf<C>,
         deadline: Instant,
         location: &'static Location<'static>,
-    ) -> Result<Permit<C>> {
+    ) -> Result<Lease<C>> {
         let began = Instant::now();
         let waiting = Waiting::begin(self, shelf.lane, deadline)?;
         shelf.arrive();
         // Dropped after the future that waits, whichever way that ends.
         let _queued = shelf.queued(&self.closed);
+        // Looked for again, now that nothing more is kept there.
+        if let Some(lease) = Lease::warm(shelf) {
+            return Ok(lease);
+        }
         let permit = waiting.until(shelf.permits.acquire()).await?.map_err(|_closed| self.closed_error())?;
         permit.forget();
         let permit = Permit::new(self, shelf.lane);
@@ -109,7 +148,7 @@ impl<C: Connector> Inner<C> {
         if waited > SLOW {
             tracing::warn!(pool = %self.settings.name, %location, ?waited, "waited long for a connection");
         }
-        Ok(permit)
+        Lease::new(permit).await
     }
 
     /// Asks the health check about an idle connection; if it must not be lent, closes it and takes the next slot.
@@ -119,8 +158,7 @@ impl<C: Connector> Inner<C> {
         if opened.state() == ResourceState::Broken {
             // It knows by itself: no question to the other side, and no window in which it is not asked.
             self.registry.count_error();
-            lease.discard(goodbye_limit(deadline)).await;
-            lease.next_slot().await?;
+            self.pass_over(lease, deadline).await?;
             return Ok(false);
         }
         let limit = HEALTH_LIMIT.min(deadline.saturating_duration_since(now) / 2);
@@ -128,9 +166,18 @@ impl<C: Connector> Inner<C> {
         let Err(error) = guarded("health check", now + limit, check).await else { return Ok(true) };
         tracing::debug!(pool = %self.settings.name, %error, "an idle connection failed its health check");
         self.registry.count_error();
-        lease.discard(goodbye_limit(deadline)).await;
-        lease.next_slot().await?;
+        self.pass_over(lease, deadline).await?;
         Ok(false)
+    }
+
+    /// Closes the connection of a slot and goes on to the next one that is free, or to an empty one.
+    async fn pass_over(self: &Arc<Self>, lease: &mut Lease<C>, deadline: Instant) -> Result<()> {
+        lease.discard(goodbye_limit(deadline)).await;
+        match Lease::warm(self.shelf_of(lease.permit().lane())) {
+            Some(other) => *lease = other,
+            None => lease.next_slot().await?,
+        }
+        Ok(())
     }
 
     /// Opens a connection for a caller who has until `deadline`.

@@ -39,6 +39,7 @@ impl<C: Connector> Inner<C> {
         for shelf in self.shelves_in_closing_order() {
             shelf.permits.close();
         }
+        self.cool();
         self.closed.notify_waiters();
         let turn = self.closing.lock().await;
         if timeout(deadline, self.all_back()).await.is_err() {

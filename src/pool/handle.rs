@@ -36,7 +36,17 @@ use crate::{Access, Connector, Result};
 /// }
 /// ```
 pub struct Pool<C: Connector> {
-    inner: Arc<Inner<C>>,
+    handle: Arc<Handle<C>>,
+}
+
+/// What the clones of a pool share. Permits keep the inner part alive, and are kept in it; so the last clone that goes
+/// has them given back.
+struct Handle<C: Connector>(Arc<Inner<C>>);
+
+impl<C: Connector> Drop for Handle<C> {
+    fn drop(&mut self) {
+        self.0.cool();
+    }
 }
 
 impl<C: Connector> Pool<C> {
@@ -46,7 +56,11 @@ impl<C: Connector> Pool<C> {
     }
 
     pub(super) fn from_inner(inner: Arc<Inner<C>>) -> Self {
-        Self { inner }
+        Self { handle: Arc::new(Handle(inner)) }
+    }
+
+    fn inner(&self) -> &Arc<Inner<C>> {
+        &self.handle.0
     }
 
     /// Borrows a connection for reading and writing; the same as `get_for(Access::Write)`.
@@ -80,7 +94,7 @@ impl<C: Connector> Pool<C> {
 
     /// [`get_for`](Pool::get_for) on behalf of a caller further up.
     pub(crate) async fn get_at(&self, access: Access, location: &'static Location<'static>) -> Result<Pooled<C>> {
-        Ok(Pooled::new(self.inner.checkout(access, location).await?))
+        Ok(Pooled::new(self.inner().checkout(access, location).await?))
     }
 
     /// A connection for `access` if one is free; nobody is waited for, and nobody who waits is overtaken.
@@ -89,7 +103,7 @@ impl<C: Connector> Pool<C> {
         access: Access,
         location: &'static Location<'static>,
     ) -> Result<Option<Pooled<C>>> {
-        Ok(self.inner.checkout_if_free(access, location).await?.map(Pooled::new))
+        Ok(self.inner().checkout_if_free(access, location).await?.map(Pooled::new))
     }
 
     /// A connection for what others wait for; they know themselves how long they wait.
@@ -98,18 +112,18 @@ impl<C: Connector> Pool<C> {
         access: Access,
         location: &'static Location<'static>,
     ) -> Result<Pooled<C>> {
-        Ok(Pooled::new(self.inner.checkout_for_others(access, location).await?))
+        Ok(Pooled::new(self.inner().checkout_for_others(access, location).await?))
     }
 
     /// Enters a call that waits for what the holder of a connection will bring it.
     pub(crate) fn wait(&self, access: Access) -> Result<Waiting<'_, C>> {
-        let deadline = Instant::now() + self.inner.settings.acquire_timeout;
-        Waiting::begin(&self.inner, self.inner.shelf(access).lane, deadline)
+        let deadline = Instant::now() + self.inner().settings.acquire_timeout;
+        Waiting::begin(self.inner(), self.inner().shelf(access).lane, deadline)
     }
 
     /// How many callers have had to wait for a connection for `access` so far.
     pub(crate) fn arrivals(&self, access: Access) -> u64 {
-        self.inner.shelf(access).arrivals()
+        self.inner().shelf(access).arrivals()
     }
 
     /// Opens connections until there are `min_size`: the writer first, then the others side by side.
@@ -120,12 +134,12 @@ impl<C: Connector> Pool<C> {
     /// # Cancel safety
     /// Connections that are being opened are given up, others are kept.
     pub async fn warm(&self) -> Result<()> {
-        self.inner.warm().await
+        self.inner().warm().await
     }
 
     /// What the pool has done and is doing, at one moment.
     pub fn stats(&self) -> PoolStats {
-        self.inner.registry.stats()
+        self.inner().registry.stats()
     }
 
     /// Closes the pool for all its clones, in this order: calls that come or wait fail with
@@ -138,31 +152,31 @@ impl<C: Connector> Pool<C> {
     /// # Cancel safety
     /// The pool stays closed to callers. Call again to close what is left.
     pub async fn close(&self, deadline: Duration) -> CloseReport {
-        self.inner.close(deadline).await
+        self.inner().close(deadline).await
     }
 
     /// Whether [`close`](Pool::close) was called.
     pub fn is_closed(&self) -> bool {
-        self.inner.is_closed()
+        self.inner().is_closed()
     }
 
     /// What opens the connections.
     pub fn connector(&self) -> &C {
-        &self.inner.connector
+        &self.inner().connector
     }
 }
 
 impl<C: Connector> Clone for Pool<C> {
     fn clone(&self) -> Self {
-        Self { inner: Arc::clone(&self.inner) }
+        Self { handle: Arc::clone(&self.handle) }
     }
 }
 
 impl<C: Connector> fmt::Debug for Pool<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pool")
-            .field("name", &self.inner.settings.name)
-            .field("max_size", &self.inner.settings.max_size)
+            .field("name", &self.inner().settings.name)
+            .field("max_size", &self.inner().settings.max_size)
             .field("closed", &self.is_closed())
             .field("stats", &self.stats())
             .finish()

@@ -66,6 +66,13 @@ impl<C: Connector> Inner<C> {
         self.readers.iter().chain([&self.main])
     }
 
+    /// Has all permits given back to the queues, now and as they come.
+    pub(super) fn cool(&self) {
+        for shelf in self.shelves_in_closing_order() {
+            shelf.cool();
+        }
+    }
+
     pub(super) fn is_closed(&self) -> bool {
         self.main.permits.is_closed()
     }

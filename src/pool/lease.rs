@@ -13,8 +13,9 @@ use tokio::time::Instant;
 use super::guarded::guarded;
 use super::inner::{CLOSE_LIMIT, spawn};
 use super::permit::Permit;
-use super::shelf::SlotGuard;
+use super::shelf::{Shelf, SlotGuard};
 use super::slot::Opened;
+use super::warm::Place;
 use crate::{Connector, Resource as _, ResourceState, Result};
 
 /// How long a connection may take to be reset: a rollback is short, and a caller may be waiting.
@@ -24,6 +25,8 @@ pub(super) struct Lease<C: Connector> {
     // Before the permit: whoever gets the permit finds the slot.
     slot: Option<SlotGuard<C>>,
     permit: Option<Permit<C>>,
+    /// Where both were kept warm.
+    place: Option<Arc<Place<C>>>,
     /// The connection may be neither lent nor kept: it is new and unproven, or failed its check.
     unfit: bool,
     lent: bool,
@@ -37,9 +40,17 @@ impl<C: Connector> Lease<C> {
     /// # Errors
     /// When bb8 has none, which the permit rules out.
     pub(super) async fn new(permit: Permit<C>) -> Result<Self> {
-        let mut lease = Self { slot: None, permit: Some(permit), unfit: false, lent: false, tidied: false };
+        let mut lease =
+            Self { slot: None, permit: Some(permit), place: None, unfit: false, lent: false, tidied: false };
         lease.next_slot().await?;
         Ok(lease)
+    }
+
+    /// A slot that was kept warm with its permit, if there is one.
+    pub(super) fn warm(shelf: &Shelf<C>) -> Option<Self> {
+        let (slot, permit, place) = shelf.warm.take()?;
+        let (slot, permit, place) = (Some(slot), Some(permit), Some(place));
+        Some(Self { slot, permit, place, unfit: false, lent: false, tidied: false })
     }
 
     /// Exchanges the slot for the next one; what was in it must be gone.
@@ -137,8 +148,8 @@ impl<C: Connector> Drop for Lease<C> {
                 opened.idle_since = Instant::now();
                 opened.entry.give_back();
             }
-            if let (Some(slot), Some(permit)) = (self.slot.take(), &self.permit) {
-                permit.inner().shelf_of(permit.lane()).put_back(slot);
+            if let (Some(slot), Some(permit)) = (self.slot.take(), self.permit.take()) {
+                give_back(slot, permit, self.place.take());
             }
             return;
         }
@@ -149,7 +160,19 @@ impl<C: Connector> Drop for Lease<C> {
         }
         let runtime = opened.runtime.clone();
         let (slot, permit) = (self.slot.take(), self.permit.take());
-        let rest = Self { slot, permit, unfit: self.unfit, lent: self.lent, tidied: true };
+        let rest = Self { slot, permit, place: None, unfit: self.unfit, lent: self.lent, tidied: true };
         spawn(&runtime, rest.tidy());
+    }
+}
+
+/// Puts a slot back with its permit: into `place` or the one of this thread, or, if somebody waits, where he finds it.
+fn give_back<C: Connector>(slot: SlotGuard<C>, permit: Permit<C>, place: Option<Arc<Place<C>>>) {
+    let place = place.or_else(|| permit.inner().shelf_of(permit.lane()).place());
+    let kept = match place {
+        Some(place) => place.keep(slot, permit),
+        None => Err((slot, permit)),
+    };
+    if let Err((slot, permit)) = kept {
+        permit.inner().shelf_of(permit.lane()).put_back(slot);
     }
 }

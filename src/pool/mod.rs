@@ -34,6 +34,7 @@ mod shelf;
 mod slot;
 mod stats;
 mod waiting;
+mod warm;
 
 pub use builder::PoolBuilder;
 pub use close::CloseReport;

@@ -1,7 +1,9 @@
-//! Everything a pool knows about its connections, in one state behind one lock.
+//! Everything a pool knows about its connections.
 //!
-//! No await, no user code and no other lock is ever taken inside, so it may be used from anywhere, also from a `Drop`
-//! that runs under bb8's own mutex.
+//! One lock for what concerns several connections, and one for the loans of each, so that two threads that borrow and
+//! give back two connections do not meet. The second may be taken inside the first, never the other way round, and
+//! inside either there is no await, no user code and no other lock; so all of it may be used from anywhere, also from a
+//! `Drop` that runs under bb8's own mutex.
 
 use std::panic::Location;
 use std::pin::pin;
@@ -35,26 +37,30 @@ pub(super) struct Registry {
 #[derive(Default)]
 struct State {
     /// Open connections.
-    entries: Vec<Option<Entry>>,
-    lanes: [Counts; 2],
-    /// In service: `waiting` and the totals; the numbers of connections are in `lanes`.
+    entries: Vec<Option<Arc<Entry>>>,
+    /// How many there have been.
+    registered: u64,
+    /// What is not counted by connection, and the counts of those that are gone.
     stats: PoolStats,
 }
 
-#[derive(Clone, Copy, Default)]
-struct Counts {
-    /// In service.
-    open: u32,
-    /// Of those, lent.
-    lent: u32,
-}
-
+/// What is known of one connection.
 struct Entry {
     lane: Lane,
     canceller: Canceller,
+    loans: Mutex<Loans>,
+}
+
+/// The loans of one connection.
+struct Loans {
     /// False before its hook has run, and while it is being closed.
     in_service: bool,
     holder: Option<Holder>,
+    /// Tells its loans, and those of all other connections, apart.
+    serial: u64,
+    acquired: u64,
+    waited: u64,
+    released: u64,
 }
 
 /// Who has a connection.
@@ -73,6 +79,7 @@ pub(super) struct Holder {
 /// A connection's place in the registry, kept exactly as long as the connection.
 pub(super) struct Registered {
     registry: Arc<Registry>,
+    entry: Arc<Entry>,
     key: usize,
 }
 
@@ -96,26 +103,33 @@ impl Registry {
 
     pub(super) fn stats(&self) -> PoolStats {
         let state = self.lock();
-        let (open, lent) = state.lanes.iter().fold((0, 0), |sum, lane| (sum.0 + lane.open, sum.1 + lane.lent));
-        PoolStats { total_connections: open, active_connections: lent, idle_connections: open - lent, ..state.stats }
+        let mut stats = state.stats;
+        for entry in state.entries.iter().flatten() {
+            entry.lock().count_in(&mut stats);
+        }
+        stats.idle_connections = stats.total_connections - stats.active_connections;
+        stats
     }
 
     /// How many connections of a lane are in service.
     pub(super) fn open(&self, lane: Lane) -> u32 {
-        self.lock().lanes[lane].open
+        self.lock().open(lane)
     }
 
     /// Enters a new connection, not yet in service.
     pub(super) fn register(self: &Arc<Self>, lane: Lane, canceller: Canceller) -> Registered {
         let mut state = self.lock();
-        let entry = Some(Entry { lane, canceller, in_service: false, holder: None });
+        state.registered += 1;
+        let serial = state.registered << 32;
+        let loans = Loans { in_service: false, holder: None, serial, acquired: 0, waited: 0, released: 0 };
+        let entry = Arc::new(Entry { lane, canceller, loans: Mutex::new(loans) });
         let free = state.entries.iter().position(Option::is_none);
         let key = free.unwrap_or_else(|| {
             state.entries.push(None);
             state.entries.len() - 1
         });
-        state.entries[key] = entry;
-        Registered { registry: Arc::clone(self), key }
+        state.entries[key] = Some(Arc::clone(&entry));
+        Registered { registry: Arc::clone(self), entry, key }
     }
 
     pub(super) fn count_error(&self) {
@@ -132,7 +146,7 @@ impl Registry {
         let waiter = Waiter { registry: self, lane, held };
         let mut state = self.lock();
         state.stats.waiting += 1;
-        waiter.change(&mut state, |waits| *waits += 1);
+        waiter.change(&state, |waits| *waits += 1);
         if state.can_end(lane, self.sizes) {
             return Ok(waiter);
         }
@@ -152,7 +166,7 @@ impl Registry {
         loop {
             let mut gone = pin!(self.gone.notified());
             gone.as_mut().enable();
-            if self.lock().entries.iter().flatten().all(|entry| entry.holder.is_some()) {
+            if self.lock().entries.iter().flatten().all(|entry| entry.lock().holder.is_some()) {
                 return;
             }
             gone.await;
@@ -162,27 +176,29 @@ impl Registry {
     /// The means to stop what runs on the connections that are lent.
     pub(super) fn lent_cancellers(&self) -> Vec<Canceller> {
         let state = self.lock();
-        let lent = state.entries.iter().flatten().filter(|entry| entry.holder.is_some());
+        let lent = state.entries.iter().flatten().filter(|entry| entry.lock().holder.is_some());
         lent.map(|entry| entry.canceller.clone()).collect()
     }
 }
 
 impl State {
-    fn holder(&mut self, token: HoldToken) -> Option<&mut Holder> {
-        let holder = self.entries.get_mut(token.key)?.as_mut()?.holder.as_mut()?;
-        (holder.serial == token.serial).then_some(holder)
+    fn open(&self, lane: Lane) -> u32 {
+        let entries = self.entries.iter().flatten().filter(|entry| entry.lane == lane);
+        entries.map(|entry| u32::from(entry.lock().in_service)).sum()
     }
 
     /// Whether a connection of `lane` can ever come back: the least fixpoint of "a lane is alive if one of its
     /// connections is on its way or has a holder that waits for nothing but living lanes".
     fn can_end(&self, lane: Lane, sizes: [u32; 2]) -> bool {
-        let mut alive: [bool; 2] = std::array::from_fn(|lane| self.lanes[lane].lent < sizes[lane]);
+        // What holders wait for changes only under this state's own lock.
+        let waits = |entry: &Arc<Entry>| entry.lock().holder.as_ref().map(|holder| (entry.lane, holder.waits));
+        let lent: Vec<(Lane, [u32; 2])> = self.entries.iter().flatten().filter_map(waits).collect();
+        let count = |lane| lent.iter().filter(|(lent, _)| *lent == lane).count();
+        let mut alive: [bool; 2] = std::array::from_fn(|lane| count(lane) < sizes[lane] as usize);
         // Each round can only revive lanes, and there are two.
         for _ in 0..2 {
-            for entry in self.entries.iter().flatten() {
-                if let Some(holder) = &entry.holder {
-                    alive[entry.lane] |= holder.waits.iter().zip(alive).all(|(waits, alive)| *waits == 0 || alive);
-                }
+            for (lane, waits) in &lent {
+                alive[*lane] |= waits.iter().zip(alive).all(|(waits, alive)| *waits == 0 || alive);
             }
         }
         alive[lane]
@@ -190,46 +206,59 @@ impl State {
 
     fn exhaustion(&self, lane: Lane, sizes: [u32; 2]) -> Exhaustion {
         let entries = self.entries.iter().flatten().filter(|entry| entry.lane == lane);
-        let mut holders: Vec<Holder> = entries.filter_map(|entry| entry.holder.clone()).collect();
+        let mut holders: Vec<Holder> = entries.filter_map(|entry| entry.lock().holder.clone()).collect();
         holders.sort_by_key(|holder| holder.since);
         Exhaustion { holders, size: sizes[lane], waiting: self.stats.waiting }
     }
 }
 
-impl Registered {
-    fn update<T>(&self, change: impl FnOnce(&mut Entry, &mut Counts, &mut PoolStats) -> T) -> Option<T> {
-        let mut state = self.registry.lock();
-        let State { entries, lanes, stats } = &mut *state;
-        let entry = entries.get_mut(self.key)?.as_mut()?;
-        let lane = &mut lanes[entry.lane];
-        Some(change(entry, lane, stats))
+impl Entry {
+    fn lock(&self) -> MutexGuard<'_, Loans> {
+        self.loans.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Loans {
+    fn count_in(&self, stats: &mut PoolStats) {
+        stats.total_connections += u32::from(self.in_service);
+        stats.active_connections += u32::from(self.holder.is_some());
+        stats.total_acquired += self.acquired;
+        stats.total_waited += self.waited;
+        stats.total_released += self.released;
     }
 
+    fn release(&mut self) {
+        self.released += u64::from(self.holder.take().is_some());
+    }
+
+    fn leave(&mut self) {
+        self.release();
+        self.in_service = false;
+    }
+}
+
+impl Registered {
     /// Takes the connection into service.
     pub(super) fn serve(&self) {
-        self.update(|entry, lane, stats| {
-            entry.in_service = true;
-            lane.open += 1;
-            stats.total_opened += 1;
-        });
+        let mut state = self.registry.lock();
+        state.stats.total_opened += 1;
+        self.entry.lock().in_service = true;
     }
 
     /// Notes that the connection is lent from now on.
     pub(super) fn lend(&self, location: &'static Location<'static>, since: Instant, waited: bool) {
         let task = tokio::task::try_id();
-        self.update(|entry, lane, stats| {
-            stats.total_acquired += 1;
-            stats.total_waited += u64::from(waited);
-            lane.lent += 1;
-            let serial = stats.total_acquired;
-            let waits = [0; 2];
-            entry.holder = Some(Holder { serial, location, label: None, since, task, in_transaction: false, waits });
-        });
+        let mut loans = self.entry.lock();
+        loans.acquired += 1;
+        loans.waited += u64::from(waited);
+        loans.serial += 1;
+        let (serial, waits) = (loans.serial, [0; 2]);
+        loans.holder = Some(Holder { serial, location, label: None, since, task, in_transaction: false, waits });
     }
 
     /// Notes that the connection is back.
     pub(super) fn give_back(&self) {
-        self.update(Entry::release);
+        self.entry.lock().release();
     }
 
     pub(super) fn count_error(&self) {
@@ -238,57 +267,46 @@ impl Registered {
 
     /// Takes the connection out of service, unless that would leave fewer than `keep` of its kind.
     pub(super) fn retire(&self, keep: u32) -> bool {
-        let retired = self.update(|entry, lane, stats| {
-            if entry.in_service && lane.open > keep {
-                entry.leave(lane, stats);
-            }
-            !entry.in_service
-        });
-        retired == Some(true)
+        let state = self.registry.lock();
+        let enough = state.open(self.entry.lane) > keep;
+        let mut loans = self.entry.lock();
+        if loans.in_service && enough {
+            loans.leave();
+        }
+        !loans.in_service
     }
 
     pub(super) fn describe(&self, change: impl FnOnce(&mut Holder)) {
-        self.update(|entry, _, _| entry.holder.as_mut().map(change));
+        self.entry.lock().holder.as_mut().map(change);
     }
 
     /// Names the loan.
     pub(super) fn token(&self) -> HoldToken {
-        let serial = self.update(|entry, _, _| entry.holder.as_ref().map(|holder| holder.serial));
-        HoldToken { pool: self.registry.pool, key: self.key, serial: serial.flatten().unwrap_or_default() }
-    }
-}
-
-impl Entry {
-    fn leave(&mut self, lane: &mut Counts, stats: &mut PoolStats) {
-        self.release(lane, stats);
-        lane.open -= u32::from(std::mem::take(&mut self.in_service));
-    }
-
-    fn release(&mut self, lane: &mut Counts, stats: &mut PoolStats) {
-        if self.holder.take().is_some() {
-            lane.lent -= 1;
-            stats.total_released += 1;
-        }
+        let serial = self.entry.lock().holder.as_ref().map(|holder| holder.serial);
+        HoldToken { pool: self.registry.pool, key: self.key, serial: serial.unwrap_or_default() }
     }
 }
 
 impl Drop for Registered {
     fn drop(&mut self) {
         let mut state = self.registry.lock();
-        let State { entries, lanes, stats } = &mut *state;
-        let Some(mut entry) = entries.get_mut(self.key).and_then(Option::take) else { return };
-        let lane = &mut lanes[entry.lane];
-        entry.leave(lane, stats);
+        let entry = state.entries.get_mut(self.key).and_then(Option::take);
+        let mut loans = self.entry.lock();
+        loans.leave();
+        loans.count_in(&mut state.stats);
+        drop(loans);
         // The canceller is the engine's; it is dropped outside the lock.
         drop(state);
+        drop(entry);
         self.registry.gone.notify_waiters();
     }
 }
 
 impl Waiter<'_> {
-    fn change(&self, state: &mut State, change: impl Fn(&mut u32)) {
+    fn change(&self, state: &State, change: impl Fn(&mut u32)) {
         for token in hold::of_pool(self.held.as_ref(), self.registry.pool) {
-            if let Some(holder) = state.holder(token) {
+            let Some(Some(entry)) = state.entries.get(token.key) else { continue };
+            if let Some(holder) = entry.lock().holder.as_mut().filter(|holder| holder.serial == token.serial) {
                 change(&mut holder.waits[self.lane]);
             }
         }
@@ -299,6 +317,6 @@ impl Drop for Waiter<'_> {
     fn drop(&mut self) {
         let mut state = self.registry.lock();
         state.stats.waiting -= 1;
-        self.change(&mut state, |waits| *waits -= 1);
+        self.change(&state, |waits| *waits -= 1);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore};
@@ -10,6 +10,7 @@ use tokio::sync::{Notify, Semaphore};
 use super::registry::Lane;
 use super::settings::Settings;
 use super::slot::{Opened, Slot, Slots};
+use super::warm::{Place, Warm};
 use crate::{Access, Connector, Error, ErrorKind, Phase, Result};
 
 /// A slot that is checked out; dropped, it is on the shelf again, unless it is spent.
@@ -25,7 +26,9 @@ pub(super) struct Shelf<C: Connector> {
     pub(super) permits: Semaphore,
     /// How many calls have had to wait for a permit so far.
     arrivals: AtomicU64,
-    /// Slots whose connections were used last; see [`put_back`](Shelf::put_back).
+    /// Slots that came back last, with their permits.
+    pub(super) warm: Warm<C>,
+    /// Slots that came back while somebody waited for a permit; see [`put_back`](Shelf::put_back).
     parked: Mutex<Vec<SlotGuard<C>>>,
     /// Made on first use, because bb8's reaper needs a runtime.
     slots: OnceLock<bb8::Pool<Slots<C>>>,
@@ -43,6 +46,7 @@ impl<C: Connector> Shelf<C> {
             min,
             permits,
             arrivals: AtomicU64::new(0),
+            warm: Warm::new(size),
             parked: Mutex::default(),
             slots: OnceLock::new(),
             ages,
@@ -61,8 +65,9 @@ impl<C: Connector> Shelf<C> {
 
     /// Held while waiting for a permit, by whoever drops it after the future that waits. `closed` is told when that ends
     /// in a closed pool.
-    pub(super) fn queued<'a>(&'a self, closed: &'a Notify) -> Queued<'a> {
-        Queued { permits: &self.permits, closed }
+    pub(super) fn queued<'a>(&'a self, closed: &'a Notify) -> Queued<'a, C> {
+        self.warm.want();
+        Queued { shelf: self, closed }
     }
 
     fn slots(&self) -> &bb8::Pool<Slots<C>> {
@@ -89,9 +94,15 @@ impl<C: Connector> Shelf<C> {
     ///
     /// Cancel safe: bb8 keeps the slot until this returns.
     pub(super) async fn take(&self) -> Result<SlotGuard<C>> {
-        if let Some(slot) = self.parked().pop() {
-            return Ok(slot);
+        let parked = self.parked().pop();
+        match parked {
+            Some(slot) => Ok(slot),
+            // Boxed: this is rare, and every checkout would carry the size of bb8's future.
+            None => Box::pin(self.take_from_bb8()).await,
         }
+    }
+
+    async fn take_from_bb8(&self) -> Result<SlotGuard<C>> {
         let slots = self.slots();
         if slots.state().idle_connections == 0 {
             // bb8 would make the slot in a background task, whose end with its runtime it does not survive.
@@ -105,10 +116,23 @@ impl<C: Connector> Shelf<C> {
         self.parked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts a slot back whose connection can be lent again as it is. Where connections do not age, bb8 has nothing to
-    /// do with it: the slot stays checked out of bb8, which costs a tenth of going through its queue.
+    /// Where a slot goes whose connection can be lent again as it is. Where connections do not age, bb8 has nothing to do
+    /// with it: the slot stays checked out of bb8, which costs a tenth of going through its queue.
+    pub(super) fn place(&self) -> Option<Arc<Place<C>>> {
+        (self.ages == [None; 2]).then(|| self.warm.own())
+    }
+
+    /// Puts a slot back that nobody keeps warm; its permit comes after it.
     pub(super) fn put_back(&self, slot: SlotGuard<C>) {
         if self.ages == [None; 2] {
+            self.parked().push(slot);
+        }
+    }
+
+    /// Gives all permits back to the queue, from now on as they come.
+    pub(super) fn cool(&self) {
+        self.warm.want();
+        while let Some((slot, _permit, _)) = self.warm.take() {
             self.parked().push(slot);
         }
     }
@@ -132,16 +156,17 @@ impl<C: Connector> Shelf<C> {
 }
 
 /// A call that waits for a permit.
-pub(super) struct Queued<'a> {
-    permits: &'a Semaphore,
+pub(super) struct Queued<'a, C: Connector> {
+    shelf: &'a Shelf<C>,
     closed: &'a Notify,
 }
 
-impl Drop for Queued<'_> {
+impl<C: Connector> Drop for Queued<'_, C> {
     fn drop(&mut self) {
+        self.shelf.warm.want_no_more();
         // A permit may have been on its way to this call when the semaphore was closed. tokio then puts it back without
         // a word, and whoever closes the pool waits for it.
-        if self.permits.is_closed() {
+        if self.shelf.permits.is_closed() {
             self.closed.notify_waiters();
         }
     }

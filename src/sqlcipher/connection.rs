@@ -225,7 +225,7 @@ impl Connection for SqlCipherConnection {
     }
 
     async fn run_many(&mut self, sql: Arc<str>, sets: Vec<Params>) -> Result<Changes> {
-        self.job(move |engine| engine.run_many(&sql, sets)).await.map_err(|error| error.during(Phase::Statement))
+        self.job(move |engine| engine.run_many(&sql, &sets)).await.map_err(|error| error.during(Phase::Statement))
     }
 
     async fn run_script(&mut self, sql: Arc<str>) -> Result<()> {

@@ -133,7 +133,7 @@ impl Engine {
     /// What a statement does; for one that is about to run.
     pub(super) fn kind(&mut self, sql: &Arc<str>) -> Result<StatementKind> {
         self.prepare(sql)?;
-        Ok(self.plans.get(sql).map_or(StatementKind::Write, Plan::kind))
+        Ok(self.plans.get(sql).map_or(StatementKind::Write, |plan| plan.kind()))
     }
 
     /// Refuses what may not run where it would run now. SQLite gives up a whole transaction when a statement that
@@ -154,6 +154,20 @@ impl Engine {
         }
     }
 
+    /// Has a statement prepared, to be run once or several times.
+    fn ready(&mut self, sql: &Arc<str>) -> Result<Ready<'_>> {
+        let kind = self.kind(sql)?;
+        self.permit(kind)?;
+        let Self { connection, watch, plans, altered, .. } = self;
+        let plan = plans.get(sql).ok_or_else(forgotten)?;
+        watch.look(Mode::Open);
+        let prepared = connection.prepare_cached(plan.text(sql));
+        let prepared = prepared.map_err(|error| classify_refused(error, watch.seen()))?;
+        watch.mode(Mode::Running);
+        *altered |= plan.alters_session();
+        Ok(Ready { connection, watch, plan, prepared })
+    }
+
     /// Runs one statement and hands its rows to `take`, which says whether to go on.
     fn stepping(
         &mut self,
@@ -161,39 +175,13 @@ impl Engine {
         take: &mut dyn FnMut(Step<'_, '_>) -> Result<bool>,
     ) -> Result<Changes> {
         let Statement { sql, params } = statement;
-        let kind = self.kind(sql)?;
-        self.permit(kind)?;
-        let Self { connection, watch, plans, altered, .. } = self;
-        let Some(plan) = plans.get_mut(sql) else { return Ok(Changes::default()) };
-        let values = plan.values(params)?;
-        watch.look(Mode::Open);
-        let mut prepared =
-            connection.prepare_cached(plan.text(sql)).map_err(|error| classify_refused(error, watch.seen()))?;
-        watch.mode(Mode::Running);
-        *altered |= plan.alters_session();
-        plan.bind(&mut prepared, &values)?;
-        // The header is known only after the first step: SQLite prepares anew there if the schema has changed.
-        let mut header_taken = false;
-        let mut rows = prepared.raw_query();
-        while let Some(row) = rows.next().map_err(|error| classify_refused(error, watch.seen()))? {
-            if !header_taken {
-                take(Step::Header(plan.header(row.as_ref())))?;
-                header_taken = true;
-            }
-            if !take(Step::Row(row))? {
-                break;
-            }
-        }
-        drop(rows);
-        if !header_taken {
-            take(Step::Header(plan.header(&prepared)))?;
-        }
-        drop(prepared);
-        if plan.kind() == StatementKind::Control {
-            // Not kept prepared: some pragmas act while they are prepared.
-            connection.flush_prepared_statement_cache();
-        }
-        Ok(plan.changes(connection))
+        // Before it is prepared to run: some pragmas act then.
+        self.prepare(sql)?;
+        self.plans.get(sql).ok_or_else(forgotten)?.values(params)?;
+        let mut ready = self.ready(sql)?;
+        let changes = ready.run(params, take)?;
+        ready.put_away();
+        Ok(changes)
     }
 
     /// Runs one statement and collects its rows.
@@ -246,15 +234,16 @@ impl Engine {
     }
 
     /// Runs one statement with many sets of parameters.
-    pub(super) fn run_many(&mut self, sql: &Arc<str>, sets: Vec<Params>) -> Result<Changes> {
+    pub(super) fn run_many(&mut self, sql: &Arc<str>, sets: &[Params]) -> Result<Changes> {
         let mut total = Changes::default();
-        for (number, params) in sets.into_iter().enumerate() {
-            let statement = Statement { sql: Arc::clone(sql), params };
-            let changes = self.stepping(&statement, &mut |_| Ok(true));
+        let mut ready = self.ready(sql)?;
+        for (number, params) in sets.iter().enumerate() {
+            let changes = ready.run(params, &mut |_| Ok(true));
             let changes = changes.map_err(|error| error.context(format_args!("set {} of parameters", number + 1)))?;
             total.rows_affected += changes.rows_affected;
             total.last_insert_id = changes.last_insert_id.or(total.last_insert_id);
         }
+        ready.put_away();
         Ok(total)
     }
 
@@ -374,8 +363,55 @@ impl Engine {
     }
 }
 
-/// What [`Engine::stepping`] hands out.
+/// A prepared statement with its plan.
+struct Ready<'e> {
+    connection: &'e Connection,
+    watch: &'e Watch,
+    plan: &'e mut Plan,
+    prepared: rusqlite::CachedStatement<'e>,
+}
+
+impl Ready<'_> {
+    fn run(&mut self, params: &Params, take: &mut dyn FnMut(Step<'_, '_>) -> Result<bool>) -> Result<Changes> {
+        let Self { connection, watch, plan, prepared } = self;
+        let values = plan.values(params)?;
+        plan.bind(prepared, &values)?;
+        // The header is known only after the first step: SQLite prepares anew there if the schema has changed.
+        let mut header_taken = false;
+        let mut rows = prepared.raw_query();
+        while let Some(row) = rows.next().map_err(|error| classify_refused(error, watch.seen()))? {
+            if !header_taken {
+                take(Step::Header(plan.header(row.as_ref())))?;
+                header_taken = true;
+            }
+            if !take(Step::Row(row))? {
+                break;
+            }
+        }
+        drop(rows);
+        if !header_taken {
+            take(Step::Header(plan.header(prepared)))?;
+        }
+        Ok(plan.changes(connection))
+    }
+
+    fn put_away(self) {
+        let Self { connection, plan, prepared, .. } = self;
+        drop(prepared);
+        if plan.kind() == StatementKind::Control {
+            // Not kept prepared: some pragmas act while they are prepared.
+            connection.flush_prepared_statement_cache();
+        }
+    }
+}
+
+/// What [`Ready::run`] hands out.
 enum Step<'a, 'r> {
     Header(Arc<[Arc<str>]>),
     Row(&'a rusqlite::Row<'r>),
+}
+
+#[cold]
+fn forgotten() -> Error {
+    Error::new(ErrorKind::Query, "the plan of the statement was lost while it ran")
 }

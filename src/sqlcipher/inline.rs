@@ -36,7 +36,7 @@ impl Engine {
     /// Runs a statement here if it is known to be short. `None`: it has had no effect; run it on a thread.
     pub(super) fn run_inline(&mut self, statement: &Statement, control: &Control, may: Inline) -> Option<Result<Rows>> {
         let in_transaction = self.in_transaction();
-        let plan = self.plans.get_mut(&statement.sql)?;
+        let plan = self.plans.get(&statement.sql)?;
         let allowed = match plan.kind() {
             StatementKind::Read => may.reads,
             StatementKind::Write => may.writes && !in_transaction && !self.kept.log_is_long(),
@@ -55,7 +55,7 @@ impl Engine {
             Err(error) => {
                 self.end_snapshot();
                 if stopped {
-                    self.plans.get_mut(&statement.sql)?.was_long();
+                    self.plans.get(&statement.sql)?.was_long();
                 }
                 let elsewhere = stopped || matches!(error.kind(), ErrorKind::Busy | ErrorKind::Serialization);
                 if elsewhere { None } else { Some(Err(error)) }

@@ -8,6 +8,7 @@ use rusqlite::types::{ToSqlOutput, ValueRef as SqlRef};
 
 use super::errors::classify_refused;
 use super::watch::{Seen, Watch};
+use crate::params::Arranged;
 use crate::{
     Changes, Dialect, Error, ErrorKind, Params, Placeholders, Reason, Result, RowsBuilder, StatementKind, Style, Value,
     ValueRef,
@@ -42,26 +43,31 @@ const PLANS: usize = 512;
 
 /// The plans of one connection, by text.
 #[derive(Debug, Default)]
-pub(super) struct Plans(HashMap<Arc<str>, Plan, foldhash::fast::RandomState>);
+pub(super) struct Plans {
+    places: HashMap<Arc<str>, usize, foldhash::fast::RandomState>,
+    plans: Vec<(Arc<str>, Plan)>,
+    /// Where the last one was found: a call asks several times for the same.
+    last: usize,
+}
 
 impl Plans {
-    pub(super) fn get(&self, sql: &str) -> Option<&Plan> {
-        self.0.get(sql)
-    }
-
-    pub(super) fn get_mut(&mut self, sql: &str) -> Option<&mut Plan> {
-        self.0.get_mut(sql)
+    pub(super) fn get(&mut self, sql: &str) -> Option<&mut Plan> {
+        if self.plans.get(self.last).is_none_or(|(text, _)| **text != *sql) {
+            self.last = *self.places.get(sql)?;
+        }
+        self.plans.get_mut(self.last).map(|(_, plan)| plan)
     }
 
     pub(super) fn remember(&mut self, sql: Arc<str>, plan: Plan) {
-        if self.0.len() >= PLANS {
-            self.0.clear();
+        if self.plans.len() >= PLANS {
+            self.forget();
         }
-        self.0.insert(sql, plan);
+        self.places.insert(Arc::clone(&sql), self.plans.len());
+        self.plans.push((sql, plan));
     }
 
     pub(super) fn forget(&mut self) {
-        self.0.clear();
+        *self = Self::default();
     }
 }
 
@@ -115,13 +121,14 @@ impl Plan {
     }
 
     /// Checks that parameters and placeholders fit, before anything runs.
-    pub(super) fn values<'p>(&self, params: &'p Params) -> Result<Vec<&'p Value>> {
+    pub(super) fn values<'p>(&self, params: &'p Params) -> Result<Arranged<'p>> {
         self.placeholders.look_up(params)
     }
 
-    pub(super) fn bind(&self, statement: &mut rusqlite::Statement<'_>, values: &[&Value]) -> Result<()> {
+    pub(super) fn bind(&self, statement: &mut rusqlite::Statement<'_>, values: &Arranged<'_>) -> Result<()> {
         for (slot, index) in self.slots.iter().enumerate() {
-            statement.raw_bind_parameter(slot + 1, to_sql(values[*index], *index)?).map_err(super::errors::classify)?;
+            let value = to_sql(values.get(*index), *index)?;
+            statement.raw_bind_parameter(slot + 1, value).map_err(super::errors::classify)?;
         }
         Ok(())
     }

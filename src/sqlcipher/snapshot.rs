@@ -71,7 +71,8 @@ impl Snapshots {
 
     /// Sees to it that somebody ends what nobody uses. Called by whoever keeps a transaction.
     pub(super) fn sweep(self: &Arc<Self>) {
-        if !self.sweeping.swap(true, SeqCst) {
+        // Asked first, because a swap takes the cache line from the other cores with every read.
+        if !self.sweeping.load(SeqCst) && !self.sweeping.swap(true, SeqCst) {
             sweeper::send_for(self);
         }
     }
