@@ -297,7 +297,9 @@ impl Error {
 
     /// Describes a panic of user code; the payload is not shown, for it may hold anything.
     pub(crate) fn panicked(who: &str) -> Self {
-        Self::new(ErrorKind::Connection, format!("the {who} panicked")).because(Reason::Panicked)
+        Self::new(ErrorKind::Connection, format!("the {who} panicked"))
+            .because(Reason::Panicked)
+            .hint("the panic hook of the program has its words, by default on standard error")
     }
 }
 

@@ -5,15 +5,16 @@
 //! somebody queues behind its driver; who comes later opens the next one. So nobody is overtaken, and what waits side by
 //! side shares a commit ([`Connection::run_group`]).
 
-use std::collections::VecDeque;
+use std::future::pending;
 use std::panic::Location;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::deadline::{Deadline, Stage, stop, within};
+use super::queue::Queue;
 use super::route;
 use crate::{
     Access, Canceller, Connection, Connector, Error, ErrorKind, Pool, Pooled, Resource as _, Result, Rows, Statement,
@@ -27,41 +28,25 @@ const GROUP: usize = 64;
 /// The batches of one database.
 #[derive(Debug, Default)]
 pub(super) struct Lane {
-    queue: Mutex<Queue>,
-}
-
-#[derive(Debug, Default)]
-struct Queue {
-    batches: VecDeque<Batch>,
-    next: u64,
-}
-
-/// Statements that wait for the same driver.
-#[derive(Debug)]
-struct Batch {
-    number: u64,
-    /// How many had queued for the writer when it was opened.
-    arrivals: u64,
-    jobs: VecDeque<Job>,
+    queue: Mutex<Queue<Job>>,
 }
 
 /// A statement and the caller who waits for its result.
 #[derive(Debug)]
 struct Job {
-    number: u64,
     statement: Statement,
     answer: oneshot::Sender<Result<Rows>>,
     deadline: Option<Deadline>,
 }
 
 impl Lane {
-    fn lock(&self) -> MutexGuard<'_, Queue> {
+    fn lock(&self) -> MutexGuard<'_, Queue<Job>> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether there are batches, so that a newcomer has to join the queue.
     fn is_busy(&self) -> bool {
-        !self.lock().batches.is_empty()
+        !self.lock().is_empty()
     }
 
     /// Runs one statement, alone or with others.
@@ -127,7 +112,7 @@ impl Lane {
         };
         match in_time {
             Ok(answer) => answer.unwrap_or_else(|_| Err(lost())),
-            Err(error) if self.leave(number) => Err(error),
+            Err(error) if self.lock().leave(number) => Err(error),
             // It is being run: what becomes of it is the only true answer. At its deadline the driver stops it.
             Err(_) => {
                 let limit = deadline.map(|deadline| (deadline, Stage::Write(Canceller::none())));
@@ -149,49 +134,13 @@ impl Lane {
     {
         let (sender, answer) = oneshot::channel();
         let mut queue = self.lock();
-        let number = queue.next;
-        queue.next += 1;
-        let job = Job { number, statement, answer: sender, deadline };
-        let arrivals = pool.arrivals(Access::Write);
-        match queue.batches.back_mut() {
-            Some(batch) if batch.arrivals == arrivals => batch.jobs.push_back(job),
-            _ => {
-                queue.batches.push_back(Batch { number, arrivals, jobs: VecDeque::from([job]) });
-                let driver = Driver { lane: Arc::clone(self), batch: number, ended: false };
-                let pool = pool.clone();
-                tokio::spawn(async move { driver.drive(&pool, location).await });
-            }
+        let (number, is_first) = queue.join(pool.arrivals(Access::Write), Job { statement, answer: sender, deadline });
+        if is_first {
+            let driver = Driver { lane: Arc::clone(self), batch: number, ended: false };
+            let pool = pool.clone();
+            tokio::spawn(async move { driver.drive(&pool, location).await });
         }
         (number, answer)
-    }
-
-    /// Takes a statement back; false if it is gone from its batch already.
-    fn leave(&self, number: u64) -> bool {
-        let mut queue = self.lock();
-        let found = queue.batches.iter_mut().find_map(|batch| {
-            let at = batch.jobs.iter().position(|job| job.number == number)?;
-            batch.jobs.remove(at)
-        });
-        found.is_some()
-    }
-
-    /// The next statements of a batch whose callers still wait. Empty: the batch is done, and gone.
-    fn take(&self, number: u64) -> Vec<Job> {
-        let mut queue = self.lock();
-        let Some(at) = queue.batches.iter().position(|batch| batch.number == number) else { return Vec::new() };
-        let jobs = &mut queue.batches[at].jobs;
-        let mut group = Vec::new();
-        while group.len() < GROUP {
-            let Some(job) = jobs.pop_front() else { break };
-            // A caller who has gone away before his statement began does not want it any more.
-            if !job.answer.is_closed() {
-                group.push(job);
-            }
-        }
-        if group.is_empty() {
-            queue.batches.remove(at);
-        }
-        group
     }
 }
 
@@ -207,28 +156,31 @@ impl Driver {
     where
         C: Connector<Connection: Connection>,
     {
-        let mut writer = match pool.get_for_others(Access::Write, location).await {
-            Ok(writer) => writer,
-            Err(error) => return self.refuse_all(&error),
-        };
-        writer.label("write lane");
         loop {
-            let group = self.lane.take(self.batch);
-            if group.is_empty() {
-                self.ended = true;
-                return;
+            let mut writer = match pool.get_for_others(Access::Write, location).await {
+                Ok(writer) => writer,
+                Err(error) => return self.refuse_all(&error),
+            };
+            writer.label("write lane");
+            let mut wanted = true;
+            // A group that was stopped leaves the writer in the middle of something; the pool puts it in order.
+            while wanted {
+                // A caller who has gone away before his statement began does not want it any more.
+                let group = self.lane.lock().take(self.batch, GROUP, |job| !job.answer.is_closed());
+                if group.is_empty() {
+                    self.ended = true;
+                    return;
+                }
+                wanted = run(&mut writer, group).await;
+                // Those who were answered write again, perhaps, and what runs inline never waits.
+                tokio::task::yield_now().await;
             }
-            run(&mut writer, group).await;
-            // Those who were answered write again, perhaps, and what runs inline never waits.
-            tokio::task::yield_now().await;
         }
     }
 
     fn refuse_all(&mut self, error: &Error) {
         self.ended = true;
-        let mut queue = self.lane.lock();
-        let Some(at) = queue.batches.iter().position(|batch| batch.number == self.batch) else { return };
-        for job in queue.batches.remove(at).into_iter().flat_map(|batch| batch.jobs) {
+        for job in self.lane.lock().dissolve(self.batch) {
             // A caller who has gone away needs no answer.
             let _ = job.answer.send(Err(error.clone()));
         }
@@ -243,8 +195,8 @@ impl Drop for Driver {
     }
 }
 
-/// Runs a group on the writer and answers everybody.
-async fn run<C>(writer: &mut Pooled<C>, group: Vec<Job>)
+/// Runs a group on the writer and answers everybody. False: everybody had gone away, and it was stopped.
+async fn run<C>(writer: &mut Pooled<C>, group: Vec<Job>) -> bool
 where
     C: Connector<Connection: Connection>,
 {
@@ -261,13 +213,17 @@ where
         let _ = job.answer.send(refused);
     }
     while !jobs.is_empty() {
-        jobs = run_once(writer, jobs).await;
+        match run_once(writer, jobs).await {
+            Some(again) => jobs = again,
+            None => return false,
+        }
     }
+    true
 }
 
-/// Runs jobs together until all have an answer, or one of them is late, or nobody waits any more. Gives back those that
-/// are to run again, because they were stopped for the sake of a late one.
-async fn run_once<C>(writer: &mut Pooled<C>, jobs: Vec<Job>) -> Vec<Job>
+/// Runs jobs together until all have an answer, or one of them is late. Gives back those that are to run again, because
+/// they were stopped for the sake of a late one. `None`: nobody waited any more, and all were stopped.
+async fn run_once<C>(writer: &mut Pooled<C>, jobs: Vec<Job>) -> Option<Vec<Job>>
 where
     C: Connector<Connection: Connection>,
 {
@@ -275,20 +231,21 @@ where
     // Only for the sake of a late one is anything run again, so only then is it kept.
     let kept: Vec<_> = jobs.iter().filter(|_| deadline.is_some()).map(|job| job.statement.clone()).collect();
     let (statements, mut callers): (Vec<_>, Vec<_>) =
-        jobs.into_iter().map(|job| (job.statement, (job.number, job.answer, job.deadline))).unzip();
+        jobs.into_iter().map(|job| (job.statement, (job.answer, job.deadline))).unzip();
     let canceller = writer.canceller();
     let began = Instant::now();
     let (mut running, mut stopped) = (pin!(writer.run_group(statements)), false);
     let results = tokio::select! {
         biased;
         results = &mut running => results,
-        () = unwanted(&mut callers, deadline) => {
+        () = all_gone(&mut callers) => return None,
+        () = passed(deadline) => {
             stopped = true;
             stop(&canceller, running).await
         }
     };
     let (mut again, mut kept) = (Vec::new(), kept.into_iter());
-    for ((number, answer, deadline), result) in callers.into_iter().zip(results) {
+    for ((answer, deadline), result) in callers.into_iter().zip(results) {
         let statement = kept.next();
         let result = match (result, statement, deadline) {
             (Err(error), Some(statement), deadline) if stopped && error.kind() == ErrorKind::Cancelled => {
@@ -296,7 +253,7 @@ where
                     Some(late) => Err(late.passed(&Stage::Write(Canceller::none()), began.elapsed())),
                     None if answer.is_closed() => continue,
                     None => {
-                        again.push(Job { number, statement, answer, deadline });
+                        again.push(Job { statement, answer, deadline });
                         continue;
                     }
                 }
@@ -305,22 +262,21 @@ where
         };
         let _ = answer.send(result);
     }
-    again
+    Some(again)
 }
 
-type Caller = (u64, oneshot::Sender<Result<Rows>>, Option<Deadline>);
+type Caller = (oneshot::Sender<Result<Rows>>, Option<Deadline>);
 
-/// Waits until a deadline, or until all callers have gone away.
-async fn unwanted(callers: &mut [Caller], deadline: Option<Deadline>) {
-    let gone = async {
-        for (_, answer, _) in callers {
-            answer.closed().await;
-        }
-    };
+async fn all_gone(callers: &mut [Caller]) {
+    for (answer, _) in callers {
+        answer.closed().await;
+    }
+}
+
+async fn passed(deadline: Option<Deadline>) {
     match deadline {
-        None => gone.await,
-        // Whether by time or by departure, it comes to the same.
-        Some(deadline) => drop(timeout_at(deadline.at, gone).await),
+        Some(deadline) => sleep_until(deadline.at).await,
+        None => pending().await,
     }
 }
 

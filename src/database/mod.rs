@@ -14,6 +14,7 @@ mod handle;
 mod lane;
 mod limited;
 mod options;
+mod queue;
 mod raw;
 mod repeat;
 mod route;

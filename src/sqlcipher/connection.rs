@@ -3,6 +3,7 @@
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
+use std::thread;
 
 use super::control::Control;
 use super::engine::Engine;
@@ -69,12 +70,12 @@ impl SqlCipherConnection {
             return None;
         }
         let may = Inline { keep: self.may.keep && self.opened.snapshots().allowed(), ..self.may };
-        let outcome = self.here(|engine, control| engine.run_inline(statement, control, may))?;
-        let outcome = outcome.unwrap_or_else(|| Err(Error::panicked("SQL function")));
-        if outcome.as_ref().is_err_and(|error| errors::poisons(error) || error.reason() == Reason::Panicked) {
-            self.state = ResourceState::Broken;
-        }
-        Some(outcome)
+        let outcome = self.here(|engine, control| {
+            let outcome = engine.run_inline(statement, control, may)?;
+            let spoiled = outcome.as_ref().is_err_and(|error| engine.is_spoiled_by(error));
+            Some((outcome, spoiled))
+        });
+        outcome.unwrap_or_else(|_panic| Some(Err(Error::panicked("SQL function"))))
     }
 
     /// Runs short writes of several callers on this task, in one transaction. `None`: they have had no effect.
@@ -85,26 +86,29 @@ impl SqlCipherConnection {
         if !self.may.writes {
             return None;
         }
-        let results = self.here(|engine, control| engine.run_group_inline(group, control))?;
-        Some(results.unwrap_or_else(|| group.iter().map(|_| Err(Error::panicked("engine"))).collect()))
+        let results = self.here(|engine, control| {
+            let results = engine.run_group_inline(group, control)?;
+            let mut errors = results.iter().filter_map(|result| result.as_ref().err());
+            let spoiled = errors.any(|error| engine.is_spoiled_by(error));
+            Some((results, spoiled))
+        });
+        results.unwrap_or_else(|_panic| Some(group.iter().map(|_| Err(Error::panicked("engine"))).collect()))
     }
 
-    /// Does short work on this task, if nobody else is at it. The inner `None` stands for a panic.
-    fn here<T>(&mut self, work: impl FnOnce(&mut Engine, &Control) -> Option<T>) -> Option<Option<T>> {
+    /// Does short work on this task, if nobody else is at it. The work says whether it spoiled the connection.
+    fn here<T>(&mut self, work: impl FnOnce(&mut Engine, &Control) -> Option<(T, bool)>) -> thread::Result<Option<T>> {
         if self.stream.is_some() || self.opened.refuse_child().is_err() {
-            return None;
+            return Ok(None);
         }
         let _pass = exit_gate::enter();
-        let mut engine = self.shared.try_lock()?;
+        let Some(mut engine) = self.shared.try_lock() else { return Ok(None) };
         let done = catch_unwind(AssertUnwindSafe(|| work(&mut engine, &self.shared.control)));
-        self.state = if done.is_err() { ResourceState::Broken } else { state_of(&engine) };
+        let spoiled = done.as_ref().map_or(true, |done| done.as_ref().is_some_and(|(_, spoiled)| *spoiled));
+        self.state = if spoiled { ResourceState::Broken } else { state_of(&engine) };
         if engine.keeps_snapshot() {
             self.opened.snapshots().sweep();
         }
-        match done {
-            Ok(done) => Some(Some(done?)),
-            Err(_) => Some(None),
-        }
+        Ok(done?.map(|(outcome, _)| outcome))
     }
 
     /// What a job takes along to have the file to itself, where that matters.
@@ -164,12 +168,18 @@ impl Resource for SqlCipherConnection {
     }
 
     async fn ping(&mut self) -> Result<()> {
-        let is_file = !self.opened.is_memory();
+        let opened = Arc::clone(&self.opened);
         let pinged = self
             .job(move |engine| {
-                if is_file && engine.has_moved() {
+                if !opened.is_memory() && engine.has_moved() {
                     return Err(Error::new(ErrorKind::Storage, "the file was moved, replaced or deleted")
                         .because(Reason::Moved));
+                }
+                opened.refuse_emptied()?;
+                if engine.is_given_up() {
+                    return Err(
+                        Error::new(ErrorKind::Storage, "the connection met a damaged page").because(Reason::Damaged)
+                    );
                 }
                 engine.raw().query_row("SELECT 1", (), |_| Ok(())).map_err(errors::classify)
             })
@@ -331,7 +341,7 @@ impl Connection for SqlCipherConnection {
         self.shared.control.cancel(self.job);
         self.opened.snapshots().forget(&self.shared);
         while Arc::strong_count(&self.shared) > 1 {
-            std::thread::yield_now();
+            thread::yield_now();
         }
         self.state = ResourceState::Altered;
         let shared = Arc::get_mut(&mut self.shared).expect("jobs have ended, and nobody else looks at the engine");

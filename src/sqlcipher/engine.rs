@@ -7,7 +7,7 @@ use rusqlite::Connection;
 use rusqlite::fallible_iterator::FallibleIterator;
 
 use super::control::Control;
-use super::errors::{classify, classify_refused, in_commit};
+use super::errors::{classify, classify_refused, in_commit, poisons};
 use super::ffi::running;
 use super::inline::KeptSnapshot;
 use super::plan::{self, Plan, Plans};
@@ -83,6 +83,20 @@ impl Engine {
         let mut moved = 0;
         let asked = self.connection.file_control(Some(rusqlite::MAIN_DB), rusqlite::FileControl::HasMoved(&mut moved));
         asked.is_ok() && moved != 0
+    }
+
+    /// Whether SQLCipher has given the connection up, because it met a page that it could not authenticate. It may have
+    /// said so in an integrity check only.
+    pub(super) fn is_given_up(&self) -> bool {
+        let status = || self.connection.prepare_cached("PRAGMA cipher_status")?.query_row((), |row| row.get(0));
+        self.watch.is_encrypted() && status().is_ok_and(|status: String| status == "0")
+    }
+
+    /// Whether the connection must not be used again after this error. What cannot be written stays so for the
+    /// connection that was told, also when the file can be written again.
+    pub(super) fn is_spoiled_by(&self, error: &Error) -> bool {
+        let read_only = || self.connection.is_readonly(rusqlite::MAIN_DB).unwrap_or(false);
+        poisons(error) || (error.reason() == Reason::NotWritable && (self.is_given_up() || read_only()))
     }
 
     /// Prepares `sql` without letting it do anything, and says what it would do.
@@ -366,7 +380,7 @@ impl Engine {
         let seen = self.watch.seen();
         self.watch.look(Mode::Open);
         let still_watched = self.connection.prepare("SELECT 1").is_ok() && self.watch.seen().anything();
-        self.altered |= seen.alters_session() || !still_watched;
+        self.altered |= seen.alters_session() || !still_watched || self.is_given_up();
         self.plans.forget();
         self.connection.flush_prepared_statement_cache();
         if !was_lost || self.in_transaction() {

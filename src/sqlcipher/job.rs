@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use super::control::Control;
 use super::engine::Engine;
-use super::errors;
 use super::ffi::exit_gate;
 use crate::{Error, ErrorKind, Reason, ResourceState, Result};
 
@@ -61,7 +60,7 @@ impl Shared {
         drop(running);
         match outcome {
             Ok(outcome) => {
-                let broken = outcome.as_ref().is_err_and(errors::poisons);
+                let broken = outcome.as_ref().is_err_and(|error| engine.is_spoiled_by(error));
                 let state = if broken { ResourceState::Broken } else { state_of(&engine) };
                 Done { outcome, state }
             }

@@ -34,6 +34,8 @@ pub(super) struct Opened {
     location: Location,
     settings: Settings,
     key: Option<KeySpec>,
+    /// The file had a first page when it was opened; it has one from then on.
+    has_content: bool,
     /// The connection of the first opening, for whoever asks first.
     spare: Mutex<Option<Connection>>,
     /// Keeps a database in memory alive while no other connection is open.
@@ -64,10 +66,12 @@ impl Opened {
         let built_in = built_in(&connection).map_err(|error| location.describe(errors::classify(error)))?;
         let (spare, anchor) =
             if location.is_memory() { (None, Some(Mutex::new(connection))) } else { (Some(connection), None) };
+        let has_content = location.len().is_some_and(|len| len > 0);
         Ok(Self {
             location,
             settings,
             key,
+            has_content,
             spare: Mutex::new(spare),
             anchor,
             built_in: Arc::new(built_in),
@@ -89,7 +93,13 @@ impl Opened {
         self.configure(engine, access, control).map_err(|error| self.location.describe(errors::classify(error)))
     }
 
+    /// Without its first page, a file would be taken for a new database, with no table in it.
+    pub(super) fn refuse_emptied(&self) -> Result<()> {
+        if self.has_content && self.location.len() == Some(0) { Err(diagnose::emptied(&self.location)) } else { Ok(()) }
+    }
+
     fn open_another(&self) -> Result<Connection> {
+        self.refuse_emptied()?;
         let connection = self.location.open(false)?;
         if let Some(key) = &self.key {
             cipher::key(&connection, key)?;
@@ -202,7 +212,7 @@ impl Opening<'_> {
     fn salt(&self, connection: &Connection) -> Result<Option<[u8; 16]>> {
         let header = header::read(connection).map_err(|error| self.location.describe(errors::classify(error)))?;
         match header {
-            Some(header) if diagnose::is_plain(header) => Err(diagnose::not_encrypted(self.location)),
+            Some(header) if diagnose::is_plain(header) => Err(diagnose::not_encrypted(self.location, connection)),
             other => Ok(other),
         }
     }
