@@ -19,6 +19,8 @@ fn runtime() -> tokio::runtime::Runtime {
 
 /// Runs `child` in a child process and says how it ended.
 fn in_child(child: impl FnOnce()) -> i32 {
+    // A runtime's thread that is just going to sleep has a lock of its own, which the child would find locked for ever.
+    std::thread::sleep(std::time::Duration::from_millis(50));
     // SAFETY: the child runs on one thread, does what a careless program would do, and leaves without cleaning up.
     match unsafe { libc::fork() } {
         0 => {
