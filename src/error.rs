@@ -146,6 +146,11 @@ pub enum Reason {
     // Transaction
     /// An earlier statement of this transaction failed.
     Doomed,
+    // Timeout
+    /// Nothing had begun: the time went by in a queue.
+    NotStarted,
+    /// What had begun was stopped, and what it had done is undone.
+    RolledBack,
     // Storage
     /// The disk, or the quota on it, is full.
     DiskFull,
@@ -157,6 +162,8 @@ pub enum Reason {
     NotADatabase,
     /// The file was moved, replaced or deleted while open.
     Moved,
+    /// The process was forked after the database was opened; only the parent may use it.
+    Forked,
     // Key
     /// The place where the key should be holds nothing.
     Missing,
@@ -290,7 +297,9 @@ impl Error {
 
     /// Describes a panic of user code; the payload is not shown, for it may hold anything.
     pub(crate) fn panicked(who: &str) -> Self {
-        Self::new(ErrorKind::Connection, format!("the {who} panicked")).because(Reason::Panicked)
+        Self::new(ErrorKind::Connection, format!("the {who} panicked"))
+            .because(Reason::Panicked)
+            .hint("the panic hook of the program has its words, by default on standard error")
     }
 }
 

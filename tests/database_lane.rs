@@ -1,6 +1,8 @@
 //! The write lane: who waits, how long, and what the statistics say of it.
 #![cfg(feature = "sqlite")]
 
+mod common;
+
 use std::time::Duration;
 
 use strongroom::{AsyncDatabase, ErrorKind, Reason};
@@ -99,4 +101,45 @@ async fn a_statement_that_rolls_back_everything_takes_nobody_else_with_it() {
     }
     assert_eq!(ok, 19);
     assert_eq!(db.fetch_value::<i64>("SELECT count(*) FROM t", ()).await.unwrap(), Some(20));
+}
+
+/// A statement that is run for others is the same as one that is run by its caller: when nobody waits for it any more,
+/// it stops.
+#[tokio::test]
+async fn a_long_statement_whose_caller_has_gone_is_stopped_in_the_lane_too() {
+    let db = database().await;
+    let writer = db.connection().await.unwrap();
+    let endless = format!("INSERT INTO t (a) {}", common::numbers(1_000_000_000));
+    let gone = tokio::spawn({
+        let db = db.clone();
+        async move { db.execute(&endless, ()).await }
+    });
+    common::eventually("the statement waits", || db.stats().waiting == 1).await;
+    drop(writer);
+    common::eventually("the statement runs", || db.stats().active_connections == 1).await;
+    // Long enough to be inside the engine.
+    tokio::time::sleep(common::millis(200)).await;
+    gone.abort();
+    let next = tokio::time::timeout(common::secs(3), db.execute("INSERT INTO t (a) VALUES (1)", ())).await;
+    next.expect("the lane still runs what nobody waits for").unwrap();
+    assert_eq!(common::count(&db).await, 1);
+    common::assert_whole(&db, "after a statement that was stopped").await;
+}
+
+#[tokio::test]
+async fn a_statement_whose_caller_goes_away_while_it_waits_never_runs() {
+    let db = database().await;
+    let writer = db.connection().await.unwrap();
+    let sql: Vec<_> = (0..4).map(|n| format!("INSERT INTO t VALUES ({n})")).collect();
+    let mut calls: Vec<_> = sql.iter().map(|sql| Box::pin(db.execute(sql, ()))).collect();
+    for call in &mut calls {
+        assert!(common::poll_once(call.as_mut()).is_pending());
+    }
+    drop(calls.remove(2));
+    drop(writer);
+    for outcome in futures_util::future::join_all(calls).await {
+        outcome.unwrap();
+    }
+    let there: Vec<i64> = db.fetch_all_as("SELECT a FROM t ORDER BY a", ()).await.unwrap();
+    assert_eq!(there, [0, 1, 3]);
 }

@@ -13,7 +13,7 @@ use common::{
 use futures_util::StreamExt;
 use strongroom::{
     AsyncDatabase, DatabaseBuilder, Error, ErrorKind, KeySource, Ping, Pool, RawConnection, Reason, Result, RowStream,
-    Rows, Secret, SqlCipherConnector, Transaction,
+    Rows, Secret, SqlCipherConnector, Transaction, Tuning, rusqlite,
 };
 use tokio::time::timeout;
 
@@ -312,17 +312,45 @@ async fn a_hook_that_leaves_a_transaction_open_is_a_failed_connect() {
 const CHILD: &str = "STRONGROOM_TEST_CHILD";
 const FILE: &str = "STRONGROOM_TEST_FILE";
 
+/// Runs after SQLCipher's own handler, which was registered later: what still works then works on memory that is freed.
+extern "C" fn linger() {
+    std::thread::sleep(millis(150));
+}
+
+/// A database whose every page must be decrypted again and again, and a function that makes statements dawdle.
+fn tiring(file: &str) -> DatabaseBuilder<SqlCipherConnector> {
+    let tuning = Tuning::default().cache_kib(64);
+    AsyncDatabase::builder(file).key(common::key()).pool_min(4).tuning(tuning).on_connect(|connection| {
+        Box::pin(connection.interact(|c| {
+            let flags = rusqlite::functions::FunctionFlags::SQLITE_UTF8;
+            c.create_scalar_function("dawdle", 0, flags, |_| {
+                std::thread::sleep(millis(2));
+                Ok(0)
+            })
+        }))
+    })
+}
+
 /// The child of the test below; in the parent's own run it does nothing.
 #[test]
+#[allow(unsafe_code, reason = "there is no other way to be there at the very end")]
 fn child_that_exits_with_live_connections() {
     let (Ok(mode), Ok(file)) = (std::env::var(CHILD), std::env::var(FILE)) else { return };
+    // SAFETY: a plain function that lives as long as the process.
+    assert_eq!(unsafe { libc::atexit(linger) }, 0);
     let running = runtime();
     let db = running.block_on(async {
-        let db = AsyncDatabase::builder(file).key(common::key()).pool_min(4).open().await.unwrap();
+        let db = tiring(&file).open().await.unwrap();
         with_table(&db).await;
-        for _ in 0..3 {
+        db.execute_script("CREATE TABLE big (body)").await.unwrap();
+        db.execute_many("INSERT INTO big VALUES ($1)", (0..300).map(|_| ("x".repeat(3500),))).await.unwrap();
+        for sql in [
+            "SELECT sum(length(a.body) + length(b.body)) FROM big a, big b, big c",
+            "SELECT sum(dawdle() + length(a.body)) FROM big a, big b",
+            ENDLESS,
+        ] {
             let db = db.clone();
-            tokio::spawn(async move { db.fetch_all(ENDLESS, ()).await });
+            tokio::spawn(async move { db.fetch_all(sql, ()).await });
         }
         let (busy, written) = (db.clone(), Arc::new(AtomicUsize::new(0)));
         let acknowledged = Arc::clone(&written);
@@ -349,7 +377,7 @@ fn child_that_exits_with_live_connections() {
 
 #[test]
 fn a_process_that_exits_with_live_connections_never_crashes_and_keeps_what_it_wrote() {
-    let runs = std::env::var("STRONGROOM_EXIT_RUNS").ok().and_then(|text| text.parse().ok()).unwrap_or(20);
+    let runs = std::env::var("STRONGROOM_EXIT_RUNS").ok().and_then(|text| text.parse().ok()).unwrap_or(8);
     for run in 0..runs {
         let home = Home::new(Kind::KeyedFile);
         let mode = ["exit", "leak", "thread", "drop"][run % 4];

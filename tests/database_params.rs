@@ -122,7 +122,7 @@ async fn a_refused_mixture_says_what_to_write_instead() {
         ("SELECT $2 || ?1", "mixes styles"),
         ("SELECT $1, $3", "parameter 3 but not 2"),
         ("SELECT $1::text", "cast("),
-        ("SELECT $1", "takes 1 parameters, 0 were given"),
+        ("SELECT $1", "takes 1 parameter, 0 given"),
     ] {
         let error = db.fetch_all(sql, ()).await.unwrap_err();
         assert!(error.to_string().contains(words), "{sql}: {error}");

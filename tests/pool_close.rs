@@ -25,7 +25,7 @@ async fn newcomers_and_waiters_are_refused_at_once() {
     let begin = Instant::now();
     for error in [waiter.await.unwrap(), pool.get().await.unwrap_err()] {
         assert_eq!((error.kind(), error.phase()), (ErrorKind::Closed, Some(Phase::Acquire)));
-        assert_eq!(error.to_string(), "the pool \"ledger\" is closed");
+        assert_eq!(error.to_string(), "the pool \"ledger\" is closed; open a new one to go on");
     }
     assert_eq!(begin.elapsed(), millis(0));
     assert!(!closing.is_finished(), "it waits for the loan");

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use strongroom::{
     AsyncDatabase, Attempt, DatabaseBuilder, Error, ErrorKind, NoRetry, PassphraseKeySource, Phase, Reason,
-    RetryPolicy, Secret, SqlCipherConnector,
+    RetryPolicy, Secret, SqlCipherConnector, rusqlite,
 };
 use tempfile::TempDir;
 
@@ -152,4 +152,65 @@ async fn the_same_settings_of_the_configuration_lead_to_the_same_words() {
     let error = builder.retry_delay(Duration::from_secs(60)).open().await.unwrap_err();
     assert_eq!(error.reason(), Reason::WrongKey);
     assert!(began.elapsed() < Duration::from_secs(30), "the default policy waited for a wrong key to become right");
+}
+
+/// Writes a database as another program could, with settings of its own.
+fn written_elsewhere(path: &Path, settings: &str) {
+    let connection = rusqlite::Connection::open(path).unwrap();
+    strongroom::apply_cipher_key(&connection, &Secret::new("right")).unwrap();
+    let sql = format!("{settings}; CREATE TABLE t (a); INSERT INTO t VALUES ('row')");
+    connection.execute_batch(&sql).unwrap();
+}
+
+#[tokio::test]
+async fn other_settings_than_those_of_any_version_look_like_a_wrong_key_and_the_sentence_admits_it() {
+    for settings in [
+        "PRAGMA kdf_iter = 1000",
+        "PRAGMA cipher_page_size = 8192",
+        "PRAGMA cipher_use_hmac = OFF",
+        "PRAGMA cipher_hmac_algorithm = HMAC_SHA256",
+    ] {
+        let directory = TempDir::new().unwrap();
+        let path = directory.path().join("a.db");
+        written_elsewhere(&path, settings);
+        let error = diagnose(keyed(&path, "right"), &directory).await;
+        assert_eq!((error.kind(), error.reason()), (ErrorKind::Encryption, Reason::WrongKey), "{settings}: {error}");
+        assert!(error.to_string().contains("other cipher settings"), "{settings}: {error}");
+        let error = diagnose(plain(&path), &directory).await;
+        assert_eq!(error.reason(), Reason::KeyMissing, "{settings}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_with_a_plaintext_header_is_neither_damaged_nor_unencrypted() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("a.db");
+    written_elsewhere(&path, "PRAGMA cipher_plaintext_header_size = 32");
+    for builder in [keyed(&path, "right"), plain(&path)] {
+        let error = diagnose(builder, &directory).await;
+        let named = (error.kind(), error.reason());
+        assert_eq!(named, (ErrorKind::Encryption, Reason::OtherCipherSettings), "{error}");
+        assert!(error.to_string().contains("cipher_plaintext_header_size"), "{error}");
+    }
+}
+
+/// SQLCipher reports on the standard error by default, three lines for each wrong key.
+#[test]
+fn nothing_is_written_to_the_standard_error_however_an_open_fails() {
+    const CHILD: &str = "STRONGROOM_TEST_SILENCE";
+    const NAME: &str = "nothing_is_written_to_the_standard_error_however_an_open_fails";
+    if let Some(path) = std::env::var_os(CHILD) {
+        let running = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        return running.block_on(async {
+            assert_eq!(refusal(keyed(Path::new(&path), "wrong")).await.reason(), Reason::WrongKey);
+            assert_eq!(refusal(plain(Path::new(&path))).await.reason(), Reason::KeyMissing);
+        });
+    }
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("a.db");
+    written_elsewhere(&path, "SELECT 1");
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+    let output = child.args(["--exact", NAME, "--nocapture"]).env(CHILD, &path).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
 }

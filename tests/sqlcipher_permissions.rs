@@ -1,4 +1,5 @@
-//! What the operating system refuses: access, and file descriptors. Each in a process of its own, without privileges.
+//! What the operating system refuses: access, file descriptors, space. Each in a process of its own, without privileges,
+//! and each is over once its cause is: the same handle works again.
 
 #![cfg(all(feature = "sqlcipher", target_os = "linux"))]
 
@@ -8,7 +9,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
 
-use strongroom::{ErrorKind, Reason, Secret};
+use strongroom::{AsyncDatabase, ErrorKind, Ping, Reason, Secret};
 use tempfile::TempDir;
 
 #[path = "common/cipher.rs"]
@@ -18,13 +19,16 @@ use cipher::{create, keyed, refusal};
 
 const CHILD: &str = "STRONGROOM_TEST_PERMISSIONS";
 const NOBODY: u32 = 65534;
+const PUT: &str = "INSERT INTO t VALUES ('row')";
 
 /// Runs the test `name` again in a process that is not root and has `CHILD` set to `path`. False: this is that process.
 fn parent(name: &str, path: &Path) -> bool {
     if std::env::var_os(CHILD).is_some() {
         return false;
     }
-    let mut command = Command::new("/proc/self/exe");
+    // A file that grows beyond the limit of its process would end it; ignored, the write fails instead.
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]).arg(std::env::current_exe().unwrap());
     command.args(["--exact", name, "--nocapture"]).env(CHILD, path).current_dir("/");
     if is_root() {
         command.uid(NOBODY).gid(NOBODY);
@@ -79,6 +83,162 @@ async fn a_file_that_may_not_be_read_or_written_says_which() {
 }
 
 #[tokio::test]
+async fn access_that_is_taken_away_and_given_back_heals_the_same_handle() {
+    let directory = TempDir::new().unwrap();
+    if std::env::var_os(CHILD).is_none() {
+        allow(directory.path(), 0o777);
+    }
+    if parent("access_that_is_taken_away_and_given_back_heals_the_same_handle", directory.path()) {
+        return;
+    }
+    // The owner here, and therefore able to take rights from itself.
+    let inside = here().join("inside");
+    std::fs::create_dir(&inside).unwrap();
+    let path = inside.join("a.db");
+    create(keyed(&path, key())).await;
+    let handle = || keyed(&path, key()).health(Ping).pool_max(3);
+
+    for (mode, reason) in [(0o000, Reason::NotPermitted), (0o400, Reason::NotWritable)] {
+        let db = handle().build();
+        allow(&path, mode);
+        let read = db.fetch_all("SELECT a FROM t", ()).await;
+        assert_eq!(read.is_ok(), mode == 0o400, "{mode:o}: {read:?}");
+        for error in [read.err(), db.execute(PUT, ()).await.err()].into_iter().flatten() {
+            assert_eq!((error.kind(), error.reason()), (ErrorKind::Connection, reason), "{mode:o}: {error}");
+            assert!(error.to_string().contains("the process needs to"), "{mode:o}: no way out: {error}");
+        }
+        // The log and its index were created with the rights of the file.
+        for end in ["a.db", "a.db-wal", "a.db-shm"] {
+            std::fs::set_permissions(inside.join(end), Permissions::from_mode(0o600)).ok();
+        }
+        db.execute(PUT, ()).await.unwrap();
+        db.fetch_all("SELECT a FROM t", ()).await.unwrap();
+        db.close().await.unwrap();
+    }
+
+    // A directory in which nothing can be created: no log, and without the log no database.
+    let db = handle().build();
+    allow(&inside, 0o500);
+    let error = db.execute(PUT, ()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Connection, "{error}");
+    assert!(matches!(error.reason(), Reason::NotPermitted | Reason::NotWritable), "{error:?}");
+    assert!(error.to_string().contains("create files beside it"), "{error}");
+    allow(&inside, 0o000);
+    let error = db.execute(PUT, ()).await.unwrap_err();
+    assert_eq!((error.kind(), error.reason()), (ErrorKind::Connection, Reason::NotPermitted), "{error}");
+    allow(&inside, 0o700);
+    db.execute(PUT, ()).await.unwrap();
+
+    // Who has the file open goes on, and nobody is told nonsense meanwhile.
+    let _reader = db.read_connection().await.unwrap();
+    allow(&path, 0o000);
+    db.execute(PUT, ()).await.expect("an open file stays open");
+    let error = db.read_connection().await.unwrap_err();
+    assert_eq!((error.kind(), error.reason()), (ErrorKind::Connection, Reason::NotPermitted), "{error}");
+    allow(&path, 0o600);
+    db.read_connection().await.unwrap();
+}
+
+/// The size beyond which no file of this process may grow; `None` for any.
+fn limit_files(bytes: Option<u64>) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let maximum = getrlimit(Resource::Fsize).maximum;
+    setrlimit(Resource::Fsize, Rlimit { current: bytes.or(maximum), maximum }).unwrap();
+}
+
+#[tokio::test]
+async fn a_file_that_may_not_grow_costs_the_statement_and_nothing_else() {
+    let directory = TempDir::new().unwrap();
+    if std::env::var_os(CHILD).is_none() {
+        allow(directory.path(), 0o777);
+    }
+    if parent("a_file_that_may_not_grow_costs_the_statement_and_nothing_else", directory.path()) {
+        return;
+    }
+    let db = keyed(&here().join("a.db"), key()).pool_max(3).open().await.unwrap();
+    db.execute_script("CREATE TABLE t (a); INSERT INTO t VALUES ('before')").await.unwrap();
+    limit_files(Some(1 << 20));
+    let tall = "INSERT INTO t VALUES (zeroblob(3000000))";
+    let group = futures_util::future::join_all((0..4).map(|_| db.execute(tall, ()))).await;
+    let mut errors: Vec<_> = group.into_iter().map(Result::unwrap_err).collect();
+    errors.push(db.transaction(async |tx| tx.execute(tall, ()).await).await.unwrap_err());
+    errors.push(db.execute_many("INSERT INTO t VALUES ($1)", [(vec![0_u8; 3_000_000],)]).await.unwrap_err());
+    for error in errors {
+        let named = matches!(
+            (error.kind(), error.reason()),
+            (ErrorKind::Storage, Reason::Io | Reason::DiskFull) | (ErrorKind::OutcomeUnknown, Reason::Io)
+        );
+        assert!(named && error.to_string().contains(';'), "{error:?}");
+    }
+    let count = "SELECT count(*) FROM t";
+    assert_eq!(db.fetch_value::<i64>(count, ()).await.unwrap(), Some(1), "nothing of it is there");
+    db.execute(PUT, ()).await.expect("there is room for a small one");
+    limit_files(None);
+    db.execute(tall, ()).await.unwrap();
+    assert_eq!(db.fetch_value::<i64>(count, ()).await.unwrap(), Some(3));
+    whole(&db).await;
+    db.close().await.unwrap();
+}
+
+/// A small file system of its own. Needs the right to mount one.
+#[tokio::test]
+async fn a_full_disk_costs_the_statement_and_heals_when_there_is_space_again() {
+    let directory = TempDir::new().unwrap();
+    let mount = |arguments: &[&str]| {
+        let done =
+            Command::new("mount").args(arguments).arg(directory.path()).stderr(std::process::Stdio::null()).status();
+        done.is_ok_and(|status| status.success())
+    };
+    if !mount(&["-t", "tmpfs", "-o", "size=3m", "strongroom"]) {
+        return println!("skipped: this process may not mount a file system");
+    }
+    let path = directory.path().join("a.db");
+    let outcome = tokio::spawn(async move {
+        let db = keyed(&path, key()).pool_max(3).open().await.unwrap();
+        db.execute_script("CREATE TABLE t (a); INSERT INTO t VALUES ('before')").await.unwrap();
+        let ballast = path.with_file_name("ballast");
+        std::fs::write(&ballast, vec![1; 2_000_000]).unwrap();
+        let tall = "INSERT INTO t VALUES (zeroblob(1500000))";
+        for error in [
+            db.execute(tall, ()).await.unwrap_err(),
+            db.transaction(async |tx| tx.execute(tall, ()).await).await.unwrap_err(),
+            db.execute_script(tall).await.unwrap_err(),
+        ] {
+            assert_eq!((error.kind(), error.reason()), (ErrorKind::Storage, Reason::DiskFull), "{error}");
+            assert!(error.to_string().contains("free space"), "{error}");
+        }
+        // Not a byte is left, for the log of anybody.
+        let mut rest = File::create(path.with_file_name("rest")).unwrap();
+        while std::io::Write::write(&mut rest, &[1; 512]).is_ok() {}
+        let error = loop {
+            match db.execute("INSERT INTO t VALUES (zeroblob(5000))", ()).await {
+                Ok(_) => db.execute("DELETE FROM t WHERE a != 'before'", ()).await.map(drop).unwrap_or_default(),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!((error.kind(), error.reason()), (ErrorKind::Storage, Reason::DiskFull), "{error}");
+        let new = refusal(keyed(&path.with_file_name("new.db"), key())).await;
+        assert_eq!((new.kind(), new.reason()), (ErrorKind::Storage, Reason::DiskFull), "{new}");
+        std::fs::remove_file(path.with_file_name("rest")).unwrap();
+        std::fs::remove_file(&ballast).unwrap();
+        db.execute("DELETE FROM t WHERE a != 'before'", ()).await.unwrap();
+        db.execute(PUT, ()).await.unwrap();
+        assert_eq!(db.fetch_value::<i64>("SELECT count(*) FROM t", ()).await.unwrap(), Some(2));
+        whole(&db).await;
+        db.close().await.unwrap();
+    });
+    let outcome = outcome.await;
+    assert!(Command::new("umount").arg(directory.path()).status().unwrap().success());
+    outcome.unwrap();
+}
+
+async fn whole(db: &AsyncDatabase) {
+    let health: Option<String> = db.fetch_value("PRAGMA integrity_check", ()).await.unwrap();
+    assert_eq!(health.as_deref(), Some("ok"));
+    assert!(db.fetch_all("PRAGMA cipher_integrity_check", ()).await.unwrap().is_empty());
+}
+
+#[tokio::test]
 async fn a_process_without_file_descriptors_says_so_and_heals() {
     let directory = TempDir::new().unwrap();
     if std::env::var_os(CHILD).is_none() {
@@ -88,6 +248,13 @@ async fn a_process_without_file_descriptors_says_so_and_heals() {
         return;
     }
     let path = here().join("a.db");
+    let first = keyed(&here().join("first.db"), key()).build();
+    let hoard: Vec<File> = std::iter::from_fn(|| File::open("/dev/null").ok()).take(100_000).collect();
+    let error = first.connect().await.unwrap_err();
+    assert_eq!((error.kind(), error.reason()), (ErrorKind::Connection, Reason::TooManyOpenFiles), "{error}");
+    drop(hoard);
+    first.connect().await.expect("the same handle creates it now");
+
     let db = keyed(&path, key()).pool_max(20).open().await.unwrap();
     let mut hoard: Vec<File> = std::iter::from_fn(|| File::open("/dev/null").ok()).take(100_000).collect();
     // From no descriptor at all to one too few for the second file of a connection.
@@ -97,6 +264,7 @@ async fn a_process_without_file_descriptors_says_so_and_heals() {
         assert_eq!((error.kind(), error.reason()), (ErrorKind::Connection, Reason::TooManyOpenFiles), "{error}");
         assert!(error.to_string().contains("ulimit -n"), "{error}");
     }
+    db.execute_script("CREATE TABLE t (a); INSERT INTO t VALUES (1)").await.expect("who is open goes on");
     drop(hoard);
     db.read_connection().await.unwrap();
 }

@@ -5,15 +5,21 @@
 //! somebody queues behind its driver; who comes later opens the next one. So nobody is overtaken, and what waits side by
 //! side shares a commit ([`Connection::run_group`]).
 
-use std::collections::VecDeque;
+use std::future::pending;
 use std::panic::Location;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep_until, timeout_at};
 
+use super::deadline::{Deadline, Stage, stop, within};
+use super::queue::Queue;
 use super::route;
-use crate::StatementKind;
-use crate::{Access, Connection, Connector, Error, ErrorKind, Pool, Pooled, Result, Rows, Statement};
+use crate::{
+    Access, Canceller, Connection, Connector, Error, ErrorKind, Pool, Pooled, Resource as _, Result, Rows, Statement,
+    StatementKind,
+};
 
 /// How many statements share a transaction at most: enough to share the cost of a commit, few enough that nobody waits
 /// long for his answer.
@@ -22,40 +28,25 @@ const GROUP: usize = 64;
 /// The batches of one database.
 #[derive(Debug, Default)]
 pub(super) struct Lane {
-    queue: Mutex<Queue>,
-}
-
-#[derive(Debug, Default)]
-struct Queue {
-    batches: VecDeque<Batch>,
-    next: u64,
-}
-
-/// Statements that wait for the same driver.
-#[derive(Debug)]
-struct Batch {
-    number: u64,
-    /// How many had queued for the writer when it was opened.
-    arrivals: u64,
-    jobs: VecDeque<Job>,
+    queue: Mutex<Queue<Job>>,
 }
 
 /// A statement and the caller who waits for its result.
 #[derive(Debug)]
 struct Job {
-    number: u64,
     statement: Statement,
     answer: oneshot::Sender<Result<Rows>>,
+    deadline: Option<Deadline>,
 }
 
 impl Lane {
-    fn lock(&self) -> MutexGuard<'_, Queue> {
+    fn lock(&self) -> MutexGuard<'_, Queue<Job>> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether there are batches, so that a newcomer has to join the queue.
     fn is_busy(&self) -> bool {
-        !self.lock().batches.is_empty()
+        !self.lock().is_empty()
     }
 
     /// Runs one statement, alone or with others.
@@ -74,7 +65,30 @@ impl Lane {
             return route::run(&mut writer, statement).await;
         }
         // Boxed, so that the short way does not carry the state of the long one.
-        Box::pin(self.run_with_others(pool, location, statement)).await
+        Box::pin(self.run_with_others(pool, location, statement, None)).await
+    }
+
+    /// The same until a deadline: what still waits then leaves the queue, what runs is stopped.
+    pub(super) async fn run_within<C>(
+        self: &Arc<Self>,
+        pool: &Pool<C>,
+        location: &'static Location<'static>,
+        statement: Statement,
+        deadline: Deadline,
+    ) -> Result<Rows>
+    where
+        C: Connector<Connection: Connection>,
+    {
+        let free = async { if self.is_busy() { Ok(None) } else { pool.get_if_free(Access::Write, location).await } };
+        match timeout_at(deadline.at, free).await {
+            Ok(Ok(Some(mut writer))) => {
+                let limit = Some((deadline, Stage::Write(writer.canceller())));
+                within(limit, route::run(&mut writer, statement)).await
+            }
+            Ok(Ok(None)) => self.run_with_others(pool, location, statement, Some(deadline)).await,
+            Ok(Err(error)) => Err(error),
+            Err(_elapsed) => Err(deadline.waited("opening a connection", pool, Access::Write)),
+        }
     }
 
     async fn run_with_others<C>(
@@ -82,17 +96,28 @@ impl Lane {
         pool: &Pool<C>,
         location: &'static Location<'static>,
         statement: Statement,
+        deadline: Option<Deadline>,
     ) -> Result<Rows>
     where
         C: Connector<Connection: Connection>,
     {
         let waiting = pool.wait(Access::Write)?;
-        let (number, mut answer) = self.join(pool, location, statement);
-        match waiting.until(&mut answer).await {
+        let (number, mut answer) = self.join(pool, location, statement, deadline);
+        let in_time = match deadline {
+            None => waiting.until(&mut answer).await,
+            Some(deadline) => match timeout_at(deadline.at, waiting.until(&mut answer)).await {
+                Ok(answer) => answer,
+                Err(_elapsed) => Err(deadline.waited("queued for the writer", pool, Access::Write)),
+            },
+        };
+        match in_time {
             Ok(answer) => answer.unwrap_or_else(|_| Err(lost())),
-            Err(error) if self.leave(number) => Err(error),
-            // It is being run: what becomes of it is the only true answer.
-            Err(_) => answer.await.unwrap_or_else(|_| Err(lost())),
+            Err(error) if self.lock().leave(number) => Err(error),
+            // It is being run: what becomes of it is the only true answer. At its deadline the driver stops it.
+            Err(_) => {
+                let limit = deadline.map(|deadline| (deadline, Stage::Write(Canceller::none())));
+                within(limit, async { answer.await.unwrap_or_else(|_| Err(lost())) }).await
+            }
         }
     }
 
@@ -102,55 +127,20 @@ impl Lane {
         pool: &Pool<C>,
         location: &'static Location<'static>,
         statement: Statement,
+        deadline: Option<Deadline>,
     ) -> (u64, oneshot::Receiver<Result<Rows>>)
     where
         C: Connector<Connection: Connection>,
     {
         let (sender, answer) = oneshot::channel();
         let mut queue = self.lock();
-        let number = queue.next;
-        queue.next += 1;
-        let job = Job { number, statement, answer: sender };
-        let arrivals = pool.arrivals(Access::Write);
-        match queue.batches.back_mut() {
-            Some(batch) if batch.arrivals == arrivals => batch.jobs.push_back(job),
-            _ => {
-                queue.batches.push_back(Batch { number, arrivals, jobs: VecDeque::from([job]) });
-                let driver = Driver { lane: Arc::clone(self), batch: number, ended: false };
-                let pool = pool.clone();
-                tokio::spawn(async move { driver.drive(&pool, location).await });
-            }
+        let (number, is_first) = queue.join(pool.arrivals(Access::Write), Job { statement, answer: sender, deadline });
+        if is_first {
+            let driver = Driver { lane: Arc::clone(self), batch: number, ended: false };
+            let pool = pool.clone();
+            tokio::spawn(async move { driver.drive(&pool, location).await });
         }
         (number, answer)
-    }
-
-    /// Takes a statement back; false if it is gone from its batch already.
-    fn leave(&self, number: u64) -> bool {
-        let mut queue = self.lock();
-        let found = queue.batches.iter_mut().find_map(|batch| {
-            let at = batch.jobs.iter().position(|job| job.number == number)?;
-            batch.jobs.remove(at)
-        });
-        found.is_some()
-    }
-
-    /// The next statements of a batch whose callers still wait. Empty: the batch is done, and gone.
-    fn take(&self, number: u64) -> Vec<Job> {
-        let mut queue = self.lock();
-        let Some(at) = queue.batches.iter().position(|batch| batch.number == number) else { return Vec::new() };
-        let jobs = &mut queue.batches[at].jobs;
-        let mut group = Vec::new();
-        while group.len() < GROUP {
-            let Some(job) = jobs.pop_front() else { break };
-            // A caller who has gone away before his statement began does not want it any more.
-            if !job.answer.is_closed() {
-                group.push(job);
-            }
-        }
-        if group.is_empty() {
-            queue.batches.remove(at);
-        }
-        group
     }
 }
 
@@ -166,26 +156,31 @@ impl Driver {
     where
         C: Connector<Connection: Connection>,
     {
-        let mut writer = match pool.get_for_others(Access::Write, location).await {
-            Ok(writer) => writer,
-            Err(error) => return self.refuse_all(&error),
-        };
-        writer.label("write lane");
         loop {
-            let group = self.lane.take(self.batch);
-            if group.is_empty() {
-                self.ended = true;
-                return;
+            let mut writer = match pool.get_for_others(Access::Write, location).await {
+                Ok(writer) => writer,
+                Err(error) => return self.refuse_all(&error),
+            };
+            writer.label("write lane");
+            let mut wanted = true;
+            // A group that was stopped leaves the writer in the middle of something; the pool puts it in order.
+            while wanted {
+                // A caller who has gone away before his statement began does not want it any more.
+                let group = self.lane.lock().take(self.batch, GROUP, |job| !job.answer.is_closed());
+                if group.is_empty() {
+                    self.ended = true;
+                    return;
+                }
+                wanted = run(&mut writer, group).await;
+                // Those who were answered write again, perhaps, and what runs inline never waits.
+                tokio::task::yield_now().await;
             }
-            run(&mut writer, group).await;
         }
     }
 
     fn refuse_all(&mut self, error: &Error) {
         self.ended = true;
-        let mut queue = self.lane.lock();
-        let Some(at) = queue.batches.iter().position(|batch| batch.number == self.batch) else { return };
-        for job in queue.batches.remove(at).into_iter().flat_map(|batch| batch.jobs) {
+        for job in self.lane.lock().dissolve(self.batch) {
             // A caller who has gone away needs no answer.
             let _ = job.answer.send(Err(error.clone()));
         }
@@ -200,27 +195,88 @@ impl Drop for Driver {
     }
 }
 
-/// Runs a group on the writer and answers everybody.
-async fn run<C>(writer: &mut Pooled<C>, group: Vec<Job>)
+/// Runs a group on the writer and answers everybody. False: everybody had gone away, and it was stopped.
+async fn run<C>(writer: &mut Pooled<C>, group: Vec<Job>) -> bool
 where
     C: Connector<Connection: Connection>,
 {
-    let (mut statements, mut answers) = (Vec::with_capacity(group.len()), Vec::with_capacity(group.len()));
-    for Job { statement, answer, .. } in group {
-        let refused = match writer.classify(&statement.sql) {
+    let mut jobs = Vec::with_capacity(group.len());
+    for job in group {
+        let refused = match writer.classify(&job.statement.sql) {
             Ok(StatementKind::Control) => Err(route::refused()),
             Ok(_) => {
-                statements.push(statement);
-                answers.push(answer);
+                jobs.push(job);
                 continue;
             }
             Err(error) => Err(error),
         };
-        let _ = answer.send(refused);
+        let _ = job.answer.send(refused);
     }
-    let results = writer.run_group(statements).await;
-    for (answer, result) in answers.into_iter().zip(results) {
+    while !jobs.is_empty() {
+        match run_once(writer, jobs).await {
+            Some(again) => jobs = again,
+            None => return false,
+        }
+    }
+    true
+}
+
+/// Runs jobs together until all have an answer, or one of them is late. Gives back those that are to run again, because
+/// they were stopped for the sake of a late one. `None`: nobody waited any more, and all were stopped.
+async fn run_once<C>(writer: &mut Pooled<C>, jobs: Vec<Job>) -> Option<Vec<Job>>
+where
+    C: Connector<Connection: Connection>,
+{
+    let deadline = jobs.iter().fold(None, |first, job| Deadline::earlier(first, job.deadline));
+    // Only for the sake of a late one is anything run again, so only then is it kept.
+    let kept: Vec<_> = jobs.iter().filter(|_| deadline.is_some()).map(|job| job.statement.clone()).collect();
+    let (statements, mut callers): (Vec<_>, Vec<_>) =
+        jobs.into_iter().map(|job| (job.statement, (job.answer, job.deadline))).unzip();
+    let canceller = writer.canceller();
+    let began = Instant::now();
+    let (mut running, mut stopped) = (pin!(writer.run_group(statements)), false);
+    let results = tokio::select! {
+        biased;
+        results = &mut running => results,
+        () = all_gone(&mut callers) => return None,
+        () = passed(deadline) => {
+            stopped = true;
+            stop(&canceller, running).await
+        }
+    };
+    let (mut again, mut kept) = (Vec::new(), kept.into_iter());
+    for ((answer, deadline), result) in callers.into_iter().zip(results) {
+        let statement = kept.next();
+        let result = match (result, statement, deadline) {
+            (Err(error), Some(statement), deadline) if stopped && error.kind() == ErrorKind::Cancelled => {
+                match deadline.filter(|deadline| deadline.is_over()) {
+                    Some(late) => Err(late.passed(&Stage::Write(Canceller::none()), began.elapsed())),
+                    None if answer.is_closed() => continue,
+                    None => {
+                        again.push(Job { statement, answer, deadline });
+                        continue;
+                    }
+                }
+            }
+            (result, ..) => result,
+        };
         let _ = answer.send(result);
+    }
+    Some(again)
+}
+
+type Caller = (oneshot::Sender<Result<Rows>>, Option<Deadline>);
+
+async fn all_gone(callers: &mut [Caller]) {
+    for (answer, _) in callers {
+        answer.closed().await;
+    }
+}
+
+async fn passed(deadline: Option<Deadline>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline.at).await,
+        None => pending().await,
     }
 }
 

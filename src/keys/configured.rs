@@ -47,7 +47,10 @@ impl DatabaseConfig {
         match (key_source, sops_path) {
             (KeyPlace::Env, _) => Ok(Some(Box::new(EnvKeySource::new(key_env)))),
             (KeyPlace::Sops, Some(path)) if !path.as_os_str().is_empty() => sops_source(path, sops_key).map(Some),
-            (KeyPlace::Sops, _) => Err(missing("db.cipher.key_source is sops, but db.cipher.sops_path is not set")),
+            (KeyPlace::Sops, _) => {
+                let error = missing("db.cipher.key_source is sops, but db.cipher.sops_path is not set");
+                Err(error.hint("set it to the path of the encrypted file"))
+            }
             (KeyPlace::Passphrase, _) => {
                 let error = missing("db.cipher.key_source is passphrase, but the program gave none");
                 Err(error.hint("the passphrase never stands in the configuration; hand it over when opening"))

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use async_trait::async_trait;
 use zeroize::Zeroizing;
 
+use super::RELATIVE;
 use super::buffer::{Buffer, without_newline};
 use crate::{Error, ErrorKind, KeySource, Reason, Result, Secret};
 
@@ -87,7 +88,8 @@ impl FileKeySource {
             IoErrorKind::PermissionDenied => (Reason::NotPermitted, "may not be read by this user"),
             _ => (Reason::Io, "cannot be read"),
         };
-        Error::new(ErrorKind::Key, format!("{} {what}", self.describe())).because(reason).caused_by(error)
+        let error = Error::new(ErrorKind::Key, format!("{} {what}", self.describe())).because(reason).caused_by(error);
+        if reason == Reason::Missing { error.hint(RELATIVE) } else { error }
     }
 }
 

@@ -41,3 +41,6 @@ fn sops_source(_: &Path, _: &str) -> Result<Box<dyn KeySource>> {
     let error = crate::Error::new(crate::ErrorKind::Unsupported, "this build cannot read SOPS files");
     Err(error.hint("build strongroom with the feature `sops`"))
 }
+
+/// What to look at when a file is not there.
+const RELATIVE: &str = "a relative path starts at the working directory of the process";

@@ -157,8 +157,9 @@ impl Placeholders {
             }
             _ if params.len() == self.count => Ok(Vec::new()),
             _ => {
-                let message = format!("the statement takes {} parameters, {} were given", self.count, params.len());
-                Err(unfit(message))
+                let (takes, given) = (self.count, params.len());
+                let message = format!("the statement takes {takes} parameter{}, {given} given", plural(takes));
+                Err(unfit(message).hint("give one value for each placeholder"))
             }
         }
     }
@@ -238,6 +239,10 @@ fn number(digits: &str) -> Result<usize> {
         Ok(number @ 1..=LARGEST) => Ok(number),
         _ => Err(unfit(format!("placeholder number {digits} is not between 1 and {LARGEST}"))),
     }
+}
+
+fn plural(count: usize) -> &'static str {
+    if count == 1 { "" } else { "s" }
 }
 
 #[cold]

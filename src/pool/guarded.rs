@@ -18,8 +18,12 @@ pub(super) async fn guarded<T>(who: &str, deadline: Instant, future: impl Future
         Poll::Ready(outcome) => outcome,
         Poll::Pending => {
             let limit = deadline.saturating_duration_since(Instant::now());
-            let message = |_| Error::new(ErrorKind::Timeout, format!("the {who} did not finish within {limit:.1?}"));
-            timeout_at(deadline, future).await.map_err(|elapsed| message(elapsed).transient())?
+            let late = |_| {
+                Error::new(ErrorKind::Timeout, format!("the {who} did not finish within {limit:.1?}"))
+                    .hint("look at what it waits for, or give it more time")
+                    .transient()
+            };
+            timeout_at(deadline, future).await.map_err(late)?
         }
     };
     outcome.unwrap_or_else(|_payload| Err(Error::panicked(who)))

@@ -79,7 +79,7 @@ impl<C: Connector> Inner<C> {
 
     pub(super) fn closed_error(&self) -> Error {
         let message = format!("the pool \"{}\" is closed", self.settings.name);
-        Error::new(ErrorKind::Closed, message).during(Phase::Acquire)
+        Error::new(ErrorKind::Closed, message).during(Phase::Acquire).hint("open a new one to go on")
     }
 
     /// A permit, if one is free. Nobody who waits is overtaken: a permit that comes back goes to the first in the queue.

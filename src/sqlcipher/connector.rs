@@ -84,7 +84,7 @@ impl SqlCipherConnector {
     async fn opened(&self) -> Result<Arc<Opened>> {
         let mut state = Arc::clone(&self.state).lock_owned().await;
         let key = match &*state {
-            State::Opened(opened) => return Ok(Arc::clone(opened)),
+            State::Opened(opened) => return opened.refuse_child().map(|()| Arc::clone(opened)),
             State::ShutDown => return Err(Error::new(ErrorKind::Closed, "the database was closed")),
             State::Unopened { key } => key,
         };
@@ -92,7 +92,8 @@ impl SqlCipherConnector {
         let settings = self.settings.clone();
         if !(1..=KeySpec::CURRENT).contains(&settings.compatibility) {
             let message = format!("cipher compatibility {} is not between 1 and 4", settings.compatibility);
-            return Err(Error::new(ErrorKind::Config, message).during(Phase::Connect));
+            let error = Error::new(ErrorKind::Config, message).during(Phase::Connect);
+            return Err(error.hint("it is the major version of the SQLCipher that wrote the file"));
         }
         let secret = match key {
             Some(source) => Some(source.resolve().await.map_err(|error| error.during(Phase::Key))?),

@@ -25,15 +25,39 @@ pub(super) fn is_plain(header: [u8; 16]) -> bool {
     header == *MAGIC
 }
 
-pub(super) fn not_encrypted(location: &Location) -> Error {
+/// Explains that there is a key and a file that begins like a plaintext one.
+pub(super) fn not_encrypted(location: &Location, connection: &Connection) -> Error {
+    if has_plain_header_only(connection) {
+        return plain_header(location);
+    }
     location
         .error(ErrorKind::Encryption, "a key was given, but the file is not encrypted")
         .because(Reason::NotEncrypted)
         .hint("open it without a key, or export it into an encrypted database")
 }
 
+/// Encrypted behind a header that is not: SQLCipher needs room at the end of every page, and the header tells of it.
+fn has_plain_header_only(connection: &Connection) -> bool {
+    /// Where the header says how many bytes of each page are kept free.
+    const RESERVED: usize = 20;
+    /// An initialisation vector, at least.
+    const FEWEST: u8 = 16;
+    let mut start = [0; 32];
+    header::read_at(connection, 0, &mut start).unwrap_or(false) && start.starts_with(MAGIC) && start[RESERVED] >= FEWEST
+}
+
+fn plain_header(location: &Location) -> Error {
+    location
+        .error(ErrorKind::Encryption, "the file is encrypted but for its header, which this crate does not open")
+        .because(Reason::OtherCipherSettings)
+        .hint("export it with the sqlcipher program, without cipher_plaintext_header_size")
+}
+
 /// Explains a failed first read of a database opened without a key.
 pub(super) fn without_key(location: &Location, connection: &Connection, error: rusqlite::Error) -> Error {
+    if has_plain_header_only(connection) {
+        return plain_header(location);
+    }
     if !is_not_a_database(&error) {
         return explain(location, error);
     }
@@ -113,11 +137,15 @@ fn damaged(location: &Location, what: &'static str) -> Error {
     location.error(ErrorKind::Storage, what).because(Reason::Damaged).hint("restore it from a backup")
 }
 
+pub(super) fn emptied(location: &Location) -> Error {
+    damaged(location, "the file was emptied while it was open")
+}
+
 fn not_a_database(location: &Location) -> Error {
     location
         .error(ErrorKind::Storage, "the file is not a database, or was cut off")
         .because(Reason::NotADatabase)
-        .hint("check the path")
+        .hint("check the path; if it has been a database, restore it from a backup")
 }
 
 /// Whether this can be no database, encrypted or not: text (beyond the salt, which may be anything), or a size that no

@@ -56,6 +56,12 @@ impl Meaning {
 fn sqlite(code: ffi::Error, message: Option<String>) -> Error {
     let Meaning { kind, reason, transient, hint } = read(code.extended_code);
     let text = message.unwrap_or_else(|| ffi::code_to_str(code.extended_code).to_owned());
+    let text = match (kind, reason) {
+        // SQLite's own words mean little to those who do not know it.
+        (ErrorKind::Cancelled, _) => "the statement was stopped before its end".to_owned(),
+        (ErrorKind::Storage, Reason::Damaged) => format!("the file is damaged ({text})"),
+        _ => text,
+    };
     let mut error = Error::new(kind, text).because(reason);
     if let Some(hint) = hint {
         error = error.hint(hint);
@@ -89,12 +95,17 @@ fn primary(code: i32) -> Meaning {
             .transient()
             .hint("another process holds the file; raise Tuning::busy_timeout if it needs that long"),
         ffi::SQLITE_CONSTRAINT => meaning(Kind::Constraint, Reason::Unspecified),
-        ffi::SQLITE_INTERRUPT => meaning(Kind::Cancelled, Reason::Unspecified),
+        ffi::SQLITE_INTERRUPT => meaning(Kind::Cancelled, Reason::Unspecified)
+            .hint("its caller gave up, or the database was closed meanwhile"),
         ffi::SQLITE_FULL => meaning(Kind::Storage, Reason::DiskFull).hint("free space; nothing was lost"),
-        ffi::SQLITE_IOERR => meaning(Kind::Storage, Reason::Io),
-        ffi::SQLITE_CORRUPT => meaning(Kind::Storage, Reason::Damaged).hint("restore from a backup"),
+        ffi::SQLITE_IOERR => meaning(Kind::Storage, Reason::Io).hint(
+            "look in the system's log for the disk; a limit on the size of files or a lost network drive does this too",
+        ),
+        ffi::SQLITE_CORRUPT => meaning(Kind::Storage, Reason::Damaged)
+            .hint("restore it from a backup; rows on other pages can still be read"),
         ffi::SQLITE_NOTADB => meaning(Kind::Encryption, Reason::WrongKey),
-        ffi::SQLITE_READONLY => meaning(Kind::Connection, Reason::NotWritable),
+        ffi::SQLITE_READONLY => meaning(Kind::Connection, Reason::NotWritable)
+            .hint("write through execute() or connection(); the process needs to write the file and to create files beside it"),
         ffi::SQLITE_PERM => meaning(Kind::Connection, Reason::NotPermitted),
         ffi::SQLITE_NOMEM => meaning(Kind::Storage, Reason::TooLarge),
         ffi::SQLITE_TOOBIG => meaning(Kind::Query, Reason::TooLarge),
@@ -104,6 +115,17 @@ fn primary(code: i32) -> Meaning {
         ffi::SQLITE_ERROR => meaning(Kind::Query, Reason::Syntax),
         _ => meaning(Kind::Connection, Reason::Unspecified),
     }
+}
+
+/// What a child is told that uses the databases of its parent.
+#[cold]
+pub(super) fn forked() -> Error {
+    Error::new(
+        ErrorKind::Connection,
+        "this process was forked while databases were open, and only its parent may use them",
+    )
+    .because(Reason::Forked)
+    .hint("fork before any database is opened, or start the child as a program of its own")
 }
 
 /// Whether a connection that answered this must not be used again.

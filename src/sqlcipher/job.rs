@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use super::control::Control;
 use super::engine::Engine;
-use super::errors;
 use super::ffi::exit_gate;
 use crate::{Error, ErrorKind, Reason, ResourceState, Result};
 
@@ -61,7 +60,7 @@ impl Shared {
         drop(running);
         match outcome {
             Ok(outcome) => {
-                let broken = outcome.as_ref().is_err_and(errors::poisons);
+                let broken = outcome.as_ref().is_err_and(|error| engine.is_spoiled_by(error));
                 let state = if broken { ResourceState::Broken } else { state_of(&engine) };
                 Done { outcome, state }
             }
@@ -72,6 +71,7 @@ impl Shared {
 
 pub(super) fn state_of(engine: &Engine) -> ResourceState {
     match (engine.in_transaction(), engine.is_altered()) {
+        _ if engine.has_lost_transaction() => ResourceState::Failed,
         (true, _) => ResourceState::InTransaction,
         (false, true) => ResourceState::Altered,
         (false, false) => ResourceState::Idle,

@@ -50,9 +50,10 @@ impl Location {
     pub(super) fn is_new(&self, create_if_missing: bool) -> Result<bool> {
         let Self::File(path) = self else { return Ok(true) };
         match path.metadata() {
-            Ok(found) if found.is_dir() => {
-                Err(self.error(ErrorKind::Connection, "it is a directory").because(Reason::NotAFile))
-            }
+            Ok(found) if found.is_dir() => Err(self
+                .error(ErrorKind::Connection, "it is a directory")
+                .because(Reason::NotAFile)
+                .hint("give the path of a file")),
             // Transient: another process may be creating it at this moment.
             Ok(found) if found.len() == 0 => Err(self
                 .error(ErrorKind::Encryption, "the file exists but is empty, so that any key would seem to open it")
@@ -92,6 +93,17 @@ impl Location {
 
     /// Opens a connection that has not been keyed and has read nothing.
     pub(super) fn open(&self, create: bool) -> Result<Connection> {
+        let connection = self.open_once(create)?;
+        // SQLite settles for reading when writing is refused, also when all that was missing was a file descriptor, at
+        // that very moment. What may only be read is so the second time, too.
+        if connection.is_readonly(rusqlite::MAIN_DB).unwrap_or(false) {
+            drop(connection);
+            return self.open_once(create);
+        }
+        Ok(connection)
+    }
+
+    fn open_once(&self, create: bool) -> Result<Connection> {
         // The pool lends a connection to one borrower at a time, so SQLite's own mutex would only cost.
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_NO_MUTEX
@@ -117,6 +129,14 @@ impl Location {
     /// Explains that the file cannot be opened. SQLite has one code for every cause; the system is asked again.
     pub(super) fn refused(&self) -> Error {
         let Self::File(path) = self else { return self.error(ErrorKind::Connection, "the engine refused") };
+        // Opening the directory needs a descriptor too, and touches no file that the engine has locked.
+        let listed = directory_of(path).read_dir();
+        if listed.is_err_and(|error| matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))) {
+            return self
+                .error(ErrorKind::Connection, "there are no file descriptors left")
+                .because(Reason::TooManyOpenFiles)
+                .hint("raise the limit (ulimit -n) or lower pool_max; a connection needs three");
+        }
         if let Err(error) = path.metadata()
             && error.kind() == io::ErrorKind::NotFound
             && directory_of(path).is_dir()
@@ -125,14 +145,6 @@ impl Location {
                 .error(ErrorKind::Connection, "there is no such file any more, or it cannot be created here")
                 .because(Reason::NotFound)
                 .hint("check who deletes it, and whether the process may write to the directory");
-        }
-        // Opening the directory needs a descriptor too, and touches no file that the engine has locked.
-        let listed = directory_of(path).read_dir();
-        if listed.is_err_and(|error| matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))) {
-            return self
-                .error(ErrorKind::Connection, "there are no file descriptors left")
-                .because(Reason::TooManyOpenFiles)
-                .hint("raise the limit (ulimit -n) or lower pool_max; a connection needs three");
         }
         self.error(ErrorKind::Connection, "the system refused access")
             .because(Reason::NotPermitted)

@@ -9,6 +9,7 @@ use rusqlite::Connection;
 use super::cipher::{self, KeySpec};
 use super::control::Control;
 use super::engine::Engine;
+use super::ffi::fork::{self, Process};
 use super::ffi::wal_index::WalIndex;
 use super::ffi::{exit_gate, header};
 use super::inline::Inline;
@@ -33,6 +34,8 @@ pub(super) struct Opened {
     location: Location,
     settings: Settings,
     key: Option<KeySpec>,
+    /// The file had a first page when it was opened; it has one from then on.
+    has_content: bool,
     /// The connection of the first opening, for whoever asks first.
     spare: Mutex<Option<Connection>>,
     /// Keeps a database in memory alive while no other connection is open.
@@ -40,12 +43,16 @@ pub(super) struct Opened {
     anchor: Option<Mutex<Connection>>,
     built_in: Arc<HashSet<String>>,
     snapshots: Arc<Snapshots>,
+    process: Process,
 }
 
 impl Opened {
     /// Opens for the first time. Blocks: derives the key, and creates the file if need be.
     pub(super) fn first(location: Location, settings: Settings, secret: Option<&Secret>) -> Result<Self> {
-        let _pass = exit_gate::enter();
+        if fork::has_inherited() && !location.is_memory() {
+            return Err(errors::forked());
+        }
+        let (_pass, process) = (exit_gate::enter(), Process::opening());
         let is_new = location.is_new(settings.create_if_missing)?;
         if let Some(secret) = secret {
             refuse_unusable(secret)?;
@@ -59,14 +66,17 @@ impl Opened {
         let built_in = built_in(&connection).map_err(|error| location.describe(errors::classify(error)))?;
         let (spare, anchor) =
             if location.is_memory() { (None, Some(Mutex::new(connection))) } else { (Some(connection), None) };
+        let has_content = location.len().is_some_and(|len| len > 0);
         Ok(Self {
             location,
             settings,
             key,
+            has_content,
             spare: Mutex::new(spare),
             anchor,
             built_in: Arc::new(built_in),
             snapshots: Arc::default(),
+            process,
         })
     }
 
@@ -83,7 +93,13 @@ impl Opened {
         self.configure(engine, access, control).map_err(|error| self.location.describe(errors::classify(error)))
     }
 
+    /// Without its first page, a file would be taken for a new database, with no table in it.
+    pub(super) fn refuse_emptied(&self) -> Result<()> {
+        if self.has_content && self.location.len() == Some(0) { Err(diagnose::emptied(&self.location)) } else { Ok(()) }
+    }
+
     fn open_another(&self) -> Result<Connection> {
+        self.refuse_emptied()?;
         let connection = self.location.open(false)?;
         if let Some(key) = &self.key {
             cipher::key(&connection, key)?;
@@ -124,6 +140,11 @@ impl Opened {
 
     pub(super) fn snapshots(&self) -> &Arc<Snapshots> {
         &self.snapshots
+    }
+
+    /// Refuses to work for a child of the process that opened this.
+    pub(super) fn refuse_child(&self) -> Result<()> {
+        if self.process.has_forked() { Err(errors::forked()) } else { Ok(()) }
     }
 
     pub(super) fn is_memory(&self) -> bool {
@@ -191,7 +212,7 @@ impl Opening<'_> {
     fn salt(&self, connection: &Connection) -> Result<Option<[u8; 16]>> {
         let header = header::read(connection).map_err(|error| self.location.describe(errors::classify(error)))?;
         match header {
-            Some(header) if diagnose::is_plain(header) => Err(diagnose::not_encrypted(self.location)),
+            Some(header) if diagnose::is_plain(header) => Err(diagnose::not_encrypted(self.location, connection)),
             other => Ok(other),
         }
     }

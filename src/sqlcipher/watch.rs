@@ -62,6 +62,14 @@ impl Watch {
         Self { seen: AtomicU16::new(0), mode: AtomicU8::new(Mode::Open as u8), encrypted, in_memory, built_in }
     }
 
+    pub(super) fn is_encrypted(&self) -> bool {
+        self.encrypted
+    }
+
+    pub(super) fn is_in_memory(&self) -> bool {
+        self.in_memory
+    }
+
     /// Starts a new look, under `mode`.
     pub(super) fn look(&self, mode: Mode) {
         self.seen.store(0, Relaxed);

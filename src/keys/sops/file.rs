@@ -7,6 +7,7 @@ use std::time::SystemTime;
 
 use zeroize::Zeroizing;
 
+use crate::keys::RELATIVE;
 use crate::{Error, Reason, Result};
 
 use super::fault;
@@ -70,5 +71,6 @@ fn trouble(error: io::Error) -> Error {
         io::ErrorKind::PermissionDenied => (Reason::NotPermitted, "the file may not be read"),
         _ => (Reason::Io, "the file cannot be read"),
     };
-    fault(reason, what).caused_by(error)
+    let error = fault(reason, what).caused_by(error);
+    if reason == Reason::Missing { error.hint(RELATIVE) } else { error }
 }

@@ -1,0 +1,485 @@
+//! `docs/errors.md` is made here, from errors that are really provoked; this test fails when the page is not what comes
+//! out, and writes it when `STRONGROOM_BLESS` is set.
+
+#![cfg(all(feature = "sqlcipher", feature = "sops", feature = "testing", target_os = "linux"))]
+
+mod common;
+
+use std::fmt::Write as _;
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use common::{ENDLESS, memory, numbers, secs};
+use strongroom::testing::{Fault, FaultyConnector, Point};
+use strongroom::{
+    AsyncDatabase, DatabaseBuilder, DatabaseConfig, EnvKeySource, Error, ErrorKind, FileKeySource, KeySource, NoRetry,
+    Ping, Reason, Secret, SopsKeySource, SqlCipherConnector, TransactionMode, Tuning, apply_cipher_key, rusqlite,
+};
+use tempfile::TempDir;
+
+#[path = "common/cipher.rs"]
+mod cipher;
+
+use cipher::{create, keyed, refusal};
+
+const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/errors.md");
+
+const INTRODUCTION: &str = "\
+# Errors
+
+What this crate says, when, and what helps. The page is made by `tests/error_catalogue.rs`, which provokes every error it
+shows.
+
+An error has a *kind*, one of a few classes to `match` on (`error.kind()`); a *reason*, the finer cause
+(`error.reason()`); sometimes a *phase*, what was being done (`error.phase()`); and a sentence for people: what went wrong
+and, after a semicolon, the way out. **May pass** marks those for which `error.is_transient()` is true: the same call may
+succeed later. For all others, trying again only repeats the answer, or has been done already, as the retry policy says.
+Keys never stand in an error.
+
+Three words of SQLCipher: the *key* (or the passphrase it is made from) opens the file; the *salt* is the file's first 16
+bytes, stored unencrypted, and part of the key; *pages* are the blocks, 4096 bytes as a rule, of which the file consists,
+each encrypted and signed by itself. The *log* (`app.db-wal`) holds the latest writes until they are folded into the
+file: the two belong together.
+
+See [troubleshooting](troubleshooting.md) for what to do about the commonest ones, step by step.
+";
+
+/// The page as it grows.
+struct Catalogue {
+    text: String,
+    directory: TempDir,
+    bare: Vec<String>,
+}
+
+impl Catalogue {
+    fn section(&mut self, title: &str, words: &str) {
+        write!(
+            self.text,
+            "\n## {title}\n\n{words}\n\n| when | kind, reason | it says | the way out |\n|---|---|---|---|\n"
+        )
+        .unwrap();
+    }
+
+    fn row(&mut self, situation: &str, error: &Error) {
+        let what_is_wrong_is_the_way_out = error.kind() == ErrorKind::Constraint
+            || matches!(error.reason(), Reason::Syntax | Reason::Type)
+            || error.to_string().contains(": expected ");
+        let passes = if error.is_transient() { " **may pass**" } else { "" };
+        self.told(situation, &(names(error) + passes), &error.to_string(), what_is_wrong_is_the_way_out);
+    }
+
+    fn told(&mut self, situation: &str, names: &str, text: &str, may_be_bare: bool) {
+        let text = self.plain(text).replace('|', "\\|");
+        let (says, way_out) = text.split_once("; ").unwrap_or((&text, ""));
+        if way_out.is_empty() && !may_be_bare {
+            self.bare.push(text.clone());
+        }
+        writeln!(self.text, "| {situation} | {names} | {says} | {way_out} |").unwrap();
+    }
+
+    /// As somebody would read it whose files stand in the working directory and whose code in `src/main.rs`.
+    fn plain(&self, text: &str) -> String {
+        let mut text = text.replace(&format!("{}/", self.directory.path().display()), "");
+        text = text.replace(&self.directory.path().display().to_string(), ".");
+        while let Some(start) = text.find(file!()) {
+            let length = text[start..].find(' ').unwrap();
+            text.replace_range(start..start + length, "src/main.rs:12:24");
+        }
+        // How long it took this time is nobody's business.
+        let words = text.split(' ').map(|word| match word.trim_end_matches([',', ')', ':', ';']) {
+            time if time.ends_with('s') && time.starts_with(|c: char| c.is_ascii_digit()) => word.replace(time, "1s"),
+            _ => word.to_owned(),
+        });
+        words.collect::<Vec<_>>().join(" ")
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+}
+
+fn names(error: &Error) -> String {
+    match error.reason() {
+        Reason::Unspecified => format!("`{:?}`", error.kind()),
+        reason => format!("`{:?}`, `{reason:?}`", error.kind()),
+    }
+}
+
+fn plain(path: &Path) -> DatabaseBuilder<SqlCipherConnector> {
+    AsyncDatabase::builder(path).retry(NoRetry)
+}
+
+fn raw(path: &Path) -> DatabaseBuilder<SqlCipherConnector> {
+    let tuning = Tuning::default().busy_timeout(Duration::from_millis(20)).cache_kib(64);
+    keyed(path, Secret::raw_key([7; 32])).tuning(tuning).health(Ping)
+}
+
+fn written_elsewhere(path: &Path, settings: &str) {
+    let connection = rusqlite::Connection::open(path).unwrap();
+    apply_cipher_key(&connection, &Secret::new("right")).unwrap();
+    connection.execute_batch(&format!("{settings}; CREATE TABLE t (a); INSERT INTO t VALUES ('row')")).unwrap();
+}
+
+/// A database of some fifty pages, closed.
+async fn filled(path: &Path) {
+    let db = raw(path).open().await.unwrap();
+    db.execute_script("CREATE TABLE t (a)").await.unwrap();
+    db.execute_many("INSERT INTO t VALUES ($1)", (0..50).map(|_| ("x".repeat(3000),))).await.unwrap();
+    db.close().await.unwrap();
+}
+
+fn flip(path: &Path, offset: u64) {
+    let file = OpenOptions::new().read(true).write(true).open(path).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, offset).unwrap();
+    file.write_all_at(&[byte[0] ^ 1], offset).unwrap();
+}
+
+fn cut(path: &Path, len: u64) {
+    OpenOptions::new().write(true).open(path).unwrap().set_len(len).unwrap();
+}
+
+async fn opening(page: &mut Catalogue) {
+    page.section(
+        "Opening a database",
+        "SQLite has one sentence for most of these, \"file is not a database\". They are told apart by looking at the size,\n\
+         the first bytes and a few pages. A failed open changes nothing on the disk.",
+    );
+    let path = page.at("app.db");
+    create(keyed(&path, "right")).await;
+    page.row("the key is not the one of the file", &refusal(keyed(&path, "wrong")).await);
+    page.row("the file is encrypted, and no key was given", &refusal(plain(&path)).await);
+    let plain_path = page.at("plain.db");
+    create(plain(&plain_path)).await;
+    page.row("a key was given, and the file is not encrypted", &refusal(keyed(&plain_path, "right")).await);
+    let older = refusal(keyed(&path, "right").cipher_compatibility(3)).await;
+    page.row("another version of SQLCipher wrote the file", &older);
+    written_elsewhere(&page.at("other.db"), "PRAGMA kdf_iter = 1000");
+    page.row("it was written with settings of no version", &refusal(keyed(&page.at("other.db"), "right")).await);
+    written_elsewhere(&page.at("header.db"), "PRAGMA cipher_plaintext_header_size = 32");
+    page.row(
+        "its header was left unencrypted, as for some phones",
+        &refusal(keyed(&page.at("header.db"), "right")).await,
+    );
+
+    for (name, len) in [("first.db", 0), ("salt.db", 0), ("head.db", 100), ("middle.db", 40_000), ("end.db", 40_960)] {
+        filled(&page.at(name)).await;
+        if len > 0 {
+            cut(&page.at(name), len);
+        }
+    }
+    flip(&page.at("first.db"), 100);
+    page.row("page 1 is damaged", &refusal(raw(&page.at("first.db"))).await);
+    flip(&page.at("salt.db"), 3);
+    page.row("the salt is damaged", &refusal(raw(&page.at("salt.db"))).await);
+    page.row("the file was cut off within page 1", &refusal(raw(&page.at("head.db"))).await);
+    page.row("it was cut off within a page", &refusal(raw(&page.at("middle.db"))).await);
+    page.row("it was cut off between two pages", &refusal(raw(&page.at("end.db"))).await);
+    std::fs::write(page.at("empty.db"), "").unwrap();
+    page.row("the file is empty", &refusal(raw(&page.at("empty.db"))).await);
+    std::fs::write(page.at("notes.txt"), "id,name\n1,alice\n".repeat(64)).unwrap();
+    page.row("it is something else", &refusal(raw(&page.at("notes.txt"))).await);
+
+    page.row("there is no such directory", &refusal(raw(&page.at("missing/app.db"))).await);
+    let missing = refusal(raw(&page.at("missing.db")).create_if_missing(false)).await;
+    page.row("there is no such file, and none may be created", &missing);
+    page.row("the path is a directory", &refusal(raw(page.directory.path())).await);
+    denied(page).await;
+
+    let other = rusqlite::Connection::open(&plain_path).unwrap();
+    other.execute_batch("PRAGMA locking_mode = EXCLUSIVE; INSERT INTO t VALUES (1)").unwrap();
+    let brief = Tuning::default().busy_timeout(Duration::from_millis(20));
+    page.row("another process has the file for itself", &refusal(plain(&plain_path).tuning(brief)).await);
+    page.row("the path is a URI", &refusal(raw(Path::new("file:app.db?key=secret"))).await);
+    let level = refusal(raw(&page.at("new.db")).cipher_compatibility(5)).await;
+    page.row("there is no such level of compatibility", &level);
+    let stuck = FaultyConnector::new(SqlCipherConnector::new(":memory:"));
+    stuck.faults().at(Point::Connect, Fault::Panic);
+    let panicked = AsyncDatabase::with_connector(stuck).retry(NoRetry).open().await.unwrap_err();
+    page.row("a connector of your own panics", &panicked);
+    let hook = AsyncDatabase::builder(":memory:")
+        .on_connect(|connection| Box::pin(connection.interact(|c| c.execute_batch("BEGIN"))));
+    page.row("a hook leaves a transaction open", &hook.open().await.unwrap_err());
+}
+
+const CHILD: &str = "STRONGROOM_TEST_DENIED";
+
+/// What only a process without privileges is denied.
+async fn denied(page: &mut Catalogue) {
+    let home = page.at("denied");
+    std::fs::create_dir(&home).unwrap();
+    for (name, mode) in [("hidden.db", 0o000), ("fixed.db", 0o444)] {
+        create(raw(&home.join(name))).await;
+        std::fs::set_permissions(home.join(name), std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+    std::fs::set_permissions(page.directory.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::set_permissions(&home, std::fs::Permissions::from_mode(0o555)).unwrap();
+    let mut command = std::process::Command::new("/proc/self/exe");
+    command.args(["--exact", "a_process_without_privileges", "--nocapture"]).env(CHILD, &home).current_dir("/");
+    if rustix::process::getuid().is_root() {
+        command.uid(65534).gid(65534);
+    }
+    let output = command.output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    let told: Vec<_> = said.lines().filter_map(|line| line.split_once("told: ")?.1.split_once(" says ")).collect();
+    assert_eq!(told.len(), 3, "{said}{}", String::from_utf8_lossy(&output.stderr));
+    for (situation, (names, text)) in [
+        "the process may not read the file",
+        "the process may not write, and the directory has no log of it",
+        "the process may create nothing in the directory",
+    ]
+    .into_iter()
+    .zip(told)
+    {
+        page.told(situation, names, &text.replace("denied/", ""), false);
+    }
+    std::fs::set_permissions(&home, std::fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// Does nothing unless started by `denied`.
+#[tokio::test]
+async fn a_process_without_privileges() {
+    let Some(home) = std::env::var_os(CHILD).map(PathBuf::from) else { return };
+    for name in ["hidden.db", "fixed.db", "new.db"] {
+        let error = refusal(raw(&home.join(name))).await;
+        println!("told: {} says {error}", names(&error));
+    }
+}
+
+async fn keys(page: &mut Catalogue) {
+    page.section(
+        "Getting the key",
+        "From the sources, before the file is touched. Details of SOPS files stand in [sops.md](sops.md).",
+    );
+    let open = async |source: Box<dyn KeySource>| source.resolve().await.unwrap_err();
+    page.row("the variable is not set", &open(Box::new(EnvKeySource::new("APP_DB_KEY_MISSING"))).await);
+    page.row("the key file is missing", &open(Box::new(FileKeySource::new(page.at("app.key")))).await);
+    std::fs::write(page.at("empty.key"), "\n").unwrap();
+    std::fs::set_permissions(page.at("empty.key"), std::fs::Permissions::from_mode(0o600)).unwrap();
+    page.row("the key file is empty", &open(Box::new(FileKeySource::new(page.at("empty.key")))).await);
+    std::fs::write(page.at("open.key"), "secret\n").unwrap();
+    std::fs::set_permissions(page.at("open.key"), std::fs::Permissions::from_mode(0o644)).unwrap();
+    page.row("others may read the key file", &open(Box::new(FileKeySource::new(page.at("open.key")))).await);
+    let command = strongroom::CommandKeySource::new("no-such-program");
+    page.row("the program that prints the key is missing", &open(Box::new(command)).await);
+    page.row("the SOPS file is missing", &open(Box::new(SopsKeySource::at(page.at("secrets.yaml")))).await);
+    page.row("the passphrase is empty", &refusal(keyed(&page.at("k.db"), "")).await);
+    let hex = format!("x'{}'", "ab".repeat(32));
+    page.row("the passphrase looks like a raw key", &refusal(keyed(&page.at("k.db"), hex)).await);
+}
+
+async fn while_open(page: &mut Catalogue) {
+    page.section(
+        "While the database is open",
+        "A connection that met one of these is closed instead of lent again. Once the cause is gone, the same handle works.",
+    );
+    let put = "INSERT INTO t VALUES (1)";
+    let path = page.at("live.db");
+    create(raw(&path)).await;
+    let db = raw(&path).open().await.unwrap();
+    let other = rusqlite::Connection::open(&path).unwrap();
+    apply_cipher_key(&other, &Secret::raw_key([7; 32])).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    page.row("another process writes for longer than we wait", &db.execute(put, ()).await.unwrap_err());
+    other.execute_batch("ROLLBACK").unwrap();
+    drop(other);
+
+    std::fs::rename(&path, page.at("aside.db")).unwrap();
+    page.row("the file was moved or deleted", &db.execute(put, ()).await.unwrap_err());
+    std::fs::rename(page.at("aside.db"), &path).unwrap();
+    let hoard: Vec<File> = std::iter::from_fn(|| File::open("/dev/null").ok()).take(100_000).collect();
+    let error = db.read_connection().await.unwrap_err();
+    drop(hoard);
+    page.row("the process has too many files open", &error);
+    let mut conn = db.connection().await.unwrap();
+    conn.execute_script("PRAGMA max_page_count = 20").await.unwrap();
+    let full = conn.execute("INSERT INTO t VALUES (zeroblob(1000000))", ()).await.unwrap_err();
+    page.row("the disk is full", &full);
+    drop(conn);
+    let mut reader = db.read_connection().await.unwrap();
+    page.row("the file, or this connection, is for reading only", &reader.execute(put, ()).await.unwrap_err());
+    drop(reader);
+    db.close().await.unwrap();
+
+    filled(&page.at("page.db")).await;
+    flip(&page.at("page.db"), 30 * 4096 + 100);
+    let db = raw(&page.at("page.db")).open().await.unwrap();
+    let damaged = db.fetch_value::<i64>("SELECT sum(length(a)) FROM t", ()).await.unwrap_err();
+    page.row("a page of the file is damaged", &damaged);
+    cut(&page.at("page.db"), 0);
+    page.row("the file was emptied", &db.fetch_all("SELECT * FROM t", ()).await.unwrap_err());
+    create(keyed(&page.at("mine.db"), Secret::raw_key([7; 32]))).await;
+    let db = raw(&page.at("mine.db")).open().await.unwrap();
+    create(keyed(&page.at("theirs.db"), Secret::raw_key([8; 32]))).await;
+    std::fs::rename(page.at("theirs.db"), page.at("mine.db")).unwrap();
+    page.row("another database was put in its place", &db.read_connection().await.unwrap_err());
+}
+
+async fn waiting(page: &mut Catalogue) {
+    page.section("Waiting for a connection", "The sentence names the lines of code that hold the connections.");
+    let db = AsyncDatabase::builder(":memory:").pool_timeout(secs(1)).open().await.unwrap();
+    db.execute_script("CREATE TABLE t (a)").await.unwrap();
+    let holder = db.connection().await.unwrap();
+    tokio::time::pause();
+    let waiting = tokio::spawn({
+        let db = db.clone();
+        async move { db.connection().await.unwrap_err() }
+    });
+    page.row("all stay in use", &waiting.await.unwrap());
+    tokio::time::resume();
+    drop(holder);
+    let nested = db.transaction(async |_| db.execute("INSERT INTO t VALUES (1)", ()).await).await.unwrap_err();
+    page.row("a transaction waits for a second connection that only itself could give back", &nested);
+    let stuck = FaultyConnector::new(SqlCipherConnector::new(":memory:"));
+    stuck.faults().at(Point::Connect, Fault::Hang);
+    let hung = AsyncDatabase::with_connector(stuck).pool_timeout(secs(1)).retry(NoRetry).open().await.unwrap_err();
+    page.row("connecting takes too long", &hung);
+    db.close().await.unwrap();
+    page.row("the database was closed", &db.execute("INSERT INTO t VALUES (1)", ()).await.unwrap_err());
+}
+
+async fn statements(page: &mut Catalogue) {
+    page.section("Statements", "Nothing has been changed by a statement that failed.");
+    let db = memory().await;
+    db.execute_script(
+        "CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, age INTEGER CHECK (age >= 0));
+         CREATE TABLE orders (user_id INTEGER REFERENCES users (id)); INSERT INTO users VALUES (1, 'alice', 30)",
+    )
+    .await
+    .unwrap();
+    for (situation, sql) in [
+        ("the engine does not understand it", "SELCT 1"),
+        ("there is no such table", "SELECT * FROM customers"),
+        ("a value must be unique and is there already", "INSERT INTO users VALUES (1, 'bob', 20)"),
+        ("a value is missing", "INSERT INTO users VALUES (2, NULL, 20)"),
+        ("a value breaks a rule of the table", "INSERT INTO users VALUES (2, 'bob', -1)"),
+        ("a value refers to a row that is not there", "INSERT INTO orders VALUES (7)"),
+        ("it begins or ends a transaction, or alters the session", "BEGIN"),
+        ("it is more than one statement", "SELECT 1; SELECT 2"),
+        ("parameters are missing", "SELECT $1"),
+    ] {
+        page.row(situation, &db.execute(sql, ()).await.unwrap_err());
+    }
+    page.row("placeholders of two styles are mixed", &db.execute("SELECT $1, ?", (1, 2)).await.unwrap_err());
+    let row = db.fetch_one("SELECT id, name, age FROM users", ()).await.unwrap().unwrap();
+    page.row("a column does not have the type asked for", &row.get::<i64>("name").unwrap_err());
+    page.row("there is no such column", &row.get::<i64>("email").unwrap_err());
+    let keyed = raw(&page.at("statements.db")).open().await.unwrap();
+    let mut conn = keyed.connection().await.unwrap();
+    for (situation, sql) in [
+        ("it would set a key or a cipher setting", "PRAGMA rekey = 'other'"),
+        ("it would attach a file to an encrypted database", "ATTACH 'other.db' AS other"),
+        ("it would put unencrypted files on the disk", "PRAGMA temp_store = FILE"),
+        ("it would load an extension", "SELECT load_extension('x')"),
+    ] {
+        page.row(situation, &conn.execute(sql, ()).await.unwrap_err());
+    }
+    let died = conn.interact(|_| -> rusqlite::Result<()> { panic!("user code") }).await.unwrap_err();
+    page.row("your closure in `interact`, or your SQL function, panics", &died);
+}
+
+async fn transactions(page: &mut Catalogue) {
+    page.section("Transactions", "Whatever failed, the transaction was rolled back, but for the last of these.");
+    let db = memory().await;
+    db.execute_script("CREATE TABLE t (a UNIQUE); INSERT INTO t VALUES (1)").await.unwrap();
+    let mut tx = db.begin().await.unwrap();
+    tx.execute("INSERT INTO t VALUES (1)", ()).await.unwrap_err();
+    page.row("an earlier statement of it failed", &tx.commit().await.unwrap_err());
+    let mut tx = db.begin().await.unwrap();
+    let polled = common::poll_once(Box::pin(tx.execute_script(ENDLESS)).as_mut());
+    assert!(polled.is_pending(), "{polled:?}");
+    page.row("a call in it was dropped half-way", &tx.commit().await.unwrap_err());
+    let mut tx = db.begin_with(TransactionMode::READ).await.unwrap();
+    page.row("it was begun for reading, and writes", &tx.execute("DELETE FROM t", ()).await.unwrap_err());
+    drop(tx);
+    let mut tx = db.begin().await.unwrap();
+    page.row("the statement cannot run inside one", &tx.execute("VACUUM", ()).await.unwrap_err());
+    drop(tx);
+    let script = db.execute_script("BEGIN; DELETE FROM t").await.unwrap_err();
+    page.row("a script leaves one open", &script);
+    let stopped = tokio::spawn({
+        let db = db.clone();
+        async move { db.fetch_all(ENDLESS, ()).await.unwrap_err() }
+    });
+    common::eventually("the statement runs", || db.stats().active_connections == 1).await;
+    db.close_within(Duration::from_millis(50)).await.unwrap();
+    page.row("the database was closed while a statement ran", &stopped.await.unwrap());
+    lost_lane(page).await;
+}
+
+/// The runtime ends while the write lane works.
+async fn lost_lane(page: &mut Catalogue) {
+    let home = page.at("lane.db");
+    let error = tokio::task::spawn_blocking(move || {
+        let first = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let second = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let db = first.block_on(raw(&home).open()).unwrap();
+        second.block_on(async {
+            let writer = db.connection().await.unwrap();
+            let call = {
+                let (db, _inside) = (db.clone(), first.enter());
+                let sql = format!("CREATE TABLE t AS {}", numbers(1_000_000_000));
+                let mut call = Box::pin(async move { db.execute(&sql, ()).await });
+                assert!(common::poll_once(call.as_mut()).is_pending());
+                call
+            };
+            drop(writer);
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            first.shutdown_background();
+            call.await.unwrap_err()
+        })
+    });
+    page.row("the runtime was shut down while a statement ran", &error.await.unwrap());
+}
+
+async fn configuration(page: &mut Catalogue) {
+    page.section(
+        "Configuration",
+        "Of files and of the environment; settings out of their bounds are moved into them, with a warning in the log.",
+    );
+    for (situation, text) in [
+        ("a setting is unknown", "db: { pool: { max_sise: 5 } }"),
+        ("a value has the wrong type", "db: { pool: { max_size: many } }"),
+        ("encryption is on, and there is no key", "db: { cipher: { enabled: true, key_source: sops } }"),
+    ] {
+        std::fs::write(page.at("strongroom.yml"), text).unwrap();
+        let error = match DatabaseConfig::from_file(page.at("strongroom.yml")) {
+            Err(error) => error,
+            Ok(config) => AsyncDatabase::from_config(page.at("c.db"), &config).open().await.unwrap_err(),
+        };
+        page.row(situation, &error);
+    }
+}
+
+#[tokio::test]
+async fn the_catalogue_shows_what_is_really_said() {
+    std::panic::set_hook(Box::new(|info| {
+        if !info.payload_as_str().is_some_and(|text| text.contains("injected panic") || text == "user code") {
+            eprintln!("{info}");
+        }
+    }));
+    let maximum = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum;
+    let few = rustix::process::Rlimit { current: Some(400), maximum };
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, few).unwrap();
+    let mut page = Catalogue { text: INTRODUCTION.into(), directory: TempDir::new().unwrap(), bare: Vec::new() };
+    opening(&mut page).await;
+    keys(&mut page).await;
+    while_open(&mut page).await;
+    waiting(&mut page).await;
+    statements(&mut page).await;
+    transactions(&mut page).await;
+    configuration(&mut page).await;
+    drop(std::panic::take_hook());
+    if std::env::var_os("STRONGROOM_BLESS").is_some() {
+        std::fs::write(PAGE, &page.text).unwrap();
+    }
+    let written = std::fs::read_to_string(PAGE).unwrap_or_default();
+    for (is, should) in written.lines().zip(page.text.lines()) {
+        assert_eq!(is, should, "docs/errors.md is not what is said today; write it with STRONGROOM_BLESS=1");
+    }
+    assert_eq!(written, page.text);
+    assert!(page.bare.is_empty(), "these name no way out: {:#?}", page.bare);
+}

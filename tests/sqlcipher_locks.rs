@@ -1,0 +1,116 @@
+//! A second process that holds the file: who waits, who fails and with what words, and that all is well once it lets go.
+
+#![cfg(all(feature = "sqlcipher", unix))]
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use strongroom::{AsyncDatabase, DatabaseBuilder, Error, ErrorKind, Phase, SqlCipherConnector, Tuning};
+use tempfile::TempDir;
+
+#[path = "common/cipher.rs"]
+mod cipher;
+#[path = "common/other.rs"]
+mod other;
+
+use cipher::{create, keyed, refusal};
+use other::{Other, key};
+
+fn here(path: &Path) -> DatabaseBuilder<SqlCipherConnector> {
+    keyed(path, key()).tuning(Tuning::default().busy_timeout(Duration::from_millis(100))).pool_max(3)
+}
+
+#[test]
+fn the_other_process() {
+    other::be_the_other_process();
+}
+
+/// Locked, transient, with the way out.
+#[track_caller]
+fn busy(error: &Error, phase: Phase) {
+    assert_eq!((error.kind(), error.phase()), (ErrorKind::Busy, Some(phase)), "{error:?}");
+    assert!(error.is_transient() || phase == Phase::Connect, "{error:?}");
+    let text = error.to_string();
+    assert!(text.contains("database is locked; another process holds the file"), "{text}");
+}
+
+async fn rows(db: &AsyncDatabase) -> i64 {
+    db.fetch_value("SELECT count(*) FROM t", ()).await.unwrap().unwrap()
+}
+
+const PUT: &str = "INSERT INTO t VALUES ('mine')";
+
+#[tokio::test]
+async fn writers_wait_for_a_while_and_say_who_is_in_the_way_while_readers_go_on() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("a.db");
+    create(here(&path)).await;
+    let mut other = Other::open(&path);
+    let db = here(&path).open().await.unwrap();
+    other.run("BEGIN IMMEDIATE; INSERT INTO t VALUES ('theirs')");
+    let began = Instant::now();
+    busy(&db.execute(PUT, ()).await.unwrap_err(), Phase::Statement);
+    assert!(began.elapsed() >= Duration::from_millis(90), "it did not wait: {:?}", began.elapsed());
+    busy(&db.execute_script(PUT).await.unwrap_err(), Phase::Statement);
+    busy(&db.begin().await.unwrap_err(), Phase::Begin);
+    busy(&db.transaction(async |tx| tx.execute(PUT, ()).await).await.unwrap_err(), Phase::Begin);
+    busy(&db.execute_many("INSERT INTO t VALUES ($1)", [("a",), ("b",)]).await.unwrap_err(), Phase::Begin);
+    // Those who wait side by side share a transaction, which does not begin either.
+    let crowd = futures_util::future::join_all((0..8).map(|_| db.execute(PUT, ()))).await;
+    for outcome in crowd {
+        assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Busy);
+    }
+    assert_eq!(rows(&db).await, 1, "readers see what was committed");
+
+    // Let go of in time: nobody notices.
+    let patient = here(&path).tuning(Tuning::default().busy_timeout(Duration::from_secs(20))).open().await.unwrap();
+    let (outcome, ()) = tokio::join!(patient.execute(PUT, ()), async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        other.run("COMMIT");
+    });
+    outcome.unwrap();
+    assert_eq!(rows(&db).await, 3);
+    db.execute(PUT, ()).await.unwrap();
+    db.transaction(async |tx| tx.execute(PUT, ()).await).await.unwrap();
+    assert_eq!((rows(&db).await, db.stats().total_errors), (5, 0), "no connection was lost over it");
+}
+
+#[tokio::test]
+async fn a_file_that_another_process_has_for_itself_cannot_be_opened_until_it_lets_go() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("a.db");
+    create(here(&path)).await;
+    let mut other = Other::open(&path);
+    other.run("PRAGMA locking_mode = EXCLUSIVE; INSERT INTO t VALUES ('theirs')");
+    let error = refusal(here(&path)).await;
+    busy(&error, Phase::Connect);
+    assert!(error.to_string().starts_with("cannot open "), "{error}");
+    let db = here(&path).build();
+    busy(&db.fetch_all("SELECT * FROM t", ()).await.unwrap_err(), Phase::Connect);
+    assert_eq!((db.pool_size(), db.stats().total_errors), (0, 1));
+    other.run("PRAGMA locking_mode = NORMAL; SELECT count(*) FROM t");
+    assert_eq!(rows(&db).await, 2, "the same handle opens it");
+    db.execute(PUT, ()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_process_killed_with_the_lock_held_is_in_nobodys_way() {
+    for exclusive in [false, true] {
+        let directory = TempDir::new().unwrap();
+        let path = directory.path().join("a.db");
+        create(here(&path)).await;
+        let mut other = Other::open(&path);
+        if exclusive {
+            other.run("PRAGMA locking_mode = EXCLUSIVE");
+        }
+        other.run("BEGIN IMMEDIATE; INSERT INTO t VALUES ('theirs'), (zeroblob(3000000))");
+        let db = here(&path).build();
+        let phase = if exclusive { Phase::Connect } else { Phase::Statement };
+        busy(&db.execute(PUT, ()).await.unwrap_err(), phase);
+        other.kill();
+        db.execute(PUT, ()).await.unwrap();
+        assert_eq!(rows(&db).await, 2, "what was not committed is gone");
+        let health: Option<String> = db.fetch_value("PRAGMA integrity_check", ()).await.unwrap();
+        assert_eq!(health.as_deref(), Some("ok"));
+    }
+}
