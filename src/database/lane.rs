@@ -219,6 +219,8 @@ impl Driver {
                 return;
             }
             run(&mut writer, group).await;
+            // Those who were answered write again, perhaps, and what runs inline never waits.
+            tokio::task::yield_now().await;
         }
     }
 

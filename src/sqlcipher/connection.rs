@@ -65,21 +65,46 @@ impl SqlCipherConnection {
 
     /// Runs a short statement on this task. `None`: it has had no effect; run it on a thread.
     fn inline(&mut self, statement: &Statement) -> Option<Result<Rows>> {
-        if self.stream.is_some() || !(self.may.reads || self.may.writes) || self.opened.refuse_child().is_err() {
+        if !(self.may.reads || self.may.writes) {
+            return None;
+        }
+        let may = Inline { keep: self.may.keep && self.opened.snapshots().allowed(), ..self.may };
+        let outcome = self.here(|engine, control| engine.run_inline(statement, control, may))?;
+        let outcome = outcome.unwrap_or_else(|| Err(Error::panicked("SQL function")));
+        if outcome.as_ref().is_err_and(|error| errors::poisons(error) || error.reason() == Reason::Panicked) {
+            self.state = ResourceState::Broken;
+        }
+        Some(outcome)
+    }
+
+    /// Runs short writes of several callers on this task, in one transaction. `None`: they have had no effect.
+    fn inline_group(&mut self, group: &[Statement]) -> Option<Vec<Result<Rows>>> {
+        if let [statement] = group {
+            return self.inline(statement).map(|outcome| vec![outcome]);
+        }
+        if !self.may.writes {
+            return None;
+        }
+        let results = self.here(|engine, control| engine.run_group_inline(group, control))?;
+        Some(results.unwrap_or_else(|| group.iter().map(|_| Err(Error::panicked("engine"))).collect()))
+    }
+
+    /// Does short work on this task, if nobody else is at it. The inner `None` stands for a panic.
+    fn here<T>(&mut self, work: impl FnOnce(&mut Engine, &Control) -> Option<T>) -> Option<Option<T>> {
+        if self.stream.is_some() || self.opened.refuse_child().is_err() {
             return None;
         }
         let _pass = exit_gate::enter();
         let mut engine = self.shared.try_lock()?;
-        let may = Inline { keep: self.may.keep && self.opened.snapshots().allowed(), ..self.may };
-        let run = AssertUnwindSafe(|| engine.run_inline(statement, &self.shared.control, may));
-        let outcome = catch_unwind(run).unwrap_or_else(|_| Some(Err(Error::panicked("SQL function"))));
-        let outcome = outcome?;
-        let broken = outcome.as_ref().is_err_and(|error| errors::poisons(error) || error.reason() == Reason::Panicked);
-        self.state = if broken { ResourceState::Broken } else { state_of(&engine) };
+        let done = catch_unwind(AssertUnwindSafe(|| work(&mut engine, &self.shared.control)));
+        self.state = if done.is_err() { ResourceState::Broken } else { state_of(&engine) };
         if engine.keeps_snapshot() {
             self.opened.snapshots().sweep();
         }
-        Some(outcome)
+        match done {
+            Ok(done) => Some(Some(done?)),
+            Err(_) => Some(None),
+        }
     }
 
     /// What a job takes along to have the file to itself, where that matters.
@@ -216,13 +241,19 @@ impl Connection for SqlCipherConnection {
     }
 
     async fn run_group(&mut self, group: Vec<Statement>) -> Vec<Result<Rows>> {
+        if let Some(results) = self.inline_group(&group) {
+            return results;
+        }
         let count = group.len();
         let results = self.job(move |engine| Ok(engine.run_group(&group))).await;
         results.unwrap_or_else(|error| (0..count).map(|_| Err(error.clone())).collect())
     }
 
     async fn run_many(&mut self, sql: Arc<str>, sets: Vec<Params>) -> Result<Changes> {
-        self.job(move |engine| engine.run_many(&sql, &sets)).await.map_err(|error| error.during(Phase::Statement))
+        // Dropped here: giving memory back on another thread than it was taken on is slow.
+        let sets = Arc::new(sets);
+        let lent = Arc::clone(&sets);
+        self.job(move |engine| engine.run_many(&sql, &lent)).await.map_err(|error| error.during(Phase::Statement))
     }
 
     async fn run_script(&mut self, sql: Arc<str>) -> Result<()> {

@@ -241,14 +241,13 @@ impl Engine {
 
     /// Runs one statement with many sets of parameters.
     pub(super) fn run_many(&mut self, sql: &Arc<str>, sets: &[Params]) -> Result<Changes> {
-        let mut total = Changes::default();
         let mut ready = self.ready(sql)?;
+        let mut rows = 0;
         for (number, params) in sets.iter().enumerate() {
-            let changes = ready.run(params, &mut |_| Ok(true));
-            let changes = changes.map_err(|error| error.context(format_args!("set {} of parameters", number + 1)))?;
-            total.rows_affected += changes.rows_affected;
-            total.last_insert_id = changes.last_insert_id.or(total.last_insert_id);
+            let affected = ready.execute(params);
+            rows += affected.map_err(|error| error.context(format_args!("set {} of parameters", number + 1)))?;
         }
+        let total = ready.plan.changes(ready.connection, rows);
         ready.put_away();
         Ok(total)
     }
@@ -414,7 +413,17 @@ impl Ready<'_> {
         if !header_taken {
             take(Step::Header(plan.header(prepared)))?;
         }
-        Ok(plan.changes(connection))
+        Ok(plan.changes(connection, connection.changes()))
+    }
+
+    /// Runs it without looking at rows, and says how many it changed.
+    fn execute(&mut self, params: &Params) -> Result<u64> {
+        let Self { connection, watch, plan, prepared } = self;
+        plan.bind(prepared, &plan.values(params)?)?;
+        let mut rows = prepared.raw_query();
+        while rows.next().map_err(|error| classify_refused(error, watch.seen()))?.is_some() {}
+        drop(rows);
+        Ok(if plan.changes_rows() { connection.changes() } else { 0 })
     }
 
     fn put_away(self) {
