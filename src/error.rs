@@ -146,6 +146,11 @@ pub enum Reason {
     // Transaction
     /// An earlier statement of this transaction failed.
     Doomed,
+    // Timeout
+    /// Nothing had begun: the time went by in a queue.
+    NotStarted,
+    /// What had begun was stopped, and what it had done is undone.
+    RolledBack,
     // Storage
     /// The disk, or the quota on it, is full.
     DiskFull,
@@ -157,6 +162,8 @@ pub enum Reason {
     NotADatabase,
     /// The file was moved, replaced or deleted while open.
     Moved,
+    /// The process was forked after the database was opened; only the parent may use it.
+    Forked,
     // Key
     /// The place where the key should be holds nothing.
     Missing,

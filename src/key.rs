@@ -40,6 +40,9 @@ pub trait KeySource: Send + Sync {
     /// # Errors
     /// [`ErrorKind::Key`](crate::ErrorKind::Key) when there is no secret to be had; the message names the source and
     /// the reason, never a value.
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses nothing: the next call asks again.
     async fn resolve(&self) -> Result<Secret>;
 
     /// Names the source for people; safe to log, never the value.

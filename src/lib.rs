@@ -50,7 +50,9 @@
 //! all that the driver can do.
 //!
 //! Any future may be dropped at any await: its statement is stopped, an open transaction rolled back, the connection lent
-//! again. Errors say what to match on by [`Error::kind`], and what to do in their text.
+//! again. [`with_timeout`](AsyncDatabase::with_timeout) bounds waiting and running together and says what became of a
+//! late call, [`transaction_with`](AsyncDatabase::transaction_with) runs a transaction again after a conflict, and
+//! [`check`](AsyncDatabase::check) looks for damage. Errors say what to match on by [`Error::kind`], and what to do in their text.
 //!
 //! # Why not ...
 //!
@@ -124,10 +126,13 @@ pub use config::{CipherConfig, DatabaseConfig, KeyPlace, PoolConfig, RetryConfig
 #[cfg(not(feature = "sqlite"))]
 pub(crate) use connector::NoConnector as DefaultConnector;
 pub use connector::{
-    Access, Cancel, CancelKind, Canceller, Capabilities, Connection, Connector, Isolation, NoConnector, Resource,
-    ResourceState, Statement, StatementKind, TransactionMode,
+    Access, Cancel, CancelKind, Canceller, Capabilities, CheckDepth, CheckStep, Connection, Connector, Isolation,
+    NoConnector, Resource, ResourceState, Statement, StatementKind, TransactionMode,
 };
-pub use database::{AsyncDatabase, DatabaseBuilder, RawConnection, RowStream, Savepoint, Transaction};
+pub use database::{
+    AsyncDatabase, AsyncFuncMut, CheckProblem, CheckProgress, CheckReport, DatabaseBuilder, RawConnection, RowStream,
+    Savepoint, Transaction, TransactionOptions,
+};
 pub use error::{Error, ErrorKind, Phase, Reason, Result};
 pub use health::{AlwaysHealthy, HealthCheck, Ping, SkipIfRecent};
 pub use key::KeySource;

@@ -5,13 +5,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use proptest::prelude::*;
 use strongroom::{
     ChainKeySource, EnvKeySource, Error, ErrorKind, KeySource, PassphraseKeySource, Reason, Result, Secret,
     resolve_cipher_key,
 };
 
 /// Fails with a reason, or gives a secret, and counts the calls.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 struct Source {
     name: &'static str,
     secret: Option<&'static str>,
@@ -105,4 +106,76 @@ async fn a_configured_key_comes_from_the_first_place_given() {
 async fn an_empty_passphrase_never_means_plaintext() {
     let error = resolve_cipher_key(Some(Secret::new("")), None, None).await.unwrap_err();
     assert_eq!((error.kind(), error.reason()), (ErrorKind::Key, Reason::Empty));
+}
+
+const REASONS: [Reason; 4] = [Reason::Missing, Reason::Empty, Reason::Tampered, Reason::ProgramFailed];
+
+/// A source that gives a secret, an empty one included, or fails.
+fn any_source() -> impl Strategy<Value = Source> {
+    prop_oneof![
+        prop::sample::select(vec!["", "", "hunter2", "hunter3"]).prop_map(|secret| Source::giving("gives", secret)),
+        prop::sample::select(REASONS.to_vec()).prop_map(|reason| Source::failing("fails", reason)),
+    ]
+}
+
+fn chain(sources: &[Source]) -> Option<ChainKeySource> {
+    let (first, rest) = sources.split_first()?;
+    Some(rest.iter().fold(ChainKeySource::new(first.clone()), |chain, source| chain.or(source.clone())))
+}
+
+fn now<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+proptest! {
+    #[test]
+    fn a_chain_gives_the_first_secret_and_asks_nobody_behind_it(
+        sources in prop::collection::vec(any_source(), 1..6),
+        inner in any::<prop::sample::Index>(),
+    ) {
+        // The last ones as a chain in the chain, which changes nothing.
+        let (outer, inner) = sources.split_at(inner.index(sources.len()));
+        let chain = match (chain(outer), chain(inner)) {
+            (Some(outer), Some(inner)) => outer.or(inner),
+            (outer, inner) => outer.or(inner).unwrap(),
+        };
+        let answer = now(chain.resolve());
+        let shown = format!("{chain:?} {} {answer:?}", chain.describe());
+        prop_assert!(!shown.contains("hunter"), "{}", shown);
+        let first = sources.iter().position(|source| source.secret.is_some_and(|secret| !secret.is_empty()));
+        for (number, source) in sources.iter().enumerate() {
+            prop_assert_eq!(source.calls(), usize::from(first.is_none_or(|first| number <= first)));
+        }
+        match (first, answer) {
+            (Some(first), Ok(secret)) => prop_assert_eq!(secret.expose(), sources[first].secret.unwrap().as_bytes()),
+            (None, Err(error)) => {
+                let mut reasons = sources.iter().map(|source| source.reason.unwrap_or(Reason::Empty));
+                let telling = reasons.find(|reason| *reason != Reason::Missing).unwrap_or(Reason::Missing);
+                prop_assert_eq!((error.kind(), error.reason()), (ErrorKind::Key, telling));
+            }
+            (first, answer) => prop_assert!(false, "{:?}, but {:?}", answer, first),
+        }
+    }
+
+    #[test]
+    fn a_configured_key_is_that_of_the_first_place_and_of_no_other(
+        passphrase in prop::option::of(prop::collection::vec(any::<u8>(), 0..40)),
+        variable in prop::option::of(prop_oneof!["[A-Z=\\PC]{0,12}", Just("PATH".to_owned()), Just("a\0b".to_owned())]),
+        key in prop::option::of("\\PC{0,12}"),
+    ) {
+        let nowhere = Path::new("no/such/file.yml");
+        let sops = key.as_deref().map(|key| (nowhere, key));
+        let answer = now(resolve_cipher_key(passphrase.as_deref().map(Secret::new), variable.as_deref(), sops));
+        let answer = answer.map(|secret| secret.map(|secret| secret.expose().to_vec())).map_err(|error| error.kind());
+        let expected = match (passphrase, variable, key) {
+            (Some(passphrase), ..) => if passphrase.is_empty() { Err(ErrorKind::Key) } else { Ok(Some(passphrase)) },
+            (None, Some(name), _) => {
+                let value = std::env::var_os(name).filter(|value| !value.is_empty()).ok_or(ErrorKind::Key);
+                value.map(|value| Some(value.into_encoded_bytes()))
+            }
+            (None, None, Some(_)) => Err(if cfg!(feature = "sops") { ErrorKind::Key } else { ErrorKind::Unsupported }),
+            (None, None, None) => Ok(None),
+        };
+        prop_assert_eq!(answer, expected);
+    }
 }

@@ -97,6 +97,17 @@ fn a_directory_is_not_a_key_file() {
     assert_eq!(reason_of(FileKeySource::new(directory.path())), Reason::NotAFile);
 }
 
+/// A regular file by its looks whose first page cannot be read.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_file_that_fails_while_it_is_read_is_told_apart_and_named() {
+    let source = FileKeySource::new("/proc/self/mem");
+    assert_eq!(source.describe(), "key file /proc/self/mem");
+    let error = resolve(source).unwrap_err();
+    assert_eq!((error.kind(), error.reason()), (ErrorKind::Key, Reason::Io));
+    assert!(error.to_string().starts_with("key file /proc/self/mem cannot be read"), "{error}");
+}
+
 #[test]
 fn a_file_larger_than_any_key_is_refused() {
     let directory = TempDir::new().unwrap();

@@ -49,6 +49,14 @@ async fn what_is_no_regular_file_is_refused_and_never_waited_for() {
     assert_eq!(error.reason(), Reason::Missing);
 }
 
+/// A regular file by its looks whose first page cannot be read.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_file_that_fails_while_it_is_read_is_told_apart() {
+    let error = SopsKeySource::at("/proc/self/mem").resolve().await.unwrap_err();
+    assert_eq!(error.reason(), Reason::Io, "{error}");
+}
+
 #[tokio::test]
 async fn nesting_ends_at_255_levels() {
     let yaml = |depth: usize| {
@@ -60,7 +68,7 @@ async fn nesting_ends_at_255_levels() {
         let sops = r#""sops":{"lastmodified":"2024-01-01T00:00:00Z","mac":"x","age":[{"enc":"e"}]}"#;
         format!("{{\"k\":{}{},{sops}}}", "[".repeat(depth), "]".repeat(depth))
     };
-    for (name, text) in [("s.yaml", yaml(250)), ("s.yaml", flow(250)), ("s.json", json(250))] {
+    for (name, text) in [("s.yaml", yaml(250)), ("s.yaml", flow(250)), ("s.json", json(255))] {
         assert_eq!(read(name, text.as_bytes()).await.reason(), Reason::Missing, "{name}");
     }
     for (name, text) in [("s.yaml", yaml(257)), ("s.json", json(256)), ("s.json", json(1 << 20))] {
@@ -96,12 +104,17 @@ async fn an_alias_bomb_is_refused_at_its_first_alias() {
 
 #[tokio::test]
 async fn a_thousand_keys_are_enough() {
-    let entries = "    - {recipient: r, enc: e}\n".repeat(1025);
-    let text = format!("db_key: x\nsops:\n  lastmodified: \"2024-01-01T00:00:00Z\"\n  mac: x\n  age:\n{entries}");
-    assert_eq!(read("s.yaml", text.as_bytes()).await.reason(), Reason::TooLarge);
-    let groups = "    - age: [{recipient: r, enc: e}]\n".repeat(256);
-    let text = format!("db_key: x\nsops:\n  lastmodified: \"2024-01-01T00:00:00Z\"\n  mac: x\n  key_groups:\n{groups}");
-    assert_eq!(read("s.yaml", text.as_bytes()).await.reason(), Reason::TooLarge);
+    for (count, reason) in [(1024, Reason::Locked), (1025, Reason::TooLarge)] {
+        let entries = "    - {recipient: r, enc: e}\n".repeat(count);
+        let text = format!("db_key: x\nsops:\n  lastmodified: \"2024-01-01T00:00:00Z\"\n  mac: x\n  age:\n{entries}");
+        assert_eq!(read("s.yaml", text.as_bytes()).await.reason(), reason, "{count}");
+    }
+    for (count, reason) in [(255, Reason::Locked), (256, Reason::TooLarge)] {
+        let groups = "    - age: [{recipient: r, enc: e}]\n".repeat(count);
+        let block = "lastmodified: \"2024-01-01T00:00:00Z\"\n  mac: x\n  shamir_threshold: 2";
+        let text = format!("db_key: x\nsops:\n  {block}\n  key_groups:\n{groups}");
+        assert_eq!(read("s.yaml", text.as_bytes()).await.reason(), reason, "{count} groups");
+    }
 }
 
 #[tokio::test]

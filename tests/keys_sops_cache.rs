@@ -110,6 +110,22 @@ async fn clones_share_what_is_kept_until_a_setting_parts_them() {
 }
 
 #[tokio::test]
+async fn a_source_that_is_dropped_leaves_no_timer_behind() {
+    let house = House::new();
+    let source = house.source();
+    assert_eq!(value(&source).await, Ok("one".into()));
+    let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    assert_eq!(tasks(), 1, "the timer that ends what is kept");
+    house.write("two");
+    assert_eq!(value(&source).await, Ok("two".into()));
+    tokio::task::yield_now().await;
+    assert_eq!(tasks(), 1, "one for what is kept now");
+    drop(source);
+    tokio::task::yield_now().await;
+    assert_eq!(tasks(), 0);
+}
+
+#[tokio::test]
 async fn a_refusal_is_not_kept() {
     let house = House::new();
     let source = house.source();

@@ -1,10 +1,12 @@
 //! Generated documents, encrypted and sometimes altered: the real program and the native reader must agree on every
 //! value and on every refusal.
 //!
-//! Known differences, all on the strict side, are not generated: mappings with a key twice in JSON, dotenv and INI (the
-//! program keeps both), aliases, several key groups without a threshold, and under `mac_only_encrypted` values that no
-//! MAC covers (`Exposed`). An alteration can make a key stand twice where nothing is encrypted; that is refused
-//! natively, and so are names of the metadata in another case. `STRONGROOM_SEED` repeats a run.
+//! Known differences, each with its reason in `docs/sops.md`. Stricter here, and not generated: a key twice in JSON,
+//! dotenv and INI, aliases, several key groups without a threshold, and under `mac_only_encrypted` values that no MAC
+//! covers (`Exposed`); an alteration can make a key stand twice, bring a name of the metadata into another case, or a
+//! name of flattened metadata out of its tree.
+//! More lenient here: under a rule on comments, a comment that was moved, added or removed; no value may change by it.
+//! `STRONGROOM_SEED` repeats a run.
 #![cfg(feature = "sops")]
 
 #[path = "common/peers.rs"]
@@ -105,21 +107,40 @@ impl Bench {
     /// Alters the file and asks both: all values must agree again, or both must refuse.
     async fn alter(&mut self, file: &Path, path: &str) {
         let before = fs::read_to_string(file).unwrap();
+        let value = self.native(file, path).await;
         let altered = alteration(&before, &mut self.rng);
         fs::write(file, &altered).unwrap();
         let program = self.run(&["decrypt", "--output-type", "json"], file);
         // To the program `lasTmodified` is `lastmodified`.
         let other_case = altered.eq_ignore_ascii_case(&before) && self.native(file, path).await.is_err();
-        if program.status.success() && other_case {
+        // And what it cannot make sense of in flattened metadata it leaves out.
+        let renamed = flat_names(&before) != flat_names(&altered);
+        if program.status.success()
+            && (other_case || renamed && self.native(file, path).await == Err(Reason::Malformed))
+        {
             return;
         }
         if program.status.success() {
             self.compare(file, &serde_json::from_slice(&program.stdout).unwrap()).await;
         } else {
             let native = self.native(file, path).await;
-            assert!(native.is_err(), "the program refuses, the native reader gives {native:?}, for:\n{altered}");
+            let only_comments =
+                before.contains("comment_regex") && without_comments(&before) == without_comments(&altered);
+            let agree = native.is_err() || only_comments && native == value;
+            assert!(agree, "the program refuses, the native reader gives {native:?}, for:\n{altered}");
         }
     }
+}
+
+/// The names of flattened metadata: each stands for a place in a tree.
+fn flat_names(text: &str) -> Vec<&str> {
+    let names = text.lines().filter_map(|line| Some(line.split_once('=')?.0.trim()));
+    names.filter(|name| name.contains("__list_")).collect()
+}
+
+/// The lines that hold more than a comment.
+fn without_comments(text: &str) -> Vec<&str> {
+    text.lines().filter(|line| !line.trim_start().starts_with('#')).collect()
 }
 
 /// Whether an INI file has a key twice in one section.

@@ -156,6 +156,19 @@ fn ssh_keys_need_their_feature_and_those_at_home_also_a_switch() {
     }
 }
 
+#[cfg(not(feature = "sops-ssh"))]
+#[test]
+fn what_an_ssh_key_would_need_is_said_where_one_may_be_read() {
+    let house = House::new();
+    let vector = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/sops/good/ssh_ed25519.enc.yaml");
+    fs::copy(vector, house.at("s.yaml")).unwrap();
+    let needs = "its SSH key needs the feature `sops-ssh` or the `sops` program";
+    let home = house.folder.path().to_str().unwrap();
+    assert!(house.ask("+home_ssh", &[("HOME", home)]).contains(needs));
+    assert!(house.ask("", &[("SOPS_AGE_SSH_PRIVATE_KEY_FILE", "no/such/file")]).contains(needs));
+    assert!(!house.ask("", &[("HOME", home)]).contains(needs));
+}
+
 #[tokio::test]
 async fn a_bad_place_spoils_itself_only_and_is_told_only_if_nothing_helps() {
     let house = House::new();

@@ -1,194 +1,246 @@
 //! What remains in memory after a key was resolved, used and dropped: nothing.
 //!
 //! The work runs in a process of its own that then reads all of its own memory. The needles (passphrase, data key,
-//! identity) come to it XOR-masked, so it never holds one by itself; a control that it does hold must be found. One run
-//! has the ordinary allocator and one an allocator whose `free` does nothing, which leaves every unwiped copy in sight.
+//! identity, the key of the database) come to it XOR-masked, so it never holds one by itself; a control that it does
+//! hold must be found. Each runs with the ordinary allocator and with one whose `free` does nothing.
 #![cfg(all(feature = "sops", target_os = "linux"))]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::fs::{self, File};
-use std::os::unix::fs::FileExt as _;
-use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
+#[path = "common/hoard.rs"]
+mod hoard;
+
+use std::fs;
 use std::time::Duration;
 
-use age::armor::ArmoredReader;
+use hoard::{Child, of_bytes, of_file, stages};
 use strongroom::keys::sops::{AgeIdentity, IdentitySources, SopsFormat, encrypt};
 use strongroom::{KeySource, Secret, SopsKeySource};
+use tempfile::TempDir;
 
-/// Frees nothing while the switch is on.
-struct Hoarder;
+/// A folder with a SOPS file and its identity, and what is looked for.
+struct House {
+    folder: TempDir,
+    passphrase: String,
+    needles: Vec<(&'static str, Vec<u8>)>,
+}
 
-static HOARD: AtomicBool = AtomicBool::new(false);
-
-#[global_allocator]
-static ALLOCATOR: Hoarder = Hoarder;
-
-#[allow(unsafe_code, reason = "an allocator cannot be written without")]
-// SAFETY: everything is passed on to the system's allocator, or not given back at all.
-unsafe impl GlobalAlloc for Hoarder {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.alloc(layout) }
+impl House {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let identity = AgeIdentity::generate();
+        let passphrase: String = (0..32).map(|_| fastrand::alphanumeric()).collect();
+        let (key, other) = (Secret::new(passphrase.as_str()), Secret::new("another value"));
+        let values = [("db_key", &key), ("other", &other)];
+        let text = encrypt(SopsFormat::Yaml, &values, &[identity.recipient()]).unwrap();
+        fs::write(folder.path().join("secrets.yaml"), &text).unwrap();
+        identity.write(folder.path().join("keys.txt")).unwrap();
+        let names = ["passphrase", "passphrase, first half", "passphrase, second half"];
+        let mut needles = of_bytes(names, passphrase.as_bytes());
+        needles.extend(of_file(&text, &identity));
+        Self { folder, passphrase, needles }
     }
 
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        if !HOARD.load(Ordering::Relaxed) {
-            // SAFETY: the caller's promise is passed on.
-            unsafe { System.dealloc(pointer, layout) }
-        }
+    /// The names of what was found at each stage.
+    fn found(self, task: &str, hoard: bool) -> Vec<(String, Vec<&'static str>)> {
+        let mut env = vec![("CHILD_TASK", task)];
+        env.extend(hoard.then_some(("CHILD_HOARD", "1")));
+        stages(self.folder.path(), self.needles, &env)
     }
 }
 
-const MASK: u8 = 0x5A;
+const PASSPHRASE: [&str; 3] = ["passphrase", "passphrase, first half", "passphrase, second half"];
 
-fn masked(secret: &[u8]) -> String {
-    secret.iter().fold(String::new(), |text, byte| text + &format!("{:02x}", byte ^ MASK))
-}
-
-fn unhex(text: &str) -> Vec<u8> {
-    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
-}
-
-/// How often each masked needle stands, unmasked, in this process's memory.
-fn count(needles: &[Vec<u8>]) -> Vec<usize> {
-    let maps = fs::read_to_string("/proc/self/maps").unwrap();
-    let memory = File::open("/proc/self/mem").unwrap();
-    let mut counts = vec![0; needles.len()];
-    let mut first = [false; 256];
-    for needle in needles {
-        first[usize::from(needle[0])] = true;
+fn nothing_remains(task: &str, hoard: bool) {
+    let stages = House::new().found(task, hoard);
+    let (held, rest) = stages.split_first().unwrap();
+    assert_eq!((held.0.as_str(), held.1.as_slice()), ("held", &PASSPHRASE[..]));
+    assert!(!rest.is_empty());
+    for (stage, found) in rest {
+        assert_eq!(found, &[""; 0], "{stage}");
     }
-    // One buffer for all regions, and masked at once: otherwise the search would find what it copied itself.
-    let mut chunk = vec![0; 1 << 20];
-    for line in maps.lines().filter(|line| line.split(' ').nth(1).is_some_and(|access| access.starts_with("rw"))) {
-        let (start, end) = line.split(' ').next().unwrap().split_once('-').unwrap();
-        let (mut at, end) = (u64::from_str_radix(start, 16).unwrap(), u64::from_str_radix(end, 16).unwrap());
-        while at < end {
-            let Ok(read) = memory.read_at(&mut chunk, at) else { break };
-            let read = read.min(usize::try_from(end - at).unwrap());
-            chunk[..read].iter_mut().for_each(|byte| *byte ^= MASK);
-            for place in (0..read).filter(|place| first[usize::from(chunk[*place])]) {
-                for (needle, count) in needles.iter().zip(&mut counts) {
-                    *count += usize::from(chunk[place..read].starts_with(needle));
-                }
-            }
-            // Overlap, so that nothing hides on a border.
-            at += read.saturating_sub(128).max(1) as u64;
-            if read < 4096 {
-                break;
-            }
-        }
-    }
-    chunk.fill(0);
-    counts
-}
-
-/// The 32 bytes behind `AGE-SECRET-KEY-1...`.
-fn identity_bytes(text: &str) -> Vec<u8> {
-    let data = &text.to_lowercase()["age-secret-key-1".len()..];
-    let words = data.bytes().map(|c| "qpzry9x8gf2tvdw0s3jn54khce6mua7l".bytes().position(|d| d == c).unwrap());
-    let bits: Vec<usize> = words.flat_map(|word| (0..5).rev().map(move |bit| word >> bit & 1)).collect();
-    bits.chunks(8).take(32).map(|byte| byte.iter().fold(0, |all, bit| all << 1 | u8::try_from(*bit).unwrap())).collect()
-}
-
-fn run(hoard: bool, given: bool) {
-    let folder = tempfile::tempdir().unwrap();
-    let identity = AgeIdentity::generate();
-    let passphrase: String = (0..32).map(|_| fastrand::alphanumeric()).collect();
-    let control: Vec<u8> = (0..32).map(|_| fastrand::u8(..)).collect();
-    let file = folder.path().join("secrets.yaml");
-    let (key, other) = (Secret::new(passphrase.as_str()), Secret::new("another value"));
-    let text = encrypt(SopsFormat::Yaml, &[("db_key", &key), ("other", &other)], &[identity.recipient()]).unwrap();
-    fs::write(&file, &text).unwrap();
-    identity.write(folder.path().join("keys.txt")).unwrap();
-
-    let armor = text.lines().map(str::trim).skip_while(|line| !line.starts_with("-----BEGIN"));
-    let armor: Vec<&str> = armor.take_while(|line| !line.starts_with("lastmodified")).collect();
-    let secret = std::str::from_utf8(identity.secret().expose()).unwrap();
-    let own: age::x25519::Identity = secret.parse().unwrap();
-    let mut data_key = Vec::new();
-    let armor = armor.join("\n");
-    let decryptor = age::Decryptor::new_buffered(ArmoredReader::new(armor.as_bytes())).unwrap();
-    std::io::Read::read_to_end(&mut decryptor.decrypt(std::iter::once(&own as _)).unwrap(), &mut data_key).unwrap();
-    assert_eq!(data_key.len(), 32);
-
-    let raw = identity_bytes(secret);
-    // Halves too: a buffer that grew leaves the first part of what it held.
-    let needles = [
-        control.as_slice(),
-        passphrase.as_bytes(),
-        &passphrase.as_bytes()[..16],
-        &data_key,
-        &data_key[..16],
-        &data_key[16..],
-        secret.as_bytes(),
-        &secret.as_bytes()[17..49],
-        &raw,
-        &raw[..16],
-        &raw[16..],
-    ];
-    let needles: Vec<String> = needles.iter().map(|needle| masked(needle)).collect();
-    let mut child = Command::new(std::env::current_exe().unwrap());
-    child.args(["--exact", "child", "--nocapture"]).env("CHILD_NEEDLES", needles.join(","));
-    child.env("CHILD_FOLDER", folder.path()).env("CHILD_HOARD", if hoard { "1" } else { "0" });
-    child.env("CHILD_GIVEN", if given { "1" } else { "0" });
-    let answer = child.output().unwrap();
-    let text = String::from_utf8(answer.stdout).unwrap();
-    let line = |name: &str| -> Vec<usize> {
-        let line = text.lines().find_map(|line| Some(line.split_once(name)?.1));
-        let line = line.unwrap_or_else(|| panic!("{text}\n{}", String::from_utf8_lossy(&answer.stderr)));
-        line.trim().split(' ').map(|count| count.parse().unwrap()).collect()
-    };
-    let (held, after) = (line("HELD "), line("AFTER "));
-    assert!(held[0] > 0 && after[0] > 0, "the control was not found: {held:?} {after:?}");
-    assert!(held[1] > 0, "the passphrase was not found while it was held");
-    assert_eq!(after[1..], [0; 10], "passphrase, half; data key, halves; identity text, part; its bytes, halves");
 }
 
 #[test]
 fn child() {
-    let Ok(needles) = std::env::var("CHILD_NEEDLES") else { return };
-    let folder = std::path::PathBuf::from(std::env::var_os("CHILD_FOLDER").unwrap());
-    HOARD.store(std::env::var("CHILD_HOARD").unwrap() == "1", Ordering::Relaxed);
-    let needles: Vec<Vec<u8>> = needles.split(',').map(unhex).collect();
-    let control: Vec<u8> = needles[0].iter().map(|byte| byte ^ MASK).collect();
+    let Some(child) = Child::here() else { return };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let identities = if std::env::var("CHILD_GIVEN").unwrap() == "1" {
-        // The test's own copy of the identity file is wiped by `Secret`.
-        IdentitySources::none().secret(fs::read(folder.join("keys.txt")).unwrap())
-    } else {
-        IdentitySources::none().file(folder.join("keys.txt"))
-    };
-    let source = SopsKeySource::at(folder.join("secrets.yaml")).identities(identities).ttl(Duration::from_secs(1));
-    let show = |name: &str, counts: Vec<usize>| {
-        println!("{name} {}", counts.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "));
-    };
-    let secret = runtime.block_on(source.resolve()).unwrap();
-    show("HELD", count(&needles));
-    drop(secret);
-    if std::env::var("CHILD_GIVEN").unwrap() == "1" {
-        drop(source);
-    } else {
-        // Kept by the cache until its time is over; then gone without being asked for, while the source lives on.
-        runtime.block_on(async { tokio::time::sleep(Duration::from_millis(1100)).await });
-        show("AFTER", count(&needles));
+    match std::env::var("CHILD_TASK").unwrap().as_str() {
+        "kept" => runtime.block_on(kept(&child)),
+        "given" => runtime.block_on(given(&child)),
+        "ssh" => runtime.block_on(by_ssh_key(&child)),
+        "database" => runtime.block_on(database::open_use_close(&child)),
+        other => panic!("no such task: {other}"),
     }
-    show("AFTER", count(&needles));
-    assert_eq!(control.len(), 32);
+}
+
+fn source(child: &Child, identities: IdentitySources) -> SopsKeySource {
+    SopsKeySource::at(child.folder.join("secrets.yaml")).identities(identities)
+}
+
+/// Kept by the cache until its time is over; then gone without being asked for, while the source lives on.
+async fn kept(child: &Child) {
+    let source = source(child, IdentitySources::none().file(child.folder.join("keys.txt"))).ttl(Duration::from_secs(1));
+    let secret = source.resolve().await.unwrap();
+    child.stage("held");
+    drop(secret);
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    child.stage("its time is over");
+    drop(source);
+    child.stage("dropped");
+}
+
+async fn given(child: &Child) {
+    // The test's own copy of the identity file is wiped by `Secret`.
+    let identity = Secret::new(fs::read(child.folder.join("keys.txt")).unwrap());
+    let source = source(child, IdentitySources::none().secret(identity)).ttl(Duration::from_secs(300));
+    // The identity is the caller's as long as the source lives.
+    let secret = source.resolve().await.unwrap();
+    drop(source);
+    child.stage("held");
+    drop(secret);
+    child.stage("dropped");
+}
+
+async fn by_ssh_key(child: &Child) {
+    let kind = std::env::var("CHILD_SSH").unwrap();
+    let identities = IdentitySources::none().file(child.folder.join(format!("keys/id_{kind}")));
+    let file = child.folder.join(format!("good/ssh_{kind}.enc.yaml"));
+    let source = SopsKeySource::at(file).identities(identities).ttl(Duration::ZERO);
+    let secret = source.resolve().await.unwrap();
+    child.stage("held");
+    drop(secret);
+    child.stage("dropped");
 }
 
 #[test]
 fn nothing_remains_with_the_ordinary_allocator() {
-    run(false, false);
+    nothing_remains("kept", false);
 }
 
 #[test]
 fn nothing_remains_where_nothing_is_ever_freed() {
-    run(true, false);
+    nothing_remains("kept", true);
 }
 
 #[test]
 fn nothing_remains_of_an_identity_given_by_the_caller() {
-    run(true, true);
+    nothing_remains("given", true);
+}
+
+#[cfg(not(feature = "sqlcipher"))]
+mod database {
+    pub(super) async fn open_use_close(_: &super::Child) {}
+}
+
+/// The key of a database, from the SOPS file to the engine.
+#[cfg(feature = "sqlcipher")]
+mod database {
+    use pbkdf2::pbkdf2_hmac;
+    use sha2::Sha512;
+    use strongroom::{AsyncDatabase, DatabaseBuilder, PassphraseKeySource, SqlCipherConnector};
+
+    use super::*;
+
+    const KEY: [&str; 3] = ["key", "key, first half", "key, second half"];
+
+    fn builder(folder: &std::path::Path) -> DatabaseBuilder<SqlCipherConnector> {
+        AsyncDatabase::builder(folder.join("a.db")).pool_max(4)
+    }
+
+    pub(super) async fn open_use_close(child: &Child) {
+        let identities = IdentitySources::none().file(child.folder.join("keys.txt"));
+        let source = source(child, identities).ttl(Duration::ZERO);
+        let secret = source.resolve().await.unwrap();
+        child.stage("held");
+        drop(secret);
+        let db = builder(&child.folder).key(source).open().await.unwrap();
+        let readers = [db.read_connection().await.unwrap(), db.read_connection().await.unwrap()];
+        assert_eq!(db.fetch_value::<i64>("SELECT a FROM t", ()).await.unwrap(), Some(1));
+        db.execute("UPDATE t SET a = a", ()).await.unwrap();
+        drop(readers);
+        child.stage("open");
+        db.close().await.unwrap();
+        drop(db);
+        child.stage("closed");
+    }
+
+    fn only_the_derived_key_while_open(hoard: bool) {
+        let mut house = House::new();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let key = PassphraseKeySource::new(house.passphrase.as_str());
+            let db = builder(house.folder.path()).key(key).open().await.unwrap();
+            db.execute_script("CREATE TABLE t (a); INSERT INTO t VALUES (1)").await.unwrap();
+            db.close().await.unwrap();
+        });
+        let salt = fs::read(house.folder.path().join("a.db")).unwrap()[..16].to_vec();
+        let mut key = [0; 32];
+        pbkdf2_hmac::<Sha512>(house.passphrase.as_bytes(), &salt, 256_000, &mut key);
+        let hex: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
+        house.needles.extend(of_bytes(KEY, &key));
+        house
+            .needles
+            .extend([("key in hex", hex[..32].into()), ("key in upper-case hex", hex[..32].to_uppercase().into())]);
+        let stages = house.found("database", hoard);
+        let names: Vec<&str> = stages.iter().map(|(stage, _)| stage.as_str()).collect();
+        assert_eq!(names, ["held", "open", "closed"]);
+        // The derived key as long as connections may be opened, and nothing that it was made of.
+        assert_eq!(stages[0].1, PASSPHRASE);
+        assert_eq!(stages[1].1, KEY);
+        assert_eq!(stages[2].1, [""; 0]);
+    }
+
+    #[test]
+    fn an_open_database_holds_its_derived_key_and_a_closed_one_nothing() {
+        only_the_derived_key_while_open(false);
+    }
+
+    #[test]
+    fn an_open_database_holds_its_derived_key_and_a_closed_one_nothing_where_nothing_is_ever_freed() {
+        only_the_derived_key_while_open(true);
+    }
+}
+
+/// SSH keys: the value and the data key are gone. Of the private key itself the crates that parse it leave copies in
+/// freed memory, as SECURITY.md says; while nothing else is allocated, they may be found.
+#[cfg(feature = "sops-ssh")]
+mod ssh {
+    use std::path::Path;
+
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+
+    use super::*;
+
+    const VALUE: &str = "correct horse battery staple";
+
+    fn remains(kind: &str, hoard: bool) {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/sops");
+        let file = fs::read_to_string(folder.join(format!("good/ssh_{kind}.enc.yaml"))).unwrap();
+        let key = fs::read_to_string(folder.join(format!("keys/id_{kind}"))).unwrap();
+        let identity = age::ssh::Identity::from_buffer(key.as_bytes(), None).unwrap();
+        let data_key = hoard::data_key(&file, &identity);
+        let mut needles = of_bytes(PASSPHRASE, VALUE.as_bytes());
+        needles.extend(of_bytes(["data key", "data key, first half", "data key, second half"], &data_key));
+        let lines: Vec<&str> = key.lines().filter(|line| !line.starts_with('-')).collect();
+        let bytes = STANDARD.decode(lines.concat()).unwrap();
+        // The end of the file is private in both kinds; the last bytes are a comment and padding.
+        let private = bytes.len() - 96;
+        needles.push(("text of the private key", lines[lines.len() - 2].into()));
+        needles.push(("bytes of the private key", bytes[private..private + 32].into()));
+        let mut env = vec![("CHILD_TASK", "ssh"), ("CHILD_SSH", kind)];
+        env.extend(hoard.then_some(("CHILD_HOARD", "1")));
+        let stages = stages(&folder, needles, &env);
+        assert_eq!(stages.len(), 2);
+        assert!(PASSPHRASE.iter().all(|part| stages[0].1.contains(part)));
+        let rest: Vec<_> = stages[1].1.iter().filter(|name| !name.ends_with("of the private key")).collect();
+        assert_eq!(rest, [&""; 0]);
+    }
+
+    #[test]
+    fn value_and_data_key_are_gone_after_an_ssh_key_opened_them() {
+        for kind in ["ed25519", "rsa"] {
+            remains(kind, false);
+            remains(kind, true);
+        }
+    }
 }

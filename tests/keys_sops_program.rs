@@ -186,6 +186,82 @@ async fn what_the_program_prints_never_gets_into_an_error() {
 }
 
 #[tokio::test]
+async fn what_is_no_text_comes_without_the_programs_line_break_and_quotes() {
+    let folder = tempfile::tempdir().unwrap();
+    let answers = [
+        ("int", "-17\n", "-17"),
+        ("big", "9007199254740993\n", "9007199254740993"),
+        ("small", "1e-07\n", "0.0000001"),
+        ("whole", "100\n", "100"),
+        ("yes_bool", "true\n", "true"),
+        ("day", "2024-01-02\n", "2024-01-02T00:00:00Z"),
+        ("when", "\"2024-01-02T03:04:05.678Z\"\n", "2024-01-02T03:04:05.678Z"),
+        ("text", "\"text\"\n", "\"text\"\n"),
+    ];
+    for (path, printed, value) in answers {
+        fs::write(folder.path().join("answer"), printed).unwrap();
+        let program = fake(&folder, &format!("cat {}/answer", folder.path().display()));
+        // Encrypted, where the type stands beside the value, and not encrypted, where YAML says it.
+        for file in ["good/types.enc.yaml", "good/types_plain.enc.yaml"] {
+            let source = SopsKeySource::new(vectors().join(file), path).backend(SopsBackend::Binary).program(&program);
+            let secret = source.identities(IdentitySources::none()).resolve().await.unwrap();
+            assert_eq!(
+                secret.expose().escape_ascii().to_string(),
+                value.escape_default().to_string(),
+                "{file}, {path}"
+            );
+        }
+    }
+    // No number, and of an encrypted one nothing is shown.
+    fs::write(folder.path().join("answer"), "seventeen\n").unwrap();
+    let program = fake(&folder, &format!("cat {}/answer", folder.path().display()));
+    for path in ["int", "small", "yes_bool", "day"] {
+        let source = SopsKeySource::new(vectors().join("good/types_plain.enc.yaml"), path).program(&program);
+        let source = source.backend(SopsBackend::Binary).identities(IdentitySources::none());
+        assert_eq!(source.resolve().await.unwrap_err().reason(), Reason::ProgramFailed, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn the_program_is_told_the_format_and_the_path_and_takes_no_file_for_an_option() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = fake(&folder, &format!("echo \"$@\" > {}/arguments; printf found", folder.path().display()));
+    let files = [
+        ("good/base.enc.yaml", "nested.list.2", "yaml", r#" --extract ["nested"]["list"][2]"#),
+        ("good/types.enc.json", "l.1.1.k", "json", r#" --extract ["l"][1][1]["k"]"#),
+        ("good/types.enc.env", "DB_KEY", "dotenv", r#" --extract ["DB_KEY"]"#),
+        ("good/types.enc.ini", "database.key", "ini", r#" --extract ["database"]["key"]"#),
+        ("good/text.enc.txt", "data", "binary", ""),
+    ];
+    for (file, path, format, extract) in files {
+        let file = vectors().join(file);
+        let source = SopsKeySource::new(&file, path).backend(SopsBackend::Binary).program(&program);
+        assert_eq!(source.identities(IdentitySources::none()).resolve().await.unwrap().expose(), b"found");
+        let arguments = fs::read_to_string(folder.path().join("arguments")).unwrap();
+        let format = format!("decrypt --input-type {format} --output-type {format}{extract} -- {}\n", file.display());
+        assert_eq!(arguments, format);
+    }
+}
+
+#[tokio::test]
+async fn what_no_mac_covers_is_refused_from_the_program_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = vectors().join("good/mac_only.enc.yaml");
+    let sealed = "ENC[AES256_GCM,data:AAAA,iv:AAAA,tag:AAAA,type:str]";
+    for (path, printed, reason) in [
+        ("db_key", "value", None),
+        // What an attacker planted in an unencrypted place, and one that the program did not decrypt.
+        ("note_unencrypted", "value", Some(Reason::Exposed)),
+        ("db_key", sealed, Some(Reason::Exposed)),
+    ] {
+        let program = fake(&folder, &format!("printf '{printed}'"));
+        let source = SopsKeySource::new(&file, path).backend(SopsBackend::Binary).program(program);
+        let answer = source.identities(IdentitySources::none()).resolve().await;
+        assert_eq!(answer.err().map(|error| error.reason()), reason, "{path} prints {printed}");
+    }
+}
+
+#[tokio::test]
 async fn an_empty_answer_is_no_key() {
     assert_eq!(refusal("exit 0").await.reason(), Reason::Empty);
 }

@@ -4,6 +4,7 @@
 
 use std::path::Path;
 
+use proptest::prelude::*;
 use strongroom::{
     AsyncDatabase, ErrorKind, NoRetry, Phase, Reason, Secret, apply_cipher_key, is_sqlcipher_available, rusqlite,
 };
@@ -82,6 +83,30 @@ async fn passphrases_that_would_not_protect_are_refused_by_name_and_create_nothi
             assert!(passphrase.len() < 4 || !sentence.contains(&name), "{sentence}");
         }
         assert!(files(directory.path()).is_empty(), "{name} created a file");
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_passphrase_is_a_key_or_refused_unseen(
+        passphrase in prop_oneof![
+            prop::collection::vec(any::<u8>(), 0..40),
+            "[xX]?'?[0-9a-fA-Fg]{0,70}'?".prop_map(String::into_bytes),
+        ],
+    ) {
+        let connection = rusqlite::Connection::open_in_memory().unwrap();
+        let digits = passphrase.strip_prefix(b"x'").or(passphrase.strip_prefix(b"X'"));
+        let digits = digits.and_then(|rest| rest.strip_suffix(b"'"));
+        let raw = digits.is_some_and(|digits| !digits.is_empty() && digits.iter().all(u8::is_ascii_hexdigit));
+        let usable = !passphrase.is_empty() && !passphrase.contains(&0) && !raw;
+        match apply_cipher_key(&connection, &Secret::new(&passphrase[..])) {
+            Ok(()) => prop_assert!(usable),
+            Err(error) => {
+                prop_assert!(!usable && error.kind() == ErrorKind::Key, "{}", error);
+                let shown = passphrase.escape_ascii().to_string();
+                prop_assert!(shown.len() < 6 || !format!("{error} {error:?}").contains(&shown), "{}", error);
+            }
+        }
     }
 }
 

@@ -3,9 +3,9 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use super::{Resource, Statement, StatementKind, TransactionMode};
+use super::{CheckDepth, CheckStep, Resource, Statement, StatementKind, TransactionMode};
 use crate::row::Changes;
-use crate::{Params, Result, Rows};
+use crate::{Error, ErrorKind, Params, Result, Rows};
 
 /// A connection that speaks SQL: only what an engine must do itself. Convenience lives in the handles above.
 ///
@@ -118,6 +118,26 @@ pub trait Connection: Resource {
     /// # Errors
     /// As classified by the engine.
     fn table_exists(&mut self, name: &str) -> impl Future<Output = Result<bool>> + Send;
+
+    /// Runs one step of a check for damage and says how many steps there are; `number` counts from 0, and at most
+    /// `limit` problems are told. A connection that has met damage must not be [`Idle`](crate::ResourceState::Idle)
+    /// afterwards. The provided body is that of an engine without such checks.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) where there are none;
+    /// [`ErrorKind::Storage`](crate::ErrorKind::Storage) when the damage is such that this step does not get through.
+    fn check_step(
+        &mut self,
+        depth: CheckDepth,
+        number: usize,
+        limit: usize,
+    ) -> impl Future<Output = Result<CheckStep>> + Send {
+        let _ = (depth, number, limit);
+        async {
+            let error = Error::new(ErrorKind::Unsupported, "this engine has no checks for damage");
+            Err(error.hint("use the tools of its server"))
+        }
+    }
 
     /// The driver's own connection, for what this contract does not cover.
     fn native(&mut self) -> &mut Self::Native;

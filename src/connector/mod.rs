@@ -4,6 +4,7 @@
 //! [`Resource`]s, and a database needs SQL [`Connection`]s.
 
 mod capabilities;
+mod check;
 mod connection;
 mod none;
 mod resource;
@@ -12,6 +13,7 @@ mod statement;
 use std::future::Future;
 
 pub use capabilities::{CancelKind, Capabilities};
+pub use check::{CheckDepth, CheckStep};
 pub use connection::Connection;
 pub use none::NoConnector;
 pub use resource::{Cancel, Canceller, Resource, ResourceState};

@@ -34,6 +34,8 @@ struct Settings {
     retry_delay: Option<Duration>,
     idle_timeout: Option<Duration>,
     max_lifetime: Option<Duration>,
+    max_age: Option<Duration>,
+    end_overdue: bool,
 }
 
 impl<C: Connector> DatabaseBuilder<C> {
@@ -87,6 +89,39 @@ impl<C: Connector> DatabaseBuilder<C> {
     /// Closes connections of this age. Off by default.
     pub fn max_lifetime(mut self, limit: Duration) -> Self {
         self.settings.max_lifetime = Some(limit);
+        self
+    }
+
+    /// Warns in the log, once for each, about transactions, borrowed connections and streams that have held their
+    /// connection for longer than this: where they were begun, their label, and since when. In SQLite, such a one keeps
+    /// the write-ahead log from being cut back; one that writes keeps all writers waiting. Off by default, and then
+    /// nothing is watched.
+    pub fn max_transaction_age(mut self, limit: Duration) -> Self {
+        self.settings.max_age = Some(limit);
+        self
+    }
+
+    /// Whether what reaches [`max_transaction_age`](Self::max_transaction_age) is also ended by force; false by
+    /// default. Its running call is stopped, a closure that is at work is dropped, the transaction is rolled back; the
+    /// holder of a guard or a stream learns it from his next call, and the connection is lent again when he lets go of
+    /// the guard. What is called through `Deref` of a borrowed connection is not bounded.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use strongroom::{AsyncDatabase, ErrorKind};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> strongroom::Result<()> {
+    /// let db = AsyncDatabase::builder(":memory:")
+    ///     .max_transaction_age(Duration::from_millis(50))
+    ///     .end_overdue_transactions(true)
+    ///     .open()
+    ///     .await?;
+    /// let stuck = db.transaction(async |_| std::future::pending::<strongroom::Result<()>>().await).await;
+    /// assert_eq!(stuck.unwrap_err().kind(), ErrorKind::Timeout);
+    /// # Ok(()) }
+    /// ```
+    pub fn end_overdue_transactions(mut self, end: bool) -> Self {
+        self.settings.end_overdue = end;
         self
     }
 
@@ -144,7 +179,7 @@ impl<C: Connector> DatabaseBuilder<C> {
         if let Some(hook) = on_connect {
             pool = pool.on_connect(hook);
         }
-        AsyncDatabase::new(pool.build(), capabilities)
+        AsyncDatabase::new(pool.build(), capabilities, settings.max_age.filter(|_| settings.end_overdue))
     }
 
     /// Makes the database and opens the connections it keeps, one at the minimum, so that a wrong path or key shows
@@ -152,6 +187,9 @@ impl<C: Connector> DatabaseBuilder<C> {
     ///
     /// # Errors
     /// Whatever keeps a connection from opening.
+    ///
+    /// # Cancel safety
+    /// Connections that are being opened are given up; an opening that has begun may still create the file.
     pub async fn open(self) -> Result<AsyncDatabase<C>> {
         let database = self.build();
         database.connect().await?;
@@ -177,6 +215,10 @@ impl<C: Connector<Connection: Connection>> DatabaseBuilder<C> {
     ///
     /// # Errors
     /// Whatever keeps the database from opening; `work` was not called then.
+    ///
+    /// # Cancel safety
+    /// Dropping the future drops `work` with it. The database is then closed in the background, as when its last handle
+    /// is dropped.
     pub async fn scope<T, F>(self, work: F) -> Result<(Result<T>, Result<CloseReport>)>
     where
         F: AsyncFnOnce(&AsyncDatabase<C>) -> Result<T>,
@@ -198,7 +240,7 @@ impl Settings {
         if let Some(limit) = self.pool_timeout {
             pool = pool.acquire_timeout(limit);
         }
-        pool.idle_timeout(self.idle_timeout).max_lifetime(self.max_lifetime)
+        pool.idle_timeout(self.idle_timeout).max_lifetime(self.max_lifetime).max_loan_age(self.max_age)
     }
 
     fn fixed_delay(&self) -> FixedDelay {

@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use futures_util::future::join;
 
-use crate::{Changes, Connection, IntoParams, Params, Result};
+use crate::{Changes, Connection, Error, IntoParams, Result};
 
-/// How many sets cross to the engine at a time: enough that the crossing does not count, few enough that memory stays
-/// flat however long the iterator is.
-const SETS: usize = 1024;
+/// How many sets cross to the engine at a time: enough that the crossing does not count.
+const SETS: usize = 4096;
+
+/// How many bytes of values they may have together, so that memory stays flat however long the iterator is.
+const BYTES: usize = 1 << 20;
 
 /// Runs `sql` for every set, inside a transaction that the caller has begun.
 pub(super) async fn run<K, I>(connection: &mut K, sql: &str, sets: I) -> Result<Changes>
@@ -18,7 +20,16 @@ where
 {
     let sql: Arc<str> = sql.into();
     let mut sets = sets.into_iter().fuse();
-    let mut draw = || sets.by_ref().take(SETS).map(IntoParams::into_params).collect::<Result<Vec<Params>>>();
+    let mut draw = || {
+        let (mut chunk, mut bytes) = (Vec::new(), 0);
+        while chunk.len() < SETS && bytes < BYTES {
+            let Some(set) = sets.next() else { break };
+            let params = set.into_params()?;
+            bytes += params.bytes();
+            chunk.push(params);
+        }
+        Ok::<_, Error>(chunk)
+    };
     let mut total = Changes::default();
     let mut done = 0;
     let mut chunk = draw()?;

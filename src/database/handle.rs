@@ -9,6 +9,7 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 
 use super::builder::DatabaseBuilder;
+use super::deadline::{self, Deadline, Stage, within};
 use super::lane::Lane;
 use super::raw::RawConnection;
 use super::route;
@@ -16,7 +17,7 @@ use super::stream::RowStream;
 use super::transaction::Transaction;
 use crate::{
     Access, Capabilities, Changes, CloseReport, Connection, Connector, DefaultConnector, IntoParams, Pool, PoolStats,
-    Result, Rows, Statement, TransactionMode,
+    Pooled, Resource as _, Result, Rows, Statement, TransactionMode,
 };
 
 /// An encrypted, pooled, asynchronous SQL database.
@@ -55,13 +56,17 @@ use crate::{
 /// # Ok(()) }
 /// ```
 pub struct AsyncDatabase<C: Connector = DefaultConnector> {
-    inner: Arc<Inner<C>>,
+    pub(super) inner: Arc<Inner<C>>,
+    /// How long each call through this handle may take.
+    pub(super) limit: Option<Duration>,
 }
 
-struct Inner<C: Connector> {
+pub(super) struct Inner<C: Connector> {
     pool: Pool<C>,
     capabilities: Capabilities,
-    lane: Arc<Lane>,
+    /// How old what is borrowed may become before it is ended by force.
+    max_age: Option<Duration>,
+    pub(super) lane: Arc<Lane>,
 }
 
 impl<C: Connector> AsyncDatabase<C> {
@@ -73,8 +78,8 @@ impl<C: Connector> AsyncDatabase<C> {
         DatabaseBuilder::new(connector)
     }
 
-    pub(super) fn new(pool: Pool<C>, capabilities: Capabilities) -> Self {
-        Self { inner: Arc::new(Inner { pool, capabilities, lane: Arc::default() }) }
+    pub(super) fn new(pool: Pool<C>, capabilities: Capabilities, max_age: Option<Duration>) -> Self {
+        Self { inner: Arc::new(Inner { pool, capabilities, max_age, lane: Arc::default() }), limit: None }
     }
 
     pub(super) fn pool(&self) -> &Pool<C> {
@@ -105,6 +110,9 @@ impl<C: Connector> AsyncDatabase<C> {
     ///
     /// # Errors
     /// Whatever keeps a connection from opening.
+    ///
+    /// # Cancel safety
+    /// As [`Pool::warm`]: connections that are being opened are given up, others are kept.
     pub async fn connect(&self) -> Result<()> {
         self.pool().warm().await
     }
@@ -125,6 +133,9 @@ impl<C: Connector> AsyncDatabase<C> {
     ///
     /// # Errors
     /// As [`close`](Self::close).
+    ///
+    /// # Cancel safety
+    /// As [`close`](Self::close).
     pub async fn close_within(&self, deadline: Duration) -> Result<CloseReport> {
         Ok(self.pool().close(deadline).await)
     }
@@ -140,6 +151,9 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
         async move {
             let statement = statement?;
             route::breathe().await;
+            if let Some(deadline) = self.deadline() {
+                return Box::pin(self.read_within(deadline, statement, location)).await;
+            }
             if !route::readers_apart(self.capabilities()) {
                 return Box::pin(self.write(statement, location)).await;
             }
@@ -161,7 +175,10 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
         async move {
             let statement = statement?;
             route::breathe().await;
-            self.write(statement, location).await
+            match self.deadline() {
+                None => self.write(statement, location).await,
+                Some(deadline) => Box::pin(self.write_within(deadline, statement, location)).await,
+            }
         }
     }
 
@@ -201,25 +218,42 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
     /// # Errors
     /// As classified by the engine; the statements before the failing one may stay done. A transaction that the script
     /// leaves open is rolled back, which is an error.
+    ///
+    /// # Cancel safety
+    /// Dropping the future stops the statement that runs and undoes it; those before it may stay done. A transaction that
+    /// the script has begun is rolled back.
     #[track_caller]
     pub fn execute_script(&self, sql: &str) -> impl Future<Output = Result<()>> + Send {
-        let writer = self.pool().get_for(Access::Write);
-        async move { route::run_script(&mut writer.await?, sql).await }
+        let location = Location::caller();
+        async move {
+            let deadline = self.deadline();
+            let mut writer = deadline::lend(deadline, self.pool(), Access::Write, location).await?;
+            let limit = deadline.map(|deadline| (deadline, Stage::Script(writer.canceller())));
+            within(limit, route::run_script(&mut writer, sql)).await
+        }
     }
 
     /// Whether there is a table or view of this name.
     ///
     /// # Errors
     /// As classified by the engine.
+    ///
+    /// # Cancel safety
+    /// Nothing is left behind.
     #[track_caller]
     pub fn table_exists(&self, name: &str) -> impl Future<Output = Result<bool>> + Send {
-        let reader = self.pool().get_for(route::read_access(self.capabilities()));
-        async move { reader.await?.table_exists(name).await }
+        let location = Location::caller();
+        async move {
+            let deadline = self.deadline();
+            let access = route::read_access(self.capabilities());
+            let mut reader = deadline::lend(deadline, self.pool(), access, location).await?;
+            within(deadline.map(|deadline| (deadline, Stage::Read)), reader.table_exists(name)).await
+        }
     }
 
     /// Fetches rows while the statement runs: chunk by chunk, no faster than the stream is read. Nothing happens before
-    /// the first poll. Dropping the stream ends the statement; one that writes takes effect only if the stream is read
-    /// to its end.
+    /// the first poll. Dropping the stream ends the statement; one that writes has taken effect for certain only when
+    /// the stream has been read to its end.
     ///
     /// ```
     /// use futures_util::TryStreamExt;
@@ -237,7 +271,7 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
     /// ```
     #[track_caller]
     pub fn fetch_stream(&self, sql: &str, params: impl IntoParams) -> RowStream<'static> {
-        RowStream::on_pool(self.pool().clone(), self.capabilities(), Statement::new(sql, params))
+        RowStream::on_pool(self.clone(), Statement::new(sql, params))
     }
 
     /// Runs `work` in a transaction: commits when it answers `Ok`, rolls back when it answers an error, panics, or is
@@ -263,7 +297,8 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
         let beginning = self.begin();
         async move {
             let mut transaction = beginning.await?;
-            let outcome = transaction.token().hold(work(&mut transaction)).await;
+            let limit = transaction.closure_limit();
+            let outcome = within(limit, transaction.token().hold(work(&mut transaction))).await;
             transaction.end(outcome).await
         }
     }
@@ -286,6 +321,9 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
     ///
     /// # Errors
     /// As [`begin`](Self::begin).
+    ///
+    /// # Cancel safety
+    /// As [`begin`](Self::begin).
     #[track_caller]
     pub fn begin_with(
         &self,
@@ -295,8 +333,11 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
             Access::Write => Access::Write,
             Access::Read => route::read_access(self.capabilities()),
         };
-        let getting = self.pool().get_for(access);
-        async move { Transaction::begin_on(getting.await?, mode, self.capabilities().savepoints).await }
+        let location = Location::caller();
+        async move {
+            let (lent, deadline) = self.borrow(access, self.deadline(), location).await?;
+            Transaction::begin_on(lent, mode, self.capabilities().savepoints, deadline).await
+        }
     }
 
     /// Lends a connection that may write and alter its session, for as long as the guard lives. For engines with a
@@ -304,26 +345,52 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
     ///
     /// # Errors
     /// When none becomes free within the acquire timeout; the error names who holds it.
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses nothing but the place in the queue. Dropping the guard gives the connection back, also in
+    /// the middle of one of its calls: that call is stopped, and an open transaction rolled back, before it is lent again.
     #[track_caller]
     pub fn connection(&self) -> impl Future<Output = Result<RawConnection<C>>> + Send + use<'_, C> {
-        let getting = self.pool().get_for(Access::Write);
-        async move { Ok(RawConnection::new(getting.await?)) }
+        self.raw(Access::Write)
     }
 
     /// Lends a connection that reads.
     ///
     /// # Errors
     /// As [`connection`](Self::connection).
+    ///
+    /// # Cancel safety
+    /// As [`connection`](Self::connection).
     #[track_caller]
     pub fn read_connection(&self) -> impl Future<Output = Result<RawConnection<C>>> + Send + use<'_, C> {
-        let getting = self.pool().get_for(route::read_access(self.capabilities()));
-        async move { Ok(RawConnection::new(getting.await?)) }
+        self.raw(route::read_access(self.capabilities()))
+    }
+
+    /// A connection that is held for as long as the borrower likes, and when he has to be done with it.
+    pub(super) async fn borrow(
+        &self,
+        access: Access,
+        deadline: Option<Deadline>,
+        location: &'static Location<'static>,
+    ) -> Result<(Pooled<C>, Option<Deadline>)> {
+        let lent = deadline::lend(deadline, self.pool(), access, location).await?;
+        lent.watch();
+        Ok((lent, Deadline::earlier(deadline, self.inner.max_age.and_then(Deadline::of_age))))
+    }
+
+    #[track_caller]
+    fn raw(&self, access: Access) -> impl Future<Output = Result<RawConnection<C>>> + Send + use<'_, C> {
+        let location = Location::caller();
+        async move {
+            let (lent, deadline) = self.borrow(access, self.deadline(), location).await?;
+            Ok(RawConnection::new(lent, deadline))
+        }
     }
 }
 
 impl<C: Connector> Clone for AsyncDatabase<C> {
     fn clone(&self) -> Self {
-        Self { inner: Arc::clone(&self.inner) }
+        Self { inner: Arc::clone(&self.inner), limit: self.limit }
     }
 }
 
@@ -332,6 +399,7 @@ impl<C: Connector> fmt::Debug for AsyncDatabase<C> {
         f.debug_struct("AsyncDatabase")
             .field("engine", &self.inner.capabilities.engine)
             .field("encrypted", &self.is_encrypted())
+            .field("limit", &self.limit)
             .field("stats", &self.stats())
             .finish()
     }

@@ -5,15 +5,21 @@
 //! somebody queues behind its driver; who comes later opens the next one. So nobody is overtaken, and what waits side by
 //! side shares a commit ([`Connection::run_group`]).
 
+use std::future::pending;
 use std::panic::Location;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep_until, timeout_at};
 
+use super::deadline::{Deadline, Stage, stop, within};
 use super::queue::Queue;
 use super::route;
-use crate::StatementKind;
-use crate::{Access, Connection, Connector, Error, ErrorKind, Pool, Pooled, Result, Rows, Statement};
+use crate::{
+    Access, Canceller, Connection, Connector, Error, ErrorKind, Pool, Pooled, Resource as _, Result, Rows, Statement,
+    StatementKind,
+};
 
 /// How many statements share a transaction at most: enough to share the cost of a commit, few enough that nobody waits
 /// long for his answer.
@@ -30,6 +36,7 @@ pub(super) struct Lane {
 struct Job {
     statement: Statement,
     answer: oneshot::Sender<Result<Rows>>,
+    deadline: Option<Deadline>,
 }
 
 impl Lane {
@@ -58,7 +65,30 @@ impl Lane {
             return route::run(&mut writer, statement).await;
         }
         // Boxed, so that the short way does not carry the state of the long one.
-        Box::pin(self.run_with_others(pool, location, statement)).await
+        Box::pin(self.run_with_others(pool, location, statement, None)).await
+    }
+
+    /// The same until a deadline: what still waits then leaves the queue, what runs is stopped.
+    pub(super) async fn run_within<C>(
+        self: &Arc<Self>,
+        pool: &Pool<C>,
+        location: &'static Location<'static>,
+        statement: Statement,
+        deadline: Deadline,
+    ) -> Result<Rows>
+    where
+        C: Connector<Connection: Connection>,
+    {
+        let free = async { if self.is_busy() { Ok(None) } else { pool.get_if_free(Access::Write, location).await } };
+        match timeout_at(deadline.at, free).await {
+            Ok(Ok(Some(mut writer))) => {
+                let limit = Some((deadline, Stage::Write(writer.canceller())));
+                within(limit, route::run(&mut writer, statement)).await
+            }
+            Ok(Ok(None)) => self.run_with_others(pool, location, statement, Some(deadline)).await,
+            Ok(Err(error)) => Err(error),
+            Err(_elapsed) => Err(deadline.waited("opening a connection", pool, Access::Write)),
+        }
     }
 
     async fn run_with_others<C>(
@@ -66,17 +96,28 @@ impl Lane {
         pool: &Pool<C>,
         location: &'static Location<'static>,
         statement: Statement,
+        deadline: Option<Deadline>,
     ) -> Result<Rows>
     where
         C: Connector<Connection: Connection>,
     {
         let waiting = pool.wait(Access::Write)?;
-        let (number, mut answer) = self.join(pool, location, statement);
-        match waiting.until(&mut answer).await {
+        let (number, mut answer) = self.join(pool, location, statement, deadline);
+        let in_time = match deadline {
+            None => waiting.until(&mut answer).await,
+            Some(deadline) => match timeout_at(deadline.at, waiting.until(&mut answer)).await {
+                Ok(answer) => answer,
+                Err(_elapsed) => Err(deadline.waited("queued for the writer", pool, Access::Write)),
+            },
+        };
+        match in_time {
             Ok(answer) => answer.unwrap_or_else(|_| Err(lost())),
             Err(error) if self.lock().leave(number) => Err(error),
-            // It is being run: what becomes of it is the only true answer.
-            Err(_) => answer.await.unwrap_or_else(|_| Err(lost())),
+            // It is being run: what becomes of it is the only true answer. At its deadline the driver stops it.
+            Err(_) => {
+                let limit = deadline.map(|deadline| (deadline, Stage::Write(Canceller::none())));
+                within(limit, async { answer.await.unwrap_or_else(|_| Err(lost())) }).await
+            }
         }
     }
 
@@ -86,13 +127,14 @@ impl Lane {
         pool: &Pool<C>,
         location: &'static Location<'static>,
         statement: Statement,
+        deadline: Option<Deadline>,
     ) -> (u64, oneshot::Receiver<Result<Rows>>)
     where
         C: Connector<Connection: Connection>,
     {
         let (sender, answer) = oneshot::channel();
         let mut queue = self.lock();
-        let (number, is_first) = queue.join(pool.arrivals(Access::Write), Job { statement, answer: sender });
+        let (number, is_first) = queue.join(pool.arrivals(Access::Write), Job { statement, answer: sender, deadline });
         if is_first {
             let driver = Driver { lane: Arc::clone(self), batch: number, ended: false };
             let pool = pool.clone();
@@ -130,6 +172,8 @@ impl Driver {
                     return;
                 }
                 wanted = run(&mut writer, group).await;
+                // Those who were answered write again, perhaps, and what runs inline never waits.
+                tokio::task::yield_now().await;
             }
         }
     }
@@ -156,36 +200,84 @@ async fn run<C>(writer: &mut Pooled<C>, group: Vec<Job>) -> bool
 where
     C: Connector<Connection: Connection>,
 {
-    let (mut statements, mut answers) = (Vec::with_capacity(group.len()), Vec::with_capacity(group.len()));
-    for Job { statement, answer, .. } in group {
-        let refused = match writer.classify(&statement.sql) {
+    let mut jobs = Vec::with_capacity(group.len());
+    for job in group {
+        let refused = match writer.classify(&job.statement.sql) {
             Ok(StatementKind::Control) => Err(route::refused()),
             Ok(_) => {
-                statements.push(statement);
-                answers.push(answer);
+                jobs.push(job);
                 continue;
             }
             Err(error) => Err(error),
         };
-        let _ = answer.send(refused);
+        let _ = job.answer.send(refused);
     }
-    if statements.is_empty() {
-        return true;
-    }
-    let all_gone = async {
-        for answer in &mut answers {
-            answer.closed().await;
+    while !jobs.is_empty() {
+        match run_once(writer, jobs).await {
+            Some(again) => jobs = again,
+            None => return false,
         }
-    };
-    let results = tokio::select! {
-        biased;
-        results = writer.run_group(statements) => results,
-        () = all_gone => return false,
-    };
-    for (answer, result) in answers.into_iter().zip(results) {
-        let _ = answer.send(result);
     }
     true
+}
+
+/// Runs jobs together until all have an answer, or one of them is late. Gives back those that are to run again, because
+/// they were stopped for the sake of a late one. `None`: nobody waited any more, and all were stopped.
+async fn run_once<C>(writer: &mut Pooled<C>, jobs: Vec<Job>) -> Option<Vec<Job>>
+where
+    C: Connector<Connection: Connection>,
+{
+    let deadline = jobs.iter().fold(None, |first, job| Deadline::earlier(first, job.deadline));
+    // Only for the sake of a late one is anything run again, so only then is it kept.
+    let kept: Vec<_> = jobs.iter().filter(|_| deadline.is_some()).map(|job| job.statement.clone()).collect();
+    let (statements, mut callers): (Vec<_>, Vec<_>) =
+        jobs.into_iter().map(|job| (job.statement, (job.answer, job.deadline))).unzip();
+    let canceller = writer.canceller();
+    let began = Instant::now();
+    let (mut running, mut stopped) = (pin!(writer.run_group(statements)), false);
+    let results = tokio::select! {
+        biased;
+        results = &mut running => results,
+        () = all_gone(&mut callers) => return None,
+        () = passed(deadline) => {
+            stopped = true;
+            stop(&canceller, running).await
+        }
+    };
+    let (mut again, mut kept) = (Vec::new(), kept.into_iter());
+    for ((answer, deadline), result) in callers.into_iter().zip(results) {
+        let statement = kept.next();
+        let result = match (result, statement, deadline) {
+            (Err(error), Some(statement), deadline) if stopped && error.kind() == ErrorKind::Cancelled => {
+                match deadline.filter(|deadline| deadline.is_over()) {
+                    Some(late) => Err(late.passed(&Stage::Write(Canceller::none()), began.elapsed())),
+                    None if answer.is_closed() => continue,
+                    None => {
+                        again.push(Job { statement, answer, deadline });
+                        continue;
+                    }
+                }
+            }
+            (result, ..) => result,
+        };
+        let _ = answer.send(result);
+    }
+    Some(again)
+}
+
+type Caller = (oneshot::Sender<Result<Rows>>, Option<Deadline>);
+
+async fn all_gone(callers: &mut [Caller]) {
+    for (answer, _) in callers {
+        answer.closed().await;
+    }
+}
+
+async fn passed(deadline: Option<Deadline>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline.at).await,
+        None => pending().await,
+    }
 }
 
 fn lost() -> Error {

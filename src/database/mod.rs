@@ -8,18 +8,26 @@ mod one_liners;
 
 mod builder;
 mod bulk;
+mod check;
+mod deadline;
 mod handle;
 mod lane;
+mod limited;
+mod options;
 mod queue;
 mod raw;
+mod repeat;
 mod route;
 mod savepoint;
 mod stream;
 mod transaction;
 
 pub use builder::DatabaseBuilder;
+pub use check::{CheckProblem, CheckProgress, CheckReport};
 pub use handle::AsyncDatabase;
+pub use options::TransactionOptions;
 pub use raw::RawConnection;
+pub use repeat::AsyncFuncMut;
 pub use savepoint::Savepoint;
 pub use stream::RowStream;
 pub use transaction::Transaction;

@@ -12,7 +12,8 @@ macro_rules! one_liners {
         /// As classified by the engine; a failed statement has changed nothing.
         ///
         /// # Cancel safety
-        /// Dropping the future stops the statement. Whether it took effect before is then not known.
+        /// Dropping the future stops the statement. Whether it took effect before is then not known; inside a
+        /// transaction it dooms the transaction, and nothing of it takes effect.
         #[track_caller]
         pub fn execute(
             $self: $receiver,
@@ -27,6 +28,9 @@ macro_rules! one_liners {
         ///
         /// # Errors
         /// As classified by the engine.
+        ///
+        /// # Cancel safety
+        /// As [`execute`](Self::execute); a statement that only reads leaves nothing behind.
         #[track_caller]
         pub fn fetch_one(
             $self: $receiver,
@@ -41,6 +45,9 @@ macro_rules! one_liners {
         ///
         /// # Errors
         /// As classified by the engine.
+        ///
+        /// # Cancel safety
+        /// As [`execute`](Self::execute); a statement that only reads leaves nothing behind.
         #[track_caller]
         pub fn fetch_all(
             $self: $receiver,
@@ -55,6 +62,9 @@ macro_rules! one_liners {
         ///
         /// # Errors
         /// As classified by the engine; [`Reason::Type`](crate::Reason::Type) when the value does not fit.
+        ///
+        /// # Cancel safety
+        /// As [`execute`](Self::execute); a statement that only reads leaves nothing behind.
         #[track_caller]
         pub fn fetch_value<T: $crate::FromValue>(
             $self: $receiver,
@@ -69,6 +79,9 @@ macro_rules! one_liners {
         ///
         /// # Errors
         /// As classified by the engine; [`Reason::Type`](crate::Reason::Type) when the row does not fit.
+        ///
+        /// # Cancel safety
+        /// As [`execute`](Self::execute); a statement that only reads leaves nothing behind.
         #[track_caller]
         pub fn fetch_one_as<T: serde::de::DeserializeOwned>(
             $self: $receiver,
@@ -83,6 +96,9 @@ macro_rules! one_liners {
         ///
         /// # Errors
         /// As classified by the engine; [`Reason::Type`](crate::Reason::Type) when a row does not fit.
+        ///
+        /// # Cancel safety
+        /// As [`execute`](Self::execute); a statement that only reads leaves nothing behind.
         #[track_caller]
         pub fn fetch_all_as<T: serde::de::DeserializeOwned>(
             $self: $receiver,

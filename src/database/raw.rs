@@ -7,11 +7,12 @@ use std::ops::{Deref, DerefMut};
 use futures_util::FutureExt as _;
 
 use super::bulk;
+use super::deadline::{Deadline, Stage, within};
 use super::route;
 use super::stream::RowStream;
 use crate::{
-    Changes, Connection, Connector, DefaultConnector, IntoParams, Pooled, Resource, ResourceState, Result, Rows,
-    Statement, TransactionMode,
+    Canceller, Changes, Connection, Connector, DefaultConnector, ErrorKind, IntoParams, Pooled, Reason, Resource,
+    ResourceState, Result, Rows, Statement, TransactionMode,
 };
 
 /// A connection of one's own, until the guard is dropped: for statements that alter a session, for a sequence that
@@ -35,11 +36,13 @@ pub struct RawConnection<C: Connector = DefaultConnector> {
     lent: Pooled<C>,
     /// The transaction of `execute_many` is open; if that call was dropped, the next one rolls back first.
     bulk: bool,
+    /// When the calls of this guard have to be over.
+    deadline: Option<Deadline>,
 }
 
 impl<C: Connector<Connection: Connection>> RawConnection<C> {
-    pub(super) fn new(lent: Pooled<C>) -> Self {
-        Self { lent, bulk: false }
+    pub(super) fn new(lent: Pooled<C>, deadline: Option<Deadline>) -> Self {
+        Self { lent, bulk: false, deadline }
     }
 
     one_liners! { self: &mut Self }
@@ -51,11 +54,31 @@ impl<C: Connector<Connection: Connection>> RawConnection<C> {
     async fn writing(&mut self, statement: Result<Statement>) -> Result<Rows> {
         let statement = statement?;
         route::breathe().await;
-        self.ready().await?.run(statement).await
+        let limit = self.limit(Stage::Write);
+        within(limit, self.ready().await?.run(statement)).await
+    }
+
+    /// Whoever has a deadline does not wait for ever for the rollback either.
+    async fn undo_all(&mut self) -> Result<()> {
+        let limit = self.deadline.and_then(|_| Deadline::grace()).map(|grace| (grace, Stage::Rollback));
+        within(limit, self.lent.rollback()).await
+    }
+
+    pub(super) fn connection(&mut self) -> &mut C::Connection {
+        &mut self.lent
+    }
+
+    /// What bounds a call of this guard.
+    pub(super) fn limit(&self, stage: fn(Canceller) -> Stage) -> Option<(Deadline, Stage)> {
+        self.deadline.map(|deadline| (deadline, stage(self.lent.canceller())))
     }
 
     /// The connection, without what a dropped `execute_many` left behind.
     pub(super) async fn ready(&mut self) -> Result<&mut C::Connection> {
+        if let Some(deadline) = self.deadline.filter(|deadline| deadline.is_over()) {
+            self.undo_all().await.ok();
+            return Err(deadline.over(Reason::NotStarted, "what it had left open is rolled back"));
+        }
         if self.bulk {
             self.lent.rollback().await?;
             self.bulk = false;
@@ -75,18 +98,25 @@ impl<C: Connector<Connection: Connection>> RawConnection<C> {
     where
         I: IntoIterator<Item: IntoParams>,
     {
+        let limit = self.deadline.map(|deadline| (deadline, Stage::InTransaction));
         if self.ready().await?.state() == ResourceState::InTransaction {
-            return bulk::run(&mut *self.lent, sql, sets).await;
+            return within(limit, bulk::run(&mut *self.lent, sql, sets)).await;
         }
         self.bulk = true;
-        self.lent.begin(TransactionMode::WRITE).await?;
-        let changes = bulk::run(&mut *self.lent, sql, sets).await;
-        if changes.is_ok() {
-            self.lent.commit().await?;
-            self.bulk = false;
-        } else {
-            self.ready().await?;
+        let begin = self.deadline.map(|deadline| (deadline, Stage::Begin));
+        if let Err(error) = within(begin, self.lent.begin(TransactionMode::WRITE)).await {
+            // There is nothing to undo, and what the caller has begun himself is his.
+            self.bulk = error.kind() == ErrorKind::Timeout;
+            return Err(error);
         }
+        let changes = within(limit, bulk::run(&mut *self.lent, sql, sets)).await;
+        if changes.is_ok() {
+            let limit = self.deadline.map(|deadline| (deadline, Stage::Commit));
+            within(limit, self.lent.commit()).await?;
+        } else {
+            self.undo_all().await?;
+        }
+        self.bulk = false;
         changes
     }
 
@@ -94,16 +124,25 @@ impl<C: Connector<Connection: Connection>> RawConnection<C> {
     ///
     /// # Errors
     /// As classified by the engine; the statements before the failing one may stay done.
+    ///
+    /// # Cancel safety
+    /// Dropping the future stops the statement that runs and undoes it; those before it may stay done, and a transaction
+    /// that the script has begun stays open until the guard is dropped or ends it.
     pub async fn execute_script(&mut self, sql: &str) -> Result<()> {
-        self.ready().await?.run_script(sql.into()).await
+        let limit = self.limit(Stage::Script);
+        within(limit, self.ready().await?.run_script(sql.into())).await
     }
 
     /// Whether there is a table or view of this name.
     ///
     /// # Errors
     /// As classified by the engine.
+    ///
+    /// # Cancel safety
+    /// Nothing is left behind.
     pub async fn table_exists(&mut self, name: &str) -> Result<bool> {
-        self.ready().await?.table_exists(name).await
+        let limit = self.limit(Stage::Write);
+        within(limit, self.ready().await?.table_exists(name)).await
     }
 
     /// Fetches rows while the statement runs; see [`AsyncDatabase::fetch_stream`](super::AsyncDatabase::fetch_stream).

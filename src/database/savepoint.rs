@@ -3,6 +3,7 @@
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 
+use super::deadline::within;
 use super::transaction::Transaction;
 use crate::{Connection, Connector, DefaultConnector, Phase, Result};
 
@@ -25,12 +26,17 @@ impl<'a, C: Connector<Connection: Connection>> Savepoint<'a, C> {
     ///
     /// # Errors
     /// [`Reason::Doomed`](crate::Reason::Doomed) when a statement failed in it: it was undone instead.
+    ///
+    /// # Cancel safety
+    /// Dropping the future undoes what was done since, before the outer transaction does anything else; where it comes
+    /// too late for that, the outer transaction is doomed.
     pub async fn commit(mut self) -> Result<()> {
         if let Err(doomed) = self.transaction.ready(None).await {
             self.undo().await?;
             return Err(doomed.during(Phase::Commit));
         }
-        let outcome = self.transaction.connection().release(self.depth).await;
+        let limit = self.transaction.limit();
+        let outcome = within(limit, self.transaction.connection().release(self.depth)).await;
         self.transaction.judge(outcome)?;
         self.ended = true;
         self.transaction.kept(self.depth);
@@ -41,12 +47,16 @@ impl<'a, C: Connector<Connection: Connection>> Savepoint<'a, C> {
     ///
     /// # Errors
     /// When the connection broke.
+    ///
+    /// # Cancel safety
+    /// As [`commit`](Self::commit): it is undone either way.
     pub async fn rollback(mut self) -> Result<()> {
         self.undo().await
     }
 
     async fn undo(&mut self) -> Result<()> {
-        let outcome = self.transaction.connection().rollback_to(self.depth).await;
+        let limit = self.transaction.limit();
+        let outcome = within(limit, self.transaction.connection().rollback_to(self.depth)).await;
         self.ended = true;
         self.transaction.undone(self.depth, outcome)
     }

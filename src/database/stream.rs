@@ -7,10 +7,14 @@ use std::task::{Context, Poll};
 use futures_core::Stream;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
+use super::deadline::{self, Stage, within};
+use super::handle::AsyncDatabase;
 use super::raw::RawConnection;
 use super::route;
 use super::transaction::Transaction;
-use crate::{Access, Capabilities, Connection, Connector, Pool, Result, Row, Rows, Statement, StatementKind};
+use crate::{
+    Access, Canceller, Connection, Connector, Pooled, Resource as _, Result, Row, Rows, Statement, StatementKind,
+};
 
 /// Rows per chunk: one crossing to the engine's thread each.
 const CHUNK: usize = 256;
@@ -29,26 +33,32 @@ pub struct RowStream<'a> {
 
 impl<'a> RowStream<'a> {
     #[track_caller]
-    pub(super) fn on_pool<C>(pool: Pool<C>, capabilities: &Capabilities, statement: Result<Statement>) -> Self
+    pub(super) fn on_pool<C>(database: AsyncDatabase<C>, statement: Result<Statement>) -> Self
     where
         C: Connector<Connection: Connection>,
     {
-        let access = route::read_access(capabilities);
+        let access = route::read_access(database.capabilities());
         let location = std::panic::Location::caller();
         let open = async move {
             let statement = statement?;
-            let mut lent = pool.get_at(access, location).await?;
+            let within_limit = database.deadline();
+            let (mut lent, mut deadline) = database.borrow(access, within_limit, location).await?;
+            let mut stage: fn(Canceller) -> Stage = Stage::Write;
             match lent.classify(&statement.sql)? {
                 StatementKind::Control => return Err(route::refused()),
-                StatementKind::Read => {}
+                StatementKind::Read => stage = |_| Stage::Read,
                 _ if access == Access::Read => {
                     drop(lent);
-                    lent = pool.get_at(Access::Write, location).await?;
+                    (lent, deadline) = database.borrow(Access::Write, within_limit, location).await?;
                 }
                 _ => {}
             }
-            lent.run_stream(statement, CHUNK).await?;
-            Ok(stream::try_unfold(lent, async |mut lent| Ok(lent.next_chunk().await?.map(|rows| (rows, lent)))))
+            let limit = move |lent: &Pooled<C>| deadline.map(|deadline| (deadline, stage(lent.canceller())));
+            within(limit(&lent), lent.run_stream(statement, CHUNK)).await?;
+            Ok(stream::try_unfold(lent, move |mut lent| async move {
+                deadline::check(limit(&lent))?;
+                Ok(within(limit(&lent), lent.next_chunk()).await?.map(|rows| (rows, lent)))
+            }))
         };
         Self::of(stream::once(open).try_flatten())
     }
@@ -59,10 +69,12 @@ impl<'a> RowStream<'a> {
     {
         let open = async move {
             let statement = statement?;
-            let connection = raw.ready().await?;
-            connection.run_stream(statement, CHUNK).await?;
-            Ok(stream::try_unfold(connection, async |connection| {
-                Ok(connection.next_chunk().await?.map(|rows| (rows, connection)))
+            let limit = raw.limit(Stage::Write);
+            within(limit, raw.ready().await?.run_stream(statement, CHUNK)).await?;
+            Ok(stream::try_unfold(raw, async |raw| {
+                deadline::check(raw.limit(Stage::Write))?;
+                let limit = raw.limit(Stage::Write);
+                Ok(within(limit, raw.connection().next_chunk()).await?.map(|rows| (rows, raw)))
             }))
         };
         Self::of(stream::once(open).try_flatten())
@@ -75,10 +87,12 @@ impl<'a> RowStream<'a> {
         let open = async move {
             let statement = statement?;
             transaction.ready(Some(&statement.sql)).await?;
-            let outcome = transaction.connection().run_stream(statement, CHUNK).await;
+            let outcome = within(transaction.limit(), transaction.connection().run_stream(statement, CHUNK)).await;
             transaction.judge(outcome)?;
             Ok(stream::try_unfold(transaction, async |transaction| {
-                let chunk = transaction.connection().next_chunk().await;
+                let late = deadline::check(transaction.limit());
+                transaction.judge(late)?;
+                let chunk = within(transaction.limit(), transaction.connection().next_chunk()).await;
                 Ok(transaction.judge(chunk)?.map(|rows| (rows, transaction)))
             }))
         };

@@ -5,6 +5,7 @@ use std::fmt;
 use futures_util::FutureExt as _;
 
 use super::bulk;
+use super::deadline::{Deadline, Stage, within};
 use super::route;
 use super::savepoint::Savepoint;
 use super::stream::RowStream;
@@ -45,6 +46,8 @@ pub struct Transaction<C: Connector = DefaultConnector> {
     /// A savepoint whose guard was dropped; undone before anything else.
     undo: Option<u32>,
     doom: Option<Doom>,
+    /// When all of it has to be over.
+    deadline: Option<Deadline>,
 }
 
 /// Why a transaction can only be rolled back, and from which depth on.
@@ -54,10 +57,16 @@ struct Doom {
 }
 
 impl<C: Connector<Connection: Connection>> Transaction<C> {
-    pub(super) async fn begin_on(mut lent: Pooled<C>, mode: TransactionMode, nests: bool) -> Result<Self> {
-        lent.begin(mode).await.map_err(|error| error.during(Phase::Begin))?;
+    pub(super) async fn begin_on(
+        mut lent: Pooled<C>,
+        mode: TransactionMode,
+        nests: bool,
+        deadline: Option<Deadline>,
+    ) -> Result<Self> {
+        let limit = deadline.map(|deadline| (deadline, Stage::Begin));
+        within(limit, lent.begin(mode)).await.map_err(|error| error.during(Phase::Begin))?;
         lent.note_state();
-        Ok(Self { lent, nests, depth: 0, undo: None, doom: None })
+        Ok(Self { lent, nests, depth: 0, undo: None, doom: None, deadline })
     }
 
     one_liners! { self: &mut Self }
@@ -70,7 +79,7 @@ impl<C: Connector<Connection: Connection>> Transaction<C> {
         let statement = statement?;
         route::breathe().await;
         self.ready(Some(&statement.sql)).await?;
-        let outcome = self.lent.run(statement).await;
+        let outcome = within(self.limit(), self.lent.run(statement)).await;
         self.judge(outcome)
     }
 
@@ -79,12 +88,15 @@ impl<C: Connector<Connection: Connection>> Transaction<C> {
     ///
     /// # Errors
     /// The first error, with the number of its set; it dooms the transaction.
+    ///
+    /// # Cancel safety
+    /// Dropping the future dooms the transaction.
     pub async fn execute_many<I>(&mut self, sql: &str, sets: I) -> Result<Changes>
     where
         I: IntoIterator<Item: IntoParams>,
     {
         self.ready(Some(sql)).await?;
-        let outcome = bulk::run(&mut *self.lent, sql, sets).await;
+        let outcome = within(self.limit(), bulk::run(&mut *self.lent, sql, sets)).await;
         self.judge(outcome)
     }
 
@@ -92,9 +104,12 @@ impl<C: Connector<Connection: Connection>> Transaction<C> {
     ///
     /// # Errors
     /// As classified by the engine; dooms the transaction.
+    ///
+    /// # Cancel safety
+    /// Dropping the future dooms the transaction.
     pub async fn execute_script(&mut self, sql: &str) -> Result<()> {
         self.ready(None).await?;
-        let outcome = self.lent.run_script(sql.into()).await;
+        let outcome = within(self.limit(), self.lent.run_script(sql.into())).await;
         self.judge(outcome)
     }
 
@@ -102,9 +117,12 @@ impl<C: Connector<Connection: Connection>> Transaction<C> {
     ///
     /// # Errors
     /// As classified by the engine; dooms the transaction.
+    ///
+    /// # Cancel safety
+    /// Dropping the future dooms the transaction.
     pub async fn table_exists(&mut self, name: &str) -> Result<bool> {
         self.ready(None).await?;
-        let outcome = self.lent.table_exists(name).await;
+        let outcome = within(self.limit(), self.lent.table_exists(name)).await;
         self.judge(outcome)
     }
 
@@ -118,13 +136,16 @@ impl<C: Connector<Connection: Connection>> Transaction<C> {
     ///
     /// # Errors
     /// [`ErrorKind::Unsupported`] where the engine has no savepoints.
+    ///
+    /// # Cancel safety
+    /// Dropping the future dooms the transaction.
     pub async fn begin(&mut self) -> Result<Savepoint<'_, C>> {
         if !self.nests {
             return Err(Error::new(ErrorKind::Unsupported, "this engine cannot nest transactions"));
         }
         self.ready(None).await?;
         let depth = self.depth + 1;
-        let outcome = self.lent.savepoint(depth).await;
+        let outcome = within(self.limit(), self.lent.savepoint(depth)).await;
         self.judge(outcome)?;
         self.depth = depth;
         Ok(Savepoint::new(self, depth))
@@ -134,6 +155,10 @@ impl<C: Connector<Connection: Connection>> Transaction<C> {
     ///
     /// # Errors
     /// What `work` answered.
+    ///
+    /// # Cancel safety
+    /// Dropping the future undoes what `work` did, before this transaction does anything else; a write that was stopped
+    /// half-way, or a keeping that was under way, dooms this transaction too.
     pub async fn transaction<T, F>(&mut self, work: F) -> Result<T>
     where
         F: AsyncFnOnce(&mut Self) -> Result<T>,
@@ -158,18 +183,28 @@ impl<C: Connector<Connection: Connection>> Transaction<C> {
     /// After the future was polled once, dropping it leaves the outcome unknown.
     pub async fn commit(mut self) -> Result<()> {
         if let Err(doomed) = self.ready(None).await {
-            self.lent.rollback().await?;
+            self.undo_all().await?;
             return Err(doomed.during(Phase::Commit));
         }
-        self.lent.commit().await.map_err(|error| error.during(Phase::Commit))
+        let limit = self.deadline.map(|deadline| (deadline, Stage::Commit));
+        within(limit, self.lent.commit()).await.map_err(|error| error.during(Phase::Commit))
     }
 
     /// Undoes everything done in the transaction, and waits until that is done.
     ///
     /// # Errors
     /// When the connection broke; the engine rolls back by itself then.
+    ///
+    /// # Cancel safety
+    /// It is rolled back either way, at the latest before its connection is lent again.
     pub async fn rollback(mut self) -> Result<()> {
-        self.lent.rollback().await.map_err(|error| error.during(Phase::Rollback))
+        self.undo_all().await.map_err(|error| error.during(Phase::Rollback))
+    }
+
+    /// Whoever has a deadline does not wait for ever for the rollback either.
+    async fn undo_all(&mut self) -> Result<()> {
+        let limit = self.deadline.and_then(|_| Deadline::grace()).map(|grace| (grace, Stage::Rollback));
+        within(limit, self.lent.rollback()).await
     }
 
     /// Says what the transaction is for; shown to those who wait for its connection in vain.
@@ -179,6 +214,16 @@ impl<C: Connector<Connection: Connection>> Transaction<C> {
 
     pub(super) fn token(&self) -> HoldToken {
         self.lent.token()
+    }
+
+    /// What bounds a call in the transaction.
+    pub(super) fn limit(&self) -> Option<(Deadline, Stage)> {
+        self.deadline.map(|deadline| (deadline, Stage::InTransaction))
+    }
+
+    /// What bounds all of a closure.
+    pub(super) fn closure_limit(&self) -> Option<(Deadline, Stage)> {
+        self.deadline.map(|deadline| (deadline, Stage::Closure))
     }
 
     /// Commits or rolls back, as the outcome of the closure asks.
@@ -206,6 +251,13 @@ impl<C: Connector<Connection: Connection>> Transaction<C> {
             return Err(Error::new(ErrorKind::Transaction, format!("the transaction failed before: {}", doom.why))
                 .because(Reason::Doomed)
                 .hint("roll it back; contain what may fail in a nested transaction"));
+        }
+        if let Some(deadline) = self.deadline.filter(|deadline| deadline.is_over()) {
+            let error = deadline.over(Reason::RolledBack, "the transaction is rolled back");
+            self.doom = Some(Doom { depth: 0, why: error.to_string() });
+            // At once, and not when the guard is dropped: others may wait for its locks.
+            self.undo_all().await.ok();
+            return Err(error);
         }
         if let Some(sql) = sql {
             let kind = self.lent.classify(sql);

@@ -37,6 +37,20 @@ impl Params {
         }
     }
 
+    /// How much memory the texts and blobs take.
+    pub(crate) fn bytes(&self) -> usize {
+        let of = |value: &Value| match value {
+            Value::Text(text) => text.len(),
+            Value::Blob(blob) => blob.len(),
+            _ => 0,
+        };
+        match self {
+            Self::None => 0,
+            Self::Positional(values) => values.iter().map(of).sum(),
+            Self::Named(pairs) => pairs.iter().map(|(_, value)| of(value)).sum(),
+        }
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

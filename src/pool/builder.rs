@@ -70,6 +70,13 @@ impl<C: Connector> PoolBuilder<C> {
         self
     }
 
+    /// Warns in the log, once for each, about connections that are held for longer than this: where they were asked for,
+    /// their label, and since when. `None`, the default, watches nothing.
+    pub fn max_loan_age(mut self, limit: Option<Duration>) -> Self {
+        self.settings.max_loan_age = limit;
+        self
+    }
+
     /// Decides which failed connects are tried again; [`FixedDelay`](crate::FixedDelay) by default.
     pub fn retry(mut self, policy: impl RetryPolicy + 'static) -> Self {
         self.settings.retry = Box::new(policy);

@@ -67,6 +67,9 @@ impl<C: Connector> Pool<C> {
     ///
     /// # Errors
     /// See [`get_for`](Pool::get_for).
+    ///
+    /// # Cancel safety
+    /// As [`get_for`](Pool::get_for).
     #[track_caller]
     pub fn get(&self) -> impl Future<Output = Result<Pooled<C>>> + Send + '_ {
         self.get_for(Access::Write)
@@ -89,7 +92,12 @@ impl<C: Connector> Pool<C> {
     /// Dropping the future loses nothing but the place in the queue.
     #[track_caller]
     pub fn get_for(&self, access: Access) -> impl Future<Output = Result<Pooled<C>>> + Send + '_ {
-        self.get_at(access, Location::caller())
+        let location = Location::caller();
+        async move {
+            let lent = self.get_at(access, location).await?;
+            lent.watch();
+            Ok(lent)
+        }
     }
 
     /// [`get_for`](Pool::get_for) on behalf of a caller further up.
@@ -119,6 +127,12 @@ impl<C: Connector> Pool<C> {
     pub(crate) fn wait(&self, access: Access) -> Result<Waiting<'_, C>> {
         let deadline = Instant::now() + self.inner().settings.acquire_timeout;
         Waiting::begin(self.inner(), self.inner().shelf(access).lane, deadline)
+    }
+
+    /// Who has the connections for `access`, for a caller who has waited in vain for one; counts as a timeout.
+    pub(crate) fn why_not(&self, access: Access) -> String {
+        self.inner().registry.count_timeout();
+        self.inner().registry.exhaustion(self.inner().shelf(access).lane).to_string()
     }
 
     /// How many callers have had to wait for a connection for `access` so far.

@@ -32,6 +32,9 @@ impl HoldToken {
     /// this way, it gets [`PoolExhausted`](crate::ErrorKind::PoolExhausted) with reason
     /// [`WouldDeadlock`](crate::Reason::WouldDeadlock) at once instead of after the acquire timeout. A wait that the
     /// future itself would give up (by `select!` or a shorter timeout) is refused as well.
+    ///
+    /// # Cancel safety
+    /// As the future itself.
     pub async fn hold<F: Future>(self, future: F) -> F::Output {
         HELD.scope(Arc::new(Held { token: self, outer: current() }), future).await
     }

@@ -98,6 +98,16 @@ impl<C: Connector> Lease<C> {
         }
     }
 
+    /// Has the loan watched for its age, where the pool does that.
+    pub(super) fn watch(&self) {
+        let inner = self.permit().inner();
+        if let (Some(age), Some(opened)) = (inner.settings.max_loan_age, self.opened())
+            && opened.entry.watch()
+        {
+            inner.look_after_loans(age);
+        }
+    }
+
     /// Closes the connection, if there is one, in at most `limit`.
     pub(super) async fn discard(&mut self, limit: Duration) {
         if let Some(opened) = self.slot.as_mut().and_then(|slot| slot.empty()) {

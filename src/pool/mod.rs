@@ -26,6 +26,7 @@ mod handle;
 mod hold;
 mod inner;
 mod lease;
+mod overdue;
 mod permit;
 mod pooled;
 mod registry;

@@ -54,6 +54,12 @@ impl<C: Connector> Pooled<C> {
         self.opened().entry.token()
     }
 
+    /// Has the loan watched for its age, because it lasts as long as somebody likes; see
+    /// [`max_loan_age`](super::PoolBuilder::max_loan_age).
+    pub(crate) fn watch(&self) {
+        self.lease.watch();
+    }
+
     fn describe(&self, change: impl FnOnce(&mut Holder)) {
         self.opened().entry.describe(change);
     }

@@ -9,6 +9,7 @@ use std::panic::Location;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -42,6 +43,8 @@ struct State {
     registered: u64,
     /// What is not counted by connection, and the counts of those that are gone.
     stats: PoolStats,
+    /// A task looks after the loans that are watched.
+    looked_after: bool,
 }
 
 /// What is known of one connection.
@@ -72,6 +75,8 @@ pub(super) struct Holder {
     pub(super) since: Instant,
     pub(super) task: Option<tokio::task::Id>,
     pub(super) in_transaction: bool,
+    /// Whether to warn when it has lasted too long.
+    watched: bool,
     /// How many calls wait for each lane inside a future that outlives this loan.
     waits: [u32; 2],
 }
@@ -173,6 +178,28 @@ impl Registry {
         }
     }
 
+    /// When the oldest of the loans that are watched is due. `None`: there are none, and nobody looks after them now.
+    pub(super) fn next_due(&self, age: Duration) -> Option<Instant> {
+        let mut state = self.lock();
+        let mut oldest: Option<Instant> = None;
+        state.watched(|holder| oldest = Some(oldest.map_or(holder.since, |oldest| oldest.min(holder.since))));
+        let due = oldest.and_then(|since| since.checked_add(age));
+        state.looked_after = due.is_some();
+        due
+    }
+
+    /// Who has held a connection for longer than `age`; each is told once.
+    pub(super) fn take_overdue(&self, age: Duration) -> Vec<Holder> {
+        let (now, mut late) = (Instant::now(), Vec::new());
+        self.lock().watched(|holder| {
+            if now.saturating_duration_since(holder.since) >= age {
+                holder.watched = false;
+                late.push(holder.clone());
+            }
+        });
+        late
+    }
+
     /// The means to stop what runs on the connections that are lent.
     pub(super) fn lent_cancellers(&self) -> Vec<Canceller> {
         let state = self.lock();
@@ -182,6 +209,15 @@ impl Registry {
 }
 
 impl State {
+    /// Shows the holders of the loans that are watched.
+    fn watched(&self, mut look: impl FnMut(&mut Holder)) {
+        for entry in self.entries.iter().flatten() {
+            if let Some(holder) = entry.lock().holder.as_mut().filter(|holder| holder.watched) {
+                look(holder);
+            }
+        }
+    }
+
     fn open(&self, lane: Lane) -> u32 {
         let entries = self.entries.iter().flatten().filter(|entry| entry.lane == lane);
         entries.map(|entry| u32::from(entry.lock().in_service)).sum()
@@ -253,7 +289,8 @@ impl Registered {
         loans.waited += u64::from(waited);
         loans.serial += 1;
         let (serial, waits) = (loans.serial, [0; 2]);
-        loans.holder = Some(Holder { serial, location, label: None, since, task, in_transaction: false, waits });
+        let (label, in_transaction, watched) = (None, false, false);
+        loans.holder = Some(Holder { serial, location, label, since, task, in_transaction, watched, waits });
     }
 
     /// Notes that the connection is back.
@@ -278,6 +315,12 @@ impl Registered {
 
     pub(super) fn describe(&self, change: impl FnOnce(&mut Holder)) {
         self.entry.lock().holder.as_mut().map(change);
+    }
+
+    /// Has the loan watched for its age; true if somebody is needed who does that.
+    pub(super) fn watch(&self) -> bool {
+        self.describe(|holder| holder.watched = true);
+        !std::mem::replace(&mut self.registry.lock().looked_after, true)
     }
 
     /// Names the loan.

@@ -16,9 +16,10 @@ pub(super) const CONNECT_TIMEOUT: Limit<Duration> = Limit {
     max: Duration::from_secs(300),
 };
 
-/// Bounds of `idle_timeout` and `max_lifetime`, where they are set: zero would close what was just opened.
+/// Bounds of `idle_timeout`, `max_lifetime` and `max_loan_age`, where they are set: zero would close what was just
+/// opened.
 pub(super) const AGE: Limit<Duration> = Limit {
-    name: "pool.idle_timeout or pool.max_lifetime",
+    name: "pool.idle_timeout, pool.max_lifetime or pool.max_loan_age",
     default: Duration::MAX,
     min: Duration::from_millis(10),
     max: Duration::MAX,
@@ -36,6 +37,7 @@ pub(super) struct Settings<C: Connector> {
     pub(super) connect_timeout: Option<Duration>,
     pub(super) idle_timeout: Option<Duration>,
     pub(super) max_lifetime: Option<Duration>,
+    pub(super) max_loan_age: Option<Duration>,
     pub(super) writer_lane: bool,
     pub(super) retry: Box<dyn RetryPolicy>,
     pub(super) health: Box<dyn HealthCheck<C::Connection>>,
@@ -53,6 +55,7 @@ impl<C: Connector> Settings<C> {
             // Off: reopening an embedded database costs more than keeping it, and a reaper there only makes bursts.
             idle_timeout: None,
             max_lifetime: None,
+            max_loan_age: None,
             writer_lane: false,
             retry: Box::new(FixedDelay::default()),
             health: Box::new(SkipIfRecent::<Ping>::default()),
@@ -70,6 +73,7 @@ impl<C: Connector> Settings<C> {
             connect_timeout: self.connect_timeout.map(|limit| CONNECT_TIMEOUT.clamp(limit)),
             idle_timeout: self.idle_timeout.map(|age| AGE.clamp(age)),
             max_lifetime: self.max_lifetime.map(|age| AGE.clamp(age)),
+            max_loan_age: self.max_loan_age.map(|age| AGE.clamp(age)),
             ..self
         }
     }

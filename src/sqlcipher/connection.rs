@@ -3,6 +3,7 @@
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
+use std::thread;
 
 use super::control::Control;
 use super::engine::Engine;
@@ -14,8 +15,8 @@ use super::opening::Opened;
 use super::snapshot::HeldBack;
 use super::stream::OpenStream;
 use crate::{
-    Access, Canceller, Changes, Connection, Error, ErrorKind, Params, Phase, Reason, Resource, ResourceState, Result,
-    Rows, Statement, StatementKind, TransactionMode,
+    Access, Canceller, Changes, CheckDepth, CheckStep, Connection, Error, ErrorKind, Params, Phase, Reason, Resource,
+    ResourceState, Result, Rows, Statement, StatementKind, TransactionMode,
 };
 
 /// A connection to a SQLite or SQLCipher database.
@@ -53,6 +54,7 @@ impl SqlCipherConnection {
         &mut self,
         work: impl FnOnce(&mut Engine) -> Result<T> + Send + 'static,
     ) -> Result<T> {
+        self.opened.refuse_child()?;
         self.end_stream().await;
         let (job, guard) = self.next_job();
         let shared = Arc::clone(&self.shared);
@@ -64,22 +66,49 @@ impl SqlCipherConnection {
 
     /// Runs a short statement on this task. `None`: it has had no effect; run it on a thread.
     fn inline(&mut self, statement: &Statement) -> Option<Result<Rows>> {
-        if self.stream.is_some() || !(self.may.reads || self.may.writes) {
+        if !(self.may.reads || self.may.writes) {
             return None;
         }
-        let _pass = exit_gate::enter();
-        let mut engine = self.shared.try_lock()?;
         let may = Inline { keep: self.may.keep && self.opened.snapshots().allowed(), ..self.may };
-        let run = AssertUnwindSafe(|| engine.run_inline(statement, &self.shared.control, may));
-        let outcome = catch_unwind(run).unwrap_or_else(|_| Some(Err(Error::panicked("SQL function"))));
-        let outcome = outcome?;
-        let spoils = |error: &Error| engine.is_spoiled_by(error) || error.reason() == Reason::Panicked;
-        let broken = outcome.as_ref().is_err_and(spoils);
-        self.state = if broken { ResourceState::Broken } else { state_of(&engine) };
+        let outcome = self.here(|engine, control| {
+            let outcome = engine.run_inline(statement, control, may)?;
+            let spoiled = outcome.as_ref().is_err_and(|error| engine.is_spoiled_by(error));
+            Some((outcome, spoiled))
+        });
+        outcome.unwrap_or_else(|_panic| Some(Err(Error::panicked("SQL function"))))
+    }
+
+    /// Runs short writes of several callers on this task, in one transaction. `None`: they have had no effect.
+    fn inline_group(&mut self, group: &[Statement]) -> Option<Vec<Result<Rows>>> {
+        if let [statement] = group {
+            return self.inline(statement).map(|outcome| vec![outcome]);
+        }
+        if !self.may.writes {
+            return None;
+        }
+        let results = self.here(|engine, control| {
+            let results = engine.run_group_inline(group, control)?;
+            let mut errors = results.iter().filter_map(|result| result.as_ref().err());
+            let spoiled = errors.any(|error| engine.is_spoiled_by(error));
+            Some((results, spoiled))
+        });
+        results.unwrap_or_else(|_panic| Some(group.iter().map(|_| Err(Error::panicked("engine"))).collect()))
+    }
+
+    /// Does short work on this task, if nobody else is at it. The work says whether it spoiled the connection.
+    fn here<T>(&mut self, work: impl FnOnce(&mut Engine, &Control) -> Option<(T, bool)>) -> thread::Result<Option<T>> {
+        if self.stream.is_some() || self.opened.refuse_child().is_err() {
+            return Ok(None);
+        }
+        let _pass = exit_gate::enter();
+        let Some(mut engine) = self.shared.try_lock() else { return Ok(None) };
+        let done = catch_unwind(AssertUnwindSafe(|| work(&mut engine, &self.shared.control)));
+        let spoiled = done.as_ref().map_or(true, |done| done.as_ref().is_some_and(|(_, spoiled)| *spoiled));
+        self.state = if spoiled { ResourceState::Broken } else { state_of(&engine) };
         if engine.keeps_snapshot() {
             self.opened.snapshots().sweep();
         }
-        Some(outcome)
+        Ok(done?.map(|(outcome, _)| outcome))
     }
 
     /// What a job takes along to have the file to itself, where that matters.
@@ -169,10 +198,12 @@ impl Resource for SqlCipherConnection {
     }
 
     async fn close(mut self) -> Result<()> {
+        self.opened.refuse_child()?;
         self.end_stream().await;
         self.shared.control.cancel(self.job);
         let alone = self.alone();
-        let Self { shared, .. } = self;
+        let shared = Arc::clone(&self.shared);
+        drop(self);
         let closed = on_thread(move || {
             let _pass = exit_gate::enter();
             let mut engine = unshared(shared);
@@ -194,6 +225,7 @@ impl Connection for SqlCipherConnection {
     type Native = rusqlite::Connection;
 
     fn classify(&mut self, sql: &str) -> Result<StatementKind> {
+        self.opened.refuse_child()?;
         let _pass = exit_gate::enter();
         // A stream nobody reads holds the engine; told to stop, it lets go.
         if let Some(stream) = &mut self.stream {
@@ -219,13 +251,19 @@ impl Connection for SqlCipherConnection {
     }
 
     async fn run_group(&mut self, group: Vec<Statement>) -> Vec<Result<Rows>> {
+        if let Some(results) = self.inline_group(&group) {
+            return results;
+        }
         let count = group.len();
         let results = self.job(move |engine| Ok(engine.run_group(&group))).await;
         results.unwrap_or_else(|error| (0..count).map(|_| Err(error.clone())).collect())
     }
 
     async fn run_many(&mut self, sql: Arc<str>, sets: Vec<Params>) -> Result<Changes> {
-        self.job(move |engine| engine.run_many(&sql, &sets)).await.map_err(|error| error.during(Phase::Statement))
+        // Dropped here: giving memory back on another thread than it was taken on is slow.
+        let sets = Arc::new(sets);
+        let lent = Arc::clone(&sets);
+        self.job(move |engine| engine.run_many(&sql, &lent)).await.map_err(|error| error.during(Phase::Statement))
     }
 
     async fn run_script(&mut self, sql: Arc<str>) -> Result<()> {
@@ -238,6 +276,7 @@ impl Connection for SqlCipherConnection {
     }
 
     async fn run_stream(&mut self, statement: Statement, chunk: usize) -> Result<()> {
+        self.opened.refuse_child()?;
         self.end_stream().await;
         let (job, guard) = self.next_job();
         self.stream = Some(OpenStream::start(Arc::clone(&self.shared), job, statement, chunk, guard));
@@ -283,6 +322,15 @@ impl Connection for SqlCipherConnection {
         self.job(move |engine| engine.table_exists(&name)).await
     }
 
+    async fn check_step(&mut self, depth: CheckDepth, number: usize, limit: usize) -> Result<CheckStep> {
+        let step = self.job(move |engine| engine.check_step(depth, number, limit)).await?;
+        if !step.problems.is_empty() {
+            // It may have read a page that fails its seal, and would never be right again.
+            self.state = ResourceState::Altered;
+        }
+        Ok(step)
+    }
+
     /// rusqlite's connection, on this thread: its calls block. Prefer
     /// [`interact`](SqlCipherConnection::interact). If a dropped call is still stopping, this waits for it.
     fn native(&mut self) -> &mut rusqlite::Connection {
@@ -293,13 +341,22 @@ impl Connection for SqlCipherConnection {
         self.shared.control.cancel(self.job);
         self.opened.snapshots().forget(&self.shared);
         while Arc::strong_count(&self.shared) > 1 {
-            std::thread::yield_now();
+            thread::yield_now();
         }
         self.state = ResourceState::Altered;
         let shared = Arc::get_mut(&mut self.shared).expect("jobs have ended, and nobody else looks at the engine");
         let engine = shared.engine.get_mut().unwrap_or_else(PoisonError::into_inner);
         engine.end_snapshot();
         engine.give_away()
+    }
+}
+
+impl Drop for SqlCipherConnection {
+    fn drop(&mut self) {
+        if self.opened.refuse_child().is_err() {
+            // Closing it would disturb the parent, so the child never does.
+            std::mem::forget((Arc::clone(&self.shared), Arc::clone(&self.opened), self.stream.take()));
+        }
     }
 }
 

@@ -84,7 +84,7 @@ impl SqlCipherConnector {
     async fn opened(&self) -> Result<Arc<Opened>> {
         let mut state = Arc::clone(&self.state).lock_owned().await;
         let key = match &*state {
-            State::Opened(opened) => return Ok(Arc::clone(opened)),
+            State::Opened(opened) => return opened.refuse_child().map(|()| Arc::clone(opened)),
             State::ShutDown => return Err(Error::new(ErrorKind::Closed, "the database was closed")),
             State::Unopened { key } => key,
         };

@@ -49,6 +49,15 @@ impl Control {
         (done, self.budget.swap(NO_BUDGET, Relaxed) == SPENT)
     }
 
+    /// Gives the next statement of inline work a budget of its own; false if the last one was stopped.
+    pub(super) fn renew(&self) -> bool {
+        let going = self.budget.load(Relaxed) != SPENT;
+        if going {
+            self.budget.store(BUDGET, Relaxed);
+        }
+        going
+    }
+
     /// Asks one job, and those before it, to stop.
     pub(super) fn cancel(&self, job: u64) {
         self.cancelled.fetch_max(job, SeqCst);

@@ -57,6 +57,10 @@ impl AsyncDatabase<SqlCipherConnector> {
     ///
     /// # Errors
     /// When the writer cannot be had, and what `work` answers.
+    ///
+    /// # Cancel safety
+    /// As [`SqlCipherConnection::interact`](crate::SqlCipherConnection::interact): the running statement is interrupted,
+    /// and what `work` left open is rolled back.
     pub async fn interact<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut rusqlite::Connection) -> rusqlite::Result<T> + Send + 'static,

@@ -8,6 +8,7 @@ use rusqlite::fallible_iterator::FallibleIterator;
 
 use super::control::Control;
 use super::errors::{classify, classify_refused, in_commit, poisons};
+use super::ffi::running;
 use super::inline::KeptSnapshot;
 use super::plan::{self, Plan, Plans};
 use super::watch::{Mode, Watch};
@@ -24,7 +25,7 @@ pub(super) struct Engine {
     pub(super) plans: Plans,
     pub(super) kept: KeptSnapshot,
     altered: bool,
-    /// The transaction that was begun here and not ended, and for what.
+    /// The transaction that was begun and not ended, and for what; also when SQLite has given it up meanwhile.
     inside: Option<Access>,
 }
 
@@ -40,7 +41,7 @@ impl Engine {
     /// Puts our handlers in place.
     pub(super) fn install(&mut self, control: &Arc<Control>, busy_timeout: Duration) -> rusqlite::Result<()> {
         let (progress, busy, watch) = (Arc::clone(control), Arc::clone(control), Arc::clone(&self.watch));
-        self.connection.progress_handler(STEPS_BETWEEN_QUESTIONS, Some(move || progress.should_stop()))?;
+        running::ask(&mut self.connection, STEPS_BETWEEN_QUESTIONS, move || progress.should_stop())?;
         let mut since = None;
         self.connection
             .busy_handler(Some(move |tries: i32| busy.wait_for_lock(tries.unsigned_abs(), busy_timeout, &mut since)))?;
@@ -140,10 +141,11 @@ impl Engine {
     /// writes is stopped in it; what comes next would be committed by itself.
     fn permit(&self, kind: StatementKind) -> Result<()> {
         match self.inside {
-            Some(_) if !self.in_transaction() => {
+            // Ending what is gone already, or beginning anew, shows that the caller knows.
+            Some(_) if self.has_lost_transaction() && kind != StatementKind::Control => {
                 Err(Error::new(ErrorKind::Transaction, "the engine has rolled the transaction back by itself")
                     .because(Reason::Doomed)
-                    .hint("begin another one"))
+                    .hint("end it with ROLLBACK if it was begun by hand, and begin another one"))
             }
             Some(Access::Read) if kind != StatementKind::Read => {
                 Err(Error::new(ErrorKind::Unsupported, "the transaction was begun for reading and cannot write")
@@ -152,6 +154,16 @@ impl Engine {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Whether a transaction was begun that SQLite has given up since, and nobody has ended.
+    pub(super) fn has_lost_transaction(&self) -> bool {
+        self.inside.is_some() && !self.in_transaction()
+    }
+
+    /// Takes note of what a statement that controls transactions, or the user himself, has done.
+    fn note_transaction(&mut self) {
+        self.inside = self.in_transaction().then(|| self.inside.unwrap_or(Access::Write));
     }
 
     /// Has a statement prepared, to be run once or several times.
@@ -179,9 +191,17 @@ impl Engine {
         self.prepare(sql)?;
         self.plans.get(sql).ok_or_else(forgotten)?.values(params)?;
         let mut ready = self.ready(sql)?;
-        let changes = ready.run(params, take)?;
-        ready.put_away();
-        Ok(changes)
+        let controls = ready.plan.kind() == StatementKind::Control;
+        let changes = ready.run(params, take);
+        if changes.is_ok() {
+            ready.put_away();
+        } else {
+            drop(ready);
+        }
+        if controls {
+            self.note_transaction();
+        }
+        changes
     }
 
     /// Runs one statement and collects its rows.
@@ -235,14 +255,13 @@ impl Engine {
 
     /// Runs one statement with many sets of parameters.
     pub(super) fn run_many(&mut self, sql: &Arc<str>, sets: &[Params]) -> Result<Changes> {
-        let mut total = Changes::default();
         let mut ready = self.ready(sql)?;
+        let mut rows = 0;
         for (number, params) in sets.iter().enumerate() {
-            let changes = ready.run(params, &mut |_| Ok(true));
-            let changes = changes.map_err(|error| error.context(format_args!("set {} of parameters", number + 1)))?;
-            total.rows_affected += changes.rows_affected;
-            total.last_insert_id = changes.last_insert_id.or(total.last_insert_id);
+            let affected = ready.execute(params);
+            rows += affected.map_err(|error| error.context(format_args!("set {} of parameters", number + 1)))?;
         }
+        let total = ready.plan.changes(ready.connection, rows);
         ready.put_away();
         Ok(total)
     }
@@ -271,14 +290,26 @@ impl Engine {
             let Some(mut statement) = next else { return Ok(()) };
             let seen = self.watch.seen();
             self.altered |= seen.alters_session();
-            self.permit(seen.kind(statement.readonly()))?;
+            let kind = seen.kind(statement.readonly());
+            self.permit(kind)?;
             self.watch.mode(Mode::Running);
             let mut rows = statement.raw_query();
-            while rows.next().map_err(|error| classify_refused(error, self.watch.seen()))?.is_some() {}
+            let outcome = loop {
+                match rows.next() {
+                    Ok(Some(_)) => {}
+                    Ok(None) => break Ok(()),
+                    Err(error) => break Err(classify_refused(error, self.watch.seen())),
+                }
+            };
+            if kind == StatementKind::Control {
+                self.inside = self.in_transaction().then(|| self.inside.unwrap_or(Access::Write));
+            }
+            outcome?;
         }
     }
 
     pub(super) fn begin(&mut self, mode: TransactionMode) -> Result<()> {
+        self.permit(StatementKind::Read)?;
         let begin = if mode.access == Access::Write { "BEGIN IMMEDIATE" } else { "BEGIN" };
         self.control(begin, Phase::Begin)?;
         self.inside = Some(mode.access);
@@ -343,6 +374,7 @@ impl Engine {
         busy_timeout: Duration,
         user: impl FnOnce(&mut Connection) -> rusqlite::Result<T>,
     ) -> Result<T> {
+        let was_lost = self.has_lost_transaction();
         self.watch.look(Mode::Open);
         let outcome = user(&mut self.connection).map_err(|error| classify_refused(error, self.watch.seen()));
         let seen = self.watch.seen();
@@ -351,6 +383,9 @@ impl Engine {
         self.altered |= seen.alters_session() || !still_watched || self.is_given_up();
         self.plans.forget();
         self.connection.flush_prepared_statement_cache();
+        if !was_lost || self.in_transaction() {
+            self.note_transaction();
+        }
         self.install(control, busy_timeout).map_err(classify)?;
         outcome
     }
@@ -392,7 +427,17 @@ impl Ready<'_> {
         if !header_taken {
             take(Step::Header(plan.header(prepared)))?;
         }
-        Ok(plan.changes(connection))
+        Ok(plan.changes(connection, connection.changes()))
+    }
+
+    /// Runs it without looking at rows, and says how many it changed.
+    fn execute(&mut self, params: &Params) -> Result<u64> {
+        let Self { connection, watch, plan, prepared } = self;
+        plan.bind(prepared, &plan.values(params)?)?;
+        let mut rows = prepared.raw_query();
+        while rows.next().map_err(|error| classify_refused(error, watch.seen()))?.is_some() {}
+        drop(rows);
+        Ok(if plan.changes_rows() { connection.changes() } else { 0 })
     }
 
     fn put_away(self) {

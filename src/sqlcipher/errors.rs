@@ -117,6 +117,17 @@ fn primary(code: i32) -> Meaning {
     }
 }
 
+/// What a child is told that uses the databases of its parent.
+#[cold]
+pub(super) fn forked() -> Error {
+    Error::new(
+        ErrorKind::Connection,
+        "this process was forked while databases were open, and only its parent may use them",
+    )
+    .because(Reason::Forked)
+    .hint("fork before any database is opened, or start the child as a program of its own")
+}
+
 /// Whether a connection that answered this must not be used again.
 pub(super) fn poisons(error: &Error) -> bool {
     matches!(error.reason(), Reason::Damaged | Reason::Io | Reason::Moved | Reason::WrongKey)

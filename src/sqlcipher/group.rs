@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::control::Control;
 use super::engine::Engine;
 use crate::{ErrorKind, Phase, Result, Rows, Statement, StatementKind};
 
@@ -16,10 +17,42 @@ impl Engine {
         if let Err(error) = self.control("BEGIN IMMEDIATE", Phase::Begin) {
             return group.iter().map(|_| Err(error.clone())).collect();
         }
-        match self.run_together(group) {
-            Some(results) => results,
-            // Nobody was told anything yet, and nothing was kept: each gets a transaction of its own.
-            None => alone(self),
+        if let Some(results) = self.run_together(group, &mut || true) {
+            return results;
+        }
+        // Nobody was told anything yet, and nothing is kept: each gets a transaction of its own.
+        match self.rollback() {
+            Ok(()) => alone(self),
+            Err(error) => group.iter().map(|_| Err(error.clone())).collect(),
+        }
+    }
+
+    /// The same on the caller's own task, if all statements are known to be short and the commit too. `None`: it has had
+    /// no effect; run it on a thread.
+    pub(super) fn run_group_inline(&mut self, group: &[Statement], control: &Control) -> Option<Vec<Result<Rows>>> {
+        let all_short = group.iter().all(|statement| {
+            self.plans.get(&statement.sql).is_some_and(|plan| plan.kind() == StatementKind::Write && plan.try_inline())
+        });
+        if !all_short || self.in_transaction() || self.kept.is_checkpoint_due() {
+            return None;
+        }
+        let mut done = 0;
+        let (results, stopped) = control.inline(|| {
+            self.control("BEGIN IMMEDIATE", Phase::Begin).ok()?;
+            self.run_together(group, &mut || {
+                done += 1;
+                control.renew()
+            })
+        });
+        if stopped && let Some(statement) = group.get(done - 1) {
+            self.plans.get(&statement.sql)?.was_long();
+        }
+        match results {
+            Some(results) => Some(results),
+            None => match self.rollback() {
+                Ok(()) => None,
+                Err(error) => Some(group.iter().map(|_| Err(error.clone())).collect()),
+            },
         }
     }
 
@@ -32,13 +65,13 @@ impl Engine {
             })
     }
 
-    /// Inside a transaction; ends it. `None` when it came to nothing.
-    fn run_together(&mut self, group: &[Statement]) -> Option<Vec<Result<Rows>>> {
+    /// Inside a transaction; ends it. `go_on` is asked after each statement. `None` when it came to nothing.
+    fn run_together(&mut self, group: &[Statement], go_on: &mut dyn FnMut() -> bool) -> Option<Vec<Result<Rows>>> {
         let mut results = Vec::with_capacity(group.len());
         for statement in group {
             results.push(self.run(statement));
             // `OR ROLLBACK`, a full disk: what the others did is gone.
-            if !self.in_transaction() {
+            if !go_on() || !self.in_transaction() {
                 return None;
             }
         }

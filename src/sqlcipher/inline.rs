@@ -39,7 +39,7 @@ impl Engine {
         let plan = self.plans.get(&statement.sql)?;
         let allowed = match plan.kind() {
             StatementKind::Read => may.reads,
-            StatementKind::Write => may.writes && !in_transaction && !self.kept.log_is_long(),
+            StatementKind::Write => may.writes && !in_transaction && !self.kept.is_checkpoint_due(),
             _ => false,
         };
         if !allowed || !plan.try_inline() {
@@ -76,7 +76,7 @@ impl Engine {
             return Err(rusqlite::Error::InvalidQuery);
         }
         // A long log can start over only when no reader is left in it.
-        if may_keep && now.is_some_and(|now| now.frames() <= LONGEST_LOG) {
+        if may_keep && now.is_some_and(|now| !self.kept.log_is_long(&now)) {
             // The mark was taken before the transaction begins, so it is never newer than what the transaction sees.
             self.transaction_control("BEGIN")?;
             self.kept.since = now;
@@ -115,8 +115,12 @@ impl Engine {
 }
 
 impl KeptSnapshot {
+    fn log_is_long(&self, mark: &Mark) -> bool {
+        self.index.as_ref().is_some_and(|index| index.pending(mark) > LONGEST_LOG)
+    }
+
     /// Whether the next commit may be the one that checkpoints.
-    fn log_is_long(&self) -> bool {
-        self.index.as_ref().is_some_and(|index| index.frames() > LONGEST_LOG)
+    pub(super) fn is_checkpoint_due(&self) -> bool {
+        self.index.as_ref().is_some_and(|index| self.log_is_long(&index.mark()))
     }
 }

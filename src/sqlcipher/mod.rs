@@ -3,6 +3,7 @@
 //! A wing on floors 0 and 1; only `database.rs` reaches up to floor 3.
 
 #[cfg(feature = "sqlcipher")]
+mod check;
 mod cipher;
 mod connection;
 mod connector;

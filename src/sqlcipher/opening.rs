@@ -9,6 +9,7 @@ use rusqlite::Connection;
 use super::cipher::{self, KeySpec};
 use super::control::Control;
 use super::engine::Engine;
+use super::ffi::fork::{self, Process};
 use super::ffi::wal_index::WalIndex;
 use super::ffi::{exit_gate, header};
 use super::inline::Inline;
@@ -42,12 +43,16 @@ pub(super) struct Opened {
     anchor: Option<Mutex<Connection>>,
     built_in: Arc<HashSet<String>>,
     snapshots: Arc<Snapshots>,
+    process: Process,
 }
 
 impl Opened {
     /// Opens for the first time. Blocks: derives the key, and creates the file if need be.
     pub(super) fn first(location: Location, settings: Settings, secret: Option<&Secret>) -> Result<Self> {
-        let _pass = exit_gate::enter();
+        if fork::has_inherited() && !location.is_memory() {
+            return Err(errors::forked());
+        }
+        let (_pass, process) = (exit_gate::enter(), Process::opening());
         let is_new = location.is_new(settings.create_if_missing)?;
         if let Some(secret) = secret {
             refuse_unusable(secret)?;
@@ -71,6 +76,7 @@ impl Opened {
             anchor,
             built_in: Arc::new(built_in),
             snapshots: Arc::default(),
+            process,
         })
     }
 
@@ -134,6 +140,11 @@ impl Opened {
 
     pub(super) fn snapshots(&self) -> &Arc<Snapshots> {
         &self.snapshots
+    }
+
+    /// Refuses to work for a child of the process that opened this.
+    pub(super) fn refuse_child(&self) -> Result<()> {
+        if self.process.has_forked() { Err(errors::forked()) } else { Ok(()) }
     }
 
     pub(super) fn is_memory(&self) -> bool {

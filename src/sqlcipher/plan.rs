@@ -142,11 +142,15 @@ impl Plan {
         Arc::clone(&self.header)
     }
 
-    pub(super) fn changes(&self, connection: &Connection) -> Changes {
-        if !self.seen.changes_rows() {
+    pub(super) fn changes_rows(&self) -> bool {
+        self.seen.changes_rows()
+    }
+
+    /// What it changed, given how many rows SQLite counted.
+    pub(super) fn changes(&self, connection: &Connection, rows: u64) -> Changes {
+        if !self.changes_rows() {
             return Changes::default();
         }
-        let rows = connection.changes();
         let inserted = self.seen.inserts() && rows > 0;
         Changes::new(rows, inserted.then(|| connection.last_insert_rowid()))
     }

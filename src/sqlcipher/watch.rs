@@ -66,6 +66,10 @@ impl Watch {
         self.encrypted
     }
 
+    pub(super) fn is_in_memory(&self) -> bool {
+        self.in_memory
+    }
+
     /// Starts a new look, under `mode`.
     pub(super) fn look(&self, mode: Mode) {
         self.seen.store(0, Relaxed);

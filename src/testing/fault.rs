@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::{
-    Access, Canceller, Capabilities, Changes, Connection, Connector, Error, ErrorKind, Params, Reason, Resource,
-    ResourceState, Result, Rows, Statement, StatementKind, TransactionMode,
+    Access, Canceller, Capabilities, Changes, CheckDepth, CheckStep, Connection, Connector, Error, ErrorKind, Params,
+    Reason, Resource, ResourceState, Result, Rows, Statement, StatementKind, TransactionMode,
 };
 
 /// Wraps a connector; its [`Faults`] decide what goes wrong, and when.
@@ -75,6 +75,7 @@ pub enum Point {
     Release,
     RollbackTo,
     TableExists,
+    CheckStep,
 }
 
 /// The plan of a [`FaultyConnector`]; clones share it.
@@ -332,6 +333,10 @@ impl<K: Connection> Connection for FaultyConnection<K> {
 
     async fn table_exists(&mut self, name: &str) -> Result<bool> {
         call!(self, TableExists, self.inner.table_exists(name))
+    }
+
+    async fn check_step(&mut self, depth: CheckDepth, number: usize, limit: usize) -> Result<CheckStep> {
+        call!(self, CheckStep, self.inner.check_step(depth, number, limit))
     }
 
     fn native(&mut self) -> &mut K::Native {

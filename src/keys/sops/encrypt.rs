@@ -68,7 +68,7 @@ fn check(format: SopsFormat, values: &[(&str, &Secret)], recipients: &[&str]) ->
         if values[..position].iter().any(|(other, _)| other == name) {
             return malformed(format!("`{name}` is given twice"));
         }
-        if format == SopsFormat::Binary && (*name != "data" || values.len() > 1) {
+        if format == SopsFormat::Binary && *name != "data" {
             return malformed("a binary SOPS file has one value, and its name is `data`".into());
         }
         if value.form() != SecretForm::Passphrase {

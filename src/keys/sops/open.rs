@@ -189,10 +189,10 @@ impl<'a> Walk<'a> {
     fn leaf(&mut self, scalar: &Scalar, named: bool, wanted: bool) -> Result<()> {
         self.count += 1;
         let text = match scalar {
-            Scalar::Null | Scalar::Comment => return Ok(()),
+            Scalar::Null => return Ok(()),
             // Nothing to encrypt and nothing to hash.
             Scalar::Text(text) if text.is_empty() => return Ok(()),
-            Scalar::Text(text) => Some(text),
+            Scalar::Text(text) | Scalar::Comment(text) => Some(text),
             _ => None,
         };
         let looks_encrypted = text.is_some_and(|text| Sealed::looks_like(text));

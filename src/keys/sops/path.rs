@@ -153,7 +153,7 @@ impl Step {
 
 /// The item of that number; comments do not count.
 fn item(items: &[Node], index: usize) -> Result<&Node, &'static str> {
-    let mut items = items.iter().filter(|item| !matches!(item, Node::Leaf(Scalar::Comment)));
+    let mut items = items.iter().filter(|item| !matches!(item, Node::Leaf(Scalar::Comment(_))));
     items.nth(index).ok_or("the list is shorter")
 }
 

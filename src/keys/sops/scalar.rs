@@ -102,7 +102,7 @@ impl Scalar {
     /// The bytes by which the MAC knows an unencrypted value; null has none.
     pub(super) fn mac_bytes(&self) -> Cow<'_, [u8]> {
         match self {
-            Self::Null | Self::Comment => Cow::Borrowed(&[]),
+            Self::Null | Self::Comment(_) => Cow::Borrowed(&[]),
             Self::Text(text) | Self::Time(text) => Cow::Borrowed(text.as_bytes()),
             Self::Bytes(bytes) => Cow::Borrowed(bytes),
             Self::Integer(value) => Cow::Owned(spell(value).to_vec()),

@@ -35,8 +35,8 @@ pub(super) enum Scalar {
     Integer(i64),
     Float(f64),
     Bool(bool),
-    /// A comment that sops wrote back as an item of a list: no data, and not in the MAC.
-    Comment,
+    /// A comment that sops encrypted and wrote back as an item of a list: no data, and not in the MAC.
+    Comment(String),
     /// A moment, spelled as RFC 3339 the way Go does.
     Time(String),
 }

@@ -65,7 +65,7 @@ impl<'a> Events<'a> {
             match self.next()? {
                 Event::SequenceEnd => return Ok(Node::List(items)),
                 event => items.push(match self.node(event, depth + 1)? {
-                    item if item.text().is_some_and(Sealed::is_comment) => Node::Leaf(Scalar::Comment),
+                    Node::Leaf(Scalar::Text(text)) if Sealed::is_comment(&text) => Node::Leaf(Scalar::Comment(text)),
                     item => item,
                 }),
             }

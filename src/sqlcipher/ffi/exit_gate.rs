@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::fork;
+
 static CLOSED: AtomicBool = AtomicBool::new(false);
 
 /// How often each thread is inside. Each has a counter of its own: one for all would travel between the cores with
@@ -98,6 +100,10 @@ pub(in super::super) fn is_closed() -> bool {
 
 extern "C" fn at_exit() {
     CLOSED.store(true, SeqCst);
+    if fork::has_inherited() {
+        // The threads that were inside are the parent's.
+        return;
+    }
     let inside = || threads().iter().map(|thread| thread.0.load(SeqCst)).sum::<usize>() + ENDING.0.load(SeqCst);
     // `exit` may have been called inside a job, which must not wait for itself.
     let mine = MINE.try_with(|mine| mine.0.0.load(SeqCst)).unwrap_or(0);

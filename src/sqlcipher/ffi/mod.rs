@@ -4,7 +4,9 @@
 #![allow(unsafe_code, reason = "the one room where it may stand; every block says why it is sound")]
 
 pub(super) mod exit_gate;
+pub(super) mod fork;
 pub(super) mod header;
 #[cfg(feature = "sqlcipher")]
 pub(super) mod key;
+pub(super) mod running;
 pub(super) mod wal_index;

@@ -67,15 +67,16 @@ impl WalIndex {
         Mark(words)
     }
 
-    /// How many frames the log holds: `mxFrame`.
-    pub(in super::super) fn frames(&self) -> u32 {
-        self.mark().frames()
+    /// How many of the log's frames are in the database file already: `nBackfill`, behind the two copies of the header.
+    fn backfilled(&self) -> u32 {
+        // SAFETY: as in `mark`; the word lies within the first region.
+        unsafe { &*self.0.add(2 * WORDS) }.load(Ordering::Relaxed)
     }
-}
 
-impl Mark {
-    /// How many frames the log holds: `mxFrame`.
-    pub(in super::super) fn frames(&self) -> u32 {
-        self.0[4]
+    /// How many frames of the log a reader that begins now would depend on. With all of them in the database file it
+    /// reads that, and is in nobody's way when the log starts over.
+    pub(in super::super) fn pending(&self, mark: &Mark) -> u32 {
+        let frames = mark.0[4];
+        if self.backfilled() == frames { 0 } else { frames }
     }
 }

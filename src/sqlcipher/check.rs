@@ -1,0 +1,106 @@
+//! Integrity checks.
+//!
+//! SQLite says nothing of its progress inside a pragma, so a thorough check is cut into as many of them as possible.
+
+use super::engine::Engine;
+use super::errors::classify;
+use super::watch::Mode;
+use crate::{CheckDepth, CheckStep, Result};
+
+/// What a step of a check runs.
+enum Step {
+    /// The seal of every page in the file.
+    Pages,
+    Structure,
+    Table(String),
+    ForeignKeys,
+}
+
+impl Engine {
+    /// Runs one step of a check; its problems are at most `limit`.
+    pub(super) fn check_step(&mut self, depth: CheckDepth, number: usize, limit: usize) -> Result<CheckStep> {
+        let steps = self.check_steps(depth);
+        let Some(step) = steps.get(number) else { return Ok(CheckStep::new("nothing is left", steps.len())) };
+        let (name, problems) = match step {
+            Step::Pages => ("pages".to_owned(), self.sealed_wrongly(limit)?),
+            Step::Structure => {
+                ("structure".to_owned(), self.complaints(&format!("PRAGMA quick_check({limit})"), limit)?)
+            }
+            Step::Table(table) => {
+                let quoted = table.replace('\'', "''");
+                (format!("table {table}"), self.complaints(&format!("PRAGMA integrity_check('{quoted}')"), limit)?)
+            }
+            Step::ForeignKeys => ("foreign keys".to_owned(), self.dangling(limit)?),
+        };
+        let mut done = CheckStep::new(name, steps.len());
+        done.problems = problems;
+        Ok(done)
+    }
+
+    fn check_steps(&mut self, depth: CheckDepth) -> Vec<Step> {
+        if depth == CheckDepth::Quick {
+            return vec![Step::Structure];
+        }
+        let mut steps = Vec::new();
+        if self.watch.is_encrypted() && !self.watch.is_in_memory() {
+            steps.push(Step::Pages);
+        }
+        steps.push(Step::Structure);
+        // A schema that cannot be read is what the steps before complain of.
+        steps.extend(self.tables().unwrap_or_default().into_iter().map(Step::Table));
+        steps.push(Step::ForeignKeys);
+        steps
+    }
+
+    fn tables(&mut self) -> Result<Vec<String>> {
+        self.watch.look(Mode::Open);
+        let sql = "SELECT name FROM sqlite_schema WHERE type = 'table' AND rootpage > 0 ORDER BY name";
+        let mut statement = self.connection.prepare(sql).map_err(classify)?;
+        let names = statement.query_map((), |row| row.get(0)).map_err(classify)?;
+        names.collect::<rusqlite::Result<_>>().map_err(classify)
+    }
+
+    /// The pages whose seal is wrong. They are read without a lock, so a checkpoint may be writing one of them at that
+    /// moment: only what is wrong twice is wrong.
+    fn sealed_wrongly(&mut self, limit: usize) -> Result<Vec<String>> {
+        let sql = "PRAGMA cipher_integrity_check";
+        let first = self.complaints(sql, limit)?;
+        if first.is_empty() {
+            return Ok(first);
+        }
+        let second = self.complaints(sql, usize::MAX)?;
+        Ok(first.into_iter().filter(|problem| second.contains(problem)).collect())
+    }
+
+    /// What a pragma complains of, which answers with lines of text, or with "ok".
+    fn complaints(&mut self, sql: &str, limit: usize) -> Result<Vec<String>> {
+        self.watch.look(Mode::Open);
+        let mut statement = self.connection.prepare(sql).map_err(classify)?;
+        let mut rows = statement.query(()).map_err(classify)?;
+        let mut found = Vec::new();
+        while let Some(row) = rows.next().map_err(classify)? {
+            let text: String = row.get(0).map_err(classify)?;
+            // The format of SQLCipher 1 has no seals.
+            let lines = text.lines().filter(|line| {
+                *line != "ok" && !line.starts_with("*** in database") && !line.starts_with("HMAC is not enabled")
+            });
+            found.extend(lines.map(str::to_owned).take(limit - found.len()));
+            if found.len() == limit {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    fn dangling(&mut self, limit: usize) -> Result<Vec<String>> {
+        self.watch.look(Mode::Open);
+        let mut statement = self.connection.prepare("PRAGMA foreign_key_check").map_err(classify)?;
+        let rows = statement.query_map((), |row| {
+            let (table, rowid, parent) =
+                (row.get::<_, String>(0)?, row.get::<_, Option<i64>>(1)?, row.get::<_, String>(2)?);
+            let at = rowid.map_or_else(String::new, |rowid| format!(" (row {rowid})"));
+            Ok(format!("{table}{at} refers to a row of {parent} that does not exist"))
+        });
+        rows.map_err(classify)?.take(limit).collect::<rusqlite::Result<_>>().map_err(classify)
+    }
+}

@@ -1,0 +1,109 @@
+//! A child of fork must not use the connections of its parent; it is told so, and the parent notices nothing.
+#![cfg(all(feature = "sqlite", unix))]
+#![allow(unsafe_code, reason = "there is no safe fork")]
+
+mod common;
+
+use std::sync::{Mutex, PoisonError};
+
+use common::{Home, Kind, count, kinds, with_table};
+use futures_util::TryStreamExt;
+use strongroom::{AsyncDatabase, Error, ErrorKind, Reason};
+
+/// One at a time: a child inherits what all threads have open.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+/// Runs `child` in a child process and says how it ended.
+fn in_child(child: impl FnOnce()) -> i32 {
+    // SAFETY: the child runs on one thread, does what a careless program would do, and leaves without cleaning up.
+    match unsafe { libc::fork() } {
+        0 => {
+            // SAFETY: only sets a timer, after which the child is killed: a child that hangs has failed.
+            unsafe { libc::alarm(20) };
+            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(child));
+            // SAFETY: ends the child without running what the parent has registered.
+            unsafe { libc::_exit(i32::from(outcome.is_err())) }
+        }
+        pid => {
+            let mut status = 0;
+            // SAFETY: waits for the child made above and writes one integer.
+            assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
+            status
+        }
+    }
+}
+
+fn is_refused(error: &Error) {
+    assert_eq!(kinds(error), (ErrorKind::Connection, Reason::Forked), "{error}");
+    assert!(error.to_string().contains("forked") && !error.is_transient(), "{error}");
+}
+
+/// Every call of an inherited handle, and its end.
+async fn misuse(db: AsyncDatabase) {
+    is_refused(&db.execute("INSERT INTO t (n) VALUES (2)", ()).await.unwrap_err());
+    is_refused(&db.fetch_all("SELECT * FROM t", ()).await.unwrap_err());
+    is_refused(&db.fetch_stream("SELECT * FROM t", ()).try_next().await.unwrap_err());
+    is_refused(&db.execute_script("DELETE FROM t").await.unwrap_err());
+    is_refused(&db.begin().await.unwrap_err());
+    is_refused(&db.connection().await.unwrap().execute("DELETE FROM t", ()).await.unwrap_err());
+    is_refused(&db.interact(|c| c.execute("DELETE FROM t", ())).await.unwrap_err());
+    drop(db);
+}
+
+#[test]
+fn a_child_is_refused_and_the_parent_goes_on() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    for kind in Kind::ALL {
+        let home = Home::new(kind);
+        let running = runtime();
+        let db = running.block_on(async {
+            let db = home.open().await;
+            with_table(&db).await;
+            db.execute("INSERT INTO t (n) VALUES (1)", ()).await.unwrap();
+            assert_eq!(count(&db).await, 1);
+            db
+        });
+        let inherited = db.clone();
+        let status = in_child(|| {
+            runtime().block_on(misuse(inherited));
+            // SQLite takes the parent's locks for this process's own, so a file is not safe to open either.
+            let opened = runtime().block_on(home.builder().open());
+            assert_eq!(opened.is_err(), kind.is_file());
+            opened.err().iter().for_each(is_refused);
+        });
+        assert_eq!(status, 0, "{kind:?}: the child failed");
+        running.block_on(async {
+            assert_eq!(count(&db).await, 1, "{kind:?}");
+            db.execute("INSERT INTO t (n) VALUES (4)", ()).await.unwrap();
+            assert_eq!(count(&db).await, 2);
+            let check: Option<String> = db.fetch_value("PRAGMA integrity_check", ()).await.unwrap();
+            assert_eq!(check.as_deref(), Some("ok"), "{kind:?}");
+            assert!(db.close().await.unwrap().is_clean(), "{kind:?}");
+        });
+    }
+}
+
+#[test]
+fn a_child_that_lets_go_of_an_inherited_database_leaves_the_log_to_the_parent() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let home = Home::new(Kind::KeyedFile);
+    let running = runtime();
+    let db = running.block_on(async {
+        let db = home.open().await;
+        with_table(&db).await;
+        db
+    });
+    let log = home.directory.path().join("app.db-wal");
+    for n in 1..5 {
+        running.block_on(db.execute("INSERT INTO t (n) VALUES ($1)", (n,))).unwrap();
+        let inherited = db.clone();
+        assert_eq!(in_child(|| drop(inherited)), 0);
+        assert!(std::fs::metadata(&log).unwrap().len() > 0, "the child took the log away");
+        assert_eq!(running.block_on(count(&db)), n);
+    }
+    running.block_on(db.close()).unwrap();
+}
