@@ -94,6 +94,11 @@ impl Engine {
         self.watch.is_encrypted() && status().is_ok_and(|status: String| status == "0")
     }
 
+    /// Sees to it that a connection that met damage without an error is closed instead of lent again.
+    pub(super) fn retire_if_given_up(&mut self) {
+        self.altered |= self.is_given_up();
+    }
+
     /// Whether the connection must not be used again after this error. What cannot be written stays so for the
     /// connection that was told, also when the file can be written again.
     pub(super) fn is_spoiled_by(&self, error: &Error) -> bool {
@@ -384,7 +389,8 @@ impl Engine {
         let seen = self.watch.seen();
         self.watch.look(Mode::Open);
         let still_watched = self.connection.prepare("SELECT 1").is_ok() && self.watch.seen().anything();
-        self.altered |= seen.alters_session() || !still_watched || self.is_given_up();
+        self.altered |= seen.alters_session() || !still_watched;
+        self.retire_if_given_up();
         self.plans.forget();
         self.connection.flush_prepared_statement_cache();
         if !was_lost || self.in_transaction() {
