@@ -61,6 +61,9 @@ impl SqlCipherConnection {
         let done = on_thread(move || shared.work(job, work)).await?;
         guard.disarm();
         self.state = done.state;
+        if let Some(engine) = self.shared.try_lock().filter(|_| self.access == Access::Write) {
+            self.opened.look_after_log(engine.kept.frames_to_copy());
+        }
         done.outcome
     }
 
@@ -107,6 +110,8 @@ impl SqlCipherConnection {
         self.state = if spoiled { ResourceState::Broken } else { state_of(&engine) };
         if engine.keeps_snapshot() {
             self.opened.snapshots().sweep();
+        } else if self.access == Access::Write {
+            self.opened.look_after_log(engine.kept.frames_to_copy());
         }
         Ok(done?.map(|(outcome, _)| outcome))
     }

@@ -138,7 +138,10 @@ impl Connector for SqlCipherConnector {
     }
 
     async fn shut_down(&self) {
-        *self.state.lock().await = State::ShutDown;
+        let before = std::mem::replace(&mut *self.state.lock().await, State::ShutDown);
+        if let State::Opened(opened) = before {
+            opened.log_is_left_alone().await;
+        }
     }
 }
 

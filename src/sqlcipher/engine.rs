@@ -12,6 +12,7 @@ use super::ffi::running;
 use super::inline::KeptSnapshot;
 use super::plan::{self, Plan, Plans};
 use super::stats::Tally;
+use super::tuning::Checkpoints;
 use super::watch::{Mode, Watch};
 use crate::{
     Access, Changes, Error, ErrorKind, Params, Phase, Reason, Result, Rows, RowsBuilder, Statement, StatementKind,
@@ -404,6 +405,9 @@ impl Engine {
     pub(super) fn settle(&mut self) -> rusqlite::Result<()> {
         self.watch.look(Mode::Open);
         self.connection.execute_batch("PRAGMA optimize")?;
+        if self.kept.checkpoints == Checkpoints::External {
+            return Ok(());
+        }
         self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(()))
     }
 }

@@ -4,6 +4,7 @@
 
 #[cfg(feature = "sqlcipher")]
 mod check;
+mod checkpoint;
 mod cipher;
 mod connection;
 mod connector;
@@ -34,4 +35,4 @@ pub use cipher::{apply_cipher_key, is_sqlcipher_available};
 pub use connection::SqlCipherConnection;
 pub use connector::SqlCipherConnector;
 pub use stats::EngineStats;
-pub use tuning::{Synchronous, Tuning};
+pub use tuning::{Checkpoints, Synchronous, Tuning};
