@@ -68,14 +68,14 @@ impl Default for Tuning {
             group_commit: true,
             checkpoints: Checkpoints::Background,
         };
-        if cfg!(debug_assertions) { tuning.as_the_environment_says() } else { tuning }
+        if cfg!(debug_assertions) { tuning.by_environment() } else { tuning }
     }
 }
 
 impl Tuning {
     /// Lets the whole test suite run without some of the short cuts: `STRONGROOM_SHORT_CUTS` names those that stay on by
     /// default. Not in release builds.
-    fn as_the_environment_says(self) -> Self {
+    fn by_environment(self) -> Self {
         let Ok(on) = std::env::var("STRONGROOM_SHORT_CUTS") else { return self };
         let on = |name| on.split(',').any(|other| other == name);
         self.inline_reads(on("inline_reads"))
