@@ -260,10 +260,12 @@ impl Connection for SqlCipherConnection {
     }
 
     async fn run_many(&mut self, sql: Arc<str>, sets: Vec<Params>) -> Result<Changes> {
-        // Dropped here: giving memory back on another thread than it was taken on is slow.
         let sets = Arc::new(sets);
         let lent = Arc::clone(&sets);
-        self.job(move |engine| engine.run_many(&sql, &lent)).await.map_err(|error| error.during(Phase::Statement))
+        let done = self.job(move |engine| engine.run_many(&sql, &lent)).await;
+        // Freeing many small values takes a third as long as inserting them. A task does it while the engine goes on.
+        tokio::spawn(async move { drop(sets) });
+        done.map_err(|error| error.during(Phase::Statement))
     }
 
     async fn run_script(&mut self, sql: Arc<str>) -> Result<()> {

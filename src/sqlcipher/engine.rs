@@ -11,6 +11,7 @@ use super::errors::{classify, classify_refused, in_commit, poisons};
 use super::ffi::running;
 use super::inline::KeptSnapshot;
 use super::plan::{self, Plan, Plans};
+use super::stats::Tally;
 use super::watch::{Mode, Watch};
 use crate::{
     Access, Changes, Error, ErrorKind, Params, Phase, Reason, Result, Rows, RowsBuilder, Statement, StatementKind,
@@ -24,6 +25,7 @@ pub(super) struct Engine {
     pub(super) watch: Arc<Watch>,
     pub(super) plans: Plans,
     pub(super) kept: KeptSnapshot,
+    pub(super) tally: Arc<Tally>,
     altered: bool,
     /// The transaction that was begun and not ended, and for what; also when SQLite has given it up meanwhile.
     inside: Option<Access>,
@@ -33,9 +35,9 @@ pub(super) struct Engine {
 const STEPS_BETWEEN_QUESTIONS: i32 = 1000;
 
 impl Engine {
-    pub(super) fn new(connection: Connection, watch: Arc<Watch>) -> Self {
+    pub(super) fn new(connection: Connection, watch: Arc<Watch>, tally: Arc<Tally>) -> Self {
         let (plans, kept) = (Plans::default(), KeptSnapshot::default());
-        Self { connection, watch, plans, kept, altered: false, inside: None }
+        Self { connection, watch, plans, kept, tally, altered: false, inside: None }
     }
 
     /// Puts our handlers in place.
@@ -175,11 +177,13 @@ impl Engine {
     fn ready(&mut self, sql: &Arc<str>) -> Result<Ready<'_>> {
         let kind = self.kind(sql)?;
         self.permit(kind)?;
-        let Self { connection, watch, plans, altered, .. } = self;
+        let Self { connection, watch, plans, altered, tally, .. } = self;
         let plan = plans.get(sql).ok_or_else(forgotten)?;
         watch.look(Mode::Open);
         let prepared = connection.prepare_cached(plan.text(sql));
         let prepared = prepared.map_err(|error| classify_refused(error, watch.seen()))?;
+        // The authorizer is asked only about a statement that is prepared anew.
+        if watch.seen().anything() { &tally.misses } else { &tally.hits }.add(1);
         watch.mode(Mode::Running);
         *altered |= plan.alters_session();
         Ok(Ready { connection, watch, plan, prepared })

@@ -51,7 +51,10 @@ impl Engine {
         }
         let (outcome, stopped) = control.inline(|| self.run(statement));
         match outcome {
-            Ok(rows) => Some(Ok(rows)),
+            Ok(rows) => {
+                self.tally.inline.add(1);
+                Some(Ok(rows))
+            }
             Err(error) => {
                 self.end_snapshot();
                 if stopped {
@@ -69,6 +72,7 @@ impl Engine {
         let now = self.kept.index.as_ref().map(WalIndex::mark);
         self.kept.used = true;
         if may_keep && now.is_some() && now == self.kept.since {
+            self.tally.kept.add(1);
             return Ok(());
         }
         self.end_snapshot();

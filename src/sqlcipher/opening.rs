@@ -15,6 +15,7 @@ use super::ffi::{exit_gate, header};
 use super::inline::Inline;
 use super::location::Location;
 use super::snapshot::Snapshots;
+use super::stats::Tallies;
 use super::tuning::{Synchronous, Tuning};
 use super::watch::Watch;
 use super::{diagnose, errors};
@@ -26,6 +27,7 @@ pub(super) struct Settings {
     pub(super) create_if_missing: bool,
     pub(super) compatibility: u8,
     pub(super) tuning: Tuning,
+    pub(super) tallies: Arc<Tallies>,
 }
 
 /// A database that was opened once: what is needed to open more connections, without the passphrase.
@@ -89,7 +91,7 @@ impl Opened {
             None => self.open_another()?,
         };
         let watch = Arc::new(Watch::new(self.key.is_some(), self.is_memory(), Arc::clone(&self.built_in)));
-        let engine = Engine::new(connection, watch);
+        let engine = Engine::new(connection, watch, self.settings.tallies.open());
         self.configure(engine, access, control).map_err(|error| self.location.describe(errors::classify(error)))
     }
 

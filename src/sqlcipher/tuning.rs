@@ -37,7 +37,7 @@ pub enum Synchronous {
 
 impl Default for Tuning {
     fn default() -> Self {
-        Self {
+        let tuning = Self {
             synchronous: Synchronous::Full,
             // Decrypting a page costs about 9 us; SQLite's default of 2 MiB makes an encrypted file pay it often.
             cache_kib: 16 * 1024,
@@ -48,11 +48,23 @@ impl Default for Tuning {
             inline_writes: true,
             kept_snapshots: true,
             group_commit: true,
-        }
+        };
+        if cfg!(debug_assertions) { tuning.as_the_environment_says() } else { tuning }
     }
 }
 
 impl Tuning {
+    /// Lets the whole test suite run without some of the short cuts: `STRONGROOM_SHORT_CUTS` names those that stay on by
+    /// default. Not in release builds.
+    fn as_the_environment_says(self) -> Self {
+        let Ok(on) = std::env::var("STRONGROOM_SHORT_CUTS") else { return self };
+        let on = |name| on.split(',').any(|other| other == name);
+        self.inline_reads(on("inline_reads"))
+            .inline_writes(on("inline_writes"))
+            .kept_snapshots(on("kept_snapshots"))
+            .group_commit(on("group_commit"))
+    }
+
     /// When a commit is on disk.
     pub fn synchronous(self, synchronous: Synchronous) -> Self {
         Self { synchronous, ..self }
