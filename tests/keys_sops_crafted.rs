@@ -139,7 +139,7 @@ fn a_value_with_a_nonce_of_12_bytes_opens_and_one_of_another_length_does_not() {
 
 /// Plain scalars of YAML, and the text by which Go's parser and the MAC know them. What is not listed as another text is
 /// a string.
-const SPELLINGS: [(&str, &str); 82] = [
+const SPELLINGS: [(&str, &str); 86] = [
     ("true", "true"),
     ("TRUE", "true"),
     ("False", "false"),
@@ -177,6 +177,11 @@ const SPELLINGS: [(&str, &str); 82] = [
     ("1E+3", "1000"),
     ("1e-7", "0.0000001"),
     ("-0.0", "-0"),
+    // Exactly between two spellings of the same length: the even one.
+    ("643705410090470.25", "643705410090470.2"),
+    ("643705410090470.75", "643705410090470.8"),
+    ("-562949953421312.25", "-562949953421312.2"),
+    ("9007199254740993.0", "9007199254740992"),
     ("1e400", "1e400"),
     ("1.2.3", "1.2.3"),
     ("e3", "e3"),
