@@ -27,20 +27,20 @@ fn log_of(home: &Home) -> PathBuf {
 }
 
 /// Writes without a pause from several tasks; gives back how many bytes were written at least.
-async fn write_a_lot(db: &AsyncDatabase, each: u64) -> u64 {
+async fn write_a_lot(db: &AsyncDatabase, each: u32) -> u64 {
     const TEXT: usize = 3000;
     let text = "x".repeat(TEXT);
     let writers = (0..8).map(|_| {
         let (db, text) = (db.clone(), text.clone());
         async move {
             for n in 0..each {
-                db.execute("INSERT INTO t (n, text) VALUES ($1, $2)", (n as i64, text.as_str())).await?;
+                db.execute("INSERT INTO t (n, text) VALUES ($1, $2)", (n, text.as_str())).await?;
             }
             Ok::<_, strongroom::Error>(())
         }
     });
     try_join_all(writers).await.unwrap();
-    8 * each * TEXT as u64
+    8 * u64::from(each) * TEXT as u64
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
