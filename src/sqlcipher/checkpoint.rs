@@ -15,6 +15,7 @@ use rusqlite::Connection;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
+use super::errors;
 use super::ffi::exit_gate;
 use super::opening::Opened;
 use crate::Result;
@@ -23,7 +24,7 @@ use crate::Result;
 pub(super) const WORTH_COPYING: u32 = 1000;
 
 /// How long the second step waits for a moment between two writes.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_millis(250);
 const PAUSE: Duration = Duration::from_micros(100);
 
 /// What is known of one database's log.
@@ -80,18 +81,22 @@ impl Opened {
     fn shorten_log(&self) -> Result<u32> {
         let _pass = exit_gate::enter();
         self.refuse_child()?;
-        let mut connection = self.open_for_checkpoints()?;
+        let connection = self.open_for_checkpoints()?;
         // What it says of frames left does not count those that were added while it worked.
-        let first = checkpoint(&connection, "PASSIVE");
+        let left = checkpoint(&connection).map_err(errors::classify)?;
+        let mut writer = self.open_for_checkpoints()?;
         // SQLite's own pauses grow, and the moments between two groups of writes are short.
         let until = Instant::now() + PATIENCE;
         let again = move |_| {
             thread::sleep(PAUSE);
             Instant::now() < until && !exit_gate::is_closed()
         };
-        let left =
-            first.and_then(|_| connection.busy_handler(Some(again))).and_then(|()| checkpoint(&connection, "FULL"));
-        left.map_err(super::errors::classify)
+        let locked = writer.busy_handler(Some(again)).and_then(|()| writer.execute_batch("BEGIN IMMEDIATE"));
+        match locked {
+            // A checkpoint in mode FULL would take this lock too, but keep it while it waits for readers.
+            Ok(()) => checkpoint(&connection).map_err(errors::classify),
+            Err(_busy) => Ok(left.max(1)),
+        }
     }
 }
 
@@ -106,9 +111,9 @@ impl Drop for Turn {
     }
 }
 
-/// One checkpoint; says how many frames of the log are not in the file.
-fn checkpoint(connection: &Connection, mode: &str) -> rusqlite::Result<u32> {
-    connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), (), |row| {
+/// Copies what no reader keeps from being copied; says how many frames of the log are not in the file.
+fn checkpoint(connection: &Connection) -> rusqlite::Result<u32> {
+    connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", (), |row| {
         let (frames, copied): (i64, i64) = (row.get(1)?, row.get(2)?);
         Ok(u32::try_from(frames - copied).unwrap_or(0))
     })

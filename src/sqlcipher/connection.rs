@@ -205,6 +205,10 @@ impl Resource for SqlCipherConnection {
     async fn close(mut self) -> Result<()> {
         self.opened.refuse_child()?;
         self.end_stream().await;
+        if self.access == Access::Write {
+            // Of two connections that close at once, each leaves the log for the other to remove.
+            self.opened.log_is_left_alone().await;
+        }
         self.shared.control.cancel(self.job);
         let alone = self.alone();
         let shared = Arc::clone(&self.shared);

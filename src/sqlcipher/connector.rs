@@ -138,10 +138,7 @@ impl Connector for SqlCipherConnector {
     }
 
     async fn shut_down(&self) {
-        let before = std::mem::replace(&mut *self.state.lock().await, State::ShutDown);
-        if let State::Opened(opened) = before {
-            opened.log_is_left_alone().await;
-        }
+        *self.state.lock().await = State::ShutDown;
     }
 }
 
