@@ -164,3 +164,32 @@ async fn a_server_that_comes_back_is_found_again() {
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert_eq!(db.fetch_value::<i64>("SELECT count(*) FROM users", ()).await.unwrap(), Some(0));
 }
+
+#[tokio::test]
+async fn what_breaks_one_connection_takes_its_idle_siblings_along() {
+    let Some(server) = server() else { return };
+    let db = open(&server, 3).await;
+    let sessions = async || {
+        let (mut held, mut sessions) = (Vec::new(), Vec::new());
+        for _ in 0..3 {
+            let mut connection = db.connection().await.unwrap();
+            sessions.push(connection.fetch_value::<i64>("SELECT pg_backend_pid()", ()).await.unwrap().unwrap());
+            held.push(connection);
+        }
+        sessions
+    };
+    let before = sessions().await;
+    // As when a primary is made a standby: its sessions live on, and can no longer write.
+    let mut operator = server.connect().await;
+    common::script(&mut operator, "ALTER SYSTEM SET default_transaction_read_only = on").await;
+    common::value::<bool>(&mut operator, "SELECT pg_reload_conf()").await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let error = db.execute("DELETE FROM users", ()).await.unwrap_err();
+    assert_eq!((error.kind(), error.reason()), (ErrorKind::Connection, Reason::NotWritable), "{error}");
+    common::script(&mut operator, "SET default_transaction_read_only = off").await;
+    common::script(&mut operator, "ALTER SYSTEM RESET default_transaction_read_only").await;
+    common::value::<bool>(&mut operator, "SELECT pg_reload_conf()").await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let after = sessions().await;
+    assert!(after.iter().all(|session| !before.contains(session)), "{before:?} {after:?}");
+}
