@@ -8,9 +8,11 @@ mod common;
 use std::time::Duration;
 
 use common::server;
-use futures_util::TryStreamExt;
+use futures_util::{SinkExt, TryStreamExt};
 use serde::Deserialize;
-use strongroom::{AsyncDatabase, ErrorKind, Isolation, PostgresConnector, Reason, Result, TransactionMode, named};
+use strongroom::{
+    AsyncDatabase, Connection, ErrorKind, Isolation, PostgresConnector, Reason, Result, TransactionMode, named,
+};
 
 async fn open(server: &common::Server, size: u32) -> AsyncDatabase<PostgresConnector> {
     let db = AsyncDatabase::with_connector(server.connector()).pool_max(size).open().await.expect("a database");
@@ -151,6 +153,26 @@ async fn a_session_that_was_altered_is_not_lent_again() {
     assert_eq!(name.as_deref(), Some("strongroom"));
     let refused = db.execute("SET application_name = 'everybody''s'", ()).await.unwrap_err();
     assert_eq!(refused.reason(), Reason::Control);
+}
+
+#[tokio::test]
+async fn notifications_and_copy_are_reached_from_a_borrowed_connection() {
+    let Some(server) = server() else { return };
+    let db = open(&server, 2).await;
+    let mut listener = db.connection().await.unwrap();
+    let mut notifications = listener.notifications();
+    listener.execute("LISTEN users", ()).await.unwrap();
+
+    let mut writer = db.connection().await.unwrap();
+    let mut sink = Box::pin(writer.native().copy_in("COPY users (id, name) FROM STDIN (FORMAT csv)").await.unwrap());
+    sink.send(bytes::Bytes::from_static(b"1,alice\n2,bob\n")).await.unwrap();
+    assert_eq!(sink.as_mut().finish().await.unwrap(), 2);
+    writer.execute("SELECT pg_notify('users', 'two more')", ()).await.unwrap();
+    let heard = tokio::time::timeout(Duration::from_secs(10), notifications.recv()).await.unwrap().unwrap();
+    assert_eq!((heard.channel(), heard.payload()), ("users", "two more"));
+    drop((listener, writer));
+    assert_eq!(db.fetch_value::<i64>("SELECT count(*) FROM users", ()).await.unwrap(), Some(2));
+    assert_eq!(db.fetch_all("SELECT pg_listening_channels()", ()).await.unwrap().len(), 0, "nobody inherits it");
 }
 
 #[tokio::test]
