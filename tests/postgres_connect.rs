@@ -115,11 +115,16 @@ async fn writers_want_a_server_that_accepts_writes() {
 async fn who_wants_a_read_only_server_leaves_one_that_accepts_writes() {
     let (Some(primary), Some(standby)) = (server(), server_with("default_transaction_read_only = on")) else { return };
     let reader = primary.connector().target_session_attrs(TargetSessionAttrs::ReadOnly);
-    let error = refused(reader.clone()).await;
-    assert_eq!((error.kind(), error.is_transient()), (ErrorKind::Connection, true));
-    assert!(error.to_string().contains("read-only one was asked for"), "{error}");
-    let mut connection = reader.host("127.0.0.1", standby.port).connect(Access::Read).await.unwrap();
-    assert_eq!(value::<i64>(&mut connection, "SELECT cast(inet_server_port() AS bigint)").await, standby.port.into());
+    for access in [Access::Write, Access::Read] {
+        let error = reader.connect(access).await.unwrap_err();
+        assert_eq!((error.kind(), error.is_transient()), (ErrorKind::Connection, true));
+        assert!(error.to_string().contains("read-only one was asked for"), "{access:?}: {error}");
+    }
+    let mut connection = reader.host("127.0.0.1", standby.port).connect(Access::Write).await.unwrap();
+    assert_eq!(
+        value::<i64>(&mut connection, "SELECT cast(inet_server_port() AS bigint)").await,
+        i64::from(standby.port)
+    );
 }
 
 #[tokio::test]

@@ -218,7 +218,7 @@ impl Connector for PostgresConnector {
             Access::Write => TargetSessionAttrs::ReadWrite,
             Access::Read => TargetSessionAttrs::Any,
         });
-        let dial = Dial { config: &config, tls, target, timeout: self.connect_timeout };
+        let dial = Dial { config: &config, tls, target, reads: access == Access::Read, timeout: self.connect_timeout };
         let first = self.last.load(Ordering::Relaxed);
         let mut failures = Vec::new();
         for index in (0..self.hosts.len()).map(|step| (first + step) % self.hosts.len()) {
