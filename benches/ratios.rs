@@ -94,6 +94,55 @@ fn main() {
     println!(
         "rates are operations per second, higher is better; others are microseconds at the median, lower is better"
     );
+    if wanted.is_empty() || wanted.iter().any(|part| "neighbours".contains(part.as_str())) {
+        runtime.block_on(neighbours(plain));
+    }
+}
+
+/// What others on the same runtime notice: a timer beside 32 readers, and point reads beside a long scan.
+async fn neighbours(setup: Setup) {
+    let directory = tempfile::tempdir().unwrap();
+    let db = prepare_ours(&directory.path().join("ours.db"), Setup { rows: 100_000, ..setup }).await;
+    let (mut late, mut rates, mut tails, mut scans) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..rounds() {
+        let timer = tokio::spawn(async {
+            let (mut late, began) = (Vec::new(), Instant::now());
+            while began.elapsed() < length() {
+                let before = Instant::now();
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                late.push(before.elapsed().saturating_sub(Duration::from_millis(1)));
+            }
+            percentiles(late).p99
+        });
+        Work::Reads { tasks: TASKS }.ours(&db, setup).await;
+        late.push(timer.await.unwrap());
+
+        let scan = tokio::spawn({
+            let db = db.clone();
+            async move {
+                let (mut times, began) = (Vec::new(), Instant::now());
+                while began.elapsed() < length() {
+                    let before = Instant::now();
+                    db.fetch_value::<f64>("SELECT sum(c * a) FROM t", ()).await.unwrap();
+                    times.push(before.elapsed());
+                }
+                percentiles(times).p50
+            }
+        });
+        let reads = Work::Reads { tasks: 16 }.ours(&db, setup).await;
+        rates.push(reads.rate);
+        tails.push(reads.p99);
+        scans.push(scan.await.unwrap());
+    }
+    db.close().await.unwrap();
+    let mid = |values: Vec<f64>| median(values.into_iter());
+    println!("a timer of 1 ms beside 32 readers: {:.0} us late at p99", mid(late));
+    println!(
+        "point reads of 16 tasks beside a scan of {:.1} ms: {:.0} per second, p99 {:.0} us",
+        mid(scans) / 1000.0,
+        mid(rates),
+        mid(tails)
+    );
 }
 
 #[derive(Clone, Copy)]

@@ -155,7 +155,8 @@ pub use secret::{Secret, SecretBytes, SecretForm};
 pub(crate) use sqlcipher::SqlCipherConnector as DefaultConnector;
 #[cfg(feature = "sqlite")]
 pub use sqlcipher::{
-    SqlCipherConnection, SqlCipherConnector, Synchronous, Tuning, apply_cipher_key, is_sqlcipher_available,
+    Checkpoints, EngineStats, SqlCipherConnection, SqlCipherConnector, Synchronous, Tuning, apply_cipher_key,
+    is_sqlcipher_available,
 };
 /// Whether the SQLite library of this program is SQLCipher: this build has no engine.
 #[cfg(not(feature = "sqlite"))]

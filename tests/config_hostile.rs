@@ -150,6 +150,23 @@ fn nesting_and_aliases_without_end_are_refused() {
     }
 }
 
+/// Of two settings nobody can say which one counts: one could mean an unencrypted database.
+#[test]
+fn a_setting_given_twice_is_refused() {
+    let yaml =
+        ["db: { cipher: { enabled: true, enabled: false } }", "db:\n  cipher: { enabled: true }\n  cipher: {}\n"];
+    let toml = ["[db.cipher]\nenabled = true\nenabled = false\n", "[db.cipher]\nenabled = true\n[db.cipher]\n"];
+    let json = [
+        r#"{ "db": { "cipher": { "enabled": true, "enabled": false } } }"#,
+        r#"{ "db": { "cipher": { "enabled": true }, "cipher": {} } }"#,
+        r#"{ "db": { "cipher": { "enabled": true } }, "db": {} }"#,
+    ];
+    let yaml = yaml.map(|text| ("yml", text)).into_iter().chain(toml.map(|text| ("toml", text)));
+    for (suffix, text) in yaml.chain(json.map(|text| ("json", text))) {
+        assert!(read(suffix, text.as_bytes()).is_err(), "{suffix}: {text}");
+    }
+}
+
 #[test]
 fn keys_that_look_like_paths_set_nothing() {
     for text in ["db: {}\n\"db.pool.max_size\": 5", "\"db[4000000000].pool\": 1", "db.pool: { max_size: 5 }"] {

@@ -138,7 +138,8 @@ async fn look(path: &Path, way: u64, acknowledged: &BTreeMap<i64, i64>, what: &s
         assert!(*last <= told + 1, "{what}: writer {writer} was told {told} and {last} is there: who wrote it?");
         assert_eq!(*rows, 2 * (last + 1), "{what}: writer {writer} has holes");
     }
-    let refused = db.execute("INSERT INTO pairs VALUES (0, 0, 0)", ()).await.unwrap_err();
+    let twice = "INSERT INTO pairs SELECT * FROM pairs LIMIT 1";
+    let refused = db.execute(twice, ()).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Constraint, "{what}");
     db.close().await.unwrap();
     found.into_iter().map(|(writer, last, _)| (writer, last)).collect()

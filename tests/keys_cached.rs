@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use strongroom::{CachedKeySource, Error, ErrorKind, KeySource, Result, Secret};
+use strongroom::{CachedKeySource, Error, ErrorKind, KeySource, PassphraseKeySource, Result, Secret};
 use tokio::time::{advance, sleep};
 
 const LIFETIME: Duration = Duration::from_secs(60);
@@ -129,4 +129,15 @@ async fn debug_names_the_source_and_shows_no_secret() {
     cached.resolve().await.unwrap();
     let shown = format!("{cached:?}");
     assert!(shown.contains("the slow source, remembered for 60s") && !shown.contains("secret"), "{shown}");
+}
+
+#[tokio::test]
+async fn a_dropped_source_leaves_no_timer_behind() {
+    let source = CachedKeySource::new(PassphraseKeySource::new("key"), Duration::from_secs(60));
+    source.resolve().await.unwrap();
+    let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    assert_eq!(tasks(), 1, "the timer that ends what is kept");
+    drop(source);
+    tokio::task::yield_now().await;
+    assert_eq!(tasks(), 0);
 }

@@ -130,6 +130,13 @@ async fn a_path_longer_than_8_kib_is_refused() {
     let source = SopsKeySource::at(&file).identities(IdentitySources::none().secret(identity.secret().clone()));
     assert_eq!(source.resolve().await.unwrap_err().reason(), Reason::TooLarge);
     assert_eq!(KeyPath::keys([long.clone()]).unwrap_err().reason(), Reason::Malformed);
+    assert!(KeyPath::keys([&long[1..]]).is_ok());
+    // The longest name there is: a colon follows it.
+    let longest = &long[2..];
+    fs::write(&file, encrypt(SopsFormat::Json, &[(longest, &key)], &[identity.recipient()]).unwrap()).unwrap();
+    assert_eq!(source.clone().key_path(longest.parse().unwrap()).resolve().await.unwrap().expose(), b"k");
+    let one_more = encrypt(SopsFormat::Json, &[(&long[1..], &key)], &[identity.recipient()]);
+    assert_eq!(one_more.unwrap_err().reason(), Reason::Malformed);
     assert_eq!(
         encrypt(SopsFormat::Json, &[(&long, &key)], &[identity.recipient()]).unwrap_err().reason(),
         Reason::Malformed

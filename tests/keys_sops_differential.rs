@@ -143,8 +143,13 @@ fn without_comments(text: &str) -> Vec<&str> {
     text.lines().filter(|line| !line.trim_start().starts_with('#')).collect()
 }
 
-/// Whether an INI file has a key twice in one section.
+/// Whether an INI file has a key twice in one section, or a JSON file in one object.
 fn repeats_a_key(text: &str) -> bool {
+    if text.starts_with('{') {
+        // The program writes a line for each key, and parsing keeps one of those that are the same.
+        let lines = text.lines().filter(|line| line.trim_start().starts_with('"') && line.contains("\": "));
+        return serde_json::from_str(text).is_ok_and(|tree| keys(&tree) < lines.count());
+    }
     let mut section = std::collections::HashSet::new();
     text.lines().any(|line| {
         if line.starts_with('[') {
@@ -152,6 +157,14 @@ fn repeats_a_key(text: &str) -> bool {
         }
         line.split_once('=').is_some_and(|(key, _)| !section.insert(key.trim().to_owned()))
     })
+}
+
+fn keys(value: &Value) -> usize {
+    match value {
+        Value::Object(map) => map.len() + map.values().map(keys).sum::<usize>(),
+        Value::Array(list) => list.iter().map(keys).sum(),
+        _ => 0,
+    }
 }
 
 fn same_number(number: &serde_json::Number, got: &[u8]) -> bool {

@@ -267,6 +267,15 @@ async fn an_empty_answer_is_no_key() {
 }
 
 #[tokio::test]
+async fn long_output_comes_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    for length in [4095, 4096, 4097, 300_000] {
+        let source = asked(&fake(&folder, &format!("head -c {length} /dev/zero | tr '\\0' x")));
+        assert_eq!(source.resolve().await.unwrap().expose(), vec![b'x'; length]);
+    }
+}
+
+#[tokio::test]
 async fn endless_output_is_cut_off() {
     assert_eq!(refusal("cat /dev/zero").await.reason(), Reason::TooLarge);
 }
@@ -371,6 +380,11 @@ async fn auto_asks_the_program_only_about_keys_that_only_it_can_use() {
     let error = source.clone().program("no-such-sops").resolve().await.unwrap_err();
     assert_eq!(error.reason(), Reason::Locked);
     assert!(error.to_string().contains("`kms` key needs the `sops` program"), "{error}");
+    // A refusal of the program is a refusal, and no missing key.
+    let refusing = folder.path().join("refusing-sops");
+    fs::copy(&program, &refusing).unwrap();
+    fs::write(&refusing, "#!/bin/sh\nexit 51\n").unwrap();
+    assert_eq!(source.clone().program(&refusing).resolve().await.unwrap_err().reason(), Reason::Tampered);
     let error = source.backend(SopsBackend::Native).program(&program).resolve().await.unwrap_err();
     assert!(error.to_string().contains("`kms` key needs the `sops` program"), "{error}");
 }

@@ -105,7 +105,7 @@ async fn a_session_the_server_ends_is_broken_and_what_it_did_is_known_where_it_c
         }
         let kill = async {
             let running = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
-                           WHERE query LIKE '%pg_sleep(30)%' AND state = 'active' AND pid <> pg_backend_pid()";
+                           WHERE query LIKE '%pg_sleep(30)%' AND wait_event = 'PgSleep'";
             while value::<i64>(&mut other, running).await == 0 {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }

@@ -9,7 +9,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use strongroom::{AlwaysHealthy, AsyncDatabase, ErrorKind, Ping, Reason, Result, Secret, Tuning};
+use strongroom::{AlwaysHealthy, AsyncDatabase, CheckDepth, ErrorKind, Ping, Reason, Result, Secret, Tuning};
 use tempfile::TempDir;
 
 #[path = "common/cipher.rs"]
@@ -178,6 +178,12 @@ async fn the_only_connection_met_damage_in_an_integrity_check_and_is_replaced() 
         write_at(&path, leaf + 100, &[whole[byte]]);
         drop(conn);
         db.execute("INSERT INTO gone VALUES (1)", ()).await.expect("what met damage inside a closure is replaced, too");
+
+        write_at(&path, leaf + 100, &[whole[byte] ^ 1]);
+        assert!(!db.check(CheckDepth::Full).await.unwrap().is_ok());
+        write_at(&path, leaf + 100, &[whole[byte]]);
+        db.execute("INSERT INTO gone VALUES (1)", ()).await.expect("and what met it in a check");
+        assert!(db.check(CheckDepth::Full).await.unwrap().is_ok());
     }
 }
 

@@ -10,6 +10,7 @@ use config::{ConfigError, Environment, File, FileFormat, Map, Source, Value, Val
 use serde::Deserialize;
 
 use super::DatabaseConfig;
+use super::unique::is_unique;
 use crate::{Error, ErrorKind, Reason, Result};
 
 /// A dozen settings and all their comments fit many times.
@@ -32,7 +33,7 @@ impl DatabaseConfig {
     /// [`from_env`](Self::from_env) reads them. Blocks for as long as reading a small file takes.
     ///
     /// The settings stand under the key `db`, and nothing stands beside it. Lists, anchors and further documents of
-    /// YAML are refused: the settings need none.
+    /// YAML are refused, for the settings need none; so is a setting that is given twice.
     ///
     /// ```
     /// use strongroom::DatabaseConfig;
@@ -98,10 +99,15 @@ fn parse(path: &Path) -> Result<Table> {
     if format == FileFormat::Yaml {
         refuse_yaml_traps(&text).map_err(|error| error.context(&shown))?;
     }
-    File::from_str(&text, format).collect().map_err(|error| {
+    let tree = File::from_str(&text, format).collect().map_err(|error| {
         let position = position(&error.to_string());
         wrong(format!("{shown} is not valid {name}{position}")).because(Reason::Malformed)
-    })
+    })?;
+    // The parsers of YAML and TOML see to it themselves.
+    if format == FileFormat::Json && !is_unique(&text) {
+        return Err(wrong(format!("{shown} has a setting twice")).because(Reason::Malformed));
+    }
+    Ok(tree)
 }
 
 /// Refuses what could make the YAML parser use up the memory (aliases of aliases) or the stack (`- - - -`). Comments are

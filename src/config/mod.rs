@@ -6,6 +6,8 @@
 mod file;
 pub(crate) mod limit;
 mod settings;
+#[cfg(feature = "config")]
+mod unique;
 mod visit;
 
 pub use settings::{CipherConfig, DatabaseConfig, KeyPlace, PoolConfig, RetryConfig};

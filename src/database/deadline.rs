@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::{Access, Canceller, Connector, Error, ErrorKind, Phase, Pool, Pooled, Reason, Result};
 
 /// How long a caller whose time is up still waits to learn what became of his call, or for a rollback.
-pub(super) const GRACE: Duration = Duration::from_millis(500);
+pub(super) const GRACE: Duration = Duration::from_secs(2);
 
 /// A call that is to stop is asked again after this pause, then after twice that and so on: it may just have been
 /// between two places where it listens.

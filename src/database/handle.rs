@@ -82,7 +82,7 @@ impl<C: Connector> AsyncDatabase<C> {
         Self { inner: Arc::new(Inner { pool, capabilities, max_age, lane: Arc::default() }), limit: None }
     }
 
-    pub(super) fn pool(&self) -> &Pool<C> {
+    pub(crate) fn pool(&self) -> &Pool<C> {
         &self.inner.pool
     }
 

@@ -39,7 +39,7 @@ impl<C: Connector> AsyncDatabase<C> {
     /// | [`Timeout`](crate::ErrorKind::Timeout) | [`Unspecified`](crate::Reason::Unspecified) | a script was stopped; what it had committed before stays |
     /// | [`OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown) | | a commit, or a write that commits by itself, gave no answer within a short grace after the deadline |
     ///
-    /// A call that answers within that grace (half a second, in which it is being stopped) has its own answer, also if
+    /// A call that answers within that grace (two seconds, in which it is being stopped; mostly that takes milliseconds) has its own answer, also if
     /// that is a success. A write that shares a commit with others is stopped by rolling all of them back; the others
     /// run again.
     pub fn with_timeout(&self, limit: Duration) -> Self {

@@ -30,14 +30,12 @@ impl<C: Connector> Inner<C> {
         let now = Instant::now();
         let deadline = now + self.settings.acquire_timeout;
         let shelf = self.shelf(access);
-        match self.free_lease(shelf).await? {
-            Some(lease) => self.lend(lease, now, deadline, location, false).await,
-            // Boxed, like all that is rare, so that every call does not carry its state.
-            None => {
-                let lease = Box::pin(self.queue(shelf, deadline, location)).await?;
-                self.lend(lease, Instant::now(), deadline, location, true).await
-            }
+        if let Some(lease) = self.free_lease(shelf).await? {
+            return self.lend(lease, now, deadline, location, false).await;
         }
+        // Boxed, like all that is rare, so that every call does not carry its state.
+        let lease = Box::pin(self.queue(shelf, deadline, location)).await?;
+        self.lend(lease, Instant::now(), deadline, location, true).await
     }
 
     /// The same, but without waiting for anybody: `None` if all are in use.
@@ -61,20 +59,20 @@ impl<C: Connector> Inner<C> {
         let shelf = self.shelf(access);
         let lease = match self.free_lease(shelf).await? {
             Some(lease) => lease,
-            None => {
-                let _queued = shelf.queued(&self.closed);
-                match Lease::warm(shelf) {
-                    Some(lease) => lease,
-                    None => {
-                        let permit = shelf.permits.acquire().await.map_err(|_closed| self.closed_error())?;
-                        permit.forget();
-                        Lease::new(Permit::new(self, shelf.lane)).await?
-                    }
-                }
-            }
+            None => self.lease_for_others(shelf).await?,
         };
         let now = Instant::now();
         self.lend(lease, now, now + self.settings.acquire_timeout, location, true).await
+    }
+
+    async fn lease_for_others(self: &Arc<Self>, shelf: &Shelf<C>) -> Result<Lease<C>> {
+        let _queued = shelf.queued(&self.closed);
+        if let Some(lease) = Lease::warm(shelf) {
+            return Ok(lease);
+        }
+        let permit = shelf.permits.acquire().await.map_err(|_closed| self.closed_error())?;
+        permit.forget();
+        Lease::new(Permit::new(self, shelf.lane)).await
     }
 
     /// A slot that is free, if there is one. Nobody who waits is overtaken: nothing is kept warm while somebody waits.

@@ -135,6 +135,11 @@ impl<C: Connector> Pool<C> {
         self.inner().registry.exhaustion(self.inner().shelf(access).lane).to_string()
     }
 
+    /// For how long the oldest loan of a connection for `access` has lasted.
+    pub(crate) fn oldest_loan(&self, access: Access) -> Option<Duration> {
+        self.inner().registry.oldest_loan(self.inner().shelf(access).lane)
+    }
+
     /// How many callers have had to wait for a connection for `access` so far.
     pub(crate) fn arrivals(&self, access: Access) -> u64 {
         self.inner().shelf(access).arrivals()

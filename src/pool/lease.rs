@@ -48,7 +48,7 @@ impl<C: Connector> Lease<C> {
 
     /// A slot that was kept warm with its permit, if there is one.
     pub(super) fn warm(shelf: &Shelf<C>) -> Option<Self> {
-        let (slot, permit, place) = shelf.warm.take()?;
+        let ((slot, permit), place) = shelf.warm.take()?;
         let (slot, permit, place) = (Some(slot), Some(permit), Some(place));
         Some(Self { slot, permit, place, unfit: false, lent: false, tidied: false })
     }

@@ -166,6 +166,13 @@ impl Registry {
         self.lock().exhaustion(lane, self.sizes)
     }
 
+    /// For how long the oldest loan of a lane has lasted.
+    pub(super) fn oldest_loan(&self, lane: Lane) -> Option<Duration> {
+        let state = self.lock();
+        let entries = state.entries.iter().flatten().filter(|entry| entry.lane == lane);
+        entries.filter_map(|entry| entry.lock().holder.as_ref().map(|holder| holder.since.elapsed())).max()
+    }
+
     /// Waits until there are no connections but those that are lent.
     pub(super) async fn only_lent_left(&self) {
         loop {

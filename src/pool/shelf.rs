@@ -132,7 +132,7 @@ impl<C: Connector> Shelf<C> {
     /// Gives all permits back to the queue, from now on as they come.
     pub(super) fn cool(&self) {
         self.warm.want();
-        while let Some((slot, _permit, _)) = self.warm.take() {
+        while let Some(((slot, _permit), _)) = self.warm.take() {
             self.parked().push(slot);
         }
     }

@@ -11,6 +11,9 @@ use super::permit::Permit;
 use super::shelf::SlotGuard;
 use crate::Connector;
 
+/// A slot and its permit.
+type Kept<C> = (SlotGuard<C>, Permit<C>);
+
 /// The places of one shelf.
 pub(super) struct Warm<C: Connector> {
     places: Box<[Arc<Place<C>>]>,
@@ -21,7 +24,7 @@ pub(super) struct Warm<C: Connector> {
 /// Alone in its cache lines.
 #[repr(align(128))]
 pub(super) struct Place<C: Connector> {
-    slots: Mutex<Vec<(SlotGuard<C>, Permit<C>)>>,
+    slots: Mutex<Vec<Kept<C>>>,
     wanted: Arc<AtomicUsize>,
 }
 
@@ -38,11 +41,11 @@ impl<C: Connector> Warm<C> {
     }
 
     /// Takes what this thread used last, or else what another one did; says where it was.
-    pub(super) fn take(&self) -> Option<(SlotGuard<C>, Permit<C>, Arc<Place<C>>)> {
+    pub(super) fn take(&self) -> Option<(Kept<C>, Arc<Place<C>>)> {
         let (before, after) = self.places.split_at(self.number());
         after.iter().chain(before).find_map(|place| {
-            let (slot, permit) = place.lock().pop()?;
-            Some((slot, permit, Arc::clone(place)))
+            let kept = place.lock().pop()?;
+            Some((kept, Arc::clone(place)))
         })
     }
 
@@ -70,7 +73,7 @@ impl<C: Connector> Warm<C> {
 
 impl<C: Connector> Place<C> {
     /// Keeps a slot with its permit, unless somebody wants it.
-    pub(super) fn keep(&self, slot: SlotGuard<C>, permit: Permit<C>) -> Result<(), (SlotGuard<C>, Permit<C>)> {
+    pub(super) fn keep(&self, slot: SlotGuard<C>, permit: Permit<C>) -> Result<(), Kept<C>> {
         let mut slots = self.lock();
         // Asked under the lock: who wants it has said so before he looked here, or will look here after this.
         if self.wanted.load(SeqCst) > 0 {
@@ -80,7 +83,7 @@ impl<C: Connector> Place<C> {
         Ok(())
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<(SlotGuard<C>, Permit<C>)>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Kept<C>>> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

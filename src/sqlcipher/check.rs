@@ -34,6 +34,7 @@ impl Engine {
         };
         let mut done = CheckStep::new(name, steps.len());
         done.problems = problems;
+        self.retire_if_given_up();
         Ok(done)
     }
 

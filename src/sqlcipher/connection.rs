@@ -61,6 +61,9 @@ impl SqlCipherConnection {
         let done = on_thread(move || shared.work(job, work)).await?;
         guard.disarm();
         self.state = done.state;
+        if let Some(engine) = self.shared.try_lock().filter(|_| self.access == Access::Write) {
+            self.opened.look_after_log(engine.kept.frames_to_copy());
+        }
         done.outcome
     }
 
@@ -107,6 +110,8 @@ impl SqlCipherConnection {
         self.state = if spoiled { ResourceState::Broken } else { state_of(&engine) };
         if engine.keeps_snapshot() {
             self.opened.snapshots().sweep();
+        } else if self.access == Access::Write {
+            self.opened.look_after_log(engine.kept.frames_to_copy());
         }
         Ok(done?.map(|(outcome, _)| outcome))
     }
@@ -260,10 +265,12 @@ impl Connection for SqlCipherConnection {
     }
 
     async fn run_many(&mut self, sql: Arc<str>, sets: Vec<Params>) -> Result<Changes> {
-        // Dropped here: giving memory back on another thread than it was taken on is slow.
         let sets = Arc::new(sets);
         let lent = Arc::clone(&sets);
-        self.job(move |engine| engine.run_many(&sql, &lent)).await.map_err(|error| error.during(Phase::Statement))
+        let done = self.job(move |engine| engine.run_many(&sql, &lent)).await;
+        // Freeing many small values takes a third as long as inserting them. A task does it while the engine goes on.
+        tokio::spawn(async move { drop(sets) });
+        done.map_err(|error| error.during(Phase::Statement))
     }
 
     async fn run_script(&mut self, sql: Arc<str>) -> Result<()> {

@@ -11,6 +11,7 @@ use super::connection::SqlCipherConnection;
 use super::job::on_thread;
 use super::location::Location;
 use super::opening::{Opened, Settings};
+use super::stats::EngineStats;
 use super::tuning::Tuning;
 use crate::{Access, CancelKind, Capabilities, Connector, Dialect, Error, ErrorKind, KeySource, Phase, Result};
 
@@ -49,7 +50,8 @@ enum State {
 impl SqlCipherConnector {
     /// Names the file, or `:memory:` for a database in memory that all connections of this connector share.
     pub fn new(path: impl AsRef<Path>) -> Self {
-        let settings = Settings { create_if_missing: true, compatibility: KeySpec::CURRENT, tuning: Tuning::default() };
+        let (tuning, tallies) = (Tuning::default(), Arc::default());
+        let settings = Settings { create_if_missing: true, compatibility: KeySpec::CURRENT, tuning, tallies };
         let state = Arc::new(Mutex::new(State::Unopened { key: None }));
         Self { path: path.as_ref().to_owned(), has_key: false, settings, state }
     }
@@ -77,6 +79,14 @@ impl SqlCipherConnector {
     pub fn tuning(mut self, tuning: Tuning) -> Self {
         self.settings.tuning = tuning;
         self
+    }
+
+    /// What the engine has done so far.
+    pub(super) fn stats(&self) -> EngineStats {
+        let mut log = self.path.clone().into_os_string();
+        log.push("-wal");
+        let wal_bytes = Path::new(&log).metadata().map_or(0, |log| log.len());
+        EngineStats { wal_bytes, ..self.settings.tallies.stats() }
     }
 
     /// Opens once, whoever asks first; the others wait. If that caller goes away, the opening ends without it, and the
@@ -128,7 +138,10 @@ impl Connector for SqlCipherConnector {
     }
 
     async fn shut_down(&self) {
-        *self.state.lock().await = State::ShutDown;
+        let before = std::mem::replace(&mut *self.state.lock().await, State::ShutDown);
+        if let State::Opened(opened) = before {
+            opened.log_is_left_alone().await;
+        }
     }
 }
 

@@ -6,8 +6,9 @@ use std::path::Path;
 use async_trait::async_trait;
 
 use super::connector::SqlCipherConnector;
+use super::stats::EngineStats;
 use super::tuning::Tuning;
-use crate::{AsyncDatabase, DatabaseBuilder, DatabaseConfig, Error, ErrorKind, KeySource, Result, Secret};
+use crate::{Access, AsyncDatabase, DatabaseBuilder, DatabaseConfig, Error, ErrorKind, KeySource, Result, Secret};
 
 impl AsyncDatabase<SqlCipherConnector> {
     /// Starts building a database on the file at `path`, or in memory with `:memory:`.
@@ -50,6 +51,27 @@ impl AsyncDatabase<SqlCipherConnector> {
             .max_retries(retry.max_attempts)
             .retry_delay(retry.delay);
         if cipher.enabled { builder.key(ConfiguredKey(config.borrow().clone())) } else { builder }
+    }
+
+    /// What the engine has done since the database was opened: how often statements were found prepared, what ran without
+    /// a thread, how many writes shared a commit; and how large the write-ahead log is. What the pool does is in
+    /// [`stats`](AsyncDatabase::stats).
+    ///
+    /// ```
+    /// use strongroom::AsyncDatabase;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> strongroom::Result<()> {
+    /// let db = AsyncDatabase::builder(":memory:").open().await?;
+    /// for _ in 0..10 {
+    ///     db.fetch_value::<i64>("SELECT 1", ()).await?;
+    /// }
+    /// let stats = db.engine_stats();
+    /// assert_eq!((stats.statement_misses, stats.statement_hits), (1, 9));
+    /// # Ok(()) }
+    /// ```
+    pub fn engine_stats(&self) -> EngineStats {
+        let oldest_reader = self.pool().oldest_loan(Access::Read);
+        EngineStats { oldest_reader, ..self.pool().connector().stats() }
     }
 
     /// Calls `work` with rusqlite's connection of the writer, on a thread that may block; see

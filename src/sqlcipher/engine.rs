@@ -11,6 +11,8 @@ use super::errors::{classify, classify_refused, in_commit, poisons};
 use super::ffi::running;
 use super::inline::KeptSnapshot;
 use super::plan::{self, Plan, Plans};
+use super::stats::Tally;
+use super::tuning::Checkpoints;
 use super::watch::{Mode, Watch};
 use crate::{
     Access, Changes, Error, ErrorKind, Params, Phase, Reason, Result, Rows, RowsBuilder, Statement, StatementKind,
@@ -24,6 +26,7 @@ pub(super) struct Engine {
     pub(super) watch: Arc<Watch>,
     pub(super) plans: Plans,
     pub(super) kept: KeptSnapshot,
+    pub(super) tally: Arc<Tally>,
     altered: bool,
     /// The transaction that was begun and not ended, and for what; also when SQLite has given it up meanwhile.
     inside: Option<Access>,
@@ -33,9 +36,9 @@ pub(super) struct Engine {
 const STEPS_BETWEEN_QUESTIONS: i32 = 1000;
 
 impl Engine {
-    pub(super) fn new(connection: Connection, watch: Arc<Watch>) -> Self {
+    pub(super) fn new(connection: Connection, watch: Arc<Watch>, tally: Arc<Tally>) -> Self {
         let (plans, kept) = (Plans::default(), KeptSnapshot::default());
-        Self { connection, watch, plans, kept, altered: false, inside: None }
+        Self { connection, watch, plans, kept, tally, altered: false, inside: None }
     }
 
     /// Puts our handlers in place.
@@ -90,6 +93,11 @@ impl Engine {
     pub(super) fn is_given_up(&self) -> bool {
         let status = || self.connection.prepare_cached("PRAGMA cipher_status")?.query_row((), |row| row.get(0));
         self.watch.is_encrypted() && status().is_ok_and(|status: String| status == "0")
+    }
+
+    /// Sees to it that a connection that met damage without an error is closed instead of lent again.
+    pub(super) fn retire_if_given_up(&mut self) {
+        self.altered |= self.is_given_up();
     }
 
     /// Whether the connection must not be used again after this error. What cannot be written stays so for the
@@ -170,11 +178,13 @@ impl Engine {
     fn ready(&mut self, sql: &Arc<str>) -> Result<Ready<'_>> {
         let kind = self.kind(sql)?;
         self.permit(kind)?;
-        let Self { connection, watch, plans, altered, .. } = self;
+        let Self { connection, watch, plans, altered, tally, .. } = self;
         let plan = plans.get(sql).ok_or_else(forgotten)?;
         watch.look(Mode::Open);
         let prepared = connection.prepare_cached(plan.text(sql));
         let prepared = prepared.map_err(|error| classify_refused(error, watch.seen()))?;
+        // The authorizer is asked only about a statement that is prepared anew.
+        if watch.seen().anything() { &tally.misses } else { &tally.hits }.add(1);
         watch.mode(Mode::Running);
         *altered |= plan.alters_session();
         Ok(Ready { connection, watch, plan, prepared })
@@ -380,7 +390,8 @@ impl Engine {
         let seen = self.watch.seen();
         self.watch.look(Mode::Open);
         let still_watched = self.connection.prepare("SELECT 1").is_ok() && self.watch.seen().anything();
-        self.altered |= seen.alters_session() || !still_watched || self.is_given_up();
+        self.altered |= seen.alters_session() || !still_watched;
+        self.retire_if_given_up();
         self.plans.forget();
         self.connection.flush_prepared_statement_cache();
         if !was_lost || self.in_transaction() {
@@ -394,6 +405,9 @@ impl Engine {
     pub(super) fn settle(&mut self) -> rusqlite::Result<()> {
         self.watch.look(Mode::Open);
         self.connection.execute_batch("PRAGMA optimize")?;
+        if self.kept.checkpoints == Checkpoints::External {
+            return Ok(());
+        }
         self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(()))
     }
 }

@@ -48,7 +48,10 @@ impl Engine {
             self.plans.get(&statement.sql)?.was_long();
         }
         match results {
-            Some(results) => Some(results),
+            Some(results) => {
+                self.tally.inline.add(results.len());
+                Some(results)
+            }
             None => match self.rollback() {
                 Ok(()) => None,
                 Err(error) => Some(group.iter().map(|_| Err(error.clone())).collect()),
@@ -76,7 +79,11 @@ impl Engine {
             }
         }
         match self.commit() {
-            Ok(()) => Some(results),
+            Ok(()) => {
+                self.tally.groups.add(1);
+                self.tally.grouped.add(results.len());
+                Some(results)
+            }
             Err(error) if error.kind() == ErrorKind::OutcomeUnknown => {
                 Some(results.into_iter().map(|result| result.and_then(|_| Err(error.clone()))).collect())
             }

@@ -7,12 +7,15 @@ use super::control::Control;
 use super::engine::Engine;
 use super::ffi::wal_index::{Mark, WalIndex};
 use super::snapshot::LONGEST_LOG;
+use super::tuning::Checkpoints;
 use super::watch::Mode;
 use crate::{ErrorKind, Result, Rows, Statement, StatementKind};
 
 /// The read transaction that a connection keeps open between calls.
 #[derive(Debug, Default)]
 pub(super) struct KeptSnapshot {
+    /// Who copies the log into the file.
+    pub(super) checkpoints: Checkpoints,
     /// SQLite's mark of change; without it nothing is kept.
     pub(super) index: Option<WalIndex>,
     /// The mark before the open transaction began; `None`: none is open.
@@ -51,7 +54,10 @@ impl Engine {
         }
         let (outcome, stopped) = control.inline(|| self.run(statement));
         match outcome {
-            Ok(rows) => Some(Ok(rows)),
+            Ok(rows) => {
+                self.tally.inline.add(1);
+                Some(Ok(rows))
+            }
             Err(error) => {
                 self.end_snapshot();
                 if stopped {
@@ -69,6 +75,7 @@ impl Engine {
         let now = self.kept.index.as_ref().map(WalIndex::mark);
         self.kept.used = true;
         if may_keep && now.is_some() && now == self.kept.since {
+            self.tally.kept.add(1);
             return Ok(());
         }
         self.end_snapshot();
@@ -121,6 +128,13 @@ impl KeptSnapshot {
 
     /// Whether the next commit may be the one that checkpoints.
     pub(super) fn is_checkpoint_due(&self) -> bool {
-        self.index.as_ref().is_some_and(|index| self.log_is_long(&index.mark()))
+        self.checkpoints == Checkpoints::AtCommit
+            && self.index.as_ref().is_some_and(|index| self.log_is_long(&index.mark()))
+    }
+
+    /// How many frames of the log wait for somebody else to copy them.
+    pub(super) fn frames_to_copy(&self) -> u32 {
+        let index = self.index.as_ref().filter(|_| self.checkpoints == Checkpoints::Background);
+        index.map_or(0, |index| index.pending(&index.mark()))
     }
 }

@@ -4,6 +4,7 @@
 
 #[cfg(feature = "sqlcipher")]
 mod check;
+mod checkpoint;
 mod cipher;
 mod connection;
 mod connector;
@@ -20,6 +21,7 @@ mod location;
 mod opening;
 mod plan;
 mod snapshot;
+mod stats;
 mod stream;
 mod sweeper;
 mod tuning;
@@ -32,4 +34,5 @@ mod cipher;
 pub use cipher::{apply_cipher_key, is_sqlcipher_available};
 pub use connection::SqlCipherConnection;
 pub use connector::SqlCipherConnector;
-pub use tuning::{Synchronous, Tuning};
+pub use stats::EngineStats;
+pub use tuning::{Checkpoints, Synchronous, Tuning};

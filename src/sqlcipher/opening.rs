@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rusqlite::Connection;
+use rusqlite::config::DbConfig;
 
+use super::checkpoint::{self, Log};
 use super::cipher::{self, KeySpec};
 use super::control::Control;
 use super::engine::Engine;
@@ -15,7 +17,8 @@ use super::ffi::{exit_gate, header};
 use super::inline::Inline;
 use super::location::Location;
 use super::snapshot::Snapshots;
-use super::tuning::{Synchronous, Tuning};
+use super::stats::Tallies;
+use super::tuning::{Checkpoints, Synchronous, Tuning};
 use super::watch::Watch;
 use super::{diagnose, errors};
 use crate::{Access, Error, ErrorKind, Reason, Result, Secret, SecretForm};
@@ -26,6 +29,7 @@ pub(super) struct Settings {
     pub(super) create_if_missing: bool,
     pub(super) compatibility: u8,
     pub(super) tuning: Tuning,
+    pub(super) tallies: Arc<Tallies>,
 }
 
 /// A database that was opened once: what is needed to open more connections, without the passphrase.
@@ -43,6 +47,7 @@ pub(super) struct Opened {
     anchor: Option<Mutex<Connection>>,
     built_in: Arc<HashSet<String>>,
     snapshots: Arc<Snapshots>,
+    log: Log,
     process: Process,
 }
 
@@ -76,6 +81,7 @@ impl Opened {
             anchor,
             built_in: Arc::new(built_in),
             snapshots: Arc::default(),
+            log: Log::default(),
             process,
         })
     }
@@ -89,7 +95,7 @@ impl Opened {
             None => self.open_another()?,
         };
         let watch = Arc::new(Watch::new(self.key.is_some(), self.is_memory(), Arc::clone(&self.built_in)));
-        let engine = Engine::new(connection, watch);
+        let engine = Engine::new(connection, watch, self.settings.tallies.open());
         self.configure(engine, access, control).map_err(|error| self.location.describe(errors::classify(error)))
     }
 
@@ -108,8 +114,17 @@ impl Opened {
         Ok(connection)
     }
 
+    /// A connection that only copies the log, as durably as the others write.
+    pub(super) fn open_for_checkpoints(&self) -> Result<Connection> {
+        let connection = self.open_another()?;
+        let synchronous = self.settings.tuning.synchronous.pragma();
+        let set = connection.execute_batch(&format!("PRAGMA synchronous = {synchronous}"));
+        set.map_err(|error| self.location.describe(errors::classify(error)))?;
+        Ok(connection)
+    }
+
     fn configure(&self, engine: Engine, access: Access, control: &Arc<Control>) -> rusqlite::Result<Engine> {
-        let Tuning { synchronous, cache_kib, statement_cache, busy_timeout, journal_size_limit, .. } =
+        let Tuning { synchronous, cache_kib, statement_cache, busy_timeout, journal_size_limit, checkpoints, .. } =
             &self.settings.tuning;
         let mut engine = engine;
         engine.install(control, *busy_timeout)?;
@@ -122,7 +137,13 @@ impl Opened {
              PRAGMA temp_store = MEMORY; PRAGMA query_only = {query_only};"
         ))?;
         pragma(connection, &format!("PRAGMA journal_size_limit = {journal_size_limit}"))?;
+        let at_commit = if *checkpoints == Checkpoints::AtCommit { checkpoint::WORTH_COPYING } else { 0 };
+        pragma(connection, &format!("PRAGMA wal_autocheckpoint = {at_commit}"))?;
+        if *checkpoints == Checkpoints::External {
+            connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        }
         engine.kept.index = WalIndex::of(&engine.connection);
+        engine.kept.checkpoints = *checkpoints;
         Ok(engine)
     }
 
@@ -136,6 +157,10 @@ impl Opened {
             writes: inline_writes && quick && access == Access::Write,
             keep: kept_snapshots && index && access == Access::Read,
         }
+    }
+
+    pub(super) fn log(&self) -> &Log {
+        &self.log
     }
 
     pub(super) fn snapshots(&self) -> &Arc<Snapshots> {

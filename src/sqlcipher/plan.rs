@@ -45,25 +45,25 @@ const PLANS: usize = 512;
 #[derive(Debug, Default)]
 pub(super) struct Plans {
     places: HashMap<Arc<str>, usize, foldhash::fast::RandomState>,
-    plans: Vec<(Arc<str>, Plan)>,
+    known: Vec<(Arc<str>, Plan)>,
     /// Where the last one was found: a call asks several times for the same.
     last: usize,
 }
 
 impl Plans {
     pub(super) fn get(&mut self, sql: &str) -> Option<&mut Plan> {
-        if self.plans.get(self.last).is_none_or(|(text, _)| **text != *sql) {
+        if self.known.get(self.last).is_none_or(|(text, _)| **text != *sql) {
             self.last = *self.places.get(sql)?;
         }
-        self.plans.get_mut(self.last).map(|(_, plan)| plan)
+        self.known.get_mut(self.last).map(|(_, plan)| plan)
     }
 
     pub(super) fn remember(&mut self, sql: Arc<str>, plan: Plan) {
-        if self.plans.len() >= PLANS {
+        if self.known.len() >= PLANS {
             self.forget();
         }
-        self.places.insert(Arc::clone(&sql), self.plans.len());
-        self.plans.push((sql, plan));
+        self.places.insert(Arc::clone(&sql), self.known.len());
+        self.known.push((sql, plan));
     }
 
     pub(super) fn forget(&mut self) {

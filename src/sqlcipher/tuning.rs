@@ -21,6 +21,24 @@ pub struct Tuning {
     pub(super) inline_writes: bool,
     pub(super) kept_snapshots: bool,
     pub(super) group_commit: bool,
+    pub(super) checkpoints: Checkpoints,
+}
+
+/// Who copies the write-ahead log into the file.
+///
+/// Source: "Write-Ahead Logging", section 2.1 ("Checkpointing"), in SQLite's documentation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Checkpoints {
+    /// A thread in the background, when 1000 pages are in the log, on a connection of its own. No caller waits for it,
+    /// but for a moment between two writes in which the log's end is copied. The default.
+    #[default]
+    Background,
+    /// SQLite itself, inside the commit that makes the log 1000 pages long; that caller waits.
+    AtCommit,
+    /// Nobody here, not even when the database is closed: for programs such as Litestream that copy the log elsewhere
+    /// and must see all of it. If that program does not run, the log grows without end.
+    External,
 }
 
 /// When a commit is on disk.
@@ -37,7 +55,7 @@ pub enum Synchronous {
 
 impl Default for Tuning {
     fn default() -> Self {
-        Self {
+        let tuning = Self {
             synchronous: Synchronous::Full,
             // Decrypting a page costs about 9 us; SQLite's default of 2 MiB makes an encrypted file pay it often.
             cache_kib: 16 * 1024,
@@ -48,11 +66,25 @@ impl Default for Tuning {
             inline_writes: true,
             kept_snapshots: true,
             group_commit: true,
-        }
+            checkpoints: Checkpoints::Background,
+        };
+        if cfg!(debug_assertions) { tuning.by_environment() } else { tuning }
     }
 }
 
 impl Tuning {
+    /// Lets the whole test suite run without some of the short cuts: `STRONGROOM_SHORT_CUTS` names those that stay on by
+    /// default. Not in release builds.
+    fn by_environment(self) -> Self {
+        let Ok(on) = std::env::var("STRONGROOM_SHORT_CUTS") else { return self };
+        let on = |name| on.split(',').any(|other| other == name);
+        self.inline_reads(on("inline_reads"))
+            .inline_writes(on("inline_writes"))
+            .kept_snapshots(on("kept_snapshots"))
+            .group_commit(on("group_commit"))
+            .checkpoints(if on("background_checkpoints") { Checkpoints::Background } else { Checkpoints::AtCommit })
+    }
+
     /// When a commit is on disk.
     pub fn synchronous(self, synchronous: Synchronous) -> Self {
         Self { synchronous, ..self }
@@ -99,9 +131,16 @@ impl Tuning {
         Self { group_commit: on, ..self }
     }
 
-    /// Turns all short cuts off: every call runs on a thread, in a transaction of its own.
+    /// Who copies the write-ahead log into the file: a thread in the background, by default.
+    pub fn checkpoints(self, checkpoints: Checkpoints) -> Self {
+        Self { checkpoints, ..self }
+    }
+
+    /// Turns all short cuts off: every call runs on a thread, in a transaction of its own, and a commit that makes the
+    /// log long copies it.
     pub fn plain(self) -> Self {
-        self.inline_reads(false).inline_writes(false).kept_snapshots(false).group_commit(false)
+        let slow = self.inline_reads(false).inline_writes(false).kept_snapshots(false).group_commit(false);
+        slow.checkpoints(Checkpoints::AtCommit)
     }
 
     /// The size in bytes that the write-ahead log is cut back to after a checkpoint; 16 MiB by default.

@@ -87,8 +87,28 @@ pub(super) fn float_bytes(value: f64) -> Zeroizing<Vec<u8>> {
     match value {
         f64::INFINITY => Zeroizing::new(b"+Inf".to_vec()),
         f64::NEG_INFINITY => Zeroizing::new(b"-Inf".to_vec()),
-        _ => spell(value),
+        _ if value.is_nan() => spell(value),
+        _ => even(value),
     }
+}
+
+/// Of two shortest spellings that are equally near Go takes the one that ends in an even digit, and Rust the larger one.
+fn even(value: f64) -> Zeroizing<Vec<u8>> {
+    let mut text = spell(value);
+    let shortest = spell(format_args!("{value:e}"));
+    let count = digits(&shortest).count();
+    // With a given number of digits Rust rounds to even too.
+    let rounded = spell(format_args!("{value:.*e}", count.saturating_sub(1)));
+    if str::from_utf8(&rounded).ok().and_then(|text| text.parse().ok()) == Some(value) {
+        let places = text.iter_mut().skip_while(|byte| !matches!(byte, b'1'..=b'9')).filter(|byte| **byte != b'.');
+        places.zip(digits(&rounded)).for_each(|(place, digit)| *place = digit);
+    }
+    text
+}
+
+/// The digits in front of the exponent.
+fn digits(text: &[u8]) -> impl Iterator<Item = u8> {
+    text.iter().copied().take_while(|byte| *byte != b'e').filter(u8::is_ascii_digit)
 }
 
 /// Spells a number in a buffer that never grows: the longest, `5e-324`, has 326 characters.

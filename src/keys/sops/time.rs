@@ -64,8 +64,11 @@ fn canonical_clock(text: &str) -> Option<String> {
     }
     let fraction = match fraction {
         Some(fraction) => {
-            digits(fraction, 9)?;
-            fraction.trim_end_matches('0')
+            if fraction.is_empty() || !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
+                return None;
+            }
+            // Go counts nanoseconds and drops what is finer.
+            fraction[..fraction.len().min(9)].trim_end_matches('0')
         }
         None => "",
     };
