@@ -112,6 +112,17 @@ async fn writers_want_a_server_that_accepts_writes() {
 }
 
 #[tokio::test]
+async fn a_host_that_refuses_for_good_ends_the_search() {
+    let Some(server) = server() else { return };
+    let next = TcpListener::bind("127.0.0.1:0").unwrap();
+    let connector = server.connector().database("nowhere").host("127.0.0.1", next.local_addr().unwrap().port());
+    let error = refused(connector.connect_timeout(Duration::from_secs(2))).await;
+    assert_eq!((error.reason(), error.is_transient()), (Reason::NotFound, false), "{error}");
+    next.set_nonblocking(true).unwrap();
+    assert_eq!(next.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "the next host was not tried");
+}
+
+#[tokio::test]
 async fn who_wants_a_read_only_server_leaves_one_that_accepts_writes() {
     let (Some(primary), Some(standby)) = (server(), server_with("default_transaction_read_only = on")) else { return };
     let reader = primary.connector().target_session_attrs(TargetSessionAttrs::ReadOnly);
