@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use strongroom::postgres::PostgresConnection;
 use strongroom::{
     Access, Connection, Connector, ErrorKind, IntoParams, Params, Reason, Resource, ResourceState, Result,
-    TransactionMode, Value,
+    TransactionMode, Value, params,
 };
 
 fn numbers(count: i64) -> Vec<Params> {
@@ -115,6 +115,75 @@ async fn one_bad_set_fails_all_in_both_ways() {
         assert_eq!(error.reason(), Reason::Parameters, "{sql}");
         assert_eq!(value::<i64>(&mut connection, "SELECT count(*) FROM t").await, 0);
         assert_eq!(connection.state(), ResourceState::Idle);
+    }
+}
+
+#[tokio::test]
+async fn columns_that_changed_their_type_get_the_values_and_not_their_bytes() {
+    let Some(server) = server() else { return };
+    let (mut connection, mut other) = (server.connect().await, server.connect().await);
+    script(&mut connection, "CREATE TABLE t (id bigint, name text)").await;
+    let insert = "INSERT INTO t VALUES ($1, $2)";
+    many(&mut connection, insert, numbers(100)).await.unwrap();
+    // Eight bytes as before, and any text is bytes too.
+    script(&mut other, "ALTER TABLE t ALTER id TYPE double precision").await;
+    many(&mut connection, insert, numbers(100)).await.unwrap();
+    assert_eq!(value::<f64>(&mut connection, "SELECT sum(id) FROM t").await, 2.0 * 4950.0);
+    // Outside a transaction nothing holds the types still.
+    connection.run_many(insert.into(), numbers(100)).await.unwrap();
+    assert_eq!(value::<f64>(&mut connection, "SELECT sum(id) FROM t").await, 3.0 * 4950.0);
+}
+
+#[tokio::test]
+async fn every_type_arrives_in_bulk_as_it_does_alone() {
+    let Some(server) = server() else { return };
+    let mut connection = server.connect().await;
+    script(
+        &mut connection,
+        "CREATE DOMAIN small AS int2 CHECK (value < 100); CREATE TYPE mood AS ENUM ('glad', 'sad'); \
+         CREATE TABLE t (a bool, b int2, c int4, d int8, e float4, f float8, g varchar(9), h char(3), i name, j bytea, \
+             k mood, l small, m json, n oid, o numeric, p uuid, q timestamptz, r int[], s jsonb)",
+    )
+    .await;
+    let uuid = "67e55044-10b1-426f-9247-bb680e5fe0c8";
+    let binary = params![true, 1, 2, 3, 0.5, 0.1, "g", "h", "i", vec![0_u8, 9], "sad", 7, "[1]", 8].unwrap();
+    let read = params![
+        true,
+        1,
+        2,
+        3,
+        0.5,
+        0.1,
+        "g",
+        "h",
+        "i",
+        vec![0_u8, 9],
+        "sad",
+        7,
+        "[1]",
+        8,
+        "1.50",
+        uuid,
+        "2024-01-02T03:04:05Z",
+        "{1,NULL}",
+        "{}"
+    ]
+    .unwrap();
+    for (columns, given) in [("a, b, c, d, e, f, g, h, i, j, k, l, m, n", binary), ("*", read)] {
+        let count = match &given {
+            Params::Positional(values) => values.len(),
+            _ => unreachable!("they are positional"),
+        };
+        let places: Vec<String> = (1..=count).map(|number| format!("${number}")).collect();
+        let list = if columns == "*" { String::new() } else { format!("({columns})") };
+        let insert = format!("INSERT INTO t {list} VALUES ({})", places.join(", "));
+        connection.begin(TransactionMode::WRITE).await.unwrap();
+        run_sql(&mut connection, &insert, given.clone()).await.unwrap();
+        connection.run_many(insert.into(), vec![given; 40]).await.unwrap();
+        let distinct =
+            format!("SELECT count(*) FROM (SELECT DISTINCT cast(t AS text) FROM (SELECT {columns} FROM t) AS t) AS u");
+        assert_eq!(value::<i64>(&mut connection, &distinct).await, 1, "{columns}");
+        connection.rollback().await.unwrap();
     }
 }
 

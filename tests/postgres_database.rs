@@ -8,9 +8,11 @@ mod common;
 use std::time::Duration;
 
 use common::server;
-use futures_util::TryStreamExt;
+use futures_util::{SinkExt, TryStreamExt};
 use serde::Deserialize;
-use strongroom::{AsyncDatabase, ErrorKind, Isolation, PostgresConnector, Reason, Result, TransactionMode, named};
+use strongroom::{
+    AsyncDatabase, Connection, ErrorKind, Isolation, PostgresConnector, Reason, Result, TransactionMode, named,
+};
 
 async fn open(server: &common::Server, size: u32) -> AsyncDatabase<PostgresConnector> {
     let db = AsyncDatabase::with_connector(server.connector()).pool_max(size).open().await.expect("a database");
@@ -154,6 +156,26 @@ async fn a_session_that_was_altered_is_not_lent_again() {
 }
 
 #[tokio::test]
+async fn notifications_and_copy_are_reached_from_a_borrowed_connection() {
+    let Some(server) = server() else { return };
+    let db = open(&server, 2).await;
+    let mut listener = db.connection().await.unwrap();
+    let mut notifications = listener.notifications();
+    listener.execute("LISTEN users", ()).await.unwrap();
+
+    let mut writer = db.connection().await.unwrap();
+    let mut sink = Box::pin(writer.native().copy_in("COPY users (id, name) FROM STDIN (FORMAT csv)").await.unwrap());
+    sink.send(bytes::Bytes::from_static(b"1,alice\n2,bob\n")).await.unwrap();
+    assert_eq!(sink.as_mut().finish().await.unwrap(), 2);
+    writer.execute("SELECT pg_notify('users', 'two more')", ()).await.unwrap();
+    let heard = tokio::time::timeout(Duration::from_secs(10), notifications.recv()).await.unwrap().unwrap();
+    assert_eq!((heard.channel(), heard.payload()), ("users", "two more"));
+    drop((listener, writer));
+    assert_eq!(db.fetch_value::<i64>("SELECT count(*) FROM users", ()).await.unwrap(), Some(2));
+    assert_eq!(db.fetch_all("SELECT pg_listening_channels()", ()).await.unwrap().len(), 0, "nobody inherits it");
+}
+
+#[tokio::test]
 async fn a_server_that_comes_back_is_found_again() {
     let Some(server) = server() else { return };
     let db = open(&server, 4).await;
@@ -163,4 +185,33 @@ async fn a_server_that_comes_back_is_found_again() {
     common::value::<i64>(&mut other, kill).await;
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert_eq!(db.fetch_value::<i64>("SELECT count(*) FROM users", ()).await.unwrap(), Some(0));
+}
+
+#[tokio::test]
+async fn what_breaks_one_connection_takes_its_idle_siblings_along() {
+    let Some(server) = server() else { return };
+    let db = open(&server, 3).await;
+    let sessions = async || {
+        let (mut held, mut sessions) = (Vec::new(), Vec::new());
+        for _ in 0..3 {
+            let mut connection = db.connection().await.unwrap();
+            sessions.push(connection.fetch_value::<i64>("SELECT pg_backend_pid()", ()).await.unwrap().unwrap());
+            held.push(connection);
+        }
+        sessions
+    };
+    let before = sessions().await;
+    // As when a primary is made a standby: its sessions live on, and can no longer write.
+    let mut operator = server.connect().await;
+    common::script(&mut operator, "ALTER SYSTEM SET default_transaction_read_only = on").await;
+    common::value::<bool>(&mut operator, "SELECT pg_reload_conf()").await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let error = db.execute("DELETE FROM users", ()).await.unwrap_err();
+    assert_eq!((error.kind(), error.reason()), (ErrorKind::Connection, Reason::NotWritable), "{error}");
+    common::script(&mut operator, "SET default_transaction_read_only = off").await;
+    common::script(&mut operator, "ALTER SYSTEM RESET default_transaction_read_only").await;
+    common::value::<bool>(&mut operator, "SELECT pg_reload_conf()").await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let after = sessions().await;
+    assert!(after.iter().all(|session| !before.contains(session)), "{before:?} {after:?}");
 }

@@ -118,6 +118,22 @@ async fn a_session_the_server_ends_is_broken_and_what_it_did_is_known_where_it_c
 }
 
 #[tokio::test]
+async fn a_script_whose_session_ends_may_have_been_done() {
+    let Some(server) = server() else { return };
+    let (mut connection, mut other) = (server.connect().await, server.connect().await);
+    let kill = async {
+        let running = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
+                       WHERE query LIKE '%pg_sleep(30)%' AND state = 'active' AND pid <> pg_backend_pid()";
+        while value::<i64>(&mut other, running).await == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let (outcome, ()) = tokio::join!(connection.run_script("SELECT pg_sleep(30)".into()), kill);
+    let error = outcome.unwrap_err();
+    assert_eq!((error.kind(), error.is_transient()), (ErrorKind::OutcomeUnknown, false), "{error}");
+}
+
+#[tokio::test]
 async fn a_statement_prepared_before_its_table_changed_is_prepared_again() {
     let Some(server) = server() else { return };
     let (mut connection, mut other) = (server.connect().await, server.connect().await);

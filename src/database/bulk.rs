@@ -3,11 +3,15 @@
 use std::sync::Arc;
 
 use futures_util::future::join;
+use tokio::task::yield_now;
 
 use crate::{Changes, Connection, Error, IntoParams, Result};
 
 /// How many sets cross to the engine at a time: enough that the crossing does not count.
 const SETS: usize = 4096;
+
+/// How many are drawn before the engine's answers are looked after again.
+const STEP: usize = 256;
 
 /// How many bytes of values they may have together, so that memory stays flat however long the iterator is.
 const BYTES: usize = 1 << 20;
@@ -20,23 +24,26 @@ where
 {
     let sql: Arc<str> = sql.into();
     let mut sets = sets.into_iter().fuse();
-    let mut draw = || {
+    let mut draw = async || {
         let (mut chunk, mut bytes) = (Vec::new(), 0);
         while chunk.len() < SETS && bytes < BYTES {
             let Some(set) = sets.next() else { break };
             let params = set.into_params()?;
             bytes += params.bytes();
             chunk.push(params);
+            if chunk.len() % STEP == 0 {
+                yield_now().await;
+            }
         }
         Ok::<_, Error>(chunk)
     };
     let mut total = Changes::default();
     let mut done = 0;
-    let mut chunk = draw()?;
+    let mut chunk = draw().await?;
     while !chunk.is_empty() {
         let count = chunk.len();
         // While the engine works on one chunk, the next is drawn.
-        let (changes, next) = join(connection.run_many(Arc::clone(&sql), chunk), async { draw() }).await;
+        let (changes, next) = join(connection.run_many(Arc::clone(&sql), chunk), draw()).await;
         let changes = changes
             .map_err(|error| if done == 0 { error } else { error.context(format_args!("after {done} sets")) })?;
         total.rows_affected += changes.rows_affected;

@@ -6,17 +6,19 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::Poll;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::SinkExt;
-use tokio_postgres::Client;
+use tokio_postgres::{Client, Statement};
 
 use super::cache::Prepared;
 use super::connection::PostgresConnection;
+use super::decode::base;
+use super::parameter::{Parameter, has_literals};
 use super::sending::fit;
-use super::session::{Call, Fault};
+use super::session::{Call, Fault, Transaction};
 use super::words::{Token, Tokens};
 use crate::row::Changes;
 use crate::{Params, Result, Value};
@@ -31,8 +33,13 @@ const PIECE: usize = 64 * 1024;
 const AHEAD: usize = 128;
 
 /// How many sets of a statement travel as one COPY.
+#[derive(Clone)]
 pub(super) struct Plan {
-    copy: String,
+    copy: Arc<str>,
+    /// In binary form, prepared when it is needed first.
+    binary: Arc<OnceLock<Statement>>,
+    /// A query that has the columns in question, and is never run.
+    columns: Arc<str>,
 }
 
 impl PostgresConnection {
@@ -41,8 +48,9 @@ impl PostgresConnection {
         let arranged = sets.into_iter().map(|params| prepared.placeholders.arrange(params));
         let sets: Vec<Vec<Value>> = arranged.collect::<Result<_>>()?;
         let plan = if sets.len() < WORTH_A_COPY || !self.bulk_copy { None } else { self.plan(sql, &prepared).await? };
-        let counted = if let Some(copy) = plan {
-            let answer = copy_in(&self.client, &copy, &prepared, &sets);
+        let counted = if let Some(plan) = plan {
+            let binary = self.may_copy_binary(&plan, &prepared, &sets).await?;
+            let answer = copy_in(&self.client, &plan, binary, &prepared, &sets);
             self.session.during(Call::Statement { reads: false }, answer).await?
         } else {
             let reads = prepared.shape.reads;
@@ -52,8 +60,26 @@ impl PostgresConnection {
         Ok(Changes::new(if prepared.shape.counts_changes { counted } else { 0 }, None))
     }
 
+    /// Whether the columns still have the types that the values are fitted to: eight bytes are as good a float as an
+    /// integer to the server. Parsing a query locks the table against changes until the transaction ends.
+    async fn may_copy_binary(&mut self, plan: &Plan, prepared: &Prepared, sets: &[Vec<Value>]) -> Result<bool> {
+        let types = prepared.statement.params();
+        if self.session.transaction != Transaction::Open || has_literals(types, sets) {
+            return Ok(false);
+        }
+        let answer = async { Ok(self.client.prepare(&plan.columns).await?) };
+        let seen = self.session.during(Call::Statement { reads: true }, answer).await?;
+        if plan.binary.get().is_none() {
+            let copy = format!("{} (FORMAT binary)", plan.copy);
+            let answer = async { Ok(self.client.prepare(&copy).await?) };
+            let copy = self.session.during(Call::Statement { reads: true }, answer).await?;
+            plan.binary.set(copy).ok();
+        }
+        Ok(seen.columns().iter().map(|column| base(column.type_())).eq(types.iter().map(base)))
+    }
+
     /// The COPY that does the same as the statement; asked of the catalog once.
-    async fn plan(&mut self, sql: &str, prepared: &Prepared) -> Result<Option<String>> {
+    async fn plan(&mut self, sql: &str, prepared: &Prepared) -> Result<Option<Plan>> {
         if prepared.bulk.get().is_none() {
             let plan = match Insert::read(&prepared.placeholders.rewrite(sql)) {
                 Some(insert) => {
@@ -67,7 +93,7 @@ impl PostgresConnection {
             };
             prepared.bulk.set(plan).ok();
         }
-        Ok(prepared.bulk.get().and_then(Option::as_ref).map(|plan| plan.copy.clone()))
+        Ok(prepared.bulk.get().cloned().flatten())
     }
 }
 
@@ -127,7 +153,12 @@ impl Insert {
         };
         chosen.iter().all(|column| column.2).then_some(())?;
         let columns: Vec<&str> = chosen.iter().map(|column| column.1.as_str()).collect();
-        Some(Plan { copy: format!("COPY {} ({}) FROM STDIN", self.table, columns.join(", ")) })
+        let (table, columns) = (self.table, columns.join(", "));
+        Some(Plan {
+            copy: format!("COPY {table} ({columns}) FROM STDIN").into(),
+            binary: Arc::default(),
+            columns: format!("SELECT {columns} FROM {table}").into(),
+        })
     }
 }
 
@@ -156,24 +187,55 @@ fn list<'s, T>(tokens: &mut impl Iterator<Item = Token<'s>>, item: impl Fn(Token
     }
 }
 
-async fn copy_in(client: &Client, copy: &str, prepared: &Prepared, sets: &[Vec<Value>]) -> Result<u64, Fault> {
-    let mut sink = pin!(client.copy_in::<_, Bytes>(copy).await?);
+/// `binary` is half the work for both sides, but no type is looked at on the way.
+async fn copy_in(
+    client: &Client,
+    plan: &Plan,
+    binary: bool,
+    prepared: &Prepared,
+    sets: &[Vec<Value>],
+) -> Result<u64, Fault> {
+    let types = prepared.statement.params();
+    let mut sink = pin!(match plan.binary.get() {
+        Some(copy) if binary => client.copy_in::<_, Bytes>(copy).await?,
+        _ => client.copy_in::<_, Bytes>(&*plan.copy).await?,
+    });
     let mut piece = BytesMut::with_capacity(PIECE + PIECE / 8);
+    if binary {
+        piece.put_slice(BINARY_HEADER);
+    }
     for values in sets {
-        for (index, parameter) in fit(prepared, values)?.iter().enumerate() {
+        if binary {
+            piece.put_u16(u16::try_from(values.len()).unwrap_or(u16::MAX));
+        }
+        for (index, (value, ty)) in values.iter().zip(types).enumerate() {
+            let parameter = Parameter::fit(value, ty, index + 1)?;
+            if binary {
+                parameter.write_binary(ty, &mut piece);
+                continue;
+            }
             if index > 0 {
                 piece.put_u8(b'\t');
             }
-            parameter.write_copy(&mut piece);
+            parameter.write_text(&mut piece);
         }
-        piece.put_u8(b'\n');
+        if !binary {
+            piece.put_u8(b'\n');
+        }
         if piece.len() >= PIECE {
             sink.send(piece.split().freeze()).await?;
+            piece.reserve(PIECE + PIECE / 8);
         }
+    }
+    if binary {
+        piece.put_i16(-1);
     }
     sink.send(piece.freeze()).await?;
     Ok(sink.finish().await?)
 }
+
+/// Signature, no flags, no extension.
+const BINARY_HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 
 /// Sends statements before the answers to earlier ones are here, in order.
 async fn send_ahead(client: &Client, prepared: &Prepared, sets: &[Vec<Value>]) -> Result<u64, Fault> {

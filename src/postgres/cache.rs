@@ -48,6 +48,11 @@ impl Cache {
         Some(Arc::clone(&entry.prepared))
     }
 
+    /// What is known of a statement that has been prepared; this is not a use of it.
+    pub(super) fn peek(&self, sql: &str) -> Option<Shape> {
+        Some(self.entries.get(sql)?.prepared.shape)
+    }
+
     pub(super) fn insert(&mut self, sql: Arc<str>, prepared: Prepared) -> Arc<Prepared> {
         if self.entries.len() >= self.capacity {
             let oldest = self.entries.iter().min_by_key(|(_, entry)| entry.used).map(|(sql, _)| Arc::clone(sql));

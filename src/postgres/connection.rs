@@ -13,7 +13,7 @@ use super::cache::Cache;
 use super::dial;
 use super::error::broken;
 use super::link::LinkCanceller;
-use super::session::{Call, Session, Transaction};
+use super::session::{Age, Call, Session, Transaction};
 use super::statements::Open;
 use crate::{Access, Canceller, Phase, Resource, ResourceState, Result};
 
@@ -38,6 +38,9 @@ const GOODBYE: Duration = Duration::from_secs(5);
 /// read when it begins with SELECT, VALUES, TABLE, SHOW or WITH and holds no word that changes data. A SELECT that calls
 /// a function with effects belongs into a transaction: broken in the middle it counts as a read, and may be run again.
 ///
+/// A connection of the same connector that is idle then counts as broken too: it probably leads to the same dead or
+/// demoted server, and a pool lends it to nobody.
+///
 /// **Transactions** are begun and ended by the methods for it. BEGIN, COMMIT and the like as statements are refused,
 /// because the driver does not tell whether a COMMIT was one: that of a failed transaction answers like any other.
 pub struct PostgresConnection {
@@ -50,9 +53,9 @@ pub struct PostgresConnection {
 }
 
 impl PostgresConnection {
-    pub(super) fn new(session: dial::Session, cache: Cache, access: Access, bulk_copy: bool) -> Self {
+    pub(super) fn new(session: dial::Session, cache: Cache, access: Access, bulk_copy: bool, age: Age) -> Self {
         let dial::Session { client, link, driver } = session;
-        Self { client, cache, session: Session::new(link, access), stream: None, bulk_copy, driver }
+        Self { client, cache, session: Session::new(link, access, age), stream: None, bulk_copy, driver }
     }
 
     /// What other sessions send with NOTIFY to the channels this one listens to. Of more than 128 that nobody has

@@ -10,6 +10,7 @@ use tokio_postgres::config::{SslMode, TargetSessionAttrs};
 use super::cache::Cache;
 use super::connection::PostgresConnection;
 use super::dial::Dial;
+use super::session::Age;
 use super::tls::Tls;
 use crate::{
     Access, CancelKind, Capabilities, Connector, Dialect, Error, ErrorKind, KeySource, Phase, Reason, Result,
@@ -51,6 +52,8 @@ pub struct PostgresConnector {
     settings: Vec<(String, String)>,
     /// The host that was right last time.
     last: Arc<AtomicUsize>,
+    /// How many of its sessions were found broken.
+    breaks: Arc<AtomicUsize>,
 }
 
 impl PostgresConnector {
@@ -69,6 +72,7 @@ impl PostgresConnector {
             bulk_copy: true,
             settings: Vec::new(),
             last: Arc::default(),
+            breaks: Arc::default(),
         }
     }
 
@@ -207,13 +211,14 @@ impl Connector for PostgresConnector {
     /// A login that is refused, a certificate that is not trusted or a database that does not exist is permanent, and
     /// the other hosts are not tried then.
     async fn connect(&self, access: Access) -> Result<PostgresConnection> {
+        let age = Age::of(&self.breaks);
         let tls = self.tls.client_config()?;
         let config = self.config(access, tls.is_some()).await?;
         let target = self.target.unwrap_or(match access {
             Access::Write => TargetSessionAttrs::ReadWrite,
             Access::Read => TargetSessionAttrs::Any,
         });
-        let dial = Dial { config: &config, tls, target, timeout: self.connect_timeout };
+        let dial = Dial { config: &config, tls, target, reads: access == Access::Read, timeout: self.connect_timeout };
         let first = self.last.load(Ordering::Relaxed);
         let mut failures = Vec::new();
         for index in (0..self.hosts.len()).map(|step| (first + step) % self.hosts.len()) {
@@ -222,7 +227,7 @@ impl Connector for PostgresConnector {
                 Ok(session) => {
                     self.last.store(index, Ordering::Relaxed);
                     let cache = Cache::new(self.statement_cache);
-                    return Ok(PostgresConnection::new(session, cache, access, self.bulk_copy));
+                    return Ok(PostgresConnection::new(session, cache, access, self.bulk_copy, age));
                 }
                 Err(error) => {
                     let error = error.context(format_args!("cannot connect to {host}:{port}"));

@@ -21,6 +21,8 @@ use crate::{Error, ErrorKind, Phase, Reason, Result};
 /// found out within minutes and not hours.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
+const IN_RECOVERY: &str = "SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN 'on' ELSE 'off' END";
+
 /// A session that has logged in.
 pub(super) struct Session {
     pub(super) client: Client,
@@ -34,6 +36,8 @@ pub(super) struct Dial<'a> {
     pub(super) config: &'a Config,
     pub(super) tls: Option<Arc<rustls::ClientConfig>>,
     pub(super) target: TargetSessionAttrs,
+    /// The session itself only reads, whatever its server accepts.
+    pub(super) reads: bool,
     /// For each address, from the first packet to a session that is ready.
     pub(super) timeout: Duration,
 }
@@ -96,7 +100,8 @@ impl Dial<'_> {
             TargetSessionAttrs::ReadOnly => "on",
             _ => return Ok(()),
         };
-        let answer = client.simple_query("SHOW transaction_read_only").await;
+        let ask = if self.reads { IN_RECOVERY } else { "SHOW transaction_read_only" };
+        let answer = client.simple_query(ask).await;
         let answer = answer.map_err(|error| classify(error, Phase::Connect))?;
         let is = answer.iter().find_map(|message| match message {
             SimpleQueryMessage::Row(row) => row.get(0),

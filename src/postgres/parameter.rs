@@ -63,8 +63,19 @@ impl<'v> Parameter<'v> {
         }
     }
 
+    /// Appends the value to a row of COPY's binary format; a literal has no such form.
+    pub(super) fn write_binary(&self, ty: &Type, row: &mut BytesMut) {
+        let at = row.len();
+        row.put_i32(-1);
+        if matches!(self.to_sql(ty, row), Ok(IsNull::No)) {
+            // What is longer, the driver refuses to send.
+            let length = i32::try_from(row.len() - at - 4).unwrap_or(i32::MAX);
+            row[at..at + 4].copy_from_slice(&length.to_be_bytes());
+        }
+    }
+
     /// Appends the value to a line of COPY's text format.
-    pub(super) fn write_copy(&self, line: &mut BytesMut) {
+    pub(super) fn write_text(&self, line: &mut BytesMut) {
         match self {
             Self::Null => line.put_slice(b"\\N"),
             Self::Bool(truth) => line.put_u8(if *truth { b't' } else { b'f' }),
@@ -82,6 +93,19 @@ impl<'v> Parameter<'v> {
             }
         }
     }
+}
+
+/// Whether a value among `sets` is left to the server to read.
+pub(super) fn has_literals(types: &[Type], sets: &[Vec<Value>]) -> bool {
+    types.iter().enumerate().any(|(index, ty)| {
+        let ty = base(ty);
+        let (text, numeric) = (is_text(ty), *ty == Type::NUMERIC);
+        sets.iter().any(|values| match values.get(index) {
+            Some(Value::Text(_)) => !text,
+            Some(Value::Integer(_) | Value::Real(_)) => numeric,
+            _ => false,
+        })
+    })
 }
 
 fn put_display(line: &mut BytesMut, value: &impl fmt::Display) {
@@ -245,9 +269,9 @@ mod tests {
     #[test]
     fn copy_lines_are_escaped() {
         let mut line = BytesMut::new();
-        Parameter::Text("a\\b\tc\nd\re").write_copy(&mut line);
-        Parameter::Bytes(&[0, 255]).write_copy(&mut line);
-        Parameter::Null.write_copy(&mut line);
+        Parameter::Text("a\\b\tc\nd\re").write_text(&mut line);
+        Parameter::Bytes(&[0, 255]).write_text(&mut line);
+        Parameter::Null.write_text(&mut line);
         assert_eq!(&line[..], b"a\\\\b\\tc\\nd\\re\\\\x00ff\\N");
     }
 }

@@ -6,6 +6,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::error::{broken, classify};
 use super::link::Link;
@@ -74,6 +75,23 @@ impl From<Error> for Fault {
     }
 }
 
+/// When a session began, counted in sessions of the same connector that were found broken.
+pub(super) struct Age {
+    breaks: Arc<AtomicUsize>,
+    born: usize,
+}
+
+impl Age {
+    pub(super) fn of(breaks: &Arc<AtomicUsize>) -> Self {
+        Self { breaks: Arc::clone(breaks), born: breaks.load(Ordering::Relaxed) }
+    }
+
+    /// Whether another session was found broken since.
+    fn in_doubt(&self) -> bool {
+        self.breaks.load(Ordering::Relaxed) != self.born
+    }
+}
+
 pub(super) struct Session {
     pub(super) link: Arc<Link>,
     pub(super) transaction: Transaction,
@@ -85,15 +103,16 @@ pub(super) struct Session {
     pub(super) lent: bool,
     /// It will not work again.
     pub(super) lost: bool,
+    age: Age,
     access: Access,
     /// What the open transaction, or the session, may do.
     mode: Access,
 }
 
 impl Session {
-    pub(super) fn new(link: Arc<Link>, access: Access) -> Self {
+    pub(super) fn new(link: Arc<Link>, access: Access, age: Age) -> Self {
         let transaction = Transaction::None;
-        Self { link, transaction, call: None, altered: false, lent: false, lost: false, access, mode: access }
+        Self { link, transaction, call: None, altered: false, lent: false, lost: false, age, access, mode: access }
     }
 
     pub(super) fn state(&self) -> ResourceState {
@@ -102,6 +121,7 @@ impl Session {
             _ if self.call.is_some() => ResourceState::Unknown,
             Transaction::Open => ResourceState::InTransaction,
             Transaction::Failed => ResourceState::Failed,
+            Transaction::None if self.age.in_doubt() => ResourceState::Broken,
             Transaction::None if self.altered => ResourceState::Altered,
             Transaction::None => ResourceState::Idle,
         }
@@ -151,7 +171,10 @@ impl Session {
             _ => error,
         };
         let broke = error.kind() == ErrorKind::Connection && error.reason() == Reason::Broken;
-        self.lost |= broke || (error.reason() == Reason::NotWritable && error.is_transient());
+        if broke || (error.reason() == Reason::NotWritable && error.is_transient()) {
+            self.lost = true;
+            self.age.breaks.fetch_add(1, Ordering::Relaxed);
+        }
         let autocommit = self.transaction == Transaction::None;
         match call {
             // The server has rolled back, or will when it notices that nobody is there.

@@ -35,7 +35,7 @@ impl Connection for PostgresConnection {
     /// By the first words of the text, without asking the server: all connections are alike here, so it matters only
     /// what needs a connection of its own.
     fn classify(&mut self, sql: &str) -> Result<StatementKind> {
-        Ok(Shape::of(sql).kind)
+        Ok(self.cache.peek(sql).unwrap_or_else(|| Shape::of(sql)).kind)
     }
 
     async fn run(&mut self, statement: Statement) -> Result<Rows> {

@@ -1,0 +1,1 @@
+//! There is only a bench here.
