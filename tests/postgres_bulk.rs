@@ -128,10 +128,10 @@ async fn columns_that_changed_their_type_get_the_values_and_not_their_bytes() {
     // Eight bytes as before, and any text is bytes too.
     script(&mut other, "ALTER TABLE t ALTER id TYPE double precision").await;
     many(&mut connection, insert, numbers(100)).await.unwrap();
-    assert_eq!(value::<f64>(&mut connection, "SELECT sum(id) FROM t").await, 2.0 * 4950.0);
+    assert_eq!(value::<i64>(&mut connection, "SELECT sum(id)::int8 FROM t").await, 2 * 4950);
     // Outside a transaction nothing holds the types still.
     connection.run_many(insert.into(), numbers(100)).await.unwrap();
-    assert_eq!(value::<f64>(&mut connection, "SELECT sum(id) FROM t").await, 3.0 * 4950.0);
+    assert_eq!(value::<i64>(&mut connection, "SELECT sum(id)::int8 FROM t").await, 3 * 4950);
 }
 
 #[tokio::test]

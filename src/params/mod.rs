@@ -5,9 +5,7 @@
 mod lexer;
 mod placeholders;
 
-#[cfg(feature = "sqlite")]
-pub(crate) use placeholders::Arranged;
-pub use placeholders::{Dialect, Placeholders, Style};
+pub use placeholders::{Arranged, Dialect, Placeholders, Style};
 
 use std::borrow::Cow;
 use std::fmt;

@@ -105,7 +105,7 @@ impl Placeholders {
     ///
     /// # Errors
     /// As [`arrange`](Placeholders::arrange).
-    pub(crate) fn look_up<'p>(&self, params: &'p Params) -> Result<Arranged<'p>> {
+    pub fn look_up<'p>(&self, params: &'p Params) -> Result<Arranged<'p>> {
         Ok(Arranged { order: self.order(params)?, params })
     }
 
@@ -213,8 +213,18 @@ impl Placeholders {
     }
 }
 
-/// Parameters in the order of their placeholders.
-pub(crate) struct Arranged<'p> {
+/// Parameters in the order of their placeholders; see [`Placeholders::look_up`].
+///
+/// ```
+/// use strongroom::{Dialect, Placeholders, Value, named};
+///
+/// let found = Placeholders::scan("SELECT :b || :a", Dialect::Sqlite)?;
+/// let params = named![a: "A", b: "B"]?;
+/// assert_eq!(found.look_up(&params)?.get(0), &Value::Text("B".into()));
+/// # Ok::<(), strongroom::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Arranged<'p> {
     params: &'p Params,
     /// Which pair each placeholder takes, for parameters by name.
     order: Vec<usize>,
@@ -222,7 +232,10 @@ pub(crate) struct Arranged<'p> {
 
 impl<'p> Arranged<'p> {
     /// The value of the placeholder with this number, from 0.
-    pub(crate) fn get(&self, index: usize) -> &'p Value {
+    ///
+    /// # Panics
+    /// When there is no such placeholder.
+    pub fn get(&self, index: usize) -> &'p Value {
         match self.params {
             Params::None => &Value::Null,
             Params::Positional(values) => &values[index],

@@ -135,8 +135,9 @@ impl<C: Connector> Pool<C> {
         self.inner().registry.exhaustion(self.inner().shelf(access).lane).to_string()
     }
 
-    /// For how long the oldest loan of a connection for `access` has lasted.
-    pub(crate) fn oldest_loan(&self, access: Access) -> Option<Duration> {
+    /// For how long the oldest loan that lasts now has lasted, of the connections for `access`; where all are alike, of
+    /// any. A reader that is kept for long may keep an engine from tidying up.
+    pub fn oldest_loan(&self, access: Access) -> Option<Duration> {
         self.inner().registry.oldest_loan(self.inner().shelf(access).lane)
     }
 
