@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::guarded::guarded;
 use super::inner::{CLOSE_LIMIT, spawn};
 use super::permit::Permit;
-use super::shelf::{Shelf, SlotGuard};
+use super::shelf::{Kept, Shelf, SlotGuard};
 use super::slot::Opened;
 use super::warm::Place;
 use crate::{Connector, Resource as _, ResourceState, Result};
@@ -26,7 +26,7 @@ pub(super) struct Lease<C: Connector> {
     slot: Option<SlotGuard<C>>,
     permit: Option<Permit<C>>,
     /// Where both were kept warm.
-    place: Option<Arc<Place<C>>>,
+    place: Option<Arc<Place<Kept<C>>>>,
     /// The connection may be neither lent nor kept: it is new and unproven, or failed its check.
     unfit: bool,
     lent: bool,
@@ -176,10 +176,10 @@ impl<C: Connector> Drop for Lease<C> {
 }
 
 /// Puts a slot back with its permit: into `place` or the one of this thread, or, if somebody waits, where he finds it.
-fn give_back<C: Connector>(slot: SlotGuard<C>, permit: Permit<C>, place: Option<Arc<Place<C>>>) {
+fn give_back<C: Connector>(slot: SlotGuard<C>, permit: Permit<C>, place: Option<Arc<Place<Kept<C>>>>) {
     let place = place.or_else(|| permit.inner().shelf_of(permit.lane()).place());
     let kept = match place {
-        Some(place) => place.keep(slot, permit),
+        Some(place) => place.keep((slot, permit)),
         None => Err((slot, permit)),
     };
     if let Err((slot, permit)) = kept {

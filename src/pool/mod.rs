@@ -26,6 +26,8 @@ mod handle;
 mod hold;
 mod inner;
 mod lease;
+#[cfg(test)]
+mod model;
 mod overdue;
 mod permit;
 mod pooled;
@@ -34,6 +36,7 @@ mod settings;
 mod shelf;
 mod slot;
 mod stats;
+mod sync;
 mod waiting;
 mod warm;
 

@@ -3,10 +3,12 @@
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::available_parallelism;
 use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore};
 
+use super::permit::Permit;
 use super::registry::Lane;
 use super::settings::Settings;
 use super::slot::{Opened, Slot, Slots};
@@ -15,6 +17,9 @@ use crate::{Access, Connector, Error, ErrorKind, Phase, Result};
 
 /// A slot that is checked out; dropped, it is on the shelf again, unless it is spent.
 pub(super) type SlotGuard<C> = bb8::PooledConnection<'static, Slots<C>>;
+
+/// A slot with its permit.
+pub(super) type Kept<C> = (SlotGuard<C>, Permit<C>);
 
 pub(super) struct Shelf<C: Connector> {
     pub(super) lane: Lane,
@@ -27,7 +32,7 @@ pub(super) struct Shelf<C: Connector> {
     /// How many calls have had to wait for a permit so far.
     arrivals: AtomicU64,
     /// Slots that came back last, with their permits.
-    pub(super) warm: Warm<C>,
+    pub(super) warm: Warm<Kept<C>>,
     /// Slots that came back while somebody waited for a permit; see [`put_back`](Shelf::put_back).
     parked: Mutex<Vec<SlotGuard<C>>>,
     /// Made on first use, because bb8's reaper needs a runtime.
@@ -37,6 +42,10 @@ pub(super) struct Shelf<C: Connector> {
 
 impl<C: Connector> Shelf<C> {
     pub(super) fn new(settings: &Settings<C>, lane: Lane, access: Access, size: u32, min: u32) -> Self {
+        /// More places than this would only make looking through them longer.
+        const MOST: usize = 64;
+
+        let threads = available_parallelism().map_or(1, usize::from);
         let permits = Semaphore::new(size as usize);
         let ages = [settings.idle_timeout, settings.max_lifetime];
         Self {
@@ -46,7 +55,7 @@ impl<C: Connector> Shelf<C> {
             min,
             permits,
             arrivals: AtomicU64::new(0),
-            warm: Warm::new(size),
+            warm: Warm::new(threads.min(size as usize).clamp(1, MOST)),
             parked: Mutex::default(),
             slots: OnceLock::new(),
             ages,
@@ -118,7 +127,7 @@ impl<C: Connector> Shelf<C> {
 
     /// Where a slot goes whose connection can be lent again as it is. Where connections do not age, bb8 has nothing to do
     /// with it: the slot stays checked out of bb8, which costs a tenth of going through its queue.
-    pub(super) fn place(&self) -> Option<Arc<Place<C>>> {
+    pub(super) fn place(&self) -> Option<Arc<Place<Kept<C>>>> {
         (self.ages == [None; 2]).then(|| self.warm.own())
     }
 

@@ -1,0 +1,13 @@
+//! What [`warm`](super::warm) is made of; the model has its own.
+
+pub(super) use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+pub(super) use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Numbers the threads of the process as they come.
+pub(super) fn thread_number() -> usize {
+    static THREADS: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static NUMBER: usize = THREADS.fetch_add(1, SeqCst);
+    }
+    NUMBER.try_with(|number| *number).unwrap_or(0)
+}
