@@ -132,3 +132,27 @@ async fn the_native_connection_of_a_reader_is_in_no_transaction() {
     drop(reader);
     assert_eq!(value(&db).await, 1);
 }
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_connection_that_leaves_the_log_asks_it_nothing_any_more() {
+    for plain in [false, true] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.db");
+        let db = open(&path).await;
+        let mut raw = db.connection().await.unwrap();
+        // SQLite unmaps the index of the log with this.
+        let leave = "PRAGMA journal_mode = DELETE";
+        if plain {
+            drop(raw.fetch_all(leave, ()).await.unwrap())
+        } else {
+            raw.execute_script(leave).await.unwrap()
+        }
+        for a in 2..20 {
+            raw.execute("UPDATE t SET a = $1", (a,)).await.unwrap();
+            assert_eq!(raw.fetch_value::<i64>("SELECT a FROM t", ()).await.unwrap(), Some(a));
+        }
+        drop(raw);
+        assert_eq!(value(&db).await, 19);
+        db.close().await.unwrap();
+    }
+}

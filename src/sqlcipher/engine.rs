@@ -9,6 +9,7 @@ use rusqlite::fallible_iterator::FallibleIterator;
 use super::control::Control;
 use super::errors::{classify, classify_refused, in_commit, poisons};
 use super::ffi::running;
+use super::ffi::wal_index::WalIndex;
 use super::inline::KeptSnapshot;
 use super::plan::{self, Plan, Plans};
 use super::stats::Tally;
@@ -69,16 +70,26 @@ impl Engine {
         self.altered
     }
 
+    /// Notes that the session may not be as it was opened. It may have left the write-ahead log, and then the index of
+    /// that is not mapped any more.
+    fn alter(&mut self, yes: bool) {
+        if yes {
+            self.altered = true;
+            self.kept.index = None;
+        }
+    }
+
     /// The connection, for a caller who is not watched: it counts as altered.
     pub(super) fn give_away(&mut self) -> &mut Connection {
         self.watch.look(Mode::Open);
-        self.altered = true;
+        self.alter(true);
         &mut self.connection
     }
 
     /// Takes the session as it is for how it shall be.
     pub(super) fn baseline(&mut self) {
         self.altered = false;
+        self.kept.index = WalIndex::of(&self.connection);
     }
 
     /// Whether the file was moved, replaced or deleted under the connection.
@@ -134,7 +145,7 @@ impl Engine {
         self.watch.look(Mode::Open);
         let prepared = Plan::prepare(sql, &self.connection, &self.watch);
         // Some pragmas act while they are prepared, also in a text that is then refused.
-        self.altered |= self.watch.seen().alters_session();
+        self.alter(self.watch.seen().alters_session());
         self.plans.remember(Arc::clone(sql), prepared?);
         Ok(())
     }
@@ -178,7 +189,7 @@ impl Engine {
     fn ready(&mut self, sql: &Arc<str>) -> Result<Ready<'_>> {
         let kind = self.kind(sql)?;
         self.permit(kind)?;
-        let Self { connection, watch, plans, altered, tally, .. } = self;
+        let Self { connection, watch, plans, altered, tally, kept, .. } = self;
         let plan = plans.get(sql).ok_or_else(forgotten)?;
         watch.look(Mode::Open);
         let prepared = connection.prepare_cached(plan.text(sql));
@@ -186,7 +197,10 @@ impl Engine {
         // The authorizer is asked only about a statement that is prepared anew.
         if watch.seen().anything() { &tally.misses } else { &tally.hits }.add(1);
         watch.mode(Mode::Running);
-        *altered |= plan.alters_session();
+        if plan.alters_session() {
+            *altered = true;
+            kept.index = None;
+        }
         Ok(Ready { connection, watch, plan, prepared })
     }
 
@@ -299,7 +313,10 @@ impl Engine {
             })?;
             let Some(mut statement) = next else { return Ok(()) };
             let seen = self.watch.seen();
-            self.altered |= seen.alters_session();
+            if seen.alters_session() {
+                self.altered = true;
+                self.kept.index = None;
+            }
             let kind = seen.kind(statement.readonly());
             self.permit(kind)?;
             self.watch.mode(Mode::Running);
@@ -390,7 +407,7 @@ impl Engine {
         let seen = self.watch.seen();
         self.watch.look(Mode::Open);
         let still_watched = self.connection.prepare("SELECT 1").is_ok() && self.watch.seen().anything();
-        self.altered |= seen.alters_session() || !still_watched;
+        self.alter(seen.alters_session() || !still_watched);
         self.retire_if_given_up();
         self.plans.forget();
         self.connection.flush_prepared_statement_cache();
