@@ -2,9 +2,9 @@
 //!
 //! A wing on floors 0 and 1; only `database.rs` reaches up to floor 3.
 
-#[cfg(feature = "sqlcipher")]
 mod check;
 mod checkpoint;
+#[cfg(feature = "sqlcipher")]
 mod cipher;
 mod connection;
 mod connector;
