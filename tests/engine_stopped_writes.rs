@@ -81,3 +81,22 @@ async fn nothing_is_committed_alone_after_a_stopped_write_gave_up_a_transaction_
         common::assert_whole(&db, "after lost transactions").await;
     }
 }
+
+#[tokio::test]
+async fn a_transaction_begun_by_hand_may_be_ended_by_execute_many_too() {
+    for kind in Kind::ALL {
+        let home = Home::new(kind);
+        let db = home.open().await;
+        with_table(&db).await;
+        let put = "INSERT INTO t (n) VALUES (1)";
+        let mut raw = db.connection().await.unwrap();
+        for _ in 0..2 {
+            raw.execute("BEGIN", ()).await.unwrap();
+            raw.execute(put, ()).await.unwrap();
+            raw.execute_many("COMMIT", [()]).await.unwrap();
+            raw.execute(put, ()).await.unwrap_or_else(|error| panic!("{kind:?}: {error}"));
+        }
+        drop(raw);
+        assert_eq!(count(&db).await, 4, "{kind:?}");
+    }
+}

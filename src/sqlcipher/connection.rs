@@ -38,7 +38,7 @@ impl SqlCipherConnection {
         let (shared, opened, may) = on_thread(move || {
             let control = Arc::new(Control::default());
             let engine = opened.connect(access, &control)?;
-            let may = opened.inline(access, engine.kept.index.is_some());
+            let may = opened.inline(access, engine.session.index().is_some());
             let shared = Arc::new(Shared::new(control, engine));
             if may.keep {
                 opened.snapshots().register(&shared);
@@ -62,7 +62,7 @@ impl SqlCipherConnection {
         guard.disarm();
         self.state = done.state;
         if let Some(engine) = self.shared.try_lock().filter(|_| self.access == Access::Write) {
-            self.opened.look_after_log(engine.kept.frames_to_copy());
+            self.opened.look_after_log(engine.frames_to_copy());
         }
         done.outcome
     }
@@ -111,7 +111,7 @@ impl SqlCipherConnection {
         if engine.keeps_snapshot() {
             self.opened.snapshots().sweep();
         } else if self.access == Access::Write {
-            self.opened.look_after_log(engine.kept.frames_to_copy());
+            self.opened.look_after_log(engine.frames_to_copy());
         }
         Ok(done?.map(|(outcome, _)| outcome))
     }

@@ -7,18 +7,16 @@ use rusqlite::Connection;
 use rusqlite::fallible_iterator::FallibleIterator;
 
 use super::control::Control;
-use super::errors::{classify, classify_refused, in_commit, poisons};
+use super::errors::{classify, classify_refused, poisons};
 use super::ffi::running;
-use super::ffi::wal_index::WalIndex;
 use super::inline::KeptSnapshot;
 use super::plan::{self, Plan, Plans};
+use super::ready::Step;
+use super::session::Session;
 use super::stats::Tally;
 use super::tuning::Checkpoints;
 use super::watch::{Mode, Watch};
-use crate::{
-    Access, Changes, Error, ErrorKind, Params, Phase, Reason, Result, Rows, RowsBuilder, Statement, StatementKind,
-    TransactionMode,
-};
+use crate::{Changes, Error, ErrorKind, Params, Reason, Result, Rows, RowsBuilder, Statement, StatementKind};
 
 /// One SQLite connection with what is known of its statements.
 #[derive(Debug)]
@@ -28,9 +26,9 @@ pub(super) struct Engine {
     pub(super) plans: Plans,
     pub(super) kept: KeptSnapshot,
     pub(super) tally: Arc<Tally>,
-    altered: bool,
-    /// The transaction that was begun and not ended, and for what; also when SQLite has given it up meanwhile.
-    inside: Option<Access>,
+    pub(super) session: Session,
+    /// Who copies the log into the file.
+    pub(super) checkpoints: Checkpoints,
 }
 
 /// What SQLite counts between two questions whether to stop: some twenty microseconds of work.
@@ -38,8 +36,8 @@ const STEPS_BETWEEN_QUESTIONS: i32 = 1000;
 
 impl Engine {
     pub(super) fn new(connection: Connection, watch: Arc<Watch>, tally: Arc<Tally>) -> Self {
-        let (plans, kept) = (Plans::default(), KeptSnapshot::default());
-        Self { connection, watch, plans, kept, tally, altered: false, inside: None }
+        let (plans, kept, session) = (Plans::default(), KeptSnapshot::default(), Session::default());
+        Self { connection, watch, plans, kept, tally, session, checkpoints: Checkpoints::default() }
     }
 
     /// Puts our handlers in place.
@@ -65,31 +63,18 @@ impl Engine {
         !self.connection.is_autocommit() && !self.keeps_snapshot()
     }
 
-    /// Whether the session is no longer as it was opened.
-    pub(super) fn is_altered(&self) -> bool {
-        self.altered
-    }
-
-    /// Notes that the session may not be as it was opened. It may have left the write-ahead log, and then the index of
-    /// that is not mapped any more.
-    fn alter(&mut self, yes: bool) {
-        if yes {
-            self.altered = true;
-            self.kept.index = None;
-        }
-    }
-
     /// The connection, for a caller who is not watched: it counts as altered.
     pub(super) fn give_away(&mut self) -> &mut Connection {
         self.watch.look(Mode::Open);
-        self.alter(true);
+        self.session.alter(true);
         &mut self.connection
     }
 
     /// Takes the session as it is for how it shall be.
     pub(super) fn baseline(&mut self) {
-        self.altered = false;
-        self.kept.index = WalIndex::of(&self.connection);
+        if self.session.is_altered() {
+            self.session.accept(&self.connection);
+        }
     }
 
     /// Whether the file was moved, replaced or deleted under the connection.
@@ -108,7 +93,7 @@ impl Engine {
 
     /// Sees to it that a connection that met damage without an error is closed instead of lent again.
     pub(super) fn retire_if_given_up(&mut self) {
-        self.altered |= self.is_given_up();
+        self.session.alter(self.is_given_up());
     }
 
     /// Whether the connection must not be used again after this error. What cannot be written stays so for the
@@ -145,7 +130,7 @@ impl Engine {
         self.watch.look(Mode::Open);
         let prepared = Plan::prepare(sql, &self.connection, &self.watch);
         // Some pragmas act while they are prepared, also in a text that is then refused.
-        self.alter(self.watch.seen().alters_session());
+        self.session.alter(self.watch.seen().alters_session());
         self.plans.remember(Arc::clone(sql), prepared?);
         Ok(())
     }
@@ -156,52 +141,14 @@ impl Engine {
         Ok(self.plans.get(sql).map_or(StatementKind::Write, |plan| plan.kind()))
     }
 
-    /// Refuses what may not run where it would run now. SQLite gives up a whole transaction when a statement that
-    /// writes is stopped in it; what comes next would be committed by itself.
-    fn permit(&self, kind: StatementKind) -> Result<()> {
-        match self.inside {
-            // Ending what is gone already, or beginning anew, shows that the caller knows.
-            Some(_) if self.has_lost_transaction() && kind != StatementKind::Control => {
-                Err(Error::new(ErrorKind::Transaction, "the engine has rolled the transaction back by itself")
-                    .because(Reason::Doomed)
-                    .hint("end it with ROLLBACK if it was begun by hand, and begin another one"))
-            }
-            Some(Access::Read) if kind != StatementKind::Read => {
-                Err(Error::new(ErrorKind::Unsupported, "the transaction was begun for reading and cannot write")
-                    .because(Reason::NotWritable)
-                    .hint("begin one that writes"))
-            }
-            _ => Ok(()),
-        }
+    /// Refuses what may not run where it would run now.
+    pub(super) fn permit(&self, kind: StatementKind) -> Result<()> {
+        self.session.permit(kind, self.in_transaction())
     }
 
     /// Whether a transaction was begun that SQLite has given up since, and nobody has ended.
     pub(super) fn has_lost_transaction(&self) -> bool {
-        self.inside.is_some() && !self.in_transaction()
-    }
-
-    /// Takes note of what a statement that controls transactions, or the user himself, has done.
-    fn note_transaction(&mut self) {
-        self.inside = self.in_transaction().then(|| self.inside.unwrap_or(Access::Write));
-    }
-
-    /// Has a statement prepared, to be run once or several times.
-    fn ready(&mut self, sql: &Arc<str>) -> Result<Ready<'_>> {
-        let kind = self.kind(sql)?;
-        self.permit(kind)?;
-        let Self { connection, watch, plans, altered, tally, kept, .. } = self;
-        let plan = plans.get(sql).ok_or_else(forgotten)?;
-        watch.look(Mode::Open);
-        let prepared = connection.prepare_cached(plan.text(sql));
-        let prepared = prepared.map_err(|error| classify_refused(error, watch.seen()))?;
-        // The authorizer is asked only about a statement that is prepared anew.
-        if watch.seen().anything() { &tally.misses } else { &tally.hits }.add(1);
-        watch.mode(Mode::Running);
-        if plan.alters_session() {
-            *altered = true;
-            kept.index = None;
-        }
-        Ok(Ready { connection, watch, plan, prepared })
+        self.session.has_lost_transaction(self.in_transaction())
     }
 
     /// Runs one statement and hands its rows to `take`, which says whether to go on.
@@ -211,20 +158,10 @@ impl Engine {
         take: &mut dyn FnMut(Step<'_, '_>) -> Result<bool>,
     ) -> Result<Changes> {
         let Statement { sql, params } = statement;
-        // Before it is prepared to run: some pragmas act then.
-        self.prepare(sql)?;
-        self.plans.get(sql).ok_or_else(forgotten)?.values(params)?;
-        let mut ready = self.ready(sql)?;
-        let controls = ready.plan.kind() == StatementKind::Control;
-        let changes = ready.run(params, take);
-        if changes.is_ok() {
-            ready.put_away();
-        } else {
-            drop(ready);
-        }
-        if controls {
-            self.note_transaction();
-        }
+        let (mut ready, values) = self.ready(sql, |plan| plan.values(params))?;
+        let (kind, changes) = (ready.kind(), ready.run(&values, take));
+        drop(ready);
+        self.ran(kind);
         changes
     }
 
@@ -279,25 +216,24 @@ impl Engine {
 
     /// Runs one statement with many sets of parameters.
     pub(super) fn run_many(&mut self, sql: &Arc<str>, sets: &[Params]) -> Result<Changes> {
-        let mut ready = self.ready(sql)?;
-        let mut rows = 0;
-        for (number, params) in sets.iter().enumerate() {
-            let affected = ready.execute(params);
-            rows += affected.map_err(|error| error.context(format_args!("set {} of parameters", number + 1)))?;
-        }
-        let total = ready.plan.changes(ready.connection, rows);
-        ready.put_away();
-        Ok(total)
+        let (mut ready, ()) = self.ready(sql, |_| Ok(()))?;
+        let (kind, changes) = (ready.kind(), ready.run_many(sets));
+        drop(ready);
+        self.ran(kind);
+        changes
     }
 
     /// Runs a text of several statements. Inside a transaction it may not end it.
     pub(super) fn run_script(&mut self, sql: &str) -> Result<()> {
         plan::refuse_nul(sql)?;
-        let mode = if self.in_transaction() { Mode::Guarded } else { Mode::Open };
-        let mut rest = rusqlite::Batch::new(&self.connection, sql);
+        let keeps = self.keeps_snapshot();
+        let Self { connection, watch, session, .. } = self;
+        let open = || !connection.is_autocommit() && !keeps;
+        let mode = if open() { Mode::Guarded } else { Mode::Open };
+        let mut rest = rusqlite::Batch::new(connection, sql);
         loop {
-            self.watch.look(mode);
-            let next = rest.next().map_err(|error| match self.watch.seen() {
+            watch.look(mode);
+            let next = rest.next().map_err(|error| match watch.seen() {
                 seen if mode == Mode::Guarded
                     && seen.refusal().is_none()
                     && seen.kind(true) == StatementKind::Control =>
@@ -312,79 +248,24 @@ impl Engine {
                 seen => classify_refused(error, seen),
             })?;
             let Some(mut statement) = next else { return Ok(()) };
-            let seen = self.watch.seen();
-            if seen.alters_session() {
-                self.altered = true;
-                self.kept.index = None;
-            }
+            let seen = watch.seen();
+            session.alter(seen.alters_session());
             let kind = seen.kind(statement.readonly());
-            self.permit(kind)?;
-            self.watch.mode(Mode::Running);
+            session.permit(kind, open())?;
+            watch.mode(Mode::Running);
             let mut rows = statement.raw_query();
             let outcome = loop {
                 match rows.next() {
                     Ok(Some(_)) => {}
                     Ok(None) => break Ok(()),
-                    Err(error) => break Err(classify_refused(error, self.watch.seen())),
+                    Err(error) => break Err(classify_refused(error, watch.seen())),
                 }
             };
             if kind == StatementKind::Control {
-                self.inside = self.in_transaction().then(|| self.inside.unwrap_or(Access::Write));
+                session.note(open());
             }
             outcome?;
         }
-    }
-
-    pub(super) fn begin(&mut self, mode: TransactionMode) -> Result<()> {
-        self.permit(StatementKind::Read)?;
-        let begin = if mode.access == Access::Write { "BEGIN IMMEDIATE" } else { "BEGIN" };
-        self.control(begin, Phase::Begin)?;
-        self.inside = Some(mode.access);
-        Ok(())
-    }
-
-    pub(super) fn savepoint(&mut self, depth: u32) -> Result<()> {
-        self.permit(StatementKind::Read)?;
-        self.control(&format!("SAVEPOINT strongroom_{depth}"), Phase::Begin)
-    }
-
-    pub(super) fn release(&mut self, depth: u32) -> Result<()> {
-        self.permit(StatementKind::Read)?;
-        self.control(&format!("RELEASE strongroom_{depth}"), Phase::Commit)
-    }
-
-    pub(super) fn rollback_to(&mut self, depth: u32) -> Result<()> {
-        self.permit(StatementKind::Read)?;
-        self.control(&format!("ROLLBACK TO strongroom_{depth}"), Phase::Rollback)?;
-        self.control(&format!("RELEASE strongroom_{depth}"), Phase::Rollback)
-    }
-
-    /// Commits; whatever fails, no transaction is open afterwards.
-    pub(super) fn commit(&mut self) -> Result<()> {
-        self.watch.look(Mode::Open);
-        let committed = self.connection.prepare_cached("COMMIT").and_then(|mut commit| commit.raw_execute());
-        if committed.is_ok() {
-            self.inside = None;
-        }
-        committed.map(drop).map_err(|error| {
-            let error = in_commit(classify(error));
-            match self.rollback() {
-                Ok(()) => error,
-                Err(failed) => failed.caused_by(error),
-            }
-        })
-    }
-
-    pub(super) fn rollback(&mut self) -> Result<()> {
-        self.inside = None;
-        if self.in_transaction() { self.control("ROLLBACK", Phase::Rollback) } else { Ok(()) }
-    }
-
-    /// Runs a statement of our own that controls the transaction.
-    pub(super) fn control(&mut self, sql: &str, phase: Phase) -> Result<()> {
-        self.watch.look(Mode::Open);
-        let done = self.connection.prepare_cached(sql).and_then(|mut statement| statement.raw_execute());
-        done.map(drop).map_err(|error| classify(error).during(phase))
     }
 
     pub(super) fn table_exists(&mut self, name: &str) -> Result<bool> {
@@ -407,12 +288,12 @@ impl Engine {
         let seen = self.watch.seen();
         self.watch.look(Mode::Open);
         let still_watched = self.connection.prepare("SELECT 1").is_ok() && self.watch.seen().anything();
-        self.alter(seen.alters_session() || !still_watched);
+        self.session.alter(seen.alters_session() || !still_watched);
         self.retire_if_given_up();
         self.plans.forget();
         self.connection.flush_prepared_statement_cache();
         if !was_lost || self.in_transaction() {
-            self.note_transaction();
+            self.session.note(self.in_transaction());
         }
         self.install(control, busy_timeout).map_err(classify)?;
         outcome
@@ -422,72 +303,9 @@ impl Engine {
     pub(super) fn settle(&mut self) -> rusqlite::Result<()> {
         self.watch.look(Mode::Open);
         self.connection.execute_batch("PRAGMA optimize")?;
-        if self.kept.checkpoints == Checkpoints::External {
+        if self.checkpoints == Checkpoints::External {
             return Ok(());
         }
         self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(()))
     }
-}
-
-/// A prepared statement with its plan.
-struct Ready<'e> {
-    connection: &'e Connection,
-    watch: &'e Watch,
-    plan: &'e mut Plan,
-    prepared: rusqlite::CachedStatement<'e>,
-}
-
-impl Ready<'_> {
-    fn run(&mut self, params: &Params, take: &mut dyn FnMut(Step<'_, '_>) -> Result<bool>) -> Result<Changes> {
-        let Self { connection, watch, plan, prepared } = self;
-        let values = plan.values(params)?;
-        plan.bind(prepared, &values)?;
-        // The header is known only after the first step: SQLite prepares anew there if the schema has changed.
-        let mut header_taken = false;
-        let mut rows = prepared.raw_query();
-        while let Some(row) = rows.next().map_err(|error| classify_refused(error, watch.seen()))? {
-            if !header_taken {
-                take(Step::Header(plan.header(row.as_ref())))?;
-                header_taken = true;
-            }
-            if !take(Step::Row(row))? {
-                break;
-            }
-        }
-        drop(rows);
-        if !header_taken {
-            take(Step::Header(plan.header(prepared)))?;
-        }
-        Ok(plan.changes(connection, connection.changes()))
-    }
-
-    /// Runs it without looking at rows, and says how many it changed.
-    fn execute(&mut self, params: &Params) -> Result<u64> {
-        let Self { connection, watch, plan, prepared } = self;
-        plan.bind(prepared, &plan.values(params)?)?;
-        let mut rows = prepared.raw_query();
-        while rows.next().map_err(|error| classify_refused(error, watch.seen()))?.is_some() {}
-        drop(rows);
-        Ok(if plan.changes_rows() { connection.changes() } else { 0 })
-    }
-
-    fn put_away(self) {
-        let Self { connection, plan, prepared, .. } = self;
-        drop(prepared);
-        if plan.kind() == StatementKind::Control {
-            // Not kept prepared: some pragmas act while they are prepared.
-            connection.flush_prepared_statement_cache();
-        }
-    }
-}
-
-/// What [`Ready::run`] hands out.
-enum Step<'a, 'r> {
-    Header(Arc<[Arc<str>]>),
-    Row(&'a rusqlite::Row<'r>),
-}
-
-#[cold]
-fn forgotten() -> Error {
-    Error::new(ErrorKind::Query, "the plan of the statement was lost while it ran")
 }

@@ -33,7 +33,7 @@ impl Engine {
         let all_short = group.iter().all(|statement| {
             self.plans.get(&statement.sql).is_some_and(|plan| plan.kind() == StatementKind::Write && plan.try_inline())
         });
-        if !all_short || self.in_transaction() || self.kept.is_checkpoint_due() {
+        if !all_short || self.in_transaction() || self.is_checkpoint_due() {
             return None;
         }
         let mut done = 0;

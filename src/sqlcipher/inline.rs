@@ -14,10 +14,6 @@ use crate::{ErrorKind, Result, Rows, Statement, StatementKind};
 /// The read transaction that a connection keeps open between calls.
 #[derive(Debug, Default)]
 pub(super) struct KeptSnapshot {
-    /// Who copies the log into the file.
-    pub(super) checkpoints: Checkpoints,
-    /// SQLite's mark of change; without it nothing is kept.
-    pub(super) index: Option<WalIndex>,
     /// The mark before the open transaction began; `None`: none is open.
     since: Option<Mark>,
     /// Used since the last sweep.
@@ -39,10 +35,11 @@ impl Engine {
     /// Runs a statement here if it is known to be short. `None`: it has had no effect; run it on a thread.
     pub(super) fn run_inline(&mut self, statement: &Statement, control: &Control, may: Inline) -> Option<Result<Rows>> {
         let in_transaction = self.in_transaction();
+        let may_write = may.writes && !in_transaction && !self.is_checkpoint_due();
         let plan = self.plans.get(&statement.sql)?;
         let allowed = match plan.kind() {
             StatementKind::Read => may.reads,
-            StatementKind::Write => may.writes && !in_transaction && !self.kept.is_checkpoint_due(),
+            StatementKind::Write => may_write,
             _ => false,
         };
         if !allowed || !plan.try_inline() {
@@ -72,7 +69,7 @@ impl Engine {
     /// Sees to it that a read sees everything committed before this moment: in the kept transaction, in a new one to be
     /// kept, or in none.
     fn freshen(&mut self, may_keep: bool) -> rusqlite::Result<()> {
-        let now = self.kept.index.as_ref().map(WalIndex::mark);
+        let now = self.session.index().map(WalIndex::mark);
         self.kept.used = true;
         if may_keep && now.is_some() && now == self.kept.since {
             self.tally.kept.add(1);
@@ -83,7 +80,7 @@ impl Engine {
             return Err(rusqlite::Error::InvalidQuery);
         }
         // A long log can start over only when no reader is left in it.
-        if may_keep && now.is_some_and(|now| !self.kept.log_is_long(&now)) {
+        if may_keep && now.is_some_and(|now| !self.log_is_long(&now)) {
             // The mark was taken before the transaction begins, so it is never newer than what the transaction sees.
             self.transaction_control("BEGIN")?;
             self.kept.since = now;
@@ -119,22 +116,20 @@ impl Engine {
         self.watch.mode(Mode::Running);
         self.connection.prepare_cached(sql)?.raw_execute().map(drop)
     }
-}
 
-impl KeptSnapshot {
     fn log_is_long(&self, mark: &Mark) -> bool {
-        self.index.as_ref().is_some_and(|index| index.pending(mark) > LONGEST_LOG)
+        self.session.index().is_some_and(|index| index.pending(mark) > LONGEST_LOG)
     }
 
     /// Whether the next commit may be the one that checkpoints.
     pub(super) fn is_checkpoint_due(&self) -> bool {
         self.checkpoints == Checkpoints::AtCommit
-            && self.index.as_ref().is_some_and(|index| self.log_is_long(&index.mark()))
+            && self.session.index().is_some_and(|index| self.log_is_long(&index.mark()))
     }
 
     /// How many frames of the log wait for somebody else to copy them.
     pub(super) fn frames_to_copy(&self) -> u32 {
-        let index = self.index.as_ref().filter(|_| self.checkpoints == Checkpoints::Background);
+        let index = self.session.index().filter(|_| self.checkpoints == Checkpoints::Background);
         index.map_or(0, |index| index.pending(&index.mark()))
     }
 }

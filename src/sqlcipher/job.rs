@@ -70,7 +70,7 @@ impl Shared {
 }
 
 pub(super) fn state_of(engine: &Engine) -> ResourceState {
-    match (engine.in_transaction(), engine.is_altered()) {
+    match (engine.in_transaction(), engine.session.is_altered()) {
         _ if engine.has_lost_transaction() => ResourceState::Failed,
         (true, _) => ResourceState::InTransaction,
         (false, true) => ResourceState::Altered,

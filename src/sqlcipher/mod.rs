@@ -20,10 +20,13 @@ mod job;
 mod location;
 mod opening;
 mod plan;
+mod ready;
+mod session;
 mod snapshot;
 mod stats;
 mod stream;
 mod sweeper;
+mod transaction;
 mod tuning;
 mod watch;
 

@@ -12,7 +12,6 @@ use super::cipher::{self, KeySpec};
 use super::control::Control;
 use super::engine::Engine;
 use super::ffi::fork::{self, Process};
-use super::ffi::wal_index::WalIndex;
 use super::ffi::{exit_gate, header};
 use super::inline::Inline;
 use super::location::Location;
@@ -142,8 +141,8 @@ impl Opened {
         if *checkpoints == Checkpoints::External {
             connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         }
-        engine.kept.index = WalIndex::of(&engine.connection);
-        engine.kept.checkpoints = *checkpoints;
+        engine.session.accept(&engine.connection);
+        engine.checkpoints = *checkpoints;
         Ok(engine)
     }
 

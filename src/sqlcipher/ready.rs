@@ -1,0 +1,112 @@
+//! A statement that is about to run: prepared, permitted, and with parameters that fit.
+
+use std::sync::Arc;
+
+use rusqlite::Connection;
+
+use super::engine::Engine;
+use super::errors::classify_refused;
+use super::plan::Plan;
+use super::watch::{Mode, Watch};
+use crate::params::Arranged;
+use crate::{Changes, Error, ErrorKind, Result, StatementKind};
+
+/// A prepared statement with its plan.
+pub(super) struct Ready<'e> {
+    connection: &'e Connection,
+    watch: &'e Watch,
+    plan: &'e mut Plan,
+    prepared: rusqlite::CachedStatement<'e>,
+}
+
+/// What [`Ready::run`] hands out.
+pub(super) enum Step<'a, 'r> {
+    Header(Arc<[Arc<str>]>),
+    Row(&'a rusqlite::Row<'r>),
+}
+
+impl Engine {
+    /// Has a statement prepared, to be run once or several times. `fit` looks at the parameters; some statements act
+    /// as soon as they are prepared to run, so it comes before that.
+    pub(super) fn ready<T>(&mut self, sql: &Arc<str>, fit: impl FnOnce(&Plan) -> Result<T>) -> Result<(Ready<'_>, T)> {
+        let kind = self.kind(sql)?;
+        let fitting = fit(self.plans.get(sql).ok_or_else(forgotten)?)?;
+        self.permit(kind)?;
+        let Self { connection, watch, plans, session, tally, .. } = self;
+        let plan = plans.get(sql).ok_or_else(forgotten)?;
+        watch.look(Mode::Open);
+        let prepared = connection.prepare_cached(plan.text(sql));
+        let prepared = prepared.map_err(|error| classify_refused(error, watch.seen()))?;
+        // The authorizer is asked only about a statement that is prepared anew.
+        if watch.seen().anything() { &tally.misses } else { &tally.hits }.add(1);
+        watch.mode(Mode::Running);
+        session.alter(plan.alters_session());
+        Ok((Ready { connection, watch, plan, prepared }, fitting))
+    }
+
+    /// Comes after a statement of this kind has run, however that went.
+    pub(super) fn ran(&mut self, kind: StatementKind) {
+        if kind == StatementKind::Control {
+            self.session.note(self.in_transaction());
+            // Not kept prepared: some pragmas act while they are prepared.
+            self.connection.flush_prepared_statement_cache();
+        }
+    }
+}
+
+impl Ready<'_> {
+    pub(super) fn kind(&self) -> StatementKind {
+        self.plan.kind()
+    }
+
+    pub(super) fn run(
+        &mut self,
+        values: &Arranged<'_>,
+        take: &mut dyn FnMut(Step<'_, '_>) -> Result<bool>,
+    ) -> Result<Changes> {
+        let Self { connection, watch, plan, prepared } = self;
+        plan.bind(prepared, values)?;
+        // The header is known only after the first step: SQLite prepares anew there if the schema has changed.
+        let mut header_taken = false;
+        let mut rows = prepared.raw_query();
+        while let Some(row) = rows.next().map_err(|error| classify_refused(error, watch.seen()))? {
+            if !header_taken {
+                take(Step::Header(plan.header(row.as_ref())))?;
+                header_taken = true;
+            }
+            if !take(Step::Row(row))? {
+                break;
+            }
+        }
+        drop(rows);
+        if !header_taken {
+            take(Step::Header(plan.header(prepared)))?;
+        }
+        Ok(plan.changes(connection, connection.changes()))
+    }
+
+    /// Runs it without looking at rows, and says how many it changed.
+    pub(super) fn execute(&mut self, values: &Arranged<'_>) -> Result<u64> {
+        let Self { connection, watch, plan, prepared } = self;
+        plan.bind(prepared, values)?;
+        let mut rows = prepared.raw_query();
+        while rows.next().map_err(|error| classify_refused(error, watch.seen()))?.is_some() {}
+        drop(rows);
+        Ok(if plan.changes_rows() { connection.changes() } else { 0 })
+    }
+
+    /// Runs it once for every set of parameters.
+    pub(super) fn run_many(&mut self, sets: &[crate::Params]) -> Result<Changes> {
+        let mut rows = 0;
+        for (number, params) in sets.iter().enumerate() {
+            let affected = self.plan.values(params).and_then(|values| self.execute(&values));
+            rows += affected.map_err(|error| error.context(format_args!("set {} of parameters", number + 1)))?;
+        }
+        Ok(self.plan.changes(self.connection, rows))
+    }
+}
+
+#[cold]
+fn forgotten() -> Error {
+    Error::new(ErrorKind::Query, "the plan of the statement was lost while it ran")
+}
