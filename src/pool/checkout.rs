@@ -59,20 +59,10 @@ impl<C: Connector> Inner<C> {
         let shelf = self.shelf(access);
         let lease = match self.free_lease(shelf).await? {
             Some(lease) => lease,
-            None => self.lease_for_others(shelf).await?,
+            None => self.queued_lease(shelf, None).await?,
         };
         let now = Instant::now();
         self.lend(lease, now, now + self.settings.acquire_timeout, location, true).await
-    }
-
-    async fn lease_for_others(self: &Arc<Self>, shelf: &Shelf<C>) -> Result<Lease<C>> {
-        let _queued = shelf.queued(&self.closed);
-        if let Some(lease) = Lease::warm(shelf) {
-            return Ok(lease);
-        }
-        let permit = shelf.permits.acquire().await.map_err(|_closed| self.closed_error())?;
-        permit.forget();
-        Lease::new(Permit::new(self, shelf.lane)).await
     }
 
     /// A slot that is free, if there is one. Nobody who waits is overtaken: nothing is kept warm while somebody waits.
@@ -123,7 +113,7 @@ impl<C: Connector> Inner<C> {
         })
     }
 
-    /// Waits for a permit.
+    /// Waits for a permit until `deadline`.
     async fn queue(
         self: &Arc<Self>,
         shelf: &Shelf<C>,
@@ -133,20 +123,29 @@ impl<C: Connector> Inner<C> {
         let began = Instant::now();
         let waiting = Waiting::begin(self, shelf.lane, deadline)?;
         shelf.arrive();
+        let lease = self.queued_lease(shelf, Some(waiting)).await?;
+        let waited = began.elapsed();
+        if waited > SLOW {
+            tracing::warn!(pool = %self.settings.name, %location, ?waited, "waited long for a connection");
+        }
+        Ok(lease)
+    }
+
+    /// Waits for a permit as long as `waiting` says, or as it takes.
+    async fn queued_lease(self: &Arc<Self>, shelf: &Shelf<C>, waiting: Option<Waiting<'_, C>>) -> Result<Lease<C>> {
         // Dropped after the future that waits, whichever way that ends.
         let _queued = shelf.queued(&self.closed);
         // Looked for again, now that nothing more is kept there.
         if let Some(lease) = Lease::warm(shelf) {
             return Ok(lease);
         }
-        let permit = waiting.until(shelf.permits.acquire()).await?.map_err(|_closed| self.closed_error())?;
-        permit.forget();
-        let permit = Permit::new(self, shelf.lane);
-        let waited = began.elapsed();
-        if waited > SLOW {
-            tracing::warn!(pool = %self.settings.name, %location, ?waited, "waited long for a connection");
-        }
-        Lease::new(permit).await
+        let permit = shelf.permits.acquire();
+        let permit = match waiting {
+            Some(waiting) => waiting.until(permit).await?,
+            None => permit.await,
+        };
+        permit.map_err(|_closed| self.closed_error())?.forget();
+        Lease::new(Permit::new(self, shelf.lane)).await
     }
 
     /// Asks the health check about an idle connection; if it must not be lent, closes it and takes the next slot.
