@@ -9,15 +9,13 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 
 use super::builder::DatabaseBuilder;
-use super::deadline::{self, Deadline, Stage, within};
+use super::deadline::{self, Stage, within};
 use super::lane::Lane;
-use super::raw::RawConnection;
 use super::route;
 use super::stream::RowStream;
-use super::transaction::Transaction;
 use crate::{
     Access, Capabilities, Changes, CloseReport, Connection, Connector, DefaultConnector, IntoParams, Pool, PoolStats,
-    Pooled, Resource as _, Result, Rows, Statement, TransactionMode,
+    Resource as _, Result, Rows, Statement,
 };
 
 /// An encrypted, pooled, asynchronous SQL database.
@@ -65,7 +63,7 @@ pub(super) struct Inner<C: Connector> {
     pool: Pool<C>,
     capabilities: Capabilities,
     /// How old what is borrowed may become before it is ended by force.
-    max_age: Option<Duration>,
+    pub(super) max_age: Option<Duration>,
     pub(super) lane: Arc<Lane>,
 }
 
@@ -272,119 +270,6 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
     #[track_caller]
     pub fn fetch_stream(&self, sql: &str, params: impl IntoParams) -> RowStream<'static> {
         RowStream::on_pool(self.clone(), Statement::new(sql, params))
-    }
-
-    /// Runs `work` in a transaction: commits when it answers `Ok`, rolls back when it answers an error, panics, or is
-    /// dropped.
-    ///
-    /// Write it as `async |tx| ...`; captures may be borrowed. A statement that fails dooms the transaction, as it does
-    /// in most engines: contain it in a nested [`Transaction::begin`] to go on after it. Asking this database (instead
-    /// of `tx`) to write inside the closure could never end and fails at once with
-    /// [`WouldDeadlock`](crate::Reason::WouldDeadlock).
-    ///
-    /// # Errors
-    /// What `work` answered; [`ErrorKind::Transaction`](crate::ErrorKind::Transaction) when it swallowed the error of a
-    /// statement; [`ErrorKind::OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown) when the answer to the commit was
-    /// lost.
-    ///
-    /// # Cancel safety
-    /// Dropping the future rolls back, unless the commit was already on its way: then the outcome is not known.
-    #[track_caller]
-    pub fn transaction<T, F>(&self, work: F) -> impl Future<Output = Result<T>>
-    where
-        F: AsyncFnOnce(&mut Transaction<C>) -> Result<T>,
-    {
-        let beginning = self.begin();
-        async move {
-            let mut transaction = beginning.await?;
-            let limit = transaction.closure_limit();
-            let outcome = within(limit, transaction.token().hold(work(&mut transaction))).await;
-            transaction.end(outcome).await
-        }
-    }
-
-    /// Begins a transaction that writes, as a guard: [`commit`](Transaction::commit) it, or drop it to roll back.
-    /// Prefer [`transaction`](Self::transaction) where a closure will do.
-    ///
-    /// # Errors
-    /// When no connection can be had, or the transaction cannot begin.
-    ///
-    /// # Cancel safety
-    /// Dropping the future leaves no transaction open.
-    #[track_caller]
-    pub fn begin(&self) -> impl Future<Output = Result<Transaction<C>>> + Send + use<'_, C> {
-        self.begin_with(TransactionMode::WRITE)
-    }
-
-    /// Begins a transaction of another mode: [`TransactionMode::READ`] gives one unchanging view, in SQLite that of its
-    /// first read, and refuses to write. It holds up no writer, except in a database in memory or a pool of one.
-    ///
-    /// # Errors
-    /// As [`begin`](Self::begin).
-    ///
-    /// # Cancel safety
-    /// As [`begin`](Self::begin).
-    #[track_caller]
-    pub fn begin_with(
-        &self,
-        mode: TransactionMode,
-    ) -> impl Future<Output = Result<Transaction<C>>> + Send + use<'_, C> {
-        let access = match mode.access {
-            Access::Write => Access::Write,
-            Access::Read => route::read_access(self.capabilities()),
-        };
-        let location = Location::caller();
-        async move {
-            let (lent, deadline) = self.borrow(access, self.deadline(), location).await?;
-            Transaction::begin_on(lent, mode, self.capabilities().savepoints, deadline).await
-        }
-    }
-
-    /// Lends a connection that may write and alter its session, for as long as the guard lives. For engines with a
-    /// single writer that is the writer: everyone else who writes waits.
-    ///
-    /// # Errors
-    /// When none becomes free within the acquire timeout; the error names who holds it.
-    ///
-    /// # Cancel safety
-    /// Dropping the future loses nothing but the place in the queue. Dropping the guard gives the connection back, also in
-    /// the middle of one of its calls: that call is stopped, and an open transaction rolled back, before it is lent again.
-    #[track_caller]
-    pub fn connection(&self) -> impl Future<Output = Result<RawConnection<C>>> + Send + use<'_, C> {
-        self.raw(Access::Write)
-    }
-
-    /// Lends a connection that reads.
-    ///
-    /// # Errors
-    /// As [`connection`](Self::connection).
-    ///
-    /// # Cancel safety
-    /// As [`connection`](Self::connection).
-    #[track_caller]
-    pub fn read_connection(&self) -> impl Future<Output = Result<RawConnection<C>>> + Send + use<'_, C> {
-        self.raw(route::read_access(self.capabilities()))
-    }
-
-    /// A connection that is held for as long as the borrower likes, and when he has to be done with it.
-    pub(super) async fn borrow(
-        &self,
-        access: Access,
-        deadline: Option<Deadline>,
-        location: &'static Location<'static>,
-    ) -> Result<(Pooled<C>, Option<Deadline>)> {
-        let lent = deadline::lend(deadline, self.pool(), access, location).await?;
-        lent.watch();
-        Ok((lent, Deadline::earlier(deadline, self.inner.max_age.and_then(Deadline::of_age))))
-    }
-
-    #[track_caller]
-    fn raw(&self, access: Access) -> impl Future<Output = Result<RawConnection<C>>> + Send + use<'_, C> {
-        let location = Location::caller();
-        async move {
-            let (lent, deadline) = self.borrow(access, self.deadline(), location).await?;
-            Ok(RawConnection::new(lent, deadline))
-        }
     }
 }
 

@@ -12,6 +12,7 @@ mod check;
 mod deadline;
 mod handle;
 mod lane;
+mod lending;
 mod limited;
 mod options;
 mod queue;
