@@ -142,7 +142,7 @@ pub use keys::{
     CachedKeySource, ChainKeySource, CommandKeySource, EnvKeySource, FileKeySource, PassphraseKeySource,
     resolve_cipher_key,
 };
-pub use params::{Arranged, Dialect, IntoParams, Params, Placeholders, Style};
+pub use params::{Arranged, ArrangedSets, Dialect, IntoParams, ParamSets, Params, Placeholders, Style};
 pub use pool::{CloseReport, HoldToken, Pool, PoolBuilder, PoolStats, Pooled};
 #[cfg(feature = "postgres")]
 pub use postgres::PostgresConnector;

@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use futures_util::FutureExt;
 use strongroom::testing::conformance;
 use strongroom::{
-    Access, Cancel, Canceller, Capabilities, Changes, Connection, Connector, Error, ErrorKind, Params, Placeholders,
-    Resource, ResourceState, Result, Row, Rows, RowsBuilder, SqlCipherConnection, SqlCipherConnector, Statement,
-    StatementKind, TransactionMode, Value, rusqlite,
+    Access, Cancel, Canceller, Capabilities, Changes, Connection, Connector, Error, ErrorKind, ParamSets, Params,
+    Placeholders, Resource, ResourceState, Result, Row, Rows, RowsBuilder, SqlCipherConnection, SqlCipherConnector,
+    Statement, StatementKind, TransactionMode, Value, rusqlite,
 };
 
 #[derive(Clone, Copy, PartialEq)]
@@ -215,7 +215,7 @@ impl Connection for LiarConnection {
         }
     }
 
-    async fn run_many(&mut self, sql: Arc<str>, sets: Vec<Params>) -> Result<Changes> {
+    async fn run_many(&mut self, sql: Arc<str>, sets: ParamSets) -> Result<Changes> {
         let done = self.inner.run_many(sql, sets).await;
         if self.lie == Lie::ManyHidesFailure { Ok(done.unwrap_or_default()) } else { done }
     }

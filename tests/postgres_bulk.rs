@@ -18,7 +18,7 @@ fn numbers(count: i64) -> Vec<Params> {
 
 async fn many(connection: &mut PostgresConnection, sql: &str, sets: Vec<Params>) -> Result<u64> {
     connection.begin(TransactionMode::WRITE).await.unwrap();
-    let outcome = connection.run_many(sql.into(), sets).await;
+    let outcome = connection.run_many(sql.into(), sets.into_iter().collect()).await;
     match &outcome {
         Ok(_) => connection.commit().await.unwrap(),
         Err(_) => connection.rollback().await.unwrap(),
@@ -31,7 +31,7 @@ async fn copied(server: &common::Server, connection: &mut PostgresConnection, sq
     let mut other = server.connect().await;
     let pid: i64 = value(connection, "SELECT cast(pg_backend_pid() AS bigint)").await;
     connection.begin(TransactionMode::WRITE).await.unwrap();
-    connection.run_many(sql.into(), numbers(100)).await.unwrap();
+    connection.run_many(sql.into(), numbers(100).into_iter().collect()).await.unwrap();
     let last = format!("SELECT query FROM pg_stat_activity WHERE pid = {pid}");
     let last: String = value(&mut other, &last).await;
     connection.rollback().await.unwrap();
@@ -130,7 +130,7 @@ async fn columns_that_changed_their_type_get_the_values_and_not_their_bytes() {
     many(&mut connection, insert, numbers(100)).await.unwrap();
     assert_eq!(value::<i64>(&mut connection, "SELECT sum(id)::int8 FROM t").await, 2 * 4950);
     // Outside a transaction nothing holds the types still.
-    connection.run_many(insert.into(), numbers(100)).await.unwrap();
+    connection.run_many(insert.into(), numbers(100).into_iter().collect()).await.unwrap();
     assert_eq!(value::<i64>(&mut connection, "SELECT sum(id)::int8 FROM t").await, 3 * 4950);
 }
 
@@ -179,7 +179,7 @@ async fn every_type_arrives_in_bulk_as_it_does_alone() {
         let insert = format!("INSERT INTO t {list} VALUES ({})", places.join(", "));
         connection.begin(TransactionMode::WRITE).await.unwrap();
         run_sql(&mut connection, &insert, given.clone()).await.unwrap();
-        connection.run_many(insert.into(), vec![given; 40]).await.unwrap();
+        connection.run_many(insert.into(), std::iter::repeat_n(given, 40).collect()).await.unwrap();
         let distinct =
             format!("SELECT count(*) FROM (SELECT DISTINCT cast(t AS text) FROM (SELECT {columns} FROM t) AS t) AS u");
         assert_eq!(value::<i64>(&mut connection, &distinct).await, 1, "{columns}");
@@ -193,7 +193,7 @@ async fn a_dropped_copy_leaves_nothing_behind() {
     let mut connection = server.connect().await;
     script(&mut connection, "CREATE TABLE t (id bigint, name text)").await;
     connection.begin(TransactionMode::WRITE).await.unwrap();
-    let copying = connection.run_many("INSERT INTO t VALUES ($1, $2)".into(), numbers(200_000));
+    let copying = connection.run_many("INSERT INTO t VALUES ($1, $2)".into(), numbers(200_000).into_iter().collect());
     tokio::time::timeout(std::time::Duration::from_millis(30), copying).await.unwrap_err();
     connection.rollback().await.unwrap();
     assert_eq!(value::<i64>(&mut connection, "SELECT count(*) FROM t").await, 0);

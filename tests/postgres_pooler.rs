@@ -103,7 +103,7 @@ async fn values_transactions_streams_and_bulk_work_without_preparing() {
     let insert = "INSERT INTO t VALUES ($1, $2, $3, $4, $5, $6, $7)";
     connection.begin(TransactionMode::WRITE).await.unwrap();
     let values = params![7, true, 0.1, "x", vec![0_u8, 255], "1.50", "2024-01-02T03:04:05Z"].unwrap();
-    let sets = vec![values.clone(); 40];
+    let sets = std::iter::repeat_n(values.clone(), 40).collect();
     assert_eq!(connection.run_many(insert.into(), sets).await.unwrap().rows_affected, 40);
     connection.commit().await.unwrap();
 

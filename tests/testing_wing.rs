@@ -92,7 +92,7 @@ async fn everything(connector: &FaultyConnector<ScriptedConnector>) -> Vec<Resul
         connection.reset().await,
         connection.classify("SELECT id FROM t").map(drop),
         connection.run(delete()).await.map(drop),
-        connection.run_many(delete().sql, vec![delete().params]).await.map(drop),
+        connection.run_many(delete().sql, [delete().params].into_iter().collect()).await.map(drop),
         connection.run_script("SELECT id FROM t".into()).await,
         connection.run_stream(statement("SELECT id FROM t"), 2).await,
         connection.next_chunk().await.map(drop),

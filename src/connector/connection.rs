@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{CheckDepth, CheckStep, Resource, Statement, StatementKind, TransactionMode};
 use crate::row::Changes;
-use crate::{Error, ErrorKind, Params, Result, Rows};
+use crate::{Error, ErrorKind, ParamSets, Result, Rows};
 
 /// A connection that speaks SQL: only what an engine must do itself. Convenience lives in the handles above.
 ///
@@ -38,11 +38,11 @@ pub trait Connection: Resource {
     fn run(&mut self, statement: Statement) -> impl Future<Output = Result<Rows>> + Send;
 
     /// Runs one statement with many sets of parameters, preparing it once. Called inside a transaction; stops at the
-    /// first error.
+    /// first error. [`Placeholders::look_up_all`](crate::Placeholders::look_up_all) puts their values in order.
     ///
     /// # Errors
     /// As classified by the engine.
-    fn run_many(&mut self, sql: Arc<str>, sets: Vec<Params>) -> impl Future<Output = Result<Changes>> + Send;
+    fn run_many(&mut self, sql: Arc<str>, sets: ParamSets) -> impl Future<Output = Result<Changes>> + Send;
 
     /// Runs a text of several statements without parameters.
     ///

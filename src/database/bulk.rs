@@ -5,15 +5,18 @@ use std::sync::Arc;
 use futures_util::future::join;
 use tokio::task::yield_now;
 
-use crate::{Changes, Connection, Error, IntoParams, Result};
+use crate::{Changes, Connection, Error, IntoParams, ParamSets, Result};
 
-/// How many sets cross to the engine at a time: enough that the crossing does not count.
-const SETS: usize = 4096;
+/// How many sets cross to the engine first: few, because it has nothing to do until then.
+const FIRST: usize = 1024;
+
+/// How many cross at most: enough that the crossing does not count. It comes to so many by doubling.
+const SETS: usize = 16_384;
 
 /// How many are drawn before the engine's answers are looked after again.
 const STEP: usize = 256;
 
-/// How many bytes of values they may have together, so that memory stays flat however long the iterator is.
+/// How many bytes they may take together, so that memory stays flat however long the iterator is.
 const BYTES: usize = 1 << 20;
 
 /// Runs `sql` for every set, inside a transaction that the caller has begun.
@@ -24,17 +27,17 @@ where
 {
     let sql: Arc<str> = sql.into();
     let mut sets = sets.into_iter().fuse();
+    let mut size = FIRST;
     let mut draw = async || {
-        let (mut chunk, mut bytes) = (Vec::new(), 0);
-        while chunk.len() < SETS && bytes < BYTES {
+        let mut chunk = ParamSets::new();
+        while chunk.len() < size && chunk.bytes() < BYTES {
             let Some(set) = sets.next() else { break };
-            let params = set.into_params()?;
-            bytes += params.bytes();
-            chunk.push(params);
-            if chunk.len() % STEP == 0 {
+            chunk.push(&set.into_params()?);
+            if chunk.len().is_multiple_of(STEP) {
                 yield_now().await;
             }
         }
+        size = SETS.min(2 * size);
         Ok::<_, Error>(chunk)
     };
     let mut total = Changes::default();

@@ -2,10 +2,14 @@
 //!
 //! Floor 0. A tuple, array, slice or vector of values binds by position; pairs of name and value bind by name.
 
+mod arranged;
 mod lexer;
 mod placeholders;
+mod sets;
 
-pub use placeholders::{Arranged, Dialect, Placeholders, Style};
+pub use arranged::{Arranged, ArrangedSets};
+pub use placeholders::{Dialect, Placeholders, Style};
+pub use sets::ParamSets;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -32,20 +36,6 @@ impl Params {
             Self::None => 0,
             Self::Positional(values) => values.len(),
             Self::Named(values) => values.len(),
-        }
-    }
-
-    /// How much memory the texts and blobs take.
-    pub(crate) fn bytes(&self) -> usize {
-        let of = |value: &Value| match value {
-            Value::Text(text) => text.len(),
-            Value::Blob(blob) => blob.len(),
-            _ => 0,
-        };
-        match self {
-            Self::None => 0,
-            Self::Positional(values) => values.iter().map(of).sum(),
-            Self::Named(pairs) => pairs.iter().map(|(_, value)| of(value)).sum(),
         }
     }
 

@@ -6,7 +6,9 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::Params;
+use super::arranged::{Arranged, ArrangedSets};
+use super::sets::Binds;
+use super::{ParamSets, Params};
 use crate::{Error, ErrorKind, Reason, Result, Value};
 
 /// How SQL is written, as far as placeholders go.
@@ -106,7 +108,25 @@ impl Placeholders {
     /// # Errors
     /// As [`arrange`](Placeholders::arrange).
     pub fn look_up<'p>(&self, params: &'p Params) -> Result<Arranged<'p>> {
-        Ok(Arranged { order: self.order(params)?, params })
+        Ok(Arranged::one(params, self.order(params)?))
+    }
+
+    /// The same for many sets at once.
+    ///
+    /// # Errors
+    /// As [`arrange`](Placeholders::arrange), with the number of the first set that does not fit.
+    pub fn look_up_all<'p>(&self, sets: &'p ParamSets) -> Result<ArrangedSets<'p>> {
+        let mut number = 1;
+        let orders = sets.runs().iter().map(|run| {
+            let order = match &run.binds {
+                Binds::ByPosition(given) => self.check_count(*given),
+                Binds::ByName(names) => self.order_names(names.iter().map(|name| &**name)),
+            };
+            let order = order.map_err(|error| error.context(format_args!("set {number} of parameters")));
+            number += run.sets;
+            order
+        });
+        Ok(ArrangedSets::new(sets, orders.collect::<Result<_>>()?))
     }
 
     /// Rewrites the statement with `$1..$N` in place of whatever it uses, for engines that know nothing else.
@@ -146,36 +166,43 @@ impl Placeholders {
         out
     }
 
-    /// Checks that parameters and placeholders fit. For named ones: which pair belongs to which placeholder.
+    /// Checks that parameters and placeholders fit.
     fn order(&self, params: &Params) -> Result<Vec<usize>> {
-        match (params, self.style) {
-            (Params::Named(pairs), Some(Style::Named)) => self.order_names(pairs),
-            (Params::Named(pairs), None) if pairs.is_empty() => Ok(Vec::new()),
-            (Params::Named(_), _) => Err(unfit("parameters by name need placeholders such as :name")),
-            (_, Some(Style::Named)) => {
-                Err(unfit("placeholders by name need parameters by name").hint("write named![id: 1] or [(\"id\", 1)]"))
-            }
-            _ if params.len() == self.count => Ok(Vec::new()),
-            _ => {
-                let (takes, given) = (self.count, params.len());
-                let message = format!("the statement takes {takes} parameter{}, {given} given", plural(takes));
-                Err(unfit(message).hint("give one value for each placeholder"))
-            }
+        match params {
+            Params::Named(pairs) => self.order_names(pairs.iter().map(|(name, _)| &**name)),
+            params => self.check_count(params.len()),
         }
     }
 
-    fn order_names(&self, pairs: &[(Cow<'static, str>, Value)]) -> Result<Vec<usize>> {
+    fn check_count(&self, given: usize) -> Result<Vec<usize>> {
+        if self.style == Some(Style::Named) {
+            let error = unfit("placeholders by name need parameters by name");
+            return Err(error.hint("write named![id: 1] or [(\"id\", 1)]"));
+        }
+        if given != self.count {
+            let takes = self.count;
+            let message = format!("the statement takes {takes} parameter{}, {given} given", plural(takes));
+            return Err(unfit(message).hint("give one value for each placeholder"));
+        }
+        Ok(Vec::new())
+    }
+
+    /// Which of the parameters with these names belongs to which placeholder.
+    fn order_names<'n>(&self, given: impl ExactSizeIterator<Item = &'n str>) -> Result<Vec<usize>> {
+        if self.style != Some(Style::Named) && !(self.style.is_none() && given.len() == 0) {
+            return Err(unfit("parameters by name need placeholders such as :name"));
+        }
         let mut order: Vec<Option<usize>> = vec![None; self.names.len()];
-        for (pair, (name, _)) in pairs.iter().enumerate() {
-            let Some(index) = self.names.iter().position(|known| **known == **name) else {
+        for (place, name) in given.enumerate() {
+            let Some(index) = self.names.iter().position(|known| **known == *name) else {
                 return Err(unfit(format!("the statement has no placeholder :{name}")));
             };
-            if order[index].replace(pair).is_some() {
+            if order[index].replace(place).is_some() {
                 return Err(unfit(format!("the parameter :{name} was given twice")));
             }
         }
         let named = order.into_iter().zip(&self.names);
-        named.map(|(pair, name)| pair.ok_or_else(|| unfit(format!("no value for placeholder :{name}")))).collect()
+        named.map(|(place, name)| place.ok_or_else(|| unfit(format!("no value for placeholder :{name}")))).collect()
     }
 
     fn add(&mut self, sql: &str, token: super::lexer::Token) -> Result<()> {
@@ -209,37 +236,6 @@ impl Placeholders {
                 let message = format!("the statement uses parameter {} but not {}", self.count, gap + 1);
                 Err(unfit(message))
             }
-        }
-    }
-}
-
-/// Parameters in the order of their placeholders; see [`Placeholders::look_up`].
-///
-/// ```
-/// use strongroom::{Dialect, Placeholders, Value, named};
-///
-/// let found = Placeholders::scan("SELECT :b || :a", Dialect::Sqlite)?;
-/// let params = named![a: "A", b: "B"]?;
-/// assert_eq!(found.look_up(&params)?.get(0), &Value::Text("B".into()));
-/// # Ok::<(), strongroom::Error>(())
-/// ```
-#[derive(Debug)]
-pub struct Arranged<'p> {
-    params: &'p Params,
-    /// Which pair each placeholder takes, for parameters by name.
-    order: Vec<usize>,
-}
-
-impl<'p> Arranged<'p> {
-    /// The value of the placeholder with this number, from 0.
-    ///
-    /// # Panics
-    /// When there is no such placeholder.
-    pub fn get(&self, index: usize) -> &'p Value {
-        match self.params {
-            Params::None => &Value::Null,
-            Params::Positional(values) => &values[index],
-            Params::Named(pairs) => &pairs[self.order[index]].1,
         }
     }
 }

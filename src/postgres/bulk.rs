@@ -21,7 +21,7 @@ use super::sending::fit;
 use super::session::{Call, Fault, Transaction};
 use super::words::{Token, Tokens};
 use crate::row::Changes;
-use crate::{Params, Result, Value};
+use crate::{ArrangedSets, ParamSets, Result};
 
 /// Below this many, asking the catalog costs more than COPY saves.
 const WORTH_A_COPY: usize = 32;
@@ -43,18 +43,17 @@ pub(super) struct Plan {
 }
 
 impl PostgresConnection {
-    pub(super) async fn run_prepared_many(&mut self, sql: &Arc<str>, sets: Vec<Params>) -> Result<Changes> {
+    pub(super) async fn run_prepared_many(&mut self, sql: &Arc<str>, sets: ParamSets) -> Result<Changes> {
         let (prepared, _) = self.prepare(sql).await?;
-        let arranged = sets.into_iter().map(|params| prepared.placeholders.arrange(params));
-        let sets: Vec<Vec<Value>> = arranged.collect::<Result<_>>()?;
+        let arranged = prepared.placeholders.look_up_all(&sets)?;
         let plan = if sets.len() < WORTH_A_COPY || !self.bulk_copy { None } else { self.plan(sql, &prepared).await? };
         let counted = if let Some(plan) = plan {
-            let binary = self.may_copy_binary(&plan, &prepared, &sets).await?;
-            let answer = copy_in(&self.client, &plan, binary, &prepared, &sets);
+            let binary = self.may_copy_binary(&plan, &prepared, &arranged).await?;
+            let answer = copy_in(&self.client, &plan, binary, &prepared, &arranged);
             self.session.during(Call::Statement { reads: false }, answer).await?
         } else {
             let reads = prepared.shape.reads;
-            let answer = send_ahead(&self.client, &prepared, &sets);
+            let answer = send_ahead(&self.client, &prepared, &arranged);
             self.session.during(Call::Statement { reads }, answer).await?
         };
         Ok(Changes::new(if prepared.shape.counts_changes { counted } else { 0 }, None))
@@ -62,7 +61,7 @@ impl PostgresConnection {
 
     /// Whether the columns still have the types that the values are fitted to: eight bytes are as good a float as an
     /// integer to the server. Parsing a query locks the table against changes until the transaction ends.
-    async fn may_copy_binary(&mut self, plan: &Plan, prepared: &Prepared, sets: &[Vec<Value>]) -> Result<bool> {
+    async fn may_copy_binary(&mut self, plan: &Plan, prepared: &Prepared, sets: &ArrangedSets<'_>) -> Result<bool> {
         let types = prepared.statement.params();
         if self.session.transaction != Transaction::Open || has_literals(types, sets) {
             return Ok(false);
@@ -193,7 +192,7 @@ async fn copy_in(
     plan: &Plan,
     binary: bool,
     prepared: &Prepared,
-    sets: &[Vec<Value>],
+    sets: &ArrangedSets<'_>,
 ) -> Result<u64, Fault> {
     let types = prepared.statement.params();
     let mut sink = pin!(match plan.binary.get() {
@@ -204,12 +203,12 @@ async fn copy_in(
     if binary {
         piece.put_slice(BINARY_HEADER);
     }
-    for values in sets {
+    for values in sets.iter() {
         if binary {
-            piece.put_u16(u16::try_from(values.len()).unwrap_or(u16::MAX));
+            piece.put_u16(u16::try_from(types.len()).unwrap_or(u16::MAX));
         }
-        for (index, (value, ty)) in values.iter().zip(types).enumerate() {
-            let parameter = Parameter::fit(value, ty, index + 1)?;
+        for (index, ty) in types.iter().enumerate() {
+            let parameter = Parameter::fit(values.get(index), ty, index + 1)?;
             if binary {
                 parameter.write_binary(ty, &mut piece);
                 continue;
@@ -238,14 +237,15 @@ async fn copy_in(
 const BINARY_HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 
 /// Sends statements before the answers to earlier ones are here, in order.
-async fn send_ahead(client: &Client, prepared: &Prepared, sets: &[Vec<Value>]) -> Result<u64, Fault> {
+async fn send_ahead(client: &Client, prepared: &Prepared, sets: &ArrangedSets<'_>) -> Result<u64, Fault> {
     let mut counted = 0;
     let mut waiting: VecDeque<Answer<'_>> = VecDeque::with_capacity(AHEAD);
-    for values in sets {
+    let count = prepared.statement.params().len();
+    for values in sets.iter() {
         if waiting.len() == AHEAD {
             counted += next(&mut waiting).await?;
         }
-        let parameters = fit(prepared, values)?;
+        let parameters = fit(prepared, (0..count).map(|index| values.get(index)))?;
         let mut answer: Answer<'_> = Box::pin(client.execute_raw(&prepared.statement, parameters));
         // The driver sends a statement when its future is polled first; doing that here keeps them in order.
         match poll_fn(|cx| Poll::Ready(answer.as_mut().poll(cx))).await {

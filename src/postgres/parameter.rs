@@ -11,7 +11,7 @@ use tokio_postgres::types::{Format, IsNull, ToSql, Type};
 
 use super::decode::{base, is_text};
 use crate::value::exact_float;
-use crate::{Error, ErrorKind, Reason, Result, Value};
+use crate::{ArrangedSets, Error, ErrorKind, Reason, Result, Value, ValueRef};
 
 /// A value in the form in which it is sent.
 #[derive(PartialEq)]
@@ -36,19 +36,19 @@ impl<'v> Parameter<'v> {
     ///
     /// # Errors
     /// [`Reason::Type`] when it does not fit exactly; nothing has been sent then.
-    pub(super) fn fit(value: &'v Value, ty: &Type, number: usize) -> Result<Self> {
+    pub(super) fn fit(value: ValueRef<'v>, ty: &Type, number: usize) -> Result<Self> {
         let ty = base(ty);
         let fitted = match value {
-            Value::Null => Some(Self::Null),
-            Value::Bool(truth) => fit_bool(*truth, ty),
-            Value::Integer(integer) => return fit_integer(*integer, ty, number),
-            Value::Real(real) => return fit_real(*real, ty, number),
-            Value::Text(_) if *ty == Type::BYTEA => None,
-            Value::Text(text) if is_text(ty) => Some(Self::Text(text)),
-            Value::Text(text) => Some(Self::Literal(text.into())),
-            Value::Blob(bytes) => (*ty == Type::BYTEA).then_some(Self::Bytes(bytes)),
+            ValueRef::Null => Some(Self::Null),
+            ValueRef::Bool(truth) => fit_bool(truth, ty),
+            ValueRef::Integer(integer) => return fit_integer(integer, ty, number),
+            ValueRef::Real(real) => return fit_real(real, ty, number),
+            ValueRef::Text(_) if *ty == Type::BYTEA => None,
+            ValueRef::Text(text) if is_text(ty) => Some(Self::Text(text)),
+            ValueRef::Text(text) => Some(Self::Literal(text.into())),
+            ValueRef::Blob(bytes) => (*ty == Type::BYTEA).then_some(Self::Bytes(bytes)),
         };
-        fitted.ok_or_else(|| mismatch(value.as_ref().type_name(), ty, number))
+        fitted.ok_or_else(|| mismatch(value.type_name(), ty, number))
     }
 
     /// Chooses form and type without having asked the server, which then finds the type by itself.
@@ -96,13 +96,13 @@ impl<'v> Parameter<'v> {
 }
 
 /// Whether a value among `sets` is left to the server to read.
-pub(super) fn has_literals(types: &[Type], sets: &[Vec<Value>]) -> bool {
+pub(super) fn has_literals(types: &[Type], sets: &ArrangedSets<'_>) -> bool {
     types.iter().enumerate().any(|(index, ty)| {
         let ty = base(ty);
         let (text, numeric) = (is_text(ty), *ty == Type::NUMERIC);
         sets.iter().any(|values| match values.get(index) {
-            Some(Value::Text(_)) => !text,
-            Some(Value::Integer(_) | Value::Real(_)) => numeric,
+            ValueRef::Text(_) => !text,
+            ValueRef::Integer(_) | ValueRef::Real(_) => numeric,
             _ => false,
         })
     })
@@ -253,12 +253,12 @@ mod tests {
 
     #[test]
     fn a_mismatch_names_the_type_and_the_cast() {
-        let error = Parameter::fit(&Value::Integer(5), &Type::TEXT, 2).unwrap_err();
+        let error = Parameter::fit(ValueRef::Integer(5), &Type::TEXT, 2).unwrap_err();
         let expected = "a value of type integer cannot be bound to $2, which the server takes for text; \
                         bind another type, or write cast($2 as bigint) if that is what is meant";
         assert_eq!(error.to_string(), expected);
-        assert!(Parameter::fit(&Value::Text("abc".into()), &Type::BYTEA, 1).is_err());
-        assert!(Parameter::fit(&Value::Blob(vec![1]), &Type::TEXT, 1).is_err());
+        assert!(Parameter::fit(ValueRef::Text("abc"), &Type::BYTEA, 1).is_err());
+        assert!(Parameter::fit(ValueRef::Blob(&[1]), &Type::TEXT, 1).is_err());
     }
 
     #[test]

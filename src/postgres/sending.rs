@@ -13,7 +13,9 @@ use super::error::sqlstate;
 use super::parameter::Parameter;
 use super::session::{Call, Transaction};
 use super::words::Shape;
-use crate::{Dialect, Error, ErrorKind, Params, Phase, Placeholders, Reason, Result, Rows, StatementKind, Value};
+use crate::{
+    Dialect, Error, ErrorKind, Params, Phase, Placeholders, Reason, Result, Rows, StatementKind, Value, ValueRef,
+};
 
 /// What stands ready to be sent.
 pub(super) enum Ready {
@@ -96,7 +98,7 @@ impl PostgresConnection {
         }
         let (mut prepared, mut cached) = self.prepare(sql).await?;
         let values = prepared.placeholders.arrange(params)?;
-        if cached && fit(&prepared, &values).is_err() {
+        if cached && fit(&prepared, values.iter().map(Value::as_ref)).is_err() {
             // Since it was prepared, a parameter may have come to mean a column of another type.
             self.cache.remove(sql);
             (prepared, cached) = self.prepare(sql).await?;
@@ -136,7 +138,7 @@ pub(super) enum Fitted<'s> {
 impl<'s> Fitted<'s> {
     pub(super) fn new(ready: &'s Ready, values: &'s [Value]) -> Result<Self> {
         Ok(match ready {
-            Ready::Prepared(prepared) => Self::Prepared(prepared, fit(prepared, values)?),
+            Ready::Prepared(prepared) => Self::Prepared(prepared, fit(prepared, values.iter().map(Value::as_ref))?),
             Ready::Text { sql, .. } => Self::Text(sql, values.iter().map(Parameter::guess).collect()),
         })
     }
@@ -151,8 +153,11 @@ impl<'s> Fitted<'s> {
 }
 
 /// Fits values to the types that the server has found.
-pub(super) fn fit<'v>(prepared: &Prepared, values: &'v [Value]) -> Result<Vec<Parameter<'v>>> {
-    let typed = values.iter().zip(prepared.statement.params());
+pub(super) fn fit<'v>(
+    prepared: &Prepared,
+    values: impl IntoIterator<Item = ValueRef<'v>>,
+) -> Result<Vec<Parameter<'v>>> {
+    let typed = values.into_iter().zip(prepared.statement.params());
     typed.enumerate().map(|(index, (value, ty))| Parameter::fit(value, ty, index + 1)).collect()
 }
 

@@ -15,7 +15,7 @@ use super::session::{Call, Fault, Transaction, doomed};
 use super::words::{Shape, alters_session};
 use crate::row::Changes;
 use crate::{
-    Access, Connection, Error, ErrorKind, IntoParams, Isolation, Params, Phase, Reason, Result, Rows, Statement,
+    Access, Connection, Error, ErrorKind, IntoParams, Isolation, ParamSets, Phase, Reason, Result, Rows, Statement,
     StatementKind, TransactionMode,
 };
 
@@ -49,14 +49,14 @@ impl Connection for PostgresConnection {
         }
     }
 
-    async fn run_many(&mut self, sql: Arc<str>, sets: Vec<Params>) -> Result<Changes> {
+    async fn run_many(&mut self, sql: Arc<str>, sets: ParamSets) -> Result<Changes> {
         self.ready().await?;
         self.session.refuse_failed()?;
         if !self.cache.is_off() {
             return Box::pin(self.run_prepared_many(&sql, sets)).await;
         }
         let mut changed = 0;
-        for params in sets {
+        for params in sets.iter() {
             let (ready, values, _) = self.get_ready(&sql, params).await?;
             changed += self.execute(&ready, &values).await?.changes().rows_affected;
         }

@@ -1,7 +1,6 @@
 //! Results: rows of values under one header.
 //!
-//! Floor 0. A result is two runs of memory, however many cells it has: fixed-size cells, and the bytes of all texts
-//! and blobs behind one another. Rows are views.
+//! Floor 0. A result is a few runs of memory, however many cells it has. Rows are views.
 
 mod builder;
 mod decode;
@@ -9,9 +8,9 @@ mod decode;
 use std::fmt;
 use std::sync::Arc;
 
-use builder::Cell;
 pub use builder::RowsBuilder;
 
+use crate::value::Cells;
 use crate::{Error, ErrorKind, FromValue, Reason, Result, ValueRef};
 
 /// The rows that a statement produced. Cheap to clone.
@@ -43,8 +42,7 @@ pub struct Row {
 /// The header and the cells that rows look into.
 struct Data {
     columns: Arc<[Arc<str>]>,
-    cells: Vec<Cell>,
-    bytes: Vec<u8>,
+    cells: Cells,
     rows: usize,
     changes: Changes,
 }
@@ -189,7 +187,7 @@ impl Row {
 
     /// `index` has been checked against the header.
     fn cell(&self, index: usize) -> ValueRef<'_> {
-        self.rows.cells[self.index * self.len() + index].read(&self.rows.bytes)
+        self.rows.cells.get(self.index * self.len() + index)
     }
 }
 

@@ -15,8 +15,8 @@ use super::opening::Opened;
 use super::snapshot::HeldBack;
 use super::stream::OpenStream;
 use crate::{
-    Access, Canceller, Changes, CheckDepth, CheckStep, Connection, Error, ErrorKind, Params, Phase, Reason, Resource,
-    ResourceState, Result, Rows, Statement, StatementKind, TransactionMode,
+    Access, Canceller, Changes, CheckDepth, CheckStep, Connection, Error, ErrorKind, ParamSets, Phase, Reason,
+    Resource, ResourceState, Result, Rows, Statement, StatementKind, TransactionMode,
 };
 
 /// A connection to a SQLite or SQLCipher database.
@@ -268,12 +268,8 @@ impl Connection for SqlCipherConnection {
         results.unwrap_or_else(|error| (0..count).map(|_| Err(error.clone())).collect())
     }
 
-    async fn run_many(&mut self, sql: Arc<str>, sets: Vec<Params>) -> Result<Changes> {
-        let sets = Arc::new(sets);
-        let lent = Arc::clone(&sets);
-        let done = self.job(move |engine| engine.run_many(&sql, &lent)).await;
-        // Freeing many small values takes a third as long as inserting them. A task does it while the engine goes on.
-        tokio::spawn(async move { drop(sets) });
+    async fn run_many(&mut self, sql: Arc<str>, sets: ParamSets) -> Result<Changes> {
+        let done = self.job(move |engine| engine.run_many(&sql, &sets)).await;
         done.map_err(|error| error.during(Phase::Statement))
     }
 

@@ -16,7 +16,7 @@ use super::session::Session;
 use super::stats::Tally;
 use super::tuning::Checkpoints;
 use super::watch::{Mode, Watch};
-use crate::{Changes, Error, ErrorKind, Params, Reason, Result, Rows, RowsBuilder, Statement, StatementKind};
+use crate::{Changes, Error, ErrorKind, ParamSets, Reason, Result, Rows, RowsBuilder, Statement, StatementKind};
 
 /// One SQLite connection with what is known of its statements.
 #[derive(Debug)]
@@ -215,9 +215,9 @@ impl Engine {
     }
 
     /// Runs one statement with many sets of parameters.
-    pub(super) fn run_many(&mut self, sql: &Arc<str>, sets: &[Params]) -> Result<Changes> {
-        let (mut ready, ()) = self.ready(sql, |_| Ok(()))?;
-        let (kind, changes) = (ready.kind(), ready.run_many(sets));
+    pub(super) fn run_many(&mut self, sql: &Arc<str>, sets: &ParamSets) -> Result<Changes> {
+        let (mut ready, sets) = self.ready(sql, |plan| plan.all_values(sets))?;
+        let (kind, changes) = (ready.kind(), ready.run_many(&sets));
         drop(ready);
         self.ran(kind);
         changes

@@ -8,10 +8,9 @@ use rusqlite::types::{ToSqlOutput, ValueRef as SqlRef};
 
 use super::errors::classify_refused;
 use super::watch::{Seen, Watch};
-use crate::params::Arranged;
 use crate::{
-    Changes, Dialect, Error, ErrorKind, Params, Placeholders, Reason, Result, RowsBuilder, StatementKind, Style, Value,
-    ValueRef,
+    Arranged, ArrangedSets, Changes, Dialect, Error, ErrorKind, ParamSets, Params, Placeholders, Reason, Result,
+    RowsBuilder, StatementKind, Style, ValueRef,
 };
 
 /// One statement's plan.
@@ -125,6 +124,11 @@ impl Plan {
         self.placeholders.look_up(params)
     }
 
+    /// The same for many sets.
+    pub(super) fn all_values<'p>(&self, sets: &'p ParamSets) -> Result<ArrangedSets<'p>> {
+        self.placeholders.look_up_all(sets)
+    }
+
     pub(super) fn bind(&self, statement: &mut rusqlite::Statement<'_>, values: &Arranged<'_>) -> Result<()> {
         for (slot, index) in self.slots.iter().enumerate() {
             let value = to_sql(values.get(*index), *index)?;
@@ -206,18 +210,18 @@ fn slots(
     .collect()
 }
 
-fn to_sql(value: &Value, index: usize) -> Result<ToSqlOutput<'_>> {
+fn to_sql(value: ValueRef<'_>, index: usize) -> Result<ToSqlOutput<'_>> {
     let sql = match value {
-        Value::Null => SqlRef::Null,
-        Value::Bool(value) => SqlRef::Integer((*value).into()),
-        Value::Integer(value) => SqlRef::Integer(*value),
-        Value::Real(value) if value.is_nan() => {
+        ValueRef::Null => SqlRef::Null,
+        ValueRef::Bool(value) => SqlRef::Integer(value.into()),
+        ValueRef::Integer(value) => SqlRef::Integer(value),
+        ValueRef::Real(value) if value.is_nan() => {
             let message = format!("parameter {} is NaN, which SQLite would store as NULL", index + 1);
             return Err(Error::new(ErrorKind::Query, message).because(Reason::Type).hint("bind Null if that is meant"));
         }
-        Value::Real(value) => SqlRef::Real(*value),
-        Value::Text(value) => SqlRef::Text(value.as_bytes()),
-        Value::Blob(value) => SqlRef::Blob(value),
+        ValueRef::Real(value) => SqlRef::Real(value),
+        ValueRef::Text(value) => SqlRef::Text(value.as_bytes()),
+        ValueRef::Blob(value) => SqlRef::Blob(value),
     };
     Ok(ToSqlOutput::Borrowed(sql))
 }

@@ -8,8 +8,7 @@ use super::engine::Engine;
 use super::errors::classify_refused;
 use super::plan::Plan;
 use super::watch::{Mode, Watch};
-use crate::params::Arranged;
-use crate::{Changes, Error, ErrorKind, Result, StatementKind};
+use crate::{Arranged, ArrangedSets, Changes, Error, ErrorKind, Result, StatementKind};
 
 /// A prepared statement with its plan.
 pub(super) struct Ready<'e> {
@@ -86,7 +85,7 @@ impl Ready<'_> {
     }
 
     /// Runs it without looking at rows, and says how many it changed.
-    pub(super) fn execute(&mut self, values: &Arranged<'_>) -> Result<u64> {
+    fn execute(&mut self, values: &Arranged<'_>) -> Result<u64> {
         let Self { connection, watch, plan, prepared } = self;
         plan.bind(prepared, values)?;
         let mut rows = prepared.raw_query();
@@ -96,11 +95,12 @@ impl Ready<'_> {
     }
 
     /// Runs it once for every set of parameters.
-    pub(super) fn run_many(&mut self, sets: &[crate::Params]) -> Result<Changes> {
+    pub(super) fn run_many(&mut self, sets: &ArrangedSets<'_>) -> Result<Changes> {
         let mut rows = 0;
-        for (number, params) in sets.iter().enumerate() {
-            let affected = self.plan.values(params).and_then(|values| self.execute(&values));
-            rows += affected.map_err(|error| error.context(format_args!("set {} of parameters", number + 1)))?;
+        for (number, values) in sets.iter().enumerate() {
+            rows += self
+                .execute(&values)
+                .map_err(|error| error.context(format_args!("set {} of parameters", number + 1)))?;
         }
         Ok(self.plan.changes(self.connection, rows))
     }

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::{
-    Access, Canceller, Capabilities, Changes, CheckDepth, CheckStep, Connection, Connector, Error, ErrorKind, Params,
-    Reason, Resource, ResourceState, Result, Rows, Statement, StatementKind, TransactionMode,
+    Access, Canceller, Capabilities, Changes, CheckDepth, CheckStep, Connection, Connector, Error, ErrorKind,
+    ParamSets, Reason, Resource, ResourceState, Result, Rows, Statement, StatementKind, TransactionMode,
 };
 
 /// Wraps a connector; its [`Faults`] decide what goes wrong, and when.
@@ -272,7 +272,7 @@ impl<K: Connection> Connection for FaultyConnection<K> {
         call!(self, Run, self.inner.run(statement))
     }
 
-    async fn run_many(&mut self, sql: Arc<str>, sets: Vec<Params>) -> Result<Changes> {
+    async fn run_many(&mut self, sql: Arc<str>, sets: ParamSets) -> Result<Changes> {
         call!(self, RunMany, self.inner.run_many(sql, sets))
     }
 

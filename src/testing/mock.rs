@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{
-    Access, Attempt, Canceller, Capabilities, Changes, Connection, Connector, HealthCheck, KeySource, Params, Resource,
-    ResourceState, Result, RetryPolicy, Rows, Secret, Statement, StatementKind, TransactionMode,
+    Access, Attempt, Canceller, Capabilities, Changes, Connection, Connector, HealthCheck, KeySource, ParamSets,
+    Resource, ResourceState, Result, RetryPolicy, Rows, Secret, Statement, StatementKind, TransactionMode,
 };
 
 mockall::mock! {
@@ -57,7 +57,7 @@ mockall::mock! {
         type Native = ();
         fn classify(&mut self, sql: &str) -> Result<StatementKind>;
         fn run(&mut self, statement: Statement) -> impl Future<Output = Result<Rows>> + Send;
-        fn run_many(&mut self, sql: Arc<str>, sets: Vec<Params>) -> impl Future<Output = Result<Changes>> + Send;
+        fn run_many(&mut self, sql: Arc<str>, sets: ParamSets) -> impl Future<Output = Result<Changes>> + Send;
         fn run_script(&mut self, sql: Arc<str>) -> impl Future<Output = Result<()>> + Send;
         fn run_stream(&mut self, statement: Statement, chunk: usize) -> impl Future<Output = Result<()>> + Send;
         fn next_chunk(&mut self) -> impl Future<Output = Result<Option<Rows>>> + Send;

@@ -5,8 +5,9 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::{
-    Access, Canceller, Capabilities, Changes, Connection, Connector, Dialect, Error, ErrorKind, Params, Placeholders,
-    Reason, Resource, ResourceState, Result, Row, Rows, RowsBuilder, Statement, StatementKind, TransactionMode, Value,
+    Access, Canceller, Capabilities, Changes, Connection, Connector, Dialect, Error, ErrorKind, ParamSets, Params,
+    Placeholders, Reason, Resource, ResourceState, Result, Row, Rows, RowsBuilder, Statement, StatementKind,
+    TransactionMode, Value,
 };
 
 /// Answers each statement from a script, in memory, and logs every call: for unit tests of what uses a database.
@@ -264,10 +265,10 @@ impl Connection for ScriptedConnection {
         self.connector.answer(&statement.sql, statement.params)
     }
 
-    async fn run_many(&mut self, sql: Arc<str>, sets: Vec<Params>) -> Result<Changes> {
+    async fn run_many(&mut self, sql: Arc<str>, sets: ParamSets) -> Result<Changes> {
         self.chunks.clear();
         let mut total = Changes::default();
-        for params in sets {
+        for params in sets.iter() {
             let changes = self.connector.answer(&sql, params)?.changes();
             total.rows_affected += changes.rows_affected;
             total.last_insert_id = changes.last_insert_id.or(total.last_insert_id);

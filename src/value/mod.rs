@@ -2,12 +2,14 @@
 //!
 //! Floor 0. [`Value`] is owned and can cross to another thread; [`ValueRef`] looks into a row without copying.
 
+mod cells;
 mod convert;
 #[cfg(any(feature = "chrono", feature = "jiff", feature = "uuid"))]
 mod foreign;
 
 use std::fmt;
 
+pub(crate) use cells::Cells;
 pub(crate) use convert::exact_float;
 pub use convert::{FromValue, IntoValue};
 

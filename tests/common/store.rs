@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use strongroom::{
-    Access, Canceller, Capabilities, Changes, Connection, Connector, Dialect, Error, ErrorKind, Params, Reason,
-    Resource, ResourceState, Result, Rows, RowsBuilder, Statement, StatementKind, TransactionMode, Value,
+    Access, Canceller, Capabilities, Changes, Connection, Connector, Dialect, Error, ErrorKind, ParamSets, Params,
+    Reason, Resource, ResourceState, Result, Rows, RowsBuilder, Statement, StatementKind, TransactionMode, Value,
 };
 
 /// What tests see of the store.
@@ -248,10 +248,10 @@ impl Connection for Stored {
         outcome
     }
 
-    async fn run_many(&mut self, _: Arc<str>, sets: Vec<Params>) -> Result<Changes> {
+    async fn run_many(&mut self, _: Arc<str>, sets: ParamSets) -> Result<Changes> {
         self.enter().await;
         let mut numbers = Vec::new();
-        for set in sets {
+        for set in sets.iter() {
             if let Params::Positional(values) = set {
                 numbers.extend(values.iter().filter_map(|value| match value {
                     Value::Integer(number) => Some(*number),

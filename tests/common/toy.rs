@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use serde::{Deserialize, Serialize};
 use strongroom::{
     Access, Cancel, CancelKind, Canceller, Capabilities, Changes, Connection, Connector, Dialect, Error, ErrorKind,
-    Params, Placeholders, Reason, Resource, ResourceState, Result, Rows, RowsBuilder, Statement, StatementKind,
-    TransactionMode, Value,
+    ParamSets, Params, Placeholders, Reason, Resource, ResourceState, Result, Rows, RowsBuilder, Statement,
+    StatementKind, TransactionMode, Value,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -284,8 +284,8 @@ impl Connection for ToyConnection {
         self.call(Request::Run(sql, values)).await.map(rows)
     }
 
-    async fn run_many(&mut self, sql: Arc<str>, sets: Vec<Params>) -> Result<Changes> {
-        let sets: Vec<_> = sets.into_iter().map(|params| arrange(&sql, params)).collect::<Result<_>>()?;
+    async fn run_many(&mut self, sql: Arc<str>, sets: ParamSets) -> Result<Changes> {
+        let sets: Vec<_> = sets.iter().map(|params| arrange(&sql, params)).collect::<Result<_>>()?;
         let text = sets.first().map_or_else(String::new, |(sql, _)| sql.clone());
         let values = sets.into_iter().map(|(_, values)| values).collect();
         let answer = self.call(Request::RunMany(text, values)).await?;

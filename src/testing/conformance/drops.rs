@@ -71,7 +71,7 @@ impl Op {
         let sql = Arc::clone(&insert.sql);
         match self {
             Self::Run => drop(connection.run(insert).await),
-            Self::RunMany => drop(connection.run_many(sql, vec![insert.params]).await),
+            Self::RunMany => drop(connection.run_many(sql, [insert.params].into_iter().collect()).await),
             Self::RunScript => drop(connection.run_script(sql.replace("$1", "1").into()).await),
             Self::RunGroup => drop(connection.run_group(vec![insert]).await),
             Self::RunStream => drop(connection.run_stream(select, 1).await),

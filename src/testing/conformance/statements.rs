@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use super::lab::{Lab, broken, equal, holds, must, refused};
-use crate::{Access, Connection, Connector, Params, Resource, ResourceState, StatementKind, TransactionMode, Value};
+use crate::{
+    Access, Connection, Connector, ParamSets, Params, Resource, ResourceState, StatementKind, TransactionMode, Value,
+};
 
 pub(super) async fn lifecycle<C: Connector<Connection: Connection>>(lab: &mut Lab<C>) {
     lab.state("a new connection is idle", ResourceState::Idle);
@@ -84,14 +86,14 @@ pub(super) async fn many_sets<C: Connector<Connection: Connection>>(lab: &mut La
     lab.counts("every set of parameters runs", 100).await;
 
     must(in_transaction, lab.connection.begin(TransactionMode::WRITE).await);
-    let sets = vec![set(200), set(1), set(201)];
+    let sets = [200, 1, 201].map(set).into_iter().collect();
     refused("the first set that fails ends the call", lab.connection.run_many(Arc::clone(&sql), sets).await);
     must(in_transaction, lab.connection.rollback().await);
     must(in_transaction, lab.connection.begin(TransactionMode::WRITE).await);
-    let sets = vec![set(300), Params::Positional(vec![Value::Integer(301)])];
+    let sets = [set(300), Params::Positional(vec![Value::Integer(301)])].into_iter().collect();
     refused("a set of the wrong size is refused", lab.connection.run_many(Arc::clone(&sql), sets).await);
     must(in_transaction, lab.connection.rollback().await);
-    must("no sets at all change nothing", lab.connection.run_many(sql, Vec::new()).await);
+    must("no sets at all change nothing", lab.connection.run_many(sql, ParamSets::new()).await);
     lab.counts("a rollback undoes the sets before the failing one", 100).await;
 }
 

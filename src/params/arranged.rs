@@ -1,0 +1,73 @@
+//! Parameters in the order of their placeholders.
+
+use std::borrow::Cow;
+
+use super::{ParamSets, Params};
+use crate::ValueRef;
+
+/// One set of parameters in the order of the placeholders; see [`Placeholders::look_up`](crate::Placeholders::look_up).
+///
+/// ```
+/// use strongroom::{Dialect, Placeholders, ValueRef, named};
+///
+/// let found = Placeholders::scan("SELECT :b || :a", Dialect::Sqlite)?;
+/// let params = named![a: "A", b: "B"]?;
+/// assert_eq!(found.look_up(&params)?.get(0), ValueRef::Text("B"));
+/// # Ok::<(), strongroom::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Arranged<'p> {
+    source: Source<'p>,
+    /// For parameters by name: which of them each placeholder takes.
+    order: Cow<'p, [usize]>,
+}
+
+#[derive(Debug)]
+enum Source<'p> {
+    One(&'p Params),
+    /// The set whose first value stands there.
+    OfMany(&'p ParamSets, usize),
+}
+
+impl<'p> Arranged<'p> {
+    pub(super) fn one(params: &'p Params, order: Vec<usize>) -> Self {
+        Self { source: Source::One(params), order: order.into() }
+    }
+
+    /// The value of the placeholder with this number, from 0.
+    ///
+    /// # Panics
+    /// When there is no such placeholder.
+    pub fn get(&self, index: usize) -> ValueRef<'p> {
+        match self.source {
+            Source::One(Params::None) => ValueRef::Null,
+            Source::One(Params::Positional(values)) => values[index].as_ref(),
+            Source::One(Params::Named(pairs)) => pairs[self.order[index]].1.as_ref(),
+            Source::OfMany(sets, first) if self.order.is_empty() => sets.value(first + index),
+            Source::OfMany(sets, first) => sets.value(first + self.order[index]),
+        }
+    }
+}
+
+/// Many sets of parameters in the order of the placeholders; see
+/// [`Placeholders::look_up_all`](crate::Placeholders::look_up_all).
+#[derive(Debug)]
+pub struct ArrangedSets<'p> {
+    sets: &'p ParamSets,
+    /// The order of each run of sets that bind alike.
+    orders: Vec<Vec<usize>>,
+}
+
+impl<'p> ArrangedSets<'p> {
+    pub(super) fn new(sets: &'p ParamSets, orders: Vec<Vec<usize>>) -> Self {
+        Self { sets, orders }
+    }
+
+    /// The sets, in order.
+    pub fn iter(&self) -> impl Iterator<Item = Arranged<'_>> {
+        self.sets.each().map(|(run, first)| Arranged {
+            source: Source::OfMany(self.sets, first),
+            order: Cow::Borrowed(&self.orders[run]),
+        })
+    }
+}

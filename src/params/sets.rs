@@ -1,0 +1,151 @@
+//! Many sets of parameters for one statement.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use super::Params;
+use crate::ValueRef;
+use crate::value::Cells;
+
+/// Many sets of parameters for one statement, in a few runs of memory: they cross to another thread at the cost of one
+/// value. Made by [`execute_many`](crate::AsyncDatabase::execute_many) for
+/// [`Connection::run_many`](crate::Connection::run_many).
+///
+/// ```
+/// use strongroom::{IntoParams, ParamSets};
+///
+/// let sets: ParamSets = [(1, "a").into_params()?, (2, "b").into_params()?].into_iter().collect();
+/// assert_eq!(sets.len(), 2);
+/// assert_eq!(sets.iter().nth(1), Some((2, "b").into_params()?));
+/// # Ok::<(), strongroom::Error>(())
+/// ```
+#[derive(Clone, Default)]
+pub struct ParamSets {
+    values: Cells,
+    runs: Vec<Run>,
+    len: usize,
+}
+
+/// Sets that follow one another and bind in the same way.
+#[derive(Clone)]
+pub(super) struct Run {
+    pub(super) sets: usize,
+    pub(super) binds: Binds,
+}
+
+#[derive(Clone)]
+pub(super) enum Binds {
+    ByPosition(usize),
+    ByName(Vec<Cow<'static, str>>),
+}
+
+impl Binds {
+    fn of(params: &Params) -> Self {
+        match params {
+            Params::Named(pairs) => Self::ByName(pairs.iter().map(|(name, _)| name.clone()).collect()),
+            params => Self::ByPosition(params.len()),
+        }
+    }
+
+    fn is_of(&self, params: &Params) -> bool {
+        match (self, params) {
+            (Self::ByName(names), Params::Named(pairs)) => names.iter().eq(pairs.iter().map(|(name, _)| name)),
+            (Self::ByName(_), _) | (Self::ByPosition(_), Params::Named(_)) => false,
+            (Self::ByPosition(count), params) => *count == params.len(),
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::ByPosition(count) => *count,
+            Self::ByName(names) => names.len(),
+        }
+    }
+}
+
+impl ParamSets {
+    /// No sets yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Appends a set.
+    ///
+    /// # Panics
+    /// When a text or blob is longer than 4 GiB, which no supported engine can store.
+    pub fn push(&mut self, params: &Params) {
+        match self.runs.last_mut() {
+            Some(run) if run.binds.is_of(params) => run.sets += 1,
+            _ => self.runs.push(Run { sets: 1, binds: Binds::of(params) }),
+        }
+        self.len += 1;
+        match params {
+            Params::None => {}
+            Params::Positional(values) => values.iter().for_each(|value| self.values.push(value.as_ref())),
+            Params::Named(pairs) => pairs.iter().for_each(|(_, value)| self.values.push(value.as_ref())),
+        }
+    }
+
+    /// How many sets there are.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Copies the sets out, in order.
+    pub fn iter(&self) -> impl Iterator<Item = Params> {
+        self.each().map(|(run, first)| {
+            let value = |index: usize| self.value(first + index).to_owned();
+            match &self.runs[run].binds {
+                Binds::ByPosition(0) => Params::None,
+                Binds::ByPosition(count) => Params::Positional((0..*count).map(value).collect()),
+                Binds::ByName(names) => {
+                    Params::Named(names.iter().enumerate().map(|(index, name)| (name.clone(), value(index))).collect())
+                }
+            }
+        })
+    }
+
+    /// How much memory the values take.
+    pub(crate) fn bytes(&self) -> usize {
+        self.values.bytes()
+    }
+
+    pub(super) fn runs(&self) -> &[Run] {
+        &self.runs
+    }
+
+    pub(super) fn value(&self, index: usize) -> ValueRef<'_> {
+        self.values.get(index)
+    }
+
+    /// The run that each set belongs to, and where its first value stands.
+    pub(super) fn each(&self) -> impl Iterator<Item = (usize, usize)> {
+        let runs = self.runs.iter().enumerate();
+        let widths = runs.flat_map(|(number, run)| std::iter::repeat_n((number, run.binds.len()), run.sets));
+        widths.scan(0, |next, (number, width)| {
+            let first = *next;
+            *next += width;
+            Some((number, first))
+        })
+    }
+}
+
+impl FromIterator<Params> for ParamSets {
+    fn from_iter<I: IntoIterator<Item = Params>>(sets: I) -> Self {
+        let mut all = Self::new();
+        sets.into_iter().for_each(|params| all.push(&params));
+        all
+    }
+}
+
+/// Parameters are data of users, so only their number is shown.
+impl fmt::Debug for ParamSets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ParamSets({})", self.len)
+    }
+}

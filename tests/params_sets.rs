@@ -1,0 +1,74 @@
+//! Many sets of parameters are what the single ones are.
+
+use std::borrow::Cow;
+
+use proptest::prelude::*;
+use strongroom::{Dialect, ErrorKind, ParamSets, Params, Placeholders, Reason, Value};
+
+fn value() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::Bool),
+        any::<i64>().prop_map(Value::Integer),
+        (-1e9..1e9_f64).prop_map(Value::Real),
+        ".{0,9}".prop_map(Value::Text),
+        prop::collection::vec(any::<u8>(), 0..9).prop_map(Value::Blob),
+    ]
+}
+
+/// Parameters for `:a`, `:b` and `:c`, in any order.
+fn named() -> impl Strategy<Value = Params> {
+    let pairs = prop::collection::vec(value(), 3).prop_map(|values| {
+        let names = ["a", "b", "c"].map(Cow::Borrowed);
+        names.into_iter().zip(values).collect::<Vec<_>>()
+    });
+    pairs.prop_shuffle().prop_map(Params::Named)
+}
+
+fn any_params() -> impl Strategy<Value = Params> {
+    let positional = prop::collection::vec(value(), 1..4).prop_map(Params::Positional);
+    prop_oneof![Just(Params::None), positional, named()]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+
+    #[test]
+    fn sets_of_any_shape_come_out_as_they_went_in(given in prop::collection::vec(any_params(), 0..20)) {
+        let sets: ParamSets = given.iter().cloned().collect();
+        prop_assert_eq!(sets.len(), given.len());
+        prop_assert_eq!(sets.iter().collect::<Vec<_>>(), given);
+    }
+
+    #[test]
+    fn names_in_any_order_find_their_placeholders(given in prop::collection::vec(named(), 0..20)) {
+        let found = Placeholders::scan("SELECT :c, :a, :b, :a", Dialect::Sqlite).unwrap();
+        let sets: ParamSets = given.iter().cloned().collect();
+        let all = found.look_up_all(&sets).unwrap();
+        prop_assert_eq!(all.iter().count(), given.len());
+        for (one, of_many) in given.iter().zip(all.iter()) {
+            let one = found.look_up(one).unwrap();
+            for index in 0..found.count() {
+                prop_assert_eq!(one.get(index), of_many.get(index));
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_set_that_does_not_fit_is_named(before in 0..9_usize, after in 0..9_usize, wrong in any_params()) {
+        prop_assume!(wrong.len() != 2 || matches!(wrong, Params::Named(_)));
+        let found = Placeholders::scan("SELECT $1, $2", Dialect::Sqlite).unwrap();
+        let fits = || Params::Positional(vec![Value::Integer(1), Value::Null]);
+        let given = std::iter::repeat_with(fits).take(before).chain([wrong]);
+        let sets: ParamSets = given.chain(std::iter::repeat_with(fits).take(after)).collect();
+        let error = found.look_up_all(&sets).unwrap_err();
+        prop_assert_eq!((error.kind(), error.reason()), (ErrorKind::Query, Reason::Parameters));
+        prop_assert!(error.to_string().contains(&format!("set {} of parameters", before + 1)), "{}", error);
+    }
+}
+
+#[test]
+fn values_do_not_show() {
+    let sets: ParamSets = [Params::Positional(vec![Value::Text("secret".into())])].into_iter().collect();
+    assert_eq!(format!("{sets:?}"), "ParamSets(1)");
+}
