@@ -122,33 +122,28 @@ impl Engine {
         Ok(kind)
     }
 
-    /// The plan of a statement, made by preparing it if need be. May act: some pragmas do while they are prepared.
-    pub(super) fn prepare(&mut self, sql: &Arc<str>) -> Result<()> {
-        if self.plans.get(sql).is_some() {
-            return Ok(());
+    /// Where the plan of a statement is, made by preparing it if need be. May act: some pragmas do while they are
+    /// prepared.
+    pub(super) fn prepare(&mut self, sql: &Arc<str>) -> Result<usize> {
+        if let Some(place) = self.plans.find(sql) {
+            return Ok(place);
         }
         self.watch.look(Mode::Open);
         let prepared = Plan::prepare(sql, &self.connection, &self.watch);
         // Some pragmas act while they are prepared, also in a text that is then refused.
         self.session.alter(self.watch.seen().alters_session());
-        self.plans.remember(Arc::clone(sql), prepared?);
-        Ok(())
+        Ok(self.plans.remember(Arc::clone(sql), prepared?))
     }
 
     /// What a statement does; for one that is about to run.
     pub(super) fn kind(&mut self, sql: &Arc<str>) -> Result<StatementKind> {
-        self.prepare(sql)?;
-        Ok(self.plans.get(sql).map_or(StatementKind::Write, |plan| plan.kind()))
+        let place = self.prepare(sql)?;
+        Ok(self.plans.at(place).kind())
     }
 
     /// Refuses what may not run where it would run now.
     pub(super) fn permit(&self, kind: StatementKind) -> Result<()> {
-        self.session.permit(kind, self.in_transaction())
-    }
-
-    /// Whether a transaction was begun that SQLite has given up since, and nobody has ended.
-    pub(super) fn has_lost_transaction(&self) -> bool {
-        self.session.has_lost_transaction(self.in_transaction())
+        self.session.permit(kind, || self.in_transaction())
     }
 
     /// Runs one statement and hands its rows to `take`, which says whether to go on.
@@ -251,7 +246,7 @@ impl Engine {
             let seen = watch.seen();
             session.alter(seen.alters_session());
             let kind = seen.kind(statement.readonly());
-            session.permit(kind, open())?;
+            session.permit(kind, open)?;
             watch.mode(Mode::Running);
             let mut rows = statement.raw_query();
             let outcome = loop {
@@ -282,7 +277,7 @@ impl Engine {
         busy_timeout: Duration,
         user: impl FnOnce(&mut Connection) -> rusqlite::Result<T>,
     ) -> Result<T> {
-        let was_lost = self.has_lost_transaction();
+        let was_lost = self.session.has_lost_transaction(self.in_transaction());
         self.watch.look(Mode::Open);
         let outcome = user(&mut self.connection).map_err(|error| classify_refused(error, self.watch.seen()));
         let seen = self.watch.seen();

@@ -70,8 +70,9 @@ impl Shared {
 }
 
 pub(super) fn state_of(engine: &Engine) -> ResourceState {
-    match (engine.in_transaction(), engine.session.is_altered()) {
-        _ if engine.has_lost_transaction() => ResourceState::Failed,
+    let open = engine.in_transaction();
+    match (open, engine.session.is_altered()) {
+        _ if engine.session.has_lost_transaction(open) => ResourceState::Failed,
         (true, _) => ResourceState::InTransaction,
         (false, true) => ResourceState::Altered,
         (false, false) => ResourceState::Idle,

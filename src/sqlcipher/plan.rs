@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use rusqlite::Connection;
 use rusqlite::types::{ToSqlOutput, ValueRef as SqlRef};
+use rusqlite::{Connection, StatementStatus};
 
 use super::errors::classify_refused;
 use super::watch::{Seen, Watch};
@@ -24,6 +24,8 @@ pub(super) struct Plan {
     /// What is prepared in place of the text, if that would take too long.
     text: Option<String>,
     header: Arc<[Arc<str>]>,
+    /// How often SQLite had prepared the statement anew by itself when the header was read; -1 before that.
+    header_read: i32,
     shortness: Shortness,
 }
 
@@ -50,19 +52,30 @@ pub(super) struct Plans {
 }
 
 impl Plans {
-    pub(super) fn get(&mut self, sql: &str) -> Option<&mut Plan> {
+    /// Where the plan of a text is, until another one is remembered.
+    pub(super) fn find(&mut self, sql: &str) -> Option<usize> {
         if self.known.get(self.last).is_none_or(|(text, _)| **text != *sql) {
             self.last = *self.places.get(sql)?;
         }
-        self.known.get_mut(self.last).map(|(_, plan)| plan)
+        Some(self.last)
     }
 
-    pub(super) fn remember(&mut self, sql: Arc<str>, plan: Plan) {
+    pub(super) fn at(&mut self, place: usize) -> &mut Plan {
+        &mut self.known[place].1
+    }
+
+    pub(super) fn get(&mut self, sql: &str) -> Option<&mut Plan> {
+        self.find(sql).map(|place| self.at(place))
+    }
+
+    pub(super) fn remember(&mut self, sql: Arc<str>, plan: Plan) -> usize {
         if self.known.len() >= PLANS {
             self.forget();
         }
-        self.places.insert(Arc::clone(&sql), self.known.len());
+        let place = self.known.len();
+        self.places.insert(Arc::clone(&sql), place);
         self.known.push((sql, plan));
+        place
     }
 
     pub(super) fn forget(&mut self) {
@@ -83,7 +96,7 @@ impl Plan {
         let slots = slots(&placeholders, order.as_deref(), &statement)?;
         let kind = seen.kind(statement.readonly());
         let (header, shortness) = (Arc::from([]), Shortness { skip: 0, penalty: 64 });
-        Ok(Self { kind, seen, placeholders, slots, text, header, shortness })
+        Ok(Self { kind, seen, placeholders, slots, text, header, header_read: -1, shortness })
     }
 
     /// The text to prepare for what the user wrote as `sql`.
@@ -137,11 +150,16 @@ impl Plan {
         Ok(())
     }
 
-    /// The names of the columns; shared between runs as long as they stay the same.
-    pub(super) fn header(&mut self, statement: &rusqlite::Statement<'_>) -> Arc<[Arc<str>]> {
-        let names = (0..statement.column_count()).map(|index| statement.column_name(index).unwrap_or_default());
-        if !names.clone().eq(self.header.iter().map(|name| &**name)) {
-            self.header = names.map(Arc::from).collect();
+    /// The names of the columns; shared between runs as long as they stay the same. They can change when SQLite
+    /// prepares the statement anew, or we did (`fresh`).
+    pub(super) fn header(&mut self, statement: &rusqlite::Statement<'_>, fresh: bool) -> Arc<[Arc<str>]> {
+        let prepared = statement.get_status(StatementStatus::RePrepare);
+        if fresh || prepared != self.header_read {
+            self.header_read = prepared;
+            let names = (0..statement.column_count()).map(|index| statement.column_name(index).unwrap_or_default());
+            if !names.clone().eq(self.header.iter().map(|name| &**name)) {
+                self.header = names.map(Arc::from).collect();
+            }
         }
         Arc::clone(&self.header)
     }

@@ -8,7 +8,7 @@ use super::engine::Engine;
 use super::errors::classify_refused;
 use super::plan::Plan;
 use super::watch::{Mode, Watch};
-use crate::{Arranged, ArrangedSets, Changes, Error, ErrorKind, Result, StatementKind};
+use crate::{Arranged, ArrangedSets, Changes, Result, StatementKind};
 
 /// A prepared statement with its plan.
 pub(super) struct Ready<'e> {
@@ -16,6 +16,8 @@ pub(super) struct Ready<'e> {
     watch: &'e Watch,
     plan: &'e mut Plan,
     prepared: rusqlite::CachedStatement<'e>,
+    /// Whether it was not found prepared.
+    fresh: bool,
 }
 
 /// What [`Ready::run`] hands out.
@@ -28,19 +30,21 @@ impl Engine {
     /// Has a statement prepared, to be run once or several times. `fit` looks at the parameters; some statements act
     /// as soon as they are prepared to run, so it comes before that.
     pub(super) fn ready<T>(&mut self, sql: &Arc<str>, fit: impl FnOnce(&Plan) -> Result<T>) -> Result<(Ready<'_>, T)> {
-        let kind = self.kind(sql)?;
-        let fitting = fit(self.plans.get(sql).ok_or_else(forgotten)?)?;
+        let place = self.prepare(sql)?;
+        let plan = self.plans.at(place);
+        let (kind, fitting) = (plan.kind(), fit(plan)?);
         self.permit(kind)?;
         let Self { connection, watch, plans, session, tally, .. } = self;
-        let plan = plans.get(sql).ok_or_else(forgotten)?;
+        let plan = plans.at(place);
         watch.look(Mode::Open);
         let prepared = connection.prepare_cached(plan.text(sql));
         let prepared = prepared.map_err(|error| classify_refused(error, watch.seen()))?;
         // The authorizer is asked only about a statement that is prepared anew.
-        if watch.seen().anything() { &tally.misses } else { &tally.hits }.add(1);
+        let fresh = watch.seen().anything();
+        if fresh { &tally.misses } else { &tally.hits }.add(1);
         watch.mode(Mode::Running);
         session.alter(plan.alters_session());
-        Ok((Ready { connection, watch, plan, prepared }, fitting))
+        Ok((Ready { connection, watch, plan, prepared, fresh }, fitting))
     }
 
     /// Comes after a statement of this kind has run, however that went.
@@ -63,14 +67,14 @@ impl Ready<'_> {
         values: &Arranged<'_>,
         take: &mut dyn FnMut(Step<'_, '_>) -> Result<bool>,
     ) -> Result<Changes> {
-        let Self { connection, watch, plan, prepared } = self;
+        let Self { connection, watch, plan, prepared, fresh } = self;
         plan.bind(prepared, values)?;
         // The header is known only after the first step: SQLite prepares anew there if the schema has changed.
         let mut header_taken = false;
         let mut rows = prepared.raw_query();
         while let Some(row) = rows.next().map_err(|error| classify_refused(error, watch.seen()))? {
             if !header_taken {
-                take(Step::Header(plan.header(row.as_ref())))?;
+                take(Step::Header(plan.header(row.as_ref(), *fresh)))?;
                 header_taken = true;
             }
             if !take(Step::Row(row))? {
@@ -79,14 +83,14 @@ impl Ready<'_> {
         }
         drop(rows);
         if !header_taken {
-            take(Step::Header(plan.header(prepared)))?;
+            take(Step::Header(plan.header(prepared, *fresh)))?;
         }
         Ok(plan.changes(connection, connection.changes()))
     }
 
     /// Runs it without looking at rows, and says how many it changed.
     fn execute(&mut self, values: &Arranged<'_>) -> Result<u64> {
-        let Self { connection, watch, plan, prepared } = self;
+        let Self { connection, watch, plan, prepared, .. } = self;
         plan.bind(prepared, values)?;
         let mut rows = prepared.raw_query();
         while rows.next().map_err(|error| classify_refused(error, watch.seen()))?.is_some() {}
@@ -104,9 +108,4 @@ impl Ready<'_> {
         }
         Ok(self.plan.changes(self.connection, rows))
     }
-}
-
-#[cold]
-fn forgotten() -> Error {
-    Error::new(ErrorKind::Query, "the plan of the statement was lost while it ran")
 }

@@ -46,10 +46,10 @@ impl Session {
 
     /// Refuses what may not run where it would run now. SQLite gives up a whole transaction when a statement that
     /// writes is stopped in it; what comes next would be committed by itself.
-    pub(super) fn permit(&self, kind: StatementKind, open: bool) -> Result<()> {
+    pub(super) fn permit(&self, kind: StatementKind, open: impl FnOnce() -> bool) -> Result<()> {
         match self.inside {
             // Ending what is gone already, or beginning anew, shows that the caller knows.
-            Some(_) if !open && kind != StatementKind::Control => {
+            Some(_) if !open() && kind != StatementKind::Control => {
                 Err(Error::new(ErrorKind::Transaction, "the engine has rolled the transaction back by itself")
                     .because(Reason::Doomed)
                     .hint("end it with ROLLBACK if it was begun by hand, and begin another one"))
