@@ -121,6 +121,19 @@ async fn a_change_of_the_schema_is_seen_by_the_next_read() {
     }
 }
 
+/// Statements that control a session leave nothing prepared, so the next one is prepared by us instead of by SQLite.
+#[tokio::test(flavor = "current_thread")]
+async fn a_change_of_the_schema_is_seen_by_a_statement_that_was_put_away() {
+    let directory = tempfile::tempdir().unwrap();
+    let db = open(&directory.path().join("a.db")).await;
+    let mut raw = db.connection().await.unwrap();
+    let before = raw.fetch_all("SELECT * FROM t", ()).await.unwrap();
+    raw.execute("ALTER TABLE t ADD COLUMN more", ()).await.unwrap();
+    raw.execute("PRAGMA foreign_keys = ON", ()).await.unwrap();
+    let after = raw.fetch_all("SELECT * FROM t", ()).await.unwrap();
+    assert_eq!(after.columns().len(), before.columns().len() + 1);
+}
+
 #[tokio::test(flavor = "current_thread")]
 async fn the_native_connection_of_a_reader_is_in_no_transaction() {
     let directory = tempfile::tempdir().unwrap();
