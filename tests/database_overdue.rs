@@ -2,54 +2,20 @@
 #![cfg(all(feature = "testing", feature = "sqlite"))]
 
 mod common;
+#[path = "common/log.rs"]
+mod log;
 
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::{Home, Kind, assert_whole, count, kinds, millis, numbers, secs, with_table};
 use futures_util::{StreamExt, TryStreamExt};
+use log::Log;
 use strongroom::testing::ScriptedConnector;
 use strongroom::{
     AsyncDatabase, DatabaseBuilder, ErrorKind, Pool, Reason, Result, Transaction, TransactionMode, TransactionOptions,
 };
-use tracing_subscriber::fmt::MakeWriter;
 
 const PUT: &str = "INSERT INTO t (n) VALUES (1)";
-
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    /// What is logged on this thread goes here, until the guard is dropped.
-    fn listen() -> (Self, tracing::subscriber::DefaultGuard) {
-        let log = Self::default();
-        let level = tracing_subscriber::filter::LevelFilter::WARN;
-        let subscriber =
-            tracing_subscriber::fmt().with_ansi(false).with_max_level(level).with_writer(log.clone()).finish();
-        (log, tracing::subscriber::set_default(subscriber))
-    }
-
-    fn lines(&self) -> Vec<String> {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap().lines().map(str::to_owned).collect()
-    }
-}
-
-impl std::io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend(bytes);
-        Ok(bytes.len())
-    }
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Log {
-    type Writer = Self;
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
-}
 
 fn mocked() -> DatabaseBuilder<ScriptedConnector> {
     let rows: Vec<[i64; 1]> = (0..1000).map(|n| [n]).collect();

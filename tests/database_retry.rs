@@ -266,16 +266,8 @@ fn promised<'d, C: strongroom::Connector<Connection: Connection>>(
 
 #[test]
 fn closures_that_borrow_can_be_spawned_on_both_kinds_of_runtime() {
-    for threads in [0, 2] {
-        let mut runtime = match threads {
-            0 => tokio::runtime::Builder::new_current_thread(),
-            n => {
-                let mut builder = tokio::runtime::Builder::new_multi_thread();
-                builder.worker_threads(n);
-                builder
-            }
-        };
-        runtime.enable_all().build().unwrap().block_on(async {
+    for runtime in common::runtimes() {
+        runtime.block_on(async {
             let db = memory().await;
             with_table(&db).await;
             let names = vec!["a".to_owned(), "bcd".to_owned()];

@@ -6,8 +6,8 @@
 mod common;
 
 use std::fmt::Write as _;
-use std::fs::{File, OpenOptions};
-use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
+use std::fs::File;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -22,8 +22,11 @@ use tempfile::TempDir;
 
 #[path = "common/cipher.rs"]
 mod cipher;
+#[path = "common/damage.rs"]
+mod damage;
 
-use cipher::{create, keyed, refusal};
+use cipher::{create, keyed, plain, refusal};
+use damage::{cut, filled, flip};
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/errors.md");
 
@@ -108,10 +111,6 @@ fn names(error: &Error) -> String {
     }
 }
 
-fn plain(path: &Path) -> DatabaseBuilder<SqlCipherConnector> {
-    AsyncDatabase::builder(path).retry(NoRetry)
-}
-
 fn raw(path: &Path) -> DatabaseBuilder<SqlCipherConnector> {
     let tuning = Tuning::default().busy_timeout(Duration::from_millis(20)).cache_kib(64);
     keyed(path, Secret::raw_key([7; 32])).tuning(tuning).health(Ping)
@@ -121,25 +120,6 @@ fn written_elsewhere(path: &Path, settings: &str) {
     let connection = rusqlite::Connection::open(path).unwrap();
     apply_cipher_key(&connection, &Secret::new("right")).unwrap();
     connection.execute_batch(&format!("{settings}; CREATE TABLE t (a); INSERT INTO t VALUES ('row')")).unwrap();
-}
-
-/// A database of some fifty pages, closed.
-async fn filled(path: &Path) {
-    let db = raw(path).open().await.unwrap();
-    db.execute_script("CREATE TABLE t (a)").await.unwrap();
-    db.execute_many("INSERT INTO t VALUES ($1)", (0..50).map(|_| ("x".repeat(3000),))).await.unwrap();
-    db.close().await.unwrap();
-}
-
-fn flip(path: &Path, offset: u64) {
-    let file = OpenOptions::new().read(true).write(true).open(path).unwrap();
-    let mut byte = [0];
-    file.read_exact_at(&mut byte, offset).unwrap();
-    file.write_all_at(&[byte[0] ^ 1], offset).unwrap();
-}
-
-fn cut(path: &Path, len: u64) {
-    OpenOptions::new().write(true).open(path).unwrap().set_len(len).unwrap();
 }
 
 async fn opening(page: &mut Catalogue) {
@@ -166,7 +146,7 @@ async fn opening(page: &mut Catalogue) {
     );
 
     for (name, len) in [("first.db", 0), ("salt.db", 0), ("head.db", 100), ("middle.db", 40_000), ("end.db", 40_960)] {
-        filled(&page.at(name)).await;
+        filled(raw(&page.at(name))).await;
         if len > 0 {
             cut(&page.at(name), len);
         }
@@ -304,7 +284,7 @@ async fn while_open(page: &mut Catalogue) {
     drop(reader);
     db.close().await.unwrap();
 
-    filled(&page.at("page.db")).await;
+    filled(raw(&page.at("page.db"))).await;
     flip(&page.at("page.db"), 30 * 4096 + 100);
     let db = raw(&page.at("page.db")).open().await.unwrap();
     let damaged = db.fetch_value::<i64>("SELECT sum(length(a)) FROM t", ()).await.unwrap_err();

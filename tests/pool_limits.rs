@@ -1,41 +1,19 @@
 //! Settings outside their bounds: moved to the bound, with a warning, never a panic.
 
+#[path = "common/log.rs"]
+mod log;
 mod toy;
 
-use std::sync::{Arc, Mutex};
-
+use log::Log;
 use strongroom::{Pool, PoolBuilder, Reason};
 use tokio::time::Instant;
 use toy::{Gate, Step, Toys, secs};
-use tracing_subscriber::fmt::MakeWriter;
-
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl std::io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend(bytes);
-        Ok(bytes.len())
-    }
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Log {
-    type Writer = Self;
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
-}
 
 /// Builds a pool and returns it with the warnings that gave.
 fn built(set: impl FnOnce(PoolBuilder<Toys>) -> PoolBuilder<Toys>) -> (Pool<Toys>, Toys, Vec<String>) {
-    let (log, toys) = (Log::default(), Toys::default());
-    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(log.clone()).finish();
-    let pool = tracing::subscriber::with_default(subscriber, || set(toys.pool()).build());
-    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
-    (pool, toys, text.lines().map(str::to_owned).collect())
+    let (toys, (log, _listening)) = (Toys::default(), Log::listen());
+    let pool = set(toys.pool()).build();
+    (pool, toys, log.lines())
 }
 
 /// How many connections the pool lends before it says no.

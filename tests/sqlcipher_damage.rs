@@ -2,17 +2,18 @@
 
 #![cfg(all(feature = "sqlcipher", unix))]
 
-use std::fs::OpenOptions;
-use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
-use strongroom::{AsyncDatabase, DatabaseBuilder, ErrorKind, NoRetry, Reason, Secret, SqlCipherConnector};
+use strongroom::{DatabaseBuilder, ErrorKind, Reason, Secret, SqlCipherConnector};
 use tempfile::TempDir;
 
 #[path = "common/cipher.rs"]
 mod cipher;
+#[path = "common/damage.rs"]
+mod damage;
 
-use cipher::{keyed, refusal};
+use cipher::{keyed, plain, refusal};
+use damage::{cut, flip};
 
 const PAGE: u64 = 4096;
 
@@ -20,29 +21,11 @@ fn raw(path: &Path) -> DatabaseBuilder<SqlCipherConnector> {
     keyed(path, Secret::raw_key([7; 32]))
 }
 
-/// A database of some fifty pages, closed.
+/// Where a database of some fifty pages stands.
 async fn filled(directory: &TempDir, builder: fn(&Path) -> DatabaseBuilder<SqlCipherConnector>) -> PathBuf {
     let path = directory.path().join("a.db");
-    let db = builder(&path).open().await.unwrap();
-    db.execute_script("CREATE TABLE t (a)").await.unwrap();
-    db.execute_many("INSERT INTO t VALUES ($1)", (0..50).map(|_| ("x".repeat(3000),))).await.unwrap();
-    db.close().await.unwrap();
+    damage::filled(builder(&path)).await;
     path
-}
-
-fn flip(path: &Path, offset: u64) {
-    let file = OpenOptions::new().read(true).write(true).open(path).unwrap();
-    let mut byte = [0];
-    file.read_exact_at(&mut byte, offset).unwrap();
-    file.write_all_at(&[byte[0] ^ 1], offset).unwrap();
-}
-
-fn cut(path: &Path, len: u64) {
-    OpenOptions::new().write(true).open(path).unwrap().set_len(len).unwrap();
-}
-
-fn plain(path: &Path) -> DatabaseBuilder<SqlCipherConnector> {
-    AsyncDatabase::builder(path).retry(NoRetry)
 }
 
 #[tokio::test]

@@ -16,6 +16,11 @@ pub(crate) fn keyed(path: &Path, secret: impl Into<Secret>) -> DatabaseBuilder<S
     AsyncDatabase::builder(path).key(PassphraseKeySource::new(secret)).retry(NoRetry)
 }
 
+/// The same without a key.
+pub(crate) fn plain(path: &Path) -> DatabaseBuilder<SqlCipherConnector> {
+    AsyncDatabase::builder(path).retry(NoRetry)
+}
+
 /// Creates a database with one row, and closes it.
 pub(crate) async fn create(builder: DatabaseBuilder<SqlCipherConnector>) {
     let db = builder.open().await.unwrap();

@@ -182,3 +182,10 @@ impl Wake for Sleeper {
 pub fn poll_once<F: Future + ?Sized>(future: Pin<&mut F>) -> Poll<F::Output> {
     future.poll(&mut Context::from_waker(&Waker::from(Arc::new(Sleeper))))
 }
+
+/// Both kinds that tokio has.
+pub fn runtimes() -> [tokio::runtime::Runtime; 2] {
+    let mut many = tokio::runtime::Builder::new_multi_thread();
+    [&mut tokio::runtime::Builder::new_current_thread(), many.worker_threads(2)]
+        .map(|builder| builder.enable_all().build().unwrap())
+}

@@ -1,0 +1,28 @@
+//! Files to be damaged.
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+
+use strongroom::{DatabaseBuilder, SqlCipherConnector};
+
+/// Makes a database of some fifty pages, and closes it.
+pub(crate) async fn filled(builder: DatabaseBuilder<SqlCipherConnector>) {
+    let db = builder.open().await.unwrap();
+    db.execute_script("CREATE TABLE t (a)").await.unwrap();
+    db.execute_many("INSERT INTO t VALUES ($1)", (0..50).map(|_| ("x".repeat(3000),))).await.unwrap();
+    db.close().await.unwrap();
+}
+
+/// Turns one bit over.
+pub(crate) fn flip(path: &Path, offset: u64) {
+    let file = OpenOptions::new().read(true).write(true).open(path).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, offset).unwrap();
+    file.write_all_at(&[byte[0] ^ 1], offset).unwrap();
+}
+
+/// Cuts the end off.
+pub(crate) fn cut(path: &Path, len: u64) {
+    OpenOptions::new().write(true).open(path).unwrap().set_len(len).unwrap();
+}
