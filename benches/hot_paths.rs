@@ -46,8 +46,8 @@ fn main() {
     });
 }
 
-const PATHS: [&str; 9] =
-    ["checkout", "read", "write", "lane", "bulk", "fetch", "direct-read", "direct-bulk", "direct-fetch"];
+const PATHS: [&str; 10] =
+    ["checkout", "read", "write", "lane", "bulk", "fetch", "fetch-as", "direct-read", "direct-bulk", "direct-fetch"];
 
 async fn ours(path: &str, times: u64, db: &AsyncDatabase) {
     match path {
@@ -87,6 +87,11 @@ async fn ours(path: &str, times: u64, db: &AsyncDatabase) {
         // One row of a large result.
         "fetch" => {
             black_box(db.fetch_all(FETCH, (times as i64,)).await.unwrap());
+        }
+        // The same into tuples.
+        "fetch-as" => {
+            let rows: Vec<(i64, i64, String, f64)> = db.fetch_all_as(FETCH, (times as i64,)).await.unwrap();
+            black_box(rows);
         }
         _ => panic!("there is no such path; there are {}", PATHS.join(", ")),
     }

@@ -106,7 +106,7 @@ macro_rules! one_liners {
             params: impl $crate::IntoParams,
         ) -> impl Future<Output = $crate::Result<Vec<T>>> + Send {
             let running = $self.reading($crate::Statement::new(sql, params));
-            running.map(|rows| rows?.iter().map(|row| row.decode()).collect())
+            running.map(|rows| rows?.decode())
         }
     };
 }

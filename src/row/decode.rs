@@ -5,7 +5,7 @@ use std::fmt;
 use serde::de::value::StrDeserializer;
 use serde::de::{self, DeserializeOwned, DeserializeSeed, IntoDeserializer, MapAccess, SeqAccess, Visitor};
 
-use super::Row;
+use super::{Row, Rows, View};
 use crate::value::exact_float;
 use crate::{Error, ErrorKind, Reason, Result, ValueRef};
 
@@ -35,15 +35,27 @@ impl Row {
     /// # Errors
     /// [`Reason::Type`] when a column is missing, repeated, of another type, or does not fit.
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T> {
-        T::deserialize(RowDeserializer(self)).map_err(|Mismatch(message)| {
-            Error::new(ErrorKind::Query, format!("cannot decode the row: {message}")).because(Reason::Type)
-        })
+        self.view().decode()
+    }
+}
+
+impl Rows {
+    /// Decodes every row as [`Row::decode`] does.
+    ///
+    /// # Errors
+    /// [`Reason::Type`] for the first row that does not fit.
+    pub fn decode<T: DeserializeOwned>(&self) -> Result<Vec<T>> {
+        let mut all = Vec::with_capacity(self.len());
+        for index in 0..self.len() {
+            all.push(View { data: &self.0, index }.decode()?);
+        }
+        Ok(all)
     }
 }
 
 /// serde's error while decoding: words about types and names, never a value of more than a number.
 #[derive(Debug)]
-struct Mismatch(String);
+pub(super) struct Mismatch(String);
 
 impl fmt::Display for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -93,20 +105,23 @@ macro_rules! forward_scalars {
     )*};
 }
 
-#[derive(Clone, Copy)]
-struct RowDeserializer<'a>(&'a Row);
+impl<'a> View<'a> {
+    fn decode<T: DeserializeOwned>(self) -> Result<T> {
+        T::deserialize(self).map_err(|Mismatch(message)| {
+            Error::new(ErrorKind::Query, format!("cannot decode the row: {message}")).because(Reason::Type)
+        })
+    }
 
-impl<'a> RowDeserializer<'a> {
     fn first(self) -> Result<Cell<'a>, Mismatch> {
-        match self.0.len() {
+        match self.len() {
             0 => Err(Mismatch("the row has no columns".into())),
-            _ => Ok(Cell(self.0.cell(0))),
+            _ => Ok(Cell(self.cell(0))),
         }
     }
 }
 
 /// Shapes of several values take the whole row.
-impl<'de> de::Deserializer<'de> for RowDeserializer<'_> {
+impl<'de> de::Deserializer<'de> for View<'_> {
     type Error = Mismatch;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mismatch> {
@@ -114,7 +129,7 @@ impl<'de> de::Deserializer<'de> for RowDeserializer<'_> {
     }
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mismatch> {
-        visitor.visit_map(Columns { row: self.0, next: 0 })
+        visitor.visit_map(Columns { row: self, next: 0 })
     }
 
     fn deserialize_struct<V: Visitor<'de>>(
@@ -127,12 +142,12 @@ impl<'de> de::Deserializer<'de> for RowDeserializer<'_> {
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mismatch> {
-        visitor.visit_seq(Columns { row: self.0, next: 0 })
+        visitor.visit_seq(Columns { row: self, next: 0 })
     }
 
     fn deserialize_tuple<V: Visitor<'de>>(self, length: usize, visitor: V) -> Result<V::Value, Mismatch> {
-        if length != self.0.len() {
-            return Err(Mismatch(format!("the row has {} columns, the tuple {length} fields", self.0.len())));
+        if length != self.len() {
+            return Err(Mismatch(format!("the row has {} columns, the tuple {length} fields", self.len())));
         }
         self.deserialize_seq(visitor)
     }
@@ -153,7 +168,7 @@ impl<'de> de::Deserializer<'de> for RowDeserializer<'_> {
     /// `Option<scalar>`: NULL is `None`. Of several columns, the row is there, so it is `Some`.
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mismatch> {
         match self.first()?.0 {
-            ValueRef::Null if self.0.len() == 1 => visitor.visit_none(),
+            ValueRef::Null if self.len() == 1 => visitor.visit_none(),
             _ => visitor.visit_some(self),
         }
     }
@@ -189,7 +204,7 @@ impl<'de> de::Deserializer<'de> for RowDeserializer<'_> {
 
 /// Walks the columns: as a map with names, as a sequence without.
 struct Columns<'a> {
-    row: &'a Row,
+    row: View<'a>,
     next: usize,
 }
 
@@ -197,7 +212,7 @@ impl<'de> MapAccess<'de> for Columns<'_> {
     type Error = Mismatch;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Mismatch> {
-        let Some(name) = self.row.columns().get(self.next) else { return Ok(None) };
+        let Some(name) = self.row.data.columns.get(self.next) else { return Ok(None) };
         let name: StrDeserializer<'_, Mismatch> = (**name).into_deserializer();
         seed.deserialize(name).map(Some)
     }

@@ -163,7 +163,7 @@ impl Row {
 
     /// How many columns there are.
     pub fn len(&self) -> usize {
-        self.rows.columns.len()
+        self.view().len()
     }
 
     /// Whether there are none.
@@ -182,12 +182,36 @@ impl Row {
     }
 
     fn name(&self, index: usize) -> &str {
-        &self.rows.columns[index]
+        self.view().name(index)
     }
 
-    /// `index` has been checked against the header.
     fn cell(&self, index: usize) -> ValueRef<'_> {
-        self.rows.cells.get(self.index * self.len() + index)
+        self.view().cell(index)
+    }
+
+    fn view(&self) -> View<'_> {
+        View { data: &self.rows, index: self.index }
+    }
+}
+
+/// A row that somebody else keeps alive. Columns have been checked against the header.
+#[derive(Clone, Copy)]
+struct View<'a> {
+    data: &'a Data,
+    index: usize,
+}
+
+impl<'a> View<'a> {
+    fn len(self) -> usize {
+        self.data.columns.len()
+    }
+
+    fn name(self, column: usize) -> &'a str {
+        &self.data.columns[column]
+    }
+
+    fn cell(self, column: usize) -> ValueRef<'a> {
+        self.data.cells.get(self.index * self.len() + column)
     }
 }
 
