@@ -1,9 +1,12 @@
 //! Many sets of parameters are what the single ones are.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use proptest::prelude::*;
-use strongroom::{Dialect, ErrorKind, ParamSets, Params, Placeholders, Reason, Value};
+use strongroom::{
+    Dialect, ErrorKind, IntoParams, Null, ParamSets, Params, Placeholders, Reason, Value, ValueRef, params,
+};
 
 fn value() -> impl Strategy<Value = Value> {
     prop_oneof![
@@ -65,6 +68,45 @@ proptest! {
         prop_assert_eq!((error.kind(), error.reason()), (ErrorKind::Query, Reason::Parameters));
         prop_assert!(error.to_string().contains(&format!("set {} of parameters", before + 1)), "{}", error);
     }
+}
+
+/// Both ways into a set give the same.
+fn appended(params: impl IntoParams + Clone) {
+    let (mut sets, mut others) = (ParamSets::new(), ParamSets::new());
+    for _ in 0..2 {
+        params.clone().append_to(&mut sets).unwrap();
+        others.push(&params.clone().into_params().unwrap());
+    }
+    assert_eq!(sets.iter().collect::<Vec<_>>(), others.iter().collect::<Vec<_>>());
+}
+
+#[test]
+fn whatever_can_be_bound_can_be_appended() {
+    let text: Arc<str> = "shared".into();
+    appended(());
+    appended((true, 1_u8, 2.5_f32, "text", String::from("owned"), 'c', Null));
+    appended((None::<&str>, Some("text"), &"twice", &String::from("lent"), Cow::Borrowed("cow")));
+    appended((&*text, Arc::clone(&text), ValueRef::Text("ref"), Value::Text("value".into())));
+    appended((&[1_u8, 2][..], vec![3_u8], [4_u8; 2], Arc::<[u8]>::from([5_u8]), Cow::Borrowed(&[6_u8][..])));
+    appended(["a", "b"]);
+    appended(&["a", "b"]);
+    appended(vec![Some(1), None]);
+    appended(&vec!["a", "b"]);
+    appended([("a", 1), ("b", 2)]);
+    appended(params![1, "a", Null].unwrap());
+}
+
+#[test]
+fn a_set_with_a_value_that_does_not_fit_leaves_the_others_as_they_were() {
+    let mut sets = ParamSets::new();
+    (1, "one").append_to(&mut sets).unwrap();
+    for _ in 0..2 {
+        assert_eq!((2, "two", u64::MAX).append_to(&mut sets).unwrap_err().reason(), Reason::Type);
+        assert_eq!([u64::MAX].append_to(&mut sets).unwrap_err().reason(), Reason::Type);
+    }
+    (3, "three").append_to(&mut sets).unwrap();
+    let expected = [(1, "one").into_params().unwrap(), (3, "three").into_params().unwrap()];
+    assert_eq!(sets.iter().collect::<Vec<_>>(), expected);
 }
 
 #[test]

@@ -32,7 +32,7 @@ where
         let mut chunk = ParamSets::new();
         while chunk.len() < size && chunk.bytes() < BYTES {
             let Some(set) = sets.next() else { break };
-            chunk.push(&set.into_params()?);
+            set.append_to(&mut chunk)?;
             if chunk.len().is_multiple_of(STEP) {
                 yield_now().await;
             }

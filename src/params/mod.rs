@@ -74,6 +74,19 @@ pub trait IntoParams {
     /// # Errors
     /// When a value does not fit.
     fn into_params(self) -> Result<Params>;
+
+    /// Appends the parameters to `sets`. Values by position are not collected before, and borrowed texts not copied
+    /// twice.
+    ///
+    /// # Errors
+    /// When a value does not fit; `sets` is then as before.
+    fn append_to(self, sets: &mut ParamSets) -> Result<()>
+    where
+        Self: Sized,
+    {
+        sets.push(&self.into_params()?);
+        Ok(())
+    }
 }
 
 impl IntoParams for Params {
@@ -95,6 +108,10 @@ impl IntoParams for () {
     }
 }
 
+fn append<T: IntoValue>(values: impl ExactSizeIterator<Item = T>, sets: &mut ParamSets) -> Result<()> {
+    sets.append(values.len(), |set| values.into_iter().try_for_each(|value| set.push(value)))
+}
+
 fn positional<T: IntoValue>(values: impl IntoIterator<Item = T>) -> Result<Params> {
     values.into_iter().map(T::into_value).collect::<Result<_>>().map(Params::Positional)
 }
@@ -103,11 +120,19 @@ impl<T: IntoValue, const N: usize> IntoParams for [T; N] {
     fn into_params(self) -> Result<Params> {
         positional(self)
     }
+
+    fn append_to(self, sets: &mut ParamSets) -> Result<()> {
+        append(self.into_iter(), sets)
+    }
 }
 
 impl<T: IntoValue> IntoParams for Vec<T> {
     fn into_params(self) -> Result<Params> {
         positional(self)
+    }
+
+    fn append_to(self, sets: &mut ParamSets) -> Result<()> {
+        append(self.into_iter(), sets)
     }
 }
 
@@ -172,6 +197,15 @@ macro_rules! tuples {
             fn into_params(self) -> Result<Params> {
                 let ($($name,)+) = self;
                 Ok(Params::Positional(vec![$($name.into_value()?),+]))
+            }
+
+            #[allow(non_snake_case, reason = "the type's name names the field too")]
+            fn append_to(self, sets: &mut ParamSets) -> Result<()> {
+                let ($($name,)+) = self;
+                sets.append([$(stringify!($name)),+].len(), |set| {
+                    $(set.push($name)?;)+
+                    Ok(())
+                })
             }
         }
     };

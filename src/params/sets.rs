@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::fmt;
 
 use super::Params;
-use crate::ValueRef;
 use crate::value::Cells;
+use crate::{IntoValue, Result, ValueRef};
 
 /// Many sets of parameters for one statement, in a few runs of memory: they cross to another thread at the cost of one
 /// value. Made by [`execute_many`](crate::AsyncDatabase::execute_many) for
@@ -74,16 +74,30 @@ impl ParamSets {
     /// # Panics
     /// When a text or blob is longer than 4 GiB, which no supported engine can store.
     pub fn push(&mut self, params: &Params) {
-        match self.runs.last_mut() {
-            Some(run) if run.binds.is_of(params) => run.sets += 1,
-            _ => self.runs.push(Run { sets: 1, binds: Binds::of(params) }),
-        }
-        self.len += 1;
+        self.count(|binds| binds.is_of(params), || Binds::of(params));
         match params {
             Params::None => {}
             Params::Positional(values) => values.iter().for_each(|value| self.values.push(value.as_ref())),
             Params::Named(pairs) => pairs.iter().for_each(|(_, value)| self.values.push(value.as_ref())),
         }
+    }
+
+    /// Appends a set of `count` values by position; `fill` has to give so many.
+    pub(super) fn append(&mut self, count: usize, fill: impl FnOnce(&mut Filling<'_>) -> Result<()>) -> Result<()> {
+        let before = self.values.len();
+        fill(&mut Filling(&mut self.values)).inspect_err(|_| self.values.truncate(before))?;
+        debug_assert_eq!(self.values.len() - before, count);
+        self.count(|binds| matches!(binds, Binds::ByPosition(same) if *same == count), || Binds::ByPosition(count));
+        Ok(())
+    }
+
+    /// Counts a set to the last run if that binds alike, or to a new one.
+    fn count(&mut self, alike: impl FnOnce(&Binds) -> bool, binds: impl FnOnce() -> Binds) {
+        match self.runs.last_mut() {
+            Some(run) if alike(&run.binds) => run.sets += 1,
+            _ => self.runs.push(Run { sets: 1, binds: binds() }),
+        }
+        self.len += 1;
     }
 
     /// How many sets there are.
@@ -132,6 +146,15 @@ impl ParamSets {
             *next += width;
             Some((number, first))
         })
+    }
+}
+
+/// A set on its way.
+pub(super) struct Filling<'s>(&'s mut Cells);
+
+impl Filling<'_> {
+    pub(super) fn push(&mut self, value: impl IntoValue) -> Result<()> {
+        value.with_ref(|value| self.0.push(value))
     }
 }
 

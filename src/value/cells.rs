@@ -47,6 +47,11 @@ impl Cells {
         self.fixed.push(cell);
     }
 
+    /// Forgets all but the first `count` values.
+    pub(crate) fn truncate(&mut self, count: usize) {
+        self.fixed.truncate(count);
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.fixed.len()
     }

@@ -18,6 +18,17 @@ pub trait IntoValue {
     /// # Errors
     /// When the value does not fit the types of [`Value`].
     fn into_value(self) -> Result<Value>;
+
+    /// Calls `look` with a view of the value. Types that borrow their text or bytes do so without copying them.
+    ///
+    /// # Errors
+    /// As [`into_value`](IntoValue::into_value).
+    fn with_ref<R>(self, look: impl FnOnce(ValueRef<'_>) -> R) -> Result<R>
+    where
+        Self: Sized,
+    {
+        self.into_value().map(|value| look(value.as_ref()))
+    }
 }
 
 /// A Rust type that can be read from a column. Implement it for your own types to read them.
@@ -57,12 +68,23 @@ impl<T: IntoValue> IntoValue for Option<T> {
     fn into_value(self) -> Result<Value> {
         self.map_or(Ok(Value::Null), T::into_value)
     }
+
+    fn with_ref<R>(self, look: impl FnOnce(ValueRef<'_>) -> R) -> Result<R> {
+        match self {
+            None => Ok(look(ValueRef::Null)),
+            Some(value) => value.with_ref(look),
+        }
+    }
 }
 
 /// References bind as what they point to, so slices and borrowed fields need no `clone`.
 impl<T: IntoValue + Clone> IntoValue for &T {
     fn into_value(self) -> Result<Value> {
         self.clone().into_value()
+    }
+
+    fn with_ref<R>(self, look: impl FnOnce(ValueRef<'_>) -> R) -> Result<R> {
+        self.clone().with_ref(look)
     }
 }
 
@@ -82,18 +104,38 @@ into_value! {
     f64 => |value| Value::Real(value);
     f32 => |value| Value::Real(value.into());
     String => |value| Value::Text(value);
-    &str => |value| Value::Text(value.to_owned());
     char => |value| Value::Text(value.into());
     Box<str> => |value| Value::Text(value.into());
-    Arc<str> => |value| Value::Text((*value).to_owned());
-    Rc<str> => |value| Value::Text((*value).to_owned());
-    Cow<'_, str> => |value| Value::Text(value.into_owned());
     Vec<u8> => |value| Value::Blob(value);
-    &[u8] => |value| Value::Blob(value.to_owned());
     Box<[u8]> => |value| Value::Blob(value.into());
-    Arc<[u8]> => |value| Value::Blob((*value).to_owned());
-    Cow<'_, [u8]> => |value| Value::Blob(value.into_owned());
-    ValueRef<'_> => |value| value.to_owned();
+}
+
+/// Types that have the text or bytes somewhere else.
+macro_rules! borrowed {
+    ($($type:ty => |$value:ident| $made:expr, $shown:expr;)*) => {$(
+        impl IntoValue for $type {
+            fn into_value(self) -> Result<Value> {
+                let $value = self;
+                Ok($made)
+            }
+
+            fn with_ref<R>(self, look: impl FnOnce(ValueRef<'_>) -> R) -> Result<R> {
+                let $value = &self;
+                Ok(look($shown))
+            }
+        }
+    )*};
+}
+
+borrowed! {
+    &str => |value| Value::Text(value.to_owned()), ValueRef::Text(value);
+    Arc<str> => |value| Value::Text((*value).to_owned()), ValueRef::Text(value);
+    Rc<str> => |value| Value::Text((*value).to_owned()), ValueRef::Text(value);
+    Cow<'_, str> => |value| Value::Text(value.into_owned()), ValueRef::Text(value);
+    &[u8] => |value| Value::Blob(value.to_owned()), ValueRef::Blob(value);
+    Arc<[u8]> => |value| Value::Blob((*value).to_owned()), ValueRef::Blob(value);
+    Cow<'_, [u8]> => |value| Value::Blob(value.into_owned()), ValueRef::Blob(value);
+    ValueRef<'_> => |value| value.to_owned(), *value;
 }
 
 impl<const N: usize> IntoValue for [u8; N] {
