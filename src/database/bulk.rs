@@ -10,14 +10,14 @@ use crate::{Changes, Connection, Error, IntoParams, ParamSets, Result};
 /// How many sets cross to the engine first: few, because it has nothing to do until then.
 const FIRST: usize = 1024;
 
-/// How many cross at most: enough that the crossing does not count. It comes to so many by doubling.
-const SETS: usize = 16_384;
+/// How many cross at most: enough that the crossing does not count. Each time four times as many, up to this.
+const SETS: usize = 32_768;
 
 /// How many are drawn before the engine's answers are looked after again.
 const STEP: usize = 256;
 
 /// How many bytes they may take together, so that memory stays flat however long the iterator is.
-const BYTES: usize = 1 << 20;
+const BYTES: usize = 2 << 20;
 
 /// Runs `sql` for every set, inside a transaction that the caller has begun.
 pub(super) async fn run<K, I>(connection: &mut K, sql: &str, sets: I) -> Result<Changes>
@@ -37,7 +37,7 @@ where
                 yield_now().await;
             }
         }
-        size = SETS.min(2 * size);
+        size = SETS.min(4 * size);
         Ok::<_, Error>(chunk)
     };
     let mut total = Changes::default();
