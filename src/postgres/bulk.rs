@@ -49,11 +49,11 @@ impl PostgresConnection {
         let plan = if sets.len() < WORTH_A_COPY || !self.bulk_copy { None } else { self.plan(sql, &prepared).await? };
         let counted = if let Some(plan) = plan {
             let binary = self.may_copy_binary(&plan, &prepared, &arranged).await?;
-            let answer = copy_in(&self.client, &plan, binary, &prepared, &arranged);
+            let answer = pin!(copy_in(&self.client, &plan, binary, &prepared, &arranged));
             self.session.during(Call::Statement { reads: false }, answer).await?
         } else {
             let reads = prepared.shape.reads;
-            let answer = send_ahead(&self.client, &prepared, &arranged);
+            let answer = pin!(send_ahead(&self.client, &prepared, &arranged));
             self.session.during(Call::Statement { reads }, answer).await?
         };
         Ok(Changes::new(if prepared.shape.counts_changes { counted } else { 0 }, None))
@@ -66,11 +66,11 @@ impl PostgresConnection {
         if self.session.transaction != Transaction::Open || has_literals(types, sets) {
             return Ok(false);
         }
-        let answer = async { Ok(self.client.prepare(&plan.columns).await?) };
+        let answer = pin!(async { Ok(self.client.prepare(&plan.columns).await?) });
         let seen = self.session.during(Call::Statement { reads: true }, answer).await?;
         if plan.binary.get().is_none() {
             let copy = format!("{} (FORMAT binary)", plan.copy);
-            let answer = async { Ok(self.client.prepare(&copy).await?) };
+            let answer = pin!(async { Ok(self.client.prepare(&copy).await?) });
             let copy = self.session.during(Call::Statement { reads: true }, answer).await?;
             plan.binary.set(copy).ok();
         }
@@ -82,7 +82,7 @@ impl PostgresConnection {
         if prepared.bulk.get().is_none() {
             let plan = match Insert::read(&prepared.placeholders.rewrite(sql)) {
                 Some(insert) => {
-                    let rows = async { Ok(self.client.query_typed(COLUMNS, &[(&insert.table, TEXT)]).await?) };
+                    let rows = pin!(async { Ok(self.client.query_typed(COLUMNS, &[(&insert.table, TEXT)]).await?) });
                     let rows = self.session.during(Call::Statement { reads: true }, rows).await?;
                     let columns = rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?)));
                     let columns: Result<Vec<_>, tokio_postgres::Error> = columns.collect();
@@ -142,7 +142,7 @@ impl Insert {
     }
 
     /// `found`: name, quoted name, and whether a value may be given, of each column in order.
-    fn plan(self, found: &[(String, String, bool)]) -> Option<Plan> {
+    fn plan(&self, found: &[(String, String, bool)]) -> Option<Plan> {
         let chosen: Vec<_> = match &self.columns {
             None => found.get(..self.values)?.iter().collect(),
             Some(columns) => {
@@ -152,7 +152,7 @@ impl Insert {
         };
         chosen.iter().all(|column| column.2).then_some(())?;
         let columns: Vec<&str> = chosen.iter().map(|column| column.1.as_str()).collect();
-        let (table, columns) = (self.table, columns.join(", "));
+        let (table, columns) = (&self.table, columns.join(", "));
         Some(Plan {
             copy: format!("COPY {table} ({columns}) FROM STDIN").into(),
             binary: Arc::default(),

@@ -14,6 +14,7 @@ mod connection;
 mod connector;
 mod decode;
 mod dial;
+mod driver;
 mod error;
 mod link;
 mod numeric;

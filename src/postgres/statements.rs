@@ -1,6 +1,6 @@
 //! One session on one server, as a database sees it.
 
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 
 use futures_util::StreamExt;
@@ -108,7 +108,7 @@ impl Connection for PostgresConnection {
         if self.session.transaction == Transaction::Open {
             self.send(Call::Statement { reads: true }, BEGIN_STREAM).await?;
         }
-        let answer = async { Ok(fitted.send(&self.client).await?) };
+        let answer = pin!(async { Ok(fitted.send(&self.client).await?) });
         let rows = Box::pin(self.session.during(call, answer).await?);
         self.session.call = Some(call);
         let running = self.session.link.running();
@@ -121,16 +121,17 @@ impl Connection for PostgresConnection {
         let Some(open) = &mut self.stream else {
             return self.ready().await.map(|()| None);
         };
-        let end = loop {
-            if open.gathered.len() >= open.chunk {
-                return Ok(Some(open.gathered.take()));
+        let fill = pin!(async {
+            while open.gathered.len() < open.chunk {
+                match open.rows.next().await {
+                    Some(Ok(row)) => open.gathered.push(&row)?,
+                    Some(Err(error)) => return Ok(Some(Err(error))),
+                    None => return Ok(Some(Ok(()))),
+                }
             }
-            match open.rows.next().await {
-                Some(Ok(row)) => open.gathered.push(&row)?,
-                Some(Err(error)) => break Err(error),
-                None => break Ok(()),
-            }
-        };
+            Ok(None)
+        });
+        let Some(end) = self.session.driver.wait(fill).await? else { return Ok(Some(open.gathered.take())) };
         let Some(Open { mut gathered, call, running, .. }) = self.stream.take() else { return Ok(None) };
         running.end();
         self.session.call = None;
