@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 use tokio_postgres::{Client, Notification};
 
 use super::cache::Cache;
+use super::copy::Copying;
 use super::dial;
 use super::error::broken;
 use super::link::LinkCanceller;
@@ -49,13 +50,16 @@ pub struct PostgresConnection {
     pub(super) session: Session,
     pub(super) stream: Option<Open>,
     pub(super) bulk_copy: bool,
+    /// What `add_many` leaves open.
+    pub(super) copying: Option<Copying>,
     keeper: JoinHandle<()>,
 }
 
 impl PostgresConnection {
     pub(super) fn new(session: dial::Session, cache: Cache, access: Access, bulk_copy: bool, age: Age) -> Self {
         let dial::Session { client, link, driver, keeper } = session;
-        Self { client, cache, session: Session::new(link, driver, access, age), stream: None, bulk_copy, keeper }
+        let session = Session::new(link, driver, access, age);
+        Self { client, cache, session, stream: None, bulk_copy, copying: None, keeper }
     }
 
     /// What other sessions send with NOTIFY to the channels this one listens to. Of more than 128 that nobody has
@@ -83,8 +87,9 @@ impl PostgresConnection {
     pub(super) async fn ready(&mut self) -> Result<()> {
         self.session.lost |= self.client.is_closed();
         self.session.refuse_lost()?;
-        // An open stream asks the server to stop when it goes.
+        // An open stream asks the server to stop when it goes, an open COPY makes it fail.
         self.stream = None;
+        self.copying = None;
         self.session.link.quiet().await;
         match self.session.call {
             None => Ok(()),

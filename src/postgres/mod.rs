@@ -12,6 +12,7 @@ mod cache;
 mod collect;
 mod connection;
 mod connector;
+mod copy;
 mod decode;
 mod dial;
 mod driver;

@@ -50,17 +50,37 @@ impl Connection for PostgresConnection {
     }
 
     async fn run_many(&mut self, sql: Arc<str>, sets: ParamSets) -> Result<Changes> {
-        self.ready().await?;
-        self.session.refuse_failed()?;
+        match self.add_many(sql, sets).await? {
+            Some(changes) => Ok(changes),
+            None => self.end_many().await,
+        }
+    }
+
+    /// Into a table that takes COPY, the sets of all calls travel as one, because each COPY of some size costs the server
+    /// a millisecond.
+    async fn add_many(&mut self, sql: Arc<str>, sets: ParamSets) -> Result<Option<Changes>> {
+        let goes_on = self.copying.as_ref().is_some_and(|copying| self.cache.holds(&sql, &copying.prepared));
+        if !goes_on {
+            self.ready().await?;
+            self.session.refuse_failed()?;
+        }
         if !self.cache.is_off() {
-            return Box::pin(self.run_prepared_many(&sql, sets)).await;
+            return Box::pin(self.add_prepared_many(&sql, sets)).await;
         }
         let mut changed = 0;
         for params in sets.iter() {
             let (ready, values, _) = self.get_ready(&sql, params).await?;
             changed += self.execute(&ready, &values).await?.changes().rows_affected;
         }
-        Ok(Changes::new(changed, None))
+        Ok(Some(Changes::new(changed, None)))
+    }
+
+    async fn end_many(&mut self) -> Result<Changes> {
+        if self.copying.is_none() {
+            self.ready().await?;
+            self.session.refuse_failed()?;
+        }
+        Box::pin(self.end_copy()).await
     }
 
     /// The server takes a text of several statements for one transaction, unless the text holds BEGIN and COMMIT: a
