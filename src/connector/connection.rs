@@ -44,6 +44,24 @@ pub trait Connection: Resource {
     /// As classified by the engine.
     fn run_many(&mut self, sql: Arc<str>, sets: ParamSets) -> impl Future<Output = Result<Changes>> + Send;
 
+    /// The same, when more sets of the same statement may follow, inside a transaction. An engine may put its answer off
+    /// until it is asked for more sets, or until [`end_many`](Self::end_many), which has to come before anything else:
+    /// without it the transaction can only be rolled back. The provided body puts nothing off.
+    ///
+    /// # Errors
+    /// The first error, of these sets or of those whose answer was put off.
+    fn add_many(&mut self, sql: Arc<str>, sets: ParamSets) -> impl Future<Output = Result<Option<Changes>>> + Send {
+        async move { self.run_many(sql, sets).await.map(Some) }
+    }
+
+    /// The answer to the sets whose answer was put off; no changes if there are none.
+    ///
+    /// # Errors
+    /// The first error of these sets.
+    fn end_many(&mut self) -> impl Future<Output = Result<Changes>> + Send {
+        async { Ok(Changes::default()) }
+    }
+
     /// Runs a text of several statements without parameters.
     ///
     /// # Errors

@@ -41,18 +41,23 @@ where
         Ok::<_, Error>(chunk)
     };
     let mut total = Changes::default();
-    let mut done = 0;
-    let mut chunk = draw().await?;
-    while !chunk.is_empty() {
-        let count = chunk.len();
-        // While the engine works on one chunk, the next is drawn.
-        let (changes, next) = join(connection.run_many(Arc::clone(&sql), chunk), draw()).await;
-        let changes = changes
-            .map_err(|error| if done == 0 { error } else { error.context(format_args!("after {done} sets")) })?;
+    let (mut done, mut unanswered) = (0, 0);
+    let mut add = |changes: Changes| {
         total.rows_affected += changes.rows_affected;
         total.last_insert_id = changes.last_insert_id.or(total.last_insert_id);
-        done += count;
+    };
+    let after = |done, error: Error| if done == 0 { error } else { error.context(format_args!("after {done} sets")) };
+    let mut chunk = draw().await?;
+    while !chunk.is_empty() {
+        unanswered += chunk.len();
+        // While the engine works on one chunk, the next is drawn.
+        let (changes, next) = join(connection.add_many(Arc::clone(&sql), chunk), draw()).await;
+        if let Some(changes) = changes.map_err(|error| after(done, error))? {
+            add(changes);
+            done += std::mem::take(&mut unanswered);
+        }
         chunk = next?;
     }
+    add(connection.end_many().await.map_err(|error| after(done, error))?);
     Ok(total)
 }

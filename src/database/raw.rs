@@ -3,6 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::ops::{Deref, DerefMut};
+use std::pin::pin;
 
 use futures_util::FutureExt as _;
 
@@ -55,7 +56,8 @@ impl<C: Connector<Connection: Connection>> RawConnection<C> {
         let statement = statement?;
         route::breathe().await;
         let limit = self.limit(Stage::Write);
-        within(limit, self.ready().await?.run(statement)).await
+        let connection = self.ready().await?;
+        within(limit, route::noting_pauses(pin!(connection.run(statement)))).await
     }
 
     /// Whoever has a deadline does not wait for ever for the rollback either.

@@ -4,6 +4,8 @@
 //! does is asked of the engine, which has prepared it, and never guessed from its words.
 
 use std::cell::Cell;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 
 use crate::{
     Access, Capabilities, Connection, Connector, Error, ErrorKind, Pooled, Reason, Resource, ResourceState, Result,
@@ -33,7 +35,7 @@ where
     C: Connector<Connection: Connection>,
 {
     match reader.classify(&statement.sql)? {
-        StatementKind::Read => reader.run(statement).await.map(Tried::Done),
+        StatementKind::Read => noting_pauses(pin!(reader.run(statement))).await.map(Tried::Done),
         StatementKind::Control => Err(refused()),
         _ => Ok(Tried::Writes(statement)),
     }
@@ -46,7 +48,7 @@ where
 {
     match writer.classify(&statement.sql)? {
         StatementKind::Control => Err(refused()),
-        _ => writer.run(statement).await,
+        _ => noting_pauses(pin!(writer.run(statement))).await,
     }
 }
 
@@ -72,16 +74,32 @@ pub(super) fn refused() -> Error {
         .hint("use transaction() or begin() for transactions, and connection() to alter a session")
 }
 
+/// Calls in a row on this thread for whose answers nobody waited.
+const CALLS: u8 = 16;
+
+thread_local! {
+    static DONE: Cell<u8> = const { Cell::new(0) };
+}
+
 /// Lets the other tasks of this thread run from time to time: a call that an engine answers on the spot never waits, so
 /// nothing else would. Called before a connection is taken, because others would wait for that one.
 pub(super) async fn breathe() {
-    const CALLS: u8 = 16;
-    thread_local! {
-        static DONE: Cell<u8> = const { Cell::new(0) };
-    }
     let done = DONE.get() + 1;
     DONE.set(if done == CALLS { 0 } else { done });
     if done == CALLS {
         tokio::task::yield_now().await;
     }
+}
+
+/// Runs a call of an engine; while it waits for its answer, others run anyway. To yield then would cost another thread's
+/// waking.
+pub(super) async fn noting_pauses<T>(mut call: Pin<&mut impl Future<Output = T>>) -> T {
+    poll_fn(|cx| {
+        let polled = call.as_mut().poll(cx);
+        if polled.is_pending() {
+            DONE.set(0);
+        }
+        polled
+    })
+    .await
 }

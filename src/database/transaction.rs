@@ -1,6 +1,7 @@
 //! Transactions as guards.
 
 use std::fmt;
+use std::pin::pin;
 
 use futures_util::FutureExt as _;
 
@@ -79,7 +80,7 @@ impl<C: Connector<Connection: Connection>> Transaction<C> {
         let statement = statement?;
         route::breathe().await;
         self.ready(Some(&statement.sql)).await?;
-        let outcome = within(self.limit(), self.lent.run(statement)).await;
+        let outcome = within(self.limit(), route::noting_pauses(pin!(self.lent.run(statement)))).await;
         self.judge(outcome)
     }
 

@@ -6,17 +6,15 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::task::Poll;
 
-use bytes::{BufMut, Bytes, BytesMut};
-use futures_util::SinkExt;
-use tokio_postgres::{Client, Statement};
+use tokio_postgres::Client;
 
 use super::cache::Prepared;
 use super::connection::PostgresConnection;
+use super::copy::{Plan, copy_in};
 use super::decode::base;
-use super::parameter::{Parameter, has_literals};
 use super::sending::fit;
 use super::session::{Call, Fault, Transaction};
 use super::words::{Token, Tokens};
@@ -26,54 +24,67 @@ use crate::{ArrangedSets, ParamSets, Result};
 /// Below this many, asking the catalog costs more than COPY saves.
 const WORTH_A_COPY: usize = 32;
 
-/// COPY is sent in pieces of about this size.
-const PIECE: usize = 64 * 1024;
+/// A COPY is ended after so many bytes, and its answer looked at, before more is sent.
+const LONGEST_COPY: usize = 16 << 20;
+
+const COPY: Call = Call::Statement { reads: false };
 
 /// How many statements are sent ahead of their answers.
 const AHEAD: usize = 128;
 
-/// How many sets of a statement travel as one COPY.
-#[derive(Clone)]
-pub(super) struct Plan {
-    copy: Arc<str>,
-    /// In binary form, prepared when it is needed first.
-    binary: Arc<OnceLock<Statement>>,
-    /// A query that has the columns in question, and is never run.
-    columns: Arc<str>,
-}
-
 impl PostgresConnection {
-    pub(super) async fn run_prepared_many(&mut self, sql: &Arc<str>, sets: ParamSets) -> Result<Changes> {
-        let (prepared, _) = self.prepare(sql).await?;
-        let arranged = prepared.placeholders.look_up_all(&sets)?;
-        let plan = if sets.len() < WORTH_A_COPY || !self.bulk_copy { None } else { self.plan(sql, &prepared).await? };
-        let counted = if let Some(plan) = plan {
-            let binary = self.may_copy_binary(&plan, &prepared, &arranged).await?;
-            let answer = copy_in(&self.client, &plan, binary, &prepared, &arranged);
-            self.session.during(Call::Statement { reads: false }, answer).await?
-        } else {
-            let reads = prepared.shape.reads;
-            let answer = send_ahead(&self.client, &prepared, &arranged);
-            self.session.during(Call::Statement { reads }, answer).await?
+    /// `None` when the answer comes with the end of the COPY.
+    pub(super) async fn add_prepared_many(&mut self, sql: &Arc<str>, sets: ParamSets) -> Result<Option<Changes>> {
+        let copying = self.copying.take();
+        let prepared = match &copying {
+            Some(copying) => Arc::clone(&copying.prepared),
+            None => self.prepare(sql).await?.0,
         };
-        Ok(Changes::new(if prepared.shape.counts_changes { counted } else { 0 }, None))
+        let arranged = prepared.placeholders.look_up_all(&sets)?;
+        let copies = copying.is_some() || (self.bulk_copy && sets.len() >= WORTH_A_COPY);
+        let plan = if copies { self.plan(sql, &prepared).await? } else { None };
+        let Some(plan) = plan else {
+            let answer = pin!(send_ahead(&self.client, &prepared, &arranged));
+            let counted = self.session.during(Call::Statement { reads: prepared.shape.reads }, answer).await?;
+            return Ok(Some(Changes::new(if prepared.shape.counts_changes { counted } else { 0 }, None)));
+        };
+        let binary = copying.is_none() && self.may_copy_binary(&plan, &prepared).await?;
+        // Dropped meanwhile, the COPY is given up.
+        self.copying = {
+            let answer = pin!(copy_in(&self.client, &plan, binary, &prepared, &arranged, copying));
+            self.session.during(COPY, answer).await?
+        };
+        let goes_on = self.session.transaction == Transaction::Open
+            && self.copying.as_ref().is_some_and(|copying| copying.sent < LONGEST_COPY);
+        if !goes_on {
+            return self.end_copy().await.map(Some);
+        }
+        self.session.call = Some(COPY);
+        Ok(None)
+    }
+
+    /// Ends the COPY that is open, and says how many rows it inserted.
+    pub(super) async fn end_copy(&mut self) -> Result<Changes> {
+        let Some(copying) = self.copying.take() else { return Ok(Changes::default()) };
+        let answer = pin!(copying.finish());
+        Ok(Changes::new(self.session.during(COPY, answer).await?, None))
     }
 
     /// Whether the columns still have the types that the values are fitted to: eight bytes are as good a float as an
     /// integer to the server. Parsing a query locks the table against changes until the transaction ends.
-    async fn may_copy_binary(&mut self, plan: &Plan, prepared: &Prepared, sets: &ArrangedSets<'_>) -> Result<bool> {
-        let types = prepared.statement.params();
-        if self.session.transaction != Transaction::Open || has_literals(types, sets) {
+    async fn may_copy_binary(&mut self, plan: &Plan, prepared: &Prepared) -> Result<bool> {
+        if self.session.transaction != Transaction::Open {
             return Ok(false);
         }
-        let answer = async { Ok(self.client.prepare(&plan.columns).await?) };
+        let answer = pin!(async { Ok(self.client.prepare(&plan.columns).await?) });
         let seen = self.session.during(Call::Statement { reads: true }, answer).await?;
         if plan.binary.get().is_none() {
             let copy = format!("{} (FORMAT binary)", plan.copy);
-            let answer = async { Ok(self.client.prepare(&copy).await?) };
+            let answer = pin!(async { Ok(self.client.prepare(&copy).await?) });
             let copy = self.session.during(Call::Statement { reads: true }, answer).await?;
             plan.binary.set(copy).ok();
         }
+        let types = prepared.statement.params();
         Ok(seen.columns().iter().map(|column| base(column.type_())).eq(types.iter().map(base)))
     }
 
@@ -82,7 +93,7 @@ impl PostgresConnection {
         if prepared.bulk.get().is_none() {
             let plan = match Insert::read(&prepared.placeholders.rewrite(sql)) {
                 Some(insert) => {
-                    let rows = async { Ok(self.client.query_typed(COLUMNS, &[(&insert.table, TEXT)]).await?) };
+                    let rows = pin!(async { Ok(self.client.query_typed(COLUMNS, &[(&insert.table, TEXT)]).await?) });
                     let rows = self.session.during(Call::Statement { reads: true }, rows).await?;
                     let columns = rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?)));
                     let columns: Result<Vec<_>, tokio_postgres::Error> = columns.collect();
@@ -142,7 +153,7 @@ impl Insert {
     }
 
     /// `found`: name, quoted name, and whether a value may be given, of each column in order.
-    fn plan(self, found: &[(String, String, bool)]) -> Option<Plan> {
+    fn plan(&self, found: &[(String, String, bool)]) -> Option<Plan> {
         let chosen: Vec<_> = match &self.columns {
             None => found.get(..self.values)?.iter().collect(),
             Some(columns) => {
@@ -152,7 +163,7 @@ impl Insert {
         };
         chosen.iter().all(|column| column.2).then_some(())?;
         let columns: Vec<&str> = chosen.iter().map(|column| column.1.as_str()).collect();
-        let (table, columns) = (self.table, columns.join(", "));
+        let (table, columns) = (&self.table, columns.join(", "));
         Some(Plan {
             copy: format!("COPY {table} ({columns}) FROM STDIN").into(),
             binary: Arc::default(),
@@ -185,56 +196,6 @@ fn list<'s, T>(tokens: &mut impl Iterator<Item = Token<'s>>, item: impl Fn(Token
         }
     }
 }
-
-/// `binary` is half the work for both sides, but no type is looked at on the way.
-async fn copy_in(
-    client: &Client,
-    plan: &Plan,
-    binary: bool,
-    prepared: &Prepared,
-    sets: &ArrangedSets<'_>,
-) -> Result<u64, Fault> {
-    let types = prepared.statement.params();
-    let mut sink = pin!(match plan.binary.get() {
-        Some(copy) if binary => client.copy_in::<_, Bytes>(copy).await?,
-        _ => client.copy_in::<_, Bytes>(&*plan.copy).await?,
-    });
-    let mut piece = BytesMut::with_capacity(PIECE + PIECE / 8);
-    if binary {
-        piece.put_slice(BINARY_HEADER);
-    }
-    for values in sets.iter() {
-        if binary {
-            piece.put_u16(u16::try_from(types.len()).unwrap_or(u16::MAX));
-        }
-        for (index, ty) in types.iter().enumerate() {
-            let parameter = Parameter::fit(values.get(index), ty, index + 1)?;
-            if binary {
-                parameter.write_binary(ty, &mut piece);
-                continue;
-            }
-            if index > 0 {
-                piece.put_u8(b'\t');
-            }
-            parameter.write_text(&mut piece);
-        }
-        if !binary {
-            piece.put_u8(b'\n');
-        }
-        if piece.len() >= PIECE {
-            sink.send(piece.split().freeze()).await?;
-            piece.reserve(PIECE + PIECE / 8);
-        }
-    }
-    if binary {
-        piece.put_i16(-1);
-    }
-    sink.send(piece.freeze()).await?;
-    Ok(sink.finish().await?)
-}
-
-/// Signature, no flags, no extension.
-const BINARY_HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 
 /// Sends statements before the answers to earlier ones are here, in order.
 async fn send_ahead(client: &Client, prepared: &Prepared, sets: &ArrangedSets<'_>) -> Result<u64, Fault> {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::bulk::Plan;
+use super::copy::Plan;
 use super::words::Shape;
 use crate::Placeholders;
 
@@ -46,6 +46,11 @@ impl Cache {
         let entry = self.entries.get_mut(sql)?;
         entry.used = self.clock;
         Some(Arc::clone(&entry.prepared))
+    }
+
+    /// Whether `sql` is what was prepared as `prepared`.
+    pub(super) fn holds(&self, sql: &str, prepared: &Arc<Prepared>) -> bool {
+        self.entries.get(sql).is_some_and(|entry| Arc::ptr_eq(&entry.prepared, prepared))
     }
 
     /// What is known of a statement that has been prepared; this is not a use of it.

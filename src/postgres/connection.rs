@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 use tokio_postgres::{Client, Notification};
 
 use super::cache::Cache;
+use super::copy::Copying;
 use super::dial;
 use super::error::broken;
 use super::link::LinkCanceller;
@@ -49,13 +50,16 @@ pub struct PostgresConnection {
     pub(super) session: Session,
     pub(super) stream: Option<Open>,
     pub(super) bulk_copy: bool,
-    driver: JoinHandle<()>,
+    /// What `add_many` leaves open.
+    pub(super) copying: Option<Copying>,
+    keeper: JoinHandle<()>,
 }
 
 impl PostgresConnection {
     pub(super) fn new(session: dial::Session, cache: Cache, access: Access, bulk_copy: bool, age: Age) -> Self {
-        let dial::Session { client, link, driver } = session;
-        Self { client, cache, session: Session::new(link, access, age), stream: None, bulk_copy, driver }
+        let dial::Session { client, link, driver, keeper } = session;
+        let session = Session::new(link, driver, access, age);
+        Self { client, cache, session, stream: None, bulk_copy, copying: None, keeper }
     }
 
     /// What other sessions send with NOTIFY to the channels this one listens to. Of more than 128 that nobody has
@@ -83,8 +87,9 @@ impl PostgresConnection {
     pub(super) async fn ready(&mut self) -> Result<()> {
         self.session.lost |= self.client.is_closed();
         self.session.refuse_lost()?;
-        // An open stream asks the server to stop when it goes.
+        // An open stream asks the server to stop when it goes, an open COPY makes it fail.
         self.stream = None;
+        self.copying = None;
         self.session.link.quiet().await;
         match self.session.call {
             None => Ok(()),
@@ -104,7 +109,8 @@ impl PostgresConnection {
         };
         let link = Arc::clone(&self.session.link);
         let over = async {
-            let mut answer = pin!(self.client.batch_execute(fence));
+            let answer = pin!(self.client.batch_execute(fence));
+            let mut answer = pin!(self.session.driver.wait(answer));
             loop {
                 match tokio::time::timeout(CANCEL_AGAIN, &mut answer).await {
                     Ok(answer) => break answer,
@@ -139,7 +145,7 @@ impl PostgresConnection {
 
     /// Runs a text that the driver sends as it is.
     pub(super) async fn send(&mut self, call: Call, sql: &str) -> Result<()> {
-        let answer = async { Ok(self.client.batch_execute(sql).await?) };
+        let answer = pin!(async { Ok(self.client.batch_execute(sql).await?) });
         self.session.during(call, answer).await
     }
 }
@@ -180,14 +186,14 @@ impl Resource for PostgresConnection {
     }
 
     async fn close(self) -> Result<()> {
-        let Self { client, stream, mut driver, .. } = self;
+        let Self { client, stream, mut keeper, .. } = self;
         drop(stream);
         // The driver says goodbye when the client is gone.
         drop(client);
-        if tokio::time::timeout(GOODBYE, &mut driver).await.is_ok() {
+        if tokio::time::timeout(GOODBYE, &mut keeper).await.is_ok() {
             return Ok(());
         }
-        driver.abort();
+        keeper.abort();
         Err(broken("the server did not take the goodbye in time").permanent().during(Phase::Close))
     }
 }

@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use tokio_postgres::config::TargetSessionAttrs;
 use tokio_postgres::tls::NoTls;
 use tokio_postgres::{Client, Config, Connection, SimpleQueryMessage};
 
+use super::driver::Driver;
 use super::error::{broken, classify};
 use super::link::{Link, Route};
 use super::tls::Handshake;
@@ -27,8 +29,9 @@ const IN_RECOVERY: &str = "SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN 
 pub(super) struct Session {
     pub(super) client: Client,
     pub(super) link: Arc<Link>,
-    /// Reads and writes the socket; ends when the client is dropped or the connection breaks.
-    pub(super) driver: JoinHandle<()>,
+    pub(super) driver: Arc<Driver>,
+    /// Ends when the client is dropped or the connection breaks.
+    pub(super) keeper: JoinHandle<()>,
 }
 
 /// What is the same for every host.
@@ -89,19 +92,19 @@ impl Dial<'_> {
                 start(client, connection, address, Some(handshake))
             }
         };
-        self.check_target(&session.client).await?;
+        self.check_target(&session).await?;
         Ok(session)
     }
 
     /// Refuses a server that is not of the kind asked for.
-    async fn check_target(&self, client: &Client) -> Result<()> {
+    async fn check_target(&self, session: &Session) -> Result<()> {
         let wanted = match self.target {
             TargetSessionAttrs::ReadWrite => "off",
             TargetSessionAttrs::ReadOnly => "on",
             _ => return Ok(()),
         };
         let ask = if self.reads { IN_RECOVERY } else { "SHOW transaction_read_only" };
-        let answer = client.simple_query(ask).await;
+        let answer = session.driver.wait(pin!(session.client.simple_query(ask))).await;
         let answer = answer.map_err(|error| classify(error, Phase::Connect))?;
         let is = answer.iter().find_map(|message| match message {
             SimpleQueryMessage::Row(row) => row.get(0),
@@ -138,8 +141,9 @@ where
 {
     let route = Route { address, handshake: tls, token: client.cancel_token() };
     let link = Arc::new(Link::new(route));
-    let driver = tokio::spawn(drive(connection, Arc::clone(&link)));
-    Session { client, link, driver }
+    let driver = Arc::new(Driver::new(drive(connection, Arc::clone(&link))));
+    let keeper = tokio::spawn(Arc::clone(&driver).keep());
+    Session { client, link, driver, keeper }
 }
 
 async fn drive<T>(mut connection: Connection<TcpStream, T>, link: Arc<Link>)

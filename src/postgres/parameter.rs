@@ -11,7 +11,7 @@ use tokio_postgres::types::{Format, IsNull, ToSql, Type};
 
 use super::decode::{base, is_text};
 use crate::value::exact_float;
-use crate::{ArrangedSets, Error, ErrorKind, Reason, Result, Value, ValueRef};
+use crate::{Error, ErrorKind, Reason, Result, Value, ValueRef};
 
 /// A value in the form in which it is sent.
 #[derive(PartialEq)]
@@ -63,15 +63,22 @@ impl<'v> Parameter<'v> {
         }
     }
 
-    /// Appends the value to a row of COPY's binary format; a literal has no such form.
-    pub(super) fn write_binary(&self, ty: &Type, row: &mut BytesMut) {
-        let at = row.len();
-        row.put_i32(-1);
-        if matches!(self.to_sql(ty, row), Ok(IsNull::No)) {
-            // What is longer, the driver refuses to send.
-            let length = i32::try_from(row.len() - at - 4).unwrap_or(i32::MAX);
-            row[at..at + 4].copy_from_slice(&length.to_be_bytes());
+    /// Appends the value to a row of COPY's binary format; `false`, and nothing appended, for a literal, which has none.
+    pub(super) fn write_binary(&self, row: &mut BytesMut) -> bool {
+        match self {
+            Self::Null => row.put_i32(-1),
+            Self::Bool(truth) => put_sized(row, &[(*truth).into()]),
+            Self::Int2(number) => put_sized(row, &number.to_be_bytes()),
+            Self::Int4(number) => put_sized(row, &number.to_be_bytes()),
+            Self::Int8(number) => put_sized(row, &number.to_be_bytes()),
+            Self::Oid(number) => put_sized(row, &number.to_be_bytes()),
+            Self::Float4(number) => put_sized(row, &number.to_be_bytes()),
+            Self::Float8(number) => put_sized(row, &number.to_be_bytes()),
+            Self::Text(text) => put_sized(row, text.as_bytes()),
+            Self::Bytes(bytes) => put_sized(row, bytes),
+            Self::Literal(_) => return false,
         }
+        true
     }
 
     /// Appends the value to a line of COPY's text format.
@@ -95,17 +102,11 @@ impl<'v> Parameter<'v> {
     }
 }
 
-/// Whether a value among `sets` is left to the server to read.
-pub(super) fn has_literals(types: &[Type], sets: &ArrangedSets<'_>) -> bool {
-    types.iter().enumerate().any(|(index, ty)| {
-        let ty = base(ty);
-        let (text, numeric) = (is_text(ty), *ty == Type::NUMERIC);
-        sets.iter().any(|values| match values.get(index) {
-            ValueRef::Text(_) => !text,
-            ValueRef::Integer(_) | ValueRef::Real(_) => numeric,
-            _ => false,
-        })
-    })
+/// Appends bytes behind their length.
+fn put_sized(row: &mut BytesMut, bytes: &[u8]) {
+    // What is longer, the driver refuses to send.
+    row.put_i32(i32::try_from(bytes.len()).unwrap_or(i32::MAX));
+    row.put_slice(bytes);
 }
 
 fn put_display(line: &mut BytesMut, value: &impl fmt::Display) {

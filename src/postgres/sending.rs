@@ -1,5 +1,6 @@
 //! Getting a statement ready, and sending it: prepared by name, or parsed with each call.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use tokio_postgres::types::Type;
@@ -70,7 +71,7 @@ impl PostgresConnection {
         refuse(shape)?;
         let placeholders = Placeholders::scan(sql, Dialect::Postgres)?;
         let text = placeholders.rewrite(sql);
-        let answer = async { Ok(self.client.prepare(&text).await?) };
+        let answer = pin!(async { Ok(self.client.prepare(&text).await?) });
         let statement = self.session.during(Call::Statement { reads: true }, answer).await?;
         if statement.params().len() != placeholders.count() {
             let message = format!("the server finds {} parameters", statement.params().len());
@@ -98,7 +99,7 @@ impl PostgresConnection {
         }
         let (mut prepared, mut cached) = self.prepare(sql).await?;
         let values = prepared.placeholders.arrange(params)?;
-        if cached && fit(&prepared, values.iter().map(Value::as_ref)).is_err() {
+        if cached && fitting(&prepared, values.iter().map(Value::as_ref)).any(|fitted| fitted.is_err()) {
             // Since it was prepared, a parameter may have come to mean a column of another type.
             self.cache.remove(sql);
             (prepared, cached) = self.prepare(sql).await?;
@@ -122,7 +123,7 @@ impl PostgresConnection {
         let shape = ready.shape();
         let fitted = Fitted::new(ready, values)?;
         let collector = ready.collector();
-        let answer = async { collector.all(fitted.send(&self.client).await?, shape.counts_changes).await };
+        let answer = pin!(async { collector.all(fitted.send(&self.client).await?, shape.counts_changes).await });
         let rows = self.session.during(Call::Statement { reads: shape.reads }, answer).await?;
         self.session.altered |= shape.kind == StatementKind::Control;
         Ok(rows)
@@ -145,8 +146,8 @@ impl<'s> Fitted<'s> {
 
     pub(super) async fn send(self, client: &Client) -> Result<RowStream, tokio_postgres::Error> {
         match self {
-            // The driver's future has room for preparing a text, which is not needed here.
-            Self::Prepared(prepared, parameters) => Box::pin(client.query_raw(&prepared.statement, parameters)).await,
+            // Not boxed, large as it is: the allocator takes long for so much.
+            Self::Prepared(prepared, parameters) => client.query_raw(&prepared.statement, parameters).await,
             Self::Text(sql, parameters) => Box::pin(client.query_typed_raw(sql, parameters)).await,
         }
     }
@@ -157,8 +158,15 @@ pub(super) fn fit<'v>(
     prepared: &Prepared,
     values: impl IntoIterator<Item = ValueRef<'v>>,
 ) -> Result<Vec<Parameter<'v>>> {
+    fitting(prepared, values).collect()
+}
+
+fn fitting<'v>(
+    prepared: &Prepared,
+    values: impl IntoIterator<Item = ValueRef<'v>>,
+) -> impl Iterator<Item = Result<Parameter<'v>>> {
     let typed = values.into_iter().zip(prepared.statement.params());
-    typed.enumerate().map(|(index, (value, ty))| Parameter::fit(value, ty, index + 1)).collect()
+    typed.enumerate().map(|(index, (value, ty))| Parameter::fit(value, ty, index + 1))
 }
 
 /// Whether the server says that what a statement was prepared for has changed, or that it never heard of it.

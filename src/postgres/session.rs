@@ -5,9 +5,11 @@
 //! answer is here. What is still noted when the next call begins was dropped.
 
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::driver::Driver;
 use super::error::{broken, classify};
 use super::link::Link;
 use crate::{Access, Error, ErrorKind, Phase, Reason, ResourceState, Result};
@@ -94,6 +96,7 @@ impl Age {
 
 pub(super) struct Session {
     pub(super) link: Arc<Link>,
+    pub(super) driver: Arc<Driver>,
     pub(super) transaction: Transaction,
     /// The call that is under way, or was dropped.
     pub(super) call: Option<Call>,
@@ -110,9 +113,19 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(link: Arc<Link>, access: Access, age: Age) -> Self {
-        let transaction = Transaction::None;
-        Self { link, transaction, call: None, altered: false, lent: false, lost: false, age, access, mode: access }
+    pub(super) fn new(link: Arc<Link>, driver: Arc<Driver>, access: Access, age: Age) -> Self {
+        Self {
+            link,
+            driver,
+            transaction: Transaction::None,
+            call: None,
+            altered: false,
+            lent: false,
+            lost: false,
+            age,
+            access,
+            mode: access,
+        }
     }
 
     pub(super) fn state(&self) -> ResourceState {
@@ -132,11 +145,11 @@ impl Session {
     pub(super) async fn during<T>(
         &mut self,
         call: Call,
-        answer: impl Future<Output = Result<T, Fault>> + Send,
+        answer: Pin<&mut (impl Future<Output = Result<T, Fault>> + Send)>,
     ) -> Result<T> {
         self.call = Some(call);
         let running = call.stops().then(|| self.link.running());
-        let answer = answer.await;
+        let answer = self.driver.wait(answer).await;
         if let Some(running) = running {
             running.end();
         }

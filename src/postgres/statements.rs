@@ -1,6 +1,6 @@
 //! One session on one server, as a database sees it.
 
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 
 use futures_util::StreamExt;
@@ -50,17 +50,37 @@ impl Connection for PostgresConnection {
     }
 
     async fn run_many(&mut self, sql: Arc<str>, sets: ParamSets) -> Result<Changes> {
-        self.ready().await?;
-        self.session.refuse_failed()?;
+        match self.add_many(sql, sets).await? {
+            Some(changes) => Ok(changes),
+            None => self.end_many().await,
+        }
+    }
+
+    /// Into a table that takes COPY, the sets of all calls travel as one, because each COPY of some size costs the server
+    /// a millisecond.
+    async fn add_many(&mut self, sql: Arc<str>, sets: ParamSets) -> Result<Option<Changes>> {
+        let goes_on = self.copying.as_ref().is_some_and(|copying| self.cache.holds(&sql, &copying.prepared));
+        if !goes_on {
+            self.ready().await?;
+            self.session.refuse_failed()?;
+        }
         if !self.cache.is_off() {
-            return Box::pin(self.run_prepared_many(&sql, sets)).await;
+            return Box::pin(self.add_prepared_many(&sql, sets)).await;
         }
         let mut changed = 0;
         for params in sets.iter() {
             let (ready, values, _) = self.get_ready(&sql, params).await?;
             changed += self.execute(&ready, &values).await?.changes().rows_affected;
         }
-        Ok(Changes::new(changed, None))
+        Ok(Some(Changes::new(changed, None)))
+    }
+
+    async fn end_many(&mut self) -> Result<Changes> {
+        if self.copying.is_none() {
+            self.ready().await?;
+            self.session.refuse_failed()?;
+        }
+        Box::pin(self.end_copy()).await
     }
 
     /// The server takes a text of several statements for one transaction, unless the text holds BEGIN and COMMIT: a
@@ -108,7 +128,7 @@ impl Connection for PostgresConnection {
         if self.session.transaction == Transaction::Open {
             self.send(Call::Statement { reads: true }, BEGIN_STREAM).await?;
         }
-        let answer = async { Ok(fitted.send(&self.client).await?) };
+        let answer = pin!(async { Ok(fitted.send(&self.client).await?) });
         let rows = Box::pin(self.session.during(call, answer).await?);
         self.session.call = Some(call);
         let running = self.session.link.running();
@@ -121,16 +141,17 @@ impl Connection for PostgresConnection {
         let Some(open) = &mut self.stream else {
             return self.ready().await.map(|()| None);
         };
-        let end = loop {
-            if open.gathered.len() >= open.chunk {
-                return Ok(Some(open.gathered.take()));
+        let fill = pin!(async {
+            while open.gathered.len() < open.chunk {
+                match open.rows.next().await {
+                    Some(Ok(row)) => open.gathered.push(&row)?,
+                    Some(Err(error)) => return Ok(Some(Err(error))),
+                    None => return Ok(Some(Ok(()))),
+                }
             }
-            match open.rows.next().await {
-                Some(Ok(row)) => open.gathered.push(&row)?,
-                Some(Err(error)) => break Err(error),
-                None => break Ok(()),
-            }
-        };
+            Ok(None)
+        });
+        let Some(end) = self.session.driver.wait(fill).await? else { return Ok(Some(open.gathered.take())) };
         let Some(Open { mut gathered, call, running, .. }) = self.stream.take() else { return Ok(None) };
         running.end();
         self.session.call = None;

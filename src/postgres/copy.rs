@@ -1,0 +1,158 @@
+//! Sets of parameters as rows of a COPY.
+
+use std::iter::Peekable;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use futures_util::SinkExt;
+use tokio_postgres::types::Type;
+use tokio_postgres::{Client, CopyInSink, Statement};
+
+use super::cache::Prepared;
+use super::decode::base;
+use super::parameter::Parameter;
+use super::session::Fault;
+use crate::{Arranged, ArrangedSets, Result};
+
+/// Rows are sent in pieces of about this size: the server works on one while the next is made.
+const PIECE: usize = 16 * 1024;
+
+/// How many sets of a statement travel as one COPY.
+#[derive(Clone)]
+pub(super) struct Plan {
+    pub(super) copy: Arc<str>,
+    /// In binary form, prepared when it is needed first.
+    pub(super) binary: Arc<OnceLock<Statement>>,
+    /// A query that has the columns in question, and is never run.
+    pub(super) columns: Arc<str>,
+}
+
+/// A COPY that is open; the server gives it up when this is dropped.
+pub(super) struct Copying {
+    /// What it stands for.
+    pub(super) prepared: Arc<Prepared>,
+    /// How many bytes of rows it has been given.
+    pub(super) sent: usize,
+    form: Form,
+    sink: Pin<Box<CopyInSink<Bytes>>>,
+    /// What those before it have inserted.
+    counted: u64,
+}
+
+/// Adds all sets to the COPY that is open, or to a new one, which stays open.
+///
+/// In binary form they are half the work for both sides, but no type is looked at on the way; and what only the server
+/// can read has no such form. From the first set that holds such a value on, they go as text, in another COPY.
+pub(super) async fn copy_in(
+    client: &Client,
+    plan: &Plan,
+    mut binary: bool,
+    prepared: &Arc<Prepared>,
+    sets: &ArrangedSets<'_>,
+    mut open: Option<Copying>,
+) -> Result<Option<Copying>, Fault> {
+    let types: Vec<&Type> = prepared.statement.params().iter().map(base).collect();
+    let mut sets = sets.iter().peekable();
+    while let Some(first) = sets.peek() {
+        let copying = match &mut open {
+            Some(copying) => copying,
+            None => {
+                binary &= Form::Binary.put_row(&types, first, &mut BytesMut::new())?;
+                open.insert(Copying::begin(client, plan, binary, prepared).await?)
+            }
+        };
+        copying.send(&types, &mut sets).await?;
+        if sets.peek().is_some()
+            && let Some(ended) = open.take()
+        {
+            let counted = ended.finish().await?;
+            open.insert(Copying::begin(client, plan, false, prepared).await?).counted = counted;
+        }
+    }
+    Ok(open)
+}
+
+impl Copying {
+    async fn begin(client: &Client, plan: &Plan, binary: bool, prepared: &Arc<Prepared>) -> Result<Self, Fault> {
+        let (form, sink) = match plan.binary.get() {
+            Some(copy) if binary => (Form::Binary, client.copy_in(copy).await?),
+            _ => (Form::Text, client.copy_in(&*plan.copy).await?),
+        };
+        Ok(Self { prepared: Arc::clone(prepared), sent: 0, form, sink: Box::pin(sink), counted: 0 })
+    }
+
+    /// Sends the sets that have its form, up to the first that has not.
+    async fn send<'s>(
+        &mut self,
+        types: &[&Type],
+        sets: &mut Peekable<impl Iterator<Item = Arranged<'s>>>,
+    ) -> Result<(), Fault> {
+        let mut piece = BytesMut::with_capacity(2 * PIECE);
+        if self.sent == 0 && self.form == Form::Binary {
+            piece.put_slice(BINARY_HEADER);
+        }
+        while let Some(set) = sets.peek() {
+            if !self.form.put_row(types, set, &mut piece)? {
+                break;
+            }
+            sets.next();
+            if piece.len() >= PIECE {
+                self.sent += piece.len();
+                self.sink.send(piece.split().freeze()).await?;
+                piece.reserve(2 * PIECE);
+            }
+        }
+        self.sent += piece.len();
+        Ok(self.sink.send(piece.freeze()).await?)
+    }
+
+    /// Ends it, and says how many rows were inserted.
+    pub(super) async fn finish(mut self) -> Result<u64, Fault> {
+        if self.form == Form::Binary {
+            self.sink.send(Bytes::from_static(BINARY_TRAILER)).await?;
+        }
+        Ok(self.counted + self.sink.as_mut().finish().await?)
+    }
+}
+
+/// Signature, no flags, no extension.
+const BINARY_HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
+
+const BINARY_TRAILER: &[u8] = b"\xff\xff";
+
+#[derive(Clone, Copy, PartialEq)]
+enum Form {
+    Binary,
+    Text,
+}
+
+impl Form {
+    /// Appends a row; `false`, and nothing appended, if a value of it does not have this form.
+    fn put_row(self, types: &[&Type], set: &Arranged<'_>, piece: &mut BytesMut) -> Result<bool> {
+        let start = piece.len();
+        if self == Self::Binary {
+            piece.put_u16(u16::try_from(types.len()).unwrap_or(u16::MAX));
+        }
+        for (index, ty) in types.iter().enumerate() {
+            let parameter = Parameter::fit(set.get(index), ty, index + 1)?;
+            match self {
+                Self::Binary if parameter.write_binary(piece) => {}
+                Self::Binary => {
+                    piece.truncate(start);
+                    return Ok(false);
+                }
+                Self::Text => {
+                    if index > 0 {
+                        piece.put_u8(b'\t');
+                    }
+                    parameter.write_text(piece);
+                }
+            }
+        }
+        if self == Self::Text {
+            piece.put_u8(b'\n');
+        }
+        Ok(true)
+    }
+}
