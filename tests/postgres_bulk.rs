@@ -199,6 +199,91 @@ async fn a_dropped_copy_leaves_nothing_behind() {
     assert_eq!(value::<i64>(&mut connection, "SELECT count(*) FROM t").await, 0);
 }
 
+const INSERT: &str = "INSERT INTO t VALUES ($1, $2)";
+
+fn sets(numbers: std::ops::Range<i64>) -> strongroom::ParamSets {
+    numbers.map(|number| (number, format!("row {number}")).into_params().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn sets_that_follow_travel_in_the_same_copy() {
+    let Some(server) = server() else { return };
+    let mut connection = server.connect().await;
+    script(&mut connection, "CREATE TABLE t (id bigint PRIMARY KEY, name text)").await;
+    connection.begin(TransactionMode::WRITE).await.unwrap();
+    for first in [0, 100, 200] {
+        let put_off = connection.add_many(INSERT.into(), sets(first..first + 100)).await.unwrap();
+        assert!(put_off.is_none());
+        assert_eq!(connection.state(), ResourceState::Unknown);
+    }
+    // Few, but it is open.
+    assert!(connection.add_many(INSERT.into(), sets(300..301)).await.unwrap().is_none());
+    assert_eq!(connection.end_many().await.unwrap().rows_affected, 301);
+    assert_eq!(connection.end_many().await.unwrap().rows_affected, 0);
+    connection.commit().await.unwrap();
+    assert_eq!(value::<i64>(&mut connection, "SELECT cast(sum(id) AS bigint) FROM t").await, 301 * 150);
+    // Outside a transaction each call is one by itself.
+    let changes = connection.add_many(INSERT.into(), sets(301..401)).await.unwrap();
+    assert_eq!(changes.expect("an answer").rows_affected, 100);
+}
+
+#[tokio::test]
+async fn an_answer_that_was_put_off_is_still_given() {
+    let Some(server) = server() else { return };
+    let mut connection = server.connect().await;
+    script(&mut connection, "CREATE TABLE t (id bigint PRIMARY KEY, name text)").await;
+    connection.begin(TransactionMode::WRITE).await.unwrap();
+    assert!(connection.add_many(INSERT.into(), sets(0..100)).await.unwrap().is_none());
+    assert!(connection.add_many(INSERT.into(), sets(99..200)).await.unwrap().is_none());
+    let error = connection.end_many().await.unwrap_err();
+    assert_eq!((error.kind(), error.reason()), (ErrorKind::Constraint, Reason::Unique));
+    assert_eq!(connection.state(), ResourceState::Failed);
+    connection.rollback().await.unwrap();
+
+    let db = strongroom::AsyncDatabase::with_connector(server.connector()).pool_max(1).open().await.unwrap();
+    let twice = (0..20_000).map(|number| (number % 19_999, "row"));
+    let error = db.execute_many(INSERT, twice).await.unwrap_err();
+    assert_eq!(error.reason(), Reason::Unique);
+    assert!(!error.to_string().starts_with("after"), "{error}");
+    assert_eq!(db.execute_many(INSERT, (0..20_000).map(|number| (number, "row"))).await.unwrap().rows_affected, 20_000);
+}
+
+#[tokio::test]
+async fn a_copy_that_nobody_ends_takes_its_transaction_along() {
+    let Some(server) = server() else { return };
+    let mut connection = server.connect().await;
+    script(&mut connection, "CREATE TABLE t (id bigint, name text)").await;
+    connection.begin(TransactionMode::WRITE).await.unwrap();
+    connection.add_many(INSERT.into(), sets(0..100)).await.unwrap();
+    assert_eq!(connection.commit().await.unwrap_err().reason(), Reason::Doomed);
+
+    connection.begin(TransactionMode::WRITE).await.unwrap();
+    connection.add_many(INSERT.into(), sets(0..100)).await.unwrap();
+    let more = connection.add_many(INSERT.into(), sets(100..200_000));
+    tokio::time::timeout(std::time::Duration::from_millis(1), more).await.unwrap_err();
+    assert_eq!(connection.end_many().await.unwrap_err().reason(), Reason::Doomed);
+    connection.rollback().await.unwrap();
+    assert_eq!(value::<i64>(&mut connection, "SELECT count(*) FROM t").await, 0);
+    assert_eq!(connection.state(), ResourceState::Idle);
+}
+
+#[tokio::test]
+async fn values_that_only_the_server_can_read_may_come_late() {
+    let Some(server) = server() else { return };
+    let mut connection = server.connect().await;
+    script(&mut connection, "CREATE TABLE t (id bigint, at date)").await;
+    connection.begin(TransactionMode::WRITE).await.unwrap();
+    let set = |number: i64| (number, (number % 100 >= 50).then_some("2024-02-29")).into_params().unwrap();
+    for first in [0, 100] {
+        connection.add_many(INSERT.into(), (first..first + 100).map(set).collect()).await.unwrap();
+    }
+    assert_eq!(connection.end_many().await.unwrap().rows_affected, 200);
+    connection.commit().await.unwrap();
+    let dates = "SELECT count(*) FROM t WHERE (at = '2024-02-29') = (id % 100 >= 50) OR (at IS NULL) = (id % 100 < 50)";
+    assert_eq!(value::<i64>(&mut connection, dates).await, 200);
+    assert_eq!(value::<i64>(&mut connection, "SELECT count(at) FROM t").await, 100);
+}
+
 fn anything() -> impl Strategy<Value = Value> {
     let text = proptest::string::string_regex("[^\\x00]{0,20}").unwrap();
     prop_oneof![Just(Value::Null), text.prop_map(Value::Text), "[\\\\\\t\\n\\r.N]{0,6}".prop_map(Value::Text)]

@@ -20,7 +20,7 @@ async fn drop_after<T>(millis: u64, call: impl Future<Output = T>) {
     assert!(outcome.is_err(), "the call has ended before it could be dropped");
 }
 
-/// Polls a call once, then drops it: the driver has not even written it to the socket.
+/// Polls a call once, then drops it: it has just been written to the socket.
 async fn drop_at_once<T>(call: impl Future<Output = T>) {
     let mut call = std::pin::pin!(call);
     let polled = std::future::poll_fn(|cx| std::task::Poll::Ready(call.as_mut().poll(cx).is_ready())).await;

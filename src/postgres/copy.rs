@@ -55,12 +55,11 @@ pub(super) async fn copy_in(
     let types: Vec<&Type> = prepared.statement.params().iter().map(base).collect();
     let mut sets = sets.iter().peekable();
     while let Some(first) = sets.peek() {
-        let copying = match &mut open {
-            Some(copying) => copying,
-            None => {
-                binary &= Form::Binary.put_row(&types, first, &mut BytesMut::new())?;
-                open.insert(Copying::begin(client, plan, binary, prepared).await?)
-            }
+        let copying = if let Some(copying) = &mut open {
+            copying
+        } else {
+            binary &= Form::Binary.put_row(&types, first, &mut BytesMut::new())?;
+            open.insert(Copying::begin(client, plan, binary, prepared).await?)
         };
         copying.send(&types, &mut sets).await?;
         if sets.peek().is_some()

@@ -63,7 +63,9 @@ pub enum Point {
     Close,
     Classify,
     Run,
+    /// Also [`Connection::add_many`].
     RunMany,
+    EndMany,
     RunScript,
     RunStream,
     NextChunk,
@@ -274,6 +276,14 @@ impl<K: Connection> Connection for FaultyConnection<K> {
 
     async fn run_many(&mut self, sql: Arc<str>, sets: ParamSets) -> Result<Changes> {
         call!(self, RunMany, self.inner.run_many(sql, sets))
+    }
+
+    async fn add_many(&mut self, sql: Arc<str>, sets: ParamSets) -> Result<Option<Changes>> {
+        call!(self, RunMany, self.inner.add_many(sql, sets))
+    }
+
+    async fn end_many(&mut self) -> Result<Changes> {
+        call!(self, EndMany, self.inner.end_many())
     }
 
     async fn run_script(&mut self, sql: Arc<str>) -> Result<()> {
