@@ -191,7 +191,7 @@ mod tests {
     use std::pin::pin;
     use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
     use std::sync::{OnceLock, mpsc};
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     use super::*;
 
@@ -242,7 +242,20 @@ mod tests {
     }
 
     async fn soon<T>(what: impl Future<Output = T>) -> T {
-        tokio::time::timeout(Duration::from_secs(10), what).await.expect("it ends")
+        let began = Instant::now();
+        let ended = tokio::time::timeout(Duration::from_secs(5), what).await.expect("it ends");
+        // When the time is up, it is polled once more.
+        assert!(began.elapsed() < Duration::from_secs(5), "nobody woke it");
+        ended
+    }
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
     }
 
     #[tokio::test]
@@ -309,8 +322,11 @@ mod tests {
         {
             let call = pin!(wire.call());
             let mut call = pin!(driver.wait(call));
-            assert!(poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx).is_pending())).await);
+            let woken = Arc::<Woken>::default();
+            assert!(call.as_mut().poll(&mut Context::from_waker(&Arc::clone(&woken).into())).is_pending());
+            assert_eq!(woken.0.load(Ordering::SeqCst), 0, "it wakes itself");
             wire.ring();
+            assert_eq!(woken.0.load(Ordering::SeqCst), 1);
         }
         wire.polled(3).await;
     }
