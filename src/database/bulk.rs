@@ -42,10 +42,6 @@ where
     };
     let mut total = Changes::default();
     let (mut done, mut unanswered) = (0, 0);
-    let mut add = |changes: Changes| {
-        total.rows_affected += changes.rows_affected;
-        total.last_insert_id = changes.last_insert_id.or(total.last_insert_id);
-    };
     let after = |done, error: Error| if done == 0 { error } else { error.context(format_args!("after {done} sets")) };
     let mut chunk = draw().await?;
     while !chunk.is_empty() {
@@ -53,11 +49,11 @@ where
         // While the engine works on one chunk, the next is drawn.
         let (changes, next) = join(connection.add_many(Arc::clone(&sql), chunk), draw()).await;
         if let Some(changes) = changes.map_err(|error| after(done, error))? {
-            add(changes);
+            total.add(changes);
             done += std::mem::take(&mut unanswered);
         }
         chunk = next?;
     }
-    add(connection.end_many().await.map_err(|error| after(done, error))?);
+    total.add(connection.end_many().await.map_err(|error| after(done, error))?);
     Ok(total)
 }

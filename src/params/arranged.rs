@@ -38,6 +38,7 @@ impl<'p> Arranged<'p> {
     ///
     /// # Panics
     /// When there is no such placeholder.
+    #[inline]
     pub fn get(&self, index: usize) -> ValueRef<'p> {
         match self.source {
             Source::One(Params::None) => ValueRef::Null,
@@ -65,7 +66,12 @@ impl<'p> ArrangedSets<'p> {
 
     /// The sets, in order.
     pub fn iter(&self) -> impl Iterator<Item = Arranged<'_>> {
-        self.sets.each().map(|(run, first)| Arranged {
+        self.iter_from(0)
+    }
+
+    /// The sets from this number on, which counts from 0.
+    pub fn iter_from(&self, first: usize) -> impl Iterator<Item = Arranged<'_>> {
+        self.sets.each(first).map(|(run, first)| Arranged {
             source: Source::OfMany(self.sets, first),
             order: Cow::Borrowed(&self.orders[run]),
         })

@@ -112,7 +112,7 @@ impl ParamSets {
 
     /// Copies the sets out, in order.
     pub fn iter(&self) -> impl Iterator<Item = Params> {
-        self.each().map(|(run, first)| {
+        self.each(0).map(|(run, first)| {
             let value = |index: usize| self.value(first + index).to_owned();
             match &self.runs[run].binds {
                 Binds::ByPosition(0) => Params::None,
@@ -133,19 +133,21 @@ impl ParamSets {
         &self.runs
     }
 
+    #[inline]
     pub(super) fn value(&self, index: usize) -> ValueRef<'_> {
         self.values.get(index)
     }
 
-    /// The run that each set belongs to, and where its first value stands.
-    pub(super) fn each(&self) -> impl Iterator<Item = (usize, usize)> {
-        let runs = self.runs.iter().enumerate();
-        let widths = runs.flat_map(|(number, run)| std::iter::repeat_n((number, run.binds.len()), run.sets));
-        widths.scan(0, |next, (number, width)| {
-            let first = *next;
-            *next += width;
-            Some((number, first))
-        })
+    /// Of each set from this number on: the run that it belongs to, and where its first value stands.
+    pub(super) fn each(&self, from: usize) -> impl Iterator<Item = (usize, usize)> {
+        let runs = self.runs.iter().enumerate().scan((0, from), |(first, skip), (number, run)| {
+            let (width, skipped) = (run.binds.len(), run.sets.min(*skip));
+            let begin = *first;
+            *first += run.sets * width;
+            *skip -= skipped;
+            Some((skipped..run.sets).map(move |set| (number, begin + set * width)))
+        });
+        runs.flatten()
     }
 }
 

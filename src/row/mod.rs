@@ -62,6 +62,12 @@ impl Changes {
     pub fn new(rows_affected: u64, last_insert_id: Option<i64>) -> Self {
         Self { rows_affected, last_insert_id }
     }
+
+    /// Adds what the next statement changed.
+    pub(crate) fn add(&mut self, next: Self) {
+        self.rows_affected += next.rows_affected;
+        self.last_insert_id = next.last_insert_id.or(self.last_insert_id);
+    }
 }
 
 impl Rows {

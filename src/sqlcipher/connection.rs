@@ -33,6 +33,9 @@ pub struct SqlCipherConnection {
     stream: Option<OpenStream>,
 }
 
+/// More than this of values, in bytes, goes to a thread: there are large ones among them.
+const MOST_HERE: usize = 4 << 20;
+
 impl SqlCipherConnection {
     pub(super) async fn open(opened: Arc<Opened>, access: Access) -> Result<Self> {
         let (shared, opened, may) = on_thread(move || {
@@ -96,6 +99,33 @@ impl SqlCipherConnection {
             Some((results, spoiled))
         });
         results.unwrap_or_else(|_panic| Some(group.iter().map(|_| Err(Error::panicked("engine"))).collect()))
+    }
+
+    /// Runs sets on this task, slice by slice, as far as that goes, and says how far it went.
+    async fn run_many_here(&mut self, sql: &Arc<str>, sets: &ParamSets) -> Result<(usize, Changes)> {
+        let (mut done, mut total) = (0, Changes::default());
+        if !self.may.writes || sets.bytes() > MOST_HERE {
+            return Ok((done, total));
+        }
+        self.job += 1;
+        let control = Arc::clone(&self.shared.control);
+        // Whoever cancels the call meets its number, also between two slices.
+        let running = control.start(self.job);
+        while done < sets.len() && running.is_some() {
+            let slice = self.here(|engine, _| {
+                let outcome = engine.run_many_inline(sql, sets, done)?;
+                let spoiled = outcome.as_ref().is_err_and(|error| engine.is_spoiled_by(error));
+                Some((outcome, spoiled))
+            });
+            let Some(outcome) = slice.map_err(|_panic| Error::panicked("SQL function"))? else { break };
+            let (count, changes) = outcome?;
+            done += count;
+            total.add(changes);
+            if done < sets.len() {
+                tokio::task::yield_now().await;
+            }
+        }
+        Ok((done, total))
     }
 
     /// Does short work on this task, if nobody else is at it. The work says whether it spoiled the connection.
@@ -269,8 +299,13 @@ impl Connection for SqlCipherConnection {
     }
 
     async fn run_many(&mut self, sql: Arc<str>, sets: ParamSets) -> Result<Changes> {
-        let done = self.job(move |engine| engine.run_many(&sql, &sets)).await;
-        done.map_err(|error| error.during(Phase::Statement))
+        let (done, mut total) =
+            self.run_many_here(&sql, &sets).await.map_err(|error| error.during(Phase::Statement))?;
+        if done < sets.len() || sets.is_empty() {
+            let rest = self.job(move |engine| engine.run_many(&sql, &sets, done, &mut |_| false)).await;
+            total.add(rest.map_err(|error| error.during(Phase::Statement))?.1);
+        }
+        Ok(total)
     }
 
     async fn run_script(&mut self, sql: Arc<str>) -> Result<()> {

@@ -209,13 +209,20 @@ impl Engine {
         Ok(())
     }
 
-    /// Runs one statement with many sets of parameters.
-    pub(super) fn run_many(&mut self, sql: &Arc<str>, sets: &ParamSets) -> Result<Changes> {
+    /// Runs one statement with many sets of parameters, from number `first` on, until `enough` says so of how many are
+    /// done. Says how many that were.
+    pub(super) fn run_many(
+        &mut self,
+        sql: &Arc<str>,
+        sets: &ParamSets,
+        first: usize,
+        enough: &mut dyn FnMut(usize) -> bool,
+    ) -> Result<(usize, Changes)> {
         let (mut ready, sets) = self.ready(sql, |plan| plan.all_values(sets))?;
-        let (kind, changes) = (ready.kind(), ready.run_many(&sets));
+        let (kind, outcome) = (ready.kind(), ready.run_many(&sets, first, enough));
         drop(ready);
         self.ran(kind);
-        changes
+        outcome
     }
 
     /// Runs a text of several statements. Inside a transaction it may not end it.

@@ -3,13 +3,18 @@
 //! What runs here has a budget and waits for nobody. Whatever does not fit is given up and runs again on a thread; it
 //! has had no effect until then.
 
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rusqlite::TransactionState;
+
 use super::control::Control;
 use super::engine::Engine;
 use super::ffi::wal_index::{Mark, WalIndex};
 use super::snapshot::LONGEST_LOG;
 use super::tuning::Checkpoints;
 use super::watch::Mode;
-use crate::{ErrorKind, Result, Rows, Statement, StatementKind};
+use crate::{Changes, ErrorKind, ParamSets, Result, Rows, Statement, StatementKind};
 
 /// The read transaction that a connection keeps open between calls.
 #[derive(Debug, Default)]
@@ -19,6 +24,15 @@ pub(super) struct KeptSnapshot {
     /// Used since the last sweep.
     used: bool,
 }
+
+/// How long a bulk insert keeps the runtime's thread at a time.
+const SLICE: Duration = Duration::from_micros(100);
+
+/// A slice that takes longer than this, as when the disk is slow, is the last one for a while.
+const LONG_SLICE: Duration = Duration::from_millis(2);
+
+/// How many sets run between two looks at the clock.
+const BETWEEN_LOOKS: usize = 32;
 
 /// What a connection may do inline.
 #[derive(Clone, Copy, Debug)]
@@ -64,6 +78,31 @@ impl Engine {
                 if elsewhere { None } else { Some(Err(error)) }
             }
         }
+    }
+
+    /// Runs sets of a plain insert here for about as long as [`SLICE`]. `None`: not to be run here.
+    ///
+    /// In a transaction that writes already, none of them waits for a lock. They have no budget: to be stopped would
+    /// cost the transaction.
+    pub(super) fn run_many_inline(
+        &mut self,
+        sql: &Arc<str>,
+        sets: &ParamSets,
+        first: usize,
+    ) -> Option<Result<(usize, Changes)>> {
+        let writes = self.connection.transaction_state(Some(rusqlite::MAIN_DB));
+        let writes = writes.is_ok_and(|state| state == TransactionState::Write);
+        if !writes || !self.plans.get(sql)?.only_inserts() || !self.plans.get(sql)?.try_inline() {
+            return None;
+        }
+        let began = Instant::now();
+        let mut enough = |done: usize| done.is_multiple_of(BETWEEN_LOOKS) && began.elapsed() > SLICE;
+        let outcome = self.run_many(sql, sets, first, &mut enough);
+        self.tally.inline.add(1);
+        if began.elapsed() > LONG_SLICE {
+            self.plans.get(sql)?.was_long();
+        }
+        Some(outcome)
     }
 
     /// Sees to it that a read sees everything committed before this moment: in the kept transaction, in a new one to be

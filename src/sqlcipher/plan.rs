@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use rusqlite::types::{ToSqlOutput, ValueRef as SqlRef};
+use rusqlite::types::ValueRef as SqlRef;
 use rusqlite::{Connection, StatementStatus};
 
 use super::errors::classify_refused;
@@ -144,8 +144,7 @@ impl Plan {
 
     pub(super) fn bind(&self, statement: &mut rusqlite::Statement<'_>, values: &Arranged<'_>) -> Result<()> {
         for (slot, index) in self.slots.iter().enumerate() {
-            let value = to_sql(values.get(*index), *index)?;
-            statement.raw_bind_parameter(slot + 1, value).map_err(super::errors::classify)?;
+            bind(statement, slot + 1, values.get(*index), *index)?;
         }
         Ok(())
     }
@@ -162,6 +161,11 @@ impl Plan {
             }
         }
         Arc::clone(&self.header)
+    }
+
+    /// Whether it does nothing but insert given values.
+    pub(super) fn only_inserts(&self) -> bool {
+        self.seen.only_inserts()
     }
 
     pub(super) fn changes_rows(&self) -> bool {
@@ -228,20 +232,21 @@ fn slots(
     .collect()
 }
 
-fn to_sql(value: ValueRef<'_>, index: usize) -> Result<ToSqlOutput<'_>> {
-    let sql = match value {
-        ValueRef::Null => SqlRef::Null,
-        ValueRef::Bool(value) => SqlRef::Integer(value.into()),
-        ValueRef::Integer(value) => SqlRef::Integer(value),
+/// Binds `value`, which is number `index` from 0, to one of SQLite's parameters.
+fn bind(statement: &mut rusqlite::Statement<'_>, slot: usize, value: ValueRef<'_>, index: usize) -> Result<()> {
+    let bound = match value {
+        ValueRef::Null => statement.raw_bind_parameter(slot, rusqlite::types::Null),
+        ValueRef::Bool(value) => statement.raw_bind_parameter(slot, i64::from(value)),
+        ValueRef::Integer(value) => statement.raw_bind_parameter(slot, value),
         ValueRef::Real(value) if value.is_nan() => {
             let message = format!("parameter {} is NaN, which SQLite would store as NULL", index + 1);
             return Err(Error::new(ErrorKind::Query, message).because(Reason::Type).hint("bind Null if that is meant"));
         }
-        ValueRef::Real(value) => SqlRef::Real(value),
-        ValueRef::Text(value) => SqlRef::Text(value.as_bytes()),
-        ValueRef::Blob(value) => SqlRef::Blob(value),
+        ValueRef::Real(value) => statement.raw_bind_parameter(slot, value),
+        ValueRef::Text(value) => statement.raw_bind_parameter(slot, value),
+        ValueRef::Blob(value) => statement.raw_bind_parameter(slot, value),
     };
-    Ok(ToSqlOutput::Borrowed(sql))
+    bound.map_err(super::errors::classify)
 }
 
 /// Copies one row into the result.

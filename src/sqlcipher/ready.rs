@@ -92,20 +92,32 @@ impl Ready<'_> {
     fn execute(&mut self, values: &Arranged<'_>) -> Result<u64> {
         let Self { connection, watch, plan, prepared, .. } = self;
         plan.bind(prepared, values)?;
-        let mut rows = prepared.raw_query();
-        while rows.next().map_err(|error| classify_refused(error, watch.seen()))?.is_some() {}
-        drop(rows);
+        if prepared.column_count() == 0 {
+            prepared.raw_execute().map_err(|error| classify_refused(error, watch.seen()))?;
+        } else {
+            let mut rows = prepared.raw_query();
+            while rows.next().map_err(|error| classify_refused(error, watch.seen()))?.is_some() {}
+        }
         Ok(if plan.changes_rows() { connection.changes() } else { 0 })
     }
 
-    /// Runs it once for every set of parameters.
-    pub(super) fn run_many(&mut self, sets: &ArrangedSets<'_>) -> Result<Changes> {
-        let mut rows = 0;
-        for (number, values) in sets.iter().enumerate() {
-            rows += self
-                .execute(&values)
-                .map_err(|error| error.context(format_args!("set {} of parameters", number + 1)))?;
+    /// Runs it once for every set of parameters from number `first` on, until `enough` says so of how many are done.
+    /// Says how many that were.
+    pub(super) fn run_many(
+        &mut self,
+        sets: &ArrangedSets<'_>,
+        first: usize,
+        enough: &mut dyn FnMut(usize) -> bool,
+    ) -> Result<(usize, Changes)> {
+        let (mut rows, mut done) = (0, 0);
+        for values in sets.iter_from(first) {
+            let affected = self.execute(&values);
+            done += 1;
+            rows += affected.map_err(|error| error.context(format_args!("set {} of parameters", first + done)))?;
+            if enough(done) {
+                break;
+            }
         }
-        Ok(self.plan.changes(self.connection, rows))
+        Ok((done, self.plan.changes(self.connection, rows)))
     }
 }

@@ -15,7 +15,7 @@ pub struct EngineStats {
     pub statement_hits: u64,
     /// Runs of a statement that had to be prepared first; see [`Tuning::statement_cache`](crate::Tuning::statement_cache).
     pub statement_misses: u64,
-    /// Statements that ran on the task of their caller, or of whoever drove the write lane.
+    /// Statements, and slices of bulk inserts, that ran on the task of their caller or of whoever drove the write lane.
     pub inline_runs: u64,
     /// Of those, reads that found their read transaction still open and current.
     pub snapshot_hits: u64,

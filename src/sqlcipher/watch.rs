@@ -40,6 +40,8 @@ const USER_FUNCTION: u16 = 1024;
 const DEFINES: u16 = 2048;
 const REFUSED_TEMPORARY: u16 = 4096;
 const REFUSED_IN_MEMORY: u16 = 8192;
+/// Something beside inserting into a table.
+const MORE: u16 = 16384;
 const REFUSED: u16 = REFUSED_KEY | REFUSED_ATTACH | REFUSED_EXTENSION | REFUSED_TEMPORARY | REFUSED_IN_MEMORY;
 
 /// What the authorizer of one connection saw since it was last asked.
@@ -98,7 +100,7 @@ impl Watch {
     fn flags(&self, context: &AuthContext<'_>) -> u16 {
         let temporary = context.database_name == Some("temp");
         match context.action {
-            AuthAction::Select | AuthAction::Read { .. } | AuthAction::Recursive => 0,
+            AuthAction::Select | AuthAction::Read { .. } | AuthAction::Recursive => MORE,
             AuthAction::Transaction { .. } | AuthAction::Savepoint { .. } => CONTROLS | TRANSACTION,
             AuthAction::Attach { filename } => self.attach(filename),
             // A name that is computed or bound is not told.
@@ -116,12 +118,12 @@ impl Watch {
             AuthAction::Pragma { pragma_name, pragma_value } => {
                 pragma(pragma_name, pragma_value) | self.temporary(pragma_name, pragma_value)
             }
-            AuthAction::Function { function_name } => self.function(function_name),
+            AuthAction::Function { function_name } => MORE | self.function(function_name),
             // What a trigger inserts has no identity that the caller asked for.
             AuthAction::Insert { table_name } if context.accessor.is_none() => INSERTS | rows(table_name, temporary),
             AuthAction::Insert { table_name }
             | AuthAction::Update { table_name, .. }
-            | AuthAction::Delete { table_name } => rows(table_name, temporary),
+            | AuthAction::Delete { table_name } => MORE | rows(table_name, temporary),
             _ if temporary => CONTROLS | WRITES,
             _ => WRITES | DEFINES,
         }
@@ -240,6 +242,12 @@ impl Seen {
     /// does not count them.
     pub(super) fn changes_rows(self) -> bool {
         self.0 & (CHANGES_ROWS | DEFINES) == CHANGES_ROWS
+    }
+
+    /// Whether all it does is to insert given values into a table: no query, no trigger, no function, so that the work is
+    /// bounded by the table's indexes.
+    pub(super) fn only_inserts(self) -> bool {
+        self.0 & (INSERTS | MORE) == INSERTS
     }
 
     /// Whether it inserts into them.

@@ -269,9 +269,7 @@ impl Connection for ScriptedConnection {
         self.chunks.clear();
         let mut total = Changes::default();
         for params in sets.iter() {
-            let changes = self.connector.answer(&sql, params)?.changes();
-            total.rows_affected += changes.rows_affected;
-            total.last_insert_id = changes.last_insert_id.or(total.last_insert_id);
+            total.add(self.connector.answer(&sql, params)?.changes());
         }
         Ok(total)
     }

@@ -63,6 +63,7 @@ impl Cells {
 
     /// # Panics
     /// When there are not so many.
+    #[inline]
     #[allow(clippy::cast_possible_truncation, reason = "the range was taken from a buffer in this address space")]
     pub(crate) fn get(&self, index: usize) -> ValueRef<'_> {
         match self.fixed[index] {
