@@ -7,6 +7,8 @@ use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 
+use tokio::task;
+
 use crate::{
     Access, Capabilities, Connection, Connector, Error, ErrorKind, Pooled, Reason, Resource, ResourceState, Result,
     Rows, Statement, StatementKind,
@@ -74,20 +76,43 @@ pub(super) fn refused() -> Error {
         .hint("use transaction() or begin() for transactions, and connection() to alter a session")
 }
 
-/// Calls in a row on this thread for whose answers nobody waited.
+/// Calls in a row for whose answers nobody waited, after which the other tasks of the thread get their turn.
 const CALLS: u8 = 16;
 
+/// The same while no other task of this thread calls anything: to yield then mostly wakes another thread for nothing.
+const CALLS_ALONE: u8 = 64;
+
 thread_local! {
-    static DONE: Cell<u8> = const { Cell::new(0) };
+    static TURN: Cell<Turn> = const { Cell::new(Turn { task: None, done: 0, ends: CALLS }) };
+}
+
+/// What a task has done since it got its turn on this thread.
+#[derive(Clone, Copy)]
+struct Turn {
+    task: Option<task::Id>,
+    done: u8,
+    ends: u8,
+}
+
+impl Turn {
+    /// Counts a call of `task`; the flag says that others are next.
+    fn after(self, task: Option<task::Id>) -> (Self, bool) {
+        let Self { done, ends, .. } = if self.task == task { self } else { Self { task, done: 0, ends: CALLS } };
+        match done + 1 {
+            // If the next call on this thread is of the same task again, it is alone.
+            last if last >= ends => (Self { task, done: 0, ends: CALLS_ALONE }, true),
+            done => (Self { task, done, ends }, false),
+        }
+    }
 }
 
 /// Lets the other tasks of this thread run from time to time: a call that an engine answers on the spot never waits, so
 /// nothing else would. Called before a connection is taken, because others would wait for that one.
 pub(super) async fn breathe() {
-    let done = DONE.get() + 1;
-    DONE.set(if done == CALLS { 0 } else { done });
-    if done == CALLS {
-        tokio::task::yield_now().await;
+    let (turn, over) = TURN.get().after(task::try_id());
+    TURN.set(turn);
+    if over {
+        task::yield_now().await;
     }
 }
 
@@ -97,9 +122,37 @@ pub(super) async fn noting_pauses<T>(mut call: Pin<&mut impl Future<Output = T>>
     poll_fn(|cx| {
         let polled = call.as_mut().poll(cx);
         if polled.is_pending() {
-            DONE.set(0);
+            TURN.set(Turn { done: 0, ..TURN.get() });
         }
         polled
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// After how many calls each of the turns of these tasks ends; a turn is over when it yields.
+    fn turns(tasks: &[Option<task::Id>]) -> Vec<u8> {
+        let mut turn = TURN.get();
+        let length = |task: &Option<task::Id>| {
+            (1..).find(|_| {
+                let over;
+                (turn, over) = turn.after(*task);
+                over
+            })
+        };
+        tasks.iter().filter_map(length).collect()
+    }
+
+    #[tokio::test]
+    async fn a_task_gets_long_turns_only_while_it_is_alone() {
+        let [one, two] = [tokio::spawn(async {}), tokio::spawn(async {})].map(|task| Some(task.id()));
+        assert_eq!(turns(&[one, two, one, two]), [16, 16, 16, 16]);
+        assert_eq!(turns(&[one, one, one]), [16, 64, 64]);
+        assert_eq!(turns(&[one, one, two, one, one]), [16, 64, 16, 16, 64]);
+        // A future that is polled outside of any task has none.
+        assert_eq!(turns(&[None, None, one]), [16, 64, 16]);
+    }
 }
