@@ -113,7 +113,8 @@ impl Tuning {
     }
 
     /// Runs short writes on the calling task when nobody else writes and a commit does not wait for the disk
-    /// ([`Synchronous::Normal`]); on by default.
+    /// ([`Synchronous::Normal`]), and plain inserts of `execute_many` for a tenth of a millisecond at a time; on by
+    /// default.
     pub fn inline_writes(self, on: bool) -> Self {
         Self { inline_writes: on, ..self }
     }
