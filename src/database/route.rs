@@ -86,7 +86,8 @@ thread_local! {
     static TURN: Cell<Turn> = const { Cell::new(Turn { task: None, done: 0, ends: CALLS }) };
 }
 
-/// What a task has done since it got its turn on this thread.
+/// What was done on this thread since others had their turn. Calls of different tasks are counted together: tasks that
+/// wait for each other at every call would otherwise never get to the end of a turn.
 #[derive(Clone, Copy)]
 struct Turn {
     task: Option<task::Id>,
@@ -97,8 +98,8 @@ struct Turn {
 impl Turn {
     /// Counts a call of `task`; the flag says that others are next.
     fn after(self, task: Option<task::Id>) -> (Self, bool) {
-        let Self { done, ends, .. } = if self.task == task { self } else { Self { task, done: 0, ends: CALLS } };
-        match done + 1 {
+        let ends = if self.task == task { self.ends } else { CALLS };
+        match self.done + 1 {
             // If the next call on this thread is of the same task again, it is alone.
             last if last >= ends => (Self { task, done: 0, ends: CALLS_ALONE }, true),
             done => (Self { task, done, ends }, false),
@@ -133,7 +134,7 @@ pub(super) async fn noting_pauses<T>(mut call: Pin<&mut impl Future<Output = T>>
 mod tests {
     use super::*;
 
-    /// After how many calls each of the turns of these tasks ends; a turn is over when it yields.
+    /// After how many calls each turn of these tasks ends.
     fn turns(tasks: &[Option<task::Id>]) -> Vec<u8> {
         let mut turn = TURN.get();
         let length = |task: &Option<task::Id>| {
@@ -154,5 +155,11 @@ mod tests {
         assert_eq!(turns(&[one, one, two, one, one]), [16, 64, 16, 16, 64]);
         // A future that is polled outside of any task has none.
         assert_eq!(turns(&[None, None, one]), [16, 64, 16]);
+        let (mut turn, mut over) = (TURN.get(), false);
+        for call in 1..=16 {
+            assert!(!over, "call {call}");
+            (turn, over) = turn.after(if call % 2 == 0 { one } else { two });
+        }
+        assert!(over, "two tasks in turn share one");
     }
 }
