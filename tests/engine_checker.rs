@@ -60,7 +60,8 @@ async fn set_up(db: &AsyncDatabase) {
     db.execute_script(
         "CREATE TABLE counters (k INTEGER PRIMARY KEY, v INTEGER NOT NULL);
          CREATE TABLE accounts (id INTEGER PRIMARY KEY, cents INTEGER NOT NULL);
-         CREATE TABLE padding (id INTEGER PRIMARY KEY, text TEXT)",
+         CREATE TABLE padding (id INTEGER PRIMARY KEY, text TEXT);
+         CREATE TABLE batches (batch INTEGER NOT NULL, size INTEGER NOT NULL)",
     )
     .await
     .unwrap();
@@ -135,6 +136,7 @@ async fn work(db: AsyncDatabase, known: Arc<Known>, mut random: Random, task: u6
             93..95 => in_one_view(&db, k).await,
             95..97 => raw(&db, &known, k).await,
             97 if task == 0 => maintain(&db, &mut random).await,
+            98 => bulk(&db, &mut random).await,
             _ => pad(&db, &mut random).await,
         }
     }
@@ -178,6 +180,22 @@ async fn transfer(db: &AsyncDatabase, random: &mut Random) {
 async fn sum(db: &AsyncDatabase) {
     let sum: Option<i64> = db.fetch_value("SELECT sum(cents) FROM accounts", ()).await.unwrap();
     assert_eq!(sum, Some(TOTAL), "half a transfer was seen");
+}
+
+/// Inserts many rows in one call, or is dropped in the middle of it; others see all of them or none.
+async fn bulk(db: &AsyncDatabase, random: &mut Random) {
+    let (batch, size) = (random.below(1 << 40) as i64, 1 + random.below(3000) as i64);
+    let rows = std::iter::repeat_n((batch, size), size as usize);
+    let inserting = db.execute_many("INSERT INTO batches VALUES ($1, $2)", rows);
+    let patience = Duration::from_millis(if random.below(2) == 0 { 1 } else { 10_000 });
+    if let Ok(done) = tokio::time::timeout(patience, inserting).await {
+        assert_eq!(done.unwrap().rows_affected, size as u64);
+    }
+    let halves = "SELECT count(*) FROM (SELECT 1 FROM batches GROUP BY batch, size HAVING count(*) <> size)";
+    assert_eq!(db.fetch_value::<i64>(halves, ()).await.unwrap(), Some(0), "half a bulk insert was seen");
+    if random.below(4) == 0 {
+        db.execute("DELETE FROM batches", ()).await.unwrap();
+    }
 }
 
 /// Polls a call a few times and drops it. What it did is not known, so nothing is acknowledged.
