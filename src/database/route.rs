@@ -138,7 +138,7 @@ mod tests {
     fn turns(tasks: &[Option<task::Id>]) -> Vec<u8> {
         let mut turn = TURN.get();
         let length = |task: &Option<task::Id>| {
-            (1..).find(|_| {
+            (1..=u8::MAX).find(|_| {
                 let over;
                 (turn, over) = turn.after(*task);
                 over
