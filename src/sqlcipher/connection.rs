@@ -299,11 +299,11 @@ impl Connection for SqlCipherConnection {
     }
 
     async fn run_many(&mut self, sql: Arc<str>, sets: ParamSets) -> Result<Changes> {
-        let (done, mut total) =
-            self.run_many_here(&sql, &sets).await.map_err(|error| error.during(Phase::Statement))?;
+        let fail = |error: Error| error.during(Phase::Statement);
+        let (done, mut total) = self.run_many_here(&sql, &sets).await.map_err(fail)?;
         if done < sets.len() || sets.is_empty() {
             let rest = self.job(move |engine| engine.run_many(&sql, &sets, done, &mut |_| false)).await;
-            total.add(rest.map_err(|error| error.during(Phase::Statement))?.1);
+            total.add(rest.map_err(fail)?.1);
         }
         Ok(total)
     }

@@ -92,7 +92,8 @@ impl Engine {
     ) -> Option<Result<(usize, Changes)>> {
         let writes = self.connection.transaction_state(Some(rusqlite::MAIN_DB));
         let writes = writes.is_ok_and(|state| state == TransactionState::Write);
-        if !writes || !self.plans.get(sql)?.only_inserts() || !self.plans.get(sql)?.try_inline() {
+        let plan = self.plans.get(sql)?;
+        if !writes || !plan.only_inserts() || !plan.try_inline() {
             return None;
         }
         let began = Instant::now();
