@@ -12,9 +12,10 @@ use std::future::{Future, poll_fn};
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Wake, Waker, ready};
 
 use futures_util::FutureExt;
+use tokio::task::coop::poll_proceed;
 
 /// The socket's future and whoever polls it.
 pub(super) struct Driver {
@@ -54,6 +55,8 @@ impl Driver {
                 if let Poll::Ready(answer) = answer.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
                     return Poll::Ready(answer);
                 }
+                // When tokio wants other tasks to run, the socket gives nothing more, and rings at once.
+                drop(ready!(poll_proceed(cx)));
                 if !self.bell.rang(std::mem::take(&mut begins)) {
                     return Poll::Pending;
                 }
@@ -196,7 +199,7 @@ mod tests {
     use super::*;
 
     /// A connection that is made of what a test needs of it.
-    #[derive(Default)]
+    #[derive(Debug, Default)]
     struct Wire {
         polls: AtomicUsize,
         waker: OnceLock<Waker>,
@@ -311,6 +314,28 @@ mod tests {
             if wire.answered.load(Ordering::SeqCst) { Poll::Ready(()) } else { Poll::Pending }
         });
         soon(driver.wait(pin!(answer))).await;
+    }
+
+    // Outside its worker threads, tokio wakes the task that shall let others run at once.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn a_socket_that_always_has_more_lets_other_tasks_run() {
+        let (sender, mut messages) = tokio::sync::mpsc::unbounded_channel();
+        (0..1000).for_each(|number| sender.send(number).unwrap());
+        let wire = Arc::<Wire>::default();
+        // Reads as a socket does: after some messages tokio wants the task to let others run, and gives no more before.
+        let driver = Arc::new(Driver::new({
+            let wire = Arc::clone(&wire);
+            poll_fn(move |cx| {
+                assert!(wire.polls.fetch_add(1, Ordering::SeqCst) < 1000, "it spins");
+                while let Poll::Ready(Some(number)) = messages.poll_recv(cx) {
+                    wire.answered.store(number == 999, Ordering::SeqCst);
+                }
+                Poll::Pending
+            })
+        }));
+        let answer = poll_fn(|_| if wire.answered.load(Ordering::SeqCst) { Poll::Ready(()) } else { Poll::Pending });
+        soon(driver.wait(pin!(answer))).await;
+        assert!(wire.polls.load(Ordering::SeqCst) < 20, "{wire:?}");
     }
 
     #[tokio::test]
