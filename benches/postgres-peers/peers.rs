@@ -4,6 +4,10 @@
 //! rounds in microseconds, lower is better, and ours against the better peer of each round. It starts a server of its own.
 //! `STRONGROOM_BENCH_ROUNDS` sets the rounds (9 by default), `STRONGROOM_BENCH_SECONDS` the length of one (0.3).
 //!
+//! Everything is measured three times: with both sides on the same processor, with the client on one and the server on
+//! another, and as the kernel places them. What a lone call takes depends more on that than on the library, and the
+//! kernel changes its mind from one run to the next, so only the first two can be compared.
+//!
 //! Everybody has 8 connections and checks none of them before lending: sqlx is told not to, the others do not by
 //! themselves. Everybody prepares statements once per connection.
 #![allow(clippy::cast_precision_loss, reason = "numbers here are small")]
@@ -14,6 +18,7 @@ mod deadpool;
 mod ours;
 mod sqlx_peer;
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use deadpool::Deadpool;
@@ -69,17 +74,36 @@ const WORKS: [(&str, Work, i64); 7] = [
     ("point read, 32 tasks", Work::Read, TASKS),
 ];
 
+/// The processors of the client and of the server, as `taskset` takes them.
+const PLACES: [(&str, &str, &str); 3] =
+    [("on one processor", "0", "0"), ("on two processors", "0", "1"), ("where the kernel likes", "0-1", "0-1")];
+
 #[tokio::main(worker_threads = 2)]
 async fn main() {
-    let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
     let settings = "autovacuum = off\nmax_wal_size = 8GB\ncheckpoint_timeout = 1h";
     let Some(server) = common::server_with(settings) else { return };
+    common::script(&mut server.connect().await, SCHEMA).await;
+    for (name, ours, theirs) in PLACES {
+        place(std::process::id(), ours);
+        // Sessions are made where their server is.
+        place(server.id(), theirs);
+        println!("{name:38} {:>12} {:>12} {:>12} {:>12}", "deadpool", "sqlx", "strongroom", "ours / best");
+        compare(&server).await;
+    }
+}
+
+/// Keeps all threads of a process to some processors.
+fn place(process: u32, processors: &str) {
+    let output = Command::new("taskset").args(["-apc", processors, &process.to_string()]).output();
+    let output = output.expect("taskset of util-linux");
+    assert!(output.status.success(), "this machine has too few processors: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+async fn compare(server: &common::Server) {
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
     let mut control = server.connect().await;
-    common::script(&mut control, SCHEMA).await;
     let (deadpool, sqlx, ours) =
         (Deadpool::open(server.port), Sqlx::open(server.port).await, Ours::open(server.connector()).await);
-
-    println!("{:38} {:>12} {:>12} {:>12} {:>12}", "microseconds", "deadpool", "sqlx", "strongroom", "ours / best");
     for (name, work, tasks) in WORKS {
         if !wanted.is_empty() && !wanted.iter().any(|part| name.contains(part.as_str())) {
             continue;

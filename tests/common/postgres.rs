@@ -147,10 +147,15 @@ impl Server {
 
     /// Kills the server as a power failure would: with its sessions, which would go on for a moment.
     pub fn kill(&mut self) {
-        let sessions = Command::new("pkill").args(["-KILL", "-P", &self.child.id().to_string()]).status();
+        let sessions = Command::new("pkill").args(["-KILL", "-P", &self.id().to_string()]).status();
         assert!(sessions.expect("pkill of procps").success(), "it has no processes");
         self.child.kill().expect("killed");
         self.child.wait().expect("gone");
+    }
+
+    /// Of its first process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// To this server, without TLS.
