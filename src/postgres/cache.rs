@@ -20,7 +20,7 @@ pub(super) struct Prepared {
 
 /// Prepared statements by their text.
 pub(super) struct Cache {
-    entries: HashMap<Arc<str>, Entry>,
+    entries: HashMap<Arc<str>, Entry, foldhash::fast::RandomState>,
     capacity: usize,
     /// Counts lookups, to tell which entry was used last.
     clock: u64,
@@ -34,7 +34,7 @@ struct Entry {
 impl Cache {
     /// Keeps up to `capacity` statements; with 0, nothing may be prepared by name.
     pub(super) fn new(capacity: usize) -> Self {
-        Self { entries: HashMap::new(), capacity, clock: 0 }
+        Self { entries: HashMap::default(), capacity, clock: 0 }
     }
 
     pub(super) fn is_off(&self) -> bool {
