@@ -152,11 +152,12 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
             if let Some(deadline) = self.deadline() {
                 return Box::pin(self.read_within(deadline, statement, location)).await;
             }
-            if !route::readers_apart(self.capabilities()) {
+            let access = route::read_access(self.capabilities());
+            if access == Access::Write && self.capabilities().single_writer {
                 return Box::pin(self.write(statement, location)).await;
             }
-            let mut reader = self.pool().get_at(Access::Read, location).await?;
-            match route::try_read(&mut reader, statement).await? {
+            let mut reader = self.pool().get_at(access, location).await?;
+            match route::try_run(&mut reader, statement, access).await? {
                 route::Tried::Done(rows) => Ok(rows),
                 route::Tried::Writes(statement) => {
                     drop(reader);

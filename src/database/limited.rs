@@ -65,7 +65,7 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
         }
         let mut reader = deadline.lend(self.pool(), Access::Read, location).await?;
         let limit = Some((deadline, Stage::Read));
-        match within(limit, route::try_read(&mut reader, statement)).await? {
+        match within(limit, route::try_run(&mut reader, statement, Access::Read)).await? {
             route::Tried::Done(rows) => Ok(rows),
             route::Tried::Writes(statement) => {
                 drop(reader);

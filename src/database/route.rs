@@ -31,14 +31,16 @@ pub(super) enum Tried {
     Writes(Statement),
 }
 
-/// Runs a statement if it only reads.
-pub(super) async fn try_read<C>(reader: &mut Pooled<C>, statement: Statement) -> Result<Tried>
+/// Runs a statement if the connection was lent for what it does.
+pub(super) async fn try_run<C>(connection: &mut Pooled<C>, statement: Statement, access: Access) -> Result<Tried>
 where
     C: Connector<Connection: Connection>,
 {
-    match reader.classify(&statement.sql)? {
-        StatementKind::Read => noting_pauses(pin!(reader.run(statement))).await.map(Tried::Done),
+    match connection.classify(&statement.sql)? {
         StatementKind::Control => Err(refused()),
+        kind if kind == StatementKind::Read || access == Access::Write => {
+            noting_pauses(pin!(connection.run(statement))).await.map(Tried::Done)
+        }
         _ => Ok(Tried::Writes(statement)),
     }
 }
