@@ -45,22 +45,26 @@ impl Driver {
     /// Only one call at a time may do so. Dropped, it leaves the rest of the answer to the keeper.
     pub(super) async fn wait<T>(&self, mut answer: Pin<&mut impl Future<Output = T>>) -> T {
         let _caller = Caller(&self.bell);
+        // Nobody else polls the socket while this call waits, and each time the answer is looked at afterwards: it has
+        // nobody to wake.
+        let mut look = || answer.as_mut().poll(&mut Context::from_waker(Waker::noop()));
         // The keeper may be at it when the call begins, and move the answer unseen.
         let mut begins = true;
         poll_fn(|cx| {
             self.bell.begin(cx.waker());
+            if begins && let Poll::Ready(answer) = look() {
+                return Poll::Ready(answer);
+            }
             loop {
-                // Nobody else polls the socket by now, and each time the answer is looked at afterwards: it has nobody
-                // to wake.
-                if let Poll::Ready(answer) = answer.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-                    return Poll::Ready(answer);
-                }
                 // When tokio wants other tasks to run, the socket gives nothing more, and rings at once.
                 drop(ready!(poll_proceed(cx)));
                 if !self.bell.rang(std::mem::take(&mut begins)) {
                     return Poll::Pending;
                 }
                 let _ended = self.poll(self.lock());
+                if let Poll::Ready(answer) = look() {
+                    return Poll::Ready(answer);
+                }
             }
         })
         .await
