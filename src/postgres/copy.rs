@@ -4,16 +4,16 @@ use std::iter::Peekable;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::SinkExt;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, CopyInSink, Statement};
 
 use super::cache::Prepared;
 use super::decode::base;
-use super::parameter::Parameter;
+use super::parameter::{Parameter, put_eight, put_sized};
 use super::session::Fault;
-use crate::{Arranged, ArrangedSets, Result};
+use crate::{Arranged, ArrangedSets, Result, ValueRef};
 
 /// Rows are sent in pieces of about this size: the server works on one while the next is made.
 const PIECE: usize = 16 * 1024;
@@ -58,7 +58,7 @@ pub(super) async fn copy_in(
         let copying = if let Some(copying) = &mut open {
             copying
         } else {
-            binary &= Form::Binary.put_row(&types, first, &mut BytesMut::new())?;
+            binary &= Form::Binary.put_row(&types, first, &mut Vec::new())?;
             open.insert(Copying::begin(client, plan, binary, prepared).await?)
         };
         copying.send(&types, &mut sets).await?;
@@ -87,9 +87,10 @@ impl Copying {
         types: &[&Type],
         sets: &mut Peekable<impl Iterator<Item = Arranged<'s>>>,
     ) -> Result<(), Fault> {
-        let mut piece = BytesMut::with_capacity(2 * PIECE);
+        let empty = || Vec::with_capacity(2 * PIECE);
+        let mut piece = empty();
         if self.sent == 0 && self.form == Form::Binary {
-            piece.put_slice(BINARY_HEADER);
+            piece.extend_from_slice(BINARY_HEADER);
         }
         while let Some(set) = sets.peek() {
             if !self.form.put_row(types, set, &mut piece)? {
@@ -98,12 +99,11 @@ impl Copying {
             sets.next();
             if piece.len() >= PIECE {
                 self.sent += piece.len();
-                self.sink.send(piece.split().freeze()).await?;
-                piece.reserve(2 * PIECE);
+                self.sink.send(std::mem::replace(&mut piece, empty()).into()).await?;
             }
         }
         self.sent += piece.len();
-        Ok(self.sink.send(piece.freeze()).await?)
+        Ok(self.sink.send(piece.into()).await?)
     }
 
     /// Ends it, and says how many rows were inserted.
@@ -127,31 +127,48 @@ enum Form {
 }
 
 impl Form {
-    /// Appends a row; `false`, and nothing appended, if a value of it does not have this form.
-    fn put_row(self, types: &[&Type], set: &Arranged<'_>, piece: &mut BytesMut) -> Result<bool> {
-        let start = piece.len();
-        if self == Self::Binary {
-            piece.put_u16(u16::try_from(types.len()).unwrap_or(u16::MAX));
-        }
-        for (index, ty) in types.iter().enumerate() {
-            let parameter = Parameter::fit(set.get(index), ty, index + 1)?;
-            match self {
-                Self::Binary if parameter.write_binary(piece) => {}
-                Self::Binary => {
+    /// Appends a row; `false`, and nothing appended, if a value of it does not have this form. None of the types is a
+    /// domain.
+    fn put_row(self, types: &[&Type], set: &Arranged<'_>, piece: &mut Vec<u8>) -> Result<bool> {
+        match self {
+            Self::Binary => {
+                let start = piece.len();
+                let whole = put_binary(types, set, piece)?;
+                if !whole {
                     piece.truncate(start);
-                    return Ok(false);
                 }
-                Self::Text => {
-                    if index > 0 {
-                        piece.put_u8(b'\t');
-                    }
-                    parameter.write_text(piece);
+                Ok(whole)
+            }
+            Self::Text => put_text(types, set, piece).map(|()| true),
+        }
+    }
+}
+
+fn put_binary(types: &[&Type], set: &Arranged<'_>, piece: &mut Vec<u8>) -> Result<bool> {
+    piece.extend_from_slice(&u16::try_from(types.len()).unwrap_or(u16::MAX).to_be_bytes());
+    for (index, ty) in types.iter().enumerate() {
+        // The first three are what most values are, and go the short way.
+        match (set.get(index), *ty) {
+            (ValueRef::Integer(integer), &Type::INT8) => put_eight(piece, integer.to_be_bytes()),
+            (ValueRef::Real(real), &Type::FLOAT8) => put_eight(piece, real.to_be_bytes()),
+            (ValueRef::Text(text), &Type::TEXT) => put_sized(piece, text.as_bytes()),
+            (value, ty) => {
+                if !Parameter::fit_base(value, ty, index + 1)?.write_binary(piece) {
+                    return Ok(false);
                 }
             }
         }
-        if self == Self::Text {
-            piece.put_u8(b'\n');
-        }
-        Ok(true)
     }
+    Ok(true)
+}
+
+fn put_text(types: &[&Type], set: &Arranged<'_>, piece: &mut Vec<u8>) -> Result<()> {
+    for (index, ty) in types.iter().enumerate() {
+        if index > 0 {
+            piece.push(b'\t');
+        }
+        Parameter::fit_base(set.get(index), ty, index + 1)?.write_text(piece);
+    }
+    piece.push(b'\n');
+    Ok(())
 }

@@ -37,7 +37,11 @@ impl<'v> Parameter<'v> {
     /// # Errors
     /// [`Reason::Type`] when it does not fit exactly; nothing has been sent then.
     pub(super) fn fit(value: ValueRef<'v>, ty: &Type, number: usize) -> Result<Self> {
-        let ty = base(ty);
+        Self::fit_base(value, base(ty), number)
+    }
+
+    /// [`fit`](Self::fit) for a type that is no domain.
+    pub(super) fn fit_base(value: ValueRef<'v>, ty: &Type, number: usize) -> Result<Self> {
         let fitted = match value {
             ValueRef::Null => Some(Self::Null),
             ValueRef::Bool(truth) => fit_bool(truth, ty),
@@ -64,16 +68,16 @@ impl<'v> Parameter<'v> {
     }
 
     /// Appends the value to a row of COPY's binary format; `false`, and nothing appended, for a literal, which has none.
-    pub(super) fn write_binary(&self, row: &mut BytesMut) -> bool {
+    pub(super) fn write_binary(&self, row: &mut Vec<u8>) -> bool {
         match self {
-            Self::Null => row.put_i32(-1),
+            Self::Null => row.extend_from_slice(&(-1_i32).to_be_bytes()),
             Self::Bool(truth) => put_sized(row, &[(*truth).into()]),
             Self::Int2(number) => put_sized(row, &number.to_be_bytes()),
             Self::Int4(number) => put_sized(row, &number.to_be_bytes()),
-            Self::Int8(number) => put_sized(row, &number.to_be_bytes()),
+            Self::Int8(number) => put_eight(row, number.to_be_bytes()),
             Self::Oid(number) => put_sized(row, &number.to_be_bytes()),
             Self::Float4(number) => put_sized(row, &number.to_be_bytes()),
-            Self::Float8(number) => put_sized(row, &number.to_be_bytes()),
+            Self::Float8(number) => put_eight(row, number.to_be_bytes()),
             Self::Text(text) => put_sized(row, text.as_bytes()),
             Self::Bytes(bytes) => put_sized(row, bytes),
             Self::Literal(_) => return false,
@@ -82,7 +86,7 @@ impl<'v> Parameter<'v> {
     }
 
     /// Appends the value to a line of COPY's text format.
-    pub(super) fn write_text(&self, line: &mut BytesMut) {
+    pub(super) fn write_text(&self, line: &mut Vec<u8>) {
         match self {
             Self::Null => line.put_slice(b"\\N"),
             Self::Bool(truth) => line.put_u8(if *truth { b't' } else { b'f' }),
@@ -102,20 +106,28 @@ impl<'v> Parameter<'v> {
     }
 }
 
-/// Appends bytes behind their length.
-fn put_sized(row: &mut BytesMut, bytes: &[u8]) {
-    // What is longer, the driver refuses to send.
-    row.put_i32(i32::try_from(bytes.len()).unwrap_or(i32::MAX));
-    row.put_slice(bytes);
+/// Appends eight bytes behind their length.
+#[inline]
+pub(super) fn put_eight(row: &mut Vec<u8>, [a, b, c, d, e, f, g, h]: [u8; 8]) {
+    row.extend_from_slice(&[0, 0, 0, 8, a, b, c, d, e, f, g, h]);
 }
 
-fn put_display(line: &mut BytesMut, value: &impl fmt::Display) {
-    use fmt::Write as _;
+/// Appends bytes behind their length.
+#[inline]
+pub(super) fn put_sized(row: &mut Vec<u8>, bytes: &[u8]) {
+    row.reserve(size_of::<i32>() + bytes.len());
+    // What is longer, the driver refuses to send.
+    row.extend_from_slice(&i32::try_from(bytes.len()).unwrap_or(i32::MAX).to_be_bytes());
+    row.extend_from_slice(bytes);
+}
+
+fn put_display(line: &mut Vec<u8>, value: &impl fmt::Display) {
+    use std::io::Write as _;
     // Writing into memory cannot fail.
     let _ = write!(line, "{value}");
 }
 
-fn put_escaped(line: &mut BytesMut, text: &str) {
+fn put_escaped(line: &mut Vec<u8>, text: &str) {
     let mut rest = text.as_bytes();
     while let Some(at) = rest.iter().position(|byte| matches!(byte, b'\\' | b'\n' | b'\r' | b'\t')) {
         line.put_slice(&rest[..at]);
@@ -269,7 +281,7 @@ mod tests {
 
     #[test]
     fn copy_lines_are_escaped() {
-        let mut line = BytesMut::new();
+        let mut line = Vec::new();
         Parameter::Text("a\\b\tc\nd\re").write_text(&mut line);
         Parameter::Bytes(&[0, 255]).write_text(&mut line);
         Parameter::Null.write_text(&mut line);
