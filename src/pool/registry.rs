@@ -45,6 +45,8 @@ struct State {
     stats: PoolStats,
     /// A task looks after the loans that are watched.
     looked_after: bool,
+    /// How many of the calls that wait do so inside a future that holds a connection.
+    chained: u32,
 }
 
 /// What is known of one connection.
@@ -147,12 +149,14 @@ impl Registry {
 
     /// Enters a call that has to wait, unless waiting could never end: then says why.
     pub(super) fn wait(&self, lane: Lane) -> Result<Waiter<'_>, Exhaustion> {
-        let held = hold::current();
+        let held = hold::current().filter(|held| hold::of_pool(Some(held), self.pool).next().is_some());
         let waiter = Waiter { registry: self, lane, held };
         let mut state = self.lock();
         state.stats.waiting += 1;
+        state.chained += u32::from(waiter.held.is_some());
         waiter.change(&state, |waits| *waits += 1);
-        if state.can_end(lane, self.sizes) {
+        // While no holder waits for anything, nothing has to be worked out.
+        if state.chained == 0 || state.can_end(lane, self.sizes) {
             return Ok(waiter);
         }
         state.stats.total_deadlocks += 1;
@@ -367,6 +371,7 @@ impl Drop for Waiter<'_> {
     fn drop(&mut self) {
         let mut state = self.registry.lock();
         state.stats.waiting -= 1;
+        state.chained -= u32::from(self.held.is_some());
         self.change(&state, |waits| *waits -= 1);
     }
 }
