@@ -34,8 +34,13 @@ impl<C: Connector> Inner<C> {
             return self.lend(lease, now, deadline, location, false).await;
         }
         // Boxed, like all that is rare, so that every call does not carry its state.
-        let lease = Box::pin(self.queue(shelf, deadline, location)).await?;
-        self.lend(lease, Instant::now(), deadline, location, true).await
+        let lease = Box::pin(self.queue(shelf, deadline)).await?;
+        let came = Instant::now();
+        let waited = came - now;
+        if waited > SLOW {
+            tracing::warn!(pool = %self.settings.name, %location, ?waited, "waited long for a connection");
+        }
+        self.lend(lease, came, deadline, location, true).await
     }
 
     /// The same, but without waiting for anybody: `None` if all are in use.
@@ -114,21 +119,10 @@ impl<C: Connector> Inner<C> {
     }
 
     /// Waits for a permit until `deadline`.
-    async fn queue(
-        self: &Arc<Self>,
-        shelf: &Shelf<C>,
-        deadline: Instant,
-        location: &'static Location<'static>,
-    ) -> Result<Lease<C>> {
-        let began = Instant::now();
+    async fn queue(self: &Arc<Self>, shelf: &Shelf<C>, deadline: Instant) -> Result<Lease<C>> {
         let waiting = Waiting::begin(self, shelf.lane, deadline)?;
         shelf.arrive();
-        let lease = self.queued_lease(shelf, Some(waiting)).await?;
-        let waited = began.elapsed();
-        if waited > SLOW {
-            tracing::warn!(pool = %self.settings.name, %location, ?waited, "waited long for a connection");
-        }
-        Ok(lease)
+        self.queued_lease(shelf, Some(waiting)).await
     }
 
     /// Waits for a permit as long as `waiting` says, or as it takes.
