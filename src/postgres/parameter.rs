@@ -108,8 +108,10 @@ impl<'v> Parameter<'v> {
 
 /// Appends eight bytes behind their length.
 #[inline]
-pub(super) fn put_eight(row: &mut Vec<u8>, [a, b, c, d, e, f, g, h]: [u8; 8]) {
-    row.extend_from_slice(&[0, 0, 0, 8, a, b, c, d, e, f, g, h]);
+pub(super) fn put_eight(row: &mut Vec<u8>, bytes: [u8; 8]) {
+    let mut sized = [0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0];
+    sized[4..].copy_from_slice(&bytes);
+    row.extend_from_slice(&sized);
 }
 
 /// Appends bytes behind their length.
