@@ -74,7 +74,10 @@ fn a_child_is_refused_and_the_parent_goes_on() {
             runtime().block_on(misuse(inherited));
             // SQLite takes the parent's locks for this process's own, so a file is not safe to open either.
             if kind.is_file() {
-                is_refused(&runtime().block_on(home.builder().open()).unwrap_err());
+                let opening = runtime();
+                is_refused(&opening.block_on(home.builder().open()).unwrap_err());
+                // A thread of this runtime may wait for a lock that one of the parent's threads held at the fork.
+                opening.shutdown_background();
             }
         });
         assert_eq!(status, 0, "{kind:?}: the child failed");
