@@ -165,6 +165,10 @@ pub fn is_sqlcipher_available() -> bool {
 }
 pub use value::{FromValue, IntoValue, Null, Value, ValueRef};
 
+/// Pages for users: errors, SOPS files, PostgreSQL, speed, proofs.
+#[cfg(any(doc, doctest))]
+pub mod _docs;
+
 /// The programs in the README run as doctests.
 #[cfg(all(doctest, feature = "sqlcipher"))]
 #[doc = include_str!("../README.md")]

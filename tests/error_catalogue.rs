@@ -47,7 +47,7 @@ bytes, stored unencrypted, and part of the key; *pages* are the blocks, 4096 byt
 each encrypted and signed by itself. The *log* (`app.db-wal`) holds the latest writes until they are folded into the
 file: the two belong together.
 
-See [troubleshooting](troubleshooting.md) for what to do about the commonest ones, step by step.
+See [troubleshooting] for what to do about the commonest ones, step by step.
 ";
 
 /// The page as it grows.
@@ -232,7 +232,7 @@ async fn a_process_without_privileges() {
 async fn keys(page: &mut Catalogue) {
     page.section(
         "Getting the key",
-        "From the sources, before the file is touched. Details of SOPS files stand in [sops.md](sops.md).",
+        "From the sources, before the file is touched. Details of SOPS files stand in [the page about them].",
     );
     let open = async |source: Box<dyn KeySource>| source.resolve().await.unwrap_err();
     page.row("the variable is not set", &open(Box::new(EnvKeySource::new("APP_DB_KEY_MISSING"))).await);
@@ -471,6 +471,7 @@ async fn the_catalogue_shows_what_is_really_said() {
     statements(&mut page).await;
     transactions(&mut page).await;
     configuration(&mut page).await;
+    page.text += "\n[troubleshooting]: troubleshooting.md\n[the page about them]: sops.md\n";
     drop(std::panic::take_hook());
     if std::env::var_os("STRONGROOM_BLESS").is_some() {
         std::fs::write(PAGE, &page.text).unwrap();

@@ -1,0 +1,30 @@
+//! The pages of the folder `docs`, so that they stand beside the reference of the same version.
+//!
+//! Their code runs as doctests. A link to another page is defined twice: here for rustdoc, and at the end of the page for
+//! those who read it in the repository. The first definition counts.
+
+/// [troubleshooting]: crate::_docs::troubleshooting
+/// [the page about them]: crate::_docs::sops
+///
+#[doc = include_str!("../docs/errors.md")]
+pub mod errors {}
+
+/// [All errors]: crate::_docs::errors
+/// [keys from SOPS files]: crate::_docs::sops
+///
+#[doc = include_str!("../docs/troubleshooting.md")]
+pub mod troubleshooting {}
+
+#[cfg_attr(feature = "sops", doc = include_str!("../docs/sops.md"))]
+pub mod sops {}
+
+#[cfg_attr(feature = "postgres", doc = include_str!("../docs/postgres.md"))]
+pub mod postgres {}
+
+#[doc = include_str!("../docs/performance.md")]
+pub mod performance {}
+
+/// [the page of errors]: crate::_docs::errors
+///
+#[doc = include_str!("../docs/proofs.md")]
+pub mod proofs {}
