@@ -1,7 +1,7 @@
 //! A secret remembered for a while.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -15,8 +15,8 @@ use crate::{KeySource, Result, Secret};
 /// Calls that come while the source is being asked wait for that one answer. If it fails, or the call that asked is
 /// dropped, the next one that waits asks by itself, and nothing is remembered; failures are never remembered.
 ///
-/// The secret is dropped when its time is over, by a timer in the Tokio runtime that asked for it, or with the last
-/// clone of the source. Clones share it.
+/// The secret is dropped when its time is over, by a timer in the Tokio runtime that asked for it, and with that runtime
+/// or the last clone of the source. Clones share it.
 ///
 /// ```
 /// use std::time::Duration;
@@ -59,30 +59,44 @@ impl CachedKeySource {
     }
 
     fn kept(&self) -> Option<Secret> {
-        let kept = self.shared.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = self.shared.lock();
         // The timer may come late; nobody gets a secret whose time is over.
         kept.as_ref().filter(|kept| kept.since.elapsed() < self.shared.lifetime).map(|kept| kept.secret.clone())
     }
 
     fn keep(&self, secret: Secret) {
-        let (weak, lifetime) = (Arc::downgrade(&self.shared), self.shared.lifetime);
+        let lifetime = self.shared.lifetime;
+        let since = Instant::now();
+        let expiry = Expiry { shared: Arc::downgrade(&self.shared), since };
         let timer = tokio::spawn(async move {
             tokio::time::sleep(lifetime).await;
-            if let Some(shared) = weak.upgrade() {
-                shared.forget();
-            }
+            drop(expiry);
         });
-        let fresh = Kept { secret, since: Instant::now(), timer: timer.abort_handle() };
-        *self.shared.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(fresh);
+        let fresh = Kept { secret, since, timer: timer.abort_handle() };
+        let old = self.shared.lock().replace(fresh);
+        // Its timer is stopped after the lock.
+        drop(old);
     }
 }
 
 impl Shared {
-    fn forget(&self) {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        // A timer that was stopped too late must not take the secret of its successor.
-        if kept.as_ref().is_some_and(|kept| kept.since.elapsed() >= self.lifetime) {
-            *kept = None;
+    fn lock(&self) -> MutexGuard<'_, Option<Kept>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Forgets the secret when dropped, unless that is a newer one: when its time is over, or with the runtime.
+struct Expiry {
+    shared: Weak<Shared>,
+    since: Instant,
+}
+
+impl Drop for Expiry {
+    fn drop(&mut self) {
+        if let Some(shared) = self.shared.upgrade() {
+            let old = shared.lock().take_if(|kept| kept.since <= self.since);
+            // After the lock, because it stops a timer.
+            drop(old);
         }
     }
 }

@@ -109,7 +109,8 @@ impl Faults {
 
     /// Lets one call in `one_in` go wrong with one of `faults`, at random, but the same for the same `seed` and calls.
     pub fn random(&self, seed: u64, one_in: u32, faults: impl IntoIterator<Item = Fault>) {
-        self.lock().random = Some((fastrand::Rng::with_seed(seed), one_in, faults.into_iter().collect()));
+        let random = (fastrand::Rng::with_seed(seed), one_in, faults.into_iter().collect());
+        self.lock().random = Some(random);
     }
 
     /// Lets nothing go wrong any more.
