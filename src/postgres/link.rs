@@ -4,10 +4,9 @@
 //! it arrives. So nobody may start a statement while a request is on its way; [`Link::quiet`] waits for that. The
 //! server closes the connection of a request after it has signalled the session, which is how its arrival is known.
 
-use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
@@ -16,8 +15,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
-use tokio::sync::broadcast;
-use tokio::task::JoinHandle;
+use tokio::sync::{Notify, broadcast};
 use tokio_postgres::tls::NoTls;
 use tokio_postgres::{AsyncMessage, CancelToken, Notification};
 
@@ -34,7 +32,7 @@ const NOTIFICATIONS: usize = 128;
 pub(super) struct Link {
     route: Arc<Route>,
     runtime: Handle,
-    cancelling: Mutex<Cancelling>,
+    requests: Arc<Requests>,
     /// Set when the server says that it did not wait for a standby to confirm.
     unconfirmed: AtomicBool,
     /// Set when the server says that a ROLLBACK or COMMIT found no transaction.
@@ -50,11 +48,18 @@ pub(super) struct Route {
 }
 
 #[derive(Default)]
+struct Requests {
+    state: Mutex<Cancelling>,
+    /// Wakes when a request is no longer on its way.
+    arrived: Notify,
+}
+
+#[derive(Default)]
 struct Cancelling {
     /// A call that may be stopped is under way.
     running: bool,
-    /// The request that is on its way.
-    request: Option<JoinHandle<()>>,
+    /// A request is on its way.
+    requested: bool,
 }
 
 impl Link {
@@ -62,7 +67,7 @@ impl Link {
         Self {
             route: Arc::new(route),
             runtime: Handle::current(),
-            cancelling: Mutex::default(),
+            requests: Arc::default(),
             unconfirmed: AtomicBool::new(false),
             no_transaction: AtomicBool::new(false),
             notifications: broadcast::Sender::new(NOTIFICATIONS),
@@ -70,25 +75,46 @@ impl Link {
     }
 
     fn lock(&self) -> MutexGuard<'_, Cancelling> {
-        self.cancelling.lock().unwrap_or_else(PoisonError::into_inner)
+        self.requests.lock()
     }
 
     /// Sends a cancel request, unless one is on its way.
     pub(super) fn cancel(&self) {
-        self.lock().send(&self.route, &self.runtime);
+        self.send(self.lock());
+    }
+
+    /// Sends a request, unless one is on its way, and lets go of the lock before that.
+    fn send(&self, mut cancelling: MutexGuard<'_, Cancelling>) {
+        if std::mem::replace(&mut cancelling.requested, true) {
+            return;
+        }
+        drop(cancelling);
+        let under_way = UnderWay(Arc::clone(&self.requests));
+        let route = Arc::clone(&self.route);
+        let runtime = Handle::try_current().unwrap_or_else(|_outside| self.runtime.clone());
+        runtime.spawn(async move {
+            let _under_way = under_way;
+            match tokio::time::timeout(CANCEL_TIMEOUT, route.cancel()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::debug!(%error, "a cancel request failed"),
+                Err(_) => tracing::debug!("a cancel request was not taken in time"),
+            }
+        });
     }
 
     /// Waits until no cancel request is on its way. Cancel safe.
     pub(super) async fn quiet(&self) {
-        poll_fn(|cx| {
-            let mut cancelling = self.lock();
-            let Some(request) = &mut cancelling.request else { return Poll::Ready(()) };
-            // How it ended does not matter: it is no longer on its way.
-            std::task::ready!(Pin::new(request).poll(cx)).ok();
-            cancelling.request = None;
-            Poll::Ready(())
-        })
-        .await;
+        if !self.lock().requested {
+            return;
+        }
+        loop {
+            let mut arrived = pin!(self.requests.arrived.notified());
+            arrived.as_mut().enable();
+            if !self.lock().requested {
+                return;
+            }
+            arrived.await;
+        }
     }
 
     /// Takes note that a call which may be stopped begins. Dropping what is returned stops it.
@@ -131,18 +157,19 @@ impl Link {
     }
 }
 
-impl Cancelling {
-    fn send(&mut self, route: &Arc<Route>, runtime: &Handle) {
-        if self.request.is_none() {
-            let route = Arc::clone(route);
-            self.request = Some(runtime.spawn(async move {
-                match tokio::time::timeout(CANCEL_TIMEOUT, route.cancel()).await {
-                    Ok(Ok(())) => {}
-                    Ok(Err(error)) => tracing::debug!(%error, "a cancel request failed"),
-                    Err(_) => tracing::debug!("a cancel request was not taken in time"),
-                }
-            }));
-        }
+impl Requests {
+    fn lock(&self) -> MutexGuard<'_, Cancelling> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A request that is on its way, however that ends, and also if its runtime does.
+struct UnderWay(Arc<Requests>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.lock().requested = false;
+        self.0.arrived.notify_waiters();
     }
 }
 
@@ -189,9 +216,9 @@ pub(super) struct LinkCanceller(pub(super) Arc<Link>);
 impl Cancel for LinkCanceller {
     fn cancel(&self) {
         let link = &self.0;
-        let mut cancelling = link.lock();
+        let cancelling = link.lock();
         if cancelling.running {
-            cancelling.send(&link.route, &link.runtime);
+            link.send(cancelling);
         }
     }
 }
@@ -214,7 +241,7 @@ impl Drop for Running {
         let mut cancelling = self.link.lock();
         cancelling.running = false;
         if !self.ended {
-            cancelling.send(&self.link.route, &self.link.runtime);
+            self.link.send(cancelling);
         }
     }
 }
