@@ -12,9 +12,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
-use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
+use super::errand;
 use super::errors;
 use super::ffi::exit_gate;
 use super::opening::Opened;
@@ -52,16 +52,15 @@ impl Opened {
             return;
         }
         let turn = Turn(Arc::clone(self));
-        if let Ok(runtime) = Handle::try_current() {
-            runtime.spawn_blocking(move || {
-                let left = turn.0.shorten_log().unwrap_or_else(|error| {
-                    tracing::debug!(%error, "the log was not copied into the file; it grows until the next attempt");
-                    frames
-                });
-                let threshold = if left == 0 { WORTH_COPYING } else { left.saturating_add(WORTH_COPYING) };
-                turn.0.log().threshold.store(threshold, Relaxed);
+        // Nobody waits for it.
+        drop(errand::send(move || {
+            let left = turn.0.shorten_log().unwrap_or_else(|error| {
+                tracing::debug!(%error, "the log was not copied into the file; it grows until the next attempt");
+                frames
             });
-        }
+            let threshold = if left == 0 { WORTH_COPYING } else { left.saturating_add(WORTH_COPYING) };
+            turn.0.log().threshold.store(threshold, Relaxed);
+        }));
     }
 
     /// Waits until nobody works on the log.
@@ -100,7 +99,7 @@ impl Opened {
     }
 }
 
-/// Whoever works on the log; ends also if its runtime does.
+/// Whoever works on the log; ends also by a panic.
 struct Turn(Arc<Opened>);
 
 impl Drop for Turn {

@@ -64,8 +64,9 @@ impl SqlCipherConnection {
         let done = on_thread(move || shared.work(job, work)).await?;
         guard.disarm();
         self.state = done.state;
-        if let Some(engine) = self.shared.try_lock().filter(|_| self.access == Access::Write) {
-            self.opened.look_after_log(engine.frames_to_copy());
+        if self.access == Access::Write {
+            let frames = self.shared.try_lock().map_or(0, |engine| engine.frames_to_copy());
+            self.opened.look_after_log(frames);
         }
         done.outcome
     }
@@ -138,10 +139,13 @@ impl SqlCipherConnection {
         let done = catch_unwind(AssertUnwindSafe(|| work(&mut engine, &self.shared.control)));
         let spoiled = done.as_ref().map_or(true, |done| done.as_ref().is_some_and(|(_, spoiled)| *spoiled));
         self.state = if spoiled { ResourceState::Broken } else { state_of(&engine) };
-        if engine.keeps_snapshot() {
+        let (keeps, frames) = (engine.keeps_snapshot(), engine.frames_to_copy());
+        // What follows may start a thread.
+        drop(engine);
+        if keeps {
             self.opened.snapshots().sweep();
         } else if self.access == Access::Write {
-            self.opened.look_after_log(engine.frames_to_copy());
+            self.opened.look_after_log(frames);
         }
         Ok(done?.map(|(outcome, _)| outcome))
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::control::Control;
 use super::engine::Engine;
+use super::errand;
 use super::ffi::exit_gate;
 use crate::{Error, ErrorKind, Reason, ResourceState, Result};
 
@@ -108,19 +109,15 @@ impl Drop for StopOnDrop {
     }
 }
 
-/// Runs `work` on one of the runtime's threads for blocking work.
+/// Runs `work` on a thread that may block.
 pub(super) async fn on_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(|_| shut_down())
-}
-
-fn shut_down() -> Error {
-    Error::new(ErrorKind::Closed, "the tokio runtime was shut down during the call")
+    errand::send(work).await.map_err(|_| Error::panicked("engine"))
 }
 
 impl Done<()> {
-    /// The runtime went away, and the job with it.
+    /// The job panicked.
     pub(super) fn lost() -> Self {
-        Self { outcome: Err(shut_down()), state: ResourceState::Broken }
+        Self { outcome: Err(Error::panicked("engine")), state: ResourceState::Broken }
     }
 
     pub(super) fn take_outcome(&mut self) -> Result<()> {

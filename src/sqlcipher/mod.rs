@@ -12,6 +12,7 @@ mod control;
 mod database;
 mod diagnose;
 mod engine;
+mod errand;
 mod errors;
 mod ffi;
 mod group;

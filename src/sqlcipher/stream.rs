@@ -5,9 +5,9 @@
 
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::sync::{mpsc, oneshot};
 
+use super::errand;
 use super::job::{Done, Shared, StopOnDrop};
 use crate::{ResourceState, Result, Rows, Statement};
 
@@ -15,7 +15,7 @@ use crate::{ResourceState, Result, Rows, Statement};
 #[derive(Debug)]
 pub(super) struct OpenStream {
     chunks: mpsc::Receiver<Rows>,
-    job: JoinHandle<Done<()>>,
+    job: oneshot::Receiver<Done<()>>,
     done: Option<Done<()>>,
     stop: Option<StopOnDrop>,
 }
@@ -23,7 +23,7 @@ pub(super) struct OpenStream {
 impl OpenStream {
     pub(super) fn start(shared: Arc<Shared>, job: u64, statement: Statement, chunk: usize, stop: StopOnDrop) -> Self {
         let (sender, chunks) = mpsc::channel(1);
-        let job = tokio::task::spawn_blocking(move || {
+        let job = errand::send(move || {
             let mut send = |rows| sender.blocking_send(rows).is_ok();
             shared.work(job, |engine| engine.run_in_chunks(&statement, chunk.max(1), &mut send))
         });

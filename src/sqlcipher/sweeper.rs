@@ -15,22 +15,23 @@ const INTERVAL: Duration = Duration::from_millis(4);
 #[derive(Default)]
 struct Orders {
     new: Mutex<Vec<Weak<Snapshots>>>,
+    thread: OnceLock<Thread>,
 }
 
 /// Has the readers of a database looked after, until none of them keeps a transaction.
 pub(super) fn send_for(snapshots: &Arc<Snapshots>) {
-    static ORDERS: OnceLock<(Arc<Orders>, Option<Thread>)> = OnceLock::new();
-    let (orders, thread) = ORDERS.get_or_init(|| {
-        let orders = Arc::new(Orders::default());
-        let taken = Arc::clone(&orders);
-        let started = thread::Builder::new().name("strongroom-sweeper".into()).spawn(move || sweep(&taken));
-        if let Err(error) = &started {
-            tracing::warn!(%error, "no thread to end read transactions; they end with the next read");
-        }
-        (orders, started.ok().map(|handle| handle.thread().clone()))
-    });
+    static ORDERS: OnceLock<Arc<Orders>> = OnceLock::new();
+    let orders = ORDERS.get_or_init(Arc::default);
     orders.new.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(snapshots));
-    if let Some(thread) = thread {
+    if orders.thread.get().is_none() {
+        let taken = Arc::clone(orders);
+        match thread::Builder::new().name("strongroom-sweeper".into()).spawn(move || sweep(&taken)) {
+            // Two may have begun at once; both share the work.
+            Ok(started) => drop(orders.thread.set(started.thread().clone())),
+            Err(error) => tracing::warn!(%error, "no thread to end read transactions; they end with the next read"),
+        }
+    }
+    if let Some(thread) = orders.thread.get() {
         thread.unpark();
     }
 }

@@ -1,0 +1,132 @@
+//! Blocking work, on a thread that may block.
+//!
+//! That is one of the runtime's threads for blocking work, so that tests which pause tokio's clock see the work. But the
+//! runtime may end before it comes to it, or all its threads may be taken, by streams or by code that waits for this very
+//! work. It is then done on a thread of its own: whoever waits for it, waits for it and nothing else.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+
+/// Work that no thread of the runtime has begun within this time gets one of its own.
+const PATIENCE: Duration = Duration::from_millis(50);
+
+type Work = Box<dyn FnOnce() + Send>;
+
+/// Work that waits for a thread.
+struct Errand(Mutex<Option<Work>>);
+
+/// Sends `work` to a thread that may block. The answer is lost only if the work panics.
+pub(super) fn send<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> oneshot::Receiver<T> {
+    let (sender, answer) = oneshot::channel();
+    let work = move || {
+        // Nobody may be waiting any more.
+        drop(sender.send(work()));
+    };
+    let errand = Arc::new(Errand(Mutex::new(Some(Box::new(work)))));
+    match Handle::try_current() {
+        Ok(runtime) => {
+            watch(&errand);
+            let turn = Turn(errand);
+            runtime.spawn_blocking(move || turn.0.run());
+        }
+        Err(_outside) => errand.run_apart(),
+    }
+    answer
+}
+
+/// The runtime's promise to do the work; dropped undone when the runtime ends.
+struct Turn(Arc<Errand>);
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.run_apart();
+    }
+}
+
+impl Errand {
+    fn take(&self) -> Option<Work> {
+        locked(&self.0).take()
+    }
+
+    fn run(&self) {
+        if let Some(work) = self.take() {
+            work();
+        }
+    }
+
+    /// Does the work, if nobody has begun it, on a thread of its own, or without that on this one.
+    fn run_apart(&self) {
+        let Some(work) = self.take() else { return };
+        let errand = Arc::new(Self(Mutex::new(Some(work))));
+        let taken = Arc::clone(&errand);
+        if let Err(error) = thread::Builder::new().name("strongroom-errand".into()).spawn(move || taken.run()) {
+            tracing::warn!(%error, "no thread for the work of a database; it is done on this one");
+            errand.run();
+        }
+    }
+}
+
+/// Errands in the order in which they were sent, until they are due.
+#[derive(Default)]
+struct Watch {
+    sent: Mutex<VecDeque<(Instant, Weak<Errand>)>>,
+    thread: OnceLock<Thread>,
+}
+
+/// Sees to it that the errand is run in time.
+fn watch(errand: &Arc<Errand>) {
+    static WATCH: OnceLock<Arc<Watch>> = OnceLock::new();
+    let watch = WATCH.get_or_init(Arc::default);
+    let mut sent = locked(&watch.sent);
+    let was_empty = sent.is_empty();
+    sent.push_back((Instant::now(), Arc::downgrade(errand)));
+    drop(sent);
+    if was_empty {
+        watch.wake();
+    }
+}
+
+impl Watch {
+    fn wake(self: &Arc<Self>) {
+        if self.thread.get().is_none() {
+            let watch = Arc::clone(self);
+            match thread::Builder::new().name("strongroom-watch".into()).spawn(move || watch.keep()) {
+                // Two may have begun at once; both do, and one of them sleeps.
+                Ok(started) => drop(self.thread.set(started.thread().clone())),
+                Err(error) => tracing::warn!(%error, "no thread to watch over the work of databases"),
+            }
+        }
+        if let Some(thread) = self.thread.get() {
+            thread.unpark();
+        }
+    }
+
+    fn keep(&self) {
+        loop {
+            let first = locked(&self.sent).front().map(|(since, _)| *since);
+            match first.map(|since| PATIENCE.saturating_sub(since.elapsed())) {
+                None => thread::park(),
+                Some(Duration::ZERO) => self.late().into_iter().for_each(|errand| errand.run_apart()),
+                Some(pause) => thread::sleep(pause),
+            }
+        }
+    }
+
+    /// Takes off the list what is due, and gives what nobody has begun.
+    fn late(&self) -> Vec<Arc<Errand>> {
+        let mut sent = locked(&self.sent);
+        let due = sent.partition_point(|(since, _)| since.elapsed() >= PATIENCE);
+        let due: Vec<_> = sent.drain(..due).collect();
+        drop(sent);
+        due.iter().filter_map(|(_, errand)| errand.upgrade()).collect()
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
