@@ -92,6 +92,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 // Floor 0: words that everything else is made of.
+mod clock;
 mod config;
 mod error;
 mod params;

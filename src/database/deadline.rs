@@ -9,8 +9,9 @@ use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::future::Either;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
+use crate::clock::{self, timeout_at};
 use crate::{Access, Canceller, Connector, Error, ErrorKind, Phase, Pool, Pooled, Reason, Result};
 
 /// How long a caller whose time is up still waits to learn what became of his call, or for a rollback.
@@ -83,6 +84,7 @@ impl Deadline {
     /// What the call answered; [`ErrorKind::Timeout`] when it was stopped, [`ErrorKind::OutcomeUnknown`] when it may
     /// have taken effect nevertheless.
     async fn bound<T>(self, stage: Stage, call: impl Future<Output = Result<T>>) -> Result<T> {
+        clock::check()?;
         let began = Instant::now();
         let mut call = pin!(call);
         if let Ok(outcome) = timeout_at(self.at, &mut call).await {
@@ -98,7 +100,7 @@ impl Deadline {
             Ok(Err(error)) if error.kind() == ErrorKind::Cancelled => Err(self.passed(&stage, took)),
             // It was faster than the request to stop, or failed for a reason of its own.
             Ok(outcome) => outcome,
-            Err(_elapsed) => Err(self.unknown(&stage, took)),
+            Err(_elapsed) => Err(self.unknown(&stage, took, Some(GRACE))),
         }
     }
 
@@ -109,6 +111,7 @@ impl Deadline {
         access: Access,
         location: &'static Location<'static>,
     ) -> Result<Pooled<C>> {
+        clock::check()?;
         match timeout_at(self.at, pool.get_at(access, location)).await {
             Ok(outcome) => outcome,
             Err(_elapsed) => Err(self.waited("waiting for a connection", pool, access)),
@@ -157,14 +160,17 @@ impl Deadline {
     }
 
     #[cold]
-    pub(super) fn unknown(self, stage: &Stage, took: Duration) -> Error {
+    pub(super) fn unknown(self, stage: &Stage, took: Duration, grace: Option<Duration>) -> Error {
         let (doing, phase) = match stage {
             Stage::Commit => ("committing", Phase::Commit),
             _ => ("running a statement that may commit by itself", Phase::Statement),
         };
         let Self { limit, name, .. } = self;
-        let message =
-            format!("the {name} of {limit:?} ran out after {took:.1?} of {doing}, and what became of it is not known");
+        let asked = grace.map(|grace| format!(", asking it to stop brought no answer within {grace:?}"));
+        let asked = asked.unwrap_or_default();
+        let message = format!(
+            "the {name} of {limit:?} ran out after {took:.1?} of {doing}{asked}, and what became of it is not known"
+        );
         Error::new(ErrorKind::OutcomeUnknown, message)
             .during(phase)
             .hint("look whether its effect is there before doing it again")
@@ -188,7 +194,7 @@ pub(super) fn check(limit: Option<(Deadline, Stage)>) -> Result<()> {
     match limit.filter(|(deadline, _)| deadline.is_over()) {
         None => Ok(()),
         // All its rows may have been fetched, and then it has committed.
-        Some((deadline, stage @ Stage::Write(_))) => Err(deadline.unknown(&stage, deadline.limit)),
+        Some((deadline, stage @ Stage::Write(_))) => Err(deadline.unknown(&stage, deadline.limit, None)),
         Some((deadline, stage)) => Err(deadline.passed(&stage, deadline.limit)),
     }
 }

@@ -135,6 +135,7 @@ impl<C: Connector> AsyncDatabase<C> {
     /// # Cancel safety
     /// As [`close`](Self::close).
     pub async fn close_within(&self, deadline: Duration) -> Result<CloseReport> {
+        crate::clock::check()?;
         Ok(self.pool().close(deadline).await)
     }
 }

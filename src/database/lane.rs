@@ -11,11 +11,13 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::Instant;
 
 use super::deadline::{Deadline, Stage, stop, within};
+use super::limited::stage_of;
 use super::queue::Queue;
 use super::route;
+use crate::clock::{sleep_until, timeout_at};
 use crate::{
     Access, Canceller, Connection, Connector, Error, ErrorKind, Pool, Pooled, Resource as _, Result, Rows, Statement,
     StatementKind,
@@ -82,7 +84,7 @@ impl Lane {
         let free = async { if self.is_busy() { Ok(None) } else { pool.get_if_free(Access::Write, location).await } };
         match timeout_at(deadline.at, free).await {
             Ok(Ok(Some(mut writer))) => {
-                let limit = Some((deadline, Stage::Write(writer.canceller())));
+                let limit = Some((deadline, stage_of(&mut writer, &statement)?));
                 within(limit, route::run(&mut writer, statement)).await
             }
             Ok(Ok(None)) => self.run_with_others(pool, location, statement, Some(deadline)).await,
@@ -112,11 +114,11 @@ impl Lane {
         };
         match in_time {
             Ok(answer) => answer.unwrap_or_else(|_| Err(lost())),
-            Err(error) if self.lock().leave(number) => Err(error),
+            Err(error) if self.leave(number) => Err(error),
             // It is being run: what becomes of it is the only true answer. At its deadline the driver stops it.
             Err(_) => {
                 let limit = deadline.map(|deadline| (deadline, Stage::Write(Canceller::none())));
-                within(limit, async { answer.await.unwrap_or_else(|_| Err(lost())) }).await
+                within(limit, async { pool.attend(answer).await.unwrap_or_else(|_| Err(lost())) }).await
             }
         }
     }
@@ -133,18 +135,26 @@ impl Lane {
         C: Connector<Connection: Connection>,
     {
         let (sender, answer) = oneshot::channel();
-        let mut queue = self.lock();
-        let (number, is_first) = queue.join(pool.arrivals(Access::Write), Job { statement, answer: sender, deadline });
+        let job = Job { statement, answer: sender, deadline };
+        let arrivals = pool.arrivals(Access::Write);
+        let (number, is_first) = self.lock().join(arrivals, job);
         if is_first {
             let driver = Driver { lane: Arc::clone(self), batch: number, ended: false };
-            let pool = pool.clone();
-            tokio::spawn(async move { driver.drive(&pool, location).await });
+            let held = pool.clone();
+            pool.background(async move { driver.drive(&held, location).await });
         }
         (number, answer)
     }
+
+    /// Takes a job back; false if it is being run.
+    fn leave(&self, number: u64) -> bool {
+        // Its parts are dropped after the lock.
+        let job = self.lock().leave(number);
+        job.is_some()
+    }
 }
 
-/// Brings the writer to a batch. Should it end half-way, with its runtime or by a panic, nobody waits for ever.
+/// Brings the writer to a batch. Should it end half-way, by a panic or because nobody waits any more, it is told.
 struct Driver {
     lane: Arc<Lane>,
     batch: u64,
@@ -166,11 +176,13 @@ impl Driver {
             // A group that was stopped leaves the writer in the middle of something; the pool puts it in order.
             while wanted {
                 // A caller who has gone away before his statement began does not want it any more.
-                let group = self.lane.lock().take(self.batch, GROUP, |job| !job.answer.is_closed());
+                let (unwanted, group) = self.lane.lock().take(self.batch, GROUP, |job| !job.answer.is_closed());
+                drop(unwanted);
                 if group.is_empty() {
                     self.ended = true;
                     return;
                 }
+                writer.resume(location);
                 wanted = run(&mut writer, group).await;
                 // Those who were answered write again, perhaps, and what runs inline never waits.
                 tokio::task::yield_now().await;
@@ -180,7 +192,8 @@ impl Driver {
 
     fn refuse_all(&mut self, error: &Error) {
         self.ended = true;
-        for job in self.lane.lock().dissolve(self.batch) {
+        let jobs = self.lane.lock().dissolve(self.batch);
+        for job in jobs {
             // A caller who has gone away needs no answer.
             let _ = job.answer.send(Err(error.clone()));
         }
@@ -200,7 +213,7 @@ async fn run<C>(writer: &mut Pooled<C>, group: Vec<Job>) -> bool
 where
     C: Connector<Connection: Connection>,
 {
-    let mut jobs = Vec::with_capacity(group.len());
+    let (mut jobs, mut answers) = (Vec::with_capacity(group.len()), Vec::new());
     for job in group {
         let refused = match writer.classify(&job.statement.sql) {
             Ok(StatementKind::Control) => Err(route::refused()),
@@ -210,8 +223,12 @@ where
             }
             Err(error) => Err(error),
         };
-        let _ = job.answer.send(refused);
+        answers.push((job.answer, refused));
     }
+    if jobs.is_empty() {
+        writer.rest();
+    }
+    tell(answers);
     while !jobs.is_empty() {
         match run_once(writer, jobs).await {
             Some(again) => jobs = again,
@@ -234,17 +251,16 @@ where
         jobs.into_iter().map(|job| (job.statement, (job.answer, job.deadline))).unzip();
     let canceller = writer.canceller();
     let began = Instant::now();
-    let (mut running, mut stopped) = (pin!(writer.run_group(statements)), false);
-    let results = tokio::select! {
-        biased;
-        results = &mut running => results,
-        () = all_gone(&mut callers) => return None,
-        () = passed(deadline) => {
-            stopped = true;
-            stop(&canceller, running).await
+    let (results, stopped) = {
+        let mut running = pin!(writer.run_group(statements));
+        tokio::select! {
+            biased;
+            results = &mut running => (results, false),
+            () = all_gone(&mut callers) => return None,
+            () = passed(deadline) => (stop(&canceller, running).await, true),
         }
     };
-    let (mut again, mut kept) = (Vec::new(), kept.into_iter());
+    let (mut again, mut kept, mut answers) = (Vec::new(), kept.into_iter(), Vec::new());
     for ((answer, deadline), result) in callers.into_iter().zip(results) {
         let statement = kept.next();
         let result = match (result, statement, deadline) {
@@ -260,9 +276,22 @@ where
             }
             (result, ..) => result,
         };
+        answers.push((answer, result));
+    }
+    if again.is_empty() {
+        writer.rest();
+    }
+    tell(answers);
+    Some(again)
+}
+
+/// Tells callers what became of their statements. When the last of a group learns of it, the writer is not in use for
+/// anybody, and not counted as lent.
+fn tell(answers: Vec<(oneshot::Sender<Result<Rows>>, Result<Rows>)>) {
+    for (answer, result) in answers {
+        // A caller who has gone away needs no answer.
         let _ = answer.send(result);
     }
-    Some(again)
 }
 
 type Caller = (oneshot::Sender<Result<Rows>>, Option<Deadline>);

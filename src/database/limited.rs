@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::deadline::{Deadline, Stage, within};
 use super::handle::AsyncDatabase;
 use super::route;
-use crate::{Access, Connection, Connector, Resource as _, Result, Rows, Statement};
+use crate::{Access, Connection, Connector, Pooled, Resource as _, Result, Rows, Statement, StatementKind};
 
 impl<C: Connector> AsyncDatabase<C> {
     /// The same database, with a time limit for each call: for waiting, queueing and running together. Cheap: use it
@@ -37,7 +37,7 @@ impl<C: Connector> AsyncDatabase<C> {
     /// | [`Timeout`](crate::ErrorKind::Timeout) | [`NotStarted`](crate::Reason::NotStarted) | it still waited for a connection or for the writer; those who had it are named |
     /// | [`Timeout`](crate::ErrorKind::Timeout) | [`RolledBack`](crate::Reason::RolledBack) | it was stopped and has changed nothing |
     /// | [`Timeout`](crate::ErrorKind::Timeout) | [`Unspecified`](crate::Reason::Unspecified) | a script was stopped; what it had committed before stays |
-    /// | [`OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown) | | a commit, or a write that commits by itself, gave no answer within a short grace after the deadline |
+    /// | [`OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown) | | a commit, or a write that commits by itself, gave no answer within 2 s after the deadline, when it had been asked to stop; only such calls are answered after the deadline |
     ///
     /// A call that answers within that grace (two seconds, in which it is being stopped; mostly that takes milliseconds) has its own answer, also if
     /// that is a success. A write that shares a commit with others is stopped by rolling all of them back; the others
@@ -84,7 +84,18 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
             return self.inner.lane.run_within(self.pool(), location, statement, deadline).await;
         }
         let mut writer = deadline.lend(self.pool(), Access::Write, location).await?;
-        let limit = Some((deadline, Stage::Write(writer.canceller())));
-        within(limit, route::run(&mut writer, statement)).await
+        let stage = stage_of(&mut writer, &statement)?;
+        within(Some((deadline, stage)), route::run(&mut writer, statement)).await
     }
+}
+
+/// What is lost when a statement is stopped that runs on a connection which may write.
+pub(super) fn stage_of<C>(writer: &mut Pooled<C>, statement: &Statement) -> Result<Stage>
+where
+    C: Connector<Connection: Connection>,
+{
+    Ok(match writer.classify(&statement.sql)? {
+        StatementKind::Read => Stage::Read,
+        _ => Stage::Write(writer.canceller()),
+    })
 }

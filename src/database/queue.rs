@@ -50,30 +50,28 @@ impl<J> Queue<J> {
         }
     }
 
-    /// Takes a job back; false if it is gone from its batch already.
-    pub(super) fn leave(&mut self, number: u64) -> bool {
-        let found = self.batches.iter_mut().find_map(|batch| {
+    /// Takes a job back; `None` if it is gone from its batch already.
+    pub(super) fn leave(&mut self, number: u64) -> Option<J> {
+        self.batches.iter_mut().find_map(|batch| {
             let at = batch.jobs.iter().position(|(of, _)| *of == number)?;
-            batch.jobs.remove(at)
-        });
-        found.is_some()
+            batch.jobs.remove(at).map(|(_, job)| job)
+        })
     }
 
-    /// The next jobs of a batch that are still wanted, at most so many. Empty: the batch is done, and gone.
-    pub(super) fn take(&mut self, batch: u64, most: usize, wanted: impl Fn(&J) -> bool) -> Vec<J> {
-        let Some(at) = self.place(batch) else { return Vec::new() };
+    /// The next jobs of a batch, at most so many that are still wanted, and first those among them that are not. Nothing
+    /// wanted: the batch is done, and gone.
+    pub(super) fn take(&mut self, batch: u64, most: usize, wanted: impl Fn(&J) -> bool) -> (Vec<J>, Vec<J>) {
+        let (mut group, mut unwanted) = (Vec::new(), Vec::new());
+        let Some(at) = self.place(batch) else { return (unwanted, group) };
         let jobs = &mut self.batches[at].jobs;
-        let mut group = Vec::new();
         while group.len() < most {
             let Some((_, job)) = jobs.pop_front() else { break };
-            if wanted(&job) {
-                group.push(job);
-            }
+            if wanted(&job) { group.push(job) } else { unwanted.push(job) }
         }
         if group.is_empty() {
             self.batches.remove(at);
         }
-        group
+        (unwanted, group)
     }
 
     /// Ends a batch whose driver goes, and gives back what was left in it.
@@ -152,7 +150,7 @@ mod tests {
     fn drive(lane: &Lane, batch: u64, dies: bool) {
         let _writer = lane.writer.lock().unwrap();
         loop {
-            let group = lane.queue.lock().unwrap().take(batch, 2, |job| !job.gone.load(SeqCst));
+            let (_, group) = lane.queue.lock().unwrap().take(batch, 2, |job| !job.gone.load(SeqCst));
             if group.is_empty() {
                 return;
             }
@@ -161,7 +159,8 @@ mod tests {
                 job.tell(Answer::Done);
             }
             if dies {
-                for job in lane.queue.lock().unwrap().dissolve(batch) {
+                let left = lane.queue.lock().unwrap().dissolve(batch);
+                for job in left {
                     job.tell(Answer::Refused);
                 }
                 return;
@@ -186,7 +185,7 @@ mod tests {
         }
         match caller {
             Caller::GoesAway => job.gone.store(true, SeqCst),
-            Caller::LosesPatience if lane.queue.lock().unwrap().leave(number) => {
+            Caller::LosesPatience if lane.queue.lock().unwrap().leave(number).is_some() => {
                 assert_eq!(job.runs.load(SeqCst), 0, "taken back, and run");
                 assert_eq!(*job.answer.lock().unwrap(), None, "taken back, and answered");
             }

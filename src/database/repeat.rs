@@ -4,13 +4,14 @@ use std::future::Future;
 use std::panic::Location;
 use std::sync::Arc;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use super::deadline::{Deadline, within};
 use super::handle::AsyncDatabase;
 use super::options::TransactionOptions;
 use super::route;
 use super::transaction::Transaction;
+use crate::clock::sleep;
 use crate::{Access, Attempt, Connection, Connector, Result};
 
 /// A closure that can be called several times and whose future can cross threads: what

@@ -12,7 +12,7 @@ use super::lease::Lease;
 use super::permit::Permit;
 use super::shelf::Shelf;
 use super::waiting::Waiting;
-use crate::{Access, Connector, ErrorKind, ResourceState, Result};
+use crate::{Access, Connector, ErrorKind, ResourceState, Result, clock};
 
 /// How long a health check may take; at most half of what is left to the caller, so that there is time to connect anew.
 const HEALTH_LIMIT: Duration = Duration::from_secs(5);
@@ -27,6 +27,7 @@ impl<C: Connector> Inner<C> {
         access: Access,
         location: &'static Location<'static>,
     ) -> Result<Lease<C>> {
+        in_runtime()?;
         let now = Instant::now();
         let deadline = now + self.settings.acquire_timeout;
         let shelf = self.shelf(access);
@@ -49,6 +50,7 @@ impl<C: Connector> Inner<C> {
         access: Access,
         location: &'static Location<'static>,
     ) -> Result<Option<Lease<C>>> {
+        in_runtime()?;
         let Some(lease) = self.free_lease(self.shelf(access)).await? else { return Ok(None) };
         let now = Instant::now();
         self.lend(lease, now, now + self.settings.acquire_timeout, location, false).await.map(Some)
@@ -178,5 +180,13 @@ impl<C: Connector> Inner<C> {
             self.registry.count_timeout();
         }
         outcome
+    }
+}
+
+/// Refuses a call from outside of any runtime, also where it would need none: whether it does depends on what others do.
+fn in_runtime() -> Result<()> {
+    match tokio::task::try_id() {
+        Some(_task) => Ok(()),
+        None => clock::present().map(drop),
     }
 }

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::guarded::{caught, guarded};
-use super::inner::{CLOSE_LIMIT, Inner, spawn};
+use super::inner::{CLOSE_LIMIT, Inner};
 use super::shelf::Shelf;
+use crate::clock::{self, timeout};
 use crate::{Connector, Error, Phase};
 
 /// How long loans may still take to end once their calls were cancelled: a rollback is short.
@@ -41,14 +42,20 @@ impl<C: Connector> Inner<C> {
         }
         self.cool();
         self.closed.notify_waiters();
+        if let Err(error) = clock::check() {
+            let abandoned = self.registry.stats().active_connections;
+            return CloseReport { abandoned, errors: vec![error.during(Phase::Close)], ..CloseReport::default() };
+        }
         let turn = self.closing.lock().await;
-        if timeout(deadline, self.all_back()).await.is_err() {
+        let attendant = self.chores.attend();
+        if attendant.wait(self.all_back(), Instant::now().checked_add(deadline)).await.is_err() {
             for canceller in self.registry.lent_cancellers() {
                 caught(|| canceller.cancel());
             }
             // Whether they made it shows in the statistics.
-            timeout(GRACE, self.all_back()).await.ok();
+            attendant.wait(self.all_back(), Instant::now().checked_add(GRACE)).await.ok();
         }
+        drop(attendant);
         let mut report = CloseReport::default();
         for shelf in self.shelves_in_closing_order() {
             empty(shelf, &mut report).await;
@@ -94,9 +101,8 @@ impl<C: Connector> Inner<C> {
     /// they are done.
     pub(super) fn came_back_late(self: &Arc<Self>) {
         self.closed.notify_waiters();
-        let Some(runtime) = self.runtime.get() else { return };
         let inner = Arc::clone(self);
-        spawn(runtime, async move {
+        self.background(async move {
             let _turn = inner.closing.lock().await;
             for shelf in inner.shelves_in_closing_order() {
                 empty(shelf, &mut CloseReport::default()).await;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use futures_util::future::try_join_all;
 use tokio::runtime::Handle;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use super::guarded::{caught, guarded};
 use super::inner::{Inner, goodbye_limit};
@@ -15,11 +15,13 @@ use super::lease::Lease;
 use super::registry::Lane;
 use super::shelf::Shelf;
 use super::slot::Opened;
+use crate::clock::{self, sleep};
 use crate::{Attempt, Canceller, Connector, Error, ErrorKind, Phase, Resource as _, ResourceState, Result};
 
 impl<C: Connector> Inner<C> {
     /// Opens a connection into the empty slot of `lease`, but not for a pool that is being closed.
     pub(super) async fn fill(self: &Arc<Self>, lease: &mut Lease<C>, deadline: Instant) -> Result<()> {
+        clock::check()?;
         tokio::select! {
             biased;
             () = self.when_closed() => Err(self.closed_error()),
@@ -97,6 +99,7 @@ impl<C: Connector> Inner<C> {
 
     /// The writer first: it makes the file that the readers expect to find.
     pub(super) async fn warm(self: &Arc<Self>) -> Result<()> {
+        clock::check()?;
         for shelf in self.shelves_in_opening_order() {
             self.warm_shelf(shelf).await?;
         }

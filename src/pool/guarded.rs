@@ -6,8 +6,9 @@ use std::pin::pin;
 use std::task::Poll;
 
 use futures_util::FutureExt as _;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
+use crate::clock::{self, timeout_at};
 use crate::{Error, ErrorKind, Result};
 
 /// Runs `future` until `deadline`. A panic becomes an error that names `who`, and so does running out of time.
@@ -26,7 +27,7 @@ pub(super) async fn guarded<T>(who: &str, deadline: Instant, future: impl Future
             timeout_at(deadline, future).await.map_err(late)?
         }
     };
-    outcome.unwrap_or_else(|_payload| Err(Error::panicked(who)))
+    outcome.unwrap_or_else(|panic| Err(clock::lacking(&*panic).unwrap_or_else(|| Error::panicked(who))))
 }
 
 /// Calls `function`; `None` if it panics.

@@ -129,6 +129,20 @@ impl<C: Connector> Pool<C> {
         Waiting::begin(self.inner(), self.inner().shelf(access).lane, deadline)
     }
 
+    /// Runs `task` in the background; see [`Inner::background`].
+    pub(crate) fn background(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.inner().background(task);
+    }
+
+    /// Waits for `news` that background work will bring, as long as it takes.
+    pub(crate) async fn attend<T>(&self, news: impl Future<Output = T>) -> T {
+        let attendant = self.inner().chores.attend();
+        match attendant.wait(news, None).await {
+            Ok(news) => news,
+            Err(_elapsed) => unreachable!("nothing bounds it"),
+        }
+    }
+
     /// Who has the connections for `access`, for a caller who has waited in vain for one; counts as a timeout.
     pub(crate) fn why_not(&self, access: Access) -> String {
         self.inner().registry.count_timeout();

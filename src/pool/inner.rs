@@ -8,6 +8,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Mutex, Notify, TryAcquireError};
 use tokio::time::Instant;
 
+use super::chores::Chores;
 use super::permit::Permit;
 use super::registry::{Lane, MAIN, READERS, Registry};
 use super::settings::Settings;
@@ -29,6 +30,7 @@ pub(super) struct Inner<C: Connector> {
     pub(super) closed: Notify,
     /// Where work that nobody waits for is done, if it is begun outside of any runtime.
     pub(super) runtime: OnceLock<Handle>,
+    pub(super) chores: Arc<Chores>,
 }
 
 impl<C: Connector> Inner<C> {
@@ -43,7 +45,8 @@ impl<C: Connector> Inner<C> {
         };
         let registry = Arc::new(Registry::new([main.size, readers.as_ref().map_or(0, |shelf| shelf.size)]));
         let (closing, closed, runtime) = (Mutex::default(), Notify::new(), OnceLock::new());
-        Arc::new(Self { connector, settings, registry, main, readers, closing, closed, runtime })
+        let chores = Arc::default();
+        Arc::new(Self { connector, settings, registry, main, readers, closing, closed, runtime, chores })
     }
 
     pub(super) fn shelf(&self, access: Access) -> &Shelf<C> {
@@ -73,6 +76,14 @@ impl<C: Connector> Inner<C> {
         }
     }
 
+    /// Runs `task` in the background: on the runtime of this thread, or else on the one that opened the first connection,
+    /// and wherever somebody waits. If all that is gone, `task` is dropped, and its guards give back what they hold.
+    pub(super) fn background(&self, task: impl Future<Output = ()> + Send + 'static) {
+        if let Some(runtime) = Handle::try_current().ok().as_ref().or_else(|| self.runtime.get()) {
+            self.chores.begin(runtime, task);
+        }
+    }
+
     pub(super) fn is_closed(&self) -> bool {
         self.main.permits.is_closed()
     }
@@ -98,10 +109,4 @@ impl<C: Connector> Inner<C> {
 /// How long a caller who has until `deadline` may be kept by the goodbye of a connection that is of no use to him.
 pub(super) fn goodbye_limit(deadline: Instant) -> Duration {
     CLOSE_LIMIT.min(deadline.saturating_duration_since(Instant::now()) / 2)
-}
-
-/// Runs `task` in the background: on the runtime of this thread, or else on `fallback`. If that runtime is gone, `task`
-/// is dropped at once, and its guards give back what they hold.
-pub(super) fn spawn(fallback: &Handle, task: impl Future<Output = ()> + Send + 'static) {
-    Handle::try_current().unwrap_or_else(|_| fallback.clone()).spawn(task);
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::guarded::guarded;
-use super::inner::{CLOSE_LIMIT, spawn};
+use super::inner::CLOSE_LIMIT;
 use super::permit::Permit;
 use super::shelf::{Kept, Shelf, SlotGuard};
 use super::slot::Opened;
@@ -164,14 +164,14 @@ impl<C: Connector> Drop for Lease<C> {
             return;
         }
         if self.tidied {
-            // The runtime ended before the task did; nobody is left to say goodbye.
+            // Its runtime ended before the task did, and nobody waits who would go on with it.
             slot.empty();
             return;
         }
-        let runtime = opened.runtime.clone();
         let (slot, permit) = (self.slot.take(), self.permit.take());
         let rest = Self { slot, permit, place: None, unfit: self.unfit, lent: self.lent, tidied: true };
-        spawn(&runtime, rest.tidy());
+        let inner = Arc::clone(rest.permit().inner());
+        inner.background(rest.tidy());
     }
 }
 

@@ -18,6 +18,7 @@
 
 mod builder;
 mod checkout;
+mod chores;
 mod close;
 mod explain;
 mod fill;

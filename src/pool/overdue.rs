@@ -3,22 +3,32 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use tokio::runtime::Handle;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
-use super::inner::{Inner, spawn};
+use super::inner::Inner;
+use super::registry::Registry;
 use crate::Connector;
+use crate::clock::sleep_until;
 
 impl<C: Connector> Inner<C> {
     /// Looks after the loans that are watched until there are none; a task that exists only while there are some.
     pub(super) fn look_after_loans(self: &Arc<Self>, age: Duration) {
-        let (home, registry) = (Arc::downgrade(self), Arc::clone(&self.registry));
-        spawn(self.runtime.get_or_init(Handle::current), async move {
-            while let Some(due) = registry.next_due(age) {
+        let (home, looking) = (Arc::downgrade(self), Looking(Arc::clone(&self.registry)));
+        self.background(async move {
+            while let Some(due) = looking.0.next_due(age) {
                 sleep_until(due).await;
                 warn(&home, age);
             }
         });
+    }
+}
+
+/// Ends with the runtime, too; the next loan that is watched then finds nobody who looks.
+struct Looking(Arc<Registry>);
+
+impl Drop for Looking {
+    fn drop(&mut self) {
+        self.0.nobody_looks();
     }
 }
 

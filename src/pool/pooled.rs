@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
+use std::panic::Location;
 use std::sync::Arc;
 
 use super::HoldToken;
@@ -52,6 +53,16 @@ impl<C: Connector> Pooled<C> {
     /// ```
     pub fn token(&self) -> HoldToken {
         self.opened().entry.token()
+    }
+
+    /// The connection is kept, but used for nobody until [`resume`](Self::resume), and not counted as lent.
+    pub(crate) fn rest(&self) {
+        self.opened().entry.give_back();
+    }
+
+    /// Notes that it is used again, unless it is already.
+    pub(crate) fn resume(&self, location: &'static Location<'static>) {
+        self.opened().entry.resume(location);
     }
 
     /// Has the loan watched for its age, because it lasts as long as somebody likes; see

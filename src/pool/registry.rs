@@ -199,6 +199,11 @@ impl Registry {
         due
     }
 
+    /// Whoever looked after the loans does so no longer.
+    pub(super) fn nobody_looks(&self) {
+        self.lock().looked_after = false;
+    }
+
     /// Who has held a connection for longer than `age`; each is told once.
     pub(super) fn take_overdue(&self, age: Duration) -> Vec<Holder> {
         let (now, mut late) = (Instant::now(), Vec::new());
@@ -302,6 +307,14 @@ impl Registered {
         let (serial, waits) = (loans.serial, [0; 2]);
         let (label, in_transaction, watched) = (None, false, false);
         loans.holder = Some(Holder { serial, location, label, since, task, in_transaction, watched, waits });
+    }
+
+    /// Notes that it is lent from now on, if it is not.
+    pub(super) fn resume(&self, location: &'static Location<'static>) {
+        let rests = self.entry.lock().holder.is_none();
+        if rests {
+            self.lend(location, Instant::now(), false);
+        }
     }
 
     /// Notes that the connection is back.

@@ -13,7 +13,7 @@ use super::registry::Lane;
 use super::settings::Settings;
 use super::slot::{Opened, Slot, Slots};
 use super::warm::{Place, Warm};
-use crate::{Access, Connector, Error, ErrorKind, Phase, Result};
+use crate::{Access, Connector, Error, ErrorKind, Phase, Result, clock};
 
 /// A slot that is checked out; dropped, it is on the shelf again, unless it is spent.
 pub(super) type SlotGuard<C> = bb8::PooledConnection<'static, Slots<C>>;
@@ -112,6 +112,7 @@ impl<C: Connector> Shelf<C> {
     }
 
     async fn take_from_bb8(&self) -> Result<SlotGuard<C>> {
+        clock::check()?;
         let slots = self.slots();
         if slots.state().idle_connections == 0 {
             // bb8 would make the slot in a background task, whose end with its runtime it does not survive.

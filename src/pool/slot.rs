@@ -9,7 +9,7 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use super::guarded::{caught, guarded};
-use super::inner::{CLOSE_LIMIT, Inner, spawn};
+use super::inner::{CLOSE_LIMIT, Inner};
 use super::registry::{Lane, Registered};
 use crate::{Connector, Resource as _, ResourceState, Result};
 
@@ -103,7 +103,10 @@ impl<C: Connector> Drop for Slot<C> {
     fn drop(&mut self) {
         // The reaper drops slots while it holds bb8's mutex, so nothing may be done about the connection here.
         if let Some(opened) = self.opened.take() {
-            spawn(&opened.runtime.clone(), opened.retire());
+            match opened.home.upgrade() {
+                Some(home) => home.background(opened.retire()),
+                None => drop(opened.runtime.clone().spawn(opened.retire())),
+            }
         }
     }
 }
