@@ -4,19 +4,23 @@
 //! connection of its own does it: first everything there is, which keeps nobody from reading or writing; then, with the
 //! lock of the writer, the little that was added meanwhile, so that the next write can start the log over. Without the
 //! second step a log under constant writing would never start over.
+//!
+//! When a checkpoint fails, what it and those before it wrote into the file may be lost, whatever a later sync says. The
+//! log still has all of it, and is copied anew from its beginning before it may start over (`copy_anew`).
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::atomic::{AtomicBool, AtomicU32};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, ErrorCode, ffi};
 use tokio::sync::Notify;
 
 use super::errand;
 use super::errors;
 use super::ffi::exit_gate;
+use super::ffi::wal_index::WalIndex;
 use super::opening::Opened;
 use crate::Result;
 
@@ -35,11 +39,81 @@ pub(super) struct Log {
     done: Notify,
     /// With so many frames it is looked after again: more, if the last attempt left some.
     threshold: AtomicU32,
+    /// The file may lack what was copied into it.
+    distrusted: AtomicBool,
+    failures: AtomicU64,
 }
 
 impl Default for Log {
     fn default() -> Self {
-        Self { busy: AtomicBool::new(false), done: Notify::new(), threshold: AtomicU32::new(WORTH_COPYING) }
+        Self {
+            busy: AtomicBool::new(false),
+            done: Notify::new(),
+            threshold: AtomicU32::new(WORTH_COPYING),
+            distrusted: AtomicBool::new(false),
+            failures: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Log {
+    /// How many checkpoints have failed.
+    pub(super) fn failures(&self) -> u64 {
+        self.failures.load(Relaxed)
+    }
+
+    /// Copies what no reader keeps from being copied, and more in other modes; says how many frames of the log are not in
+    /// the file.
+    pub(super) fn checkpoint(&self, connection: &Connection, mode: &str) -> rusqlite::Result<u32> {
+        if !self.is_trusted(connection) {
+            return Err(rusqlite::Error::SqliteFailure(
+                ffi::Error::new(ffi::SQLITE_BUSY),
+                Some("another process copies the log, which has to be copied anew after a failure".into()),
+            ));
+        }
+        let copied = connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), (), |row| {
+            let (frames, copied): (i64, i64) = (row.get(1)?, row.get(2)?);
+            Ok(u32::try_from(frames - copied).unwrap_or(0))
+        });
+        if let Err(error) = &copied
+            && !matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::OperationInterrupted))
+        {
+            self.failures.fetch_add(1, Relaxed);
+            self.distrust(connection);
+            tracing::error!(
+                database = connection.path(), %error,
+                "a checkpoint failed; the log is kept and copied anew; look in the system's log for the disk"
+            );
+        }
+        copied
+    }
+
+    /// After an error of the disk: nothing that was copied into the file so far is relied on.
+    pub(super) fn distrust(&self, connection: &Connection) {
+        self.distrusted.store(true, SeqCst);
+        if WalIndex::of(connection).is_some_and(|index| index.copy_anew(connection)) {
+            self.distrusted.store(false, SeqCst);
+        }
+    }
+
+    /// Whether a checkpoint copies all that may be missing in the file. If another one is under way, waits a moment for
+    /// its end.
+    pub(super) fn is_trusted(&self, connection: &Connection) -> bool {
+        if !self.distrusted.load(SeqCst) {
+            return true;
+        }
+        let Some(index) = WalIndex::of(connection) else { return false };
+        let until = Instant::now() + PATIENCE;
+        loop {
+            if index.copy_anew(connection) {
+                self.distrusted.store(false, SeqCst);
+                return true;
+            }
+            if Instant::now() >= until || exit_gate::is_closed() {
+                return false;
+            }
+            thread::sleep(PAUSE);
+        }
     }
 }
 
@@ -82,7 +156,7 @@ impl Opened {
         self.refuse_child()?;
         let connection = self.open_for_checkpoints()?;
         // What it says of frames left does not count those that were added while it worked.
-        let left = checkpoint(&connection).map_err(errors::classify)?;
+        let left = self.log().checkpoint(&connection, "PASSIVE").map_err(errors::classify)?;
         let mut writer = self.open_for_checkpoints()?;
         // SQLite's own pauses grow, and the moments between two groups of writes are short.
         let until = Instant::now() + PATIENCE;
@@ -93,7 +167,7 @@ impl Opened {
         let locked = writer.busy_handler(Some(again)).and_then(|()| writer.execute_batch("BEGIN IMMEDIATE"));
         match locked {
             // A checkpoint in mode FULL would take this lock too, but keep it while it waits for readers.
-            Ok(()) => checkpoint(&connection).map_err(errors::classify),
+            Ok(()) => self.log().checkpoint(&connection, "PASSIVE").map_err(errors::classify),
             Err(_busy) => Ok(left.max(1)),
         }
     }
@@ -108,12 +182,4 @@ impl Drop for Turn {
         log.busy.store(false, SeqCst);
         log.done.notify_waiters();
     }
-}
-
-/// Copies what no reader keeps from being copied; says how many frames of the log are not in the file.
-fn checkpoint(connection: &Connection) -> rusqlite::Result<u32> {
-    connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", (), |row| {
-        let (frames, copied): (i64, i64) = (row.get(1)?, row.get(2)?);
-        Ok(u32::try_from(frames - copied).unwrap_or(0))
-    })
 }

@@ -257,8 +257,9 @@ impl Resource for SqlCipherConnection {
             } else {
                 Ok(())
             };
+            let kept = engine.keep_log_if_distrusted();
             let closed = engine.into_raw().close().map_err(|(_, error)| error);
-            settled.and(closed)
+            settled.and(kept).and(closed)
         });
         closed.await?.map_err(|error| errors::classify(error).during(Phase::Close))
     }

@@ -50,8 +50,8 @@ enum State {
 impl SqlCipherConnector {
     /// Names the file, or `:memory:` for a database in memory that all connections of this connector share.
     pub fn new(path: impl AsRef<Path>) -> Self {
-        let (tuning, tallies) = (Tuning::default(), Arc::default());
-        let settings = Settings { create_if_missing: true, compatibility: KeySpec::CURRENT, tuning, tallies };
+        let (tuning, tallies, log) = (Tuning::default(), Arc::default(), Arc::default());
+        let settings = Settings { create_if_missing: true, compatibility: KeySpec::CURRENT, tuning, tallies, log };
         let state = Arc::new(Mutex::new(State::Unopened { key: None }));
         Self { path: path.as_ref().to_owned(), has_key: false, settings, state }
     }
@@ -86,7 +86,7 @@ impl SqlCipherConnector {
         let mut log = self.path.clone().into_os_string();
         log.push("-wal");
         let wal_bytes = Path::new(&log).metadata().map_or(0, |log| log.len());
-        EngineStats { wal_bytes, ..self.settings.tallies.stats() }
+        EngineStats { wal_bytes, failed_checkpoints: self.settings.log.failures(), ..self.settings.tallies.stats() }
     }
 
     /// Opens once, whoever asks first; the others wait. If that caller goes away, the opening ends without it, and the

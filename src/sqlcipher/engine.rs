@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::Connection;
+use rusqlite::config::DbConfig;
 use rusqlite::fallible_iterator::FallibleIterator;
 
+use super::checkpoint::{Log, WORTH_COPYING};
 use super::control::Control;
-use super::errors::{classify, classify_refused, poisons};
-use super::ffi::running;
+use super::errors::{self, classify, classify_refused, in_commit, poisons};
+use super::ffi::{commits, running};
 use super::inline::KeptSnapshot;
 use super::plan::{self, Plan, Plans};
 use super::ready::Step;
@@ -29,15 +31,16 @@ pub(super) struct Engine {
     pub(super) session: Session,
     /// Who copies the log into the file.
     pub(super) checkpoints: Checkpoints,
+    pub(super) log: Arc<Log>,
 }
 
 /// What SQLite counts between two questions whether to stop: some twenty microseconds of work.
 const STEPS_BETWEEN_QUESTIONS: i32 = 1000;
 
 impl Engine {
-    pub(super) fn new(connection: Connection, watch: Arc<Watch>, tally: Arc<Tally>) -> Self {
+    pub(super) fn new(connection: Connection, watch: Arc<Watch>, tally: Arc<Tally>, log: Arc<Log>) -> Self {
         let (plans, kept, session) = (Plans::default(), KeptSnapshot::default(), Session::default());
-        Self { connection, watch, plans, kept, tally, session, checkpoints: Checkpoints::default() }
+        Self { connection, watch, plans, kept, tally, session, checkpoints: Checkpoints::default(), log }
     }
 
     /// Puts our handlers in place.
@@ -99,6 +102,9 @@ impl Engine {
     /// Whether the connection must not be used again after this error. What cannot be written stays so for the
     /// connection that was told, also when the file can be written again.
     pub(super) fn is_spoiled_by(&self, error: &Error) -> bool {
+        if error.reason() == Reason::Io && self.session.index().is_some() {
+            self.log.distrust(&self.connection);
+        }
         let read_only = || self.connection.is_readonly(rusqlite::MAIN_DB).unwrap_or(false);
         poisons(error) || (error.reason() == Reason::NotWritable && (self.is_given_up() || read_only()))
     }
@@ -255,12 +261,16 @@ impl Engine {
             let kind = seen.kind(statement.readonly());
             session.permit(kind, open)?;
             watch.mode(Mode::Running);
+            let before = commits::count(connection);
             let mut rows = statement.raw_query();
             let outcome = loop {
                 match rows.next() {
                     Ok(Some(_)) => {}
                     Ok(None) => break Ok(()),
-                    Err(error) => break Err(classify_refused(error, watch.seen())),
+                    Err(error) => {
+                        let error = classify_refused(error, watch.seen());
+                        break Err(in_commit(error, commits::count(connection) != before));
+                    }
                 }
             };
             if kind == StatementKind::Control {
@@ -286,7 +296,12 @@ impl Engine {
     ) -> Result<T> {
         let was_lost = self.session.has_lost_transaction(self.in_transaction());
         self.watch.look(Mode::Open);
-        let outcome = user(&mut self.connection).map_err(|error| classify_refused(error, self.watch.seen()));
+        let before = commits::count(&self.connection);
+        let outcome = user(&mut self.connection).map_err(|error| {
+            let may_commit = errors::may_come_from_a_commit(&error) && self.connection.is_autocommit();
+            let begun = may_commit && commits::count(&self.connection) != before;
+            in_commit(classify_refused(error, self.watch.seen()), begun)
+        });
         let seen = self.watch.seen();
         self.watch.look(Mode::Open);
         let still_watched = self.connection.prepare("SELECT 1").is_ok() && self.watch.seen().anything();
@@ -308,6 +323,24 @@ impl Engine {
         if self.checkpoints == Checkpoints::External {
             return Ok(());
         }
-        self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(()))
+        self.log.checkpoint(&self.connection, "TRUNCATE").map(drop)
+    }
+
+    /// Copies a long log where the commit that made it long does that.
+    pub(super) fn checkpoint_if_due(&mut self) {
+        let due = || self.session.index().is_some_and(|index| index.pending(&index.mark()) >= WORTH_COPYING);
+        if self.checkpoints == Checkpoints::AtCommit && self.connection.is_autocommit() && due() {
+            self.watch.look(Mode::Open);
+            // Who wrote is served either way, and the log is kept; whoever looks after the disk was told.
+            self.log.checkpoint(&self.connection, "PASSIVE").ok();
+        }
+    }
+
+    /// Keeps SQLite from copying the log by itself when this is the last connection, if it would copy too little.
+    pub(super) fn keep_log_if_distrusted(&self) -> rusqlite::Result<()> {
+        if self.log.is_trusted(&self.connection) {
+            return Ok(());
+        }
+        self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map(drop)
     }
 }

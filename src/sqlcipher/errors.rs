@@ -133,17 +133,24 @@ pub(super) fn poisons(error: &Error) -> bool {
     matches!(error.reason(), Reason::Damaged | Reason::Io | Reason::Moved | Reason::WrongKey)
 }
 
-/// An I/O error in a commit: the log may hold it or not.
-pub(super) fn in_commit(error: Error) -> Error {
-    if error.kind() == ErrorKind::Storage && error.reason() == Reason::Io {
+/// An I/O error of a call in which a commit had begun to write, or had not.
+pub(super) fn in_commit(error: Error, begun: bool) -> Error {
+    if begun && error.kind() == ErrorKind::Storage && matches!(error.reason(), Reason::Io | Reason::TooLarge) {
         return Error::new(
             ErrorKind::OutcomeUnknown,
             "the commit failed while writing; it may or may not have happened",
         )
-        .because(Reason::Io)
+        .because(error.reason())
         .hint("look in the database before trying again")
         .during(Phase::Commit)
         .caused_by(error);
     }
-    error.during(Phase::Commit)
+    error
+}
+
+/// Whether a commit can fail like this; of statements that nobody watched one by one.
+pub(super) fn may_come_from_a_commit(error: &rusqlite::Error) -> bool {
+    let code = error.sqlite_error().map_or(0, |error| error.extended_code);
+    let only_reads = [ffi::SQLITE_IOERR_READ, ffi::SQLITE_IOERR_SHORT_READ, ffi::SQLITE_IOERR_FSTAT, ffi::SQLITE_IOERR_LOCK];
+    !only_reads.contains(&code)
 }

@@ -74,7 +74,12 @@ impl Engine {
                 if stopped {
                     self.plans.get(&statement.sql)?.was_long();
                 }
-                let elsewhere = stopped || matches!(error.kind(), ErrorKind::Busy | ErrorKind::Serialization);
+                let elsewhere = match error.kind() {
+                    // It may be done already, and is never done twice.
+                    ErrorKind::OutcomeUnknown => false,
+                    ErrorKind::Busy | ErrorKind::Serialization => true,
+                    _ => stopped,
+                };
                 if elsewhere { None } else { Some(Err(error)) }
             }
         }

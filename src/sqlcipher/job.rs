@@ -59,6 +59,9 @@ impl Shared {
         };
         let outcome = catch_unwind(AssertUnwindSafe(|| work(&mut engine)));
         drop(running);
+        if outcome.as_ref().is_ok_and(Result::is_ok) {
+            engine.checkpoint_if_due();
+        }
         match outcome {
             Ok(outcome) => {
                 let broken = outcome.as_ref().is_err_and(|error| engine.is_spoiled_by(error));

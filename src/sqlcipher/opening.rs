@@ -7,7 +7,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
-use super::checkpoint::{self, Log};
+use super::checkpoint::Log;
 use super::cipher::{self, KeySpec};
 use super::control::Control;
 use super::engine::Engine;
@@ -29,6 +29,7 @@ pub(super) struct Settings {
     pub(super) compatibility: u8,
     pub(super) tuning: Tuning,
     pub(super) tallies: Arc<Tallies>,
+    pub(super) log: Arc<Log>,
 }
 
 /// A database that was opened once: what is needed to open more connections, without the passphrase.
@@ -46,7 +47,7 @@ pub(super) struct Opened {
     anchor: Option<Mutex<Connection>>,
     built_in: Arc<HashSet<String>>,
     snapshots: Arc<Snapshots>,
-    log: Log,
+    log: Arc<Log>,
     process: Process,
 }
 
@@ -70,6 +71,7 @@ impl Opened {
         let built_in = built_in(&connection).map_err(|error| location.describe(errors::classify(error)))?;
         let (spare, anchor) =
             if location.is_memory() { (None, Some(Mutex::new(connection))) } else { (Some(connection), None) };
+        let log = Arc::clone(&settings.log);
         let has_content = location.len().is_some_and(|len| len > 0);
         Ok(Self {
             location,
@@ -80,7 +82,7 @@ impl Opened {
             anchor,
             built_in: Arc::new(built_in),
             snapshots: Arc::default(),
-            log: Log::default(),
+            log,
             process,
         })
     }
@@ -94,7 +96,7 @@ impl Opened {
             None => self.open_another()?,
         };
         let watch = Arc::new(Watch::new(self.key.is_some(), self.is_memory(), Arc::clone(&self.built_in)));
-        let engine = Engine::new(connection, watch, self.settings.tallies.open());
+        let engine = Engine::new(connection, watch, self.settings.tallies.open(), Arc::clone(&self.log));
         self.configure(engine, access, control).map_err(|error| self.location.describe(errors::classify(error)))
     }
 
@@ -136,8 +138,8 @@ impl Opened {
              PRAGMA temp_store = MEMORY; PRAGMA query_only = {query_only};"
         ))?;
         pragma(connection, &format!("PRAGMA journal_size_limit = {journal_size_limit}"))?;
-        let at_commit = if *checkpoints == Checkpoints::AtCommit { checkpoint::WORTH_COPYING } else { 0 };
-        pragma(connection, &format!("PRAGMA wal_autocheckpoint = {at_commit}"))?;
+        // SQLite's own would tell nobody when it fails.
+        pragma(connection, "PRAGMA wal_autocheckpoint = 0")?;
         if *checkpoints == Checkpoints::External {
             connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         }

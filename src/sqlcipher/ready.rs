@@ -5,7 +5,8 @@ use std::sync::Arc;
 use rusqlite::Connection;
 
 use super::engine::Engine;
-use super::errors::classify_refused;
+use super::errors::{classify_refused, in_commit};
+use super::ffi::commits;
 use super::plan::Plan;
 use super::watch::{Mode, Watch};
 use crate::{Arranged, ArrangedSets, Changes, Result, StatementKind};
@@ -67,6 +68,23 @@ impl Ready<'_> {
         values: &Arranged<'_>,
         take: &mut dyn FnMut(Step<'_, '_>) -> Result<bool>,
     ) -> Result<Changes> {
+        self.telling_of_commits(|ready| ready.step(values, take))
+    }
+
+    /// Whoever may commit says so if that is where it failed.
+    fn telling_of_commits<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        if self.kind() == StatementKind::Read {
+            return work(self);
+        }
+        let before = commits::count(self.connection);
+        work(self).map_err(|error| in_commit(error, commits::count(self.connection) != before))
+    }
+
+    fn step(
+        &mut self,
+        values: &Arranged<'_>,
+        take: &mut dyn FnMut(Step<'_, '_>) -> Result<bool>,
+    ) -> Result<Changes> {
         let Self { connection, watch, plan, prepared, fresh } = self;
         plan.bind(prepared, values)?;
         // The header is known only after the first step: SQLite prepares anew there if the schema has changed.
@@ -111,7 +129,7 @@ impl Ready<'_> {
     ) -> Result<(usize, Changes)> {
         let (mut rows, mut done) = (0, 0);
         for values in sets.iter_from(first) {
-            let affected = self.execute(&values);
+            let affected = self.telling_of_commits(|ready| ready.execute(&values));
             done += 1;
             rows += affected.map_err(|error| error.context(format_args!("set {} of parameters", first + done)))?;
             if enough(done) {

@@ -26,6 +26,9 @@ pub struct EngineStats {
     /// The size of the write-ahead log's file in bytes. It stays as large as it was once, up to
     /// [`Tuning::journal_size_limit`](crate::Tuning::journal_size_limit), and is written over from its beginning.
     pub wal_bytes: u64,
+    /// Checkpoints that failed, mostly by an error of the disk. Nothing is lost by that: the log is kept, and copied into
+    /// the file anew. Each is also told to `tracing` as an error.
+    pub failed_checkpoints: u64,
     /// For how long the oldest loan of a reader has lasted. While a reader is in a transaction, the log cannot start over
     /// and grows.
     pub oldest_reader: Option<Duration>,

@@ -2,8 +2,9 @@
 
 use super::engine::Engine;
 use super::errors::{classify, in_commit};
+use super::ffi::commits;
 use super::watch::Mode;
-use crate::{Access, Phase, Result, StatementKind, TransactionMode};
+use crate::{Access, ErrorKind, Phase, Result, StatementKind, TransactionMode};
 
 impl Engine {
     pub(super) fn begin(&mut self, mode: TransactionMode) -> Result<()> {
@@ -33,15 +34,17 @@ impl Engine {
     /// Commits; whatever fails, no transaction is open afterwards.
     pub(super) fn commit(&mut self) -> Result<()> {
         self.watch.look(Mode::Open);
+        let before = commits::count(&self.connection);
         let committed = self.connection.prepare_cached("COMMIT").and_then(|mut commit| commit.raw_execute());
         if committed.is_ok() {
             self.session.ended();
         }
         committed.map(drop).map_err(|error| {
-            let error = in_commit(classify(error));
+            let begun = commits::count(&self.connection) != before;
+            let error = in_commit(classify(error), begun).during(Phase::Commit);
             match self.rollback() {
-                Ok(()) => error,
-                Err(failed) => failed.caused_by(error),
+                Err(failed) if error.kind() != ErrorKind::OutcomeUnknown => failed.caused_by(error),
+                _ => error,
             }
         })
     }

@@ -3,10 +3,9 @@
 //! Opening the file a second time with `std::fs` would, when closed, drop the POSIX locks that SQLite holds on it: all
 //! locks of a process on a file go with the first descriptor that is closed.
 
-use std::ffi::c_void;
-use std::ptr;
-
 use rusqlite::{Connection, ffi};
+
+use super::file;
 
 /// The first 16 bytes of the main database file: SQLite's magic, or SQLCipher's salt. `None` when the file is shorter.
 pub(in super::super) fn read(connection: &Connection) -> rusqlite::Result<Option<[u8; 16]>> {
@@ -18,15 +17,7 @@ pub(in super::super) fn read(connection: &Connection) -> rusqlite::Result<Option
 /// before. Works before keying, and takes no lock.
 pub(in super::super) fn read_at(connection: &Connection, offset: i64, bytes: &mut [u8]) -> rusqlite::Result<bool> {
     let length = i32::try_from(bytes.len()).map_err(|_| failure(ffi::SQLITE_TOOBIG))?;
-    let mut file: *mut ffi::sqlite3_file = ptr::null_mut();
-    // SAFETY: the handle is valid while `connection` is borrowed; FCNTL_FILE_POINTER writes one pointer into `file`.
-    let code = unsafe {
-        let out = ptr::from_mut(&mut file).cast::<c_void>();
-        ffi::sqlite3_file_control(connection.handle(), c"main".as_ptr(), ffi::SQLITE_FCNTL_FILE_POINTER, out)
-    };
-    if code != ffi::SQLITE_OK {
-        return Err(failure(code));
-    }
+    let file = file::of(connection).map_err(failure)?;
     // SAFETY: SQLite owns the file object and keeps it while the connection lives; `pMethods` is null only for a file
     // that is not open. `xRead` fills at most the `length` bytes it is told of.
     let code = unsafe {

@@ -3,7 +3,9 @@
 //! Each file does one thing and offers safe functions outward.
 #![allow(unsafe_code, reason = "the one room where it may stand; every block says why it is sound")]
 
+pub(super) mod commits;
 pub(super) mod exit_gate;
+mod file;
 pub(super) mod fork;
 pub(super) mod header;
 #[cfg(feature = "sqlcipher")]

@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicU32, Ordering, fence};
 
 use rusqlite::{Connection, ffi};
 
+use super::file;
+
 const WORDS: usize = 12;
 
 /// The one version of the index that this code knows; another one is not used.
@@ -32,15 +34,7 @@ impl WalIndex {
     /// Finds the index of a connection that has read its database in WAL mode. `None` where there is none, or where it
     /// is of another version.
     pub(in super::super) fn of(connection: &Connection) -> Option<Self> {
-        let mut file: *mut ffi::sqlite3_file = ptr::null_mut();
-        // SAFETY: the handle is valid while `connection` is borrowed; FCNTL_FILE_POINTER writes one pointer.
-        let code = unsafe {
-            let out = ptr::from_mut(&mut file).cast::<c_void>();
-            ffi::sqlite3_file_control(connection.handle(), c"main".as_ptr(), ffi::SQLITE_FCNTL_FILE_POINTER, out)
-        };
-        if code != ffi::SQLITE_OK {
-            return None;
-        }
+        let file = file::of(connection).ok()?;
         let mut region: *mut c_void = ptr::null_mut();
         // SAFETY: SQLite owns the file object while the connection lives. `xShmMap` exists from version 2 of the
         // methods on; with `bExtend` 0 it maps what is there, once per process and file, and creates nothing. The
@@ -71,6 +65,34 @@ impl WalIndex {
     fn backfilled(&self) -> u32 {
         // SAFETY: as in `mark`; the word lies within the first region.
         unsafe { &*self.0.add(2 * WORDS) }.load(Ordering::Relaxed)
+    }
+
+    /// Has everything in the log copied anew by the next checkpoint, of any process. False while another checkpoint is
+    /// under way.
+    ///
+    /// A checkpoint that cannot copy all of the log does not sync the file, but the next one goes on where it ended and
+    /// syncs once for both. If that sync fails, the system may have dropped what both had written, and a later sync
+    /// that succeeds says nothing about it. Source: `walCheckpoint` in `wal.c`; "PostgreSQL's fsync() surprise", LWN 2018.
+    pub(in super::super) fn copy_anew(&self, connection: &Connection) -> bool {
+        /// The lock of whoever checkpoints, which guards `nBackfill`.
+        const CHECKPOINT: i32 = 1;
+        let Ok(file) = file::of(connection) else { return false };
+        // SAFETY: SQLite owns the file object while the connection lives; `xShmLock` exists from version 2 of the
+        // methods on, which `of` has seen. A connection holds this lock only inside of a checkpoint, and none runs on
+        // this one now.
+        let lock = |flags| unsafe {
+            let methods = file.as_ref().and_then(|file| file.pMethods.as_ref());
+            let lock = methods.filter(|methods| methods.iVersion >= 2).and_then(|methods| methods.xShmLock);
+            lock.is_some_and(|lock| lock(file, CHECKPOINT, 1, flags | ffi::SQLITE_SHM_EXCLUSIVE) == ffi::SQLITE_OK)
+        };
+        if !lock(ffi::SQLITE_SHM_LOCK) {
+            return false;
+        }
+        // Readers that begin now look into the log for everything. Those who began before read the file as they did.
+        // SAFETY: as in `mark`; the word lies within the first region.
+        unsafe { &*self.0.add(2 * WORDS) }.store(0, Ordering::SeqCst);
+        lock(ffi::SQLITE_SHM_UNLOCK);
+        true
     }
 
     /// How many frames of the log a reader that begins now would depend on. With all of them in the database file it

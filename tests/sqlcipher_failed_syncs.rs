@@ -1,0 +1,232 @@
+//! A disk that fails in a sync: whoever was committing does not know, and nothing relies on what was written before.
+#![cfg(all(feature = "sqlite", target_os = "linux"))]
+
+mod common;
+#[path = "common/faults.rs"]
+mod faults;
+
+use std::path::PathBuf;
+
+use common::{Home, Kind, count, kinds, with_table};
+use faults::Call;
+use futures_util::future::join_all;
+use strongroom::{AsyncDatabase, CheckDepth, Checkpoints, ErrorKind, Reason, Synchronous, Tuning};
+
+const UNKNOWN: (ErrorKind, Reason) = (ErrorKind::OutcomeUnknown, Reason::Io);
+const FAILED: (ErrorKind, Reason) = (ErrorKind::Storage, Reason::Io);
+
+fn log_of(home: &Home) -> PathBuf {
+    home.directory.path().canonicalize().unwrap().join("app.db-wal")
+}
+
+fn file_of(home: &Home) -> PathBuf {
+    home.directory.path().canonicalize().unwrap().join("app.db")
+}
+
+async fn open(kind: Kind) -> (Home, AsyncDatabase) {
+    let home = Home::new(kind);
+    let db = home.open().await;
+    with_table(&db).await;
+    db.execute("CREATE TABLE big (bytes)", ()).await.unwrap();
+    (home, db)
+}
+
+/// Does something while no sync of the log works.
+async fn while_syncs_fail<T>(home: &Home, what: impl Future<Output = T>) -> T {
+    faults::fail(&log_of(home), Call::Sync, 0, usize::MAX, libc::EIO);
+    let outcome = what.await;
+    assert!(faults::heal(&log_of(home)) > 0, "nothing was synced");
+    outcome
+}
+
+#[tokio::test]
+async fn a_lone_write_whose_sync_fails_has_an_unknown_outcome_and_is_there_afterwards() {
+    for kind in Kind::FILES {
+        let (home, db) = open(kind).await;
+        faults::fail(&log_of(&home), Call::Sync, 0, usize::MAX, libc::EIO);
+        let error = db.execute("INSERT INTO t VALUES (1, 1)", ()).await.unwrap_err();
+        assert_eq!(kinds(&error), UNKNOWN, "{error}");
+        assert!(!error.is_transient(), "somebody might do it again");
+        db.close().await.ok();
+        assert!(faults::heal(&log_of(&home)) > 0);
+        let db = home.open().await;
+        assert_eq!(count(&db).await, 1, "{kind:?}: then there was nothing to be told");
+        db.close().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn whatever_commits_by_itself_tells_of_an_unknown_outcome() {
+    let (home, db) = open(Kind::KeyedFile).await;
+    for sql in [
+        "INSERT INTO t VALUES (1, 1) RETURNING id",
+        "CREATE TABLE other (a)",
+        "CREATE INDEX found ON t (n)",
+        "ALTER TABLE t ADD COLUMN more",
+        "VACUUM",
+    ] {
+        db.execute("DELETE FROM t", ()).await.unwrap();
+        let error = while_syncs_fail(&home, db.execute(sql, ())).await.unwrap_err();
+        assert_eq!(kinds(&error), UNKNOWN, "{sql}: {error}");
+    }
+    let rows = (0..100).map(|n| (1000 + n, n));
+    let error = while_syncs_fail(&home, db.execute_many("INSERT INTO t (id, n) VALUES ($1, $2)", rows)).await;
+    assert_eq!(kinds(&error.unwrap_err()), UNKNOWN);
+    let error = while_syncs_fail(&home, db.execute_script("SELECT 1; INSERT INTO t (id) VALUES (7);")).await;
+    assert_eq!(kinds(&error.unwrap_err()), UNKNOWN);
+    let error = while_syncs_fail(&home, db.execute_script("BEGIN; INSERT INTO t (id) VALUES (8); COMMIT;")).await;
+    assert_eq!(kinds(&error.unwrap_err()), UNKNOWN);
+    let error = while_syncs_fail(&home, db.fetch_one("INSERT INTO t (id) VALUES (9) RETURNING id", ())).await;
+    assert_eq!(kinds(&error.unwrap_err()), UNKNOWN);
+    let error = while_syncs_fail(&home, db.interact(|c| c.execute("INSERT INTO t (id) VALUES (10)", ()))).await;
+    assert_eq!(kinds(&error.unwrap_err()), UNKNOWN);
+    for [begin, end] in [["BEGIN", "COMMIT"], ["BEGIN", "END"], ["SAVEPOINT a", "RELEASE a"]] {
+        let mut raw = db.connection().await.unwrap();
+        raw.execute(begin, ()).await.unwrap();
+        raw.execute("INSERT INTO t (id) VALUES (11)", ()).await.unwrap();
+        let error = while_syncs_fail(&home, raw.execute(end, ())).await.unwrap_err();
+        assert_eq!(kinds(&error), UNKNOWN, "{end}: {error}");
+    }
+    // The same handle goes on.
+    db.execute("INSERT INTO t (id) VALUES (12)", ()).await.unwrap();
+    assert!(db.check(CheckDepth::Full).await.unwrap().is_ok());
+    db.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn everybody_in_a_group_whose_sync_fails_is_told_so_and_nobody_is_run_again() {
+    let (home, db) = open(Kind::PlainFile).await;
+    let held = db.connection().await.unwrap();
+    let writes = (0..20).map(|n| {
+        let db = db.clone();
+        tokio::spawn(async move { db.execute("INSERT INTO t (n) VALUES ($1)", (n,)).await })
+    });
+    let writes: Vec<_> = writes.collect();
+    common::eventually("all wait", || db.stats().waiting >= 20).await;
+    // The first commit fails, any later one works.
+    faults::fail(&log_of(&home), Call::Sync, 0, 1, libc::EIO);
+    drop(held);
+    let outcomes: Vec<_> = join_all(writes).await.into_iter().map(Result::unwrap).collect();
+    assert_eq!(faults::heal(&log_of(&home)), 1);
+    let unknown = outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).collect::<Vec<_>>();
+    assert!(!unknown.is_empty() && unknown.iter().all(|error| kinds(error) == UNKNOWN), "{unknown:?}");
+    let rows: Vec<(i64, i64)> =
+        db.fetch_all_as("SELECT n, count(*) FROM t GROUP BY n HAVING count(*) > 1", ()).await.unwrap();
+    assert!(rows.is_empty(), "written twice: {rows:?}");
+    db.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_fails_before_the_commit_has_changed_nothing_and_says_so() {
+    let (home, db) = open(Kind::PlainFile).await;
+    // More than the page cache holds goes to the log before the commit.
+    let big = "WITH RECURSIVE c(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM c LIMIT 8000)
+               INSERT INTO big SELECT randomblob(4000) FROM c";
+    for errno in [libc::EIO, libc::ENOSPC] {
+        faults::fail(&log_of(&home), Call::Write, 20, usize::MAX, errno);
+        let error = db.execute(big, ()).await.unwrap_err();
+        assert!(faults::heal(&log_of(&home)) > 0);
+        let expected = if errno == libc::EIO { FAILED } else { (ErrorKind::Storage, Reason::DiskFull) };
+        assert_eq!(kinds(&error), expected, "{error}");
+        db.close_check(&home).await;
+    }
+    db.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_full_disk_in_a_commit_has_changed_nothing_and_says_so() {
+    let (home, db) = open(Kind::PlainFile).await;
+    faults::fail(&log_of(&home), Call::Write, 0, usize::MAX, libc::ENOSPC);
+    let error = db.execute("INSERT INTO t VALUES (1, 1)", ()).await.unwrap_err();
+    faults::heal(&log_of(&home));
+    assert_eq!(kinds(&error), (ErrorKind::Storage, Reason::DiskFull), "{error}");
+    assert_eq!(count(&db).await, 0);
+    // A system that finds the space missing only when it syncs may have written all the same.
+    faults::fail(&log_of(&home), Call::Sync, 0, usize::MAX, libc::ENOSPC);
+    let error = db.execute("INSERT INTO t VALUES (1, 1)", ()).await.unwrap_err();
+    faults::heal(&log_of(&home));
+    assert_eq!(kinds(&error), UNKNOWN, "{error}");
+    db.close().await.unwrap();
+}
+
+trait CloseCheck {
+    async fn close_check(&self, home: &Home);
+}
+
+impl CloseCheck for AsyncDatabase {
+    /// Nothing big is there, seen by another handle.
+    async fn close_check(&self, home: &Home) {
+        let other = home.open().await;
+        assert_eq!(other.fetch_value::<i64>("SELECT count(*) FROM big", ()).await.unwrap(), Some(0));
+        other.close().await.unwrap();
+    }
+}
+
+/// Part of the log is copied without a sync, because a reader keeps the rest from being copied; then the rest is copied,
+/// and the sync for both fails.
+async fn fail_a_checkpoint(home: &Home, checkpoints: Checkpoints, synchronous: Synchronous) -> (AsyncDatabase, i64) {
+    let file = file_of(home);
+    faults::record(file.parent().unwrap());
+    let tuning = Tuning::default().checkpoints(checkpoints).synchronous(synchronous);
+    let db = home.builder().tuning(tuning).open().await.unwrap();
+    with_table(&db).await;
+    db.execute_script("ALTER TABLE t ADD COLUMN text; CREATE INDEX by_n ON t (n)").await.unwrap();
+    let mut n = 0;
+    let mut write = async |pages: i64| {
+        for _ in 0..pages / 50 {
+            let rows = (0..50).map(|_| {
+                n += 1;
+                (n, (n * 7919) % 1_000_003, "x".repeat(3500))
+            });
+            db.execute_many("INSERT INTO t VALUES ($1, $2, $3)", rows.collect::<Vec<_>>()).await.unwrap();
+        }
+        n
+    };
+    write(500).await;
+    let mut reader = db.read_connection().await.unwrap();
+    reader.execute("BEGIN", ()).await.unwrap();
+    reader.fetch_one("SELECT count(*) FROM t", ()).await.unwrap();
+    write(900).await;
+    common::eventually("a part is copied", || file.metadata().unwrap().len() > 400 * 4096).await;
+    faults::fail(&file, Call::Sync, 0, 1, libc::EIO);
+    reader.execute("COMMIT", ()).await.unwrap();
+    drop(reader);
+    for _ in 0..40 {
+        write(100).await;
+        if db.engine_stats().failed_checkpoints > 0 {
+            break;
+        }
+        tokio::time::sleep(common::millis(20)).await;
+    }
+    assert_eq!(faults::heal(&file), 1, "no checkpoint was synced");
+    assert_eq!(db.engine_stats().failed_checkpoints, 1, "nobody was told");
+    let written = write(1500).await;
+    common::eventually("it is copied again", || file.metadata().unwrap().len() > 2000 * 4096).await;
+    let written = written.max(write(1500).await);
+    (db, written)
+}
+
+async fn no_crash_state_is_damaged(home: &Home, written: i64, seed: u64) {
+    let events = faults::recorded();
+    let mut random = fastrand::Rng::with_seed(seed);
+    for _ in 0..4 {
+        let crashed = Home::new(home.kind);
+        faults::crash(&events, crashed.directory.path(), &mut random);
+        let db = crashed.open().await;
+        let report = db.check(CheckDepth::Full).await.unwrap();
+        assert!(report.is_ok(), "seed {seed}: {report:?}");
+        assert_eq!(count(&db).await, written, "seed {seed}");
+        db.close().await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_failed_sync_of_a_checkpoint_everything_is_copied_anew() {
+    for (seed, checkpoints) in [(1, Checkpoints::Background), (2, Checkpoints::AtCommit)] {
+        let home = Home::new(Kind::PlainFile);
+        let (db, written) = fail_a_checkpoint(&home, checkpoints, Synchronous::Full).await;
+        no_crash_state_is_damaged(&home, written, seed).await;
+        assert!(db.close().await.unwrap().is_clean());
+        no_crash_state_is_damaged(&home, written, seed).await;
+    }
+}
