@@ -151,6 +151,7 @@ pub(super) fn in_commit(error: Error, begun: bool) -> Error {
 /// Whether a commit can fail like this; of statements that nobody watched one by one.
 pub(super) fn may_come_from_a_commit(error: &rusqlite::Error) -> bool {
     let code = error.sqlite_error().map_or(0, |error| error.extended_code);
-    let only_reads = [ffi::SQLITE_IOERR_READ, ffi::SQLITE_IOERR_SHORT_READ, ffi::SQLITE_IOERR_FSTAT, ffi::SQLITE_IOERR_LOCK];
+    let only_reads =
+        [ffi::SQLITE_IOERR_READ, ffi::SQLITE_IOERR_SHORT_READ, ffi::SQLITE_IOERR_FSTAT, ffi::SQLITE_IOERR_LOCK];
     !only_reads.contains(&code)
 }

@@ -80,11 +80,7 @@ impl Ready<'_> {
         work(self).map_err(|error| in_commit(error, commits::count(self.connection) != before))
     }
 
-    fn step(
-        &mut self,
-        values: &Arranged<'_>,
-        take: &mut dyn FnMut(Step<'_, '_>) -> Result<bool>,
-    ) -> Result<Changes> {
+    fn step(&mut self, values: &Arranged<'_>, take: &mut dyn FnMut(Step<'_, '_>) -> Result<bool>) -> Result<Changes> {
         let Self { connection, watch, plan, prepared, fresh } = self;
         plan.bind(prepared, values)?;
         // The header is known only after the first step: SQLite prepares anew there if the schema has changed.
