@@ -86,7 +86,7 @@
 //! | `config` | yes | [`DatabaseConfig`] from YAML, TOML, JSON and the environment |
 //! | `testing` | | mocks, a scripted connector, fault injection, conformance suites |
 //! | `postgres` | | `PostgresConnector`: the same calls on a PostgreSQL cluster |
-//! | `chrono`, `jiff`, `uuid` | | their types as parameters and columns |
+//! | `chrono`, `jiff` (0.2), `jiff1` (1), `time`, `uuid` | | their types as parameters and columns |
 //!
 //! Without any feature, floors 0 to 3 and most key sources remain, for an engine of your own.
 #![cfg_attr(docsrs, feature(doc_cfg))]

@@ -4,6 +4,9 @@
 
 mod builder;
 mod decode;
+mod deserialize;
+mod mismatch;
+mod offers;
 
 use std::fmt;
 use std::sync::Arc;

@@ -41,7 +41,7 @@ pub trait FromValue: Sized {
 }
 
 #[cold]
-fn mismatch(value: ValueRef<'_>, wanted: &str) -> Error {
+pub(super) fn mismatch(value: ValueRef<'_>, wanted: &str) -> Error {
     let error = Error::new(ErrorKind::Query, format!("cannot read {} as {wanted}", value.type_name()));
     let error = error.because(Reason::Type);
     if matches!(value, ValueRef::Null) { error.hint("read it as an Option") } else { error }

@@ -4,14 +4,16 @@
 
 mod cells;
 mod convert;
-#[cfg(any(feature = "chrono", feature = "jiff", feature = "uuid"))]
+#[cfg(any(feature = "chrono", feature = "jiff", feature = "jiff1", feature = "time", feature = "uuid"))]
 mod foreign;
+mod moment;
 
 use std::fmt;
 
 pub(crate) use cells::Cells;
 pub(crate) use convert::exact_float;
 pub use convert::{FromValue, IntoValue};
+pub(crate) use moment::Moment;
 
 /// One value, owned.
 #[derive(Clone, Debug, PartialEq)]

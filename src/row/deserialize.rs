@@ -1,0 +1,310 @@
+//! A row and its cells as serde sees them.
+
+use serde::de::value::StrDeserializer;
+use serde::de::{self, DeserializeSeed, IntoDeserializer, MapAccess, SeqAccess, Visitor};
+
+use super::View;
+use super::mismatch::Mismatch;
+use super::offers::{Offered, Offers};
+use crate::ValueRef;
+use crate::value::exact_float;
+
+/// A row, or what is left of it: as a map with names, as a sequence without.
+#[derive(Clone, Copy)]
+pub(super) struct Columns<'a> {
+    pub(super) row: View<'a>,
+    pub(super) offers: &'a Offers,
+    pub(super) next: usize,
+}
+
+impl<'a> Columns<'a> {
+    fn cell(self, column: usize) -> Cell<'a> {
+        Cell { value: self.row.cell(column), column, offers: self.offers }
+    }
+
+    fn first(self) -> Result<Cell<'a>, Mismatch> {
+        match self.row.len() {
+            0 => Err(Mismatch("the row has no columns".into())),
+            _ => Ok(self.cell(0)),
+        }
+    }
+
+    /// A map would keep one of two values under the same name, and nobody would know which.
+    fn refuse_repeated(self) -> Result<(), Mismatch> {
+        let names = &self.row.data.columns;
+        match (1..names.len()).find(|&index| names[..index].contains(&names[index])) {
+            None => Ok(()),
+            Some(index) => {
+                let name = &names[index];
+                Err(Mismatch(format!("the row has two columns {name}; give one of them another name with AS")))
+            }
+        }
+    }
+}
+
+/// A single value asks for a single column: the first one.
+macro_rules! forward_scalars {
+    ($($method:ident)*) => {$(
+        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mismatch> {
+            self.first()?.$method(visitor).inspect_err(|_| self.offers.refused.set(Some(0)))
+        }
+    )*};
+}
+
+/// Shapes of several values take the whole row.
+impl<'de> de::Deserializer<'de> for Columns<'_> {
+    type Error = Mismatch;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mismatch> {
+        self.deserialize_map(visitor)
+    }
+
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mismatch> {
+        self.refuse_repeated()?;
+        visitor.visit_map(self)
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Mismatch> {
+        visitor.visit_map(self)
+    }
+
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mismatch> {
+        visitor.visit_seq(self)
+    }
+
+    fn deserialize_tuple<V: Visitor<'de>>(self, length: usize, visitor: V) -> Result<V::Value, Mismatch> {
+        if length != self.row.len() {
+            return Err(Mismatch(format!("the row has {} columns, the tuple {length} fields", self.row.len())));
+        }
+        self.deserialize_seq(visitor)
+    }
+
+    fn deserialize_tuple_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        length: usize,
+        visitor: V,
+    ) -> Result<V::Value, Mismatch> {
+        self.deserialize_tuple(length, visitor)
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, v: V) -> Result<V::Value, Mismatch> {
+        v.visit_newtype_struct(self)
+    }
+
+    /// `Option<scalar>`: NULL is `None`. Of several columns, the row is there, so it is `Some`.
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mismatch> {
+        match self.first()?.value {
+            ValueRef::Null if self.row.len() == 1 => visitor.visit_none(),
+            _ => visitor.visit_some(self),
+        }
+    }
+
+    fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mismatch> {
+        visitor.visit_unit()
+    }
+
+    fn deserialize_unit_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Mismatch> {
+        visitor.visit_unit()
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Mismatch> {
+        self.first()?.deserialize_enum(name, variants, visitor)
+    }
+
+    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mismatch> {
+        visitor.visit_unit()
+    }
+
+    forward_scalars! {
+        deserialize_bool deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64 deserialize_i128
+        deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64 deserialize_u128 deserialize_f32
+        deserialize_f64 deserialize_char deserialize_str deserialize_string deserialize_bytes deserialize_byte_buf
+        deserialize_identifier
+    }
+}
+
+impl<'de> MapAccess<'de> for Columns<'_> {
+    type Error = Mismatch;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Mismatch> {
+        let Some(name) = self.row.data.columns.get(self.next) else { return Ok(None) };
+        let name: StrDeserializer<'_, Mismatch> = (**name).into_deserializer();
+        seed.deserialize(name).map(Some)
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Mismatch> {
+        let index = self.next;
+        self.next += 1;
+        seed.deserialize(self.cell(index)).map_err(|Mismatch(message)| {
+            self.offers.refused.set(Some(index));
+            Mismatch(format!("column {}: {message}", self.row.name(index)))
+        })
+    }
+}
+
+impl<'de> SeqAccess<'de> for Columns<'_> {
+    type Error = Mismatch;
+
+    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Mismatch> {
+        if self.next == self.row.len() {
+            return Ok(None);
+        }
+        self.next_value_seed(seed).map(Some)
+    }
+
+    fn size_hint(&self) -> Option<usize> {
+        Some(self.row.len() - self.next)
+    }
+}
+
+/// One value on its way into a field.
+struct Cell<'a> {
+    value: ValueRef<'a>,
+    column: usize,
+    offers: &'a Offers,
+}
+
+impl Cell<'_> {
+    /// Offers the value as it is stored.
+    fn stored<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mismatch> {
+        match self.value {
+            ValueRef::Null => visitor.visit_unit(),
+            ValueRef::Bool(value) => visitor.visit_bool(value),
+            ValueRef::Integer(value) => visitor.visit_i64(value),
+            ValueRef::Real(value) => visitor.visit_f64(value),
+            ValueRef::Text(value) => visitor.visit_str(value),
+            ValueRef::Blob(value) => visitor.visit_bytes(value),
+        }
+    }
+}
+
+macro_rules! as_stored {
+    ($($method:ident)*) => {$(
+        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mismatch> {
+            self.stored(visitor)
+        }
+    )*};
+}
+
+impl<'de> de::Deserializer<'de> for Cell<'_> {
+    type Error = Mismatch;
+
+    /// serde asks so where it keeps values before it knows their types.
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mismatch> {
+        self.offers.keep(self.column);
+        match self.offers.look(self.column, self.value) {
+            Offered::Stored => self.stored(visitor),
+            Offered::Integer(number) => visitor.visit_i64(number),
+            Offered::Truth(truth) => visitor.visit_bool(truth),
+            Offered::Text(text) => visitor.visit_str(&text),
+            Offered::List => self.deserialize_seq(visitor),
+        }
+    }
+
+    /// serde asks so for what is made of a text: times, not `String`.
+    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mismatch> {
+        match self.offers.look(self.column, self.value) {
+            Offered::Text(text) => visitor.visit_str(&text),
+            _ => self.stored(visitor),
+        }
+    }
+
+    /// Integers become floats only without loss; serde's default would round above 2^53.
+    fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mismatch> {
+        match self.value {
+            ValueRef::Integer(value) => match exact_float(value) {
+                Some(exact) => visitor.visit_f64(exact),
+                None => Err(Mismatch("this integer does not fit into a float without loss".into())),
+            },
+            _ => self.stored(visitor),
+        }
+    }
+
+    fn deserialize_f32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mismatch> {
+        self.deserialize_f64(visitor)
+    }
+
+    /// Engines without booleans store 0 and 1.
+    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mismatch> {
+        match self.value {
+            ValueRef::Integer(0) => visitor.visit_bool(false),
+            ValueRef::Integer(1) => visitor.visit_bool(true),
+            _ => self.stored(visitor),
+        }
+    }
+
+    /// Bytes as a list: `Vec<u8>` works without a serde attribute.
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mismatch> {
+        match self.value {
+            ValueRef::Blob(bytes) => visitor.visit_seq(de::value::SeqDeserializer::new(bytes.iter().copied())),
+            _ => self.stored(visitor),
+        }
+    }
+
+    fn deserialize_tuple<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value, Mismatch> {
+        self.deserialize_seq(visitor)
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mismatch> {
+        match self.value {
+            ValueRef::Null => visitor.visit_none(),
+            _ => visitor.visit_some(self),
+        }
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, v: V) -> Result<V::Value, Mismatch> {
+        v.visit_newtype_struct(self)
+    }
+
+    /// Unit variants are stored as their names.
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Mismatch> {
+        match self.value {
+            ValueRef::Text(name) => visitor.visit_enum(name.into_deserializer()),
+            other => Err(Mismatch(format!("found {}, expected the name of a variant", other.type_name()))),
+        }
+    }
+
+    fn deserialize_unit_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Mismatch> {
+        self.stored(visitor)
+    }
+
+    fn deserialize_tuple_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: usize,
+        visitor: V,
+    ) -> Result<V::Value, Mismatch> {
+        self.stored(visitor)
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Mismatch> {
+        self.stored(visitor)
+    }
+
+    as_stored! {
+        deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64 deserialize_i128 deserialize_u8 deserialize_u16
+        deserialize_u32 deserialize_u64 deserialize_u128 deserialize_char deserialize_string deserialize_bytes
+        deserialize_byte_buf deserialize_unit deserialize_map deserialize_identifier deserialize_ignored_any
+    }
+}

@@ -1,0 +1,169 @@
+//! In which form a cell is offered to serde.
+//!
+//! serde's types ask for what they know. A time asks for text and reads one form of it only; within `flatten` and
+//! enums with tags, or without, serde keeps all values before it knows their types, and what was an integer then is
+//! never a `bool`. So what is refused as it is stored has other forms.
+
+use std::cell::{Cell, RefCell};
+
+use super::View;
+use crate::ValueRef;
+use crate::value::Moment;
+
+/// What is offered for each column.
+#[derive(Default)]
+pub(super) struct Offers {
+    /// Empty: everything as it is stored.
+    columns: RefCell<Vec<Column>>,
+    /// The form of the values that serde keeps, of those that [`FORMS`] lists.
+    kept: usize,
+    /// The column that was refused in the last attempt, if serde said so at its value.
+    pub(super) refused: Cell<Option<usize>>,
+    /// Whether zeros and ones are replaced by integers that tell their column.
+    pub(super) probing: Cell<bool>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Column {
+    form: Form,
+    /// serde asked for the value without a type.
+    kept: bool,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Form {
+    #[default]
+    Stored,
+    /// 0 and 1 as `bool`.
+    Truth,
+    /// Bytes as a list of numbers.
+    List,
+    /// A time with this separator, and an offset or none.
+    Time { separator: char, offset: &'static str },
+}
+
+/// RFC 3339 in UTC, what chrono and jiff read as local, and the two forms of the crate `time`.
+const TIMES: [Form; 4] = [
+    Form::Time { separator: 'T', offset: "Z" },
+    Form::Time { separator: 'T', offset: "" },
+    Form::Time { separator: ' ', offset: " +00:00:00" },
+    Form::Time { separator: ' ', offset: "" },
+];
+
+/// The number that stands for column 0 while probing. Up to 127, so that it fits into every integer type.
+pub(super) const PROBE: i64 = 2;
+
+/// A value in the form that is offered.
+pub(super) enum Offered {
+    Stored,
+    Integer(i64),
+    Truth(bool),
+    Text(String),
+    List,
+}
+
+impl Offers {
+    /// The same with room for other forms.
+    pub(super) fn of_each_column(self, row: View<'_>) -> Self {
+        self.columns.replace(vec![Column::default(); row.len()]);
+        self
+    }
+
+    pub(super) fn fit(&self, row: View<'_>) -> bool {
+        self.columns.borrow().len() == row.len()
+    }
+
+    /// What to offer for a column.
+    pub(super) fn look(&self, index: usize, value: ValueRef<'_>) -> Offered {
+        let columns = self.columns.borrow();
+        let Some(column) = columns.get(index) else { return Offered::Stored };
+        match (column.form, value) {
+            (Form::Truth, ValueRef::Integer(truth @ 0..=1)) => Offered::Truth(truth == 1),
+            (Form::List, ValueRef::Blob(_)) => Offered::List,
+            (Form::Time { separator, offset }, ValueRef::Text(text)) => {
+                spell(text, separator, offset).map_or(Offered::Stored, Offered::Text)
+            }
+            (Form::Stored, ValueRef::Integer(0..=1)) if self.probing.get() => match i64::try_from(index) {
+                Ok(index @ 0..126) => Offered::Integer(PROBE + index),
+                _ => Offered::Stored,
+            },
+            _ => Offered::Stored,
+        }
+    }
+
+    /// serde keeps this value.
+    pub(super) fn keep(&self, index: usize) {
+        if let Some(column) = self.columns.borrow_mut().get_mut(index) {
+            column.kept = true;
+        }
+    }
+
+    /// Changes the form of what was refused in the last attempt; `false` if there is no other.
+    pub(super) fn next(&mut self, row: View<'_>, probe: impl FnOnce(&Self) -> Vec<usize>) -> bool {
+        if let Some(index) = self.refused.get() {
+            let column = &mut self.columns.get_mut()[index];
+            let form = following(column.form, row.cell(index));
+            column.form = form.unwrap_or(column.form);
+            return form.is_some();
+        }
+        let truths = probe(self);
+        let columns = self.columns.get_mut();
+        let mut found = false;
+        for index in truths {
+            if let Some(column) = columns.get_mut(index).filter(|column| column.form == Form::Stored) {
+                (column.form, found) = (Form::Truth, true);
+            }
+        }
+        found || self.next_of_kept(row)
+    }
+
+    /// Which of the texts and blobs it was, serde does not say: changes the form of all that it kept.
+    fn next_of_kept(&mut self, row: View<'_>) -> bool {
+        let mut found = false;
+        for (index, column) in self.columns.get_mut().iter_mut().enumerate().filter(|(_, column)| column.kept) {
+            let form = match row.cell(index) {
+                ValueRef::Text(text) if Moment::parse(text).is_some() => TIMES.get(self.kept / 2).copied(),
+                ValueRef::Blob(_) => Some(if self.kept.is_multiple_of(2) { Form::List } else { Form::Stored }),
+                _ => None,
+            };
+            (column.form, found) = (form.unwrap_or(column.form), found || form.is_some());
+        }
+        self.kept += 1;
+        found && self.kept <= 2 * TIMES.len()
+    }
+}
+
+/// The form that follows for this value.
+fn following(form: Form, value: ValueRef<'_>) -> Option<Form> {
+    match value {
+        ValueRef::Integer(0..=1) => (form == Form::Stored).then_some(Form::Truth),
+        ValueRef::Blob(_) => (form == Form::Stored).then_some(Form::List),
+        ValueRef::Text(text) => {
+            Moment::parse(text)?;
+            TIMES.get(TIMES.iter().position(|time| *time == form).map_or(0, |place| place + 1)).copied()
+        }
+        _ => None,
+    }
+}
+
+/// Another spelling of a time. What a text does not say is that of SQLite: midnight, and UTC.
+fn spell(text: &str, separator: char, offset: &str) -> Option<String> {
+    let mut moment = Moment::parse(text)?;
+    if moment.date.is_some() {
+        moment.clock.get_or_insert_default();
+    }
+    match moment.offset {
+        None if moment.date.is_none() => Some(moment.text(separator, "")),
+        None | Some(0) if !offset.is_empty() => Some(moment.text(separator, offset)),
+        None => Some(moment.text(separator, "")),
+        Some(east) => {
+            let (sign, east) = (if east < 0 { '-' } else { '+' }, east.unsigned_abs());
+            let (hours, minutes, seconds) = (east / 3600, east / 60 % 60, east % 60);
+            let written = match separator {
+                ' ' => format!(" {sign}{hours:02}:{minutes:02}:{seconds:02}"),
+                _ => format!("{sign}{hours:02}:{minutes:02}"),
+            };
+            Some(moment.text(separator, &written))
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! Values of other crates, each behind the feature of its name. `docs/values.md` says how they are stored.
+
+#[cfg(feature = "chrono")]
+mod chrono;
+#[cfg(any(feature = "jiff", feature = "jiff1"))]
+mod jiff;
+#[cfg(any(feature = "chrono", feature = "jiff", feature = "jiff1", feature = "time"))]
+mod stored;
+#[cfg(feature = "time")]
+mod time;
+#[cfg(feature = "uuid")]
+mod uuid;
+
+#[cfg(any(feature = "chrono", feature = "jiff", feature = "jiff1", feature = "time"))]
+use stored::{Stored, made_of, parse};
+
+use super::convert::mismatch;
+use super::{FromValue, IntoValue, Value, ValueRef};
+use crate::{Error, ErrorKind, Reason, Result};
+
+#[cold]
+fn invalid(found: &str, wanted: &str) -> Error {
+    Error::new(ErrorKind::Query, format!("this {found} is not a valid {wanted}")).because(Reason::Type)
+}
