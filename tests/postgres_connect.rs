@@ -148,7 +148,7 @@ async fn settings_and_name_reach_the_server() {
     assert_eq!(value::<String>(&mut connection, "SHOW application_name").await, "the till");
     assert_eq!(value::<String>(&mut connection, "SHOW app.note").await, "a b, \\c");
     let error = run_sql(&mut connection, "SELECT pg_sleep(5)", ()).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Cancelled);
+    assert_eq!((error.kind(), error.reason(), error.is_transient()), (ErrorKind::Timeout, Reason::RolledBack, false));
 }
 
 /// A certificate for `names`, signed by `authority`.

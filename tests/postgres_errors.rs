@@ -208,3 +208,34 @@ async fn only_what_was_changed_counts_as_changed() {
         assert_eq!((result.changes().rows_affected, result.len()), (changed, rows), "{sql}");
     }
 }
+
+#[tokio::test]
+async fn what_the_server_s_own_limit_stops_is_a_timeout_and_what_somebody_stops_is_cancelled() {
+    let Some(server) = server() else { return };
+    let (mut one, mut two) = (server.connect().await, server.connect().await);
+    script(&mut one, "CREATE TABLE t (a int); SET statement_timeout = '50ms'").await;
+    for sql in ["SELECT pg_sleep(30)", "INSERT INTO t SELECT 1 FROM pg_sleep(30)"] {
+        let error = fails(&mut one, sql).await;
+        let told = (error.kind(), error.reason(), error.is_transient());
+        assert_eq!(told, (ErrorKind::Timeout, R::RolledBack, false), "{error}");
+        assert!(error.to_string().contains("statement_timeout"), "{error}");
+    }
+    let error = one.run_script("SELECT pg_sleep(30)".into()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+
+    script(&mut one, "SET statement_timeout = 0; SET lock_timeout = '50ms'").await;
+    two.begin(TransactionMode::WRITE).await.unwrap();
+    run_sql(&mut two, "LOCK TABLE t", ()).await.unwrap();
+    let error = fails(&mut one, "SELECT * FROM t").await;
+    assert_eq!((error.kind(), error.is_transient()), (ErrorKind::Busy, true), "{error}");
+    two.rollback().await.unwrap();
+
+    let session: i64 = value(&mut one, "SELECT cast(pg_backend_pid() AS bigint)").await;
+    let stop = async {
+        let running = format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {session} AND wait_event = 'PgSleep'");
+        while value::<i64>(&mut two, &running).await == 0 {}
+        assert!(value::<bool>(&mut two, &format!("SELECT pg_cancel_backend({session})")).await);
+    };
+    let (error, ()) = tokio::join!(fails(&mut one, "SELECT pg_sleep(29)"), stop);
+    assert_eq!(error.kind(), ErrorKind::Cancelled, "{error}");
+}

@@ -55,6 +55,8 @@ pub struct Transaction<C: Connector = DefaultConnector> {
 struct Doom {
     depth: u32,
     why: String,
+    /// The connection broke: whoever runs all of it again gets another one.
+    broke: bool,
 }
 
 impl<C: Connector<Connection: Connection>> Transaction<C> {
@@ -184,7 +186,11 @@ impl<C: Connector<Connection: Connection>> Transaction<C> {
     /// After the future was polled once, dropping it leaves the outcome unknown.
     pub async fn commit(mut self) -> Result<()> {
         if let Err(doomed) = self.ready(None).await {
-            self.undo_all().await?;
+            let undone = self.undo_all().await;
+            // What broke is undone by the engine.
+            if self.lent.state() != ResourceState::Broken {
+                undone?;
+            }
             return Err(doomed.during(Phase::Commit));
         }
         let limit = self.deadline.map(|deadline| (deadline, Stage::Commit));
@@ -248,6 +254,10 @@ impl<C: Connector<Connection: Connection>> Transaction<C> {
             self.undo = None;
             self.undone(depth, undone)?;
         }
+        if self.doom.as_ref().map_or(self.lent.state() == ResourceState::Broken, |doom| doom.broke) {
+            self.doom = Some(Doom { depth: 0, why: "its connection broke".into(), broke: true });
+            return Err(broke());
+        }
         if let Some(doom) = &self.doom {
             return Err(Error::new(ErrorKind::Transaction, format!("the transaction failed before: {}", doom.why))
                 .because(Reason::Doomed)
@@ -255,7 +265,7 @@ impl<C: Connector<Connection: Connection>> Transaction<C> {
         }
         if let Some(deadline) = self.deadline.filter(|deadline| deadline.is_over()) {
             let error = deadline.over(Reason::RolledBack, "the transaction is rolled back");
-            self.doom = Some(Doom { depth: 0, why: error.to_string() });
+            self.doom = Some(Doom { depth: 0, why: error.to_string(), broke: false });
             // At once, and not when the guard is dropped: others may wait for its locks.
             self.undo_all().await.ok();
             return Err(error);
@@ -264,25 +274,26 @@ impl<C: Connector<Connection: Connection>> Transaction<C> {
             let kind = self.lent.classify(sql);
             refuse(self.judge(kind)?)?;
         }
-        self.doom = Some(Doom { depth: self.depth, why: "a call in it was dropped half-way".into() });
+        self.doom = Some(Doom { depth: self.depth, why: "a call in it was dropped half-way".into(), broke: false });
         Ok(())
     }
 
     /// Notes how a call ended.
     pub(super) fn judge<T>(&mut self, outcome: Result<T>) -> Result<T> {
         self.doom = match &outcome {
-            Err(error) => Some(Doom { depth: self.depth, why: error.to_string() }),
+            Err(error) => Some(Doom { depth: self.depth, why: error.to_string(), broke: is_broken(error) }),
             Ok(_) if self.is_gone() => {
-                Some(Doom { depth: 0, why: "the engine ended the transaction by itself".into() })
+                Some(Doom { depth: 0, why: "the engine ended the transaction by itself".into(), broke: false })
             }
             Ok(_) => None,
         };
         outcome
     }
 
-    /// Whether the engine says that no transaction is open any more.
+    /// Whether the engine says that no transaction is open any more. A connection that broke says so itself, by the next
+    /// call.
     fn is_gone(&self) -> bool {
-        matches!(self.lent.state(), ResourceState::Idle | ResourceState::Altered | ResourceState::Broken)
+        matches!(self.lent.state(), ResourceState::Idle | ResourceState::Altered)
     }
 
     pub(super) fn connection(&mut self) -> &mut C::Connection {
@@ -300,7 +311,7 @@ impl<C: Connector<Connection: Connection>> Transaction<C> {
                 Ok(())
             }
             Err(error) => {
-                self.doom = Some(Doom { depth: 0, why: error.to_string() });
+                self.doom = Some(Doom { depth: 0, why: error.to_string(), broke: is_broken(&error) });
                 Err(error)
             }
         }
@@ -317,6 +328,18 @@ impl<C: Connector> Transaction<C> {
     pub(super) fn undo_later(&mut self, depth: u32) {
         self.undo = Some(self.undo.map_or(depth, |earlier| earlier.min(depth)));
     }
+}
+
+fn is_broken(error: &Error) -> bool {
+    error.kind() == ErrorKind::Connection && error.reason() == Reason::Broken && error.is_transient()
+}
+
+#[cold]
+fn broke() -> Error {
+    Error::new(ErrorKind::Connection, "the connection broke in the middle of the transaction, which is rolled back")
+        .because(Reason::Broken)
+        .transient()
+        .during(Phase::Statement)
 }
 
 /// What may not run inside a transaction.

@@ -16,7 +16,7 @@ use super::registry::Lane;
 use super::shelf::Shelf;
 use super::slot::Opened;
 use crate::clock::{self, sleep};
-use crate::{Attempt, Canceller, Connector, Error, ErrorKind, Phase, Resource as _, ResourceState, Result};
+use crate::{Attempt, Canceller, Connector, Error, ErrorKind, Phase, Reason, Resource as _, ResourceState, Result};
 
 impl<C: Connector> Inner<C> {
     /// Opens a connection into the empty slot of `lease`, but not for a pool that is being closed.
@@ -73,6 +73,10 @@ impl<C: Connector> Inner<C> {
         if let Some(opened) = lease.opened_mut() {
             opened.resource.baseline();
             let state = opened.state();
+            if state == ResourceState::Broken {
+                let error = Error::new(ErrorKind::Connection, "a new connection broke while it was set up");
+                return Err(error.because(Reason::Broken).transient());
+            }
             if state != ResourceState::Idle {
                 let message = format!("a new connection is not idle but {state:?} after the on_connect hook");
                 return Err(Error::new(ErrorKind::Config, message).hint("end in the hook what it begins"));

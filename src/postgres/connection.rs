@@ -104,8 +104,8 @@ impl PostgresConnection {
         let fence = match call {
             Call::Stream { .. } if in_transaction => END_STREAM,
             Call::Statement { .. } | Call::Stream { .. } => "",
-            Call::Script if in_transaction => "",
-            Call::Script | Call::Begin | Call::Commit | Call::Rollback => "ROLLBACK",
+            Call::Script { .. } if in_transaction => "",
+            Call::Script { .. } | Call::Begin | Call::Commit | Call::Rollback => "ROLLBACK",
         };
         let link = Arc::clone(&self.session.link);
         let over = async {
@@ -131,7 +131,7 @@ impl PostgresConnection {
         self.session.call = None;
         match call {
             Call::Stream { .. } if outcome.is_ok() => {}
-            Call::Statement { .. } | Call::Stream { .. } | Call::Script if in_transaction => {
+            Call::Statement { .. } | Call::Stream { .. } | Call::Script { .. } if in_transaction => {
                 self.session.transaction = Transaction::Failed;
             }
             _ => {

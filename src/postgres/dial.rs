@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Context;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -150,11 +151,19 @@ async fn drive<T>(mut connection: Connection<TcpStream, T>, link: Arc<Link>)
 where
     T: AsyncRead + AsyncWrite + Unpin,
 {
-    while let Some(message) = poll_fn(|cx| connection.poll_message(cx)).await {
+    let mut next = |cx: &mut Context<'_>| {
+        let message = connection.poll_message(cx);
+        link.time_zone(connection.parameter("TimeZone"));
+        message
+    };
+    while let Some(message) = poll_fn(&mut next).await {
         match message {
             Ok(message) => link.hear(message),
             // Whoever waits for an answer learns of it by the end of the answers.
-            Err(error) => return tracing::debug!(%error, "a connection to the server ended"),
+            Err(error) => {
+                tracing::debug!(%error, "a connection to the server ended");
+                return link.ended(error);
+            }
         }
     }
 }

@@ -83,7 +83,10 @@ pub(super) fn sqlstate(error: &Error) -> Option<&str> {
 #[cold]
 fn from_server(server: &DbError, phase: Phase) -> Error {
     let state = server.code().code();
-    let Class(kind, reason, transient) = class(state);
+    let Class(kind, reason, transient) = match state {
+        "57014" if is_statement_timeout(server.message()) => Class(ErrorKind::Timeout, Reason::RolledBack, false),
+        _ => class(state),
+    };
     let said = if state.starts_with("22") { without_quotes(server.message()) } else { server.message().to_owned() };
     let mut error = Error::new(kind, format!("{said} ({state})")).because(reason);
     if phase == Phase::Connect && kind == ErrorKind::Query {
@@ -97,7 +100,9 @@ fn from_server(server: &DbError, phase: Phase) -> Error {
     } else if transient {
         error = error.transient();
     }
-    if let Some(hint) = hint(state) {
+    if kind == ErrorKind::Timeout {
+        error = error.hint("the server's statement_timeout bounds every statement of this session");
+    } else if let Some(hint) = hint(state) {
         error = error.hint(hint);
     }
     let own = |text: Option<&str>| text.map(str::to_owned);
@@ -107,6 +112,25 @@ fn from_server(server: &DbError, phase: Phase) -> Error {
         table: own(server.table()),
         column: own(server.column()),
     }) as Box<dyn std::error::Error + Send + Sync>)
+}
+
+/// Whether a statement was stopped by the server's own `statement_timeout`: the one case of 57014 that nobody asked for.
+/// Nothing but the message tells, in the language of the server's `lc_messages`: here the translations of PostgreSQL 15.
+fn is_statement_timeout(message: &str) -> bool {
+    const SAID: &[&str] = &[
+        "canceling statement due to statement timeout",
+        "storniere Anfrage wegen Zeitüberschreitung der Anfrage",
+        "cancelando la sentencia debido a que se agotó el tiempo de espera de sentencias",
+        "annulation de la requête à cause du délai écoulé pour l'exécution de l'instruction",
+        "annullamento dell'istruzione a causa di timeout",
+        "ステートメントのタイムアウトのためステートメントをキャンセルしています",
+        "명령실행시간 초과로 작업을 취소합니다.",
+        "выполнение оператора отменено из-за тайм-аута",
+        "avbryter sats på grund av sats-timeout",
+        "виконання оператора скасовано через тайм-аут",
+        "由于语句执行超时，正在取消查询命令",
+    ];
+    SAID.contains(&message)
 }
 
 /// Kind, reason, and whether trying again may help.
@@ -180,6 +204,10 @@ fn from_driver(error: tokio_postgres::Error) -> Error {
     let made = match said.as_str() {
         _ if closed => broken("the connection to the server was closed"),
         _ if tls.is_some() => untrusted(tls),
+        // Cut in the middle: what refuses has another source, or none.
+        "error performing TLS handshake" if source.as_ref().is_some_and(|source| source.is::<std::io::Error>()) => {
+            broken("the connection to the server broke during the TLS handshake")
+        }
         "error performing TLS handshake" => {
             let refused = Error::new(ErrorKind::Connection, "the server does not offer TLS").because(Reason::Untrusted);
             return refused.hint("switch it on there, or use Tls::off() on a network that you trust");

@@ -38,6 +38,10 @@ pub(super) struct Link {
     /// Set when the server says that a ROLLBACK or COMMIT found no transaction.
     no_transaction: AtomicBool,
     notifications: broadcast::Sender<Notification>,
+    /// The session's time zone is UTC.
+    utc: AtomicBool,
+    /// Why the server ended the session while nothing was asked of it.
+    ended: Mutex<Option<tokio_postgres::Error>>,
 }
 
 /// The way of a cancel request.
@@ -71,6 +75,8 @@ impl Link {
             unconfirmed: AtomicBool::new(false),
             no_transaction: AtomicBool::new(false),
             notifications: broadcast::Sender::new(NOTIFICATIONS),
+            utc: AtomicBool::new(false),
+            ended: Mutex::default(),
         }
     }
 
@@ -131,6 +137,26 @@ impl Link {
     /// Whether the server found no transaction to end since this was last asked.
     pub(super) fn take_no_transaction(&self) -> bool {
         self.no_transaction.swap(false, Ordering::AcqRel)
+    }
+
+    /// Takes note of the session's time zone.
+    pub(super) fn time_zone(&self, name: Option<&str>) {
+        let utc = name.is_some_and(|name| matches!(name, "UTC" | "Etc/UTC" | "GMT" | "Etc/GMT"));
+        self.utc.store(utc, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_utc(&self) -> bool {
+        self.utc.load(Ordering::Relaxed)
+    }
+
+    /// Takes note of why the connection ended.
+    pub(super) fn ended(&self, error: tokio_postgres::Error) {
+        *self.ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+    }
+
+    /// What the server said when it ended the session, if it has not been told yet.
+    pub(super) fn take_end(&self) -> Option<tokio_postgres::Error> {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner).take_if(|error| error.as_db_error().is_some())
     }
 
     pub(super) fn notifications(&self) -> broadcast::Receiver<Notification> {

@@ -34,7 +34,10 @@ pub(super) enum Call {
     Stream {
         reads: bool,
     },
-    Script,
+    /// A text of several statements; `reads` if none of them can have changed anything.
+    Script {
+        reads: bool,
+    },
     Begin,
     Commit,
     Rollback,
@@ -43,7 +46,7 @@ pub(super) enum Call {
 impl Call {
     fn phase(self) -> Phase {
         match self {
-            Self::Statement { .. } | Self::Stream { .. } | Self::Script => Phase::Statement,
+            Self::Statement { .. } | Self::Stream { .. } | Self::Script { .. } => Phase::Statement,
             Self::Begin => Phase::Begin,
             Self::Commit => Phase::Commit,
             Self::Rollback => Phase::Rollback,
@@ -175,6 +178,10 @@ impl Session {
     #[cold]
     pub(super) fn failed(&mut self, call: Call, fault: Fault) -> Error {
         let error = match fault {
+            // It had been ended before this was asked.
+            Fault::Driver(error) if error.is_closed() => {
+                classify(self.link.take_end().unwrap_or(error), call.phase())
+            }
             Fault::Driver(error) => classify(error, call.phase()),
             Fault::Own(error) => error.during(call.phase()),
         };
@@ -197,8 +204,7 @@ impl Session {
         }
         let may_be_done = match call {
             Call::Commit => true,
-            Call::Statement { reads } | Call::Stream { reads } => autocommit && !reads,
-            Call::Script => autocommit,
+            Call::Statement { reads } | Call::Stream { reads } | Call::Script { reads } => autocommit && !reads,
             Call::Begin | Call::Rollback => false,
         };
         if broke && may_be_done { outcome_unknown(call, error) } else { error }
@@ -209,7 +215,15 @@ impl Session {
     /// # Errors
     /// When nothing can be sent any more.
     pub(super) fn refuse_lost(&self) -> Result<()> {
-        if self.lost { Err(broken("the connection to the server is gone")) } else { Ok(()) }
+        if self.lost { Err(self.gone()) } else { Ok(()) }
+    }
+
+    #[cold]
+    fn gone(&self) -> Error {
+        match self.link.take_end() {
+            Some(error) => classify(error, Phase::Statement),
+            None => broken("the connection to the server is gone"),
+        }
     }
 
     /// # Errors
@@ -239,8 +253,12 @@ pub(super) fn doomed() -> Error {
 }
 
 #[cold]
-fn outcome_unknown(call: Call, error: Error) -> Error {
-    let what = if call == Call::Commit { "COMMIT" } else { "a statement that commits by itself" };
+pub(super) fn outcome_unknown(call: Call, error: Error) -> Error {
+    let what = match call {
+        Call::Commit => "COMMIT",
+        Call::Script { .. } => "a script that commits by itself",
+        _ => "a statement that commits by itself",
+    };
     let message = format!("the connection broke during {what}, which may or may not have been done");
     let error = Error::new(ErrorKind::OutcomeUnknown, message).during(call.phase()).caused_by(error);
     error.hint("look whether its effect is there before doing it again")

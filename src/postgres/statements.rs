@@ -11,8 +11,8 @@ use super::connection::{BEGIN_STREAM, PostgresConnection};
 use super::error::sqlstate;
 use super::link::Running;
 use super::sending::{Fitted, may_be_stale};
-use super::session::{Call, Fault, Transaction, doomed};
-use super::words::{Shape, alters_session};
+use super::session::{Call, Fault, Transaction, doomed, outcome_unknown};
+use super::words::{Shape, alters_session, only_sets};
 use crate::row::Changes;
 use crate::{
     Access, Connection, Error, ErrorKind, IntoParams, Isolation, ParamSets, Phase, Reason, Result, Rows, Statement,
@@ -90,22 +90,28 @@ impl Connection for PostgresConnection {
         self.ready().await?;
         self.session.refuse_failed()?;
         self.session.altered |= alters_session(&sql);
+        let call = Call::Script { reads: only_sets(&sql) };
         if self.session.transaction == Transaction::Open {
             // The savepoint is gone if the script has ended the transaction.
             let held = format!("SAVEPOINT strongroom_script;\n{sql}\n;RELEASE SAVEPOINT strongroom_script");
-            return self.send(Call::Script, &held).await.map_err(|error| match sqlstate(&error) {
+            return self.send(call, &held).await.map_err(|error| match sqlstate(&error) {
                 Some("25P01" | "3B001") => ended_by_script(error),
                 _ => error,
             });
         }
-        let outcome = self.send(Call::Script, &sql).await;
+        let outcome = self.send(call, &sql).await;
         if self.session.lost {
             return outcome;
         }
         self.session.link.take_no_transaction();
-        self.send(Call::Rollback, "ROLLBACK").await?;
-        let left_open = !self.session.link.take_no_transaction();
+        let ended = self.send(Call::Rollback, "ROLLBACK").await;
         outcome?;
+        // The script is through, but if it left a transaction open, all of that is lost.
+        ended.map_err(|error| match call {
+            Call::Script { reads: false } => outcome_unknown(call, error),
+            _ => error,
+        })?;
+        let left_open = !self.session.link.take_no_transaction();
         if left_open {
             let error = Error::new(ErrorKind::Transaction, "the script left a transaction open, which was rolled back");
             return Err(error

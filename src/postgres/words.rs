@@ -158,7 +158,7 @@ pub(super) struct Shape {
     pub(super) transaction: bool,
     /// Copies from or to the client, which only the driver's own methods can do.
     pub(super) copy: bool,
-    /// Changes nothing, unless a function that it calls does.
+    /// Changes nothing that outlives the session, unless a function that it calls does.
     pub(super) reads: bool,
     /// The number the server reports counts rows that were changed, not rows that were read.
     pub(super) counts_changes: bool,
@@ -181,8 +181,10 @@ impl Shape {
             || first_is(&["CREATE", "DROP"]) && second_is(&["DATABASE", "TABLESPACE", "SUBSCRIPTION"])
             || first_is(&["CREATE", "DROP", "REINDEX"]) && has(&["CONCURRENTLY"])
             || first.is("ALTER") && second.is("SYSTEM");
-        let reads = first_is(&["SELECT", "VALUES", "TABLE", "SHOW", "WITH"])
-            && !has(&["INSERT", "UPDATE", "DELETE", "MERGE", "INTO"]);
+        let reads = session
+            || first.is("SET")
+            || first_is(&["SELECT", "VALUES", "TABLE", "SHOW", "WITH"])
+                && !has(&["INSERT", "UPDATE", "DELETE", "MERGE", "INTO"]);
         Self {
             kind: match () {
                 () if transaction || session => StatementKind::Control,
@@ -199,18 +201,34 @@ impl Shape {
 
 /// Whether one of the statements of a script alters the session: its settings, what it listens to, temporary tables.
 pub(super) fn alters_session(script: &str) -> bool {
+    let control = |shape: Shape| shape.kind == StatementKind::Control && !shape.transaction;
+    statements(script).any(|one| control(Shape::of(one)))
+        || Tokens::of(script)
+            .any(|token| ["TEMP", "TEMPORARY", "set_config"].iter().any(|word| token.is(word)))
+}
+
+/// Whether the statements of a script do nothing but alter the session, and so leave nothing behind when it breaks.
+pub(super) fn only_sets(script: &str) -> bool {
+    let sets = |shape: Shape| shape.reads && shape.kind == StatementKind::Control;
+    statements(script).all(|one| sets(Shape::of(one)))
+}
+
+/// The statements of a script, without the semicolons behind them.
+fn statements(script: &str) -> impl Iterator<Item = &str> {
     let mut tokens = Tokens::of(script);
-    let mut begins = true;
-    loop {
-        let rest = &script[tokens.at..];
-        let Some(token) = tokens.next() else { return false };
-        if begins && (Shape::of(rest).kind == StatementKind::Control && !Shape::of(rest).transaction)
-            || ["TEMP", "TEMPORARY", "set_config"].iter().any(|word| token.is(word))
-        {
-            return true;
+    std::iter::from_fn(move || {
+        let mut span: Option<(usize, usize)> = None;
+        loop {
+            let before = tokens.at;
+            match (tokens.next(), span) {
+                (None, span) => return span.map(|(start, end)| &script[start..end]),
+                (Some(Token::Symbol(b';')), Some((start, end))) => return Some(&script[start..end]),
+                (Some(Token::Symbol(b';')), None) => {}
+                (Some(_), Some((start, _))) => span = Some((start, tokens.at)),
+                (Some(_), None) => span = Some((before, tokens.at)),
+            }
         }
-        begins = token == Token::Symbol(b';');
-    }
+    })
 }
 
 const READERS: &[&str] = &["SELECT", "VALUES", "TABLE", "FETCH", "MOVE"];
@@ -272,12 +290,23 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_script_only_sets_where_each_of_its_statements_does() {
+        for script in ["set x = 1; reset y;", "set x = ';'; -- insert\nlisten a", "", ";;"] {
+            assert!(only_sets(script), "{script}");
+        }
+        for script in ["set x = 1; insert into t values (1)", "create table t (a int)", "set x = 1; select f()", "commit"]
+        {
+            assert!(!only_sets(script), "{script}");
+        }
+    }
+
     proptest::proptest! {
         #[test]
         fn any_text_is_looked_through_to_its_end(text in "[ -~\\n\u{e9}$'\"/*;-]{0,60}") {
             let ends = Tokens::of(&text).count();
             assert!(ends <= text.len());
-            let _ = (Shape::of(&text), alters_session(&text));
+            let _ = (Shape::of(&text), alters_session(&text), only_sets(&text));
         }
     }
 
