@@ -15,6 +15,7 @@ use super::cache::Prepared;
 use super::connection::PostgresConnection;
 use super::copy::{Plan, copy_in};
 use super::decode::base;
+use super::lossy::loses;
 use super::sending::fit;
 use super::session::{Call, Fault, Transaction};
 use super::words::{Token, Tokens};
@@ -36,11 +37,16 @@ impl PostgresConnection {
     /// `None` when the answer comes with the end of the COPY.
     pub(super) async fn add_prepared_many(&mut self, sql: &Arc<str>, sets: ParamSets) -> Result<Option<Changes>> {
         let copying = self.copying.take();
-        let prepared = match &copying {
-            Some(copying) => Arc::clone(&copying.prepared),
-            None => self.prepare(sql).await?.0,
+        let (mut prepared, cached) = match &copying {
+            Some(copying) => (Arc::clone(&copying.prepared), false),
+            None => self.prepare(sql).await?,
         };
-        let arranged = prepared.placeholders.look_up_all(&sets)?;
+        // Of the text alone, so it holds for every time it is prepared.
+        let arranged = Arc::clone(&prepared);
+        let arranged = arranged.placeholders.look_up_all(&sets)?;
+        if cached && self.any_is_lossy(&prepared, &arranged) {
+            prepared = self.prepare_anew(sql, &prepared).await?;
+        }
         let copies = copying.is_some() || (self.bulk_copy && sets.len() >= WORTH_A_COPY);
         let plan = if copies { self.plan(sql, &prepared).await? } else { None };
         let Some(plan) = plan else {
@@ -48,7 +54,11 @@ impl PostgresConnection {
             let counted = self.session.during(Call::Statement { reads: prepared.shape.reads }, answer).await?;
             return Ok(Some(Changes::new(if prepared.shape.counts_changes { counted } else { 0 }, None)));
         };
-        let binary = copying.is_none() && self.may_copy_binary(&plan, &prepared).await?;
+        let mut binary = copying.is_none() && self.may_copy_binary(&plan, &prepared).await?;
+        if copying.is_none() && !binary && self.session.transaction == Transaction::Open {
+            prepared = self.prepare_anew(sql, &prepared).await?;
+            binary = self.may_copy_binary(&plan, &prepared).await?;
+        }
         // Dropped meanwhile, the COPY is given up.
         self.copying = {
             let answer = pin!(copy_in(&self.client, &plan, binary, &prepared, &arranged, copying));
@@ -61,6 +71,12 @@ impl PostgresConnection {
         }
         self.session.call = Some(COPY);
         Ok(None)
+    }
+
+    /// Whether a cached type would not keep one of the values whole.
+    fn any_is_lossy(&self, prepared: &Prepared, sets: &ArrangedSets<'_>) -> bool {
+        let (types, utc) = (prepared.statement.params(), self.session.link.is_utc());
+        sets.iter().any(|set| types.iter().enumerate().any(|(index, ty)| loses(set.get(index), ty, utc)))
     }
 
     /// Ends the COPY that is open, and says how many rows it inserted.

@@ -18,6 +18,7 @@ mod dial;
 mod driver;
 mod error;
 mod link;
+mod lossy;
 mod numeric;
 mod parameter;
 mod sending;

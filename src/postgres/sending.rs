@@ -11,6 +11,7 @@ use super::collect::Collector;
 use super::connection::PostgresConnection;
 use super::decode::check_readable;
 use super::error::sqlstate;
+use super::lossy::loses;
 use super::parameter::Parameter;
 use super::session::{Call, Transaction};
 use super::words::Shape;
@@ -99,12 +100,30 @@ impl PostgresConnection {
         }
         let (mut prepared, mut cached) = self.prepare(sql).await?;
         let values = prepared.placeholders.arrange(params)?;
-        if cached && fitting(&prepared, values.iter().map(Value::as_ref)).any(|fitted| fitted.is_err()) {
-            // Since it was prepared, a parameter may have come to mean a column of another type.
-            self.cache.remove(sql);
-            (prepared, cached) = self.prepare(sql).await?;
+        if cached && self.must_look_again(&prepared, &values) {
+            prepared = self.prepare_anew(sql, &prepared).await?;
+            cached = false;
         }
         Ok((Ready::Prepared(prepared), values, cached))
+    }
+
+    /// Since it was prepared, a parameter may have come to mean a column of another type: whether that would matter.
+    fn must_look_again(&self, prepared: &Prepared, values: &[Value]) -> bool {
+        let utc = self.session.link.is_utc();
+        let lost = |(value, ty): (&Value, &Type)| loses(value.as_ref(), ty, utc);
+        values.iter().zip(prepared.statement.params()).any(lost)
+            || fitting(prepared, values.iter().map(Value::as_ref)).any(|fitted| fitted.is_err())
+    }
+
+    /// Prepares a statement anew, with the types that its parameters have now.
+    pub(super) async fn prepare_anew(&mut self, sql: &Arc<str>, old: &Prepared) -> Result<Arc<Prepared>> {
+        self.cache.remove(sql);
+        let prepared = Box::pin(self.prepare_new(sql)).await?;
+        // What the catalog said takes another question; it is as old as it was.
+        if let (true, Some(plan)) = (prepared.statement.params() == old.statement.params(), old.bulk.get()) {
+            prepared.bulk.set(plan.clone()).ok();
+        }
+        Ok(prepared)
     }
 
     /// Prepares a statement anew that the server no longer accepts as it was prepared.
