@@ -131,7 +131,8 @@ async fn many_rows_for_a_column_of_another_type_lose_nothing() {
         for insert in ["INSERT INTO m VALUES ($1, $2)", "INSERT INTO m SELECT $1, $2"] {
             let sets = |at: &'static str, real: f64| (0..count).map(move |_| (at, real));
             db.execute_many(insert, sets("2026-11-27T12:00:00", 0.5)).await.unwrap();
-            script(&mut beside, "TRUNCATE m; ALTER TABLE m ALTER at TYPE timestamptz, ALTER r TYPE double precision").await;
+            script(&mut beside, "TRUNCATE m; ALTER TABLE m ALTER at TYPE timestamptz, ALTER r TYPE double precision")
+                .await;
             db.execute_many(insert, sets("2026-11-27T12:00:00Z", 0.1)).await.unwrap();
             let right: i64 = value(
                 &mut beside,

@@ -35,9 +35,8 @@ fn loses_text(text: &str, ty: &Type, utc: bool) -> bool {
         Type::TIME => !is_time(text),
         Type::TIMESTAMP => !split(text).is_some_and(|(date, time)| is_date(date) && is_time(time)),
         Type::TIMESTAMPTZ => {
-            let at_zero = |time: &str| ["Z", "+00:00", "+00", ""].iter().any(|zone| {
-                time.strip_suffix(zone).is_some_and(is_time)
-            });
+            let at_zero =
+                |time: &str| ["Z", "+00:00", "+00", ""].iter().any(|zone| time.strip_suffix(zone).is_some_and(is_time));
             !utc || !split(text).is_some_and(|(date, time)| is_date(date) && at_zero(time))
         }
         // JSONB forgets the order of keys, INET its mask, BOOL and FLOAT8 the spelling; enums nothing, nor does CITEXT.

@@ -179,9 +179,7 @@ impl Session {
     pub(super) fn failed(&mut self, call: Call, fault: Fault) -> Error {
         let error = match fault {
             // It had been ended before this was asked.
-            Fault::Driver(error) if error.is_closed() => {
-                classify(self.link.take_end().unwrap_or(error), call.phase())
-            }
+            Fault::Driver(error) if error.is_closed() => classify(self.link.take_end().unwrap_or(error), call.phase()),
             Fault::Driver(error) => classify(error, call.phase()),
             Fault::Own(error) => error.during(call.phase()),
         };

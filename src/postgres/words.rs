@@ -203,8 +203,7 @@ impl Shape {
 pub(super) fn alters_session(script: &str) -> bool {
     let control = |shape: Shape| shape.kind == StatementKind::Control && !shape.transaction;
     statements(script).any(|one| control(Shape::of(one)))
-        || Tokens::of(script)
-            .any(|token| ["TEMP", "TEMPORARY", "set_config"].iter().any(|word| token.is(word)))
+        || Tokens::of(script).any(|token| ["TEMP", "TEMPORARY", "set_config"].iter().any(|word| token.is(word)))
 }
 
 /// Whether the statements of a script do nothing but alter the session, and so leave nothing behind when it breaks.
@@ -295,7 +294,8 @@ mod tests {
         for script in ["set x = 1; reset y;", "set x = ';'; -- insert\nlisten a", "", ";;"] {
             assert!(only_sets(script), "{script}");
         }
-        for script in ["set x = 1; insert into t values (1)", "create table t (a int)", "set x = 1; select f()", "commit"]
+        for script in
+            ["set x = 1; insert into t values (1)", "create table t (a int)", "set x = 1; select f()", "commit"]
         {
             assert!(!only_sets(script), "{script}");
         }
