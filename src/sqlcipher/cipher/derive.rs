@@ -3,19 +3,21 @@
 //! Source of the figures: SQLCipher's documentation of `cipher_compatibility`; format 4 is PBKDF2-HMAC-SHA512 with
 //! 256,000 rounds, format 3 SHA1 with 64,000, formats 1 and 2 SHA1 with 4,000.
 
-use pbkdf2::pbkdf2_hmac;
-use sha1::Sha1;
-use sha2::Sha512;
-
+use crate::sqlcipher::ffi::exit_gate;
+use crate::sqlcipher::ffi::kdf::{Hash, hmac, pbkdf2};
 use crate::{Error, ErrorKind, Phase, Reason, Result, Secret};
 
 /// Derives the 32-byte key into `key`.
-pub(super) fn derive(passphrase: &[u8], salt: [u8; 16], compatibility: u8, key: &mut [u8]) {
-    match compatibility {
-        1 | 2 => pbkdf2_hmac::<Sha1>(passphrase, &salt, 4_000, key),
-        3 => pbkdf2_hmac::<Sha1>(passphrase, &salt, 64_000, key),
-        _ => pbkdf2_hmac::<Sha512>(passphrase, &salt, 256_000, key),
-    }
+pub(super) fn derive(passphrase: &[u8], salt: [u8; 16], compatibility: u8, key: &mut [u8]) -> Result<()> {
+    let (hash, rounds) = match compatibility {
+        1 | 2 => (Hash::Sha1, 4_000),
+        3 => (Hash::Sha1, 64_000),
+        _ => (Hash::Sha512, 256_000),
+    };
+    // libcrypto registers its own handler for the exit at its first use; ours must come after it.
+    hmac(hash, &[], &[])?;
+    exit_gate::install();
+    pbkdf2(hash, passphrase, &salt, rounds, key)
 }
 
 /// Refuses passphrases that other SQLCipher programs could not use, or would take for a raw key.

@@ -20,11 +20,12 @@ impl KeySpec {
     /// Makes the key from a secret and the salt of the file. Takes a tenth of a second and more for passphrases: call
     /// on a thread that may block.
     pub(in super::super) fn make(secret: &Secret, salt: [u8; 16], compatibility: u8) -> Result<Self> {
-        let mut key_and_salt = Box::new([0; 48]);
+        let mut spec = Self { key_and_salt: Box::new([0; 48]), compatibility };
+        let key_and_salt = &mut spec.key_and_salt;
         match secret.form() {
             SecretForm::Passphrase => {
                 derive::check_passphrase(secret)?;
-                derive::derive(secret.expose(), salt, compatibility, &mut key_and_salt[..32]);
+                derive::derive(secret.expose(), salt, compatibility, &mut key_and_salt[..32])?;
                 key_and_salt[32..].copy_from_slice(&salt);
             }
             SecretForm::RawKey => {
@@ -33,7 +34,7 @@ impl KeySpec {
             }
             SecretForm::RawKeyWithSalt => key_and_salt.copy_from_slice(secret.expose()),
         }
-        Ok(Self { key_and_salt, compatibility })
+        Ok(spec)
     }
 
     pub(in super::super) fn salt(&self) -> &[u8] {

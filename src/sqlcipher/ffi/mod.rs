@@ -9,6 +9,8 @@ mod file;
 pub(super) mod fork;
 pub(super) mod header;
 #[cfg(feature = "sqlcipher")]
+pub(super) mod kdf;
+#[cfg(feature = "sqlcipher")]
 pub(super) mod key;
 pub(super) mod running;
 pub(super) mod wal_index;
