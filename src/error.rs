@@ -39,6 +39,7 @@ struct Inner {
     transient: bool,
     message: Cow<'static, str>,
     hint: Option<Cow<'static, str>>,
+    object: Option<Cow<'static, str>>,
     source: Option<Source>,
 }
 
@@ -222,6 +223,7 @@ impl Error {
             transient: false,
             message: message.into(),
             hint: None,
+            object: None,
             source: None,
         }))
     }
@@ -237,6 +239,14 @@ impl Error {
     #[must_use]
     pub fn hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
         self.0.hint = Some(hint.into());
+        self
+    }
+
+    /// Names what the error is about (a file, a variable, a constraint's columns), unless somebody closer to the cause has
+    /// named it already. It is not shown by itself: the message names it too.
+    #[must_use]
+    pub fn about(mut self, object: impl Into<Cow<'static, str>>) -> Self {
+        self.0.object.get_or_insert_with(|| object.into());
         self
     }
 
@@ -273,6 +283,32 @@ impl Error {
     pub fn context(mut self, context: impl fmt::Display) -> Self {
         self.0.message = format!("{context}: {}", self.0.message).into();
         self
+    }
+
+    /// What happened, without the advice for programmers: what to show to the users of a program.
+    ///
+    /// ```
+    /// use strongroom::{EnvKeySource, KeySource};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() {
+    /// let error = EnvKeySource::new("NO_SUCH_KEY").resolve().await.unwrap_err();
+    /// assert_eq!(error.message(), "environment variable NO_SUCH_KEY is not set");
+    /// assert_eq!(error.advice(), Some("export it before the program starts"));
+    /// assert_eq!(error.object(), Some("environment variable NO_SUCH_KEY"));
+    /// # }
+    /// ```
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
+    /// What the programmer or operator can do about it: what [`hint`](Self::hint) was given.
+    pub fn advice(&self) -> Option<&str> {
+        self.0.hint.as_deref()
+    }
+
+    /// What the error is about, where that is one thing with a name: a file, a variable, the columns of a constraint.
+    pub fn object(&self) -> Option<&str> {
+        self.0.object.as_deref()
     }
 
     /// The class of the error.

@@ -131,8 +131,8 @@ pub use connector::{
     NoConnector, Resource, ResourceState, Statement, StatementKind, TransactionMode,
 };
 pub use database::{
-    AsyncDatabase, AsyncFuncMut, CheckProblem, CheckProgress, CheckReport, DatabaseBuilder, RawConnection, RowStream,
-    Savepoint, Transaction, TransactionOptions,
+    AsyncDatabase, AsyncFunc, AsyncFuncMut, CheckProblem, CheckProgress, CheckReport, DatabaseBuilder, RawConnection,
+    RowStream, Savepoint, Transaction, TransactionOptions,
 };
 pub use error::{Error, ErrorKind, Phase, Reason, Result};
 pub use health::{AlwaysHealthy, HealthCheck, Ping, SkipIfRecent};

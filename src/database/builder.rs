@@ -3,9 +3,11 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::handle::AsyncDatabase;
+use super::repeat::AsyncFunc;
 use crate::pool::{CloseReport, PoolBuilder};
 use crate::{Connection, Connector, FixedDelay, HealthCheck, Pool, Result, RetryPolicy};
 
@@ -139,7 +141,7 @@ impl<C: Connector> DatabaseBuilder<C> {
     }
 
     /// Sets every new connection up before anyone uses it: functions, collations, pragmas. If it fails, the connect has
-    /// failed.
+    /// failed. The closure gives back a boxed future; [`set_up`](Self::set_up) takes `async |connection| ...`.
     ///
     /// ```
     /// use strongroom::AsyncDatabase;
@@ -162,6 +164,33 @@ impl<C: Connector> DatabaseBuilder<C> {
     {
         self.on_connect = Some(Box::new(hook));
         self
+    }
+
+    /// [`on_connect`](Self::on_connect) with an async closure: `async |connection| ...`. It captures
+    /// nothing; one that does is written for `on_connect`, whose future owns a clone of what it needs.
+    ///
+    /// ```
+    /// use strongroom::AsyncDatabase;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> strongroom::Result<()> {
+    /// let db = AsyncDatabase::builder(":memory:")
+    ///     .set_up(async |connection| connection.interact(|c| c.pragma_update(None, "cell_size_check", true)).await)
+    ///     .open()
+    ///     .await?;
+    /// assert_eq!(db.fetch_value::<i64>("PRAGMA cell_size_check", ()).await?, Some(1));
+    /// # Ok(()) }
+    /// ```
+    pub fn set_up<F>(self, hook: F) -> Self
+    where
+        // The first for its words: from it, the compiler knows what `connection` is. The second for `Send`.
+        F: AsyncFn(&mut C::Connection) -> Result<()>,
+        F: for<'a> AsyncFunc<&'a mut C::Connection, Result<()>> + Send + Sync + 'static,
+    {
+        let hook = Arc::new(hook);
+        self.on_connect(move |connection| {
+            let hook = Arc::clone(&hook);
+            Box::pin(async move { hook.call(connection).await })
+        })
     }
 
     /// Makes the database without opening anything; the first call connects. May run outside a runtime.

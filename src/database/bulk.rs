@@ -19,23 +19,39 @@ const STEP: usize = 256;
 /// How many bytes they may take together, so that memory stays flat however long the iterator is.
 const BYTES: usize = 2 << 20;
 
-/// Runs `sql` for every set, inside a transaction that the caller has begun.
-pub(super) async fn run<K, I>(connection: &mut K, sql: &str, sets: I) -> Result<Changes>
+/// Appends the next sets, [`STEP`] at most, to a chunk; false when there are no more.
+pub(super) type Source<'a> = Box<dyn FnMut(&mut ParamSets) -> Result<bool> + Send + 'a>;
+
+/// The sets of an iterator. Its type ends here: a future that names it can often not be spawned, because closures over
+/// borrowed items are then "not general enough".
+pub(super) fn source<'a, I>(sets: I) -> Source<'a>
 where
-    K: Connection,
-    I: IntoIterator<Item: IntoParams>,
+    I: IntoIterator<Item: IntoParams, IntoIter: Send + 'a>,
 {
-    let sql: Arc<str> = sql.into();
     let mut sets = sets.into_iter().fuse();
+    Box::new(move |chunk| {
+        for _ in 0..STEP {
+            if chunk.bytes() >= BYTES {
+                break;
+            }
+            let Some(set) = sets.next() else { return Ok(false) };
+            set.append_to(chunk)?;
+        }
+        Ok(true)
+    })
+}
+
+/// Runs `sql` for every set, inside a transaction that the caller has begun.
+pub(super) async fn run<K: Connection>(connection: &mut K, sql: &str, mut sets: Source<'_>) -> Result<Changes> {
+    let sql: Arc<str> = sql.into();
     let mut size = FIRST;
     let mut draw = async || {
         let mut chunk = ParamSets::new();
         while chunk.len() < size && chunk.bytes() < BYTES {
-            let Some(set) = sets.next() else { break };
-            set.append_to(&mut chunk)?;
-            if chunk.len().is_multiple_of(STEP) {
-                yield_now().await;
+            if !sets(&mut chunk)? {
+                break;
             }
+            yield_now().await;
         }
         size = SETS.min(4 * size);
         Ok::<_, Error>(chunk)

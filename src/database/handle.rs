@@ -3,12 +3,14 @@
 use std::fmt;
 use std::future::Future;
 use std::panic::Location;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
 
 use super::builder::DatabaseBuilder;
+use super::bulk;
 use super::deadline::{self, Stage, within};
 use super::lane::Lane;
 use super::route;
@@ -193,23 +195,45 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
     /// Runs a statement once for each set of parameters, in one transaction: all or nothing. The statement is prepared
     /// once, and the iterator is drawn from as the work proceeds, so it may be as long as it likes.
     ///
+    /// The iterator may borrow. It must be [`Send`], and so is the future; collect the sets of one that is not.
+    ///
+    /// ```
+    /// # use strongroom::AsyncDatabase;
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> strongroom::Result<()> {
+    /// # let db = AsyncDatabase::builder(":memory:").open().await?;
+    /// # db.execute_script("CREATE TABLE users (name TEXT, length INTEGER)").await?;
+    /// let names = vec!["alice".to_owned(), "bob".to_owned()];
+    /// let writer = db.clone();
+    /// tokio::spawn(async move {
+    ///     let sets = names.iter().map(|name| (name, name.len() as i64));
+    ///     writer.execute_many("INSERT INTO users VALUES ($1, $2)", sets).await
+    /// })
+    /// .await
+    /// .expect("the task ran")?;
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// The first error, with the number of its set; nothing was changed then.
     ///
     /// # Cancel safety
     /// Dropping the future rolls everything back.
     #[track_caller]
-    pub fn execute_many<I>(&self, sql: &str, sets: I) -> impl Future<Output = Result<Changes>>
+    pub fn execute_many<'a, I>(
+        &'a self,
+        sql: &'a str,
+        sets: I,
+    ) -> Pin<Box<dyn Future<Output = Result<Changes>> + Send + 'a>>
     where
-        I: IntoIterator<Item: IntoParams>,
+        I: IntoIterator<Item: IntoParams, IntoIter: Send + 'a>,
     {
-        let beginning = self.begin();
-        async move {
+        let (beginning, sets) = (self.begin(), bulk::source(sets));
+        Box::pin(async move {
             let mut transaction = beginning.await?;
-            let changes = transaction.execute_many(sql, sets).await?;
+            let changes = transaction.insert_many(sql, sets).await?;
             transaction.commit().await?;
             Ok(changes)
-        }
+        })
     }
 
     /// Runs a text of several statements without parameters, such as a schema. It has the writer to itself; what it

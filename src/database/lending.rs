@@ -9,11 +9,15 @@ use super::raw::RawConnection;
 use super::route;
 use super::transaction::Transaction;
 use crate::pool::Pooled;
-use crate::{Access, Connection, Connector, Result, TransactionMode};
+use crate::{Access, Connection, Connector, Error, Result, TransactionMode};
 
 impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
     /// Runs `work` in a transaction: commits when it answers `Ok`, rolls back when it answers an error, panics, or is
     /// dropped.
+    ///
+    /// **An error type of your own** (`anyhow`, `thiserror`, `Box<dyn Error>`) comes out of
+    /// [`try_transaction`](Self::try_transaction). This call is fixed to [`Error`], so that
+    /// `?` in the closure needs no annotation.
     ///
     /// Write it as `async |tx| ...`; captures may be borrowed. A statement that fails dooms the transaction, as it does
     /// in most engines: contain it in a nested [`Transaction::begin`] to go on after it. Asking this database (instead
@@ -32,11 +36,63 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
     where
         F: AsyncFnOnce(&mut Transaction<C>) -> Result<T>,
     {
+        self.try_transaction(work)
+    }
+
+    /// [`transaction`](Self::transaction) for a closure with an error type of your own: any that [`Error`] can be turned
+    /// into, such as `anyhow::Error`, `Box<dyn std::error::Error + Send + Sync>`, or an enum with a variant `#[from]
+    /// strongroom::Error`. `?` works on both in the closure. Name the type once, as the closure's result or in its `Ok`.
+    ///
+    /// ```
+    /// use strongroom::AsyncDatabase;
+    ///
+    /// #[derive(Debug)]
+    /// enum TransferError {
+    ///     TooLittle { cents: i64 },
+    ///     Database(strongroom::Error),
+    /// }
+    ///
+    /// impl From<strongroom::Error> for TransferError {
+    ///     fn from(error: strongroom::Error) -> Self {
+    ///         Self::Database(error)
+    ///     }
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), TransferError> {
+    /// # let db = AsyncDatabase::builder(":memory:").open().await?;
+    /// # db.execute_script("CREATE TABLE accounts (id INTEGER PRIMARY KEY, cents INTEGER NOT NULL)").await?;
+    /// # db.execute("INSERT INTO accounts VALUES (1, 20)", ()).await?;
+    /// let outcome = db
+    ///     .try_transaction(async |tx| -> Result<(), TransferError> {
+    ///         tx.execute("UPDATE accounts SET cents = cents - 30 WHERE id = $1", (1,)).await?;
+    ///         let cents: i64 = tx.fetch_value("SELECT cents FROM accounts WHERE id = $1", (1,)).await?.unwrap_or(0);
+    ///         if cents < 0 {
+    ///             return Err(TransferError::TooLittle { cents }); // rolls back
+    ///         }
+    ///         Ok(())
+    ///     })
+    ///     .await;
+    /// assert!(matches!(outcome, Err(TransferError::TooLittle { cents: -10 })));
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`transaction`](Self::transaction); errors of this crate are turned into `E`.
+    ///
+    /// # Cancel safety
+    /// As [`transaction`](Self::transaction).
+    #[track_caller]
+    pub fn try_transaction<T, E, F>(&self, work: F) -> impl Future<Output = Result<T, E>>
+    where
+        E: From<Error>,
+        F: AsyncFnOnce(&mut Transaction<C>) -> Result<T, E>,
+    {
         let beginning = self.begin();
         async move {
             let mut transaction = beginning.await?;
             let limit = transaction.closure_limit();
-            let outcome = within(limit, transaction.token().hold(work(&mut transaction))).await;
+            let work = async { Ok(transaction.token().hold(work(&mut transaction)).await) };
+            let outcome = within(limit, work).await.unwrap_or_else(|error| Err(error.into()));
             transaction.end(outcome).await
         }
     }

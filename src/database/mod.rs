@@ -28,7 +28,7 @@ pub use check::{CheckProblem, CheckProgress, CheckReport};
 pub use handle::AsyncDatabase;
 pub use options::TransactionOptions;
 pub use raw::RawConnection;
-pub use repeat::AsyncFuncMut;
+pub use repeat::{AsyncFunc, AsyncFuncMut};
 pub use savepoint::Savepoint;
 pub use stream::RowStream;
 pub use transaction::Transaction;

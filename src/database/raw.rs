@@ -3,7 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::ops::{Deref, DerefMut};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 
 use futures_util::FutureExt as _;
 
@@ -90,16 +90,26 @@ impl<C: Connector<Connection: Connection>> RawConnection<C> {
 
     /// Runs a statement once for each set of parameters, in one transaction unless one is open already.
     ///
+    /// The iterator may borrow. It must be [`Send`], and so is the future; collect the sets of one that is not.
+    ///
     /// # Errors
     /// The first error, with the number of its set; nothing was changed then, unless a transaction was open.
     ///
     /// # Cancel safety
     /// The transaction begun here is rolled back before the next call of this guard, or when the guard is dropped. What
     /// is reached through `Deref` in between, such as `interact`, still runs inside it.
-    pub async fn execute_many<I>(&mut self, sql: &str, sets: I) -> Result<Changes>
+    pub fn execute_many<'a, I>(
+        &'a mut self,
+        sql: &'a str,
+        sets: I,
+    ) -> Pin<Box<dyn Future<Output = Result<Changes>> + Send + 'a>>
     where
-        I: IntoIterator<Item: IntoParams>,
+        I: IntoIterator<Item: IntoParams, IntoIter: Send + 'a>,
     {
+        Box::pin(self.insert_many(sql, bulk::source(sets)))
+    }
+
+    pub(super) async fn insert_many(&mut self, sql: &str, sets: bulk::Source<'_>) -> Result<Changes> {
         let limit = self.deadline.map(|deadline| (deadline, Stage::InTransaction));
         if self.ready().await?.state() == ResourceState::InTransaction {
             return within(limit, bulk::run(&mut *self.lent, sql, sets)).await;

@@ -1,7 +1,8 @@
 //! Transactions as guards.
 
 use std::fmt;
-use std::pin::pin;
+use std::future::Future;
+use std::pin::{Pin, pin};
 
 use futures_util::FutureExt as _;
 
@@ -55,8 +56,8 @@ pub struct Transaction<C: Connector = DefaultConnector> {
 struct Doom {
     depth: u32,
     why: String,
-    /// The connection broke: whoever runs all of it again gets another one.
-    broke: bool,
+    /// The error of the call that failed.
+    error: Option<Error>,
 }
 
 impl<C: Connector<Connection: Connection>> Transaction<C> {
@@ -89,15 +90,25 @@ impl<C: Connector<Connection: Connection>> Transaction<C> {
     /// Runs a statement once for each set of parameters; see
     /// [`AsyncDatabase::execute_many`](super::AsyncDatabase::execute_many).
     ///
+    /// The iterator may borrow. It must be [`Send`], and so is the future; collect the sets of one that is not.
+    ///
     /// # Errors
     /// The first error, with the number of its set; it dooms the transaction.
     ///
     /// # Cancel safety
     /// Dropping the future dooms the transaction.
-    pub async fn execute_many<I>(&mut self, sql: &str, sets: I) -> Result<Changes>
+    pub fn execute_many<'a, I>(
+        &'a mut self,
+        sql: &'a str,
+        sets: I,
+    ) -> Pin<Box<dyn Future<Output = Result<Changes>> + Send + 'a>>
     where
-        I: IntoIterator<Item: IntoParams>,
+        I: IntoIterator<Item: IntoParams, IntoIter: Send + 'a>,
     {
+        Box::pin(self.insert_many(sql, bulk::source(sets)))
+    }
+
+    pub(super) async fn insert_many(&mut self, sql: &str, sets: bulk::Source<'_>) -> Result<Changes> {
         self.ready(Some(sql)).await?;
         let outcome = within(self.limit(), bulk::run(&mut *self.lent, sql, sets)).await;
         self.judge(outcome)
@@ -166,9 +177,25 @@ impl<C: Connector<Connection: Connection>> Transaction<C> {
     where
         F: AsyncFnOnce(&mut Self) -> Result<T>,
     {
+        self.try_transaction(work).await
+    }
+
+    /// [`transaction`](Self::transaction) for a closure with an error type of your own; see
+    /// [`AsyncDatabase::try_transaction`](super::AsyncDatabase::try_transaction).
+    ///
+    /// # Errors
+    /// As [`transaction`](Self::transaction); errors of this crate are turned into `E`.
+    ///
+    /// # Cancel safety
+    /// As [`transaction`](Self::transaction).
+    pub async fn try_transaction<T, E, F>(&mut self, work: F) -> Result<T, E>
+    where
+        E: From<Error>,
+        F: AsyncFnOnce(&mut Self) -> Result<T, E>,
+    {
         let mut nested = self.begin().await?;
         match work(&mut nested).await {
-            Ok(value) => nested.commit().await.map(|()| value),
+            Ok(value) => Ok(nested.commit().await.map(|()| value)?),
             Err(error) => {
                 nested.rollback().await?;
                 Err(error)
@@ -233,10 +260,15 @@ impl<C: Connector<Connection: Connection>> Transaction<C> {
         self.deadline.map(|deadline| (deadline, Stage::Closure))
     }
 
+    /// The error of the call that doomed the transaction.
+    pub(super) fn failure(&self) -> Option<Error> {
+        self.doom.as_ref().and_then(|doom| doom.error.clone())
+    }
+
     /// Commits or rolls back, as the outcome of the closure asks.
-    pub(super) async fn end<T>(self, outcome: Result<T>) -> Result<T> {
+    pub(super) async fn end<T, E: From<Error>>(self, outcome: Result<T, E>) -> Result<T, E> {
         match outcome {
-            Ok(value) => self.commit().await.map(|()| value),
+            Ok(value) => Ok(self.commit().await.map(|()| value)?),
             Err(error) => {
                 if let Err(failed) = self.rollback().await {
                     tracing::warn!(error = %failed, "rollback failed; the connection is closed instead");
@@ -254,8 +286,8 @@ impl<C: Connector<Connection: Connection>> Transaction<C> {
             self.undo = None;
             self.undone(depth, undone)?;
         }
-        if self.doom.as_ref().map_or(self.lent.state() == ResourceState::Broken, |doom| doom.broke) {
-            self.doom = Some(Doom { depth: 0, why: "its connection broke".into(), broke: true });
+        if self.doom.as_ref().map_or(self.lent.state() == ResourceState::Broken, |doom| doom.error.as_ref().is_some_and(is_broken)) {
+            self.doom = Some(Doom { depth: 0, why: "its connection broke".into(), error: Some(broke()) });
             return Err(broke());
         }
         if let Some(doom) = &self.doom {
@@ -265,7 +297,7 @@ impl<C: Connector<Connection: Connection>> Transaction<C> {
         }
         if let Some(deadline) = self.deadline.filter(|deadline| deadline.is_over()) {
             let error = deadline.over(Reason::RolledBack, "the transaction is rolled back");
-            self.doom = Some(Doom { depth: 0, why: error.to_string(), broke: false });
+            self.doom = Some(Doom { depth: 0, why: error.to_string(), error: None });
             // At once, and not when the guard is dropped: others may wait for its locks.
             self.undo_all().await.ok();
             return Err(error);
@@ -274,16 +306,16 @@ impl<C: Connector<Connection: Connection>> Transaction<C> {
             let kind = self.lent.classify(sql);
             refuse(self.judge(kind)?)?;
         }
-        self.doom = Some(Doom { depth: self.depth, why: "a call in it was dropped half-way".into(), broke: false });
+        self.doom = Some(Doom { depth: self.depth, why: "a call in it was dropped half-way".into(), error: None });
         Ok(())
     }
 
     /// Notes how a call ended.
     pub(super) fn judge<T>(&mut self, outcome: Result<T>) -> Result<T> {
         self.doom = match &outcome {
-            Err(error) => Some(Doom { depth: self.depth, why: error.to_string(), broke: is_broken(error) }),
+            Err(error) => Some(Doom { depth: self.depth, why: error.to_string(), error: Some(error.clone()) }),
             Ok(_) if self.is_gone() => {
-                Some(Doom { depth: 0, why: "the engine ended the transaction by itself".into(), broke: false })
+                Some(Doom { depth: 0, why: "the engine ended the transaction by itself".into(), error: None })
             }
             Ok(_) => None,
         };
@@ -311,7 +343,7 @@ impl<C: Connector<Connection: Connection>> Transaction<C> {
                 Ok(())
             }
             Err(error) => {
-                self.doom = Some(Doom { depth: 0, why: error.to_string(), broke: is_broken(&error) });
+                self.doom = Some(Doom { depth: 0, why: error.to_string(), error: Some(error.clone()) });
                 Err(error)
             }
         }

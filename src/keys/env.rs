@@ -40,6 +40,7 @@ impl KeySource for EnvKeySource {
         let value = std::env::var_os(&self.name).ok_or_else(|| {
             Error::new(ErrorKind::Key, format!("{} is not set", self.describe()))
                 .because(Reason::Missing)
+                .about(self.describe())
                 .hint("export it before the program starts")
         })?;
         if value.is_empty() {

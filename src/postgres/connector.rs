@@ -160,7 +160,7 @@ impl PostgresConnector {
             config.options(options);
         }
         if let Some(key) = &self.key {
-            let secret = key.resolve().await.map_err(|error| error.during(Phase::Key))?;
+            let secret = key.resolve().await.map_err(|error| error.about(key.describe()).during(Phase::Key))?;
             let unfit = |what, reason| {
                 let message = format!("{} gave {what} for the password of {}", key.describe(), self.user);
                 Err(Error::new(ErrorKind::Key, message).because(reason).during(Phase::Key))

@@ -195,6 +195,26 @@ impl SqlCipherConnection {
         })
         .await
     }
+
+    /// [`interact`](Self::interact) for a closure with an error type of your own, any that [`Error`] can be turned into.
+    /// `?` works on rusqlite's errors where the type takes those too: `anyhow::Error` and boxed errors do, an enum does with
+    /// a variant for `rusqlite::Error`. Name the type once, as the closure's result.
+    ///
+    /// # Errors
+    /// As [`interact`](Self::interact), turned into `E`; what `work` answers as it is.
+    ///
+    /// # Cancel safety
+    /// As [`interact`](Self::interact).
+    pub async fn try_interact<T, E>(
+        &mut self,
+        work: impl FnOnce(&mut rusqlite::Connection) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+    {
+        self.interact(move |connection| Ok(work(connection))).await?
+    }
 }
 
 impl Resource for SqlCipherConnection {

@@ -106,7 +106,9 @@ impl SqlCipherConnector {
             return Err(error.hint("it is the major version of the SQLCipher that wrote the file"));
         }
         let secret = match key {
-            Some(source) => Some(source.resolve().await.map_err(|error| error.during(Phase::Key))?),
+            Some(source) => {
+                Some(source.resolve().await.map_err(|error| error.about(source.describe()).during(Phase::Key))?)
+            }
             None => None,
         };
         on_thread(move || {

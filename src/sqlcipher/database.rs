@@ -89,6 +89,40 @@ impl AsyncDatabase<SqlCipherConnector> {
     ) -> Result<T> {
         self.connection().await?.interact(work).await
     }
+
+    /// [`interact`](Self::interact) for a closure with an error type of your own; see
+    /// [`SqlCipherConnection::try_interact`](crate::SqlCipherConnection::try_interact).
+    ///
+    /// ```
+    /// use strongroom::AsyncDatabase;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    /// let db = AsyncDatabase::builder(":memory:").open().await?;
+    /// let year: u32 = db
+    ///     .try_interact(|c| -> Result<u32, Box<dyn std::error::Error + Send + Sync>> {
+    ///         let text: String = c.query_row("SELECT '2026'", (), |row| row.get(0))?;
+    ///         Ok(text.parse()?)
+    ///     })
+    ///     .await?;
+    /// assert_eq!(year, 2026);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`interact`](Self::interact), turned into `E`; what `work` answers as it is.
+    ///
+    /// # Cancel safety
+    /// As [`interact`](Self::interact).
+    pub async fn try_interact<T, E>(
+        &self,
+        work: impl FnOnce(&mut rusqlite::Connection) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+    {
+        self.connection().await?.try_interact(work).await
+    }
 }
 
 impl DatabaseBuilder<SqlCipherConnector> {

@@ -19,7 +19,42 @@ pub(super) fn classify(error: rusqlite::Error) -> Error {
         rusqlite::Error::NulError(_) => {
             Error::new(ErrorKind::Query, "the statement contains a NUL byte").because(Reason::Syntax)
         }
-        other => Error::new(ErrorKind::Query, "the call to rusqlite failed").caused_by(other),
+        other => misuse(other),
+    }
+}
+
+/// What rusqlite itself refused. Said in words of our own: rusqlite's would repeat the source, and quote values.
+fn misuse(error: rusqlite::Error) -> Error {
+    use rusqlite::Error as Sql;
+    let (reason, what) = match &error {
+        Sql::QueryReturnedNoRows => (Reason::Unspecified, "the query answered no row".to_owned()),
+        Sql::QueryReturnedMoreThanOneRow => (Reason::Unspecified, "the query answered more than one row".into()),
+        Sql::ExecuteReturnedResults => (Reason::Unspecified, "execute met a statement that answers rows".into()),
+        Sql::StatementChangedRows(count) => (Reason::Unspecified, format!("the statement changed {count} rows")),
+        Sql::InvalidQuery => (Reason::Unspecified, "the statement does not read".into()),
+        Sql::InvalidColumnIndex(index) => (Reason::NoSuchColumn, format!("there is no column {index}")),
+        Sql::InvalidColumnName(name) => (Reason::NoSuchColumn, format!("there is no column \"{name}\"")),
+        Sql::InvalidColumnType(_, name, found) => {
+            (Reason::Type, format!("column \"{name}\" holds {found}, which does not fit the type asked for"))
+        }
+        Sql::FromSqlConversionFailure(index, found, _) => {
+            (Reason::Type, format!("column {index} holds {found}, which cannot be converted"))
+        }
+        Sql::IntegralValueOutOfRange(index, _) => {
+            (Reason::Type, format!("column {index} holds a number that does not fit"))
+        }
+        Sql::ToSqlConversionFailure(_) => (Reason::Type, "a parameter cannot be converted".into()),
+        Sql::InvalidParameterCount(given, wanted) => {
+            (Reason::Parameters, format!("{given} values were given for {wanted} placeholders"))
+        }
+        Sql::InvalidParameterName(name) => (Reason::Parameters, format!("there is no placeholder {name}")),
+        _ => (Reason::Unspecified, "its cause is beneath this error".into()),
+    };
+    let error =
+        Error::new(ErrorKind::Query, format!("the call to rusqlite failed: {what}")).because(reason).caused_by(error);
+    match reason {
+        Reason::Unspecified if what.ends_with("no row") => error.hint("use rusqlite's optional() where that may be"),
+        _ => error,
     }
 }
 
@@ -62,7 +97,12 @@ fn sqlite(code: ffi::Error, message: Option<String>) -> Error {
         (ErrorKind::Storage, Reason::Damaged) => format!("the file is damaged ({text})"),
         _ => text,
     };
+    // "UNIQUE constraint failed: users.name"
+    let object = text.rsplit_once(": ").filter(|_| kind == ErrorKind::Constraint).map(|(_, what)| what.to_owned());
     let mut error = Error::new(kind, text).because(reason);
+    if let Some(object) = object {
+        error = error.about(object);
+    }
     if let Some(hint) = hint {
         error = error.hint(hint);
     }

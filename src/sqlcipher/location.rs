@@ -153,12 +153,12 @@ impl Location {
 
     /// Starts an error about this database.
     pub(super) fn error(&self, kind: ErrorKind, message: impl fmt::Display) -> Error {
-        Error::new(kind, format!("cannot open {self}: {message}")).during(Phase::Connect)
+        Error::new(kind, format!("cannot open {self}: {message}")).about(self.to_string()).during(Phase::Connect)
     }
 
     /// Puts the name of this database in front of an error.
     pub(super) fn describe(&self, error: Error) -> Error {
-        error.context(format_args!("cannot open {self}")).during(Phase::Connect)
+        error.context(format_args!("cannot open {self}")).about(self.to_string()).during(Phase::Connect)
     }
 }
 

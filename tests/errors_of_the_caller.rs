@@ -1,0 +1,190 @@
+//! Errors of the caller's own come out of transactions and closures as they are.
+#![cfg(feature = "sqlcipher")]
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use strongroom::{AsyncDatabase, Error, ErrorKind, FixedDelay, Reason, TransactionOptions, rusqlite};
+
+type Boxed = Box<dyn StdError + Send + Sync>;
+
+/// As `thiserror` derives it.
+#[derive(Debug)]
+#[expect(dead_code, reason = "shown by Debug only")]
+enum AppError {
+    TooLittle(i64),
+    Parse(std::num::ParseIntError),
+    Database(Error),
+    Sqlite(rusqlite::Error),
+}
+
+impl fmt::Display for AppError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self:?}")
+    }
+}
+
+impl StdError for AppError {}
+
+macro_rules! from {
+    ($($variant:ident($inner:ty))*) => {$(
+        impl From<$inner> for AppError {
+            fn from(error: $inner) -> Self {
+                Self::$variant(error)
+            }
+        }
+    )*};
+}
+from! { Parse(std::num::ParseIntError) Database(Error) Sqlite(rusqlite::Error) }
+
+/// As `anyhow::Error`: takes every error, and is none itself.
+struct Anyhow(Boxed);
+
+impl<E: StdError + Send + Sync + 'static> From<E> for Anyhow {
+    fn from(error: E) -> Self {
+        Self(error.into())
+    }
+}
+
+async fn accounts() -> strongroom::Result<AsyncDatabase> {
+    let db = AsyncDatabase::builder(":memory:").open().await?;
+    db.execute_script("CREATE TABLE accounts (id INTEGER PRIMARY KEY, cents INTEGER NOT NULL)").await?;
+    db.execute("INSERT INTO accounts VALUES (1, 20)", ()).await?;
+    Ok(db)
+}
+
+async fn cents(db: &AsyncDatabase) -> Option<i64> {
+    db.fetch_value("SELECT cents FROM accounts WHERE id = 1", ()).await.unwrap()
+}
+
+#[tokio::test]
+async fn an_enum_of_the_caller_comes_out_of_every_kind_of_transaction_and_rolls_it_back() {
+    let db = accounts().await.unwrap();
+    let outcome = db
+        .try_transaction(async |tx| {
+            tx.execute("UPDATE accounts SET cents = cents - 30", ()).await?;
+            let _: i64 = "7".parse()?;
+            Err::<(), _>(AppError::TooLittle(-10))
+        })
+        .await;
+    assert!(matches!(outcome, Err(AppError::TooLittle(-10))));
+    let outcome = db
+        .try_transaction_with(TransactionOptions::new(), async |tx| -> Result<(), AppError> {
+            tx.execute("UPDATE accounts SET cents = cents - 30", ()).await?;
+            Ok("x".parse::<i64>().map(drop)?)
+        })
+        .await;
+    assert!(matches!(outcome, Err(AppError::Parse(_))));
+    let outcome = db
+        .try_transaction(async |tx| -> Result<i64, AppError> {
+            let inner = tx
+                .try_transaction(async |nested| -> Result<(), AppError> {
+                    nested.execute("UPDATE accounts SET cents = 5", ()).await?;
+                    Err(AppError::TooLittle(5))
+                })
+                .await;
+            assert!(matches!(inner, Err(AppError::TooLittle(5))));
+            Ok(tx.fetch_value("SELECT cents FROM accounts", ()).await?.unwrap_or(0))
+        })
+        .await;
+    assert_eq!(outcome.unwrap(), 20);
+    assert_eq!(cents(&db).await, Some(20));
+}
+
+#[tokio::test]
+async fn errors_of_ours_are_turned_into_the_callers() {
+    let db = accounts().await.unwrap();
+    let failed = db.try_transaction(async |tx| -> Result<(), Boxed> { Ok(tx.execute_script("nonsense").await?) }).await;
+    assert_eq!(failed.unwrap_err().downcast::<Error>().unwrap().kind(), ErrorKind::Query);
+    let failed = db
+        .try_transaction(async |tx| -> Result<(), Anyhow> {
+            tx.execute("INSERT INTO accounts VALUES (1, 1)", ()).await.ok();
+            Ok(()) // the error was swallowed, so the commit refuses
+        })
+        .await;
+    let Err(Anyhow(failed)) = failed else { panic!("the transaction was doomed") };
+    assert_eq!(failed.downcast::<Error>().unwrap().reason(), Reason::Doomed);
+    db.close().await.unwrap();
+    let closed = db.try_transaction(async |_| Ok::<_, AppError>(())).await;
+    assert!(matches!(closed, Err(AppError::Database(error)) if error.kind() == ErrorKind::Closed));
+    let closed = db.try_interact(|_| Ok::<_, AppError>(())).await;
+    assert!(matches!(closed, Err(AppError::Database(error)) if error.kind() == ErrorKind::Closed));
+}
+
+#[tokio::test]
+async fn interact_takes_the_errors_of_the_caller_and_of_rusqlite() {
+    let db = accounts().await.unwrap();
+    let outcome = db
+        .try_interact(|c| -> Result<i64, AppError> {
+            let text: String = c.query_row("SELECT 'x'", (), |row| row.get(0))?;
+            Ok(text.parse()?)
+        })
+        .await;
+    assert!(matches!(outcome, Err(AppError::Parse(_))));
+    let outcome = db.try_interact(|c| -> Result<(), AppError> { Ok(c.execute_batch("nonsense")?) }).await;
+    assert!(matches!(outcome, Err(AppError::Sqlite(_))));
+    let refused = |error: rusqlite::Error| Error::new(ErrorKind::Query, "no").caused_by(error);
+    let ours =
+        db.try_interact(move |c| -> strongroom::Result<()> { c.execute_batch("nonsense").map_err(refused) }).await;
+    assert_eq!(ours.unwrap_err().message(), "no");
+    let mut connection = db.connection().await.unwrap();
+    let boxed = connection.try_interact(|_| -> Result<(), Boxed> { Err("no luck".into()) }).await;
+    assert_eq!(boxed.unwrap_err().to_string(), "no luck");
+    // Without a word about types, as before.
+    connection
+        .interact(|c| {
+            c.execute("UPDATE accounts SET cents = 7", ())?;
+            Ok(())
+        })
+        .await
+        .unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transaction_with_an_error_of_the_caller_is_run_again_for_the_reason_beneath_it() {
+    let db = accounts().await.unwrap();
+    let options = TransactionOptions::new().retry(FixedDelay::new(3, Duration::from_millis(100)));
+    let runs = AtomicU32::new(0);
+    let permanent = db
+        .try_transaction_with(options.clone(), async |tx| -> Result<(), AppError> {
+            runs.fetch_add(1, Ordering::SeqCst);
+            tx.execute("INSERT INTO accounts VALUES (1, 1)", ()).await?;
+            Ok(())
+        })
+        .await;
+    assert!(matches!(permanent, Err(AppError::Database(error)) if error.reason() == Reason::Unique));
+    let own = db
+        .try_transaction_with(options, async |_| {
+            runs.fetch_add(1, Ordering::SeqCst);
+            Err::<(), _>(AppError::TooLittle(1))
+        })
+        .await;
+    assert!(matches!(own, Err(AppError::TooLittle(1))));
+    assert_eq!(runs.into_inner(), 2);
+}
+
+#[tokio::test]
+async fn an_error_gives_its_message_its_advice_and_its_object_apart() {
+    let db = accounts().await.unwrap();
+    let twice = db.execute("INSERT INTO accounts VALUES (1, 1)", ()).await.unwrap_err();
+    assert_eq!(twice.object(), Some("accounts.id"));
+    assert_eq!(twice.advice(), None);
+    let missing = AsyncDatabase::builder("/nowhere/at/all.db").open().await.unwrap_err();
+    assert!(missing.object().unwrap().contains("/nowhere/at/all.db"), "{missing:?}");
+    assert_eq!(missing.to_string(), format!("{}; {}", missing.message(), missing.advice().unwrap()));
+}
+
+#[tokio::test]
+async fn a_call_to_rusqlite_that_failed_says_why_and_quotes_no_value() {
+    let db = accounts().await.unwrap();
+    let none = db.interact(|c| c.query_row("SELECT 1 WHERE 0", (), |row| row.get::<_, i64>(0))).await.unwrap_err();
+    assert!(none.message().ends_with("the query answered no row"), "{none}");
+    let large = db.interact(|c| c.query_row("SELECT 4711", (), |row| row.get::<_, u8>(0))).await.unwrap_err();
+    assert_eq!(large.reason(), Reason::Type);
+    assert!(!large.to_string().contains("4711"), "{large}");
+    let count = db.interact(|c| c.execute("UPDATE accounts SET cents = ?1", (1, 2))).await.unwrap_err();
+    assert_eq!(count.reason(), Reason::Parameters);
+    assert!(StdError::source(&none).unwrap().is::<rusqlite::Error>());
+}
