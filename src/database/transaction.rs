@@ -286,7 +286,11 @@ impl<C: Connector<Connection: Connection>> Transaction<C> {
             self.undo = None;
             self.undone(depth, undone)?;
         }
-        if self.doom.as_ref().map_or(self.lent.state() == ResourceState::Broken, |doom| doom.error.as_ref().is_some_and(is_broken)) {
+        if self
+            .doom
+            .as_ref()
+            .map_or(self.lent.state() == ResourceState::Broken, |doom| doom.error.as_ref().is_some_and(is_broken))
+        {
             self.doom = Some(Doom { depth: 0, why: "its connection broke".into(), error: Some(broke()) });
             return Err(broke());
         }
