@@ -13,6 +13,8 @@ pub struct Statement {
     pub sql: Arc<str>,
     /// What is bound.
     pub params: Params,
+    /// Only the first row is wanted. A statement that reads may stop there; one that writes runs to its end.
+    pub first_only: bool,
 }
 
 impl Statement {
@@ -21,7 +23,13 @@ impl Statement {
     /// # Errors
     /// When a parameter does not fit, such as a `u64` above `i64::MAX`.
     pub fn new(sql: impl Into<Arc<str>>, params: impl IntoParams) -> Result<Self> {
-        Ok(Self { sql: sql.into(), params: params.into_params()? })
+        Ok(Self { sql: sql.into(), params: params.into_params()?, first_only: false })
+    }
+
+    /// The same, of which only the first row is wanted.
+    #[must_use]
+    pub fn first(self) -> Self {
+        Self { first_only: true, ..self }
     }
 }
 

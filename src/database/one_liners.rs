@@ -6,10 +6,11 @@
 /// Writes the one-liners for a handle whose methods take `$self: $receiver`.
 macro_rules! one_liners {
     ($self:ident: $receiver:ty) => {
-        /// Runs a statement and says what it changed.
+        /// Runs a statement and says what it changed. A text without a statement (empty, or only comments) has no effect.
         ///
         /// # Errors
-        /// As classified by the engine; a failed statement has changed nothing.
+        /// As classified by the engine; a failed statement has changed nothing, also where SQL would let it stop half-way
+        /// (`OR FAIL`).
         ///
         /// # Cancel safety
         /// Dropping the future stops the statement. Whether it took effect before is then not known; inside a
@@ -24,7 +25,8 @@ macro_rules! one_liners {
             running.map(|rows| Ok(rows?.changes()))
         }
 
-        /// Fetches the first row, if there is one.
+        /// Fetches the first row, if there is one. A statement that reads is stopped there; one that writes runs to its
+        /// end.
         ///
         /// # Errors
         /// As classified by the engine.
@@ -37,7 +39,7 @@ macro_rules! one_liners {
             sql: &str,
             params: impl $crate::IntoParams,
         ) -> impl Future<Output = $crate::Result<Option<$crate::Row>>> + Send {
-            let running = $self.reading($crate::Statement::new(sql, params));
+            let running = $self.reading($crate::Statement::new(sql, params).map($crate::Statement::first));
             running.map(|rows| Ok(rows?.first()))
         }
 
@@ -58,7 +60,7 @@ macro_rules! one_liners {
         }
 
         /// Fetches the first column of the first row; `None` when there is no row. A NULL is an error unless `T` is an
-        /// `Option`.
+        /// `Option`. Stops as [`fetch_one`](Self::fetch_one) does.
         ///
         /// # Errors
         /// As classified by the engine; [`Reason::Type`](crate::Reason::Type) when the value does not fit.
@@ -71,11 +73,12 @@ macro_rules! one_liners {
             sql: &str,
             params: impl $crate::IntoParams,
         ) -> impl Future<Output = $crate::Result<Option<T>>> + Send {
-            let running = $self.reading($crate::Statement::new(sql, params));
+            let running = $self.reading($crate::Statement::new(sql, params).map($crate::Statement::first));
             running.map(|rows| rows?.first().map(|row| row.get(0)).transpose())
         }
 
-        /// Fetches the first row into a struct (by column names), a tuple or a scalar.
+        /// Fetches the first row into a struct (by column names), a tuple or a scalar. Stops as
+        /// [`fetch_one`](Self::fetch_one) does.
         ///
         /// # Errors
         /// As classified by the engine; [`Reason::Type`](crate::Reason::Type) when the row does not fit.
@@ -88,7 +91,7 @@ macro_rules! one_liners {
             sql: &str,
             params: impl $crate::IntoParams,
         ) -> impl Future<Output = $crate::Result<Option<T>>> + Send {
-            let running = $self.reading($crate::Statement::new(sql, params));
+            let running = $self.reading($crate::Statement::new(sql, params).map($crate::Statement::first));
             running.map(|rows| rows?.first().map(|row| row.decode()).transpose())
         }
 

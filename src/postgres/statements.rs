@@ -15,8 +15,8 @@ use super::session::{Call, Fault, Transaction, doomed, outcome_unknown};
 use super::words::{Shape, alters_session, only_sets};
 use crate::row::Changes;
 use crate::{
-    Access, Connection, Error, ErrorKind, IntoParams, Isolation, ParamSets, Phase, Reason, Result, Rows, Statement,
-    StatementKind, TransactionMode,
+    Access, Connection, Error, ErrorKind, Isolation, ParamSets, Phase, Reason, Result, Rows, Statement, StatementKind,
+    TransactionMode,
 };
 
 /// A stream that is open.
@@ -41,7 +41,7 @@ impl Connection for PostgresConnection {
     async fn run(&mut self, statement: Statement) -> Result<Rows> {
         self.ready().await?;
         self.session.refuse_failed()?;
-        let Statement { sql, params } = statement;
+        let Statement { sql, params, .. } = statement;
         let (ready, values, cached) = self.get_ready(&sql, params).await?;
         match self.execute(&ready, &values).await {
             Err(error) if cached && may_be_stale(&error) => Box::pin(self.run_again(&sql, &values, error)).await,
@@ -127,7 +127,7 @@ impl Connection for PostgresConnection {
     async fn run_stream(&mut self, statement: Statement, chunk: usize) -> Result<()> {
         self.ready().await?;
         self.session.refuse_failed()?;
-        let Statement { sql, params } = statement;
+        let Statement { sql, params, .. } = statement;
         let (ready, values, _) = self.get_ready(&sql, params).await?;
         let fitted = Fitted::new(&ready, &values)?;
         let call = Call::Stream { reads: ready.shape().reads };
@@ -247,7 +247,7 @@ impl Connection for PostgresConnection {
             WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') \
             AND (c.relname IN (cast($1 AS text), lower(cast($1 AS text))) AND pg_catalog.pg_table_is_visible(c.oid) \
                 OR n.nspname || '.' || c.relname IN (cast($1 AS text), lower(cast($1 AS text)))))";
-        let statement = Statement { sql: SQL.into(), params: (name,).into_params()? };
+        let statement = Statement::new(SQL, (name,))?;
         let rows = self.run(statement).await?;
         rows.first().map_or(Ok(false), |row| row.get(0))
     }
