@@ -210,3 +210,30 @@ async fn an_engine_without_checks_says_so() {
     let error = db.check(CheckDepth::Quick).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
 }
+
+#[tokio::test]
+async fn a_full_text_index_that_others_merge_is_not_called_damaged() {
+    for kind in Kind::ALL {
+        let home = Home::new(kind);
+        let db = home.builder().pool_max(2).open().await.unwrap();
+        let schema = "CREATE VIRTUAL TABLE words USING fts5(w);
+            CREATE VIRTUAL TABLE boxes USING rtree(id, low, high); INSERT INTO boxes VALUES (1, 0, 1)";
+        db.execute_script(schema).await.unwrap();
+        db.execute("INSERT INTO words VALUES ('first')", ()).await.unwrap();
+        let search = "SELECT count(*) FROM words WHERE words MATCH 'first'";
+        for round in 0..4 {
+            assert_eq!(db.fetch_value::<i64>(search, ()).await.unwrap(), Some(1));
+            db.fetch_all("SELECT * FROM boxes WHERE low < 1", ()).await.unwrap();
+            for n in 0..40 {
+                db.execute("INSERT INTO words VALUES ($1)", (format!("word{round} and{n}"),)).await.unwrap();
+                db.execute("INSERT INTO boxes (low, high) VALUES ($1, $1)", (n,)).await.unwrap();
+            }
+            db.execute("INSERT INTO words (words) VALUES ('optimize')", ()).await.unwrap();
+            for depth in [CheckDepth::Quick, CheckDepth::Full] {
+                let report = db.check(depth).await.unwrap();
+                assert!(report.is_ok(), "{kind:?}: round {round}: {:?}", report.problems);
+            }
+        }
+        assert_eq!(db.fetch_value::<i64>(search, ()).await.unwrap(), Some(1));
+    }
+}

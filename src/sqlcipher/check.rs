@@ -19,6 +19,7 @@ enum Step {
 impl Engine {
     /// Runs one step of a check; its problems are at most `limit`.
     pub(super) fn check_step(&mut self, depth: CheckDepth, number: usize, limit: usize) -> Result<CheckStep> {
+        self.start_afresh()?;
         let steps = self.check_steps(depth);
         let Some(step) = steps.get(number) else { return Ok(CheckStep::new("nothing is left", steps.len())) };
         let (name, problems) = match step {
@@ -36,6 +37,14 @@ impl Engine {
         done.problems = problems;
         self.retire_if_given_up();
         Ok(done)
+    }
+
+    /// Has SQLite read the schema anew, and with it all that its virtual tables keep from earlier calls: an FTS5 table
+    /// that was searched on this connection takes what others did to its index since for corruption. A connection of its
+    /// own would do that too, but not know the functions and collations that the user has registered.
+    fn start_afresh(&mut self) -> Result<()> {
+        self.watch.look(Mode::Open);
+        self.connection.execute_batch("PRAGMA writable_schema = RESET").map_err(classify)
     }
 
     fn check_steps(&mut self, depth: CheckDepth) -> Vec<Step> {
