@@ -240,8 +240,8 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
     /// alters of the session ends with it.
     ///
     /// # Errors
-    /// As classified by the engine; the statements before the failing one may stay done. A transaction that the script
-    /// leaves open is rolled back, which is an error.
+    /// As classified by the engine; the statements before the failing one may stay done, and in SQLite what a statement
+    /// with `OR FAIL` did before it failed. A transaction that the script leaves open is rolled back, which is an error.
     ///
     /// # Cancel safety
     /// Dropping the future stops the statement that runs and undoes it; those before it may stay done. A transaction that

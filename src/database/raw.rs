@@ -33,6 +33,30 @@ use crate::{
 /// assert!(version.starts_with("3."));
 /// # Ok(()) }
 /// ```
+///
+/// To rebuild a table of SQLite that others refer to, switch foreign keys off here, before the transaction; SQLite ignores
+/// that inside one. They are on again for whoever gets a connection next. Where it is enough to check them at the commit,
+/// `PRAGMA defer_foreign_keys = ON` in any transaction does that, and ends with it.
+///
+/// ```
+/// # use strongroom::AsyncDatabase;
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> strongroom::Result<()> {
+/// # let db = AsyncDatabase::builder(":memory:").open().await?;
+/// # db.execute_script("CREATE TABLE t (a INTEGER PRIMARY KEY)").await?;
+/// let mut conn = db.connection().await?;
+/// conn.execute_script(
+///     "PRAGMA foreign_keys = OFF;
+///      BEGIN;
+///      CREATE TABLE rebuilt (a INTEGER PRIMARY KEY, b TEXT);
+///      INSERT INTO rebuilt (a) SELECT a FROM t;
+///      DROP TABLE t;
+///      ALTER TABLE rebuilt RENAME TO t;
+///      COMMIT",
+/// )
+/// .await?;
+/// assert!(conn.fetch_all("PRAGMA foreign_key_check", ()).await?.is_empty());
+/// # Ok(()) }
+/// ```
 pub struct RawConnection<C: Connector = DefaultConnector> {
     lent: Pooled<C>,
     /// The transaction of `execute_many` is open; if that call was dropped, the next one rolls back first.

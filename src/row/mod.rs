@@ -56,7 +56,8 @@ struct Data {
 pub struct Changes {
     /// How many rows were inserted, updated or deleted.
     pub rows_affected: u64,
-    /// The identity of the last row inserted, where the engine tells it.
+    /// The identity of the last row that this statement itself inserted, where the engine tells it. In SQLite: its rowid;
+    /// `None` when it only updated (`ON CONFLICT DO UPDATE`) or ignored, and for tables `WITHOUT ROWID`.
     pub last_insert_id: Option<i64>,
 }
 

@@ -1,24 +1,24 @@
 //! The synchronous side of a connection: statements in, rows out. Runs on a thread that may block.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
-use rusqlite::fallible_iterator::FallibleIterator;
 
 use super::checkpoint::{Log, WORTH_COPYING};
 use super::control::Control;
-use super::errors::{self, classify, classify_refused, in_commit, poisons};
-use super::ffi::{commits, running};
+use super::errors::{self, classify, poisons};
+use super::ffi::running;
 use super::inline::KeptSnapshot;
 use super::plan::{self, Plan, Plans};
 use super::ready::Step;
 use super::session::Session;
 use super::stats::Tally;
 use super::tuning::Checkpoints;
-use super::watch::{Mode, Watch};
-use crate::{Changes, Error, ErrorKind, ParamSets, Reason, Result, Rows, RowsBuilder, Statement, StatementKind};
+use super::watch::{Mode, Seen, Watch};
+use crate::{Changes, Error, ParamSets, Reason, Result, Rows, RowsBuilder, Statement, StatementKind};
 
 /// One SQLite connection with what is known of its statements.
 #[derive(Debug)]
@@ -111,21 +111,35 @@ impl Engine {
 
     /// Prepares `sql` without letting it do anything, and says what it would do.
     pub(super) fn classify(&mut self, sql: &str) -> Result<StatementKind> {
-        if let Some(plan) = self.plans.get(sql) {
-            return Ok(plan.kind());
+        let place = match self.plans.find(sql) {
+            Some(place) => place,
+            None => match self.prepare_guarded(sql)? {
+                ControlFlow::Continue(place) => place,
+                ControlFlow::Break(kind) => return Ok(kind),
+            },
+        };
+        let plan = self.plans.at(place);
+        let (kind, seen) = (plan.kind(), plan.seen());
+        if seen.needs_holder() && !self.in_transaction() {
+            return Err(errors::needs_holder(seen));
         }
+        Ok(kind)
+    }
+
+    /// Where the plan of a statement is, or the kind of one that must not be prepared before it runs.
+    fn prepare_guarded(&mut self, sql: &str) -> Result<ControlFlow<StatementKind, usize>> {
         self.watch.look(Mode::Guarded);
         let prepared = Plan::prepare(sql, &self.connection, &self.watch);
         let seen = self.watch.seen();
-        let plan = match prepared {
-            Err(_) if seen.refusal().is_none() && seen.kind(true) == StatementKind::Control => {
-                return Ok(StatementKind::Control);
-            }
-            prepared => prepared?,
-        };
-        let kind = plan.kind();
-        self.plans.remember(sql.into(), plan);
-        Ok(kind)
+        match prepared {
+            Ok(plan) => Ok(ControlFlow::Continue(self.plans.remember(sql.into(), plan))),
+            Err(error) if seen.refusal().is_some() => Err(error),
+            Err(_) if seen.sets_foreign_keys() && self.in_transaction() => Err(errors::too_late_for_foreign_keys()),
+            Err(_) if seen.kind(true) == StatementKind::Control => Ok(ControlFlow::Break(StatementKind::Control)),
+            Err(_) if seen.is_bounded() && self.in_transaction() => Ok(ControlFlow::Break(StatementKind::Write)),
+            Err(_) if seen.is_bounded() => Err(errors::needs_holder(seen)),
+            Err(error) => Err(error),
+        }
     }
 
     /// Where the plan of a statement is, made by preparing it if need be. May act: some pragmas do while they are
@@ -136,9 +150,19 @@ impl Engine {
         }
         self.watch.look(Mode::Open);
         let prepared = Plan::prepare(sql, &self.connection, &self.watch);
-        // Some pragmas act while they are prepared, also in a text that is then refused.
-        self.session.alter(self.watch.seen().alters_session());
+        self.note_prepared();
         Ok(self.plans.remember(Arc::clone(sql), prepared?))
+    }
+
+    /// Takes note of what was seen while something was prepared: some pragmas act there already, also in a text that is
+    /// then refused.
+    pub(super) fn note_prepared(&mut self) {
+        self.session.alter(self.outlives(self.watch.seen()));
+    }
+
+    /// Whether what a statement sets is still set when its caller gives the connection back.
+    pub(super) fn outlives(&self, seen: Seen) -> bool {
+        seen.alters_session() || seen.is_bounded() && !self.in_transaction()
     }
 
     /// What a statement does; for one that is about to run.
@@ -158,27 +182,36 @@ impl Engine {
         statement: &Statement,
         take: &mut dyn FnMut(Step<'_, '_>) -> Result<bool>,
     ) -> Result<Changes> {
-        let Statement { sql, params } = statement;
+        let Statement { sql, params, .. } = statement;
         let (mut ready, values) = self.ready(sql, |plan| plan.values(params))?;
-        let (kind, changes) = (ready.kind(), ready.run(&values, take));
+        if ready.may_stop_halfway() {
+            drop(ready);
+            return self.whole_or_not_at_all(|engine| {
+                let (mut ready, values) = engine.ready(sql, |plan| plan.values(params))?;
+                ready.run(&values, take)
+            });
+        }
+        let (ran, changes) = (ready.ran(), ready.run(&values, take));
         drop(ready);
-        self.ran(kind);
+        self.ran(ran);
         changes
     }
 
     /// Runs one statement and collects its rows.
     pub(super) fn run(&mut self, statement: &Statement) -> Result<Rows> {
-        let mut builder = None;
+        let mut builder: Option<RowsBuilder> = None;
+        let first_only = statement.first_only;
         let changes = self.stepping(statement, &mut |step| match step {
             Step::Header(header) => {
                 builder = Some(RowsBuilder::with_header(header));
                 Ok(true)
             }
-            Step::Row(row) => {
-                if let Some(builder) = &mut builder {
+            // What writes goes on to its end; the other rows are not wanted.
+            Step::Row(row, reads) => {
+                if let Some(builder) = builder.as_mut().filter(|builder| !first_only || builder.is_empty()) {
                     plan::push_row(builder, row)?;
                 }
-                Ok(true)
+                Ok(!(first_only && reads))
             }
         })?;
         let mut builder = builder.unwrap_or_else(|| RowsBuilder::with_header(Arc::from([])));
@@ -199,7 +232,7 @@ impl Engine {
                 builder = Some(RowsBuilder::with_header(header));
                 Ok(true)
             }
-            Step::Row(row) => {
+            Step::Row(row, _) => {
                 let Some(filling) = &mut builder else { return Ok(false) };
                 plan::push_row(filling, row)?;
                 if filling.len() < chunk {
@@ -225,59 +258,10 @@ impl Engine {
         enough: &mut dyn FnMut(usize) -> bool,
     ) -> Result<(usize, Changes)> {
         let (mut ready, sets) = self.ready(sql, |plan| plan.all_values(sets))?;
-        let (kind, outcome) = (ready.kind(), ready.run_many(&sets, first, enough));
+        let (ran, outcome) = (ready.ran(), ready.run_many(&sets, first, enough));
         drop(ready);
-        self.ran(kind);
+        self.ran(ran);
         outcome
-    }
-
-    /// Runs a text of several statements. Inside a transaction it may not end it.
-    pub(super) fn run_script(&mut self, sql: &str) -> Result<()> {
-        plan::refuse_nul(sql)?;
-        let keeps = self.keeps_snapshot();
-        let Self { connection, watch, session, .. } = self;
-        let open = || !connection.is_autocommit() && !keeps;
-        let mode = if open() { Mode::Guarded } else { Mode::Open };
-        let mut rest = rusqlite::Batch::new(connection, sql);
-        loop {
-            watch.look(mode);
-            let next = rest.next().map_err(|error| match watch.seen() {
-                seen if mode == Mode::Guarded
-                    && seen.refusal().is_none()
-                    && seen.kind(true) == StatementKind::Control =>
-                {
-                    Error::new(
-                        ErrorKind::Unsupported,
-                        "a script inside a transaction cannot end it or alter the session",
-                    )
-                    .because(Reason::Control)
-                    .hint("use the transaction's own commit and rollback")
-                }
-                seen => classify_refused(error, seen),
-            })?;
-            let Some(mut statement) = next else { return Ok(()) };
-            let seen = watch.seen();
-            session.alter(seen.alters_session());
-            let kind = seen.kind(statement.readonly());
-            session.permit(kind, open)?;
-            watch.mode(Mode::Running);
-            let before = commits::count(connection);
-            let mut rows = statement.raw_query();
-            let outcome = loop {
-                match rows.next() {
-                    Ok(Some(_)) => {}
-                    Ok(None) => break Ok(()),
-                    Err(error) => {
-                        let error = classify_refused(error, watch.seen());
-                        break Err(in_commit(error, commits::count(connection) != before));
-                    }
-                }
-            };
-            if kind == StatementKind::Control {
-                session.note(open());
-            }
-            outcome?;
-        }
     }
 
     pub(super) fn table_exists(&mut self, name: &str) -> Result<bool> {
@@ -285,35 +269,6 @@ impl Engine {
         let sql = "SELECT 1 FROM sqlite_schema WHERE type IN ('table', 'view') AND name = ?1 COLLATE NOCASE";
         let found = self.connection.prepare_cached(sql).and_then(|mut statement| statement.exists([name]));
         found.map_err(classify)
-    }
-
-    /// Calls `user` with the raw connection, and puts back what it may have taken away.
-    pub(super) fn interact<T>(
-        &mut self,
-        control: &Arc<Control>,
-        busy_timeout: Duration,
-        user: impl FnOnce(&mut Connection) -> rusqlite::Result<T>,
-    ) -> Result<T> {
-        let was_lost = self.session.has_lost_transaction(self.in_transaction());
-        self.watch.look(Mode::Open);
-        let before = commits::count(&self.connection);
-        let outcome = user(&mut self.connection).map_err(|error| {
-            let may_commit = errors::may_come_from_a_commit(&error) && self.connection.is_autocommit();
-            let begun = may_commit && commits::count(&self.connection) != before;
-            in_commit(classify_refused(error, self.watch.seen()), begun)
-        });
-        let seen = self.watch.seen();
-        self.watch.look(Mode::Open);
-        let still_watched = self.connection.prepare("SELECT 1").is_ok() && self.watch.seen().anything();
-        self.session.alter(seen.alters_session() || !still_watched);
-        self.retire_if_given_up();
-        self.plans.forget();
-        self.connection.flush_prepared_statement_cache();
-        if !was_lost || self.in_transaction() {
-            self.session.note(self.in_transaction());
-        }
-        self.install(control, busy_timeout).map_err(classify)?;
-        outcome
     }
 
     /// The goodbye of a connection that wrote: statistics for the planner, and the log folded into the file.

@@ -157,6 +157,29 @@ fn primary(code: i32) -> Meaning {
     }
 }
 
+/// Refuses what tells or sets something of a connection, where the next statement may get another connection.
+#[cold]
+pub(super) fn needs_holder(seen: Seen) -> Error {
+    let (what, way_out) = if seen.remembers() {
+        (
+            "last_insert_rowid(), changes() and total_changes() tell what a connection did last, and others use it too",
+            "take it from the Changes that execute() answers, or use RETURNING; in transaction() or on connection() they work",
+        )
+    } else {
+        ("defer_foreign_keys lasts until the end of a transaction, and none is open", "run it in transaction()")
+    };
+    Error::new(ErrorKind::Unsupported, what).because(Reason::Control).hint(way_out)
+}
+
+/// SQLite would ignore it.
+#[cold]
+pub(super) fn too_late_for_foreign_keys() -> Error {
+    Error::new(ErrorKind::Unsupported, "foreign_keys cannot be changed inside a transaction").because(Reason::Control).hint(
+        "PRAGMA defer_foreign_keys = ON puts the checks off until the commit; to rebuild a table, take connection() and \
+         run PRAGMA foreign_keys = OFF there before BEGIN",
+    )
+}
+
 /// What a child is told that uses the databases of its parent.
 #[cold]
 pub(super) fn forked() -> Error {

@@ -64,7 +64,9 @@ impl Engine {
         // A statement that cannot be prepared fails by itself and disturbs nobody.
         self.prepare(sql).is_err()
             || self.plans.get(sql).is_some_and(|plan| {
-                plan.may_run_twice() && matches!(plan.kind(), StatementKind::Read | StatementKind::Write)
+                plan.may_run_twice()
+                    && !plan.may_stop_halfway()
+                    && matches!(plan.kind(), StatementKind::Read | StatementKind::Write)
             })
     }
 

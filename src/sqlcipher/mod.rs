@@ -16,12 +16,15 @@ mod errand;
 mod errors;
 mod ffi;
 mod group;
+mod halfway;
 mod inline;
+mod interact;
 mod job;
 mod location;
 mod opening;
 mod plan;
 mod ready;
+mod script;
 mod session;
 mod snapshot;
 mod stats;
@@ -30,6 +33,7 @@ mod sweeper;
 mod transaction;
 mod tuning;
 mod watch;
+mod withhold;
 
 #[cfg(not(feature = "sqlcipher"))]
 #[path = "no_cipher.rs"]

@@ -7,6 +7,8 @@ use rusqlite::types::ValueRef as SqlRef;
 use rusqlite::{Connection, StatementStatus};
 
 use super::errors::classify_refused;
+use super::ffi::last_id::Forgotten;
+use super::halfway;
 use super::watch::{Seen, Watch};
 use crate::{
     Arranged, ArrangedSets, Changes, Dialect, Error, ErrorKind, ParamSets, Params, Placeholders, Reason, Result,
@@ -26,7 +28,24 @@ pub(super) struct Plan {
     header: Arc<[Arc<str>]>,
     /// How often SQLite had prepared the statement anew by itself when the header was read; -1 before that.
     header_read: i32,
+    /// Only spaces and comments: there is nothing to run.
+    empty: bool,
+    /// It may fail and keep what it did until then.
+    halfway: bool,
+    identity: Identity,
     shortness: Shortness,
+}
+
+/// What SQLite tells of the row that a statement inserts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Identity {
+    /// It inserts none.
+    Never,
+    /// What the connection knows is of this statement, once what it knew before is forgotten.
+    Told,
+    /// The statement itself asks for what was inserted before, so that must not be forgotten: every row that it changes
+    /// is a row with a rowid that it inserts.
+    Certain,
 }
 
 /// What was learned of how long a statement runs.
@@ -94,9 +113,32 @@ impl Plan {
         let statement = statement.map_err(|error| classify_refused(error, seen))?;
         let placeholders = placeholders?;
         let slots = slots(&placeholders, order.as_deref(), &statement)?;
-        let kind = seen.kind(statement.readonly());
+        let explains = statement.is_explain() != 0;
+        let kind = match seen.kind(statement.readonly()) {
+            StatementKind::Write if explains => StatementKind::Read,
+            kind => kind,
+        };
+        let empty = statement.readonly() && !seen.anything();
+        let writes = !explains && seen.changes_rows();
+        let halfway = writes && halfway::may_stop(connection, text.as_deref().unwrap_or(sql));
+        let identity = if writes { Identity::of(seen, connection, watch) } else { Identity::Never };
+        let seen = if explains { seen.without_changes() } else { seen };
         let (header, shortness) = (Arc::from([]), Shortness { skip: 0, penalty: 64 });
-        Ok(Self { kind, seen, placeholders, slots, text, header, header_read: -1, shortness })
+        Ok(Self { kind, seen, placeholders, slots, text, header, header_read: -1, empty, halfway, identity, shortness })
+    }
+
+    pub(super) fn seen(&self) -> Seen {
+        self.seen
+    }
+
+    /// Whether there is nothing to run.
+    pub(super) fn is_empty(&self) -> bool {
+        self.empty
+    }
+
+    /// Whether it may fail and keep what it did until then.
+    pub(super) fn may_stop_halfway(&self) -> bool {
+        self.halfway
     }
 
     /// The text to prepare for what the user wrote as `sql`.
@@ -108,10 +150,6 @@ impl Plan {
         self.kind
     }
 
-    pub(super) fn alters_session(&self) -> bool {
-        self.seen.alters_session()
-    }
-
     /// Whether it may be run a second time if the first attempt is stopped: what user functions do outside of the
     /// database would happen twice.
     pub(super) fn may_run_twice(&self) -> bool {
@@ -120,7 +158,7 @@ impl Plan {
 
     /// Whether to try it on the caller's own task.
     pub(super) fn try_inline(&mut self) -> bool {
-        let now = self.shortness.skip == 0 && self.may_run_twice();
+        let now = self.shortness.skip == 0 && self.may_run_twice() && !self.halfway;
         self.shortness.skip = self.shortness.skip.saturating_sub(1);
         now
     }
@@ -172,14 +210,46 @@ impl Plan {
         self.seen.changes_rows()
     }
 
+    /// Has the connection forget what was inserted before this statement runs, if that could be taken for its own.
+    pub(super) fn forget_last_id<'c>(&self, connection: &'c Connection) -> Option<Forgotten<'c>> {
+        (self.identity == Identity::Told).then(|| Forgotten::new(connection))
+    }
+
     /// What it changed, given how many rows SQLite counted.
-    pub(super) fn changes(&self, connection: &Connection, rows: u64) -> Changes {
+    pub(super) fn changes(&self, connection: &Connection, rows: u64, forgotten: Option<&Forgotten<'_>>) -> Changes {
         if !self.changes_rows() {
             return Changes::default();
         }
-        let inserted = self.seen.inserts() && rows > 0;
-        Changes::new(rows, inserted.then(|| connection.last_insert_rowid()))
+        let id = match forgotten {
+            Some(forgotten) => forgotten.inserted(),
+            None => (self.identity == Identity::Certain).then(|| connection.last_insert_rowid()),
+        };
+        Changes::new(rows, id.filter(|_| rows > 0))
     }
+
+    /// The values that SQLite was given, with the numbers of their placeholders.
+    pub(super) fn bound<'p>(&self, values: &Arranged<'p>) -> Vec<(usize, ValueRef<'p>)> {
+        let mut numbers = self.slots.clone();
+        numbers.sort_unstable();
+        numbers.dedup();
+        numbers.into_iter().map(|index| (index + 1, values.get(index))).collect()
+    }
+}
+
+impl Identity {
+    fn of(seen: Seen, connection: &Connection, watch: &Watch) -> Self {
+        match (seen.inserts(), seen.asks_last_id()) {
+            (true, false) => Self::Told,
+            (true, true) if !seen.updates() && has_rowid(connection, &watch.target()) => Self::Certain,
+            (false, _) | (true, true) => Self::Never,
+        }
+    }
+}
+
+fn has_rowid(connection: &Connection, table: &str) -> bool {
+    let found =
+        connection.prepare_cached("SELECT 1 FROM pragma_table_list WHERE schema = 'main' AND name = ?1 AND NOT wr");
+    found.and_then(|mut found| found.exists([table])).unwrap_or(false)
 }
 
 /// SQLite would take the text up to the NUL byte for the whole statement.

@@ -8,8 +8,9 @@ use super::engine::Engine;
 use super::errors::{classify_refused, in_commit};
 use super::ffi::commits;
 use super::plan::Plan;
-use super::watch::{Mode, Watch};
-use crate::{Arranged, ArrangedSets, Changes, Result, StatementKind};
+use super::watch::{Mode, Seen, Watch};
+use super::withhold::withhold;
+use crate::{Arranged, ArrangedSets, Changes, Error, Result, StatementKind};
 
 /// A prepared statement with its plan.
 pub(super) struct Ready<'e> {
@@ -24,7 +25,8 @@ pub(super) struct Ready<'e> {
 /// What [`Ready::run`] hands out.
 pub(super) enum Step<'a, 'r> {
     Header(Arc<[Arc<str>]>),
-    Row(&'a rusqlite::Row<'r>),
+    /// With whether the statement only reads.
+    Row(&'a rusqlite::Row<'r>, bool),
 }
 
 impl Engine {
@@ -35,7 +37,10 @@ impl Engine {
         let plan = self.plans.at(place);
         let (kind, fitting) = (plan.kind(), fit(plan)?);
         self.permit(kind)?;
-        let Self { connection, watch, plans, session, tally, .. } = self;
+        // Preparing it anew may act again.
+        let seen = self.plans.at(place).seen();
+        self.session.alter(self.outlives(seen));
+        let Self { connection, watch, plans, tally, .. } = self;
         let plan = plans.at(place);
         watch.look(Mode::Open);
         let prepared = connection.prepare_cached(plan.text(sql));
@@ -44,14 +49,19 @@ impl Engine {
         let fresh = watch.seen().anything();
         if fresh { &tally.misses } else { &tally.hits }.add(1);
         watch.mode(Mode::Running);
-        session.alter(plan.alters_session());
         Ok((Ready { connection, watch, plan, prepared, fresh }, fitting))
     }
 
-    /// Comes after a statement of this kind has run, however that went.
-    pub(super) fn ran(&mut self, kind: StatementKind) {
+    /// Comes after such a statement has run, however that went.
+    pub(super) fn ran(&mut self, (kind, seen): (StatementKind, Seen)) {
+        if seen.defines() {
+            // What the plans say of the tables may not be so any more.
+            self.plans.forget();
+        }
         if kind == StatementKind::Control {
             self.session.note(self.in_transaction());
+        }
+        if kind == StatementKind::Control || seen.is_bounded() {
             // Not kept prepared: some pragmas act while they are prepared.
             self.connection.flush_prepared_statement_cache();
         }
@@ -59,8 +69,17 @@ impl Engine {
 }
 
 impl Ready<'_> {
-    pub(super) fn kind(&self) -> StatementKind {
+    /// What is to be told to [`Engine::ran`].
+    pub(super) fn ran(&self) -> (StatementKind, Seen) {
+        (self.plan.kind(), self.plan.seen())
+    }
+
+    fn kind(&self) -> StatementKind {
         self.plan.kind()
+    }
+
+    pub(super) fn may_stop_halfway(&self) -> bool {
+        self.plan.may_stop_halfway()
     }
 
     pub(super) fn run(
@@ -83,15 +102,21 @@ impl Ready<'_> {
     fn step(&mut self, values: &Arranged<'_>, take: &mut dyn FnMut(Step<'_, '_>) -> Result<bool>) -> Result<Changes> {
         let Self { connection, watch, plan, prepared, fresh } = self;
         plan.bind(prepared, values)?;
+        if plan.is_empty() {
+            take(Step::Header(Arc::from([])))?;
+            return Ok(Changes::default());
+        }
+        let reads = plan.kind() == StatementKind::Read;
+        let forgotten = plan.forget_last_id(connection);
         // The header is known only after the first step: SQLite prepares anew there if the schema has changed.
         let mut header_taken = false;
         let mut rows = prepared.raw_query();
-        while let Some(row) = rows.next().map_err(|error| classify_refused(error, watch.seen()))? {
+        while let Some(row) = rows.next().map_err(|error| failed(error, watch, plan, values))? {
             if !header_taken {
                 take(Step::Header(plan.header(row.as_ref(), *fresh)))?;
                 header_taken = true;
             }
-            if !take(Step::Row(row))? {
+            if !take(Step::Row(row, reads))? {
                 break;
             }
         }
@@ -99,18 +124,21 @@ impl Ready<'_> {
         if !header_taken {
             take(Step::Header(plan.header(prepared, *fresh)))?;
         }
-        Ok(plan.changes(connection, connection.changes()))
+        Ok(plan.changes(connection, connection.changes(), forgotten.as_ref()))
     }
 
     /// Runs it without looking at rows, and says how many it changed.
     fn execute(&mut self, values: &Arranged<'_>) -> Result<u64> {
         let Self { connection, watch, plan, prepared, .. } = self;
         plan.bind(prepared, values)?;
+        if plan.is_empty() {
+            return Ok(0);
+        }
         if prepared.column_count() == 0 {
-            prepared.raw_execute().map_err(|error| classify_refused(error, watch.seen()))?;
+            prepared.raw_execute().map_err(|error| failed(error, watch, plan, values))?;
         } else {
             let mut rows = prepared.raw_query();
-            while rows.next().map_err(|error| classify_refused(error, watch.seen()))?.is_some() {}
+            while rows.next().map_err(|error| failed(error, watch, plan, values))?.is_some() {}
         }
         Ok(if plan.changes_rows() { connection.changes() } else { 0 })
     }
@@ -124,6 +152,7 @@ impl Ready<'_> {
         enough: &mut dyn FnMut(usize) -> bool,
     ) -> Result<(usize, Changes)> {
         let (mut rows, mut done) = (0, 0);
+        let forgotten = self.plan.forget_last_id(self.connection);
         for values in sets.iter_from(first) {
             let affected = self.telling_of_commits(|ready| ready.execute(&values));
             done += 1;
@@ -132,6 +161,12 @@ impl Ready<'_> {
                 break;
             }
         }
-        Ok((done, self.plan.changes(self.connection, rows)))
+        Ok((done, self.plan.changes(self.connection, rows, forgotten.as_ref())))
     }
+}
+
+/// Classifies the error of a statement that ran with these values.
+#[cold]
+fn failed(error: rusqlite::Error, watch: &Watch, plan: &Plan, values: &Arranged<'_>) -> Error {
+    classify_refused(withhold(error, &mut plan.bound(values)), watch.seen())
 }

@@ -6,8 +6,8 @@
 //! denied before they can act.
 
 use std::collections::HashSet;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU16, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::ffi;
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
@@ -18,50 +18,69 @@ use crate::StatementKind;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Mode {
-    /// Nothing that alters the session: for classifying.
+    /// Nothing that alters the session or controls a transaction: for classifying.
     Guarded,
+    /// The same inside a transaction, where what ends with the transaction is allowed.
+    Inside,
     /// The caller owns the session; only what would weaken the encryption is refused.
     Open,
     /// A statement runs; SQLite's own sub-statements (VACUUM attaches a file) pass.
     Running,
 }
 
-const WRITES: u16 = 1;
-const CONTROLS: u16 = 2;
-const ALONE: u16 = 4;
-const CHANGES_ROWS: u16 = 8;
-const INSERTS: u16 = 16;
-const TRANSACTION: u16 = 32;
-const REFUSED_KEY: u16 = 64;
-const REFUSED_ATTACH: u16 = 128;
-const REFUSED_EXTENSION: u16 = 256;
-const ANYTHING: u16 = 512;
-const USER_FUNCTION: u16 = 1024;
-const DEFINES: u16 = 2048;
-const REFUSED_TEMPORARY: u16 = 4096;
-const REFUSED_IN_MEMORY: u16 = 8192;
+const WRITES: u32 = 1;
+/// Alters the session.
+const ALTERS: u32 = 1 << 1;
+const ALONE: u32 = 1 << 2;
+const CHANGES_ROWS: u32 = 1 << 3;
+const INSERTS: u32 = 1 << 4;
+/// Begins or ends a transaction.
+const TRANSACTION: u32 = 1 << 5;
+const REFUSED_KEY: u32 = 1 << 6;
+const REFUSED_ATTACH: u32 = 1 << 7;
+const REFUSED_EXTENSION: u32 = 1 << 8;
+const ANYTHING: u32 = 1 << 9;
+const USER_FUNCTION: u32 = 1 << 10;
+const DEFINES: u32 = 1 << 11;
+const REFUSED_TEMPORARY: u32 = 1 << 12;
+const REFUSED_IN_MEMORY: u32 = 1 << 13;
 /// Something beside inserting into a table.
-const MORE: u16 = 16384;
-const REFUSED: u16 = REFUSED_KEY | REFUSED_ATTACH | REFUSED_EXTENSION | REFUSED_TEMPORARY | REFUSED_IN_MEMORY;
+const MORE: u32 = 1 << 14;
+/// Updates rows, beside what triggers do.
+const UPDATES: u32 = 1 << 15;
+/// Sets what ends with the transaction.
+const BOUNDED: u32 = 1 << 16;
+const FOREIGN_KEYS: u32 = 1 << 17;
+/// Calls `last_insert_rowid`, itself or in a trigger.
+const LAST_ID: u32 = 1 << 18;
+/// Asks what earlier statements of the connection did.
+const REMEMBERS: u32 = 1 << 19;
+const REFUSED_PROCESS: u32 = 1 << 20;
+const CONTROLS: u32 = ALTERS | TRANSACTION;
+const REFUSED: u32 =
+    REFUSED_KEY | REFUSED_ATTACH | REFUSED_EXTENSION | REFUSED_TEMPORARY | REFUSED_IN_MEMORY | REFUSED_PROCESS;
 
 /// What the authorizer of one connection saw since it was last asked.
 #[derive(Debug)]
 pub(super) struct Watch {
-    seen: AtomicU16,
+    seen: AtomicU32,
     mode: AtomicU8,
     encrypted: bool,
     in_memory: bool,
+    /// The table that a statement inserts into, of those that insert.
+    target: Mutex<String>,
     /// SQLite's own functions; all others may do anything outside of the database.
     built_in: Arc<HashSet<String>>,
 }
 
 /// What one statement does.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Seen(u16);
+pub(super) struct Seen(u32);
 
 impl Watch {
     pub(super) fn new(encrypted: bool, in_memory: bool, built_in: Arc<HashSet<String>>) -> Self {
-        Self { seen: AtomicU16::new(0), mode: AtomicU8::new(Mode::Open as u8), encrypted, in_memory, built_in }
+        let (seen, mode) = (AtomicU32::new(0), AtomicU8::new(Mode::Open as u8));
+        Self { seen, mode, encrypted, in_memory, target: Mutex::default(), built_in }
     }
 
     pub(super) fn is_encrypted(&self) -> bool {
@@ -87,21 +106,28 @@ impl Watch {
         Seen(self.seen.load(Relaxed))
     }
 
+    /// The table that the last statement that inserts was prepared for.
+    pub(super) fn target(&self) -> String {
+        self.target.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// The authorizer itself.
     pub(super) fn judge(&self, context: &AuthContext<'_>) -> Authorization {
         let flags = self.flags(context);
         self.seen.fetch_or(flags | ANYTHING, Relaxed);
-        let mode = self.mode.load(Relaxed);
-        let refused = flags & REFUSED != 0;
-        let guarded = mode == Mode::Guarded as u8 && flags & CONTROLS != 0;
-        if refused || guarded { Authorization::Deny } else { Authorization::Allow }
+        let denied = match self.mode.load(Relaxed) {
+            mode if mode == Mode::Guarded as u8 => REFUSED | CONTROLS | BOUNDED,
+            mode if mode == Mode::Inside as u8 => REFUSED | CONTROLS,
+            _ => REFUSED,
+        };
+        if flags & denied != 0 { Authorization::Deny } else { Authorization::Allow }
     }
 
-    fn flags(&self, context: &AuthContext<'_>) -> u16 {
+    fn flags(&self, context: &AuthContext<'_>) -> u32 {
         let temporary = context.database_name == Some("temp");
         match context.action {
             AuthAction::Select | AuthAction::Read { .. } | AuthAction::Recursive => MORE,
-            AuthAction::Transaction { .. } | AuthAction::Savepoint { .. } => CONTROLS | TRANSACTION,
+            AuthAction::Transaction { .. } | AuthAction::Savepoint { .. } => TRANSACTION,
             AuthAction::Attach { filename } => self.attach(filename),
             // A name that is computed or bound is not told.
             AuthAction::Unknown { code: ffi::SQLITE_ATTACH, .. } => self.attach("?"),
@@ -114,62 +140,72 @@ impl Watch {
             | AuthAction::DropTempIndex { .. }
             | AuthAction::DropTempTable { .. }
             | AuthAction::DropTempTrigger { .. }
-            | AuthAction::DropTempView { .. } => CONTROLS | WRITES,
+            | AuthAction::DropTempView { .. } => ALTERS | WRITES | DEFINES,
             AuthAction::Pragma { pragma_name, pragma_value } => {
                 pragma(pragma_name, pragma_value) | self.temporary(pragma_name, pragma_value)
             }
-            AuthAction::Function { function_name } => MORE | self.function(function_name),
+            AuthAction::Function { function_name } => MORE | self.function(function_name, context.accessor.is_none()),
             // What a trigger inserts has no identity that the caller asked for.
-            AuthAction::Insert { table_name } if context.accessor.is_none() => INSERTS | rows(table_name, temporary),
+            AuthAction::Insert { table_name } if context.accessor.is_none() => {
+                table_name.clone_into(&mut self.target.lock().unwrap_or_else(PoisonError::into_inner));
+                INSERTS | rows(table_name, temporary)
+            }
+            AuthAction::Update { table_name, .. } if context.accessor.is_none() => {
+                MORE | UPDATES | rows(table_name, temporary)
+            }
             AuthAction::Insert { table_name }
             | AuthAction::Update { table_name, .. }
             | AuthAction::Delete { table_name } => MORE | rows(table_name, temporary),
-            _ if temporary => CONTROLS | WRITES,
+            _ if temporary => ALTERS | WRITES | DEFINES,
             _ => WRITES | DEFINES,
         }
     }
 
-    fn function(&self, name: &str) -> u16 {
+    /// `outright`: the statement itself calls it, and no trigger or view.
+    fn function(&self, name: &str, outright: bool) -> u32 {
+        let remembers = if outright { REMEMBERS } else { 0 };
         match name.to_ascii_lowercase().as_str() {
             "load_extension" => REFUSED_EXTENSION,
             // Copies whole databases; only where the caller owns the session.
-            "sqlcipher_export" => CONTROLS | WRITES,
+            "sqlcipher_export" => ALTERS | WRITES,
+            "last_insert_rowid" => LAST_ID | remembers,
+            "changes" | "total_changes" => remembers,
             name if self.built_in.contains(name) => 0,
             _ => USER_FUNCTION,
         }
     }
 
     /// Temporary files are not encrypted, so an encrypted database keeps temporary data in memory.
-    fn temporary(&self, pragma: &str, value: Option<&str>) -> u16 {
+    fn temporary(&self, pragma: &str, value: Option<&str>) -> u32 {
         let in_memory = |value: &str| value == "2" || value.eq_ignore_ascii_case("memory");
         let spills = pragma.eq_ignore_ascii_case("temp_store") && value.is_some_and(|value| !in_memory(value));
         if self.encrypted && spills { REFUSED_TEMPORARY } else { 0 }
     }
 
-    fn attach(&self, filename: &str) -> u16 {
+    fn attach(&self, filename: &str) -> u32 {
         let name = filename.to_ascii_lowercase();
         let running = self.mode.load(Relaxed) == Mode::Running as u8;
         if self.in_memory && !name.is_empty() && name != ":memory:" && !name.contains("vfs=") {
             // SQLite would make another database in memory by that name, and write no file.
-            CONTROLS | REFUSED_IN_MEMORY
+            ALTERS | REFUSED_IN_MEMORY
         } else if running && !(self.encrypted && name.starts_with("file:")) {
             WRITES
         } else if self.encrypted && !name.is_empty() {
             // Also the target of VACUUM INTO when it is a URI, which can bring another key or none.
-            CONTROLS | REFUSED_ATTACH
+            ALTERS | REFUSED_ATTACH
         } else {
             // An empty name is a temporary database; VACUUM inside `interact` attaches one too.
-            CONTROLS
+            ALTERS
         }
     }
 }
 
 /// A write to a table; SQLite's own tables do not count as rows changed. ALTER TABLE goes through the temporary schema
 /// too, in search of triggers and views.
-fn rows(table: &str, temporary: bool) -> u16 {
+fn rows(table: &str, temporary: bool) -> u32 {
     match (table.starts_with("sqlite_"), temporary) {
         (true, _) => WRITES,
-        (false, true) => WRITES | CHANGES_ROWS | CONTROLS,
+        (false, true) => WRITES | CHANGES_ROWS | ALTERS,
         (false, false) => WRITES | CHANGES_ROWS,
     }
 }
@@ -202,16 +238,23 @@ const TELLING: &[&str] = &[
     "table_xinfo",
 ];
 
-fn pragma(name: &str, value: Option<&str>) -> u16 {
+fn pragma(name: &str, value: Option<&str>) -> u32 {
     let name = name.to_ascii_lowercase();
     match name.as_str() {
         telling if TELLING.contains(&telling) => 0,
-        "key" | "rekey" | "hexkey" | "hexrekey" | "textkey" | "textrekey" => CONTROLS | REFUSED_KEY,
-        cipher if cipher.starts_with("cipher") => CONTROLS | REFUSED_KEY,
+        "key" | "rekey" | "hexkey" | "hexrekey" | "textkey" | "textrekey" => ALTERS | REFUSED_KEY,
+        cipher if cipher.starts_with("cipher") => ALTERS | REFUSED_KEY,
+        // Process-wide, and SQLite sets them while it prepares: closing the connection would not take them back.
+        "soft_heap_limit" | "hard_heap_limit" | "temp_store_directory" | "data_store_directory" if value.is_some() => {
+            ALTERS | REFUSED_PROCESS
+        }
+        // Until the end of the transaction.
+        "defer_foreign_keys" if value.is_some() => BOUNDED,
+        "foreign_keys" if value.is_some() => ALTERS | FOREIGN_KEYS,
         "user_version" | "application_id" if value.is_some() => WRITES,
         "incremental_vacuum" => WRITES,
         "optimize" | "wal_checkpoint" => WRITES | ALONE,
-        _ if value.is_some() => CONTROLS,
+        _ if value.is_some() => ALTERS,
         _ => 0,
     }
 }
@@ -226,7 +269,7 @@ impl Seen {
             StatementKind::Control
         } else if has(ALONE) || vacuum {
             StatementKind::OutsideTransaction
-        } else if has(WRITES) || !readonly {
+        } else if has(WRITES | BOUNDED) || !readonly {
             StatementKind::Write
         } else {
             StatementKind::Read
@@ -235,7 +278,48 @@ impl Seen {
 
     /// Whether it alters the session beyond beginning and ending transactions.
     pub(super) fn alters_session(self) -> bool {
-        self.0 & CONTROLS != 0 && self.0 & TRANSACTION == 0
+        self.0 & ALTERS != 0
+    }
+
+    /// The same of a statement that is only explained.
+    pub(super) fn without_changes(self) -> Self {
+        Self(self.0 & !(CHANGES_ROWS | INSERTS | DEFINES | REMEMBERS))
+    }
+
+    /// Whether it needs somebody who holds the connection, or an open transaction.
+    #[inline]
+    pub(super) fn needs_holder(self) -> bool {
+        self.0 & (BOUNDED | REMEMBERS) != 0
+    }
+
+    /// Whether it sets something that ends with the transaction.
+    pub(super) fn is_bounded(self) -> bool {
+        self.0 & BOUNDED != 0
+    }
+
+    /// Whether it switches foreign keys, which SQLite ignores inside a transaction.
+    pub(super) fn sets_foreign_keys(self) -> bool {
+        self.0 & FOREIGN_KEYS != 0
+    }
+
+    /// Whether it asks what the connection did before: of whom that was, only its holder knows.
+    pub(super) fn remembers(self) -> bool {
+        self.0 & REMEMBERS != 0
+    }
+
+    /// Whether it changes the schema.
+    pub(super) fn defines(self) -> bool {
+        self.0 & DEFINES != 0
+    }
+
+    /// Whether it calls `last_insert_rowid`.
+    pub(super) fn asks_last_id(self) -> bool {
+        self.0 & LAST_ID != 0
+    }
+
+    /// Whether it updates rows, be it instead of inserting them.
+    pub(super) fn updates(self) -> bool {
+        self.0 & UPDATES != 0
     }
 
     /// Whether it changes rows of the user's tables. Dropping a table announces the end of its rows too, but SQLite
@@ -279,6 +363,9 @@ impl Seen {
         } else if has(REFUSED_IN_MEMORY) {
             let way = "copy it into a connection of your own with rusqlite's backup, in interact()";
             Some(("what a database in memory attaches or copies would be in memory too", way))
+        } else if has(REFUSED_PROCESS) {
+            let way = "set it before, on a rusqlite connection of your own";
+            Some(("this pragma sets something for the whole process", way))
         } else if has(REFUSED_EXTENSION) {
             Some(("extensions cannot be loaded by SQL", "register functions in the on_connect hook"))
         } else {

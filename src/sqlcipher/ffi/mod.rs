@@ -12,5 +12,6 @@ pub(super) mod header;
 pub(super) mod kdf;
 #[cfg(feature = "sqlcipher")]
 pub(super) mod key;
+pub(super) mod last_id;
 pub(super) mod running;
 pub(super) mod wal_index;

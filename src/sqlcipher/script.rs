@@ -1,0 +1,68 @@
+//! Texts of several statements.
+
+use rusqlite::fallible_iterator::FallibleIterator;
+
+use super::engine::Engine;
+use super::errors::{classify_refused, in_commit};
+use super::ffi::commits;
+use super::plan;
+use super::watch::{Mode, Seen};
+use crate::{Error, ErrorKind, Reason, Result, StatementKind};
+
+impl Engine {
+    /// Runs a text of several statements. Inside a transaction it may not end it.
+    pub(super) fn run_script(&mut self, sql: &str) -> Result<()> {
+        plan::refuse_nul(sql)?;
+        let mut defines = false;
+        let outcome = self.run_each(sql, &mut defines);
+        if defines {
+            self.plans.forget();
+        }
+        outcome
+    }
+
+    fn run_each(&mut self, sql: &str, defines: &mut bool) -> Result<()> {
+        let keeps = self.keeps_snapshot();
+        let Self { connection, watch, session, .. } = self;
+        let open = || !connection.is_autocommit() && !keeps;
+        let mode = if open() { Mode::Inside } else { Mode::Open };
+        let mut rest = rusqlite::Batch::new(connection, sql);
+        loop {
+            watch.look(mode);
+            let next = rest.next();
+            let seen = watch.seen();
+            // Before anything else: some pragmas have acted now, also in a text that turns out to be none of SQL.
+            session.alter(seen.alters_session() || seen.is_bounded() && !open());
+            *defines |= seen.defines();
+            let Some(mut statement) = next.map_err(|error| refused(error, seen, mode))? else { return Ok(()) };
+            let kind = seen.kind(statement.readonly());
+            session.permit(kind, open)?;
+            watch.mode(Mode::Running);
+            let before = commits::count(connection);
+            let mut rows = statement.raw_query();
+            let outcome = loop {
+                match rows.next() {
+                    Ok(Some(_)) => {}
+                    Ok(None) => break Ok(()),
+                    Err(error) => {
+                        let error = classify_refused(error, watch.seen());
+                        break Err(in_commit(error, commits::count(connection) != before));
+                    }
+                }
+            };
+            if kind == StatementKind::Control {
+                session.note(open());
+            }
+            outcome?;
+        }
+    }
+}
+
+fn refused(error: rusqlite::Error, seen: Seen, mode: Mode) -> Error {
+    if mode == Mode::Inside && seen.refusal().is_none() && seen.kind(true) == StatementKind::Control {
+        return Error::new(ErrorKind::Unsupported, "a script inside a transaction cannot end it or alter the session")
+            .because(Reason::Control)
+            .hint("use the transaction's own commit and rollback");
+    }
+    classify_refused(error, seen)
+}
