@@ -24,6 +24,9 @@ pub mod postgres {}
 #[doc = include_str!("../docs/performance.md")]
 pub mod performance {}
 
+#[doc = include_str!("../docs/values.md")]
+pub mod values {}
+
 /// [the page of errors]: crate::_docs::errors
 ///
 #[doc = include_str!("../docs/proofs.md")]

@@ -86,7 +86,8 @@
 //! | `config` | yes | [`DatabaseConfig`] from YAML, TOML, JSON and the environment |
 //! | `testing` | | mocks, a scripted connector, fault injection, conformance suites |
 //! | `postgres` | | `PostgresConnector`: the same calls on a PostgreSQL cluster |
-//! | `chrono`, `jiff` (0.2), `jiff1` (1), `time`, `uuid` | | their types as parameters and columns |
+//! | `json` | yes | `Json<T>` and `serde_json::Value` as parameters and columns |
+//! | `chrono`, `jiff` (0.2), `jiff1` (1), `time`, `uuid`, `rust_decimal` | | their types as parameters and columns |
 //!
 //! Without any feature, floors 0 to 3 and most key sources remain, for an engine of your own.
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -143,7 +144,9 @@ pub use keys::{
     CachedKeySource, ChainKeySource, CommandKeySource, EnvKeySource, FileKeySource, PassphraseKeySource,
     resolve_cipher_key,
 };
-pub use params::{Arranged, ArrangedSets, Dialect, IntoParams, ParamSets, Params, Placeholders, Style};
+pub use params::{
+    Arranged, ArrangedSets, Dialect, Fields, IntoParams, ParamSets, Params, Placeholders, Style, list, named,
+};
 pub use pool::{CloseReport, HoldToken, Pool, PoolBuilder, PoolStats, Pooled};
 #[cfg(feature = "postgres")]
 pub use postgres::PostgresConnector;
@@ -164,6 +167,8 @@ pub use sqlcipher::{
 pub fn is_sqlcipher_available() -> bool {
     false
 }
+#[cfg(feature = "json")]
+pub use value::Json;
 pub use value::{FromValue, IntoValue, Null, Value, ValueRef};
 
 /// Pages for users: errors, SOPS files, PostgreSQL, speed, proofs.

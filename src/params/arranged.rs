@@ -34,6 +34,10 @@ impl<'p> Arranged<'p> {
         Self { source: Source::One(params), order: order.into() }
     }
 
+    pub(super) fn into_order(self) -> Vec<usize> {
+        self.order.into_owned()
+    }
+
     /// The value of the placeholder with this number, from 0.
     ///
     /// # Panics
@@ -43,6 +47,7 @@ impl<'p> Arranged<'p> {
         match self.source {
             Source::One(Params::None) => ValueRef::Null,
             Source::One(Params::Positional(values)) => values[index].as_ref(),
+            Source::One(Params::Fields(fields)) => fields.values[self.order[index]].as_ref(),
             Source::One(Params::Named(pairs)) => pairs[self.order[index]].1.as_ref(),
             Source::OfMany(sets, first) if self.order.is_empty() => sets.value(first + index),
             Source::OfMany(sets, first) => sets.value(first + self.order[index]),

@@ -12,6 +12,8 @@ pub(super) struct Token {
     pub(super) span: Range<usize>,
     /// Its number or name, without the sign.
     pub(super) name: Range<usize>,
+    /// Behind `IN` or `NOT IN`, without a parenthesis: where that begins, and whether it is `NOT IN`.
+    pub(super) list: Option<(usize, bool)>,
 }
 
 /// Goes through a statement and yields its placeholders.
@@ -19,11 +21,23 @@ pub(super) struct Lexer<'s> {
     bytes: &'s [u8],
     at: usize,
     dialect: Dialect,
+    /// What stands before, comments and spaces aside.
+    before: Before,
+    /// `position(a IN b)` of PostgreSQL has begun.
+    position: bool,
+}
+
+/// The words that make a list of the placeholder behind them.
+#[derive(Clone, Copy)]
+enum Before {
+    Other,
+    Not(usize),
+    In { start: usize, negated: bool },
 }
 
 impl<'s> Lexer<'s> {
     pub(super) fn new(sql: &'s str, dialect: Dialect) -> Self {
-        Self { bytes: sql.as_bytes(), at: 0, dialect }
+        Self { bytes: sql.as_bytes(), at: 0, dialect, before: Before::Other, position: false }
     }
 
     fn peek(&self, ahead: usize) -> Option<u8> {
@@ -74,9 +88,17 @@ impl<'s> Lexer<'s> {
         }
     }
 
-    fn word(&mut self) {
+    fn word(&mut self, before: Before) {
         let start = self.at;
         self.skip_word();
+        let word = &self.bytes[start..self.at];
+        self.position |= self.dialect == Dialect::Postgres && word.eq_ignore_ascii_case(b"position");
+        self.before = match before {
+            _ if word.eq_ignore_ascii_case(b"not") => Before::Not(start),
+            Before::Not(start) if word.eq_ignore_ascii_case(b"in") => Before::In { start, negated: true },
+            _ if word.eq_ignore_ascii_case(b"in") => Before::In { start, negated: false },
+            _ => Before::Other,
+        };
         let is_escape = matches!(&self.bytes[start..self.at], b"e" | b"E");
         if is_escape && self.dialect == Dialect::Postgres && self.peek(0) == Some(b'\'') {
             self.at += 1;
@@ -91,7 +113,7 @@ impl<'s> Lexer<'s> {
         while self.peek(0).is_some_and(is_part) {
             self.at += 1;
         }
-        Token { style, span: start..self.at, name: start + 1..self.at }
+        Token { style, span: start..self.at, name: start + 1..self.at, list: None }
     }
 
     /// `$1`; or a PostgreSQL string between `$tag$` and the same again.
@@ -118,42 +140,70 @@ impl Iterator for Lexer<'_> {
     type Item = Token;
 
     fn next(&mut self) -> Option<Token> {
-        while let Some(byte) = self.peek(0) {
-            let next = self.peek(1);
-            match byte {
-                b'\'' | b'"' => {
-                    self.at += 1;
-                    self.skip_quoted(byte, false);
+        loop {
+            let before = std::mem::replace(&mut self.before, Before::Other);
+            let token = self.step(before)?;
+            if let Some(mut token) = token {
+                if let Before::In { start, negated } = before
+                    && !self.position
+                {
+                    token.list = Some((start, negated));
                 }
-                b'`' if self.dialect == Dialect::Sqlite => {
-                    self.at += 1;
-                    self.skip_quoted(byte, false);
-                }
-                b'[' if self.dialect == Dialect::Sqlite => self.skip_past(b"]"),
-                b'-' if next == Some(b'-') => self.skip_past(b"\n"),
-                b'/' if next == Some(b'*') => self.skip_comment(),
-                b'$' => {
-                    if let Some(token) = self.dollar() {
-                        return Some(token);
-                    }
-                }
-                b'?' if next.is_some_and(|byte| byte.is_ascii_digit()) => {
-                    return Some(self.placeholder(Style::Numbered, |byte| byte.is_ascii_digit()));
-                }
-                // `?|`, `?&` and a lone `?` are operators of PostgreSQL.
-                b'?' if self.dialect != Dialect::Postgres => {
-                    return Some(self.placeholder(Style::Question, |_| false));
-                }
-                // `a::int` is a cast, `a[1:2]` a slice, `:=` an assignment.
-                b':' if next == Some(b':') => self.at += 2,
-                b':' | b'@' if next.is_some_and(is_name_start) => {
-                    return Some(self.placeholder(Style::Named, is_word));
-                }
-                _ if is_word(byte) => self.word(),
-                _ => self.at += 1,
+                return Some(token);
             }
         }
-        None
+    }
+}
+
+impl Lexer<'_> {
+    /// Moves over the next thing, which may be a placeholder; `None` at the end of the text.
+    #[allow(clippy::option_option, reason = "the end, nothing yet, or a placeholder")]
+    fn step(&mut self, before: Before) -> Option<Option<Token>> {
+        let byte = self.peek(0)?;
+        let next = self.peek(1);
+        match byte {
+            _ if byte.is_ascii_whitespace() => {
+                self.before = before;
+                self.at += 1;
+            }
+            b'\'' | b'"' => {
+                self.at += 1;
+                self.skip_quoted(byte, false);
+            }
+            b'`' if self.dialect == Dialect::Sqlite => {
+                self.at += 1;
+                self.skip_quoted(byte, false);
+            }
+            b'[' if self.dialect == Dialect::Sqlite => self.skip_past(b"]"),
+            b'-' if next == Some(b'-') => {
+                self.before = before;
+                self.skip_past(b"\n");
+            }
+            b'/' if next == Some(b'*') => {
+                self.before = before;
+                self.skip_comment();
+            }
+            b'$' => return Some(self.dollar()),
+            b'?' if next.is_some_and(|byte| byte.is_ascii_digit()) => {
+                return Some(Some(self.placeholder(Style::Numbered, |byte| byte.is_ascii_digit())));
+            }
+            // `?|`, `?&` and a lone `?` are operators of PostgreSQL.
+            b'?' if self.dialect != Dialect::Postgres => {
+                return Some(Some(self.placeholder(Style::Question, |_| false)));
+            }
+            // `a::int` is a cast, `a[1:2]` a slice, `:=` an assignment.
+            b':' if next == Some(b':') => self.at += 2,
+            b':' | b'@' if next.is_some_and(is_name_start) => {
+                return Some(Some(self.placeholder(Style::Named, is_word)));
+            }
+            b')' => {
+                self.position = false;
+                self.at += 1;
+            }
+            _ if is_word(byte) => self.word(before),
+            _ => self.at += 1,
+        }
+        Some(None)
     }
 }
 

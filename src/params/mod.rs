@@ -3,11 +3,15 @@
 //! Floor 0. A tuple, array, slice or vector of values binds by position; pairs of name and value bind by name.
 
 mod arranged;
+mod fields;
 mod lexer;
+mod list;
 mod placeholders;
 mod sets;
 
 pub use arranged::{Arranged, ArrangedSets};
+pub use fields::{Fields, named};
+pub use list::list;
 pub use placeholders::{Dialect, Placeholders, Style};
 pub use sets::ParamSets;
 
@@ -27,6 +31,8 @@ pub enum Params {
     Positional(Vec<Value>),
     /// Values for `:name` and `@name`; the names stand without their sign.
     Named(Vec<(Cow<'static, str>, Value)>),
+    /// The same from the fields of a struct, of which the statement may leave some out; see [`named`](crate::named()).
+    Fields(Fields),
 }
 
 impl Params {
@@ -36,6 +42,7 @@ impl Params {
             Self::None => 0,
             Self::Positional(values) => values.len(),
             Self::Named(values) => values.len(),
+            Self::Fields(fields) => fields.len(),
         }
     }
 
@@ -61,6 +68,8 @@ impl fmt::Debug for Params {
 /// | `[1, 2]`, `&[1, 2]`, `vec![1, 2]`, `&vec` | by position, values of one type |
 /// | `params![1, "a", Null]` | by position, any number and types |
 /// | `[("id", 1), ("n", 2)]`, `named![id: 1, name: "a"]` | by name |
+/// | `named(&user)` | by name, the fields of a struct |
+/// | `(list([1, 2]),)` | one list, for `IN $1` |
 ///
 /// # Errors
 /// [`Reason::Type`](crate::Reason::Type) when a value does not fit, such as a `u64` above `i64::MAX`.
@@ -163,21 +172,21 @@ where
     }
 }
 
-fn named<'n, V: IntoValue>(pairs: impl IntoIterator<Item = (&'n str, V)>) -> Result<Params> {
+fn pairs<'n, V: IntoValue>(given: impl IntoIterator<Item = (&'n str, V)>) -> Result<Params> {
     let bare = |name: &str| name.trim_start_matches([':', '@']).to_owned();
     let pair = |(name, value): (&str, V)| Ok((Cow::Owned(bare(name)), value.into_value()?));
-    pairs.into_iter().map(pair).collect::<Result<_>>().map(Params::Named)
+    given.into_iter().map(pair).collect::<Result<_>>().map(Params::Named)
 }
 
 impl<V: IntoValue, const N: usize> IntoParams for [(&str, V); N] {
     fn into_params(self) -> Result<Params> {
-        named(self)
+        pairs(self)
     }
 }
 
 impl<V: IntoValue> IntoParams for Vec<(&str, V)> {
     fn into_params(self) -> Result<Params> {
-        named(self)
+        pairs(self)
     }
 }
 
@@ -186,7 +195,7 @@ where
     &'a V: IntoValue,
 {
     fn into_params(self) -> Result<Params> {
-        named(self.iter().map(|(name, value)| (*name, value)))
+        pairs(self.iter().map(|(name, value)| (*name, value)))
     }
 }
 

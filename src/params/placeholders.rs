@@ -7,8 +7,9 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use super::arranged::{Arranged, ArrangedSets};
+use super::fields::FieldNames;
 use super::sets::Binds;
-use super::{ParamSets, Params};
+use super::{ParamSets, Params, list};
 use crate::{Error, ErrorKind, Reason, Result, Value};
 
 /// How SQL is written, as far as placeholders go.
@@ -51,11 +52,29 @@ pub enum Style {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Placeholders {
     style: Option<Style>,
-    /// Each occurrence: where it stands, and which value (from 0) it takes.
-    spots: Vec<(Range<usize>, usize)>,
+    spots: Vec<Spot>,
     /// The names, in order of first appearance; empty for the other styles.
     names: Vec<Box<str>>,
     count: usize,
+    dialect: Dialect,
+}
+
+/// One occurrence of a placeholder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Spot {
+    /// Where it stands; of a list, from `IN` or `NOT IN` on.
+    span: Range<usize>,
+    /// Which value (from 0) it takes.
+    index: usize,
+    list: Option<List>,
+}
+
+/// How a list is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct List {
+    negated: bool,
+    /// The placeholder alone.
+    placeholder: Range<usize>,
 }
 
 impl Placeholders {
@@ -64,7 +83,7 @@ impl Placeholders {
     /// # Errors
     /// [`Reason::Parameters`] when styles are mixed, a number is 0 or too large, or numbers are left out.
     pub fn scan(sql: &str, dialect: Dialect) -> Result<Self> {
-        let mut found = Self { style: None, spots: Vec::new(), names: Vec::new(), count: 0 };
+        let mut found = Self { style: None, spots: Vec::new(), names: Vec::new(), count: 0, dialect };
         for token in super::lexer::Lexer::new(sql, dialect) {
             found.add(sql, token)?;
         }
@@ -94,13 +113,24 @@ impl Placeholders {
     /// position meet names.
     pub fn arrange(&self, params: Params) -> Result<Vec<Value>> {
         let order = self.order(&params)?;
-        Ok(match params {
+        let mut values = match params {
             Params::None => Vec::new(),
             Params::Positional(values) => values,
             Params::Named(mut pairs) => {
                 order.into_iter().map(|index| std::mem::replace(&mut pairs[index].1, Value::Null)).collect()
             }
-        })
+            Params::Fields(mut fields) => {
+                order.into_iter().map(|index| std::mem::replace(&mut fields.values[index], Value::Null)).collect()
+            }
+        };
+        if self.dialect == Dialect::Postgres {
+            for index in self.lists() {
+                if let Value::Text(list) = &mut values[index] {
+                    *list = list::to_array(list);
+                }
+            }
+        }
+        Ok(values)
     }
 
     /// The same without taking the values.
@@ -121,6 +151,7 @@ impl Placeholders {
             let order = match &run.binds {
                 Binds::ByPosition(given) => self.check_count(*given),
                 Binds::ByName(names) => self.order_names(names.iter().map(|name| &**name)),
+                Binds::ByField(names) => self.order_fields(names),
             };
             let order = order.map_err(|error| error.context(format_args!("set {number} of parameters")));
             number += run.sets;
@@ -132,12 +163,28 @@ impl Placeholders {
     /// Rewrites the statement with `$1..$N` in place of whatever it uses, for engines that know nothing else.
     pub fn rewrite<'s>(&self, sql: &'s str) -> Cow<'s, str> {
         if matches!(self.style, None | Some(Style::Dollar)) {
+            return self.with_lists(sql);
+        }
+        Cow::Owned(self.replace(sql, |out, spot| {
+            out.push('$');
+            out.push_str(&(spot.index + 1).to_string());
+        }))
+    }
+
+    /// Rewrites `IN $1` into what the engine knows to do with a list, and nothing else.
+    pub fn with_lists<'s>(&self, sql: &'s str) -> Cow<'s, str> {
+        if self.lists().next().is_none() {
             return Cow::Borrowed(sql);
         }
-        Cow::Owned(self.replace(sql, |out, index| {
-            out.push('$');
-            out.push_str(&(index + 1).to_string());
+        Cow::Owned(self.replace(sql, |out, spot| {
+            let placeholder = spot.list.as_ref().map_or(&spot.span, |list| &list.placeholder);
+            out.push_str(&sql[placeholder.clone()]);
         }))
+    }
+
+    /// Which values are lists.
+    fn lists(&self) -> impl Iterator<Item = usize> {
+        self.spots.iter().filter(|spot| spot.list.is_some()).map(|spot| spot.index)
     }
 
     /// Rewrites the statement with `?` in place of whatever it uses, and says which value (from 0) each of them takes.
@@ -151,16 +198,26 @@ impl Placeholders {
     /// # Ok::<(), strongroom::Error>(())
     /// ```
     pub fn unnamed(&self, sql: &str) -> (String, Vec<usize>) {
-        (self.replace(sql, |out, _| out.push('?')), self.spots.iter().map(|(_, index)| *index).collect())
+        (self.replace(sql, |out, _| out.push('?')), self.spots.iter().map(|spot| spot.index).collect())
     }
 
-    fn replace(&self, sql: &str, mut write: impl FnMut(&mut String, usize)) -> String {
+    fn replace(&self, sql: &str, mut write: impl FnMut(&mut String, &Spot)) -> String {
         let mut out = String::with_capacity(sql.len() + self.spots.len());
         let mut done = 0;
-        for (range, index) in &self.spots {
-            out.push_str(&sql[done..range.start]);
-            write(&mut out, *index);
-            done = range.end;
+        for spot in &self.spots {
+            out.push_str(&sql[done..spot.span.start]);
+            let (before, behind) = spot.list.as_ref().map_or(("", ""), |list| match (self.dialect, list.negated) {
+                (Dialect::Sqlite, false) => ("IN (SELECT value FROM json_each(", "))"),
+                (Dialect::Sqlite, true) => ("NOT IN (SELECT value FROM json_each(", "))"),
+                (Dialect::Postgres, false) => ("= ANY(", ")"),
+                (Dialect::Postgres, true) => ("<> ALL(", ")"),
+                (Dialect::Other, false) => ("IN ", ""),
+                (Dialect::Other, true) => ("NOT IN ", ""),
+            });
+            out.push_str(before);
+            write(&mut out, spot);
+            out.push_str(behind);
+            done = spot.span.end;
         }
         out.push_str(&sql[done..]);
         out
@@ -168,10 +225,38 @@ impl Placeholders {
 
     /// Checks that parameters and placeholders fit.
     fn order(&self, params: &Params) -> Result<Vec<usize>> {
-        match params {
+        let order = match params {
             Params::Named(pairs) => self.order_names(pairs.iter().map(|(name, _)| &**name)),
+            Params::Fields(fields) => self.order_fields(&fields.names),
             params => self.check_count(params.len()),
+        }?;
+        let given = Arranged::one(params, order);
+        match self.lists().find(|index| !list::is_list(given.get(*index))) {
+            Some(index) => Err(unfit(format!("placeholder {} behind IN takes a list", index + 1))
+                .hint("bind strongroom::list(..), or write IN ($1) for a single value")),
+            None => Ok(given.into_order()),
         }
+    }
+
+    /// Which of the fields belongs to which placeholder; others are left out.
+    fn order_fields(&self, given: &FieldNames) -> Result<Vec<usize>> {
+        if self.style != Some(Style::Named) {
+            return Err(unfit("parameters by name need placeholders such as :name"));
+        }
+        let field = |name: &str| {
+            if let Some(place) = given.bound.iter().position(|known| **known == *name) {
+                return Ok(place);
+            }
+            let Some((_, what)) = given.unfit.iter().find(|(known, _)| **known == *name) else {
+                let fields = given.bound.join(", ");
+                return Err(
+                    unfit(format!("no field for placeholder :{name}")).hint(format!("the fields are: {fields}"))
+                );
+            };
+            Err(unfit(format!("the field {name} is {what}, which cannot be bound to :{name}"))
+                .hint("wrap it in strongroom::Json, or give it a form that can be stored with serialize_with"))
+        };
+        self.names.iter().map(|name| field(name)).collect()
     }
 
     fn check_count(&self, given: usize) -> Result<Vec<usize>> {
@@ -220,15 +305,17 @@ impl Placeholders {
             }),
         };
         self.count = self.count.max(index + 1);
-        self.spots.push((token.span, index));
+        let list = token.list.map(|(start, negated)| (start, List { negated, placeholder: token.span.clone() }));
+        let (start, list) = list.map_or((token.span.start, None), |(start, list)| (start, Some(list)));
+        self.spots.push(Spot { span: start..token.span.end, index, list });
         Ok(())
     }
 
     /// `$1, $3`: nobody could say what the second value is for.
     fn refuse_gaps(&self) -> Result<()> {
         let mut used = vec![false; self.count];
-        for (_, index) in &self.spots {
-            used[*index] = true;
+        for spot in &self.spots {
+            used[spot.index] = true;
         }
         match used.iter().position(|used| !used) {
             None => Ok(()),

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use super::Params;
+use super::fields::{FieldNames, Fields};
 use crate::value::Cells;
 use crate::{IntoValue, Result, ValueRef};
 
@@ -37,12 +38,14 @@ pub(super) struct Run {
 pub(super) enum Binds {
     ByPosition(usize),
     ByName(Vec<Cow<'static, str>>),
+    ByField(FieldNames),
 }
 
 impl Binds {
     fn of(params: &Params) -> Self {
         match params {
             Params::Named(pairs) => Self::ByName(pairs.iter().map(|(name, _)| name.clone()).collect()),
+            Params::Fields(fields) => Self::ByField(fields.names.clone()),
             params => Self::ByPosition(params.len()),
         }
     }
@@ -50,7 +53,8 @@ impl Binds {
     fn is_of(&self, params: &Params) -> bool {
         match (self, params) {
             (Self::ByName(names), Params::Named(pairs)) => names.iter().eq(pairs.iter().map(|(name, _)| name)),
-            (Self::ByName(_), _) | (Self::ByPosition(_), Params::Named(_)) => false,
+            (Self::ByField(names), Params::Fields(fields)) => *names == fields.names,
+            (Self::ByName(_) | Self::ByField(_), _) | (_, Params::Named(_) | Params::Fields(_)) => false,
             (Self::ByPosition(count), params) => *count == params.len(),
         }
     }
@@ -59,6 +63,7 @@ impl Binds {
         match self {
             Self::ByPosition(count) => *count,
             Self::ByName(names) => names.len(),
+            Self::ByField(names) => names.bound.len(),
         }
     }
 }
@@ -78,6 +83,7 @@ impl ParamSets {
         match params {
             Params::None => {}
             Params::Positional(values) => values.iter().for_each(|value| self.values.push(value.as_ref())),
+            Params::Fields(fields) => fields.values.iter().for_each(|value| self.values.push(value.as_ref())),
             Params::Named(pairs) => pairs.iter().for_each(|(_, value)| self.values.push(value.as_ref())),
         }
     }
@@ -117,6 +123,10 @@ impl ParamSets {
             match &self.runs[run].binds {
                 Binds::ByPosition(0) => Params::None,
                 Binds::ByPosition(count) => Params::Positional((0..*count).map(value).collect()),
+                Binds::ByField(names) => {
+                    let values = (0..names.bound.len()).map(value).collect();
+                    Params::Fields(Fields { names: names.clone(), values })
+                }
                 Binds::ByName(names) => {
                     Params::Named(names.iter().enumerate().map(|(index, name)| (name.clone(), value(index))).collect())
                 }

@@ -7,7 +7,7 @@ use super::View;
 use super::mismatch::Mismatch;
 use super::offers::{Offered, Offers};
 use crate::ValueRef;
-use crate::value::exact_float;
+use crate::value::{JSON, exact_float};
 
 /// A row, or what is left of it: as a map with names, as a sequence without.
 #[derive(Clone, Copy)]
@@ -93,7 +93,10 @@ impl<'de> de::Deserializer<'de> for Columns<'_> {
         self.deserialize_tuple(length, visitor)
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, v: V) -> Result<V::Value, Mismatch> {
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, name: &'static str, v: V) -> Result<V::Value, Mismatch> {
+        if name == JSON {
+            return self.first()?.deserialize_newtype_struct(name, v);
+        }
         v.visit_newtype_struct(self)
     }
 
@@ -263,8 +266,11 @@ impl<'de> de::Deserializer<'de> for Cell<'_> {
         }
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, v: V) -> Result<V::Value, Mismatch> {
-        v.visit_newtype_struct(self)
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, name: &'static str, v: V) -> Result<V::Value, Mismatch> {
+        match self.value {
+            ValueRef::Text(text) if name == JSON => v.visit_str(text),
+            _ => v.visit_newtype_struct(self),
+        }
     }
 
     /// Unit variants are stored as their names.

@@ -1,5 +1,6 @@
 //! What is known of a statement after preparing it once: its kind, and which value goes to which of SQLite's slots.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -108,6 +109,11 @@ impl Plan {
         refuse_nul(sql)?;
         let placeholders = Placeholders::scan(sql, Dialect::Sqlite);
         let (text, order) = placeholders.as_ref().ok().and_then(|found| unnamed(found, sql)).unzip();
+        let with_lists = || match placeholders.as_ref().ok()?.with_lists(sql) {
+            Cow::Owned(text) => Some(text),
+            Cow::Borrowed(_) => None,
+        };
+        let text = text.or_else(with_lists);
         let statement = connection.prepare(text.as_deref().unwrap_or(sql));
         let seen = watch.seen();
         let statement = statement.map_err(|error| classify_refused(error, seen))?;

@@ -4,16 +4,36 @@
 
 mod cells;
 mod convert;
-#[cfg(any(feature = "chrono", feature = "jiff", feature = "jiff1", feature = "time", feature = "uuid"))]
+#[cfg(any(
+    feature = "chrono",
+    feature = "jiff",
+    feature = "jiff1",
+    feature = "time",
+    feature = "uuid",
+    feature = "rust_decimal"
+))]
 mod foreign;
+#[cfg(feature = "json")]
+mod json;
 mod moment;
+#[cfg(not(feature = "json"))]
+mod no_json;
 
 use std::fmt;
 
 pub(crate) use cells::Cells;
 pub(crate) use convert::exact_float;
 pub use convert::{FromValue, IntoValue};
+#[cfg(feature = "json")]
+pub use json::Json;
+#[cfg(feature = "json")]
+pub(crate) use json::json_text;
 pub(crate) use moment::Moment;
+#[cfg(not(feature = "json"))]
+pub(crate) use no_json::json_text;
+
+/// The name under which `Json` tells rows and parameters that it is to be a text.
+pub(crate) const JSON: &str = "$strongroom::Json";
 
 /// One value, owned.
 #[derive(Clone, Debug, PartialEq)]

@@ -50,16 +50,29 @@ impl Moment {
         rest.0.is_empty().then_some(Self { date, clock, offset })
     }
 
-    /// Writes it so that the order of texts is the order of time. Of an offset, only whether it is there: what has one
-    /// is given in UTC.
+    /// Writes it so that the order of texts is the order of time: in UTC, if it says an offset.
     ///
     /// # Errors
     /// [`Reason::Type`] for a year that has not four digits: its text would stand in the wrong place.
     pub(crate) fn into_value(self) -> Result<Value> {
-        match self.date {
+        let utc = self.in_utc();
+        match utc.date {
             Some(Date { year, .. }) if !(0..=9999).contains(&year) => Err(unsortable(year)),
-            _ => Ok(Value::Text(self.text(' ', if self.offset.is_some() { "Z" } else { "" }))),
+            _ => Ok(Value::Text(utc.text(' ', if utc.offset.is_some() { "Z" } else { "" }))),
         }
+    }
+
+    /// The same moment with the offset 0; unchanged without an offset.
+    fn in_utc(self) -> Self {
+        let (Some(date), Some(clock), Some(east)) = (self.date, self.clock, self.offset) else { return self };
+        let leap = clock.second / 60;
+        let second = i64::from(clock.second - leap) - i64::from(east);
+        let second = days(date) * 86_400 + i64::from(clock.hour) * 3600 + i64::from(clock.minute) * 60 + second;
+        let (day, second) = (second.div_euclid(86_400), second.rem_euclid(86_400));
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "parts of a day")]
+        let (hour, minute, second) = ((second / 3600) as u8, (second / 60 % 60) as u8, (second % 60) as u8 + leap);
+        let clock = Clock { hour, minute, second, nano: clock.nano };
+        Self { date: Some(date_of(day)), clock: Some(clock), offset: Some(0) }
     }
 
     /// The text with this separator between day and clock, and `zone` behind.
@@ -77,6 +90,26 @@ impl Moment {
             (date, clock) => date.or(clock).unwrap_or_default(),
         }
     }
+}
+
+/// Days since 0000-03-01. (Howard Hinnant, "chrono-compatible low-level date algorithms", `days_from_civil`.)
+fn days(date: Date) -> i64 {
+    let year = i64::from(date.year) - i64::from(date.month <= 2);
+    let month_from_march = (i64::from(date.month) + 9) % 12;
+    let day_of_year = (153 * month_from_march + 2) / 5 + i64::from(date.day) - 1;
+    365 * year + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400) + day_of_year
+}
+
+/// The way back. (The same, `civil_from_days`.)
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a year of at most six digits")]
+fn date_of(days: i64) -> Date {
+    let (cycle, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let year_of_cycle = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day_of_year = day - (365 * year_of_cycle + year_of_cycle / 4 - year_of_cycle / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = (day_of_year - (153 * month_from_march + 2) / 5 + 1) as u8;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 } as u8;
+    Date { year: (year_of_cycle + cycle * 400 + i64::from(month <= 2)) as i32, month, day }
 }
 
 #[cold]
@@ -179,6 +212,13 @@ mod tests {
             let Value::Text(text) = moment.into_value().unwrap() else { unreachable!() };
             prop_assert_eq!(Moment::parse(&text), Some(moment));
             prop_assert_eq!(Moment::parse(&text.replace(' ', "T")), Some(moment));
+        }
+
+        #[test]
+        fn days_are_counted_there_and_back(year in -9999..=99_999_i32, month in 1..=12_u8, day in 1..=28_u8) {
+            let date = Date { year, month, day };
+            prop_assert_eq!(date_of(days(date)), date);
+            prop_assert_eq!(days(date_of(days(date) + 1)), days(date) + 1);
         }
 
         #[test]

@@ -2,6 +2,8 @@
 
 #[cfg(feature = "chrono")]
 mod chrono;
+#[cfg(feature = "rust_decimal")]
+mod decimal;
 #[cfg(any(feature = "jiff", feature = "jiff1"))]
 mod jiff;
 #[cfg(any(feature = "chrono", feature = "jiff", feature = "jiff1", feature = "time"))]

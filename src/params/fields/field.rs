@@ -1,0 +1,189 @@
+//! A field as serde writes it: one value.
+
+use std::fmt;
+
+use serde::ser::{self, Impossible, Serialize, SerializeSeq, SerializeTuple};
+
+use super::{Unfit, is_bytes, unfit};
+use crate::Value;
+use crate::value::{self, Moment};
+
+/// One field.
+pub(super) struct Field {
+    pub(super) bytes: bool,
+}
+
+/// Integers that may not fit.
+macro_rules! integers {
+    ($($method:ident $type:ty)*) => {$(
+        fn $method(self, value: $type) -> Result<Value, Unfit> {
+            i64::try_from(value).map(Value::Integer).or_else(|_| unfit("an integer above 64 bits with a sign"))
+        }
+    )*};
+}
+
+impl ser::Serializer for Field {
+    type Ok = Value;
+    type Error = Unfit;
+    type SerializeSeq = Bytes;
+    type SerializeTuple = Bytes;
+    type SerializeTupleStruct = Impossible<Value, Unfit>;
+    type SerializeTupleVariant = Impossible<Value, Unfit>;
+    type SerializeMap = Impossible<Value, Unfit>;
+    type SerializeStruct = Impossible<Value, Unfit>;
+    type SerializeStructVariant = Impossible<Value, Unfit>;
+
+    integers! {
+        serialize_i8 i8 serialize_i16 i16 serialize_i32 i32 serialize_i64 i64 serialize_i128 i128
+        serialize_u8 u8 serialize_u16 u16 serialize_u32 u32 serialize_u64 u64 serialize_u128 u128
+    }
+
+    fn serialize_bool(self, value: bool) -> Result<Value, Unfit> {
+        Ok(Value::Bool(value))
+    }
+
+    fn serialize_f32(self, value: f32) -> Result<Value, Unfit> {
+        Ok(Value::Real(value.into()))
+    }
+
+    fn serialize_f64(self, value: f64) -> Result<Value, Unfit> {
+        Ok(Value::Real(value))
+    }
+
+    fn serialize_char(self, value: char) -> Result<Value, Unfit> {
+        Ok(Value::Text(value.into()))
+    }
+
+    fn serialize_str(self, value: &str) -> Result<Value, Unfit> {
+        Ok(Value::Text(value.into()))
+    }
+
+    /// serde asks so for what is written as text but is none: a time, and it is stored as such.
+    fn collect_str<T: fmt::Display + ?Sized>(self, value: &T) -> Result<Value, Unfit> {
+        let text = value.to_string();
+        match Moment::parse(&text) {
+            Some(moment) => moment.into_value().or_else(|_| unfit("a year that has not four digits")),
+            None => Ok(Value::Text(text)),
+        }
+    }
+
+    fn serialize_bytes(self, value: &[u8]) -> Result<Value, Unfit> {
+        Ok(Value::Blob(value.into()))
+    }
+
+    fn serialize_none(self) -> Result<Value, Unfit> {
+        Ok(Value::Null)
+    }
+
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<Value, Unfit> {
+        value.serialize(Self { bytes: is_bytes::<T>() })
+    }
+
+    fn serialize_unit(self) -> Result<Value, Unfit> {
+        Ok(Value::Null)
+    }
+
+    fn serialize_unit_struct(self, _: &'static str) -> Result<Value, Unfit> {
+        Ok(Value::Null)
+    }
+
+    fn serialize_unit_variant(self, _: &'static str, _: u32, variant: &'static str) -> Result<Value, Unfit> {
+        Ok(Value::Text(variant.into()))
+    }
+
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(self, name: &'static str, value: &T) -> Result<Value, Unfit> {
+        if name == value::JSON {
+            return value::json_text(value)
+                .map_or_else(|| unfit("a value that JSON cannot hold"), |text| Ok(Value::Text(text)));
+        }
+        value.serialize(Self { bytes: is_bytes::<T>() })
+    }
+
+    fn serialize_newtype_variant<T: Serialize + ?Sized>(
+        self,
+        _: &'static str,
+        _: u32,
+        _: &'static str,
+        _: &T,
+    ) -> Result<Value, Unfit> {
+        unfit("a variant with a value")
+    }
+
+    fn serialize_seq(self, _: Option<usize>) -> Result<Bytes, Unfit> {
+        Ok(Bytes { bytes: Vec::new(), may_be_empty: self.bytes })
+    }
+
+    fn serialize_tuple(self, _: usize) -> Result<Bytes, Unfit> {
+        self.serialize_seq(None)
+    }
+
+    fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<Self::SerializeTupleStruct, Unfit> {
+        unfit("a tuple")
+    }
+
+    fn serialize_tuple_variant(
+        self,
+        _: &'static str,
+        _: u32,
+        _: &'static str,
+        _: usize,
+    ) -> Result<Self::SerializeTupleVariant, Unfit> {
+        unfit("a variant with values")
+    }
+
+    fn serialize_map(self, _: Option<usize>) -> Result<Self::SerializeMap, Unfit> {
+        unfit("a map")
+    }
+
+    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Self::SerializeStruct, Unfit> {
+        unfit("a struct")
+    }
+
+    fn serialize_struct_variant(
+        self,
+        _: &'static str,
+        _: u32,
+        _: &'static str,
+        _: usize,
+    ) -> Result<Self::SerializeStructVariant, Unfit> {
+        unfit("a variant with fields")
+    }
+}
+
+/// A list that is bytes, as far as it was seen.
+pub(super) struct Bytes {
+    bytes: Vec<u8>,
+    may_be_empty: bool,
+}
+
+impl SerializeSeq for Bytes {
+    type Ok = Value;
+    type Error = Unfit;
+
+    fn serialize_element<T: Serialize + ?Sized>(&mut self, element: &T) -> Result<(), Unfit> {
+        match element.serialize(Field { bytes: false }) {
+            Ok(Value::Integer(byte @ 0..=255)) if is_bytes::<T>() => {
+                self.bytes.push(byte.to_le_bytes()[0]);
+                Ok(())
+            }
+            _ => unfit("a list"),
+        }
+    }
+
+    fn end(self) -> Result<Value, Unfit> {
+        if self.bytes.is_empty() && !self.may_be_empty { unfit("a list") } else { Ok(Value::Blob(self.bytes)) }
+    }
+}
+
+impl SerializeTuple for Bytes {
+    type Ok = Value;
+    type Error = Unfit;
+
+    fn serialize_element<T: Serialize + ?Sized>(&mut self, element: &T) -> Result<(), Unfit> {
+        SerializeSeq::serialize_element(self, element)
+    }
+
+    fn end(self) -> Result<Value, Unfit> {
+        SerializeSeq::end(self)
+    }
+}

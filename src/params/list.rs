@@ -1,0 +1,138 @@
+//! Lists as one parameter.
+
+use std::fmt::Write as _;
+
+use crate::{Error, ErrorKind, IntoValue, Reason, Result, Value, ValueRef};
+
+/// Values for `IN $1`: as many as there are, none included, without building text.
+///
+/// `id IN $1` and `id NOT IN $1` (without parentheses) take a list, in every engine and style of placeholders. The
+/// statement stays one text, however long the list, so it is prepared once; SQLite reads the list by `json_each`,
+/// PostgreSQL as an array.
+///
+/// ```
+/// use strongroom::{AsyncDatabase, list};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> strongroom::Result<()> {
+/// # #[cfg(feature = "sqlite")] {
+/// let db = AsyncDatabase::builder(":memory:").open().await?;
+/// db.execute_script("CREATE TABLE t (id INTEGER); INSERT INTO t VALUES (1), (2), (3)").await?;
+/// let ids: Vec<i64> = db.fetch_all_as("SELECT id FROM t WHERE id IN $1", (list([1, 3, 5]),)).await?;
+/// assert_eq!(ids, [1, 3]);
+/// # }
+/// # Ok(()) }
+/// ```
+///
+/// # Errors
+/// [`Reason::Type`] for blobs, and floats that are no numbers: no text can hold them.
+pub fn list<T: IntoValue>(values: impl IntoIterator<Item = T>) -> Result<Value> {
+    let mut text = String::from("[");
+    for value in values {
+        if text.len() > 1 {
+            text.push(',');
+        }
+        match value.into_value()? {
+            Value::Null => text.push_str("null"),
+            Value::Bool(value) => text.push_str(if value { "true" } else { "false" }),
+            Value::Integer(value) => text.push_str(&value.to_string()),
+            Value::Real(value) if value.is_finite() => text.push_str(&format!("{value:?}")),
+            Value::Text(value) => quote(&mut text, &value),
+            other => return Err(unlisted(&other)),
+        }
+    }
+    text.push(']');
+    Ok(Value::Text(text))
+}
+
+/// Lets an error of [`list`](crate::list) surface where the statement runs.
+impl IntoValue for Result<Value> {
+    fn into_value(self) -> Result<Value> {
+        self
+    }
+}
+
+#[cold]
+fn unlisted(value: &Value) -> Error {
+    let message = format!("a value of type {} cannot stand in a list", value.as_ref().type_name());
+    let error = Error::new(ErrorKind::Query, message).because(Reason::Type);
+    error.hint("lists hold integers, finite floats, texts, bools and NULL")
+}
+
+fn quote(text: &mut String, value: &str) {
+    text.push('"');
+    for c in value.chars() {
+        match c {
+            '"' | '\\' => text.extend(['\\', c]),
+            // Writing into memory cannot fail.
+            '\0'..='\x1f' => drop(write!(text, "\\u{:04x}", u32::from(c))),
+            c => text.push(c),
+        }
+    }
+    text.push('"');
+}
+
+/// Whether a value was made by [`list`].
+pub(super) fn is_list(value: ValueRef<'_>) -> bool {
+    matches!(value, ValueRef::Text(text) if text.starts_with('[') && text.ends_with(']'))
+}
+
+/// The same list as PostgreSQL writes an array: `{1,NULL,"a"}`. Of the escapes of JSON, `\"` and `\\` are its own.
+pub(super) fn to_array(list: &str) -> String {
+    let mut array = String::with_capacity(list.len());
+    let mut quoted = false;
+    let mut rest = list.chars();
+    while let Some(c) = rest.next() {
+        match c {
+            '"' => {
+                quoted = !quoted;
+                array.push(c);
+            }
+            '\\' => match rest.next() {
+                Some('u') => {
+                    let code: String = rest.by_ref().take(4).collect();
+                    array.extend(u32::from_str_radix(&code, 16).ok().and_then(char::from_u32));
+                }
+                escaped => {
+                    array.push(c);
+                    array.extend(escaped);
+                }
+            },
+            '[' if !quoted => array.push('{'),
+            ']' if !quoted => array.push('}'),
+            c => array.push(c),
+        }
+    }
+    array
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn text(value: Result<Value>) -> String {
+        let Ok(Value::Text(text)) = value else { unreachable!() };
+        text
+    }
+
+    #[test]
+    fn an_array_has_the_elements_of_the_list() {
+        let list = text(list(["a", "b]", "\"", "\\", "\n", "é", "NULL", ""]));
+        assert_eq!(to_array(&list), "{\"a\",\"b]\",\"\\\"\",\"\\\\\",\"\n\",\"é\",\"NULL\",\"\"}");
+        assert_eq!(to_array("[1,null,true]"), "{1,null,true}");
+        assert_eq!(to_array("[]"), "{}");
+    }
+
+    proptest! {
+        #[test]
+        fn a_list_is_json(texts in proptest::collection::vec(any::<String>(), 0..8)) {
+            let found: Vec<String> = serde_json::from_str(&text(list(&texts))).unwrap();
+            prop_assert_eq!(found, texts);
+        }
+
+        #[test]
+        fn any_text_is_turned_to_its_end(list in "\\[[\\[\\]\"\\\\u0-9a,]{0,20}\\]") {
+            to_array(&list);
+        }
+    }
+}

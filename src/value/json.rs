@@ -1,0 +1,109 @@
+//! JSON as text.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::{self, Deserialize, DeserializeOwned, Deserializer};
+use serde::ser::{Serialize, Serializer};
+
+use super::convert::mismatch;
+use super::{FromValue, IntoValue, JSON, Value, ValueRef};
+use crate::{Error, ErrorKind, Reason, Result};
+
+/// A value that is stored as JSON: text in SQLite, `json` or `jsonb` in PostgreSQL.
+///
+/// Works as a parameter, with [`Row::get`](crate::Row::get), and as a field of structs that are decoded from rows or
+/// bound by [`named`](crate::named()). `serde_json::Value` is stored in the same way.
+///
+/// ```
+/// use strongroom::{AsyncDatabase, Json};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> strongroom::Result<()> {
+/// # #[cfg(feature = "sqlite")] {
+/// let db = AsyncDatabase::builder(":memory:").open().await?;
+/// let tags = vec!["a".to_owned(), "b".to_owned()];
+/// let Json(back): Json<Vec<String>> = db.fetch_value("SELECT $1", (Json(&tags),)).await?.unwrap();
+/// assert_eq!(back, tags);
+/// # }
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Json<T>(pub T);
+
+/// The JSON text of a value; `None` if JSON cannot hold it.
+pub(crate) fn json_text<T: Serialize + ?Sized>(value: &T) -> Option<String> {
+    serde_json::to_string(value).ok()
+}
+
+fn read<T: DeserializeOwned>(text: &str) -> Result<T> {
+    // serde's words may quote the value.
+    serde_json::from_str(text).map_err(|error| {
+        let what =
+            if error.is_data() { "this JSON is not of the type asked for" } else { "this text is no valid JSON" };
+        Error::new(ErrorKind::Query, what).because(Reason::Type)
+    })
+}
+
+impl<T: Serialize> IntoValue for Json<T> {
+    fn into_value(self) -> Result<Value> {
+        json_text(&self.0).map(Value::Text).ok_or_else(|| {
+            let error = Error::new(ErrorKind::Query, "this value cannot be written as JSON").because(Reason::Type);
+            error.hint("JSON has only texts as keys")
+        })
+    }
+}
+
+impl<T: DeserializeOwned> FromValue for Json<T> {
+    fn from_value(value: ValueRef<'_>) -> Result<Self> {
+        match value {
+            ValueRef::Text(text) => read(text).map(Self),
+            // What SQLite's JSON functions make of a number.
+            ValueRef::Integer(_) | ValueRef::Real(_) | ValueRef::Bool(_) => read(&value.to_string()).map(Self),
+            other => Err(mismatch(other, "JSON")),
+        }
+    }
+}
+
+impl IntoValue for serde_json::Value {
+    fn into_value(self) -> Result<Value> {
+        Json(self).into_value()
+    }
+}
+
+impl FromValue for serde_json::Value {
+    fn from_value(value: ValueRef<'_>) -> Result<Self> {
+        Json::from_value(value).map(|Json(value)| value)
+    }
+}
+
+/// In rows and parameters a text, everywhere else what is in it.
+impl<T: Serialize> Serialize for Json<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.serialize_newtype_struct(JSON, &self.0)
+    }
+}
+
+impl<'de, T: DeserializeOwned> Deserialize<'de> for Json<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        deserializer.deserialize_newtype_struct(JSON, Visitor(PhantomData)).map(Self)
+    }
+}
+
+struct Visitor<T>(PhantomData<T>);
+
+impl<'de, T: DeserializeOwned> de::Visitor<'de> for Visitor<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    /// A cell of a row gives its text so.
+    fn visit_str<E: de::Error>(self, text: &str) -> std::result::Result<T, E> {
+        read(text).map_err(E::custom)
+    }
+
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> std::result::Result<T, D::Error> {
+        T::deserialize(deserializer)
+    }
+}
