@@ -83,6 +83,10 @@ async fn a_bool_on_an_integer_column_is_read_within_flatten_and_every_kind_of_en
     let values: HashMap<String, Dynamic> = row(&db, "SELECT 1 AS a, 2 AS b, 'x' AS c").await.decode().unwrap();
     assert_eq!(values["a"], Dynamic::Integer(1));
     assert_eq!((&values["b"], &values["c"]), (&Dynamic::Integer(2), &Dynamic::Text("x".into())));
+    let scalars: Vec<Dynamic> = db.fetch_all_as("SELECT 1 UNION ALL SELECT 'x'", ()).await.unwrap();
+    assert_eq!(scalars, [Dynamic::Integer(1), Dynamic::Text("x".into())]);
+    let object: serde_json::Value = row(&db, "SELECT 1 AS a").await.decode().unwrap();
+    assert_eq!(object, serde_json::json!({"a": 1}));
     let _ = Dynamic::Truth(true);
 }
 

@@ -54,6 +54,9 @@ async fn current_timestamp_is_read_in_structs_and_by_name() {
         assert_eq!(row.get::<jiff1::civil::DateTime>("c").unwrap(), civil);
     }
     assert_eq!(db.fetch_value("SELECT julianday('2026-01-02 03:04:05')", ()).await.unwrap(), Some(at));
+    for sql in ["SELECT '2026-01-02 03:04:05'", "SELECT '2026-01-02T03:04:05Z'"] {
+        assert_eq!(db.fetch_all_as::<OffsetDateTime>(sql, ()).await.unwrap(), [at]);
+    }
     assert!(db.fetch_value::<PrimitiveDateTime>("SELECT '2026-01-02T03:04:05+02:00'", ()).await.is_err());
 }
 

@@ -56,6 +56,9 @@ impl<'de> de::Deserializer<'de> for Columns<'_> {
     type Error = Mismatch;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mismatch> {
+        if self.offers.bare {
+            return self.first()?.deserialize_any(visitor).inspect_err(|_| self.offers.refused.set(Some(0)));
+        }
         self.deserialize_map(visitor)
     }
 

@@ -17,6 +17,8 @@ pub(super) struct Offers {
     columns: RefCell<Vec<Column>>,
     /// The form of the values that serde keeps, of those that [`FORMS`] lists.
     kept: usize,
+    /// Whether a row of one column is its value, to who asks for neither a row nor a value.
+    pub(super) bare: bool,
     /// The column that was refused in the last attempt, if serde said so at its value.
     pub(super) refused: Cell<Option<usize>>,
     /// Whether zeros and ones are replaced by integers that tell their column.
@@ -114,7 +116,13 @@ impl Offers {
                 (column.form, found) = (Form::Truth, true);
             }
         }
-        found || self.next_of_kept(row)
+        found || self.next_of_kept(row) || self.next_is_bare(row)
+    }
+
+    fn next_is_bare(&mut self, row: View<'_>) -> bool {
+        let before = std::mem::replace(&mut self.bare, row.len() == 1);
+        self.columns.get_mut().fill(Column::default());
+        before != self.bare
     }
 
     /// Which of the texts and blobs it was, serde does not say: changes the form of all that it kept.
