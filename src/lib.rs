@@ -99,6 +99,8 @@ mod error;
 mod params;
 mod row;
 mod secret;
+#[cfg_attr(not(any(feature = "config", feature = "sops")), allow(dead_code, reason = "what reads text is left out"))]
+mod text;
 mod value;
 
 // Floor 1: the contracts.

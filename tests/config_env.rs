@@ -102,3 +102,54 @@ fn the_variable_of_the_key_is_no_setting() {
     let text = settings(None, &[("STRONGROOM_DB_KEY", "hunter2"), ("STRONGROOM_DBX", "1")]);
     assert!(text.contains(&format!("{:?}", DatabaseConfig::default())) && !text.contains("hunter2"), "{text}");
 }
+
+/// `${VAR:-}` of a compose file makes a variable empty where it is meant to be left out.
+#[test]
+fn an_empty_variable_is_as_good_as_not_set() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("strongroom.yml");
+    std::fs::write(
+        &path,
+        "db:\n  pool: { max_size: 7, acquire_timeout: 2.5 }\n  retry: { max_attempts: 2 }\n  cipher: { enabled: true, \
+         key_source: sops, key_env: MINE, sops_path: secrets.yml, sops_key: k }\n",
+    )
+    .unwrap();
+    let expected = settings(Some(&path), &[]);
+    assert!(expected.contains("secrets.yml") && expected.contains("max_size: 7"), "{expected}");
+    let names = [
+        "POOL",
+        "POOL__MAX_SIZE",
+        "POOL__ACQUIRE_TIMEOUT",
+        "RETRY__MAX_ATTEMPTS",
+        "RETRY__DELAY",
+        "CIPHER",
+        "CIPHER__KEY_SOURCE",
+        "CIPHER__KEY_ENV",
+        "CIPHER__SOPS_PATH",
+        "CIPHER__SOPS_KEY",
+    ]
+    .map(|name| format!("STRONGROOM_DB__{name}"));
+    let said = |text: &str| text.lines().find(|line| line.starts_with("DatabaseConfig")).map(str::to_owned);
+    for empty in ["", "  ", "\t\n"] {
+        for name in &names {
+            let text = settings(Some(&path), &[(name, empty)]);
+            assert_eq!(said(&text), said(&expected), "{name}: {text}");
+            let text = settings(None, &[(name, empty)]);
+            assert_eq!(said(&text), said(&settings(None, &[])), "{name}: {text}");
+        }
+    }
+    let all: Vec<_> = names.iter().skip(1).map(|name| (name.as_str(), "")).collect();
+    assert_eq!(said(&settings(Some(&path), &all)), said(&expected));
+}
+
+#[test]
+fn an_empty_variable_is_refused_where_empty_cannot_be_meant() {
+    for (name, expected) in [
+        ("STRONGROOM_DB__CIPHER__ENABLED", "expected true or false"),
+        ("STRONGROOM_DB__POOL__MAX", "there is no such setting"),
+        ("STRONGROOM_DB__CIPHERS", "there is no such setting"),
+    ] {
+        let text = settings(None, &[(name, "")]);
+        assert!(text.contains(&format!("error: environment variable {name}: {expected}")), "{text}");
+    }
+}

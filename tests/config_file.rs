@@ -78,7 +78,7 @@ fn unknown_settings_are_named_with_what_would_fit() {
 /// A misspelt `db` would otherwise mean defaults: an unencrypted database.
 #[test]
 fn a_file_without_the_section_db_is_refused() {
-    for text in ["", "# nothing", "{}", "bd: { cipher: { enabled: true } }", "db:", "db: true", "just text"] {
+    for text in ["", "# nothing", "{}", "bd: { cipher: { enabled: true } }", "db: true", "just text"] {
         assert!(yaml(text).is_err(), "{text}");
     }
     assert!(refusal("{}").contains("db: there is no such section"));
@@ -166,4 +166,90 @@ fn files_that_cannot_be_read_are_told_apart() {
     assert_eq!(yaml(&large).unwrap_err().reason(), Reason::TooLarge);
     let suffix = read("strongroom.ini", "").unwrap_err().to_string();
     assert!(suffix.contains(".yml, .yaml, .toml or .json"), "{suffix}");
+}
+
+/// YAML reads a key whose lines are all comments as null.
+#[test]
+fn a_section_without_settings_has_the_defaults() {
+    for text in [
+        "db:\n  # pool: { max_size: 3 }\n",
+        "db:",
+        "db: ~\n",
+        "db:\n  pool:\n    # min_size: 2\n    # max_size: 3\n  retry:\n  cipher:\n    # enabled: true\n",
+        "db: { pool: null, retry: ~, cipher: }",
+        "db: { pool: { min_size: ~, max_size: , acquire_timeout: null }, retry: { max_attempts: ~, delay: ~ } }",
+        "db:\n  cipher:\n    key_source:\n    key_env:\n    sops_path:\n    sops_key:\n",
+    ] {
+        assert_eq!(yaml(text).expect(text), DatabaseConfig::default(), "{text}");
+    }
+    for text in ["[db]", "[db]\n# [db.pool]\n", "[db.pool]\n[db.retry]\n[db.cipher]\n", "db = {}"] {
+        assert_eq!(read("a.toml", text).expect(text), DatabaseConfig::default(), "{text}");
+    }
+    for text in [r#"{"db": null}"#, r#"{"db": {"pool": null, "retry": {"delay": null}}}"#] {
+        assert_eq!(read("a.json", text).expect(text), DatabaseConfig::default(), "{text}");
+        let tree: serde_json::Value = serde_json::from_str(text).unwrap();
+        let own: Option<DatabaseConfig> = serde_json::from_value(tree["db"].clone()).unwrap();
+        assert_eq!(own.unwrap_or_default(), DatabaseConfig::default(), "{text}");
+    }
+    // One setting that is null leaves its neighbours alone.
+    let config = yaml("db: { pool: { min_size: ~, max_size: 3 } }").unwrap();
+    assert_eq!((config.pool.min_size, config.pool.max_size), (1, 3));
+}
+
+/// Whether data is encrypted is the one thing that null cannot mean.
+#[test]
+fn null_does_not_say_whether_to_encrypt() {
+    for text in ["db: { cipher: { enabled: ~ } }", "db:\n  cipher:\n    enabled:\n    key_source: sops\n"] {
+        let message = refusal(text);
+        assert!(message.contains("db.cipher.enabled: expected true or false"), "{message}");
+    }
+    assert!(refusal("db: { cipher: { enabel: ~ } }").contains("there is no such setting"));
+    assert!(refusal("dbb: ~").contains("there is no such setting"));
+}
+
+#[test]
+fn a_byte_order_mark_is_not_part_of_the_file() {
+    for (name, text) in [
+        ("a.yml", "db: { pool: { max_size: 3 } }\n"),
+        ("a.yml", "# comment\r\ndb:\r\n  pool:\r\n    max_size: 3\r\n"),
+        ("a.toml", "[db.pool]\nmax_size = 3\n"),
+        ("a.toml", "[db.pool]\r\nmax_size = 3\r\n"),
+        ("a.json", r#"{ "db": { "pool": { "max_size": 3 } } }"#),
+    ] {
+        let config = read(name, &format!("\u{feff}{text}")).expect(name);
+        assert_eq!(config.pool.max_size, 3, "{name}");
+    }
+    let twice = read("a.json", "\u{feff}{ \"db\": {}, \"db\": {} }").unwrap_err();
+    assert!(twice.to_string().contains("a setting twice"), "{twice}");
+    let anchor = read("a.yml", "\u{feff}- a\n").unwrap_err();
+    assert!(anchor.to_string().contains("line 1 has a list"), "{anchor}");
+}
+
+#[test]
+fn another_encoding_than_utf8_is_said_by_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let text = "db: { pool: { max_size: 3 } }\n";
+    let units = |unit: fn(u16) -> [u8; 2], mark: bool| -> Vec<u8> {
+        mark.then_some(0xfeff).into_iter().chain(text.encode_utf16()).flat_map(unit).collect()
+    };
+    let latin = [text.as_bytes(), b"# \xe4\n"].concat();
+    let wider: Vec<u8> = text.chars().flat_map(|c| u32::from(c).to_le_bytes()).collect();
+    let cases = [
+        (units(u16::to_le_bytes, true), "UTF-16"),
+        (units(u16::to_be_bytes, true), "UTF-16"),
+        (units(u16::to_le_bytes, false), "UTF-16"),
+        (units(u16::to_be_bytes, false), "UTF-16"),
+        (wider, "UTF-32"),
+        (latin, "not UTF-8"),
+    ];
+    for (bytes, said) in cases {
+        for name in ["a.yml", "a.toml", "a.json"] {
+            let path = directory.path().join(name);
+            std::fs::write(&path, &bytes).unwrap();
+            let error = DatabaseConfig::from_file(&path).unwrap_err();
+            assert_eq!((error.kind(), error.reason()), (ErrorKind::Config, Reason::Malformed), "{error}");
+            let message = error.to_string();
+            assert!(message.contains(said) && message.contains("save it as UTF-8"), "{name}: {message}");
+        }
+    }
 }

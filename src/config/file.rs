@@ -25,6 +25,7 @@ const NO_SECRETS: &str =
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a section `db`")]
 struct Root {
+    #[serde(deserialize_with = "super::visit::section")]
     db: DatabaseConfig,
 }
 
@@ -32,8 +33,10 @@ impl DatabaseConfig {
     /// Reads a file, by its suffix: `.yml`, `.yaml`, `.toml` or `.json`. Environment variables then win over it, as
     /// [`from_env`](Self::from_env) reads them. Blocks for as long as reading a small file takes.
     ///
-    /// The settings stand under the key `db`, and nothing stands beside it. Lists, anchors and further documents of
-    /// YAML are refused, for the settings need none; so is a setting that is given twice.
+    /// The settings stand under the key `db`, and nothing stands beside it. The key must stand there, for a misspelt or
+    /// truncated file would otherwise mean an unencrypted database; `db:` alone gives the defaults. Lists, anchors and
+    /// further documents of YAML are refused, for the settings need none; so is a setting that is given twice. The text
+    /// is UTF-8; a byte order mark in front of it is skipped.
     ///
     /// ```
     /// use strongroom::DatabaseConfig;
@@ -62,6 +65,10 @@ impl DatabaseConfig {
 
     /// Reads environment variables: `STRONGROOM_DB__POOL__MAX_SIZE=20` sets `db.pool.max_size`.
     ///
+    /// A variable that is empty, or holds only white space, is as good as not set, as `${VAR:-}` in a compose file
+    /// means it: the file's value stays, or the default. Only `STRONGROOM_DB__CIPHER__ENABLED` must not be empty, and
+    /// the names of empty variables must fit too.
+    ///
     /// # Errors
     /// [`ErrorKind::Config`] naming the variable and what fits there; never its value.
     pub fn from_env() -> Result<Self> {
@@ -86,25 +93,29 @@ fn parse(path: &Path) -> Result<Table> {
         "json" => (FileFormat::Json, "JSON"),
         _ => return Err(wrong(format!("{shown} has an unknown suffix")).hint("use .yml, .yaml, .toml or .json")),
     };
-    let mut text = String::new();
-    let file = std::fs::File::open(path).and_then(|file| file.take(LARGEST + 1).read_to_string(&mut text));
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).and_then(|file| file.take(LARGEST + 1).read_to_end(&mut bytes));
     file.map_err(|error| {
         let missing = error.kind() == std::io::ErrorKind::NotFound;
         let reason = if missing { Reason::NotFound } else { Reason::Io };
         wrong(format!("cannot read the configuration file {shown}")).because(reason).caused_by(error)
     })?;
-    if text.len() as u64 > LARGEST {
+    if bytes.len() as u64 > LARGEST {
         return Err(wrong(format!("{shown} is larger than {LARGEST} bytes")).because(Reason::TooLarge));
     }
+    let text = crate::text::utf8(&bytes).map_err(|what| {
+        let error = wrong(format!("{shown} is {what}")).because(Reason::Malformed);
+        error.hint("save it as UTF-8")
+    })?;
     if format == FileFormat::Yaml {
-        refuse_yaml_traps(&text).map_err(|error| error.context(&shown))?;
+        refuse_yaml_traps(text).map_err(|error| error.context(&shown))?;
     }
-    let tree = File::from_str(&text, format).collect().map_err(|error| {
+    let tree = File::from_str(text, format).collect().map_err(|error| {
         let position = position(&error.to_string());
         wrong(format!("{shown} is not valid {name}{position}")).because(Reason::Malformed)
     })?;
     // The parsers of YAML and TOML see to it themselves.
-    if format == FileFormat::Json && !is_unique(&text) {
+    if format == FileFormat::Json && !is_unique(text) {
         return Err(wrong(format!("{shown} has a setting twice")).because(Reason::Malformed));
     }
     Ok(tree)
@@ -140,6 +151,8 @@ fn environment() -> Result<Table> {
     let variables = variables.map_err(|_| wrong(format!("an environment variable {PREFIX}__* is not Unicode")))?;
     let mut settings = Table::new();
     for (key, value) in variables {
+        let empty = matches!(&value.kind, ValueKind::String(text) if text.trim().is_empty());
+        let value = if empty { Value::new(None, ValueKind::Nil) } else { value };
         let tree = key.rsplit('.').fold(value, |value, name| Table::from([(name.to_owned(), value)]).into());
         if let ValueKind::Table(tree) = tree.kind {
             merge(&mut settings, tree);
@@ -148,11 +161,12 @@ fn environment() -> Result<Table> {
     Ok(Table::from([("db".to_owned(), settings.into())]))
 }
 
-/// Lays one tree over another; the upper one wins.
+/// Lays one tree over another; the upper one wins where it says something.
 fn merge(below: &mut Table, above: Table) {
     for (key, value) in above {
         match (below.get_mut(&key).map(|value| &mut value.kind), value.kind) {
             (Some(ValueKind::Table(below)), ValueKind::Table(above)) => merge(below, above),
+            (Some(_), ValueKind::Nil) => {}
             (_, kind) => {
                 below.insert(key, Value::new(None, kind));
             }
@@ -171,7 +185,8 @@ fn explain(error: ConfigError, place: &dyn Fn(&str) -> String) -> Error {
         ConfigError::Type { expected, key, .. } => {
             wrong(format!("{}: expected {expected}", place(key.as_deref().unwrap_or("db"))))
         }
-        ConfigError::NotFound(key) => wrong(format!("{}: there is no such section", place(&key))),
+        ConfigError::NotFound(key) => wrong(format!("{}: there is no such section", place(&key)))
+            .hint(format!("`{key}: {{}}` alone gives the defaults")),
         other => explain_message(&other.to_string(), None, place),
     }
 }

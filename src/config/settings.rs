@@ -8,10 +8,15 @@ use serde::Deserialize;
 use super::limit::{POOL_ACQUIRE_TIMEOUT, POOL_MAX_SIZE, POOL_MIN_SIZE, RETRY_ATTEMPTS, RETRY_DELAY};
 use super::visit;
 
+pub(super) const KEY_ENV: &str = "STRONGROOM_DB_KEY";
+pub(super) const SOPS_KEY: &str = "db_key";
+
 /// The settings of a database, as they stand in `strongroom.yml` under the key `db`.
 ///
-/// Everything may be left out; unknown settings are errors. Numbers outside the bounds are moved to the bound where
-/// they are used, with a warning in the log. No secret stands here: [`CipherConfig`] only says where the key is.
+/// Everything may be left out; unknown settings are errors. Null, which is also what YAML reads where all lines of a
+/// section are comments, is the same as left out; only `enabled` must be `true` or `false` where it stands. Numbers
+/// outside the bounds are moved to the bound where they are used, with a warning in the log. No secret stands here:
+/// [`CipherConfig`] only says where the key is.
 ///
 /// ```yaml
 /// db:
@@ -44,10 +49,13 @@ use super::visit;
 #[non_exhaustive]
 pub struct DatabaseConfig {
     /// How many connections, and how long to wait for one.
+    #[serde(deserialize_with = "visit::section")]
     pub pool: PoolConfig,
     /// When to try again.
+    #[serde(deserialize_with = "visit::section")]
     pub retry: RetryConfig,
     /// Whether to encrypt, and where the key is.
+    #[serde(deserialize_with = "visit::section")]
     pub cipher: CipherConfig,
 }
 
@@ -57,13 +65,13 @@ pub struct DatabaseConfig {
 #[non_exhaustive]
 pub struct PoolConfig {
     /// Connections kept open: 0 to 10, and never above `max_size`; 1 by default. With 0, the first use opens one.
-    #[serde(deserialize_with = "visit::count")]
+    #[serde(deserialize_with = "visit::min_size")]
     pub min_size: u32,
     /// The most connections there are: 1 to 100; 10 by default.
-    #[serde(deserialize_with = "visit::count")]
+    #[serde(deserialize_with = "visit::max_size")]
     pub max_size: u32,
     /// How long to wait for a connection: 1 to 300 s, written as seconds; 30 s by default.
-    #[serde(deserialize_with = "visit::seconds")]
+    #[serde(deserialize_with = "visit::acquire_timeout")]
     pub acquire_timeout: Duration,
 }
 
@@ -73,10 +81,10 @@ pub struct PoolConfig {
 #[non_exhaustive]
 pub struct RetryConfig {
     /// Attempts in all, the first included: 1 to 10; 3 by default.
-    #[serde(deserialize_with = "visit::count")]
+    #[serde(deserialize_with = "visit::max_attempts")]
     pub max_attempts: u32,
     /// The pause between them: 0.1 to 60 s, written as seconds; 0.5 s by default.
-    #[serde(deserialize_with = "visit::seconds")]
+    #[serde(deserialize_with = "visit::delay")]
     pub delay: Duration,
 }
 
@@ -89,13 +97,15 @@ pub struct CipherConfig {
     #[serde(deserialize_with = "visit::flag")]
     pub enabled: bool,
     /// Where the key is; in the environment by default.
+    #[serde(deserialize_with = "visit::key_source")]
     pub key_source: KeyPlace,
     /// The environment variable that holds the key; `STRONGROOM_DB_KEY` by default.
-    #[serde(deserialize_with = "visit::variable")]
+    #[serde(deserialize_with = "visit::key_env")]
     pub key_env: String,
     /// The SOPS file that holds the key; none by default.
     pub sops_path: Option<PathBuf>,
     /// The name of the key in the SOPS file; `db_key` by default.
+    #[serde(deserialize_with = "visit::sops_key")]
     pub sops_key: String,
 }
 
@@ -133,9 +143,9 @@ impl Default for CipherConfig {
         Self {
             enabled: false,
             key_source: KeyPlace::default(),
-            key_env: "STRONGROOM_DB_KEY".into(),
+            key_env: KEY_ENV.into(),
             sops_path: None,
-            sops_key: "db_key".into(),
+            sops_key: SOPS_KEY.into(),
         }
     }
 }

@@ -9,9 +9,56 @@ use std::time::Duration;
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 
 use super::KeyPlace;
+use super::limit::{POOL_ACQUIRE_TIMEOUT, POOL_MAX_SIZE, POOL_MIN_SIZE, RETRY_ATTEMPTS, RETRY_DELAY};
+use super::settings::{KEY_ENV, SOPS_KEY};
+
+/// A section; null is one in which nothing is set.
+pub(super) fn section<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+where
+    T: Deserialize<'de> + Default,
+    D: Deserializer<'de>,
+{
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// Readers of single settings: null is the same as left out.
+macro_rules! readers {
+    ($($name:ident: $kind:ident($type:ty) or $default:expr;)*) => {$(
+        pub(super) fn $name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<$type, D::Error> {
+            Ok(Option::<$kind>::deserialize(deserializer)?.map_or_else(|| $default.into(), |given| given.0))
+        }
+    )*};
+}
+
+readers! {
+    min_size: Count(u32) or POOL_MIN_SIZE.default;
+    max_size: Count(u32) or POOL_MAX_SIZE.default;
+    max_attempts: Count(u32) or RETRY_ATTEMPTS.default;
+    acquire_timeout: Seconds(Duration) or POOL_ACQUIRE_TIMEOUT.default;
+    delay: Seconds(Duration) or RETRY_DELAY.default;
+    key_source: Place(KeyPlace) or KeyPlace::default();
+    key_env: Variable(String) or KEY_ENV;
+    sops_key: Text(String) or SOPS_KEY;
+}
+
+/// Any text.
+#[derive(serde::Deserialize)]
+struct Text(String);
+
+/// Where the key is.
+#[derive(serde::Deserialize)]
+struct Place(KeyPlace);
 
 /// A whole number; larger ones than any bound become the largest, and are moved to the bound where they are used.
-pub(super) fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+struct Count(u32);
+
+impl<'de> Deserialize<'de> for Count {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        count(deserializer).map(Self)
+    }
+}
+
+fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
     struct Count;
 
     impl Visitor<'_> for Count {
@@ -38,7 +85,15 @@ pub(super) fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D
 }
 
 /// A number of seconds, fractions allowed; more than a [`Duration`] can hold becomes the longest.
-pub(super) fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+struct Seconds(Duration);
+
+impl<'de> Deserialize<'de> for Seconds {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        seconds(deserializer).map(Self)
+    }
+}
+
+fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     struct Seconds;
 
     impl Visitor<'_> for Seconds {
@@ -71,7 +126,7 @@ pub(super) fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Dura
     deserializer.deserialize_any(Seconds)
 }
 
-/// `true` or `false`: whether data is encrypted is nothing to guess from `1`, `on` or `yes`.
+/// `true` or `false`: whether data is encrypted is nothing to guess from `1`, `on` or `yes`, nor from null.
 pub(super) fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
     struct Flag;
 
@@ -96,7 +151,15 @@ pub(super) fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D
 
 /// The name of an environment variable. Anything else there is probably the key itself, which a later "is not set"
 /// would show.
-pub(super) fn variable<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+struct Variable(String);
+
+impl<'de> Deserialize<'de> for Variable {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        variable(deserializer).map(Self)
+    }
+}
+
+fn variable<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     struct Variable;
 
     impl Visitor<'_> for Variable {

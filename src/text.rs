@@ -1,0 +1,34 @@
+//! Text as editors and shells of all systems save it.
+//!
+//! Floor 0.
+
+use std::str;
+
+/// The UTF-8 byte order mark, which editors put in front of a text and nobody means.
+pub(crate) const MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// `bytes` without a byte order mark in front.
+pub(crate) fn without_mark(bytes: &[u8]) -> &[u8] {
+    bytes.strip_prefix(MARK).unwrap_or(bytes)
+}
+
+/// The text in `bytes`, without a byte order mark; or what they are instead.
+pub(crate) fn utf8(bytes: &[u8]) -> Result<&str, &'static str> {
+    if let Some(name) = wide(bytes) {
+        return Err(name);
+    }
+    str::from_utf8(without_mark(bytes)).map_err(|_| "not UTF-8")
+}
+
+/// The name of an encoding of two or four bytes to a character. Texts here begin with ASCII, so without a mark the
+/// zeros of the first characters tell.
+pub(crate) fn wide(bytes: &[u8]) -> Option<&'static str> {
+    let zeros = bytes.iter().take(4).map(|byte| *byte == 0).collect::<Vec<_>>();
+    match (bytes, zeros.as_slice()) {
+        ([0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..], _) => Some("UTF-32"),
+        (_, [true, true, true, false] | [false, true, true, true]) => Some("UTF-32"),
+        ([0xff, 0xfe, ..] | [0xfe, 0xff, ..], _) => Some("UTF-16"),
+        (_, [true, false, true, false] | [false, true, false, true]) => Some("UTF-16"),
+        _ => None,
+    }
+}
