@@ -20,15 +20,13 @@ pub(crate) fn utf8(bytes: &[u8]) -> Result<&str, &'static str> {
     str::from_utf8(without_mark(bytes)).map_err(|_| "not UTF-8")
 }
 
-/// The name of an encoding of two or four bytes to a character. Texts here begin with ASCII, so without a mark the
-/// zeros of the first characters tell.
+/// The name of an encoding of two or four bytes to a character, if `bytes` are that, with or without a mark. Texts here
+/// begin with a Latin letter or a sign, so the zeros of the first characters tell.
 pub(crate) fn wide(bytes: &[u8]) -> Option<&'static str> {
-    let zeros = bytes.iter().take(4).map(|byte| *byte == 0).collect::<Vec<_>>();
-    match (bytes, zeros.as_slice()) {
-        ([0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..], _) => Some("UTF-32"),
-        (_, [true, true, true, false] | [false, true, true, true]) => Some("UTF-32"),
-        ([0xff, 0xfe, ..] | [0xfe, 0xff, ..], _) => Some("UTF-16"),
-        (_, [true, false, true, false] | [false, true, false, true]) => Some("UTF-16"),
-        _ => None,
-    }
+    let zero: Vec<bool> = bytes.iter().take(4).map(|byte| *byte == 0).collect();
+    let wider = matches!(bytes, [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..])
+        || matches!(zero[..], [true, true, true, false] | [false, true, true, true]);
+    let wide = matches!(bytes, [0xff, 0xfe, _, 0, ..] | [0xfe, 0xff, 0, ..])
+        || matches!(zero[..], [true, false, true, false] | [false, true, false, true]);
+    if wider { Some("UTF-32") } else { wide.then_some("UTF-16") }
 }

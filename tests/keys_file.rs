@@ -50,6 +50,34 @@ fn one_newline_at_the_end_is_not_part_of_the_secret() {
     assert_eq!(secret_of(b"\xff\x00\x01"), b"\xff\x00\x01");
 }
 
+#[test]
+fn a_byte_order_mark_is_not_part_of_the_secret() {
+    assert_eq!(secret_of(b"\xef\xbb\xbfkey\r\n"), b"key");
+    assert_eq!(secret_of(b"a\xef\xbb\xbf\n"), b"a\xef\xbb\xbf");
+    let directory = TempDir::new().unwrap();
+    let hex = format!("\u{feff}{}\r\n", "ab".repeat(32));
+    let key = resolve(FileKeySource::new(private(&directory, hex.as_bytes())).raw_key()).unwrap();
+    assert_eq!(key.form(), SecretForm::RawKey);
+    // Exactly 32 bytes are a key as they are.
+    let bytes = [b"\xef\xbb\xbf".as_slice(), &[7; 29]].concat();
+    let key = resolve(FileKeySource::new(private(&directory, &bytes)).raw_key()).unwrap();
+    assert_eq!(key.expose(), bytes);
+    assert_eq!(reason_of(FileKeySource::new(private(&directory, b"\xef\xbb\xbf\n"))), Reason::Empty);
+}
+
+#[test]
+fn utf16_is_said_by_name() {
+    let directory = TempDir::new().unwrap();
+    for text in ["\u{feff}passphrase\r\n", "passphrase\n"] {
+        for unit in [u16::to_le_bytes, u16::to_be_bytes] {
+            let bytes: Vec<u8> = text.encode_utf16().flat_map(unit).collect();
+            let error = resolve(FileKeySource::new(private(&directory, &bytes))).unwrap_err();
+            assert_eq!(error.reason(), Reason::Malformed);
+            assert!(error.to_string().contains("holds UTF-16 text; save it as UTF-8"), "{error}");
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 

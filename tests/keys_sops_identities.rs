@@ -209,6 +209,138 @@ async fn an_identity_file_may_be_protected_by_a_passphrase() {
     }
 }
 
+/// The header of an identity file, with another work factor in it.
+fn with_work(file: &[u8], factor: &str) -> Vec<u8> {
+    let at = file.windows(10).position(|part| part == b"-> scrypt ").unwrap();
+    let end = at + file[at..].iter().position(|byte| *byte == b'\n').unwrap();
+    let begin = file[..end].iter().rposition(|byte| *byte == b' ').unwrap() + 1;
+    [&file[..begin], factor.as_bytes(), &file[end..]].concat()
+}
+
+/// The bound is one of work, not of the time that this machine needs for it.
+#[tokio::test]
+async fn what_age_p_makes_opens_and_too_much_work_is_told_from_a_wrong_passphrase() {
+    let house = House::new();
+    let protect = |factor, text: &str| {
+        let mut recipient = age::scrypt::Recipient::new(SecretString::from("pass phrase"));
+        recipient.set_work_factor(factor);
+        age::encrypt(&recipient, text.as_bytes()).unwrap()
+    };
+    let ask = async |file: &[u8], passphrase: &str| {
+        fs::write(house.at("key.age"), file).unwrap();
+        house.try_with(IdentitySources::none().file(house.at("key.age")).passphrase(passphrase)).await
+    };
+    assert_eq!(ask(&protect(18, house.text()), "pass phrase").await, Ok("opened".into()));
+
+    let file = protect(2, house.text());
+    let error = ask(&file, "wrong").await.unwrap_err();
+    assert!(error.contains("key.age: its passphrase does not fit"), "{error}");
+    let error = ask(&file, "").await.unwrap_err();
+    assert!(error.contains("the one of the identity sources is empty"), "{error}");
+    for factor in ["23", "40", "63", "64", "255"] {
+        let error = ask(&with_work(&file, factor), "pass phrase").await.unwrap_err();
+        assert!(error.contains(&format!("scrypt with a work factor of {factor}, and 22 is the most")), "{error}");
+    }
+    for damaged in [with_work(&file, "02"), with_work(&file, "x"), file[..file.len() - 1].to_vec(), file[..60].to_vec()]
+    {
+        let error = ask(&damaged, "pass phrase").await.unwrap_err();
+        assert!(error.contains("damaged") && !error.contains("does not fit"), "{error}");
+    }
+    let error = ask(&protect(2, &"#\n".repeat(40_000)), "pass phrase").await.unwrap_err();
+    assert!(error.contains("larger than 65536 bytes"), "{error}");
+    let recipient: age::x25519::Recipient = house.identity.recipient().parse().unwrap();
+    let error = ask(&age::encrypt(&recipient, b"x").unwrap(), "pass phrase").await.unwrap_err();
+    assert!(error.contains("encrypted to other keys than a passphrase"), "{error}");
+}
+
+#[cfg(feature = "sops-ssh")]
+#[tokio::test]
+async fn an_ssh_key_with_a_passphrase_opens_by_it() {
+    let vectors = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/sops");
+    let house = House::new();
+    for kind in ["ed25519", "rsa"] {
+        fs::copy(vectors.join(format!("good/ssh_{kind}.enc.yaml")), house.at("s.yaml")).unwrap();
+        let key = IdentitySources::none().file(vectors.join(format!("keys/protected_{kind}")));
+        assert_eq!(
+            house.try_with(key.clone().passphrase("pass phrase")).await,
+            Ok("correct horse battery staple".into())
+        );
+        let error = house.try_with(key.clone().passphrase("wrong")).await.unwrap_err();
+        assert!(error.contains(&format!("protected_{kind}: its passphrase does not fit")), "{error}");
+        let error = house.try_with(key).await.unwrap_err();
+        assert!(error.contains("it is protected by a passphrase and none was given"), "{error}");
+    }
+    let old = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nAAAA\n-----END RSA PRIVATE KEY-----\n";
+    let error = house.try_with(IdentitySources::none().secret(old).passphrase("x")).await.unwrap_err();
+    assert!(error.contains("ssh-keygen -p"), "{error}");
+}
+
+/// Kinds that no crate has are named, whether or not an identity for them is at hand.
+#[tokio::test]
+async fn kinds_of_keys_that_cannot_be_used_here_are_named_with_the_way_out() {
+    let house = House::new();
+    let text = fs::read_to_string(house.at("s.yaml")).unwrap();
+    let other = AgeIdentity::generate();
+    let other = std::str::from_utf8(other.secret().expose()).unwrap();
+    for (recipient, kind, identity) in [
+        ("age1pq1qqqq", "post-quantum age key (`age1pq1...`)", "AGE-SECRET-KEY-PQ-1QQQQ"),
+        ("age1yubikey1qqqq", "plugin age key (`age1yubikey1...`)", "AGE-PLUGIN-YUBIKEY-1QQQQ"),
+    ] {
+        fs::write(house.at("s.yaml"), text.replace(house.identity.recipient(), recipient)).unwrap();
+        for identities in [IdentitySources::none(), IdentitySources::none().secret(other)] {
+            let error = house.try_with(identities).await.unwrap_err();
+            let said = format!("its {kind} needs an identity of that kind and the `sops` program");
+            assert!(error.contains(&said), "{error}");
+        }
+        let error = house.try_with(IdentitySources::none().secret(identity)).await.unwrap_err();
+        assert!(error.contains(&format!("its {kind} needs the `sops` program")), "{error}");
+    }
+}
+
+/// A variable that was set is not asked to be set.
+#[test]
+fn what_is_wrong_with_a_variable_is_said() {
+    let house = House::new();
+    let other = AgeIdentity::generate();
+    let other = house.file("other.txt", std::str::from_utf8(other.secret().expose()).unwrap());
+    let garbage = house.file("garbage.txt", "not an identity");
+    let empty = house.file("empty.txt", "");
+    let public = house.file("public.txt", house.identity.recipient());
+    let folder = house.folder.path().to_str().unwrap().to_owned();
+    let missing = house.at("no/keys.txt").to_str().unwrap().to_owned();
+    let secret_file = house.at("s.yaml").to_str().unwrap().to_owned();
+    for name in ["SOPS_AGE_KEY_FILE", "SOPS_AGE_SSH_PRIVATE_KEY_FILE"] {
+        for (value, wrong) in [
+            (&missing, "the file does not exist"),
+            (&folder, "it is not a regular file"),
+            (&garbage, "line 1 is no age identity"),
+            (&empty, "it holds no identity"),
+            (&public, "line 1 is no age identity"),
+            (&secret_file, "line 1 is no age identity"),
+            (&other, "no identity there fits"),
+            (&"no/such".to_owned(), "the file does not exist"),
+        ] {
+            let answer = house.ask("", &[(name, value)]);
+            assert!(answer.starts_with("Locked"), "{answer}");
+            assert!(answer.contains(&format!("{name} names {value}: {wrong}")), "{answer}");
+            assert_eq!(answer.contains("set SOPS_AGE_KEY_FILE"), name != "SOPS_AGE_KEY_FILE", "{answer}");
+        }
+        for blank in ["", " ", "\t"] {
+            let answer = house.ask("", &[(name, blank)]);
+            assert!(answer.contains(&format!("{name}: it is set, but empty")), "{answer}");
+            assert_eq!(house.ask("", &[(name, blank), ("SOPS_AGE_KEY", house.text())]), "Ok opened");
+        }
+    }
+    for (value, wrong) in
+        [("", "it is set, but empty"), (" \n", "it is set, but empty"), ("x", "line 1 is no age identity")]
+    {
+        let answer = house.ask("", &[("SOPS_AGE_KEY", value)]);
+        assert!(answer.contains(&format!("SOPS_AGE_KEY: {wrong}")), "{answer}");
+    }
+    let answer = house.ask("-key_file", &[("SOPS_AGE_KEY_FILE", &missing)]);
+    assert!(!answer.contains("SOPS_AGE_KEY_FILE"), "{answer}");
+}
+
 #[tokio::test]
 async fn an_identity_that_fits_nothing_is_locked_out() {
     let house = House::new();

@@ -96,7 +96,7 @@ async fn post_quantum_identities_reach_the_program_in_memory_and_not_in_the_envi
     assert_eq!(fs::read_to_string(folder.path().join("keys")).unwrap(), "AGE-SECRET-KEY-PQ-1QQQQ\n");
     assert!(!fs::read_to_string(folder.path().join("env")).unwrap().contains("PQ-1"));
     let error = source.program("no-such-sops").resolve().await.unwrap_err();
-    assert!(error.to_string().contains("post-quantum or plugin age key needs the `sops` program"), "{error}");
+    assert!(error.to_string().contains("its post-quantum age key (`age1pq1...`) needs the `sops` program"), "{error}");
 }
 
 #[tokio::test]

@@ -159,6 +159,17 @@ proptest! {
     }
 
     #[test]
+    fn every_name_has_a_bracketed_form(names in prop::collection::vec("[a.\\[\\]\"'\\\\0/é\n]{0,6}", 1..4)) {
+        let path = KeyPath::keys(names.clone()).unwrap();
+        prop_assert_eq!(&path.to_string().parse::<KeyPath>().unwrap(), &path);
+        for quote in ['"', '\''] {
+            let spell = |name: &String| format!("[{quote}{}{quote}]", name.replace(quote, &quote.to_string().repeat(2)));
+            let spelled: String = names.iter().map(spell).collect();
+            prop_assert_eq!(&spelled.parse::<KeyPath>().unwrap(), &path, "{}", spelled);
+        }
+    }
+
+    #[test]
     fn dotted_and_bracketed_paths_name_the_same(keys in prop::collection::vec("[a-z]{1,5}", 1..5)) {
         let identity = AgeIdentity::generate();
         let own = IdentitySources::none().secret(identity.secret().clone());
@@ -196,7 +207,8 @@ fn paths_that_name_nothing_are_refused() {
         "[-1]",
         "[+1]",
         "[99999999999999999999]",
-        "[\"\"]",
+        "[\"\"",
+        "[\"]",
     ] {
         assert!(text.parse::<KeyPath>().is_err(), "{text}");
     }

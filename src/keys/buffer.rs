@@ -5,7 +5,7 @@
 
 use zeroize::Zeroizing;
 
-use crate::{Error, ErrorKind, Reason, Result, Secret};
+use crate::{Error, ErrorKind, Reason, Result, Secret, text};
 
 /// The most bytes a secret from a file or a program may have.
 pub(super) const LARGEST: usize = 64 * 1024;
@@ -42,9 +42,15 @@ impl Buffer {
         &self.bytes[..self.filled]
     }
 
-    /// The secret: everything but one newline at the end.
+    /// The secret: everything but one newline at the end, and a byte order mark in front.
     pub(super) fn line(&self, source: &str) -> Result<Secret> {
-        match without_newline(self.bytes()) {
+        // A passphrase in the form of UTF-16 has zeros, which no engine takes, and which say nothing about the cause.
+        if let Some(encoding) = text::wide(self.bytes()) {
+            let error =
+                Error::new(ErrorKind::Key, format!("{source} holds {encoding} text")).because(Reason::Malformed);
+            return Err(error.hint("save it as UTF-8"));
+        }
+        match without_newline(text::without_mark(self.bytes())) {
             [] => Err(empty(source)),
             secret => Ok(Secret::new(secret)),
         }

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::io::ErrorKind as IoErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use tokio::io::AsyncReadExt;
 use tokio::process::{Child, Command};
 
 use super::buffer::Buffer;
+use super::place;
 use crate::{Error, ErrorKind, KeySource, Reason, Result, Secret};
 
 /// Longer than a password manager needs to ask its server, shorter than anybody's patience.
@@ -19,7 +20,8 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Runs a program, anew at each call, and takes what it prints as the secret, without one newline at the end.
 ///
-/// The program is run directly, never through a shell, so nothing in the arguments is interpreted. It inherits the
+/// The program is run directly, never through a shell, so nothing in the arguments is interpreted. It runs in the
+/// working directory in which the source was made, so relative paths mean what they meant there. It inherits the
 /// environment, gets no input, and its error output is thrown away, because it may quote the secret. At most 64 KiB are
 /// read, up to the end of its output; it must then succeed. When the time is over, or the future is dropped, the
 /// program is killed; what it has started itself is not.
@@ -37,13 +39,14 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 pub struct CommandKeySource {
     program: OsString,
     args: Vec<OsString>,
+    directory: PathBuf,
     timeout: Duration,
 }
 
 impl CommandKeySource {
     /// Runs `program`: a path, or a name to be looked up in `PATH`.
     pub fn new(program: impl Into<OsString>) -> Self {
-        Self { program: program.into(), args: Vec::new(), timeout: TIMEOUT }
+        Self { program: program.into(), args: Vec::new(), directory: place::directory(), timeout: TIMEOUT }
     }
 
     /// Adds arguments, each handed over as it is.
@@ -58,15 +61,27 @@ impl CommandKeySource {
     }
 
     fn spawn(&self) -> Result<Child> {
-        let mut command = Command::new(&self.program);
+        let mut command = Command::new(self.found());
+        if !self.directory.as_os_str().is_empty() {
+            command.current_dir(&self.directory);
+        }
         command.args(&self.args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
         command.spawn().map_err(|error| match error.kind() {
+            IoErrorKind::NotFound if !self.directory.is_dir() => {
+                self.failed(format_args!("cannot run in {}, which is gone", self.directory.display()))
+            }
             IoErrorKind::NotFound => {
                 let error = self.failed("is not installed").because(Reason::ProgramMissing);
                 error.hint("install it, or give its full path")
             }
             _ => self.failed("cannot be started").caused_by(error),
         })
+    }
+
+    /// The program where it stood when it was named.
+    fn found(&self) -> PathBuf {
+        let program = Path::new(&self.program);
+        if program.components().count() > 1 { self.directory.join(program) } else { program.to_owned() }
     }
 
     /// CANCEL: the child is owned by this future and killed with it.
@@ -99,6 +114,7 @@ impl fmt::Debug for CommandKeySource {
         f.debug_struct("CommandKeySource")
             .field("program", &self.program)
             .field("args", &self.args.len())
+            .field("directory", &self.directory)
             .field("timeout", &self.timeout)
             .finish()
     }

@@ -9,11 +9,13 @@ use zeroize::Zeroizing;
 
 use super::RELATIVE;
 use super::buffer::{Buffer, without_newline};
-use crate::{Error, ErrorKind, KeySource, Reason, Result, Secret};
+use super::place::Place;
+use crate::{Error, ErrorKind, KeySource, Reason, Result, Secret, text};
 
 /// Reads a file that holds the secret and nothing else, anew at each call.
 ///
-/// - One newline at the end (LF or CRLF) is not part of the secret; every other byte is, further newlines included.
+/// - One newline at the end (LF or CRLF) is not part of the secret, and neither is a UTF-8 byte order mark in front;
+///   every other byte is, further newlines included. UTF-16 text is refused.
 /// - On Unix, a file that group or others may read is refused, as ssh does. Other systems have no such check.
 /// - At most 64 KiB are read, and only from a regular file (behind links, too).
 ///
@@ -34,14 +36,14 @@ use crate::{Error, ErrorKind, KeySource, Reason, Result, Secret};
 /// ```
 #[derive(Clone, Debug)]
 pub struct FileKeySource {
-    path: PathBuf,
+    path: Place,
     raw: bool,
 }
 
 impl FileKeySource {
-    /// Reads a passphrase from the file at `path`.
+    /// Reads a passphrase from the file at `path`; a relative one starts at the working directory of this moment.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), raw: false }
+        Self { path: Place::new(path), raw: false }
     }
 
     /// Takes the content as a 256-bit key instead of a passphrase: exactly 32 bytes, or 64 hex digits and perhaps a
@@ -66,17 +68,17 @@ impl FileKeySource {
 
     fn open(&self) -> Result<File> {
         // Looked at before opening, for opening a pipe would wait for its writer.
-        let found = std::fs::metadata(&self.path).map_err(|error| self.unreadable(error))?;
+        let found = std::fs::metadata(self.path.path()).map_err(|error| self.unreadable(error))?;
         if !found.is_file() {
             let message = format!("{} is not a regular file", self.describe());
             return Err(Error::new(ErrorKind::Key, message).because(Reason::NotAFile));
         }
-        let file = File::open(&self.path).map_err(|error| self.unreadable(error))?;
+        let file = File::open(self.path.path()).map_err(|error| self.unreadable(error))?;
         // Asked of the open file, so that nobody can exchange it in between.
         let opened = file.metadata().map_err(|error| self.unreadable(error))?;
         if is_exposed(&opened) {
             let message = format!("{} can be read by other users", self.describe());
-            let hint = format!("run: chmod 600 '{}'", self.path.display());
+            let hint = format!("run: chmod 600 '{}'", self.path);
             return Err(Error::new(ErrorKind::Key, message).because(Reason::Exposed).hint(hint));
         }
         Ok(file)
@@ -106,7 +108,7 @@ impl KeySource for FileKeySource {
     }
 
     fn describe(&self) -> String {
-        format!("key file {}", self.path.display())
+        format!("key file {}", self.path)
     }
 }
 
@@ -116,7 +118,7 @@ fn raw_key(bytes: &[u8], source: &str) -> Result<Secret> {
         key.copy_from_slice(bytes);
         true
     } else {
-        decode_hex(without_newline(bytes), &mut key)
+        decode_hex(without_newline(text::without_mark(bytes)), &mut key)
     };
     if whole {
         return Ok(Secret::raw_key(*key));

@@ -10,6 +10,7 @@ mod configured;
 mod env;
 mod file;
 mod passphrase;
+mod place;
 mod resolve;
 #[cfg(feature = "sops")]
 pub mod sops;
@@ -43,4 +44,4 @@ fn sops_source(_: &Path, _: &str) -> Result<Box<dyn KeySource>> {
 }
 
 /// What to look at when a file is not there.
-const RELATIVE: &str = "a relative path starts at the working directory of the process";
+const RELATIVE: &str = "a relative path starts at the working directory in which it was named";

@@ -6,8 +6,10 @@
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::io::{self, Read as _, Write as _};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use age::armor::{ArmoredReader, ArmoredWriter, Format};
+use age::secrecy::SecretString;
 use age::{DecryptError, Decryptor, EncryptError, Encryptor};
 use age_core::format::{FileKey, Stanza};
 use age_core::primitives::hkdf;
@@ -24,6 +26,31 @@ use super::identity::BoxedIdentity;
 const MAX_ENTRY: u64 = 64 << 10;
 const NONCE: usize = 16;
 const TAG: usize = 16;
+
+/// The most work that a protected identity may ask for: N = 2^22, the bound of the `age` program. The `age` crate would
+/// measure the machine instead, and then refuse on a slow one, or in a debug build, what opens on another.
+const MAX_WORK: u8 = 22;
+
+/// Opens an identity file that is protected by a passphrase; or says why not.
+pub(super) fn unprotect(file: &[u8], passphrase: &str) -> Result<Zeroizing<Vec<u8>>, String> {
+    let mut identity = age::scrypt::Identity::new(SecretString::from(passphrase));
+    identity.set_max_work_factor(MAX_WORK);
+    let refusal = Arc::default();
+    let telling = Telling { identity, refusal: Arc::clone(&refusal) };
+    if let Some(text) = unwrap(file, &[Box::new(telling)]) {
+        return Ok(text);
+    }
+    let refusal = refusal.lock().unwrap_or_else(PoisonError::into_inner).take();
+    Err(match refusal {
+        Some(DecryptError::ExcessiveWork { required, .. }) => {
+            format!("it asks for scrypt with a work factor of {required}, and {MAX_WORK} is the most that is done")
+        }
+        Some(DecryptError::DecryptionFailed) => "its passphrase does not fit".into(),
+        Some(_) => "it is damaged".into(),
+        None if file.len() as u64 > MAX_ENTRY => format!("it is larger than {MAX_ENTRY} bytes"),
+        None => "it is damaged, or encrypted to other keys than a passphrase".into(),
+    })
+}
 
 /// Opens one age file, armored or not; `None` if no identity fits or the file is damaged.
 pub(super) fn unwrap(file: &[u8], identities: &[BoxedIdentity]) -> Option<Zeroizing<Vec<u8>>> {
@@ -100,6 +127,22 @@ impl age::Identity for Listening<'_> {
         let found = self.identity.unwrap_stanza(stanza)?.ok()?;
         self.file_key.replace(Some(copy(&found)));
         Some(Ok(found))
+    }
+}
+
+/// A passphrase that remembers why it was refused.
+struct Telling {
+    identity: age::scrypt::Identity,
+    refusal: Arc<Mutex<Option<DecryptError>>>,
+}
+
+impl age::Identity for Telling {
+    fn unwrap_stanza(&self, stanza: &Stanza) -> Option<Result<FileKey, DecryptError>> {
+        let answer = self.identity.unwrap_stanza(stanza)?;
+        if let Err(error) = &answer {
+            *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.clone());
+        }
+        Some(answer)
     }
 }
 

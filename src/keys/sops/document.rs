@@ -1,8 +1,6 @@
 //! A SOPS file taken apart: the documents with values, and the metadata beside them.
 
-use std::str;
-
-use crate::{Error, Reason, Result};
+use crate::{Error, Reason, Result, text};
 
 use super::format::SopsFormat;
 use super::metadata::Metadata;
@@ -18,7 +16,21 @@ pub(super) struct Document {
     pub(super) format: SopsFormat,
     pub(super) documents: Vec<Node>,
     pub(super) metadata: Metadata,
+    /// How the values may have been spelled when they were encrypted; more than one way if the file was changed since
+    /// by an editor or by version control.
+    pub(super) spellings: Vec<Spelling>,
 }
+
+/// What an editor or version control may have put between the values; the MAC says which one it was.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Spelling {
+    /// What stands behind each value and is not part of it.
+    pub(super) ending: &'static str,
+    /// What stood in front of the first key and was part of it.
+    pub(super) mark: &'static str,
+}
+
+const PLAIN: Spelling = Spelling { ending: "", mark: "" };
 
 impl Document {
     /// Parses `bytes` and moves the metadata out of the tree.
@@ -26,7 +38,11 @@ impl Document {
         if bytes.len() > MAX_FILE {
             return Err(fault(Reason::TooLarge, format!("it is larger than {} MiB", MAX_FILE >> 20)));
         }
-        let text = str::from_utf8(bytes).map_err(|_| fault(Reason::Malformed, "it is not UTF-8"))?;
+        let text = text::utf8(bytes).map_err(|what| {
+            fault(Reason::Malformed, format!("it is {what}"))
+                .hint("a SOPS file is UTF-8; convert it, or take it as sops wrote it")
+        })?;
+        let marked = bytes.starts_with(text::MARK);
         let mut documents = match format {
             SopsFormat::Yaml => yaml::parse(text)?,
             SopsFormat::Json | SopsFormat::Binary => vec![json::parse(text)?],
@@ -38,7 +54,8 @@ impl Document {
         let block = blocks.next().transpose()?.flatten().ok_or_else(no_metadata)?;
         blocks.try_for_each(|block| block.map(drop))?;
         let metadata = Metadata::parse(&block)?;
-        Ok(Self { format, documents, metadata })
+        let spellings = if format == SopsFormat::Dotenv { dotenv::spellings(text, marked) } else { vec![PLAIN] };
+        Ok(Self { format, documents, metadata, spellings })
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::{Reason, Result};
 
+use super::document::Spelling;
 use super::tree::{MapBuilder, Node, Scalar};
 use super::{fault, flat};
 
@@ -10,9 +11,10 @@ const PREFIX: &str = "sops_";
 /// Reads all lines, those of the metadata too.
 pub(super) fn parse(text: &str) -> Result<Node> {
     let mut map = MapBuilder::default();
-    for line in text.split('\n') {
+    // Old systems end lines in a lone carriage return.
+    for line in text.split(if text.contains('\n') { '\n' } else { '\r' }) {
         // Comments are no data and not in the MAC.
-        if line.is_empty() || line.starts_with('#') {
+        if line.is_empty() || line == "\r" || line.starts_with('#') {
             continue;
         }
         let Some((key, value)) = line.split_once('=') else {
@@ -23,6 +25,16 @@ pub(super) fn parse(text: &str) -> Result<Node> {
     Ok(map.finish())
 }
 
+/// What the values may have been before something changed the ends of lines, or put a byte order mark in front.
+///
+/// A carriage return at the end of a line is part of the value for sops, and so is it where the file was written by
+/// Windows before it was encrypted. The same with a mark: in a file that had one, it belongs to the first key.
+pub(super) fn spellings(text: &str, marked: bool) -> Vec<Spelling> {
+    let endings: &[_] = if text.contains("\r\n") || text.ends_with('\r') { &["", "\r"] } else { &[""] };
+    let marks: &[_] = if marked { &["", "\u{feff}"] } else { &[""] };
+    marks.iter().flat_map(|mark| endings.iter().map(|ending| Spelling { ending, mark })).collect()
+}
+
 /// Moves the metadata, the lines with the prefix `sops_`, out of the file.
 pub(super) fn take_block(entries: &mut Vec<(String, Node)>) -> Result<Option<Node>> {
     let (block, values): (Vec<_>, Vec<_>) =
@@ -31,5 +43,14 @@ pub(super) fn take_block(entries: &mut Vec<(String, Node)>) -> Result<Option<Nod
     if block.is_empty() {
         return Ok(None);
     }
-    flat::rebuild(block.into_iter().map(|(key, node)| (key[PREFIX.len()..].to_owned(), node)).collect()).map(Some)
+    // sops ends no line of the metadata in a carriage return.
+    let strip = |node| match node {
+        Node::Leaf(Scalar::Text(mut text)) => {
+            text.truncate(text.strip_suffix('\r').unwrap_or(&text).len());
+            Node::Leaf(Scalar::Text(text))
+        }
+        node => node,
+    };
+    flat::rebuild(block.into_iter().map(|(key, node)| (key[PREFIX.len()..].to_owned(), strip(node))).collect())
+        .map(Some)
 }

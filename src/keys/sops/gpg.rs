@@ -2,6 +2,7 @@
 
 use std::env;
 use std::ffi::OsString;
+use std::path::Path;
 use std::time::Duration;
 
 use zeroize::Zeroizing;
@@ -12,9 +13,9 @@ use super::fault;
 use super::program::Program;
 
 /// Opens one armored `OpenPGP` message. Never prompts: a key with a passphrase must be unlocked in the agent already.
-pub(super) async fn unwrap(armored: &str, timeout: Duration) -> Result<Zeroizing<Vec<u8>>> {
+pub(super) async fn unwrap(armored: &str, directory: &Path, timeout: Duration) -> Result<Zeroizing<Vec<u8>>> {
     let program = env::var_os("SOPS_GPG_EXEC").filter(|name| !name.is_empty()).unwrap_or_else(|| OsString::from("gpg"));
-    let program = Program::new(&program, timeout);
+    let program = Program::new(&program, directory, timeout);
     let arguments = ["--batch", "--no-tty", "--quiet", "--pinentry-mode", "error", "--decrypt"];
     let program = arguments.iter().fold(program, Program::arg);
     let answer = program.run(armored.as_bytes()).await?;

@@ -3,12 +3,13 @@
 //! Every place is a switch, all that are on are read, and all identities found are tried. Nothing prompts.
 
 use std::env;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-use age::secrecy::SecretString;
 use zeroize::Zeroizing;
 
-use crate::{Error, Reason, Result, Secret};
+use crate::keys::place::{self, Place};
+use crate::{Error, Reason, Result, Secret, text};
 
 use super::{age_key, fault, file, ssh};
 
@@ -32,13 +33,18 @@ const COMMANDS: [&str; 2] = ["SOPS_AGE_KEY_CMD", "SOPS_AGE_SSH_PRIVATE_KEY_CMD"]
 /// | [`home_ssh`](Self::home_ssh): `~/.ssh/id_ed25519` and `~/.ssh/id_rsa` | off |
 ///
 /// An identity file has one identity a line; empty lines and lines that start with `#` are skipped. One bad line
-/// spoils its whole place, never the others. What goes wrong in one place is told only if no place helps. SSH keys
-/// need the feature `sops-ssh` and must not be protected by a passphrase. Nothing ever prompts.
+/// spoils its whole place, never the others. What goes wrong in one place is told only if no place helps; so is a
+/// variable that is set, but empty, which counts as not set. SSH keys need the feature `sops-ssh`. Nothing ever prompts.
+///
+/// Relative paths, those in variables too, start at the working directory in which the `IdentitySources` were made or
+/// [`file`](Self::file) was called.
 #[derive(Clone, Debug)]
 #[allow(clippy::struct_excessive_bools, reason = "they are independent switches")]
 pub struct IdentitySources {
     secrets: Vec<Secret>,
-    files: Vec<PathBuf>,
+    files: Vec<Place>,
+    /// Where relative paths in variables start.
+    directory: PathBuf,
     passphrase: Option<Secret>,
     env_key: bool,
     env_key_file: bool,
@@ -60,6 +66,7 @@ impl IdentitySources {
         Self {
             secrets: Vec::new(),
             files: Vec::new(),
+            directory: place::directory(),
             passphrase: None,
             env_key: false,
             env_key_file: false,
@@ -78,11 +85,13 @@ impl IdentitySources {
 
     /// Adds an identity file, or the file of an SSH private key.
     pub fn file(mut self, path: impl Into<PathBuf>) -> Self {
-        self.files.push(path.into());
+        self.files.push(Place::new(path));
         self
     }
 
-    /// Opens identity files that are themselves encrypted with a passphrase.
+    /// Opens identity files that are themselves encrypted with a passphrase (`age -p`), and SSH keys with one.
+    ///
+    /// A file may ask for scrypt with up to N = 2^22, 4 GiB of memory, as for the `age` program; `age -p` takes 2^18.
     pub fn passphrase(mut self, passphrase: impl Into<Secret>) -> Self {
         self.passphrase = Some(passphrase.into());
         self
@@ -132,6 +141,11 @@ impl IdentitySources {
         COMMANDS.into_iter().filter(move |name| on && set(name).is_some())
     }
 
+    /// The directory at which relative paths in variables start.
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// Whether the file of `SOPS_AGE_SSH_PRIVATE_KEY_FILE` may be read.
     pub(super) fn ssh_file(&self) -> bool {
         self.env_ssh_file
@@ -148,26 +162,30 @@ impl IdentitySources {
         for secret in &self.secrets {
             loaded.add("an identity given by the caller", Zeroizing::new(secret.expose().to_vec()));
         }
-        for path in &self.files {
-            loaded.add_file(path);
+        for place in &self.files {
+            loaded.add_file(&place.to_string(), place.path());
         }
-        if self.env_key
-            && let Some(text) = env::var_os("SOPS_AGE_KEY")
-        {
+        if let Some(text) = loaded.variable(self.env_key, "SOPS_AGE_KEY") {
             loaded.add("SOPS_AGE_KEY", Zeroizing::new(text.into_encoded_bytes()));
         }
         let named = [(self.env_key_file, "SOPS_AGE_KEY_FILE"), (self.env_ssh_file, "SOPS_AGE_SSH_PRIVATE_KEY_FILE")];
-        for name in named.into_iter().filter_map(|(on, name)| on.then_some(name)) {
-            if let Some(path) = env::var_os(name) {
-                loaded.add_file(Path::new(&path));
+        for (on, name) in named {
+            if let Some(path) = loaded.variable(on, name) {
+                let place = format!("{name} names {}", Path::new(&path).display());
+                loaded.add_file(&place, &self.directory.join(path));
             }
         }
         let keys_txt = keys_txt().filter(|_| self.config_dir);
         let ssh = home().filter(|_| self.home_ssh).map(|home| home.join(".ssh"));
         let ssh = ssh.into_iter().flat_map(|ssh| [ssh.join("id_ed25519"), ssh.join("id_rsa")]);
         for path in keys_txt.into_iter().chain(ssh).filter(|path| path.exists()) {
-            loaded.add_file(&path);
+            loaded.add_file(&path.display().to_string(), &path);
         }
+        loaded.way_out = match set("SOPS_AGE_KEY_FILE") {
+            _ if !self.env_key_file => "give an age identity that it was encrypted for",
+            Some(_) => "give an age identity that it was encrypted for, or correct SOPS_AGE_KEY_FILE",
+            None => "give an age identity, or set SOPS_AGE_KEY_FILE",
+        };
         loaded
     }
 }
@@ -178,29 +196,47 @@ pub(super) struct Loaded {
     pub(super) identities: Vec<BoxedIdentity>,
     /// The texts of all identities that are not SSH keys, for the `sops` program.
     pub(super) texts: Vec<Zeroizing<Vec<u8>>>,
-    /// What went wrong, by place; no content.
+    /// Why it was no help, by place, should nothing fit; no content.
     pub(super) troubles: Vec<String>,
     /// Whether there is an identity that only the `sops` program understands.
     pub(super) foreign: bool,
     passphrase: Option<Secret>,
+    /// What to do when nothing fits.
+    way_out: &'static str,
 }
 
 impl Loaded {
-    fn add_file(&mut self, path: &Path) {
-        let place = path.display().to_string();
+    /// The value of a variable that may be read and is set to something.
+    fn variable(&mut self, on: bool, name: &str) -> Option<OsString> {
+        let value = env::var_os(name).filter(|_| on)?;
+        if is_blank(&value) {
+            self.trouble(name, "it is set, but empty");
+            return None;
+        }
+        Some(value)
+    }
+
+    /// Reads the file at `path`; `place` is what people call it.
+    fn add_file(&mut self, place: &str, path: &Path) {
         match file::read(path) {
-            Ok(text) => self.add(&place, text),
-            Err(error) => self.trouble(&place, error),
+            Ok(text) => self.add(place, text),
+            Err(error) => self.trouble(place, error),
         }
     }
 
     /// Takes all identities of one place, or none.
     pub(super) fn add(&mut self, place: &str, text: Zeroizing<Vec<u8>>) {
         let opened = if is_protected(&text) { self.unprotect(&text) } else { Ok(text) };
-        let parsed = opened.and_then(|text| Ok((parse(&text)?, text)));
+        let parsed = opened.and_then(|text| Ok((parse(&text, self.passphrase.as_ref())?, text)));
         match parsed {
-            Ok((Parsed::Ssh(identity), _)) => self.identities.push(identity),
+            Ok((Parsed::Ssh(identity), _)) => {
+                self.trouble(place, "the SSH key does not fit");
+                self.identities.push(identity);
+            }
             Ok((Parsed::Age { mut identities, foreign }, text)) => {
+                if !identities.is_empty() {
+                    self.trouble(place, "no identity there fits");
+                }
                 self.identities.append(&mut identities);
                 self.foreign |= foreign;
                 self.texts.push(text);
@@ -213,11 +249,9 @@ impl Loaded {
         self.troubles.push(format!("{place}: {what}"));
     }
 
-    fn unprotect(&self, text: &[u8]) -> Result<Zeroizing<Vec<u8>>, String> {
-        let passphrase = self.passphrase.as_ref().ok_or("it is protected by a passphrase and none was given")?;
-        let passphrase = std::str::from_utf8(passphrase.expose()).map_err(|_| "its passphrase is not text")?;
-        let identity: BoxedIdentity = Box::new(age::scrypt::Identity::new(SecretString::from(passphrase)));
-        Ok(age_key::unwrap(text, &[identity]).ok_or("its passphrase does not fit, or it is too long")?)
+    fn unprotect(&self, file: &[u8]) -> Result<Zeroizing<Vec<u8>>, String> {
+        let passphrase = usable(self.passphrase.as_ref())?;
+        age_key::unprotect(text::without_mark(file), passphrase)
     }
 
     /// The error for "nothing opened it"; `missing` says what else could.
@@ -227,8 +261,17 @@ impl Loaded {
             message.push_str(", ");
             message.push_str(trouble);
         }
-        fault(Reason::Locked, message).hint("give an age identity, or set SOPS_AGE_KEY_FILE")
+        fault(Reason::Locked, message).hint(self.way_out)
     }
+}
+
+/// The passphrase for a protected identity, as text.
+pub(super) fn usable(passphrase: Option<&Secret>) -> Result<&str, &'static str> {
+    let passphrase = passphrase.ok_or("it is protected by a passphrase and none was given")?;
+    if passphrase.is_empty() {
+        return Err("it is protected by a passphrase, and the one of the identity sources is empty");
+    }
+    std::str::from_utf8(passphrase.expose()).map_err(|_| "its passphrase is not text")
 }
 
 enum Parsed {
@@ -237,17 +280,20 @@ enum Parsed {
 }
 
 fn is_protected(text: &[u8]) -> bool {
-    text.starts_with(b"age-encryption") || text.starts_with(b"-----BEGIN AGE")
+    let text = text::without_mark(text);
+    text.starts_with(b"age-encryption") || text.trim_ascii_start().starts_with(b"-----BEGIN AGE")
 }
 
-fn parse(text: &[u8]) -> Result<Parsed, String> {
-    if text.starts_with(b"-----BEGIN") {
-        return ssh::parse(text).map(Parsed::Ssh);
+fn parse(text: &[u8], passphrase: Option<&Secret>) -> Result<Parsed, String> {
+    let text = text::utf8(text).map_err(|what| format!("it is {what}, and not UTF-8 text"))?.trim_start();
+    if text.starts_with("-----BEGIN") {
+        return ssh::parse(text, passphrase).map(Parsed::Ssh);
     }
-    let text = std::str::from_utf8(text).map_err(|_| "it is not text")?;
     let mut identities: Vec<BoxedIdentity> = Vec::new();
     let mut foreign = false;
-    for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.is_empty() && !line.starts_with('#')) {
+    // Old systems end lines in a lone carriage return.
+    let lines = text.split(if text.contains('\n') { '\n' } else { '\r' }).map(str::trim).enumerate();
+    for (number, line) in lines.filter(|(_, line)| !line.starts_with('#')) {
         for word in line.split_ascii_whitespace() {
             // The `age` crate has no post-quantum identities; where they stand must not spoil the others.
             if word.starts_with("AGE-SECRET-KEY-PQ-1") || word.starts_with("AGE-PLUGIN-") {
@@ -266,7 +312,12 @@ fn parse(text: &[u8]) -> Result<Parsed, String> {
 }
 
 fn set(name: &str) -> Option<PathBuf> {
-    env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+    env::var_os(name).filter(|value| !is_blank(value)).map(PathBuf::from)
+}
+
+/// An empty variable counts as not set; so does one that holds only white space.
+fn is_blank(value: &OsStr) -> bool {
+    value.as_encoded_bytes().trim_ascii().is_empty()
 }
 
 fn home() -> Option<PathBuf> {

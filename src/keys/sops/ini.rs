@@ -14,8 +14,9 @@ const DEFAULT: &str = "DEFAULT";
 /// Reads all sections. Repeated sections stay apart, in order.
 pub(super) fn parse(text: &str) -> Result<Node> {
     let mut sections: Vec<(String, MapBuilder)> = vec![(DEFAULT.into(), MapBuilder::default())];
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut lines = text.lines();
+    // Old systems end lines in a lone carriage return.
+    let ending = if text.contains('\n') { '\n' } else { '\r' };
+    let mut lines = text.split(ending).map(|line| line.strip_suffix('\r').unwrap_or(line));
     while let Some(line) = lines.next() {
         let line = line.trim();
         if line.is_empty() || line.starts_with([';', '#']) {

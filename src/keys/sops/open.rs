@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 use crate::{Error, Reason, Result, Secret};
 
 use super::data_key::DataKey;
-use super::document::Document;
+use super::document::{Document, Spelling};
 use super::gcm::{Cipher, Clear, Sealed, Type};
 use super::path::KeyPath;
 use super::tree::{MAX_PATH, Node, Scalar};
@@ -43,12 +43,7 @@ pub(super) fn locate<'a>(document: &'a Document, path: &KeyPath) -> Result<&'a N
 pub(super) fn open(document: &Document, key: DataKey, path: &KeyPath, target: &Node) -> Result<Secret> {
     let cipher = Cipher::new(key);
     let expected = stored_mac(document, &cipher)?;
-    let mut walk = Walk::new(document, &cipher, target);
-    walk.run(document)?;
-    let found = if walk.matches(&expected) { walk.found } else { None };
-    let found = found.ok_or_else(|| {
-        fault(Reason::Tampered, "its MAC does not match").hint("a value was added, removed or changed without sops")
-    })?;
+    let found = verify(document, &cipher, target, &expected)?.ok_or_else(|| empty(path))?;
     if found.bytes.is_empty() {
         return Err(empty(path));
     }
@@ -59,6 +54,22 @@ pub(super) fn open(document: &Document, key: DataKey, path: &KeyPath, target: &N
         return Err(uncovered(path));
     }
     Ok(Secret::new(found.bytes))
+}
+
+/// Finds the spelling that the MAC covers, and what the file holds at `target` in it; `None` for an empty value.
+fn verify(document: &Document, cipher: &Cipher, target: &Node, expected: &[u8]) -> Result<Option<Found>> {
+    let mut refusal = None;
+    for spelling in &document.spellings {
+        let mut walk = Walk::new(document, cipher, target, *spelling);
+        let error = match walk.run(document) {
+            Ok(()) if walk.matches(expected) => return Ok(walk.found),
+            Ok(()) => fault(Reason::Tampered, "its MAC does not match")
+                .hint("a value was added, removed or changed without sops"),
+            Err(error) => error,
+        };
+        refusal.get_or_insert(error);
+    }
+    Err(refusal.unwrap_or_else(|| fault(Reason::Tampered, "it has no values")))
 }
 
 /// A value that anybody could have put there.
@@ -132,6 +143,7 @@ struct Walk<'a> {
     document: &'a Document,
     cipher: &'a Cipher,
     target: &'a Node,
+    spelling: Spelling,
     hash: Sha512,
     /// All keys down to here, each followed by a colon: what a value is bound to.
     place: String,
@@ -140,12 +152,12 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    fn new(document: &'a Document, cipher: &'a Cipher, target: &'a Node) -> Self {
+    fn new(document: &'a Document, cipher: &'a Cipher, target: &'a Node, spelling: Spelling) -> Self {
         let mut hash = Sha512::new();
         if document.metadata.mac_only_encrypted {
             hash.update(ONLY_ENCRYPTED);
         }
-        Self { document, cipher, target, hash, place: String::new(), count: 0, found: None }
+        Self { document, cipher, target, spelling, hash, place: String::new(), count: 0, found: None }
     }
 
     /// Visits all values. No recursion: the ciphers always run at the same depth of the stack, which is wiped later.
@@ -174,6 +186,9 @@ impl<'a> Walk<'a> {
     /// Adds a key to the place. A list adds nothing: all its items share one place.
     fn enter(&mut self, key: Option<&str>) -> Result<()> {
         let Some(key) = key else { return Ok(()) };
+        if self.count == 0 {
+            self.place.push_str(self.spelling.mark);
+        }
         self.place.push_str(key);
         self.place.push(':');
         if self.place.len() > MAX_PATH {
@@ -191,7 +206,7 @@ impl<'a> Walk<'a> {
         let text = match scalar {
             Scalar::Null => return Ok(()),
             // Nothing to encrypt and nothing to hash.
-            Scalar::Text(text) if text.is_empty() => return Ok(()),
+            Scalar::Text(text) if text == self.spelling.ending || text.is_empty() => return Ok(()),
             Scalar::Text(text) | Scalar::Comment(text) => Some(text),
             _ => None,
         };
@@ -214,12 +229,13 @@ impl<'a> Walk<'a> {
     fn plain(&mut self, scalar: &Scalar, wanted: bool) {
         let covered = !self.document.metadata.mac_only_encrypted;
         let bytes = scalar.mac_bytes();
+        let bytes = bytes.strip_suffix(self.spelling.ending.as_bytes()).unwrap_or(&bytes);
         if covered {
-            self.hash.update(&bytes);
+            self.hash.update(bytes);
         }
         if wanted {
             let kind = if matches!(scalar, Scalar::Bool(_)) { Type::Bool } else { Type::Text };
-            let bytes = Zeroizing::new(scalar.mac_bytes().into_owned());
+            let bytes = Zeroizing::new(bytes.to_vec());
             self.found = Some(Found { bytes: Clear { bytes, kind }.released(), kind, covered });
         }
     }

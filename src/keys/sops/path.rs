@@ -13,11 +13,12 @@ use super::tree::{MAX_PATH, Node, Scalar};
 ///
 /// Two spellings:
 /// * dotted: `database_key`, `nested.list.1`. Every dot separates; a part made of digits is an index where it meets a
-///   list and a key where it meets a mapping.
-/// * bracketed, as `sops --extract` has it: `["db.example.org"]["keys"][0]`. Quoted parts (either quote, no escapes)
-///   are keys and may contain dots; bare numbers are indices. This form is unambiguous.
+///   list and a key where it meets a mapping. For keys that are not empty, have no dot and do not begin with `[`.
+/// * bracketed, as `sops --extract` has it: `["db.example.org"]["keys"][0]`. Quoted parts are keys, bare numbers are
+///   indices. Either quote does, and the quote itself is written twice inside; nothing else is special, so this form
+///   names every key: `["a[0]"]`, `["say ""hi"""]`, `["back\slash"]`, `[""]`.
 ///
-/// [`KeyPath::keys`] takes the keys one by one and has no syntax at all.
+/// [`KeyPath::keys`] takes the keys one by one and has no syntax at all. A path displays in the form that reads back.
 ///
 /// ```
 /// use strongroom::keys::sops::KeyPath;
@@ -47,28 +48,21 @@ impl KeyPath {
     /// The path through mappings along `keys`, each taken as it is.
     ///
     /// # Errors
-    /// [`Reason::Malformed`] when there is no key, or one is empty.
+    /// [`Reason::Malformed`] when there is no key, or when all together are longer than 8 KiB.
     pub fn keys<K: Into<String>>(keys: impl IntoIterator<Item = K>) -> Result<Self> {
         Self::of(keys.into_iter().map(|key| Ok(Step::Key(key.into()))))
     }
 
     fn of(steps: impl Iterator<Item = Result<Step>>) -> Result<Self> {
         let steps = steps.collect::<Result<Vec<_>>>()?;
-        let names = steps.iter().filter_map(|step| match step {
-            Step::Either(name) | Step::Key(name) => Some(name),
-            Step::Index(_) => None,
-        });
-        let mut length = 0;
-        for name in names {
-            if name.is_empty() {
-                return Err(malformed("a part of it is empty"));
-            }
-            length += name.len();
-        }
+        let length = |step: &Step| match step {
+            Step::Either(name) | Step::Key(name) => name.len(),
+            Step::Index(_) => 0,
+        };
         if steps.is_empty() {
             return Err(malformed("it is empty"));
         }
-        if length > MAX_PATH {
+        if steps.iter().map(length).sum::<usize>() > MAX_PATH {
             return Err(malformed("it is too long"));
         }
         Ok(Self { steps })
@@ -99,7 +93,12 @@ impl KeyPath {
                     Step::Either(key) | Step::Key(key) if !key.contains('[') => {
                         let _ = write!(text, "[\"{key}\"]");
                     }
-                    _ => return Err(malformed("the `sops` program has no way to name a key with a `[`")),
+                    _ => {
+                        let error = fault(Reason::Malformed, "the `sops` program has no way to name a key with a `[`");
+                        return Err(
+                            error.hint("rename the key, or encrypt the file for an age key, which needs no program")
+                        );
+                    }
                 },
             }
             here = next;
@@ -161,26 +160,62 @@ impl FromStr for KeyPath {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        match text.strip_prefix('[') {
-            Some(rest) => Self::of(rest.split('[').map(bracketed)),
-            None => Self::of(text.split('.').map(|part| Ok(Step::Either(part.to_owned())))),
+        if text.starts_with('[') {
+            return Self::of(bracketed(text));
         }
+        Self::of(text.split('.').map(|part| match part {
+            "" if text.is_empty() => Err(malformed("it is empty")),
+            "" => Err(malformed("a part of it is empty")),
+            _ => Ok(Step::Either(part.to_owned())),
+        }))
     }
 }
 
-/// Reads `"key"]`, `'key']` or `0]`.
-fn bracketed(part: &str) -> Result<Step> {
-    let inner = part.strip_suffix(']').ok_or_else(|| malformed("a `[` has no `]`"))?;
-    for quote in ['"', '\''] {
-        if let Some(key) = inner.strip_prefix(quote) {
-            let key = key.strip_suffix(quote).ok_or_else(|| malformed("a quote is not closed"))?;
-            return Ok(Step::Key(key.to_owned()));
+/// Reads `["key"]['key'][0]` part by part, up to the first one that is none.
+fn bracketed(text: &str) -> impl Iterator<Item = Result<Step>> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
         }
+        let step = part(rest).map(|(step, after)| {
+            rest = after;
+            step
+        });
+        if step.is_err() {
+            rest = "";
+        }
+        Some(step)
+    })
+}
+
+/// Reads the first part, and gives what follows it.
+fn part(text: &str) -> Result<(Step, &str)> {
+    let inner = text.strip_prefix('[').ok_or_else(|| malformed("something stands between `]` and `[`"))?;
+    if let Some(quote) = inner.chars().next().filter(|first| matches!(first, '"' | '\'')) {
+        return quoted(&inner[1..], quote);
     }
-    match inner.parse() {
-        Ok(index) if inner.bytes().all(|byte| byte.is_ascii_digit()) => Ok(Step::Index(index)),
+    let (digits, after) = inner.split_once(']').ok_or_else(|| malformed("a `[` has no `]`"))?;
+    match digits.parse() {
+        Ok(index) if digits.bytes().all(|byte| byte.is_ascii_digit()) => Ok((Step::Index(index), after)),
         _ => Err(malformed("brackets hold a quoted key or a number")),
     }
+}
+
+/// Reads a key up to its closing quote and bracket.
+fn quoted(text: &str, quote: char) -> Result<(Step, &str)> {
+    let mut key = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once(quote) {
+        key.push_str(before);
+        match after.strip_prefix(']') {
+            Some(after) if after.is_empty() || after.starts_with('[') => return Ok((Step::Key(key), after)),
+            // Written twice it means itself. Alone, and not before a `]`, it cannot mean anything else either.
+            _ => rest = after.strip_prefix(quote).unwrap_or(after),
+        }
+        key.push(quote);
+    }
+    Err(malformed("a quote is not closed, or not followed by a `]`"))
 }
 
 impl fmt::Display for KeyPath {
@@ -189,7 +224,7 @@ impl fmt::Display for KeyPath {
             match step {
                 Step::Either(text) if position == 0 => f.write_str(text)?,
                 Step::Either(text) => write!(f, ".{text}")?,
-                Step::Key(key) if key.contains('"') => write!(f, "['{key}']")?,
+                Step::Key(key) if key.contains('"') => write!(f, "['{}']", key.replace('\'', "''"))?,
                 Step::Key(key) => write!(f, "[\"{key}\"]")?,
                 Step::Index(index) => write!(f, "[{index}]")?,
             }

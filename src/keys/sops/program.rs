@@ -6,6 +6,7 @@
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::io;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -56,8 +57,12 @@ pub(super) struct Answer {
 }
 
 impl Program {
-    pub(super) fn new(program: &OsStr, timeout: Duration) -> Self {
+    /// `program` in `directory`, at which relative paths in the environment and in arguments start.
+    pub(super) fn new(program: &OsStr, directory: &Path, timeout: Duration) -> Self {
         let mut command = Command::new(program);
+        if directory.is_dir() {
+            command.current_dir(directory);
+        }
         command.env_clear().envs(env::vars_os().filter(|(name, _)| passes(name)));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
         // A group of its own can be killed as a whole, and cannot read a passphrase from the terminal.

@@ -4,11 +4,11 @@
 //! kills the program that runs; blocking work ends by itself within milliseconds.
 
 use std::ffi::{OsStr, OsString};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use zeroize::Zeroizing;
 
+use crate::keys::place::Place;
 use crate::{Error, ErrorKind, Reason, Result, Secret};
 
 use super::backend::{self, SopsBackend};
@@ -46,14 +46,14 @@ pub fn decrypt(file: &[u8], format: SopsFormat, path: &KeyPath, identities: &Ide
         if opening.is_open() {
             return opening.finish(path);
         }
-        Err(opening.loaded.locked(&opening.for_the_program(identities)))
+        Err(opening.locked(&opening.for_the_program(identities)))
     })
 }
 
 /// What to read, and how.
 #[derive(Clone, Debug)]
 pub(super) struct Reader {
-    pub(super) file: PathBuf,
+    pub(super) file: Place,
     pub(super) format: Option<SopsFormat>,
     pub(super) backend: SopsBackend,
     pub(super) identities: IdentitySources,
@@ -85,11 +85,11 @@ impl Reader {
         }
         let missing = opening.for_the_program(&self.identities);
         if self.backend == SopsBackend::Native || missing.is_empty() {
-            return Err(opening.loaded.locked(&missing));
+            return Err(opening.locked(&missing));
         }
         match self.ask_the_program(&opening, path).await {
             Err(error) if error.reason() == Reason::ProgramMissing => {
-                Err(opening.loaded.locked(&missing).hint("install the `sops` program, or add an age recipient"))
+                Err(opening.locked(&missing).hint("install the `sops` program, or add an age recipient"))
             }
             answer => answer,
         }
@@ -98,8 +98,8 @@ impl Reader {
     async fn begin(&self, path: &KeyPath) -> Result<Opening> {
         let (reader, path) = (self.clone(), path.clone());
         blocking(move || {
-            let bytes = file::read(&reader.file)?;
-            let format = reader.format.unwrap_or_else(|| SopsFormat::of(&reader.file));
+            let bytes = file::read(reader.file.path())?;
+            let format = reader.format.unwrap_or_else(|| SopsFormat::of(reader.file.path()));
             let opening = Opening::begin(&bytes, format, &path, &reader.identities)?;
             Ok(if reader.backend == SopsBackend::Binary { opening } else { opening.try_identities() })
         })
@@ -123,7 +123,8 @@ impl Reader {
     async fn run_identity_command(&self, name: &str, recipient: &str) -> Result<Zeroizing<Vec<u8>>> {
         let line = std::env::var(name).unwrap_or_default();
         let words = program::words(&line).ok_or_else(|| fault(Reason::Malformed, "it is not a command line"))?;
-        let program = Program::new(&words[0], self.program_timeout).env("SOPS_AGE_RECIPIENT", recipient);
+        let program = Program::new(&words[0], self.identities.directory(), self.program_timeout)
+            .env("SOPS_AGE_RECIPIENT", recipient);
         let answer = words[1..].iter().fold(program, Program::arg).run(b"").await?;
         if answer.code == Some(0) { Ok(answer.output) } else { Err(fault(Reason::ProgramFailed, "the command failed")) }
     }
@@ -135,7 +136,7 @@ impl Reader {
                 if !self.gpg || opening.parts[part].is_some() || opening.parts.iter().flatten().count() >= enough {
                     break;
                 }
-                match gpg::unwrap(message, self.program_timeout).await {
+                match gpg::unwrap(message, self.identities.directory(), self.program_timeout).await {
                     Ok(bytes) if bytes.len() == length => opening.parts[part] = Some(bytes),
                     Ok(_) => opening.loaded.trouble("gpg", "what it decrypted is not a data key"),
                     Err(error) => opening.loaded.trouble("gpg", error),
@@ -146,9 +147,9 @@ impl Reader {
 
     async fn ask_the_program(&self, opening: &Opening, path: &KeyPath) -> Result<Secret> {
         let name = self.program.as_deref().unwrap_or(OsStr::new("sops"));
-        let program = Program::new(name, self.program_timeout);
+        let program = Program::new(name, self.identities.directory(), self.program_timeout);
         let document = &opening.document;
-        let program = backend::prepare(program, &self.file, document, path, &self.identities, &opening.loaded)?;
+        let program = backend::prepare(program, self.file.path(), document, path, &self.identities, &opening.loaded)?;
         let answer = program.run(b"").await?;
         if answer.code != Some(0) {
             return Err(backend::refused(answer.code));
@@ -210,8 +211,8 @@ impl Opening {
         for group in self.closed_groups() {
             missing.extend(group.remote.iter().map(|kind| format!("its `{kind}` key needs the `sops` program")));
             for AgeKey { recipient, .. } in &group.age {
-                if self.loaded.foreign && !is_x25519(recipient) && !recipient.starts_with("ssh-") {
-                    missing.push("its post-quantum or plugin age key needs the `sops` program".into());
+                if let Some(kind) = foreign(recipient).filter(|_| self.loaded.foreign) {
+                    missing.push(format!("its {kind} needs the `sops` program"));
                 } else if recipient.starts_with("ssh-") && !ssh::NATIVE && sources.any_ssh() {
                     missing.push("its SSH key needs the feature `sops-ssh` or the `sops` program".into());
                 }
@@ -220,11 +221,30 @@ impl Opening {
         missing.dedup();
         missing
     }
+
+    /// The error for "nothing opened it". A key of a kind that this crate cannot use is named even where no identity
+    /// for it is at hand, for no other identity will do.
+    fn locked(&self, missing: &[String]) -> Error {
+        let mut reasons = missing.to_vec();
+        if !self.loaded.foreign {
+            let recipients = self.closed_groups().flat_map(|group| &group.age);
+            reasons.extend(recipients.filter_map(|key| foreign(&key.recipient)).map(|kind| {
+                format!("its {kind} needs an identity of that kind and the `sops` program (3.12 or later)")
+            }));
+            reasons.dedup();
+        }
+        self.loaded.locked(&reasons)
+    }
 }
 
-/// `age1` and no second separator: other kinds have their name between two.
-fn is_x25519(recipient: &str) -> bool {
-    recipient.strip_prefix("age1").is_some_and(|rest| !rest.contains('1'))
+/// What kind of recipient it is, if the `age` crate has none of it. `age1`, and the name of the kind between that and a
+/// second separator.
+fn foreign(recipient: &str) -> Option<String> {
+    let (name, _) = recipient.strip_prefix("age1")?.rsplit_once('1')?;
+    Some(match name {
+        "pq" => "post-quantum age key (`age1pq1...`)".into(),
+        _ => format!("plugin age key (`age1{name}1...`)"),
+    })
 }
 
 /// Runs `work` on the blocking pool, and wipes the stack it ran on.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::config::limit::Limit;
+use crate::keys::place::{self, Place};
 use crate::{KeySource, Result, Secret};
 
 use super::backend::SopsBackend;
@@ -73,10 +74,11 @@ enum Key {
 }
 
 impl SopsKeySource {
-    /// Reads the value at `key` of the file at `path`; see [`KeyPath`] for what `key` may be.
+    /// Reads the value at `key` of the file at `path`; see [`KeyPath`] for what `key` may be. A relative path starts at
+    /// the working directory of this moment.
     pub fn new(path: impl Into<PathBuf>, key: impl Into<String>) -> Self {
         let reader = Reader {
-            file: path.into(),
+            file: Place::new(path),
             format: None,
             backend: SopsBackend::Auto,
             identities: IdentitySources::default(),
@@ -131,7 +133,7 @@ impl SopsKeySource {
 
     /// Names the `sops` program. Default: `sops` on the `PATH`.
     pub fn program(mut self, program: impl Into<OsString>) -> Self {
-        self.reader.program = Some(program.into());
+        self.reader.program = Some(place::program(program.into()));
         self.forget()
     }
 
@@ -164,7 +166,7 @@ impl SopsKeySource {
         let _turn = self.cache.turn.lock().await;
         // Taken before reading: if the file changes in between, the stamp is old and the next call reads again.
         let file = self.reader.file.clone();
-        let stamp = blocking(move || file::stamp(&file)).await?;
+        let stamp = blocking(move || file::stamp(file.path())).await?;
         if let Some(secret) = self.cache.get(&stamp) {
             return Ok(secret);
         }
@@ -177,11 +179,11 @@ impl SopsKeySource {
 #[async_trait]
 impl KeySource for SopsKeySource {
     async fn resolve(&self) -> Result<Secret> {
-        self.cached().await.map_err(|error| error.context(format!("SOPS file {}", self.reader.file.display())))
+        self.cached().await.map_err(|error| error.context(format!("SOPS file {}", self.reader.file)))
     }
 
     fn describe(&self) -> String {
-        let file = self.reader.file.display();
+        let file = &self.reader.file;
         match &self.key {
             Key::Text(text) => format!("`{text}` in the SOPS file {file}"),
             Key::Path(path) => format!("`{path}` in the SOPS file {file}"),

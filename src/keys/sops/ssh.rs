@@ -1,18 +1,45 @@
 //! SSH private keys as age identities.
 
-use age::ssh::Identity;
+use age::secrecy::SecretString;
+use age::ssh::{Identity, UnsupportedKey};
 
-use super::identity::BoxedIdentity;
+use crate::Secret;
+
+use super::identity::{BoxedIdentity, usable};
 
 /// Whether this build reads SSH keys itself.
 pub(super) const NATIVE: bool = true;
 
-/// Reads one SSH private key.
-pub(super) fn parse(text: &[u8]) -> Result<BoxedIdentity, String> {
+/// Reads one SSH private key; `passphrase` opens it if it is protected.
+pub(super) fn parse(text: &str, passphrase: Option<&Secret>) -> Result<BoxedIdentity, String> {
     // A slice is its own buffer; a `BufReader` would leave another copy.
-    match Identity::from_buffer(text, None) {
+    match Identity::from_buffer(text.as_bytes(), None) {
         Ok(identity @ Identity::Unencrypted(_)) => Ok(Box::new(identity)),
-        Ok(Identity::Encrypted(_)) => Err("the SSH key is protected by a passphrase, and nothing here prompts".into()),
-        _ => Err("it is not an SSH key of a kind that age knows".into()),
+        Ok(Identity::Encrypted(key)) => {
+            let passphrase = SecretString::from(usable(passphrase)?);
+            let key = key.decrypt(passphrase).map_err(|_| "its passphrase does not fit")?;
+            Ok(Box::new(Identity::Unencrypted(key)))
+        }
+        Ok(Identity::Unsupported(key)) => Err(unsupported(&key)),
+        Err(_) => Err("it is not an SSH key of a kind that age knows".into()),
+    }
+}
+
+fn unsupported(key: &UnsupportedKey) -> String {
+    match key {
+        UnsupportedKey::EncryptedPem => {
+            "it is an SSH key in the old PEM form with a passphrase, convert it by `ssh-keygen -p -f FILE`".into()
+        }
+        UnsupportedKey::EncryptedSsh(cipher) => {
+            format!(
+                "the SSH key is encrypted by {cipher}, which age does not know, change it by `ssh-keygen -p -Z aes256-ctr`"
+            )
+        }
+        UnsupportedKey::Hardware(kind) => {
+            format!("the SSH key of type {kind} is in a security key, which age cannot use")
+        }
+        UnsupportedKey::Type(kind) => {
+            format!("the SSH key is of type {kind}, and age knows ssh-ed25519 and ssh-rsa only")
+        }
     }
 }

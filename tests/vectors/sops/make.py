@@ -222,6 +222,18 @@ list:
     good("shamir.enc.ini", ini, {"database.key": "ini key"}, groups=[[R1], [R2]], threshold=2)
     good("blob.enc.bin", bytes(range(256)) * 3, {"data": bytes(range(256)) * 3, "db_key": "!Missing"})
     good("text.enc.txt", "one passphrase\n", {"data": "one passphrase\n"})
+    windows = "\ufeffDB_KEY=first\r\nsecond=two\r\nX_unencrypted=open\r\nLAST=end"
+    good("windows.enc.env", windows, {"DB_KEY": "first\r", "second": "two\r", "X_unencrypted": "open\r", "LAST": "end"})
+    names = {"": "empty", "a[0]": "brackets", "[x]": "bracketed", 'say "hi"': "double", "it's": "single", "\"'": "both",
+             '"]["': "ends", "a.b": "dot", "a/b": "slash", "a\\b": "backslash", "é 🔑": "letters", "1": "number",
+             "#": "hash", "in": {"": {'["x"]': "deep"}, "0": ["item"]}}
+    good("names.enc.json", json.dumps(names), {
+        '[""]': "empty", "a[0]": "brackets", '["a[0]"]': "brackets", '["[x]"]': "bracketed", '["say ""hi"""]': "double",
+        '["say "hi""]': "!Malformed", "['say \"hi\"']": "double", '["it\'s"]': "single", "it's": "single", '["""\'"]': "both",
+        '["""]["" ]': "!Malformed", '["""][""\"]': "ends", '["a.b"]': "dot", "a/b": "slash", '["a/b"]': "slash",
+        '["a\\b"]': "backslash", "é 🔑": "letters", "1": "number", '["1"]': "number", "[1]": "!Missing", "#": "hash",
+        '["in"][""]["[""x""]"]': "deep", "['in']['']['[\"x\"]']": "deep", '["in"]["0"][0]': "item", "in.0.0": "item",
+        "": "!Malformed", "in..x": "!Malformed", '[""': "!Malformed", '["a"]x': "!Malformed"})
     good("big.enc.yaml", "".join(f"key_{i:03}: value number {i}\n" for i in range(200)), {"key_199": "value number 199"})
     return base
 
@@ -316,6 +328,9 @@ def make_other_keys():
     for kind in ["ed25519", "rsa"]:
         private = HERE / "keys" / f"id_{kind}"
         subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", "", "-C", "vectors", "-f", str(private)], check=True)
+        protected = HERE / "keys" / f"protected_{kind}"
+        shutil.copy(private, protected)
+        subprocess.run(["ssh-keygen", "-q", "-p", "-P", "", "-N", "pass phrase", "-f", str(protected)], check=True)
         public = private.with_suffix(".pub").read_text().rsplit(" ", 1)[0]
         good(f"ssh_{kind}.enc.yaml", BASE, want, recipients=public, needs="ssh")
     with tempfile.TemporaryDirectory() as home:
