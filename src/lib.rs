@@ -96,6 +96,7 @@
 mod clock;
 mod config;
 mod error;
+mod lock;
 mod params;
 mod row;
 mod secret;

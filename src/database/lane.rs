@@ -8,7 +8,7 @@
 use std::future::pending;
 use std::panic::Location;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -18,6 +18,7 @@ use super::limited::stage_of;
 use super::queue::Queue;
 use super::route;
 use crate::clock::{sleep_until, timeout_at};
+use crate::lock::{Guard, Lock, foreign};
 use crate::{
     Access, Canceller, Connection, Connector, Error, ErrorKind, Pool, Pooled, Resource as _, Result, Rows, Statement,
     StatementKind,
@@ -30,7 +31,7 @@ const GROUP: usize = 64;
 /// The batches of one database.
 #[derive(Debug, Default)]
 pub(super) struct Lane {
-    queue: Mutex<Queue<Job>>,
+    queue: Lock<Queue<Job>>,
 }
 
 /// A statement and the caller who waits for its result.
@@ -42,8 +43,8 @@ struct Job {
 }
 
 impl Lane {
-    fn lock(&self) -> MutexGuard<'_, Queue<Job>> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> Guard<'_, Queue<Job>> {
+        self.queue.lock()
     }
 
     /// Whether there are batches, so that a newcomer has to join the queue.
@@ -193,6 +194,7 @@ impl Driver {
     fn refuse_all(&mut self, error: &Error) {
         self.ended = true;
         let jobs = self.lane.lock().dissolve(self.batch);
+        foreign();
         for job in jobs {
             // A caller who has gone away needs no answer.
             let _ = job.answer.send(Err(error.clone()));
@@ -288,6 +290,7 @@ where
 /// Tells callers what became of their statements. When the last of a group learns of it, the writer is not in use for
 /// anybody, and not counted as lent.
 fn tell(answers: Vec<(oneshot::Sender<Result<Rows>>, Result<Rows>)>) {
+    foreign();
     for (answer, result) in answers {
         // A caller who has gone away needs no answer.
         let _ = answer.send(result);

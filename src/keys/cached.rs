@@ -1,13 +1,14 @@
 //! A secret remembered for a while.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
+use crate::lock::{Guard, Lock, foreign};
 use crate::{KeySource, Result, Secret};
 
 /// Remembers the secret of another source for a time, so that a slow source is asked rarely.
@@ -35,7 +36,7 @@ struct Shared {
     lifetime: Duration,
     /// Held while the source is asked.
     flight: tokio::sync::Mutex<()>,
-    kept: Mutex<Option<Kept>>,
+    kept: Lock<Option<Kept>>,
 }
 
 struct Kept {
@@ -46,6 +47,7 @@ struct Kept {
 
 impl Drop for Kept {
     fn drop(&mut self) {
+        foreign();
         self.timer.abort();
     }
 }
@@ -54,7 +56,7 @@ impl CachedKeySource {
     /// Remembers what `inner` answers for `lifetime`.
     pub fn new(inner: impl KeySource + 'static, lifetime: Duration) -> Self {
         let shared =
-            Shared { inner: Box::new(inner), lifetime, flight: tokio::sync::Mutex::default(), kept: Mutex::default() };
+            Shared { inner: Box::new(inner), lifetime, flight: tokio::sync::Mutex::default(), kept: Lock::default() };
         Self { shared: Arc::new(shared) }
     }
 
@@ -80,8 +82,8 @@ impl CachedKeySource {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Option<Kept>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> Guard<'_, Option<Kept>> {
+        self.kept.lock()
     }
 }
 
@@ -134,7 +136,7 @@ mod tests {
     use crate::PassphraseKeySource;
 
     fn holds(source: &CachedKeySource) -> bool {
-        source.shared.kept.lock().unwrap().is_some()
+        source.shared.lock().is_some()
     }
 
     #[tokio::test(start_paused = true)]

@@ -8,7 +8,7 @@
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{self, Duration};
 
@@ -16,6 +16,7 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use crate::clock::{Elapsed, timeout_at};
+use crate::lock::{Lock, foreign};
 
 /// Work that was woken, and has not run for this long, is taken over. By the clock on the wall, also in tests that pause
 /// tokio's.
@@ -29,16 +30,16 @@ type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 /// The background work of one pool.
 #[derive(Default)]
 pub(super) struct Chores {
-    known: Mutex<Vec<Weak<Chore>>>,
+    known: Lock<Vec<Weak<Chore>>>,
     /// Work whose runtime has ended, while somebody waited.
-    left: Mutex<Vec<Arc<Chore>>>,
+    left: Lock<Vec<Arc<Chore>>>,
     any_left: AtomicBool,
     /// How many wait, and will look.
     waiting: AtomicUsize,
 }
 
 #[derive(Default)]
-struct Chore(Mutex<State>);
+struct Chore(Lock<State>);
 
 #[derive(Default)]
 struct State {
@@ -58,12 +59,13 @@ impl Chores {
     /// Runs `work` on `runtime`, or wherever somebody waits.
     pub(super) fn begin(self: &Arc<Self>, runtime: &Handle, work: impl Future<Output = ()> + Send + 'static) {
         let state = State { work: Some(Box::pin(work)), woken: Some(time::Instant::now()), ..State::default() };
-        let chore = Arc::new(Chore(Mutex::new(state)));
+        let chore = Arc::new(Chore(Lock::new(state)));
         {
-            let mut known = locked(&self.known);
+            let mut known = self.known.lock();
             known.retain(|chore| chore.strong_count() > 0);
             known.push(Arc::downgrade(&chore));
         }
+        foreign();
         runtime.spawn(Keeper { chores: Arc::clone(self), chore, turn: 0 });
     }
 
@@ -71,7 +73,7 @@ impl Chores {
     pub(super) fn look_after(self: &Arc<Self>) {
         let Ok(runtime) = Handle::try_current() else { return };
         let mut neglected = self.take_left();
-        let known: Vec<_> = locked(&self.known).iter().filter_map(Weak::upgrade).collect();
+        let known: Vec<_> = self.known.lock().iter().filter_map(Weak::upgrade).collect();
         neglected.extend(known.into_iter().filter(|chore| chore.is_neglected()));
         for chore in neglected {
             let turn = chore.next_turn();
@@ -90,7 +92,7 @@ impl Chores {
 
     /// The runtime of `chore` has ended. If nobody will look, it is given up, and its guards give back what they hold.
     fn leave(&self, chore: Arc<Chore>) {
-        locked(&self.left).push(chore);
+        self.left.lock().push(chore);
         self.any_left.store(true, SeqCst);
         if self.waiting.load(SeqCst) == 0 {
             drop(self.take_left());
@@ -99,7 +101,7 @@ impl Chores {
 
     fn take_left(&self) -> Vec<Arc<Chore>> {
         self.any_left.store(false, SeqCst);
-        std::mem::take(&mut *locked(&self.left))
+        std::mem::take(&mut *self.left.lock())
     }
 }
 
@@ -132,12 +134,12 @@ impl Drop for Attendant<'_> {
 
 impl Chore {
     fn is_neglected(&self) -> bool {
-        let state = locked(&self.0);
+        let state = self.0.lock();
         state.work.is_some() && state.woken.is_some_and(|since| since.elapsed() >= NEGLECT)
     }
 
     fn next_turn(&self) -> u64 {
-        let mut state = locked(&self.0);
+        let mut state = self.0.lock();
         state.turn += 1;
         state.woken = Some(time::Instant::now());
         state.turn
@@ -146,7 +148,7 @@ impl Chore {
     /// Makes `keeper` the one who is woken. False: it has been replaced.
     fn keep(&self, keeper: &Waker, turn: u64) -> bool {
         let keeper = keeper.clone();
-        let mut state = locked(&self.0);
+        let mut state = self.0.lock();
         let is_current = state.turn == turn;
         let old = if is_current { state.keeper.replace(keeper) } else { Some(keeper) };
         drop(state);
@@ -157,17 +159,18 @@ impl Chore {
     fn poll(self: &Arc<Self>) -> Poll<()> {
         let waker = Waker::from(Arc::clone(self));
         loop {
-            let mut state = locked(&self.0);
+            let mut state = self.0.lock();
             state.woken = None;
             let Some(mut work) = state.work.take() else {
                 state.again = true;
                 return if state.done { Poll::Ready(()) } else { Poll::Pending };
             };
             drop(state);
+            foreign();
             if work.as_mut().poll(&mut Context::from_waker(&waker)).is_ready() {
                 drop(work);
                 // Whoever took it over meanwhile has nothing to do.
-                let mut state = locked(&self.0);
+                let mut state = self.0.lock();
                 state.done = true;
                 let keeper = state.keeper.take();
                 drop(state);
@@ -176,7 +179,7 @@ impl Chore {
                 }
                 return Poll::Ready(());
             }
-            let mut state = locked(&self.0);
+            let mut state = self.0.lock();
             state.work = Some(work);
             if !std::mem::take(&mut state.again) {
                 return Poll::Pending;
@@ -191,11 +194,12 @@ impl Wake for Chore {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        let mut state = locked(&self.0);
+        let mut state = self.0.lock();
         state.woken.get_or_insert_with(time::Instant::now);
         let keeper = state.keeper.take();
         drop(state);
         if let Some(keeper) = keeper {
+            foreign();
             keeper.wake();
         }
     }
@@ -218,15 +222,11 @@ impl Future for Keeper {
 
 impl Drop for Keeper {
     fn drop(&mut self) {
-        let state = locked(&self.chore.0);
+        let state = self.chore.0.lock();
         let is_left = state.turn == self.turn && state.work.is_some();
         drop(state);
         if is_left {
             self.chores.leave(Arc::clone(&self.chore));
         }
     }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::inner::Inner;
 use super::registry::Lane;
 use crate::Connector;
+use crate::lock::foreign;
 
 pub(super) struct Permit<C: Connector> {
     inner: Arc<Inner<C>>,
@@ -29,6 +30,7 @@ impl<C: Connector> Permit<C> {
 impl<C: Connector> Drop for Permit<C> {
     fn drop(&mut self) {
         let permits = &self.inner.shelf_of(self.lane).permits;
+        foreign();
         permits.add_permits(1);
         // Both the line above and `close` lock the semaphore, so either the one who closes finds the slot that came
         // back before this permit, or this sees that the pool is closed.

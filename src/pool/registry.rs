@@ -7,8 +7,8 @@
 
 use std::panic::Location;
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -18,6 +18,7 @@ use super::PoolStats;
 use super::explain::Exhaustion;
 use super::hold::{self, Held, HoldToken};
 use crate::Canceller;
+use crate::lock::{Guard, Lock, foreign};
 
 /// The shelf of the writer, or the only one.
 pub(super) const MAIN: Lane = 0;
@@ -30,7 +31,7 @@ pub(super) struct Registry {
     /// Tells this pool's tokens from those of others.
     pool: u64,
     sizes: [u32; 2],
-    state: Mutex<State>,
+    state: Lock<State>,
     /// Wakes when a connection is gone.
     gone: Notify,
 }
@@ -53,7 +54,7 @@ struct State {
 struct Entry {
     lane: Lane,
     canceller: Canceller,
-    loans: Mutex<Loans>,
+    loans: Lock<Loans>,
 }
 
 /// The loans of one connection.
@@ -100,12 +101,11 @@ pub(super) struct Waiter<'a> {
 impl Registry {
     pub(super) fn new(sizes: [u32; 2]) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        Self { pool: NEXT.fetch_add(1, Ordering::Relaxed), sizes, state: Mutex::default(), gone: Notify::new() }
+        Self { pool: NEXT.fetch_add(1, Ordering::Relaxed), sizes, state: Lock::default(), gone: Notify::new() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing in here panics half-way; were it otherwise, slightly wrong numbers are better than a dead pool.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> Guard<'_, State> {
+        self.state.lock()
     }
 
     pub(super) fn stats(&self) -> PoolStats {
@@ -129,7 +129,7 @@ impl Registry {
         state.registered += 1;
         let serial = state.registered << 32;
         let loans = Loans { in_service: false, holder: None, serial, acquired: 0, waited: 0, released: 0 };
-        let entry = Arc::new(Entry { lane, canceller, loans: Mutex::new(loans) });
+        let entry = Arc::new(Entry { lane, canceller, loans: Lock::new(loans) });
         let free = state.entries.iter().position(Option::is_none);
         let key = free.unwrap_or_else(|| {
             state.entries.push(None);
@@ -265,8 +265,8 @@ impl State {
 }
 
 impl Entry {
-    fn lock(&self) -> MutexGuard<'_, Loans> {
-        self.loans.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> Guard<'_, Loans> {
+        self.loans.lock()
     }
 }
 
@@ -364,6 +364,7 @@ impl Drop for Registered {
         drop(loans);
         // The canceller is the engine's; it is dropped outside the lock.
         drop(state);
+        foreign();
         drop(entry);
         self.registry.gone.notify_waiters();
     }

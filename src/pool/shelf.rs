@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::thread::available_parallelism;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use super::registry::Lane;
 use super::settings::Settings;
 use super::slot::{Opened, Slot, Slots};
 use super::warm::{Place, Warm};
+use crate::lock::{Guard, Lock};
 use crate::{Access, Connector, Error, ErrorKind, Phase, Result, clock};
 
 /// A slot that is checked out; dropped, it is on the shelf again, unless it is spent.
@@ -34,7 +35,7 @@ pub(super) struct Shelf<C: Connector> {
     /// Slots that came back last, with their permits.
     pub(super) warm: Warm<Kept<C>>,
     /// Slots that came back while somebody waited for a permit; see [`put_back`](Shelf::put_back).
-    parked: Mutex<Vec<SlotGuard<C>>>,
+    parked: Lock<Vec<SlotGuard<C>>>,
     /// Made on first use, because bb8's reaper needs a runtime.
     slots: OnceLock<bb8::Pool<Slots<C>>>,
     ages: [Option<Duration>; 2],
@@ -56,7 +57,7 @@ impl<C: Connector> Shelf<C> {
             permits,
             arrivals: AtomicU64::new(0),
             warm: Warm::new(threads.min(size as usize).clamp(1, MOST)),
-            parked: Mutex::default(),
+            parked: Lock::default(),
             slots: OnceLock::new(),
             ages,
         }
@@ -122,8 +123,8 @@ impl<C: Connector> Shelf<C> {
         slots.get_owned().await.map_err(lost)
     }
 
-    fn parked(&self) -> MutexGuard<'_, Vec<SlotGuard<C>>> {
-        self.parked.lock().unwrap_or_else(PoisonError::into_inner)
+    fn parked(&self) -> Guard<'_, Vec<SlotGuard<C>>> {
+        self.parked.lock()
     }
 
     /// Where a slot goes whose connection can be lent again as it is. Where connections do not age, bb8 has nothing to do

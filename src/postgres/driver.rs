@@ -123,11 +123,14 @@ impl Bell {
     /// From now on the caller is woken, who looks for himself first.
     fn begin(&self, waker: &Waker) {
         let mut ears = self.lock();
-        match &mut ears.caller {
-            Some(caller) => caller.clone_from(waker),
-            caller => *caller = Some(waker.clone()),
-        }
         ears.looking = true;
+        if ears.caller.as_ref().is_none_or(|caller| !caller.will_wake(waker)) {
+            drop(ears);
+            // Wakers are made and dropped by foreign code.
+            let caller = Some(waker.clone());
+            let old = std::mem::replace(&mut self.lock().caller, caller);
+            drop(old);
+        }
     }
 
     /// Whether the socket has to be polled; if not, the caller looks no longer.

@@ -7,8 +7,8 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -21,6 +21,7 @@ use tokio_postgres::{AsyncMessage, CancelToken, Notification};
 
 use super::tls::Handshake;
 use crate::Cancel;
+use crate::lock::{Guard, Lock, foreign};
 
 /// A server that does not take a cancel request within this time is not going to.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -53,7 +54,7 @@ pub(super) struct Route {
 
 #[derive(Default)]
 struct Requests {
-    state: Mutex<Cancelling>,
+    state: Lock<Cancelling>,
     /// Wakes when a request is no longer on its way.
     arrived: Notify,
 }
@@ -80,7 +81,7 @@ impl Link {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Cancelling> {
+    fn lock(&self) -> Guard<'_, Cancelling> {
         self.requests.lock()
     }
 
@@ -90,11 +91,12 @@ impl Link {
     }
 
     /// Sends a request, unless one is on its way, and lets go of the lock before that.
-    fn send(&self, mut cancelling: MutexGuard<'_, Cancelling>) {
+    fn send(&self, mut cancelling: Guard<'_, Cancelling>) {
         if std::mem::replace(&mut cancelling.requested, true) {
             return;
         }
         drop(cancelling);
+        foreign();
         let under_way = UnderWay(Arc::clone(&self.requests));
         let route = Arc::clone(&self.route);
         let runtime = Handle::try_current().unwrap_or_else(|_outside| self.runtime.clone());
@@ -184,8 +186,8 @@ impl Link {
 }
 
 impl Requests {
-    fn lock(&self) -> MutexGuard<'_, Cancelling> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> Guard<'_, Cancelling> {
+        self.state.lock()
     }
 }
 

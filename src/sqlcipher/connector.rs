@@ -8,6 +8,8 @@ use tokio::sync::Mutex;
 
 use super::cipher::KeySpec;
 use super::connection::SqlCipherConnection;
+use super::errors;
+use super::ffi::fork;
 use super::job::on_thread;
 use super::location::Location;
 use super::opening::{Opened, Settings};
@@ -99,6 +101,10 @@ impl SqlCipherConnector {
             State::Unopened { key } => key,
         };
         let location = Location::parse(&self.path)?;
+        // Before a thread is asked for, which could meet a lock that one of the parent's had at the fork.
+        if fork::has_inherited() && !location.is_memory() {
+            return Err(errors::forked());
+        }
         let settings = self.settings.clone();
         if !(1..=KeySpec::CURRENT).contains(&settings.compatibility) {
             let message = format!("cipher compatibility {} is not between 1 and 4", settings.compatibility);

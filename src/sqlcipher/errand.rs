@@ -5,12 +5,15 @@
 //! work. It is then done on a thread of its own: whoever waits for it, waits for it and nothing else.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
+
+use super::ffi::fork;
+use crate::lock::{Lock, foreign};
 
 /// Work that no thread of the runtime has begun within this time gets one of its own.
 const PATIENCE: Duration = Duration::from_millis(50);
@@ -18,16 +21,17 @@ const PATIENCE: Duration = Duration::from_millis(50);
 type Work = Box<dyn FnOnce() + Send>;
 
 /// Work that waits for a thread.
-struct Errand(Mutex<Option<Work>>);
+struct Errand(Lock<Option<Work>>);
 
 /// Sends `work` to a thread that may block. The answer is lost only if the work panics.
 pub(super) fn send<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> oneshot::Receiver<T> {
+    foreign();
     let (sender, answer) = oneshot::channel();
     let work = move || {
         // Nobody may be waiting any more.
         drop(sender.send(work()));
     };
-    let errand = Arc::new(Errand(Mutex::new(Some(Box::new(work)))));
+    let errand = Arc::new(Errand(Lock::new(Some(Box::new(work)))));
     match Handle::try_current() {
         Ok(runtime) => {
             watch(&errand);
@@ -50,7 +54,7 @@ impl Drop for Turn {
 
 impl Errand {
     fn take(&self) -> Option<Work> {
-        locked(&self.0).take()
+        self.0.lock().take()
     }
 
     fn run(&self) {
@@ -62,7 +66,7 @@ impl Errand {
     /// Does the work, if nobody has begun it, on a thread of its own, or without that on this one.
     fn run_apart(&self) {
         let Some(work) = self.take() else { return };
-        let errand = Arc::new(Self(Mutex::new(Some(work))));
+        let errand = Arc::new(Self(Lock::new(Some(work))));
         let taken = Arc::clone(&errand);
         if let Err(error) = thread::Builder::new().name("strongroom-errand".into()).spawn(move || taken.run()) {
             tracing::warn!(%error, "no thread for the work of a database; it is done on this one");
@@ -74,15 +78,19 @@ impl Errand {
 /// Errands in the order in which they were sent, until they are due.
 #[derive(Default)]
 struct Watch {
-    sent: Mutex<VecDeque<(Instant, Weak<Errand>)>>,
+    sent: Lock<VecDeque<(Instant, Weak<Errand>)>>,
     thread: OnceLock<Thread>,
 }
 
 /// Sees to it that the errand is run in time.
 fn watch(errand: &Arc<Errand>) {
     static WATCH: OnceLock<Arc<Watch>> = OnceLock::new();
+    if fork::is_child() {
+        // The thread that watches is the parent's, and may have had the list at the fork.
+        return;
+    }
     let watch = WATCH.get_or_init(Arc::default);
-    let mut sent = locked(&watch.sent);
+    let mut sent = watch.sent.lock();
     let was_empty = sent.is_empty();
     sent.push_back((Instant::now(), Arc::downgrade(errand)));
     drop(sent);
@@ -108,7 +116,7 @@ impl Watch {
 
     fn keep(&self) {
         loop {
-            let first = locked(&self.sent).front().map(|(since, _)| *since);
+            let first = self.sent.lock().front().map(|(since, _)| *since);
             match first.map(|since| PATIENCE.saturating_sub(since.elapsed())) {
                 None => thread::park(),
                 Some(Duration::ZERO) => self.late().into_iter().for_each(|errand| errand.run_apart()),
@@ -119,14 +127,10 @@ impl Watch {
 
     /// Takes off the list what is due, and gives what nobody has begun.
     fn late(&self) -> Vec<Arc<Errand>> {
-        let mut sent = locked(&self.sent);
+        let mut sent = self.sent.lock();
         let due = sent.partition_point(|(since, _)| since.elapsed() >= PATIENCE);
         let due: Vec<_> = sent.drain(..due).collect();
         drop(sent);
         due.iter().filter_map(|(_, errand)| errand.upgrade()).collect()
     }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -11,7 +11,7 @@ use super::checkpoint::Log;
 use super::cipher::{self, KeySpec};
 use super::control::Control;
 use super::engine::Engine;
-use super::ffi::fork::{self, Process};
+use super::ffi::fork::Process;
 use super::ffi::{exit_gate, header};
 use super::inline::Inline;
 use super::location::Location;
@@ -54,9 +54,6 @@ pub(super) struct Opened {
 impl Opened {
     /// Opens for the first time. Blocks: derives the key, and creates the file if need be.
     pub(super) fn first(location: Location, settings: Settings, secret: Option<&Secret>) -> Result<Self> {
-        if fork::has_inherited() && !location.is_memory() {
-            return Err(errors::forked());
-        }
         let (_pass, process) = (exit_gate::enter(), Process::opening());
         let is_new = location.is_new(settings.create_if_missing)?;
         if let Some(secret) = secret {

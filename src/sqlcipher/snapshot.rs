@@ -8,11 +8,12 @@
 //! a few milliseconds at most, and given up before anything that must change the file as a whole.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 use super::ffi::exit_gate;
 use super::job::Shared;
 use super::sweeper;
+use crate::lock::Lock;
 
 /// With this many frames in the log no transaction is kept: SQLite itself checkpoints at 1000, and the log can start
 /// over only when no reader is left in it.
@@ -23,7 +24,7 @@ pub(super) const LONGEST_LOG: u32 = 900;
 pub(super) struct Snapshots {
     /// While above 0, nothing is kept.
     held_back: AtomicUsize,
-    readers: Mutex<Vec<Weak<Shared>>>,
+    readers: Lock<Vec<Weak<Shared>>>,
     sweeping: AtomicBool,
 }
 
@@ -33,14 +34,14 @@ pub(super) struct HeldBack<'a>(&'a Snapshots);
 
 impl Snapshots {
     pub(super) fn register(&self, reader: &Arc<Shared>) {
-        let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut readers = self.readers.lock();
         readers.retain(|reader| reader.strong_count() > 0);
         readers.push(Arc::downgrade(reader));
     }
 
     /// Takes a reader out: nobody but its owner looks at it from now on.
     pub(super) fn forget(&self, reader: &Arc<Shared>) {
-        let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut readers = self.readers.lock();
         readers.retain(|known| known.as_ptr() != Arc::as_ptr(reader));
     }
 
@@ -65,7 +66,7 @@ impl Snapshots {
     }
 
     fn readers(&self) -> Vec<Arc<Shared>> {
-        let readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        let readers = self.readers.lock();
         readers.iter().filter_map(Weak::upgrade).collect()
     }
 

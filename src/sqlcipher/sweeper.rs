@@ -3,18 +3,19 @@
 //! One for the process, asleep while nothing is kept. It is no task of a runtime, because a runtime may be blocked by
 //! its user, or end, and a transaction must not stay open for that.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
 use super::snapshot::Snapshots;
+use crate::lock::{Lock, foreign};
 
 /// A transaction that nobody used for one such interval is ended in the next.
 const INTERVAL: Duration = Duration::from_millis(4);
 
 #[derive(Default)]
 struct Orders {
-    new: Mutex<Vec<Weak<Snapshots>>>,
+    new: Lock<Vec<Weak<Snapshots>>>,
     thread: OnceLock<Thread>,
 }
 
@@ -22,7 +23,8 @@ struct Orders {
 pub(super) fn send_for(snapshots: &Arc<Snapshots>) {
     static ORDERS: OnceLock<Arc<Orders>> = OnceLock::new();
     let orders = ORDERS.get_or_init(Arc::default);
-    orders.new.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(snapshots));
+    orders.new.lock().push(Arc::downgrade(snapshots));
+    foreign();
     if orders.thread.get().is_none() {
         let taken = Arc::clone(orders);
         match thread::Builder::new().name("strongroom-sweeper".into()).spawn(move || sweep(&taken)) {
@@ -39,7 +41,7 @@ pub(super) fn send_for(snapshots: &Arc<Snapshots>) {
 fn sweep(orders: &Orders) {
     let mut kept: Vec<Weak<Snapshots>> = Vec::new();
     loop {
-        kept.append(&mut orders.new.lock().unwrap_or_else(PoisonError::into_inner));
+        kept.append(&mut orders.new.lock());
         if kept.is_empty() {
             thread::park();
             continue;

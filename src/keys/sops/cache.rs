@@ -4,20 +4,21 @@
 //! its time is over, whether anybody asks for it or not, and when the source is dropped.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::Secret;
+use crate::lock::{Guard, Lock, foreign};
 
 use super::file::Stamp;
 
 /// Room for one secret.
 #[derive(Default)]
 pub(super) struct Cache {
-    slot: Mutex<Option<Kept>>,
+    slot: Lock<Option<Kept>>,
     /// Held while the file is read, so that many who ask at once read it once.
     pub(super) turn: tokio::sync::Mutex<()>,
 }
@@ -32,6 +33,7 @@ struct Kept {
 
 impl Drop for Kept {
     fn drop(&mut self) {
+        foreign();
         self.timer.abort();
     }
 }
@@ -56,9 +58,8 @@ impl Cache {
         drop(old);
     }
 
-    fn slot(&self) -> std::sync::MutexGuard<'_, Option<Kept>> {
-        // Nothing in here can leave the room half furnished.
-        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
+    fn slot(&self) -> Guard<'_, Option<Kept>> {
+        self.slot.lock()
     }
 }
 

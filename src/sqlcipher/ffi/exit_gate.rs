@@ -43,14 +43,19 @@ fn threads() -> MutexGuard<'static, Vec<Arc<Counter>>> {
 impl Default for Mine {
     fn default() -> Self {
         let mine = Arc::default();
-        threads().push(Arc::clone(&mine));
+        // One of the parent's threads may have had the list at the fork; nobody waits for threads at the exit then.
+        if !fork::has_inherited() {
+            threads().push(Arc::clone(&mine));
+        }
         Self(mine)
     }
 }
 
 impl Drop for Mine {
     fn drop(&mut self) {
-        threads().retain(|other| !Arc::ptr_eq(other, &self.0));
+        if !fork::has_inherited() {
+            threads().retain(|other| !Arc::ptr_eq(other, &self.0));
+        }
     }
 }
 
