@@ -390,3 +390,28 @@ async fn what_a_late_write_says_is_what_happened_whenever_the_time_is_up() {
         assert_whole(&db, "after many limits").await;
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_limit_bounds_the_answer_of_a_read_on_an_engine_that_never_answers() {
+    for single_writer in [false, true] {
+        let (db, faults) = mocked(single_writer);
+        db.connect().await.unwrap();
+        faults.at(Point::Run, Fault::Hang);
+        let began = Clock::now();
+        let error = db.with_timeout(millis(300)).fetch_all("SELECT 1", ()).await.unwrap_err();
+        assert_eq!((kinds(&error), began.elapsed()), (LATE, millis(300)), "{error}");
+        assert!(error.to_string().contains("300ms ran out after 300.0ms of reading"), "{error}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_is_asked_to_stop_in_vain_says_how_long_that_was_tried() {
+    let (db, faults) = mocked(false);
+    faults.at(Point::Run, Fault::Hang);
+    let began = Clock::now();
+    let error = db.with_timeout(millis(300)).execute(PUT, ()).await.unwrap_err();
+    assert_eq!((error.kind(), began.elapsed()), (ErrorKind::OutcomeUnknown, millis(2300)), "{error}");
+    for part in ["300ms ran out after 300.0ms", "no answer within 2s"] {
+        assert!(error.to_string().contains(part), "{error}");
+    }
+}

@@ -143,3 +143,28 @@ async fn a_statement_whose_caller_goes_away_while_it_waits_never_runs() {
     let there: Vec<i64> = db.fetch_all_as("SELECT a FROM t ORDER BY a", ()).await.unwrap();
     assert_eq!(there, [0, 1, 3]);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn when_every_call_has_its_answer_no_connection_is_in_use() {
+    let db = database().await;
+    for round in 0..150_i64 {
+        let calls = (0..12_i64).map(|number| {
+            let db = db.clone();
+            // Some fail, and some are refused before anything runs.
+            let sql = match number {
+                3 => "INSERT INTO nowhere VALUES ($1)",
+                5 => "BEGIN",
+                _ => "INSERT INTO t VALUES ($1)",
+            };
+            tokio::spawn(async move {
+                let params = if sql == "BEGIN" { vec![] } else { vec![round * 100 + number / 2 * 2] };
+                db.execute(sql, params).await.is_ok()
+            })
+        });
+        futures_util::future::join_all(calls.collect::<Vec<_>>()).await;
+        let stats = db.stats();
+        assert_eq!((stats.active_connections, stats.waiting), (0, 0), "{stats:?}");
+        assert_eq!(stats.total_acquired, stats.total_released);
+    }
+    assert!(db.close().await.unwrap().is_clean());
+}
