@@ -279,6 +279,10 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
     /// the first poll. Dropping the stream ends the statement; one that writes has taken effect for certain only when
     /// the stream has been read to its end.
     ///
+    /// While a stream of SQLite is open, the write-ahead log cannot start over: beside writers it grows by everything they
+    /// commit, without a bound. [`max_transaction_age`](crate::DatabaseBuilder::max_transaction_age) names streams that
+    /// last too long in the log, and ends them if told to; [`with_timeout`](Self::with_timeout) bounds a single one.
+    ///
     /// ```
     /// use futures_util::TryStreamExt;
     /// # use strongroom::AsyncDatabase;

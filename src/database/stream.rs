@@ -21,8 +21,8 @@ const CHUNK: usize = 256;
 
 /// A stream of rows; see [`AsyncDatabase::fetch_stream`](super::AsyncDatabase::fetch_stream).
 ///
-/// The statement runs as long as the stream lives, and holds a connection; a reader of SQLite keeps the write-ahead log
-/// from being cut back meanwhile.
+/// The statement runs as long as the stream lives, and holds a connection. A reader of SQLite keeps the write-ahead log
+/// from starting over meanwhile, so beside writers the log grows until the stream ends.
 ///
 /// # Cancel safety
 /// Dropping it ends the statement; the connection is lent again once it has really ended.
