@@ -42,7 +42,7 @@ pub(super) struct Link {
     /// The session's time zone is UTC.
     utc: AtomicBool,
     /// Why the server ended the session while nothing was asked of it.
-    ended: Mutex<Option<tokio_postgres::Error>>,
+    ended: Lock<Option<tokio_postgres::Error>>,
 }
 
 /// The way of a cancel request.
@@ -77,7 +77,7 @@ impl Link {
             no_transaction: AtomicBool::new(false),
             notifications: broadcast::Sender::new(NOTIFICATIONS),
             utc: AtomicBool::new(false),
-            ended: Mutex::default(),
+            ended: Lock::default(),
         }
     }
 
@@ -153,12 +153,13 @@ impl Link {
 
     /// Takes note of why the connection ended.
     pub(super) fn ended(&self, error: tokio_postgres::Error) {
-        *self.ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+        let old = self.ended.lock().replace(error);
+        drop(old);
     }
 
     /// What the server said when it ended the session, if it has not been told yet.
     pub(super) fn take_end(&self) -> Option<tokio_postgres::Error> {
-        self.ended.lock().unwrap_or_else(PoisonError::into_inner).take_if(|error| error.as_db_error().is_some())
+        self.ended.lock().take_if(|error| error.as_db_error().is_some())
     }
 
     pub(super) fn notifications(&self) -> broadcast::Receiver<Notification> {
