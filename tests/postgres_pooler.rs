@@ -119,6 +119,32 @@ async fn values_transactions_streams_and_bulk_work_without_preparing() {
 }
 
 #[tokio::test]
+async fn many_rows_go_through_the_pooler_prepared_once_and_leave_nothing_prepared() {
+    let Some(server) = server() else { return };
+    let Some(pooler) = pooler(&server) else { return };
+    let db = strongroom::AsyncDatabase::with_connector(through(&pooler)).pool_max(4).open().await.unwrap();
+    db.execute_script("CREATE TABLE t (a bigint, b text); CREATE TABLE digits (a text)").await.unwrap();
+    let (insert, update) = ("INSERT INTO t VALUES ($1, $2)", "UPDATE t SET b = $2 WHERE a = $1");
+    for _ in 0..2 {
+        let (one, two) = tokio::join!(
+            db.execute_many(insert, (0..2_000).map(|id| (id, "x"))),
+            db.execute_many(insert, (0..2_000).map(|id| (id, "y"))),
+        );
+        assert_eq!((one.unwrap().rows_affected, two.unwrap().rows_affected), (2_000, 2_000));
+    }
+    assert_eq!(db.execute_many(update, (0..200).map(|id| (id, "z"))).await.unwrap().rows_affected, 800);
+    // What the server has to find out goes as before.
+    db.execute_many("INSERT INTO digits VALUES ($1)", (0..100).map(|id| (id,))).await.unwrap();
+    assert_eq!(db.fetch_value::<String>("SELECT max(a) FROM digits", ()).await.unwrap().as_deref(), Some("99"));
+    let mut beside = server.connect().await;
+    let error = db.execute_many(insert, [(1, "a"), (2, "b\0")]).await.unwrap_err();
+    assert_eq!(error.kind(), strongroom::ErrorKind::Query, "{error}");
+    assert_eq!(common::value::<i64>(&mut beside, "SELECT count(*) FROM t").await, 8_000);
+    let left = db.fetch_value::<i64>("SELECT count(*) FROM pg_prepared_statements", ()).await.unwrap();
+    assert_eq!(left, Some(0), "nothing stays prepared");
+}
+
+#[tokio::test]
 async fn a_dropped_call_is_stopped_through_the_pooler() {
     let Some(server) = server() else { return };
     let Some(pooler) = pooler(&server) else { return };

@@ -126,15 +126,97 @@ async fn text_is_read_by_the_server_as_a_literal_of_the_column() {
 }
 
 #[tokio::test]
-async fn a_type_that_is_not_read_is_named_with_the_cast_before_the_statement_runs() {
+async fn every_type_is_read_as_postgresql_writes_it_and_takes_that_text_back() {
     let Some(server) = server() else { return };
     let mut connection = server.connect().await;
-    script(&mut connection, "CREATE TABLE t (span interval)").await;
-    let error = run_sql(&mut connection, "INSERT INTO t VALUES ('1 day') RETURNING span", ()).await.unwrap_err();
-    let expected =
-        "column span has the type interval, which cannot be read as a value; select cast(span as text) instead";
-    assert_eq!(error.to_string(), expected);
-    assert_eq!(common::value::<i64>(&mut connection, "SELECT count(*) FROM t").await, 0);
+    script(
+        &mut connection,
+        "CREATE EXTENSION hstore; CREATE TYPE mood AS ENUM ('sad', 'happy'); CREATE TYPE pair AS (a int, b text);
+         CREATE DOMAIN span AS interval; CREATE DOMAIN pairs AS pair",
+    )
+    .await;
+    let cases = [
+        ("interval", "1 year 2 mons 3 days 04:05:06.5"),
+        ("inet", "10.0.0.1/8"),
+        ("cidr", "10.0.0.0/8"),
+        ("macaddr", "08:00:2b:01:02:03"),
+        ("macaddr8", "08:00:2b:01:02:03:04:05"),
+        ("money", "$1,000.50"),
+        ("int4range", "[1,5)"),
+        ("tstzrange", "[\"2026-01-01 00:00:00+00\",)"),
+        ("int8multirange", "{[1,3),[7,9)}"),
+        ("pair", "(1,\"a b\")"),
+        ("pairs", "(1,\"a b\")"),
+        ("pair[]", "{\"(1,a)\",\"(2,b)\"}"),
+        ("mood[]", "{sad,happy}"),
+        ("interval[]", "{\"1 day\",02:00:00}"),
+        ("span", "1 day"),
+        ("span[]", "{\"1 day\"}"),
+        ("inet[]", "{10.0.0.1,::1}"),
+        ("bit(3)", "101"),
+        ("varbit", "10101"),
+        ("xml", "<a>b</a>"),
+        ("tsvector", "'cat':2 'fat':1"),
+        ("tsquery", "'fat' & 'cat'"),
+        ("point", "(1,2)"),
+        ("box", "(2,2),(1,1)"),
+        ("polygon", "((0,0),(1,1))"),
+        ("circle", "<(1,2),3>"),
+        ("hstore", "\"a\"=>\"1\""),
+        ("timetz", "12:00:00+02"),
+        ("pg_lsn", "16/B374D848"),
+        ("jsonpath", "$.\"a\""),
+        ("regclass", "pg_type"),
+        ("int4[]", "[2:3]={1,2}"),
+    ];
+    for (ty, text) in cases {
+        script(&mut connection, &format!("DROP TABLE IF EXISTS t; CREATE TABLE t (id int, a {ty}, b {ty})")).await;
+        let insert = format!("INSERT INTO t VALUES (1, $1, NULL), (2, $1, $1) RETURNING a, id -- as {ty}");
+        let rows = run_sql(&mut connection, &insert, (text,)).await.unwrap_or_else(|error| panic!("{ty}: {error}"));
+        assert_eq!((rows.len(), rows.changes().rows_affected), (2, 2), "{ty}");
+        let select = format!("SELECT *, a FROM t ORDER BY id DESC; -- as {ty}");
+        let rows = run_sql(&mut connection, &select, ()).await.unwrap_or_else(|error| panic!("{ty}: {error}"));
+        assert_eq!(rows.columns().iter().map(|name| &**name).collect::<Vec<_>>(), ["id", "a", "b", "a"], "{ty}");
+        let (full, half) = (rows.first().unwrap(), rows.iter().nth(1).unwrap());
+        assert_eq!((full.get::<i64>(0).unwrap(), half.get::<i64>(0).unwrap()), (2, 1), "{ty}");
+        for column in 1..4 {
+            assert_eq!(full.get::<String>(column).unwrap(), text, "{ty}");
+        }
+        assert_eq!(half.get::<Option<String>>(2).unwrap(), None, "{ty}");
+    }
+}
+
+#[tokio::test]
+async fn statements_of_every_kind_give_such_columns_as_text() {
+    let Some(server) = server() else { return };
+    let mut connection = server.connect().await;
+    script(&mut connection, "CREATE TABLE t (id int, span interval)").await;
+    let statements = [
+        ("INSERT INTO t SELECT i, '1 day' FROM generate_series(1, 3) i RETURNING span", 3),
+        ("UPDATE t SET span = '1 day' WHERE id > $1 RETURNING span", 2),
+        ("WITH a AS (SELECT span FROM t) SELECT span FROM a WHERE $1 > 0", 3),
+        ("(SELECT span FROM t) UNION ALL (SELECT span FROM t WHERE $1 > 0)", 6),
+        ("VALUES (cast('1 day' AS interval))", 1),
+        ("TABLE t", 3),
+        ("SELECT span FROM t WHERE id > $1 FOR UPDATE", 2),
+        ("DELETE FROM t WHERE id > $1 RETURNING span", 2),
+        ("SELECT ROW(1, 'a'), span FROM t", 1),
+    ];
+    for (sql, count) in statements {
+        let outcome = if sql.contains("$1") {
+            run_sql(&mut connection, sql, (1,)).await
+        } else {
+            run_sql(&mut connection, sql, ()).await
+        };
+        let rows = outcome.unwrap_or_else(|error| panic!("{sql}: {error}"));
+        assert_eq!(rows.len(), count, "{sql}");
+        let last = rows.columns().len() - 1;
+        assert_eq!(rows.first().unwrap().get::<String>(last).unwrap(), "1 day", "{sql}");
+    }
+    let sql = "WITH a AS (INSERT INTO t VALUES (9, '1 day') RETURNING span) SELECT span FROM a";
+    let error = run_sql(&mut connection, sql, ()).await.unwrap_err();
+    assert!(error.to_string().contains("cast(span as text)"), "{error}");
+    assert_eq!(common::value::<i64>(&mut connection, "SELECT count(*) FROM t WHERE id = 9").await, 0);
 }
 
 #[tokio::test]

@@ -35,7 +35,13 @@ const AHEAD: usize = 128;
 
 impl PostgresConnection {
     /// `None` when the answer comes with the end of the COPY.
+    ///
+    /// Where nothing may be kept prepared, the statement is prepared for as long as the transaction lasts, during which a
+    /// pooler leaves us the same session; see [`ready`](Self::ready).
     pub(super) async fn add_prepared_many(&mut self, sql: &Arc<str>, sets: ParamSets) -> Result<Option<Changes>> {
+        if self.cache.is_off() && self.session.transaction != Transaction::Open {
+            return self.run_one_by_one(sql, &sets).await.map(Some);
+        }
         let copying = self.copying.take();
         let (mut prepared, cached) = match &copying {
             Some(copying) => (Arc::clone(&copying.prepared), false),
@@ -46,6 +52,17 @@ impl PostgresConnection {
         let arranged = arranged.placeholders.look_up_all(&sets)?;
         if cached && self.any_is_lossy(&prepared, &arranged) {
             prepared = self.prepare_anew(sql, &prepared).await?;
+        }
+        if self.cache.is_off() && !all_fit(&prepared, &arranged) {
+            let mut changes = match copying {
+                Some(copying) => {
+                    self.copying = Some(copying);
+                    self.end_copy().await?
+                }
+                None => Changes::default(),
+            };
+            changes.add(self.run_one_by_one(sql, &sets).await?);
+            return Ok(Some(changes));
         }
         let copies = copying.is_some() || (self.bulk_copy && sets.len() >= WORTH_A_COPY);
         let plan = if copies { self.plan(sql, &prepared).await? } else { None };
@@ -71,6 +88,16 @@ impl PostgresConnection {
         }
         self.session.call = Some(COPY);
         Ok(None)
+    }
+
+    /// Each set as a statement of its own, parsed each time: the server then finds out what a value is.
+    async fn run_one_by_one(&mut self, sql: &Arc<str>, sets: &ParamSets) -> Result<Changes> {
+        let mut changed = 0;
+        for params in sets.iter() {
+            let (ready, values, _) = self.get_ready(sql, params).await?;
+            changed += self.execute(&ready, &values).await?.changes().rows_affected;
+        }
+        Ok(Changes::new(changed, None))
     }
 
     /// Whether a cached type would not keep one of the values whole.
@@ -211,6 +238,12 @@ fn list<'s, T>(tokens: &mut impl Iterator<Item = Token<'s>>, item: impl Fn(Token
             _ => return None,
         }
     }
+}
+
+/// Whether all values have a form for the types that the server has found.
+fn all_fit(prepared: &Prepared, sets: &ArrangedSets<'_>) -> bool {
+    let count = prepared.statement.params().len();
+    sets.iter().all(|set| fit(prepared, (0..count).map(|index| set.get(index))).is_ok())
 }
 
 /// Sends statements before the answers to earlier ones are here, in order.

@@ -68,6 +68,13 @@ impl Cache {
         prepared
     }
 
+    /// Where nothing may be kept, forgets what was prepared for the while.
+    pub(super) fn tidy(&mut self) {
+        if self.is_off() {
+            self.entries.clear();
+        }
+    }
+
     /// Forgets a statement that the server no longer accepts.
     pub(super) fn remove(&mut self, sql: &str) {
         self.entries.remove(sql);

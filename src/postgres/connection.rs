@@ -90,6 +90,7 @@ impl PostgresConnection {
         // An open stream asks the server to stop when it goes, an open COPY makes it fail.
         self.stream = None;
         self.copying = None;
+        self.cache.tidy();
         self.session.link.quiet().await;
         match self.session.call {
             None => Ok(()),

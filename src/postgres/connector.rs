@@ -2,16 +2,19 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use tokio_postgres::config::{SslMode, TargetSessionAttrs};
 
 use super::cache::Cache;
 use super::connection::PostgresConnection;
-use super::dial::Dial;
+use super::dial::{Dial, Session};
+use super::hosts::{Host, Memory};
+use super::passfile::PassFile;
 use super::session::Age;
 use super::tls::Tls;
+use super::url;
 use crate::{
     Access, CancelKind, Capabilities, Connector, Dialect, Error, ErrorKind, KeySource, Phase, Reason, Result,
     SecretForm,
@@ -23,8 +26,9 @@ use crate::{
 /// that is asked for every connection, so that it may change while the program runs; it is kept nowhere in between.
 ///
 /// With several hosts, each connection goes to the first that answers and is of the kind asked for (see
-/// [`target_session_attrs`](PostgresConnector::target_session_attrs)), beginning with the one that was right last
-/// time. This is how a new primary is found after a failover.
+/// [`target_session_attrs`](PostgresConnector::target_session_attrs)). Connections that write begin with the one that was
+/// right last time, and find a new primary after a failover; those that only read begin with another one each time (see
+/// [`readers`](PostgresConnector::readers)). A host that would not do is asked last for half a minute.
 ///
 /// ```
 /// use strongroom::{Capabilities, Connector, PassphraseKeySource, PostgresConnector};
@@ -39,7 +43,7 @@ use crate::{
 /// ```
 #[derive(Clone)]
 pub struct PostgresConnector {
-    hosts: Vec<(String, u16)>,
+    hosts: Vec<Host>,
     database: Option<String>,
     user: String,
     key: Option<Arc<dyn KeySource>>,
@@ -50,17 +54,35 @@ pub struct PostgresConnector {
     statement_cache: usize,
     bulk_copy: bool,
     settings: Vec<(String, String)>,
-    /// The host that was right last time.
-    last: Arc<AtomicUsize>,
+    /// Settings in the form in which the server takes them.
+    options: Option<String>,
+    pass_file: Option<PassFile>,
+    readers: Readers,
+    /// Of the hosts.
+    memory: Arc<Memory>,
     /// How many of its sessions were found broken.
     breaks: Arc<AtomicUsize>,
 }
 
+/// Where connections go that only read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Readers {
+    /// To all hosts in turn.
+    #[default]
+    Any,
+    /// To the standbys in turn; to any host when no standby will do.
+    PreferStandby,
+    /// To the host that accepts writes, so that they see what has just been committed.
+    Primary,
+}
+
 impl PostgresConnector {
-    /// A server at `host`, a name or an IP address.
+    /// A server at `host`, a name or an IP address; or, on Unix, the directory of a socket, such as
+    /// `/var/run/postgresql`. A URL is for [`from_url`](Self::from_url).
     pub fn new(host: impl Into<String>, port: u16) -> Self {
         Self {
-            hosts: vec![(host.into(), port)],
+            hosts: vec![Host { name: host.into(), port }],
             database: None,
             user: "postgres".into(),
             key: None,
@@ -71,14 +93,73 @@ impl PostgresConnector {
             statement_cache: 256,
             bulk_copy: true,
             settings: Vec::new(),
-            last: Arc::default(),
+            options: None,
+            pass_file: None,
+            readers: Readers::default(),
+            memory: Arc::default(),
             breaks: Arc::default(),
         }
     }
 
+    /// What a URL says: `postgres://user:password@host1:5432,host2:5432/database?parameter=value&..`, with the parameters
+    /// of libpq (`sslmode`, `sslrootcert`, `target_session_attrs`, `connect_timeout`, `application_name`, `options`,
+    /// `host` for a socket's directory, `passfile`, `service` ..). What it leaves open comes from libpq's environment
+    /// variables and files (see [`from_env`](Self::from_env)).
+    ///
+    /// TLS is never weaker than asked for, and often stronger: `sslmode=require` and `verify-ca` verify in full, and so
+    /// does a URL without `sslmode`. Setters called afterwards win.
+    ///
+    /// The password is kept as a secret: no error, log or `Debug` shows it, and no error repeats the URL.
+    ///
+    /// ```
+    /// # fn main() -> strongroom::Result<()> {
+    /// use strongroom::PostgresConnector;
+    ///
+    /// let connector = PostgresConnector::from_url("postgres://app:s%40cret@db1,db2:5433/shop?sslmode=verify-full")?;
+    /// assert!(!format!("{connector:?}").contains("cret"));
+    /// let error = PostgresConnector::from_url("postgres://app:s%40cret@db1/shop?colour=red").unwrap_err();
+    /// assert!(error.to_string().contains("colour"));
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] when the URL is none, for a parameter that is not known (named) and a value that means
+    /// nothing (its parameter is named).
+    pub fn from_url(url: impl AsRef<str>) -> Result<Self> {
+        url::Settings::read(Some(url.as_ref()), &url::process)?.connector(&url::process)
+    }
+
+    /// What libpq's environment says: `PGHOST`, `PGPORT`, `PGDATABASE`, `PGUSER`, `PGPASSWORD`, `PGPASSFILE`,
+    /// `PGSERVICE`, `PGSERVICEFILE`, `PGSSLMODE`, `PGSSLROOTCERT`, `PGAPPNAME`, `PGOPTIONS`, `PGCONNECT_TIMEOUT`,
+    /// `PGTARGETSESSIONATTRS`. Without a password, `~/.pgpass` is asked for each connection, which nobody but its owner
+    /// may read. An empty variable counts as not set.
+    ///
+    /// # Errors
+    /// As [`from_url`](Self::from_url).
+    pub fn from_env() -> Result<Self> {
+        url::Settings::read(None, &url::process)?.connector(&url::process)
+    }
+
     /// One more server of the same cluster.
     pub fn host(mut self, host: impl Into<String>, port: u16) -> Self {
-        self.hosts.push((host.into(), port));
+        self.hosts.push(Host { name: host.into(), port });
+        self
+    }
+
+    /// Where connections go that only read, unless [`target_session_attrs`](Self::target_session_attrs) says so for all.
+    /// A standby is a moment behind.
+    pub fn readers(mut self, readers: Readers) -> Self {
+        self.readers = readers;
+        self
+    }
+
+    pub(super) fn options_text(mut self, options: &str) -> Self {
+        self.options = Some(options.to_owned());
+        self
+    }
+
+    pub(super) fn pass_file(mut self, file: PassFile) -> Self {
+        self.pass_file = Some(file);
         self
     }
 
@@ -150,11 +231,14 @@ impl PostgresConnector {
     }
 
     /// The driver's configuration with the password in it; it lives as long as one `connect`.
-    async fn config(&self, access: Access, tls: bool) -> Result<tokio_postgres::Config> {
+    async fn config(&self, access: Access) -> Result<tokio_postgres::Config> {
         let mut config = tokio_postgres::Config::new();
-        config.user(&self.user).dbname(self.database.as_ref().unwrap_or(&self.user));
+        if self.database_name().contains("://") {
+            let error = Error::new(ErrorKind::Config, "the name of the database is a URL").during(Phase::Connect);
+            return Err(error.hint("PostgresConnector::from_url takes URLs"));
+        }
+        config.user(&self.user).dbname(self.database_name());
         config.application_name(&self.application_name);
-        config.ssl_mode(if tls { SslMode::Require } else { SslMode::Disable });
         let options = self.options(access);
         if !options.is_empty() {
             config.options(options);
@@ -176,12 +260,62 @@ impl PostgresConnector {
         Ok(config)
     }
 
+    fn prefers_standby(&self, access: Access) -> bool {
+        access == Access::Read && self.readers == Readers::PreferStandby
+    }
+
+    fn database_name(&self) -> &str {
+        self.database.as_ref().unwrap_or(&self.user)
+    }
+
+    /// Asks the hosts in `order` for a session on a server of the kind that `dial` wants.
+    async fn first_that_will_do(&self, dial: &Dial<'_>, order: &[usize], access: Access) -> Result<Session> {
+        let mut failures = Vec::new();
+        for &index in order {
+            let host = &self.hosts[index];
+            match Box::pin(self.dial(dial, host)).await {
+                Ok(session) => {
+                    // What only stands in for a standby is no standby.
+                    if !(self.prefers_standby(access) && dial.target == TargetSessionAttrs::Any) {
+                        self.memory.did(index, access);
+                    }
+                    return Ok(session);
+                }
+                Err(error) => {
+                    let error = error.context(format_args!("cannot connect to {host}"));
+                    if !error.is_transient() {
+                        return Err(error);
+                    }
+                    self.memory.refused(index, access);
+                    failures.push(error);
+                }
+            }
+        }
+        Err(no_host(failures))
+    }
+
+    async fn dial(&self, dial: &Dial<'_>, host: &Host) -> Result<Session> {
+        if !host.is_named() {
+            let error = Error::new(ErrorKind::Config, "it is neither a name nor an address").during(Phase::Connect);
+            return Err(error.hint("PostgresConnector::from_url takes URLs"));
+        }
+        let mut config = dial.config.clone();
+        let encrypted = dial.tls.is_some() && !host.is_socket();
+        config.ssl_mode(if encrypted { SslMode::Require } else { SslMode::Disable });
+        if let (None, Some(file)) = (&self.key, &self.pass_file)
+            && let Some(secret) = file.look_up(&host.name, host.port, self.database_name(), &self.user)?
+        {
+            config.password(secret.expose());
+        }
+        dial.host(&config, host).await
+    }
+
     /// The settings as the server takes them at the start of a session, where `RESET` returns to.
     fn options(&self, access: Access) -> String {
         let read_only = (access == Access::Read).then_some(("default_transaction_read_only", "on"));
         let own = self.settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         let one = |(name, value): (&str, &str)| format!("-c {}={}", escape(name), escape(value));
-        own.chain(read_only).map(one).collect::<Vec<_>>().join(" ")
+        self.options.iter().cloned().chain(own.chain(read_only).map(one)).collect::<Vec<_>>().join(" ")
     }
 }
 
@@ -213,32 +347,23 @@ impl Connector for PostgresConnector {
     async fn connect(&self, access: Access) -> Result<PostgresConnection> {
         let age = Age::of(&self.breaks);
         let tls = self.tls.client_config()?;
-        let config = self.config(access, tls.is_some()).await?;
-        let target = self.target.unwrap_or(match access {
-            Access::Write => TargetSessionAttrs::ReadWrite,
-            Access::Read => TargetSessionAttrs::Any,
+        let config = self.config(access).await?;
+        let target = self.target.unwrap_or(match (access, self.readers) {
+            (Access::Write, _) | (_, Readers::Primary) => TargetSessionAttrs::ReadWrite,
+            (_, Readers::Any) => TargetSessionAttrs::Any,
+            (_, Readers::PreferStandby) => TargetSessionAttrs::ReadOnly,
         });
         let dial = Dial { config: &config, tls, target, reads: access == Access::Read, timeout: self.connect_timeout };
-        let first = self.last.load(Ordering::Relaxed);
-        let mut failures = Vec::new();
-        for index in (0..self.hosts.len()).map(|step| (first + step) % self.hosts.len()) {
-            let (host, port) = &self.hosts[index];
-            match Box::pin(dial.host(host, *port)).await {
-                Ok(session) => {
-                    self.last.store(index, Ordering::Relaxed);
-                    let cache = Cache::new(self.statement_cache);
-                    return Ok(PostgresConnection::new(session, cache, access, self.bulk_copy, age));
-                }
-                Err(error) => {
-                    let error = error.context(format_args!("cannot connect to {host}:{port}"));
-                    if !error.is_transient() {
-                        return Err(error);
-                    }
-                    failures.push(error);
-                }
+        let order = self.memory.order(self.hosts.len(), access);
+        let session = match self.first_that_will_do(&dial, &order, access).await {
+            Err(error) if self.target.is_none() && self.prefers_standby(access) && error.is_transient() => {
+                let any = Dial { target: TargetSessionAttrs::Any, ..dial };
+                self.first_that_will_do(&any, &order, access).await?
             }
-        }
-        Err(no_host(failures))
+            outcome => outcome?,
+        };
+        let cache = Cache::new(self.statement_cache);
+        Ok(PostgresConnection::new(session, cache, access, self.bulk_copy, age))
     }
 }
 
@@ -260,11 +385,12 @@ impl fmt::Debug for PostgresConnector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PostgresConnector")
             .field("hosts", &self.hosts)
-            .field("database", &self.database)
+            .field("database", &self.database.as_ref().filter(|name| !name.contains("://")))
             .field("user", &self.user)
             .field("key", &self.key.as_deref().map(KeySource::describe))
             .field("tls", &self.tls)
             .field("target_session_attrs", &self.target)
+            .field("readers", &self.readers)
             .field("statement_cache", &self.statement_cache)
             .finish_non_exhaustive()
     }

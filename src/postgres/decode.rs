@@ -60,18 +60,18 @@ pub(super) fn base(ty: &Type) -> &Type {
 }
 
 /// Refuses a column that could not be read, before the statement has done anything.
-pub(super) fn check_readable(name: &str, ty: &Type) -> Result<()> {
-    if is_readable(base(ty)) {
-        return Ok(());
-    }
-    let message = format!("column {name} has the type {}, which cannot be read as a value", ty.name());
+#[cold]
+pub(super) fn unreadable(name: &str, ty: &Type) -> Error {
+    let message = format!("column {name} has the type {}, which cannot be read as a value here", ty.name());
     let hint = format!("select cast({name} as text) instead");
-    Err(Error::new(ErrorKind::Query, message).because(Reason::Type).hint(hint))
+    Error::new(ErrorKind::Query, message).because(Reason::Type).hint(hint)
 }
 
-fn is_readable(ty: &Type) -> bool {
+/// Whether values of this type are read from their binary form, in which the driver asks for all of them.
+pub(super) fn is_readable(ty: &Type) -> bool {
+    let ty = base(ty);
     match ty.kind() {
-        Kind::Array(element) => is_readable(base(element)),
+        Kind::Array(element) => is_readable(element),
         Kind::Enum(_) => true,
         _ => {
             const READABLE: &[Type] = &[

@@ -1,14 +1,13 @@
 //! Getting a session on one host.
 
-use std::future::poll_fn;
-use std::net::SocketAddr;
+use std::future::{Future, poll_fn};
+use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Context;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio_postgres::config::TargetSessionAttrs;
 use tokio_postgres::tls::NoTls;
@@ -16,13 +15,11 @@ use tokio_postgres::{Client, Config, Connection, SimpleQueryMessage};
 
 use super::driver::Driver;
 use super::error::{broken, classify};
+use super::hosts::Host;
 use super::link::{Link, Route};
+use super::stream::{Address, Stream};
 use super::tls::Handshake;
 use crate::{Error, ErrorKind, Phase, Reason, Result};
-
-/// After this much silence the operating system asks whether the server is still there, so that a lost network is
-/// found out within minutes and not hours.
-const KEEPALIVE: Duration = Duration::from_secs(30);
 
 const IN_RECOVERY: &str = "SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN 'on' ELSE 'off' END";
 
@@ -37,6 +34,7 @@ pub(super) struct Session {
 
 /// What is the same for every host.
 pub(super) struct Dial<'a> {
+    /// Without what differs from host to host.
     pub(super) config: &'a Config,
     pub(super) tls: Option<Arc<rustls::ClientConfig>>,
     pub(super) target: TargetSessionAttrs,
@@ -51,12 +49,17 @@ impl Dial<'_> {
     ///
     /// # Errors
     /// That of the last address.
-    pub(super) async fn host(&self, host: &str, port: u16) -> Result<Session> {
+    pub(super) async fn host(&self, config: &Config, host: &Host) -> Result<Session> {
+        let (name, port) = (host.name.as_str(), host.port);
+        if host.is_socket() {
+            let address = Address::Unix(PathBuf::from(name).join(format!(".s.PGSQL.{port}")));
+            return self.bounded(self.address(config, address, None)).await;
+        }
         let handshake = match &self.tls {
             None => None,
-            Some(config) => Some(Handshake::new(Arc::clone(config), host).map_err(|_| not_a_name(host))?),
+            Some(config) => Some(Handshake::new(Arc::clone(config), name).map_err(|_| not_a_name(name))?),
         };
-        let found = tokio::time::timeout(self.timeout, tokio::net::lookup_host((host, port))).await;
+        let found = tokio::time::timeout(self.timeout, tokio::net::lookup_host((name, port))).await;
         let addresses = match found {
             Ok(Ok(addresses)) => addresses,
             Ok(Err(error)) => return Err(unreachable("its name cannot be resolved").caused_by(error)),
@@ -64,11 +67,7 @@ impl Dial<'_> {
         };
         let mut outcome = Err(unreachable("its name has no address"));
         for address in addresses {
-            let session = self.address(address, handshake.clone());
-            outcome = match tokio::time::timeout(self.timeout, session).await {
-                Ok(outcome) => outcome,
-                Err(_) => Err(unreachable("it did not answer within the connect timeout")),
-            };
+            outcome = self.bounded(self.address(config, Address::Tcp(address), handshake.clone())).await;
             match &outcome {
                 Err(error) if error.is_transient() => {}
                 _ => break,
@@ -77,19 +76,24 @@ impl Dial<'_> {
         outcome
     }
 
-    async fn address(&self, address: SocketAddr, handshake: Option<Handshake>) -> Result<Session> {
-        let stream =
-            TcpStream::connect(address).await.map_err(|error| broken(error.kind().to_string()).caused_by(error))?;
-        set_options(&stream).map_err(|error| unreachable("the socket cannot be set up").caused_by(error))?;
+    async fn bounded(&self, session: impl Future<Output = Result<Session>>) -> Result<Session> {
+        match tokio::time::timeout(self.timeout, session).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(unreachable("it did not answer within the connect timeout")),
+        }
+    }
+
+    async fn address(&self, config: &Config, address: Address, handshake: Option<Handshake>) -> Result<Session> {
         let refused = |error| classify(error, Phase::Connect);
+        let stream = address.open().await.map_err(|error| broken(error.kind().to_string()).caused_by(error))?;
         let session = match handshake {
             None => {
-                let (client, connection) = self.config.connect_raw(stream, NoTls).await.map_err(refused)?;
+                let (client, connection) = config.connect_raw(stream, NoTls).await.map_err(refused)?;
                 start(client, connection, address, None)
             }
             Some(handshake) => {
                 let tls = handshake.clone();
-                let (client, connection) = self.config.connect_raw(stream, tls).await.map_err(refused)?;
+                let (client, connection) = config.connect_raw(stream, tls).await.map_err(refused)?;
                 start(client, connection, address, Some(handshake))
             }
         };
@@ -125,16 +129,10 @@ impl Dial<'_> {
     }
 }
 
-fn set_options(stream: &TcpStream) -> std::io::Result<()> {
-    stream.set_nodelay(true)?;
-    let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE);
-    socket2::SockRef::from(stream).set_tcp_keepalive(&keepalive)
-}
-
 fn start<T>(
     client: Client,
-    connection: Connection<TcpStream, T>,
-    address: SocketAddr,
+    connection: Connection<Stream, T>,
+    address: Address,
     tls: Option<Handshake>,
 ) -> Session
 where
@@ -147,7 +145,7 @@ where
     Session { client, link, driver, keeper }
 }
 
-async fn drive<T>(mut connection: Connection<TcpStream, T>, link: Arc<Link>)
+async fn drive<T>(mut connection: Connection<Stream, T>, link: Arc<Link>)
 where
     T: AsyncRead + AsyncWrite + Unpin,
 {

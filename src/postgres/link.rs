@@ -5,7 +5,6 @@
 //! server closes the connection of a request after it has signalled the session, which is how its arrival is known.
 
 use std::io;
-use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,12 +12,12 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, broadcast};
 use tokio_postgres::tls::NoTls;
 use tokio_postgres::{AsyncMessage, CancelToken, Notification};
 
+use super::stream::{Address, Stream};
 use super::tls::Handshake;
 use crate::Cancel;
 use crate::lock::{Guard, Lock, foreign};
@@ -47,7 +46,7 @@ pub(super) struct Link {
 
 /// The way of a cancel request.
 pub(super) struct Route {
-    pub(super) address: SocketAddr,
+    pub(super) address: Address,
     pub(super) handshake: Option<Handshake>,
     pub(super) token: CancelToken,
 }
@@ -204,7 +203,7 @@ impl Drop for UnderWay {
 
 impl Route {
     async fn cancel(&self) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        let mut stream = TcpStream::connect(self.address).await?;
+        let mut stream = self.address.open().await?;
         match &self.handshake {
             None => self.token.cancel_query_raw(StaysOpen(&mut stream), NoTls).await?,
             Some(handshake) => self.token.cancel_query_raw(&mut stream, handshake.stays_open()).await?,
@@ -217,7 +216,7 @@ impl Route {
 }
 
 /// The driver closes its side as soon as it has sent a request, which poolers take for a change of mind.
-struct StaysOpen<'s>(&'s mut TcpStream);
+struct StaysOpen<'s>(&'s mut Stream);
 
 impl AsyncRead for StaysOpen<'_> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {

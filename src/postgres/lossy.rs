@@ -52,10 +52,9 @@ fn is_date(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-')
 }
 
-/// Without a zone, and not finer than the microseconds that are kept.
+/// Without a zone. That no type keeps more than microseconds does not depend on the type.
 fn is_time(text: &str) -> bool {
-    let fraction = text.split_once('.').map_or(0, |(_, fraction)| fraction.len());
-    !text.is_empty() && fraction <= 6 && text.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b':' | b'.'))
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit() || matches!(byte, b':' | b'.'))
 }
 
 #[cfg(test)]
@@ -67,6 +66,7 @@ mod tests {
         let kept = [
             ("2026-11-27T12:00:00.123456", Type::TIMESTAMP),
             ("2026-11-27 12:00:00", Type::TIMESTAMP),
+            ("2026-11-27 12:00:00.000000000Z", Type::TIMESTAMPTZ),
             ("2026-11-27", Type::DATE),
             ("12:00:00.5", Type::TIME),
             ("2026-11-27T12:00:00Z", Type::TIMESTAMPTZ),
@@ -93,7 +93,6 @@ mod tests {
             ("2026-11-27T12:00:00", Type::DATE),
             ("12:00:00+02", Type::TIME),
             ("2026-11-27T12:00:00+05:00", Type::TIMESTAMPTZ),
-            ("2026-11-27T12:00:00.1234567", Type::TIMESTAMP),
             ("now", Type::TIMESTAMP),
             ("007", Type::INT8),
             ("ab ", Type::BPCHAR),

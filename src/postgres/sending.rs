@@ -9,12 +9,12 @@ use tokio_postgres::{Client, RowStream};
 use super::cache::Prepared;
 use super::collect::Collector;
 use super::connection::PostgresConnection;
-use super::decode::check_readable;
+use super::decode::{is_readable, unreadable};
 use super::error::sqlstate;
 use super::lossy::loses;
 use super::parameter::Parameter;
 use super::session::{Call, Transaction};
-use super::words::Shape;
+use super::words::{Shape, statements};
 use crate::{
     Dialect, Error, ErrorKind, Params, Phase, Placeholders, Reason, Result, Rows, StatementKind, Value, ValueRef,
 };
@@ -73,16 +73,18 @@ impl PostgresConnection {
         let placeholders = Placeholders::scan(sql, Dialect::Postgres)?;
         let text = placeholders.rewrite(sql);
         let answer = pin!(async { Ok(self.client.prepare(&text).await?) });
-        let statement = self.session.during(Call::Statement { reads: true }, answer).await?;
+        let mut statement = self.session.during(Call::Statement { reads: true }, answer).await?;
         if statement.params().len() != placeholders.count() {
             let message = format!("the server finds {} parameters", statement.params().len());
             let error = Error::new(ErrorKind::Query, message).because(Reason::Parameters);
             return Err(error.hint("number them from $1 without gaps"));
         }
-        for column in statement.columns() {
-            check_readable(column.name(), column.type_())?;
-        }
         let header = statement.columns().iter().map(|column| column.name().into()).collect();
+        if let Some(column) = statement.columns().iter().find(|column| !is_readable(column.type_())) {
+            let cast = with_casts(&text, &statement).ok_or_else(|| unreadable(column.name(), column.type_()))?;
+            let answer = pin!(async { Ok(self.client.prepare(&cast).await?) });
+            statement = self.session.during(Call::Statement { reads: true }, answer).await?;
+        }
         let bulk = std::sync::OnceLock::new();
         let prepared = Prepared { shape, placeholders, statement, header, bulk };
         Ok(self.cache.insert(Arc::clone(sql), prepared))
@@ -170,6 +172,22 @@ impl<'s> Fitted<'s> {
             Self::Text(sql, parameters) => Box::pin(client.query_typed_raw(sql, parameters)).await,
         }
     }
+}
+
+/// The same statement with those columns as text, as PostgreSQL writes it, that are not read otherwise; `None` where it
+/// cannot stand in a WITH.
+fn with_casts(sql: &str, statement: &tokio_postgres::Statement) -> Option<String> {
+    let sql = statements(sql).next().filter(|sql| Shape::of(sql).nests)?;
+    let columns = statement.columns().iter().enumerate();
+    let (names, casts): (Vec<_>, Vec<_>) = columns
+        .map(|(index, column)| {
+            let name = format!("c{index}");
+            let cast = if is_readable(column.type_()) { name.clone() } else { format!("CAST({name} AS text)") };
+            (name, cast)
+        })
+        .unzip();
+    let (names, casts) = (names.join(", "), casts.join(", "));
+    Some(format!("WITH strongroom_rows ({names}) AS ({sql}\n) SELECT {casts} FROM strongroom_rows"))
 }
 
 /// Fits values to the types that the server has found.

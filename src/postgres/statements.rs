@@ -64,15 +64,7 @@ impl Connection for PostgresConnection {
             self.ready().await?;
             self.session.refuse_failed()?;
         }
-        if !self.cache.is_off() {
-            return Box::pin(self.add_prepared_many(&sql, sets)).await;
-        }
-        let mut changed = 0;
-        for params in sets.iter() {
-            let (ready, values, _) = self.get_ready(&sql, params).await?;
-            changed += self.execute(&ready, &values).await?.changes().rows_affected;
-        }
-        Ok(Some(Changes::new(changed, None)))
+        Box::pin(self.add_prepared_many(&sql, sets)).await
     }
 
     async fn end_many(&mut self) -> Result<Changes> {

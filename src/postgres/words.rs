@@ -160,6 +160,8 @@ pub(super) struct Shape {
     pub(super) copy: bool,
     /// Changes nothing that outlives the session, unless a function that it calls does.
     pub(super) reads: bool,
+    /// May stand in a WITH, if it yields rows.
+    pub(super) nests: bool,
     /// The number the server reports counts rows that were changed, not rows that were read.
     pub(super) counts_changes: bool,
 }
@@ -194,6 +196,9 @@ impl Shape {
             transaction,
             copy: first.is("COPY") && has(&["STDIN", "STDOUT"]),
             reads,
+            // WITH that changes something must stand at the top.
+            nests: first_is(&["SELECT", "VALUES", "TABLE", "INSERT", "UPDATE", "DELETE", "MERGE"])
+                || first.is("WITH") && reads,
             counts_changes: if first.is("WITH") { with_changes(sql) } else { !first_is(READERS) },
         }
     }
@@ -213,7 +218,7 @@ pub(super) fn only_sets(script: &str) -> bool {
 }
 
 /// The statements of a script, without the semicolons behind them.
-fn statements(script: &str) -> impl Iterator<Item = &str> {
+pub(super) fn statements(script: &str) -> impl Iterator<Item = &str> {
     let mut tokens = Tokens::of(script);
     std::iter::from_fn(move || {
         let mut span: Option<(usize, usize)> = None;

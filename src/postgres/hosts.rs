@@ -1,0 +1,134 @@
+//! The servers of a cluster, and in which order they are asked.
+
+use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::Access;
+
+/// A host that would not do is asked after the others for so long.
+const REST: Duration = Duration::from_secs(30);
+
+/// A server: a name, an address, or the directory of a socket.
+#[derive(Clone)]
+pub(super) struct Host {
+    pub(super) name: String,
+    pub(super) port: u16,
+}
+
+impl Host {
+    /// Whether `name` can be one. What cannot is not shown: it may be a URL with a password in it.
+    pub(super) fn is_named(&self) -> bool {
+        let part = |c: char| c.is_alphanumeric() || matches!(c, '-' | '.' | '_' | ':' | '%');
+        self.is_socket() || (!self.name.is_empty() && self.name.chars().all(part))
+    }
+
+    /// Whether it is the directory of a Unix socket.
+    pub(super) fn is_socket(&self) -> bool {
+        self.name.starts_with('/') && !self.name.contains('@')
+    }
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, port } = self;
+        match () {
+            () if !self.is_named() => f.write_str("what is no host name"),
+            () if self.is_socket() => write!(f, "{name}/.s.PGSQL.{port}"),
+            () if name.contains(':') => write!(f, "[{name}]:{port}"),
+            () => write!(f, "{name}:{port}"),
+        }
+    }
+}
+
+impl fmt::Debug for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// What is remembered of the hosts, by their number.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    /// The one that took writes last.
+    writes: AtomicUsize,
+    /// Readers begin with another one each time.
+    turn: AtomicUsize,
+    /// Who would not do, for writers and for readers, and until when that counts.
+    rests: [Mutex<Vec<(usize, Instant)>>; 2],
+}
+
+impl Memory {
+    /// All of `count` hosts, in the order in which to ask them.
+    pub(super) fn order(&self, count: usize, access: Access) -> Vec<usize> {
+        let first = match access {
+            Access::Write => self.writes.load(Ordering::Relaxed),
+            Access::Read => self.turn.fetch_add(1, Ordering::Relaxed),
+        };
+        let (now, rests) = (Instant::now(), self.rests(access));
+        let rests = |host: &usize| rests.iter().any(|(resting, until)| resting == host && *until > now);
+        let mut order: Vec<usize> = (0..count).map(|step| (first % count + step) % count).collect();
+        order.sort_by_key(rests);
+        order
+    }
+
+    pub(super) fn did(&self, host: usize, access: Access) {
+        if access == Access::Write {
+            self.writes.store(host, Ordering::Relaxed);
+        }
+        self.rests(access).retain(|(resting, _)| *resting != host);
+    }
+
+    pub(super) fn refused(&self, host: usize, access: Access) {
+        let mut rests = self.rests(access);
+        rests.retain(|(resting, _)| *resting != host);
+        rests.push((host, Instant::now() + REST));
+    }
+
+    fn rests(&self, access: Access) -> std::sync::MutexGuard<'_, Vec<(usize, Instant)>> {
+        self.rests[usize::from(access == Access::Read)].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn readers_take_turns_and_writers_go_where_they_were() {
+        let memory = Memory::default();
+        let firsts = |access| [(); 4].map(|()| memory.order(3, access)[0]);
+        assert_eq!((firsts(Access::Read), firsts(Access::Write)), ([0, 1, 2, 0], [0; 4]));
+        memory.did(2, Access::Write);
+        assert_eq!(memory.order(3, Access::Write), [2, 0, 1]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_host_that_would_not_do_is_asked_last_for_a_while() {
+        let memory = Memory::default();
+        memory.refused(0, Access::Read);
+        assert!((0..3).all(|_| memory.order(3, Access::Read)[2] == 0));
+        assert_eq!(memory.order(3, Access::Write)[0], 0, "what it refused is reading");
+        tokio::time::advance(REST).await;
+        assert!((0..3).any(|_| memory.order(3, Access::Read)[0] == 0));
+        memory.refused(0, Access::Read);
+        memory.did(0, Access::Read);
+        assert!((0..3).any(|_| memory.order(3, Access::Read)[0] == 0));
+    }
+
+    #[test]
+    fn what_may_hold_a_password_is_not_shown() {
+        for name in ["postgres://app:secret@host/db", "app:secret@host", "host=a password=secret", "/x:secret@y", ""] {
+            let host = Host { name: name.into(), port: 5432 };
+            assert!(!host.is_named() && !format!("{host:?}{host}").contains("secret"), "{name}");
+        }
+        for (name, shown) in [("::1", "[::1]:1"), ("a-b.example", "a-b.example:1"), ("/run", "/run/.s.PGSQL.1")] {
+            let host = Host { name: name.into(), port: 1 };
+            assert!(host.is_named());
+            assert_eq!(host.to_string(), shown);
+        }
+    }
+}
