@@ -169,7 +169,8 @@ fn the_environment_and_its_files_lead_to_the_server() {
     assert!(!good && said.contains("/nowhere/pgpass"), "{said}");
 
     let services = directory.path().join("services");
-    let text = format!("[other]\nhost=nowhere\n[shop]\n# here\nhost=127.0.0.1\nport={port}\nuser = app\ndbname=postgres\n");
+    let text =
+        format!("[other]\nhost=nowhere\n[shop]\n# here\nhost=127.0.0.1\nport={port}\nuser = app\ndbname=postgres\n");
     fs::write(&services, text + "application_name=served\n[third]\nuser=nobody\n").unwrap();
     let service = ("PGSERVICEFILE", services.to_str().unwrap());
     let secret = ("PGPASSWORD", PASSWORD);

@@ -129,12 +129,7 @@ impl Dial<'_> {
     }
 }
 
-fn start<T>(
-    client: Client,
-    connection: Connection<Stream, T>,
-    address: Address,
-    tls: Option<Handshake>,
-) -> Session
+fn start<T>(client: Client, connection: Connection<Stream, T>, address: Address, tls: Option<Handshake>) -> Session
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
