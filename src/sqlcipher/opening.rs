@@ -92,6 +92,11 @@ impl Opened {
             Some(connection) => connection,
             None => self.open_another()?,
         };
+        if self.settings.tuning.memory_security {
+            // Before the first row is read, and before our own rules, which refuse settings of the cipher in SQL.
+            let set = connection.execute_batch("PRAGMA cipher_memory_security = ON");
+            set.map_err(|error| self.location.describe(errors::classify(error)))?;
+        }
         let watch = Arc::new(Watch::new(self.key.is_some(), self.is_memory(), Arc::clone(&self.built_in)));
         let engine = Engine::new(connection, watch, self.settings.tallies.open(), Arc::clone(&self.log));
         self.configure(engine, access, control).map_err(|error| self.location.describe(errors::classify(error)))

@@ -22,6 +22,7 @@ pub struct Tuning {
     pub(super) kept_snapshots: bool,
     pub(super) group_commit: bool,
     pub(super) checkpoints: Checkpoints,
+    pub(super) memory_security: bool,
 }
 
 /// Who copies the write-ahead log into the file.
@@ -67,6 +68,7 @@ impl Default for Tuning {
             kept_snapshots: true,
             group_commit: true,
             checkpoints: Checkpoints::Background,
+            memory_security: false,
         };
         if cfg!(debug_assertions) { tuning.by_environment() } else { tuning }
     }
@@ -130,6 +132,14 @@ impl Tuning {
     /// own result, and a failing one does not disturb the others.
     pub fn group_commit(self, on: bool) -> Self {
         Self { group_commit: on, ..self }
+    }
+
+    /// Wipes what SQLCipher frees, and tries to keep its memory out of swap (`PRAGMA cipher_memory_security`); off by
+    /// default. After `close` no row stays in memory that the engine had; rows that were handed out are the caller's.
+    /// Costs time for each page and statement. The switch is one for the whole process: once a database has turned it
+    /// on, it stays on for all. Without SQLCipher it does nothing.
+    pub fn memory_security(self, on: bool) -> Self {
+        Self { memory_security: on, ..self }
     }
 
     /// Who copies the write-ahead log into the file: a thread in the background, by default.
