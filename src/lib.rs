@@ -44,8 +44,9 @@
 //!
 //! Most calls are one line: [`execute`](AsyncDatabase::execute), [`execute_many`](AsyncDatabase::execute_many),
 //! [`fetch_one`](AsyncDatabase::fetch_one), [`fetch_all_as`](AsyncDatabase::fetch_all_as),
-//! [`fetch_stream`](AsyncDatabase::fetch_stream). Parameters are tuples, arrays or [`params!`]; `$1`, `?`, `?1`, `:name`
-//! and `@name` are understood. [`transaction`](AsyncDatabase::transaction) takes an async closure,
+//! [`fetch_stream`](AsyncDatabase::fetch_stream). Parameters are tuples, arrays, [`params!`] or the fields of a struct
+//! ([`named`](fn@named)), and `IN $1` takes a [`list`]; `$1`, `?`, `?1`, `:name` and `@name` are understood. [How every
+//! type is stored](_docs::values). [`transaction`](AsyncDatabase::transaction) takes an async closure,
 //! [`begin`](AsyncDatabase::begin) gives a guard, and [`connection`](AsyncDatabase::connection) lends a connection with
 //! all that the driver can do.
 //!

@@ -87,6 +87,21 @@ async fn a_list_binds_behind_in_whether_prepared_or_not() {
         assert_eq!(ids("id IN $1", list(Vec::<i64>::new())).await, Vec::<i64>::new());
         assert_eq!(ids("id NOT IN $1", list(Vec::<i64>::new())).await, [1, 2, 3]);
         assert_eq!(ids("position('a' in $1) > 0 AND id = 1", Ok(strongroom::Value::Text("xa".into()))).await, [1]);
+        if cache > 0 {
+            db.execute_script("DROP TABLE IF EXISTS arrays; CREATE TABLE arrays (id bigint, tags text[])")
+                .await
+                .unwrap();
+            let rows = [(1, list(["a", "b c"])), (2, list(Vec::<&str>::new()))];
+            assert_eq!(db.execute_many("INSERT INTO arrays VALUES ($1, $2)", rows).await.unwrap().rows_affected, 2);
+            let sets = [(5, list([1, 7])), (6, list([2]))];
+            assert_eq!(
+                db.execute_many("UPDATE arrays SET id = $1 WHERE id IN $2", sets).await.unwrap().rows_affected,
+                2
+            );
+            let found: Vec<(i64, String)> =
+                db.fetch_all_as("SELECT id, tags FROM arrays ORDER BY id", ()).await.unwrap();
+            assert_eq!(found, [(5, "{a,\"b c\"}".into()), (6, "{}".into())]);
+        }
         let error = db.fetch_all("SELECT 1 WHERE 1 IN $1", (1,)).await.unwrap_err();
         assert!(error.to_string().contains("strongroom::list"), "{error}");
         db.close().await.unwrap();

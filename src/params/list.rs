@@ -35,7 +35,7 @@ pub fn list<T: IntoValue>(values: impl IntoIterator<Item = T>) -> Result<Value> 
             Value::Null => text.push_str("null"),
             Value::Bool(value) => text.push_str(if value { "true" } else { "false" }),
             Value::Integer(value) => text.push_str(&value.to_string()),
-            Value::Real(value) if value.is_finite() => text.push_str(&format!("{value:?}")),
+            Value::Real(value) if value.is_finite() => text.extend([format!("{value:?}")]),
             Value::Text(value) => quote(&mut text, &value),
             other => return Err(unlisted(&other)),
         }
@@ -72,12 +72,12 @@ fn quote(text: &mut String, value: &str) {
 }
 
 /// Whether a value was made by [`list`].
-pub(super) fn is_list(value: ValueRef<'_>) -> bool {
+pub(crate) fn is_list(value: ValueRef<'_>) -> bool {
     matches!(value, ValueRef::Text(text) if text.starts_with('[') && text.ends_with(']'))
 }
 
 /// The same list as PostgreSQL writes an array: `{1,NULL,"a"}`. Of the escapes of JSON, `\"` and `\\` are its own.
-pub(super) fn to_array(list: &str) -> String {
+pub(crate) fn to_array(list: &str) -> String {
     let mut array = String::with_capacity(list.len());
     let mut quoted = false;
     let mut rest = list.chars();

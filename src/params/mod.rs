@@ -5,7 +5,7 @@
 mod arranged;
 mod fields;
 mod lexer;
-mod list;
+pub(crate) mod list;
 mod placeholders;
 mod sets;
 

@@ -149,9 +149,9 @@ impl Placeholders {
         let mut number = 1;
         let orders = sets.runs().iter().map(|run| {
             let order = match &run.binds {
-                Binds::ByPosition(given) => self.check_count(*given),
-                Binds::ByName(names) => self.order_names(names.iter().map(|name| &**name)),
-                Binds::ByField(names) => self.order_fields(names),
+                Binds::Position(given) => self.check_count(*given),
+                Binds::Names(names) => self.order_names(names.iter().map(|name| &**name)),
+                Binds::Fields(names) => self.order_fields(names),
             };
             let order = order.map_err(|error| error.context(format_args!("set {number} of parameters")));
             number += run.sets;

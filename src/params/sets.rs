@@ -36,34 +36,34 @@ pub(super) struct Run {
 
 #[derive(Clone)]
 pub(super) enum Binds {
-    ByPosition(usize),
-    ByName(Vec<Cow<'static, str>>),
-    ByField(FieldNames),
+    Position(usize),
+    Names(Vec<Cow<'static, str>>),
+    Fields(FieldNames),
 }
 
 impl Binds {
     fn of(params: &Params) -> Self {
         match params {
-            Params::Named(pairs) => Self::ByName(pairs.iter().map(|(name, _)| name.clone()).collect()),
-            Params::Fields(fields) => Self::ByField(fields.names.clone()),
-            params => Self::ByPosition(params.len()),
+            Params::Named(pairs) => Self::Names(pairs.iter().map(|(name, _)| name.clone()).collect()),
+            Params::Fields(fields) => Self::Fields(fields.names.clone()),
+            params => Self::Position(params.len()),
         }
     }
 
     fn is_of(&self, params: &Params) -> bool {
         match (self, params) {
-            (Self::ByName(names), Params::Named(pairs)) => names.iter().eq(pairs.iter().map(|(name, _)| name)),
-            (Self::ByField(names), Params::Fields(fields)) => *names == fields.names,
-            (Self::ByName(_) | Self::ByField(_), _) | (_, Params::Named(_) | Params::Fields(_)) => false,
-            (Self::ByPosition(count), params) => *count == params.len(),
+            (Self::Names(names), Params::Named(pairs)) => names.iter().eq(pairs.iter().map(|(name, _)| name)),
+            (Self::Fields(names), Params::Fields(fields)) => *names == fields.names,
+            (Self::Names(_) | Self::Fields(_), _) | (_, Params::Named(_) | Params::Fields(_)) => false,
+            (Self::Position(count), params) => *count == params.len(),
         }
     }
 
     pub(super) fn len(&self) -> usize {
         match self {
-            Self::ByPosition(count) => *count,
-            Self::ByName(names) => names.len(),
-            Self::ByField(names) => names.bound.len(),
+            Self::Position(count) => *count,
+            Self::Names(names) => names.len(),
+            Self::Fields(names) => names.bound.len(),
         }
     }
 }
@@ -93,7 +93,7 @@ impl ParamSets {
         let before = self.values.len();
         fill(&mut Filling(&mut self.values)).inspect_err(|_| self.values.truncate(before))?;
         debug_assert_eq!(self.values.len() - before, count);
-        self.count(|binds| matches!(binds, Binds::ByPosition(same) if *same == count), || Binds::ByPosition(count));
+        self.count(|binds| matches!(binds, Binds::Position(same) if *same == count), || Binds::Position(count));
         Ok(())
     }
 
@@ -121,13 +121,13 @@ impl ParamSets {
         self.each(0).map(|(run, first)| {
             let value = |index: usize| self.value(first + index).to_owned();
             match &self.runs[run].binds {
-                Binds::ByPosition(0) => Params::None,
-                Binds::ByPosition(count) => Params::Positional((0..*count).map(value).collect()),
-                Binds::ByField(names) => {
+                Binds::Position(0) => Params::None,
+                Binds::Position(count) => Params::Positional((0..*count).map(value).collect()),
+                Binds::Fields(names) => {
                     let values = (0..names.bound.len()).map(value).collect();
                     Params::Fields(Fields { names: names.clone(), values })
                 }
-                Binds::ByName(names) => {
+                Binds::Names(names) => {
                     Params::Named(names.iter().enumerate().map(|(index, name)| (name.clone(), value(index))).collect())
                 }
             }

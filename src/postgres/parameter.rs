@@ -7,9 +7,10 @@ use std::borrow::Cow;
 use std::fmt;
 
 use bytes::{BufMut, BytesMut};
-use tokio_postgres::types::{Format, IsNull, ToSql, Type};
+use tokio_postgres::types::{Format, IsNull, Kind, ToSql, Type};
 
 use super::decode::{base, is_text};
+use crate::params::list::{is_list, to_array};
 use crate::value::exact_float;
 use crate::{Error, ErrorKind, Reason, Result, Value, ValueRef};
 
@@ -48,6 +49,9 @@ impl<'v> Parameter<'v> {
             ValueRef::Integer(integer) => return fit_integer(integer, ty, number),
             ValueRef::Real(real) => return fit_real(real, ty, number),
             ValueRef::Text(_) if *ty == Type::BYTEA => None,
+            ValueRef::Text(list) if matches!(ty.kind(), Kind::Array(_)) && is_list(value) => {
+                Some(Self::Literal(to_array(list).into()))
+            }
             ValueRef::Text(text) if is_text(ty) => Some(Self::Text(text)),
             ValueRef::Text(text) => Some(Self::Literal(text.into())),
             ValueRef::Blob(bytes) => (*ty == Type::BYTEA).then_some(Self::Bytes(bytes)),
