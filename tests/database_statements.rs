@@ -285,3 +285,24 @@ async fn a_text_without_a_statement_has_no_effect() {
         }
     }
 }
+
+#[tokio::test]
+async fn vacuum_into_a_file_that_exists_says_so_and_leaves_it_alone() {
+    for kind in Kind::FILES {
+        let home = Home::new(kind);
+        let db = home.open().await;
+        with_table(&db).await;
+        let target = home.directory.path().join("copy.db");
+        let into = format!("VACUUM INTO '{}'", target.display());
+        db.execute(&into, ()).await.unwrap();
+        for _again in 0..2 {
+            let before = std::fs::read(&target).unwrap();
+            let error = db.execute(&into, ()).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Query, "{kind:?}: {error}");
+            assert!(error.to_string().contains("exists already"), "{kind:?}: {error}");
+            assert_eq!(std::fs::read(&target).unwrap(), before, "{kind:?}");
+            std::fs::write(&target, "something else, longer than a header of a database would be").unwrap();
+        }
+        assert_eq!(count(&db).await, 0, "{kind:?}");
+    }
+}

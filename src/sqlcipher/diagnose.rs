@@ -125,11 +125,26 @@ pub(super) fn explain(location: &Location, error: rusqlite::Error) -> Error {
             .error(ErrorKind::Connection, "the file cannot be written")
             .because(Reason::NotWritable)
             .hint("the process needs to write the file and to create files beside it"),
-        Some(ErrorCode::DatabaseCorrupt) if location.len().is_some_and(|len| len % SMALLEST_PAGE != 0) => {
-            damaged(location, "the file ends in the middle of a page")
+        Some(ErrorCode::DatabaseCorrupt) => cut_off(location),
+        _ => location.describe(errors::classify(without_path(location, error))),
+    }
+}
+
+/// Explains that the end of the file is missing.
+pub(super) fn cut_off(location: &Location) -> Error {
+    match location.len() {
+        Some(len) if len % SMALLEST_PAGE != 0 => damaged(location, "the file ends in the middle of a page"),
+        _ => damaged(location, "the file is damaged or its end is missing"),
+    }
+}
+
+/// Where rusqlite has no message of SQLite, it takes the path for one.
+fn without_path(location: &Location, error: rusqlite::Error) -> rusqlite::Error {
+    match error {
+        rusqlite::Error::SqliteFailure(code, Some(message)) if message == location.to_string() => {
+            rusqlite::Error::SqliteFailure(code, None)
         }
-        Some(ErrorCode::DatabaseCorrupt) => damaged(location, "the file is damaged or its end is missing"),
-        _ => location.describe(errors::classify(error)),
+        other => other,
     }
 }
 

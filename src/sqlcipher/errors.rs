@@ -62,7 +62,23 @@ fn misuse(error: rusqlite::Error) -> Error {
 pub(super) fn classify_refused(error: rusqlite::Error, seen: Seen) -> Error {
     match seen.refusal() {
         Some((what, way_out)) => Error::new(ErrorKind::Unsupported, what).because(Reason::Control).hint(way_out),
+        None if seen.copies_into_file() && is_in_the_way(&error) => {
+            Error::new(ErrorKind::Query, "the file that VACUUM INTO would write exists already")
+                .because(Reason::Unspecified)
+                .hint("delete it, or give the name of a new file")
+        }
         None => classify(error),
+    }
+}
+
+/// Whether VACUUM INTO found its target in use: SQLite says so, unless SQLCipher cannot read what stands there.
+fn is_in_the_way(error: &rusqlite::Error) -> bool {
+    match error {
+        rusqlite::Error::SqliteFailure(code, message) => {
+            code.extended_code & 0xFF == ffi::SQLITE_NOTADB
+                || message.as_deref().is_some_and(|message| message == "output file already exists")
+        }
+        _ => false,
     }
 }
 

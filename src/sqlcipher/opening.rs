@@ -19,7 +19,7 @@ use super::snapshot::Snapshots;
 use super::stats::Tallies;
 use super::tuning::{Checkpoints, Synchronous, Tuning};
 use super::watch::Watch;
-use super::{diagnose, errors};
+use super::{cut_off, diagnose, errors};
 use crate::{Access, Error, ErrorKind, Reason, Result, Secret, SecretForm};
 
 /// What connections are opened with.
@@ -203,7 +203,7 @@ impl Opening<'_> {
     fn plain(&self) -> Result<Connection> {
         let connection = self.location.open(self.settings.create_if_missing)?;
         match self.set_up(&connection) {
-            Ok(()) => Ok(connection),
+            Ok(()) => self.refuse_cut_off(&connection).map(|()| connection),
             Err(error) => Err(diagnose::without_key(self.location, &connection, error)),
         }
     }
@@ -225,6 +225,7 @@ impl Opening<'_> {
             };
             cipher::key(&connection, &key)?;
             let Err(error) = self.set_up(&connection) else {
+                self.refuse_cut_off(&connection)?;
                 self.prove_encrypted(&connection, &key)?;
                 return Ok((connection, key));
             };
@@ -262,6 +263,17 @@ impl Opening<'_> {
             connection.execute_batch("PRAGMA user_version = 0")?;
         }
         Ok(())
+    }
+
+    /// What was read so far says nothing of the end of the file.
+    fn refuse_cut_off(&self, connection: &Connection) -> Result<()> {
+        let is_cut_off = || cut_off::is_cut_off(self.location, connection);
+        if self.is_new || !is_cut_off().map_err(|error| diagnose::explain(self.location, error))? {
+            return Ok(());
+        }
+        // A failed open changes nothing: closing must not copy the log.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).ok();
+        Err(diagnose::cut_off(self.location))
     }
 
     /// After the first write the file must begin with the salt; anything else is not encrypted with our key.

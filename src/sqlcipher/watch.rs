@@ -56,6 +56,8 @@ const LAST_ID: u32 = 1 << 18;
 /// Asks what earlier statements of the connection did.
 const REMEMBERS: u32 = 1 << 19;
 const REFUSED_PROCESS: u32 = 1 << 20;
+/// Copies the database into another file.
+const INTO: u32 = 1 << 21;
 const CONTROLS: u32 = ALTERS | TRANSACTION;
 const REFUSED: u32 =
     REFUSED_KEY | REFUSED_ATTACH | REFUSED_EXTENSION | REFUSED_TEMPORARY | REFUSED_IN_MEMORY | REFUSED_PROCESS;
@@ -189,7 +191,8 @@ impl Watch {
             // SQLite would make another database in memory by that name, and write no file.
             ALTERS | REFUSED_IN_MEMORY
         } else if running && !(self.encrypted && name.starts_with("file:")) {
-            WRITES
+            // VACUUM attaches a file without a name, VACUUM INTO one with a name.
+            if name.is_empty() { WRITES } else { WRITES | INTO }
         } else if self.encrypted && !name.is_empty() {
             // Also the target of VACUUM INTO when it is a URI, which can bring another key or none.
             ALTERS | REFUSED_ATTACH
@@ -305,6 +308,11 @@ impl Seen {
     /// Whether it asks what the connection did before: of whom that was, only its holder knows.
     pub(super) fn remembers(self) -> bool {
         self.0 & REMEMBERS != 0
+    }
+
+    /// Whether it copies the database into another file.
+    pub(super) fn copies_into_file(self) -> bool {
+        self.0 & INTO != 0
     }
 
     /// Whether it changes the schema.
