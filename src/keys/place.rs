@@ -1,6 +1,5 @@
 //! Files that are named now and read later.
 
-use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -30,12 +29,6 @@ impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.named.as_os_str().is_empty() { f.write_str("``") } else { self.named.display().fmt(f) }
     }
-}
-
-/// A program by its path, or a name that is looked up in `PATH` when it is run.
-pub(super) fn program(program: OsString) -> OsString {
-    let path = Path::new(&program);
-    if path.components().count() > 1 { Place::new(path).found.into_os_string() } else { program }
 }
 
 /// The working directory, if there is one.

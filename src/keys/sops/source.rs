@@ -1,14 +1,14 @@
 //! The key source over a SOPS file: settings, and the cache in front of the reader.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 
 use crate::config::limit::Limit;
-use crate::keys::place::{self, Place};
+use crate::keys::place::Place;
 use crate::{KeySource, Result, Secret};
 
 use super::backend::SopsBackend;
@@ -133,7 +133,7 @@ impl SopsKeySource {
 
     /// Names the `sops` program. Default: `sops` on the `PATH`.
     pub fn program(mut self, program: impl Into<OsString>) -> Self {
-        self.reader.program = Some(place::program(program.into()));
+        self.reader.program = Some(located(program.into()));
         self.forget()
     }
 
@@ -174,6 +174,12 @@ impl SopsKeySource {
         self.cache.put(stamp, secret.clone(), self.ttl);
         Ok(secret)
     }
+}
+
+/// A program by its path, or a name that is looked up in `PATH` when it is run.
+fn located(program: OsString) -> OsString {
+    let path = Path::new(&program);
+    if path.components().count() > 1 { Place::new(path).path().into() } else { program }
 }
 
 #[async_trait]
