@@ -51,7 +51,7 @@ pub enum ErrorKind {
     Connection,
     /// The engine could not use the key: wrong key, not encrypted, no key given, no cipher in the engine.
     Encryption,
-    /// No connection became free within the acquire timeout, or waiting could never end.
+    /// No connection became free within `pool_timeout`, or waiting could never end.
     PoolExhausted,
     /// The transaction cannot go on or could not commit; its work was rolled back.
     Transaction,
@@ -326,7 +326,7 @@ impl Error {
         self.0.phase
     }
 
-    /// Whether trying again may help. False once retries are exhausted.
+    /// Whether trying again may help. False once all attempts were made.
     pub fn is_transient(&self) -> bool {
         self.0.transient
     }

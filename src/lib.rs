@@ -4,6 +4,31 @@
 //! [`SqlCipherConnector`]: SQLite files that [SQLCipher](https://www.zetetic.net/sqlcipher/) encrypts, with a key from
 //! any [`KeySource`].
 //!
+//! ```
+//! use strongroom::{AsyncDatabase, PassphraseKeySource};
+//!
+//! #[derive(serde::Deserialize)]
+//! struct User {
+//!     id: i64,
+//!     name: String,
+//! }
+//!
+//! #[tokio::main]
+//! async fn main() -> strongroom::Result<()> {
+//!     let db = AsyncDatabase::builder(":memory:").key(PassphraseKeySource::new("correct horse")).open().await?;
+//!     db.execute_script("CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT NOT NULL)").await?;
+//!     db.transaction(async |tx| {
+//!         tx.execute("INSERT INTO users (name) VALUES ($1)", ("alice",)).await?;
+//!         tx.execute("INSERT INTO users (name) VALUES ($1)", ("bob",)).await?;
+//!         Ok(()) // commits; an error, a panic or a dropped future rolls back
+//!     })
+//!     .await?;
+//!     let users: Vec<User> = db.fetch_all_as("SELECT id, name FROM users ORDER BY id", ()).await?;
+//!     assert_eq!((users[1].id, users[1].name.as_str()), (2, "bob"));
+//!     Ok(())
+//! }
+//! ```
+//!
 //! # Opening
 //!
 //! ```
@@ -46,14 +71,16 @@
 //! [`fetch_one`](AsyncDatabase::fetch_one), [`fetch_all_as`](AsyncDatabase::fetch_all_as),
 //! [`fetch_stream`](AsyncDatabase::fetch_stream). Parameters are tuples, arrays, [`params!`] or the fields of a struct
 //! ([`named`](fn@named)), and `IN $1` takes a [`list`]; `$1`, `?`, `?1`, `:name` and `@name` are understood. [How every
-//! type is stored](_docs::values). [`transaction`](AsyncDatabase::transaction) takes an async closure,
+//! type is stored](_docs::values). [`transaction`](AsyncDatabase::transaction) takes an async closure
+//! ([`try_transaction`](AsyncDatabase::try_transaction) one with errors of your own, `anyhow` or `thiserror`),
 //! [`begin`](AsyncDatabase::begin) gives a guard, and [`connection`](AsyncDatabase::connection) lends a connection with
 //! all that the driver can do.
 //!
 //! Any future may be dropped at any await: its statement is stopped, an open transaction rolled back, the connection lent
 //! again. [`with_timeout`](AsyncDatabase::with_timeout) bounds waiting and running together and says what became of a
 //! late call, [`transaction_with`](AsyncDatabase::transaction_with) runs a transaction again after a conflict, and
-//! [`check`](AsyncDatabase::check) looks for damage. Errors say what to match on by [`Error::kind`], and what to do in their text.
+//! [`check`](AsyncDatabase::check) looks for damage. Errors say what to match on by [`Error::kind`], and what to do in their text; for the users of a
+//! program, [`Error::message`] leaves the advice out.
 //!
 //! # Why not ...
 //!
@@ -93,6 +120,10 @@
 //! Without any feature, floors 0 to 3 and most key sources remain, for an engine of your own.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+// The default engine, a wing. First, so that its `builder` is the first thing on the page of `AsyncDatabase`.
+#[cfg(feature = "sqlite")]
+mod sqlcipher;
+
 // Floor 0: words that everything else is made of.
 mod clock;
 mod config;
@@ -122,8 +153,6 @@ pub mod keys;
 #[cfg(feature = "postgres")]
 #[cfg_attr(docsrs, doc(cfg(feature = "postgres")))]
 pub mod postgres;
-#[cfg(feature = "sqlite")]
-mod sqlcipher;
 #[cfg(feature = "testing")]
 pub mod testing;
 

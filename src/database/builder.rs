@@ -69,8 +69,8 @@ impl<C: Connector> DatabaseBuilder<C> {
         self
     }
 
-    /// How many attempts a failing connect gets, the first included: 1 to 10; 3 by default. Only what may pass is
-    /// tried again.
+    /// How many attempts a failing connect gets, the first included, in spite of the name: 1 to 10; 3 by default, and
+    /// with 1 nothing is tried again. Only what may pass is.
     pub fn max_retries(mut self, attempts: u32) -> Self {
         self.settings.max_retries = Some(attempts);
         self

@@ -138,7 +138,7 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
     /// single writer that is the writer: everyone else who writes waits.
     ///
     /// # Errors
-    /// When none becomes free within the acquire timeout; the error names who holds it.
+    /// When none becomes free within `pool_timeout`; the error names who holds it.
     ///
     /// # Cancel safety
     /// Dropping the future loses nothing but the place in the queue. Dropping the guard gives the connection back, also in

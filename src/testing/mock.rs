@@ -19,10 +19,12 @@ mockall::mock! {
     ///
     /// ```
     /// use strongroom::testing::{MockConnection, MockConnector};
-    /// use strongroom::{Access, Connector, Resource};
+    /// use strongroom::{Access, Capabilities, Connector, Dialect, Resource};
     ///
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> strongroom::Result<()> {
     /// let mut connector = MockConnector::new();
+    /// // Asked by everything that is built on it, such as `AsyncDatabase::with_connector`.
+    /// connector.expect_capabilities().returning(|| Capabilities::new("mock", Dialect::Sqlite));
     /// connector.expect_connect().times(1).returning(|_| {
     ///     let mut connection = MockConnection::new();
     ///     connection.expect_ping().returning(|| Box::pin(async { Ok(()) }));
