@@ -184,10 +184,9 @@ fn the_environment_and_its_files_lead_to_the_server() {
 async fn readers_are_spread_over_the_hosts() {
     let (Some(one), Some(two)) = (server(), server()) else { return };
     let ports = BTreeSet::from([i64::from(one.port), i64::from(two.port)]);
-    // Somewhere nobody listens.
-    let connector = one.connector().host("127.0.0.1", 1).host("127.0.0.1", two.port);
     for readers in [Readers::Any, Readers::PreferStandby, Readers::Primary] {
-        let connector = connector.clone().readers(readers);
+        // Between them, somewhere nobody listens.
+        let connector = one.connector().host("127.0.0.1", 1).host("127.0.0.1", two.port).readers(readers);
         let mut seen = BTreeSet::new();
         for access in [Access::Write, Access::Read, Access::Read, Access::Read] {
             let mut connection = connector.connect(access).await.unwrap();

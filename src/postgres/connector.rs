@@ -28,7 +28,7 @@ use crate::{
 /// With several hosts, each connection goes to the first that answers and is of the kind asked for (see
 /// [`target_session_attrs`](PostgresConnector::target_session_attrs)). Connections that write begin with the one that was
 /// right last time, and find a new primary after a failover; those that only read begin with another one each time (see
-/// [`readers`](PostgresConnector::readers)). A host that would not do is asked last for half a minute.
+/// [`readers`](PostgresConnector::readers)), and ask one that would not do last for half a minute.
 ///
 /// ```
 /// use strongroom::{Capabilities, Connector, PassphraseKeySource, PostgresConnector};

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::Access;
 
-/// A host that would not do is asked after the others for so long.
+/// Readers ask a host that would not do after the others for so long.
 const REST: Duration = Duration::from_secs(30);
 
 /// A server: a name, an address, or the directory of a socket.
@@ -71,7 +71,9 @@ impl Memory {
         let (now, rests) = (Instant::now(), self.rests(access));
         let rests = |host: &usize| rests.iter().any(|(resting, until)| resting == host && *until > now);
         let mut order: Vec<usize> = (0..count).map(|step| (first % count + step) % count).collect();
-        order.sort_by_key(rests);
+        if access == Access::Read {
+            order.sort_by_key(rests);
+        }
         order
     }
 
