@@ -6,13 +6,14 @@
 //! denied before they can act.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::ffi;
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 
 use crate::StatementKind;
+use crate::lock::Lock;
 
 /// How much is allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +71,7 @@ pub(super) struct Watch {
     encrypted: bool,
     in_memory: bool,
     /// The table that a statement inserts into, of those that insert.
-    target: Mutex<String>,
+    target: Lock<String>,
     /// SQLite's own functions; all others may do anything outside of the database.
     built_in: Arc<HashSet<String>>,
 }
@@ -82,7 +83,7 @@ pub(super) struct Seen(u32);
 impl Watch {
     pub(super) fn new(encrypted: bool, in_memory: bool, built_in: Arc<HashSet<String>>) -> Self {
         let (seen, mode) = (AtomicU32::new(0), AtomicU8::new(Mode::Open as u8));
-        Self { seen, mode, encrypted, in_memory, target: Mutex::default(), built_in }
+        Self { seen, mode, encrypted, in_memory, target: Lock::new(String::new()), built_in }
     }
 
     pub(super) fn is_encrypted(&self) -> bool {
@@ -110,7 +111,7 @@ impl Watch {
 
     /// The table that the last statement that inserts was prepared for.
     pub(super) fn target(&self) -> String {
-        self.target.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.target.lock().clone()
     }
 
     /// The authorizer itself.
@@ -149,7 +150,7 @@ impl Watch {
             AuthAction::Function { function_name } => MORE | self.function(function_name, context.accessor.is_none()),
             // What a trigger inserts has no identity that the caller asked for.
             AuthAction::Insert { table_name } if context.accessor.is_none() => {
-                table_name.clone_into(&mut self.target.lock().unwrap_or_else(PoisonError::into_inner));
+                table_name.clone_into(&mut self.target.lock());
                 INSERTS | rows(table_name, temporary)
             }
             AuthAction::Update { table_name, .. } if context.accessor.is_none() => {
