@@ -401,32 +401,6 @@ async fn transactions(page: &mut Catalogue) {
     common::eventually("the statement runs", || db.stats().active_connections == 1).await;
     db.close_within(Duration::from_millis(50)).await.unwrap();
     page.row("the database was closed while a statement ran", &stopped.await.unwrap());
-    lost_lane(page).await;
-}
-
-/// The runtime ends while the write lane works.
-async fn lost_lane(page: &mut Catalogue) {
-    let home = page.at("lane.db");
-    let error = tokio::task::spawn_blocking(move || {
-        let first = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let second = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let db = first.block_on(raw(&home).open()).unwrap();
-        second.block_on(async {
-            let writer = db.connection().await.unwrap();
-            let call = {
-                let (db, _inside) = (db.clone(), first.enter());
-                let sql = format!("CREATE TABLE t AS {}", numbers(1_000_000_000));
-                let mut call = Box::pin(async move { db.execute(&sql, ()).await });
-                assert!(common::poll_once(call.as_mut()).is_pending());
-                call
-            };
-            drop(writer);
-            tokio::time::sleep(Duration::from_millis(200)).await;
-            first.shutdown_background();
-            call.await.unwrap_err()
-        })
-    });
-    page.row("the runtime was shut down while a statement ran", &error.await.unwrap());
 }
 
 async fn configuration(page: &mut Catalogue) {

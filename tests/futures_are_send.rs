@@ -31,7 +31,7 @@ async fn a_task_inserts_what_a_closure_makes_of_borrowed_items() {
         handle.execute_many(INSERT, list.iter().map(|name| (name, length(name)))).await?;
         handle.execute_many(INSERT, list.iter().filter(|name| name.len() > 3).map(|n| (n.as_str(), 1))).await?;
         handle.execute_many(INSERT, list.iter().flat_map(|name| [(name, 1), (name, 2)])).await?;
-        handle.execute_many(INSERT, list.iter().zip(1..).map(|(name, at)| (name, at))).await?;
+        handle.execute_many(INSERT, list.iter().zip(1..).map(|(name, at)| (name, at + 1))).await?;
         handle.execute_many(INSERT, list.chunks(1).map(|chunk| (&chunk[0], 1))).await
     })
     .await
@@ -108,10 +108,7 @@ async fn the_closure_of_transaction_with_needs_no_type() {
     db.transaction_with(TransactionOptions::new(), async |tx: &mut Transaction| tx.execute(INSERT, (&name, 1)).await)
         .await
         .unwrap();
-    async fn helper(tx: &mut Transaction) -> Result<()> {
-        tx.execute(INSERT, ("bob", 3)).await.map(drop)
-    }
-    db.transaction_with(TransactionOptions::new(), helper).await.unwrap();
+    db.transaction_with(TransactionOptions::new(), insert_bob).await.unwrap();
     assert_eq!(count(&db).await, Some(3));
 }
 
@@ -143,4 +140,8 @@ fn execute_many_promises_send_whatever_is_behind_it() {
     }
     let db = AsyncDatabase::builder(":memory:").build();
     drop(promised(&db, (0..3).map(|n| (n, n))));
+}
+
+async fn insert_bob(tx: &mut Transaction) -> Result<()> {
+    tx.execute(INSERT, ("bob", 3)).await.map(drop)
 }

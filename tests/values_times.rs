@@ -55,7 +55,7 @@ async fn rows_are_found_and_ordered_by_time_whatever_their_fraction() {
 async fn sqlite_s_own_times_stand_in_the_same_order() {
     let db = filled([utc(AT, 500_000_000)]).await;
     db.execute("INSERT INTO t (at) VALUES (datetime($1, 'unixepoch'))", (AT,)).await.unwrap();
-    db.execute("INSERT INTO t (at) VALUES (datetime($1, 'unixepoch', 'subsec'))", (AT as f64 + 0.75,)).await.unwrap();
+    db.execute("INSERT INTO t (at) VALUES (datetime($1 + 0.75, 'unixepoch', 'subsec'))", (AT,)).await.unwrap();
     db.execute("INSERT INTO t (at) VALUES (datetime($1, 'unixepoch'))", (AT + 1,)).await.unwrap();
     let ids: Vec<i64> = db.fetch_all_as("SELECT id FROM t ORDER BY at", ()).await.unwrap();
     assert_eq!(ids, [2, 1, 3, 4]);
@@ -109,7 +109,7 @@ fn a_leap_second_stands_between_its_neighbours() {
     assert_eq!(stamp, Timestamp::new(1_483_228_799, 999_999_999).unwrap());
 }
 
-/// What `current` and earlier forms of this crate, SQLite, rusqlite, SQLAlchemy, Django and PostgreSQL wrote.
+/// What this crate, in its current and earlier forms, SQLite, rusqlite, Django and others wrote.
 const INSTANTS: &[&str] = &[
     "2026-01-02 03:04:05",
     "2026-01-02 03:04:05.000",
