@@ -54,7 +54,7 @@ async fn every_form_goes_there_and_back() {
     )
     .await;
     let insert = "INSERT INTO t VALUES (:id, :key, :at, @stamp, :local, :day, :clock, :tags, :note, :bytes)";
-    run_sql(&mut connection, insert, named(&everything())).await.unwrap();
+    run_sql(&mut connection, insert, named(everything())).await.unwrap();
     let rows = run_sql(&mut connection, "SELECT *, true AS not_there FROM t", ()).await.unwrap();
     assert_eq!(rows.decode::<Everything>().unwrap(), [everything()]);
     let row = rows.first().unwrap();
