@@ -98,16 +98,21 @@ impl<C: Connector> Inner<C> {
         }
         Box::pin(async move {
             let mut now = now;
-            while lease.opened().is_some() {
-                if self.check(&mut lease, now, deadline).await? {
-                    lease.lend(location, now, waited);
+            loop {
+                while lease.opened().is_some() {
+                    if self.check(&mut lease, now, deadline).await? {
+                        lease.lend(location, now, waited);
+                        return Ok(lease);
+                    }
+                    now = Instant::now();
+                }
+                let is_new = self.open(&mut lease, deadline).await?;
+                now = Instant::now();
+                if is_new || self.is_ready(&lease, now) {
+                    lease.lend(location, now, waited || !is_new);
                     return Ok(lease);
                 }
-                now = Instant::now();
             }
-            self.open(&mut lease, deadline).await?;
-            lease.lend(location, Instant::now(), waited);
-            Ok(lease)
         })
         .await
     }
@@ -173,9 +178,9 @@ impl<C: Connector> Inner<C> {
         Ok(())
     }
 
-    /// Opens a connection for a caller who has until `deadline`.
-    async fn open(self: &Arc<Self>, lease: &mut Lease<C>, deadline: Instant) -> Result<()> {
-        let outcome = self.fill(lease, deadline).await;
+    /// Opens a connection for a caller who has until `deadline`, or finds him another. True: it is new.
+    async fn open(self: &Arc<Self>, lease: &mut Lease<C>, deadline: Instant) -> Result<bool> {
+        let outcome = self.fill(lease, deadline, true).await;
         if outcome.as_ref().is_err_and(|error| error.kind() == ErrorKind::Timeout) && Instant::now() >= deadline {
             self.registry.count_timeout();
         }

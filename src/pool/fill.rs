@@ -19,34 +19,53 @@ use crate::clock::{self, sleep};
 use crate::{Attempt, Canceller, Connector, Error, ErrorKind, Phase, Reason, Resource as _, ResourceState, Result};
 
 impl<C: Connector> Inner<C> {
-    /// Opens a connection into the empty slot of `lease`, but not for a pool that is being closed.
-    pub(super) async fn fill(self: &Arc<Self>, lease: &mut Lease<C>, deadline: Instant) -> Result<()> {
+    /// Opens a connection into the empty slot of `lease`, but not for a pool that is being closed. Where that fails for
+    /// now, and `or_another`, the slot is exchanged for one whose connection is idle or comes back. True: it is new.
+    pub(super) async fn fill(
+        self: &Arc<Self>,
+        lease: &mut Lease<C>,
+        deadline: Instant,
+        or_another: bool,
+    ) -> Result<bool> {
         clock::check()?;
         tokio::select! {
             biased;
             () = self.when_closed() => Err(self.closed_error()),
             // Boxed: connecting is rare, and every checkout would carry the size of the connector's future.
-            outcome = Box::pin(self.attempts(lease, deadline)) => outcome,
+            outcome = Box::pin(self.attempts(lease, deadline, or_another)) => outcome,
         }
     }
 
     /// Connects, trying again as the policy says.
-    async fn attempts(self: &Arc<Self>, lease: &mut Lease<C>, deadline: Instant) -> Result<()> {
+    async fn attempts(self: &Arc<Self>, lease: &mut Lease<C>, deadline: Instant, or_another: bool) -> Result<bool> {
         let first = Instant::now();
+        let shelf = self.shelf_of(lease.permit().lane());
         let mut number = 1;
         loop {
-            let Err(error) = self.attempt(lease, deadline).await else { return Ok(()) };
+            let Err(error) = self.attempt(lease, deadline).await else { return Ok(true) };
             self.registry.count_error();
             lease.discard(goodbye_limit(deadline)).await;
             let pause = self.settings.retry.next_delay(Attempt::new(number, first.elapsed(), &error));
-            match pause {
-                Some(pause) if pause < deadline.saturating_duration_since(Instant::now()) => {
+            let pause = pause.filter(|pause| *pause < deadline.saturating_duration_since(Instant::now()));
+            let other = match (pause, or_another && error.is_transient()) {
+                (Some(pause), asks) => {
                     tracing::debug!(pool = %self.settings.name, %error, number, ?pause, "connecting again after a pause");
-                    sleep(pause).await;
                     number += 1;
+                    if asks {
+                        let end = Instant::now() + pause;
+                        self.chores.attend().wait(self.another(shelf), Some(end)).await.ok()
+                    } else {
+                        sleep(pause).await;
+                        None
+                    }
                 }
+                (None, true) => Some(self.another_until(shelf, deadline, error).await?),
                 // Whoever retries outside would only repeat what was tried here.
-                _ => return Err(error.permanent().during(Phase::Connect)),
+                (None, false) => return Err(error.permanent().during(Phase::Connect)),
+            };
+            if let Some(other) = other {
+                *lease = other;
+                return Ok(false);
             }
         }
     }
@@ -55,7 +74,9 @@ impl<C: Connector> Inner<C> {
         let now = Instant::now();
         let end = self.settings.connect_timeout.map_or(deadline, |limit| deadline.min(now + limit));
         let lane = lease.permit().lane();
-        let access = self.shelf_of(lane).access;
+        let shelf = self.shelf_of(lane);
+        let _dialing = shelf.refused.dial();
+        let access = shelf.access;
         let resource = guarded("connector", end, async { self.connector.connect(access).await }).await?;
         let canceller = caught(|| resource.canceller()).unwrap_or_else(Canceller::none);
         lease.fill(Opened {
@@ -97,7 +118,7 @@ impl<C: Connector> Inner<C> {
             let lease = Lease::new(permit).await?;
             if lease.opened().is_some() { filled.push(lease) } else { empty.push(lease) }
         }
-        try_join_all(empty.iter_mut().map(|lease| self.fill(lease, deadline))).await?;
+        try_join_all(empty.iter_mut().map(|lease| self.fill(lease, deadline, false))).await?;
         Ok(())
     }
 

@@ -48,9 +48,15 @@ impl<C: Connector> Lease<C> {
 
     /// A slot that was kept warm with its permit, if there is one.
     pub(super) fn warm(shelf: &Shelf<C>) -> Option<Self> {
-        let ((slot, permit), place) = shelf.warm.take()?;
-        let (slot, permit, place) = (Some(slot), Some(permit), Some(place));
-        Some(Self { slot, permit, place, unfit: false, lent: false, tidied: false })
+        let (kept, place) = shelf.warm.take()?;
+        let mut lease = Self::of(kept);
+        lease.place = Some(place);
+        Some(lease)
+    }
+
+    /// A slot that was kept, or handed over, with its permit.
+    pub(super) fn of((slot, permit): Kept<C>) -> Self {
+        Self { slot: Some(slot), permit: Some(permit), place: None, unfit: false, lent: false, tidied: false }
     }
 
     /// Exchanges the slot for the next one; what was in it must be gone.
@@ -176,13 +182,16 @@ impl<C: Connector> Drop for Lease<C> {
 }
 
 /// Puts a slot back with its permit: into `place` or the one of this thread, or, if somebody waits, where he finds it.
-fn give_back<C: Connector>(slot: SlotGuard<C>, permit: Permit<C>, place: Option<Arc<Place<Kept<C>>>>) {
-    let place = place.or_else(|| permit.inner().shelf_of(permit.lane()).place());
+pub(super) fn give_back<C: Connector>(slot: SlotGuard<C>, permit: Permit<C>, place: Option<Arc<Place<Kept<C>>>>) {
+    let inner = Arc::clone(permit.inner());
+    let shelf = inner.shelf_of(permit.lane());
+    let place = place.or_else(|| shelf.place());
     let kept = match place {
         Some(place) => place.keep((slot, permit)),
         None => Err((slot, permit)),
     };
-    if let Err((slot, permit)) = kept {
-        permit.inner().shelf_of(permit.lane()).put_back(slot);
+    // The permit goes last, into its queue.
+    if let Err((slot, _permit)) = kept.or_else(|kept| shelf.refused.hand(kept)) {
+        shelf.put_back(slot);
     }
 }

@@ -32,6 +32,7 @@ mod model;
 mod overdue;
 mod permit;
 mod pooled;
+mod refused;
 mod registry;
 mod settings;
 mod shelf;

@@ -29,9 +29,12 @@ impl<C: Connector> Permit<C> {
 
 impl<C: Connector> Drop for Permit<C> {
     fn drop(&mut self) {
-        let permits = &self.inner.shelf_of(self.lane).permits;
+        let shelf = self.inner.shelf_of(self.lane);
+        let permits = &shelf.permits;
         foreign();
         permits.add_permits(1);
+        // Who asks looks for permits after he has entered himself, and this looks for him after it gave one back.
+        shelf.refused.tell();
         // Both the line above and `close` lock the semaphore, so either the one who closes finds the slot that came
         // back before this permit, or this sees that the pool is closed.
         if permits.is_closed() {

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 use tokio::time::Instant;
 
 use super::PoolStats;
@@ -163,6 +164,18 @@ impl Registry {
         let exhaustion = state.exhaustion(lane, self.sizes);
         drop(state);
         Err(exhaustion)
+    }
+
+    /// Whether a connection of `lane` that is open can ever be lent to a call that waits.
+    pub(super) fn can_come_back(&self, lane: Lane) -> bool {
+        let (state, mut sizes) = (self.lock(), self.sizes);
+        sizes[lane] = state.entries.iter().flatten().filter(|entry| entry.lane == lane).count() as u32;
+        state.can_end(lane, sizes)
+    }
+
+    /// Wakes when a connection is gone.
+    pub(super) fn gone(&self) -> Notified<'_> {
+        self.gone.notified()
     }
 
     /// Who holds what, at this moment.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, Semaphore};
 
 use super::permit::Permit;
+use super::refused::Refused;
 use super::registry::Lane;
 use super::settings::Settings;
 use super::slot::{Opened, Slot, Slots};
@@ -34,6 +35,8 @@ pub(super) struct Shelf<C: Connector> {
     arrivals: AtomicU64,
     /// Slots that came back last, with their permits.
     pub(super) warm: Warm<Kept<C>>,
+    /// Calls that could not connect, and take what comes back.
+    pub(super) refused: Refused<C>,
     /// Slots that came back while somebody waited for a permit; see [`put_back`](Shelf::put_back).
     parked: Lock<Vec<SlotGuard<C>>>,
     /// Made on first use, because bb8's reaper needs a runtime.
@@ -57,6 +60,7 @@ impl<C: Connector> Shelf<C> {
             permits,
             arrivals: AtomicU64::new(0),
             warm: Warm::new(threads.min(size as usize).clamp(1, MOST)),
+            refused: Refused::new(),
             parked: Lock::default(),
             slots: OnceLock::new(),
             ages,
@@ -121,6 +125,11 @@ impl<C: Connector> Shelf<C> {
         }
         let lost = |_| Error::new(ErrorKind::PoolExhausted, "the pool has lost a slot").during(Phase::Acquire);
         slots.get_owned().await.map_err(lost)
+    }
+
+    /// Whether [`take`](Self::take) would find a slot.
+    pub(super) fn has_idle(&self) -> bool {
+        !self.parked().is_empty() || self.slots.get().is_some_and(|slots| slots.state().idle_connections > 0)
     }
 
     fn parked(&self) -> Guard<'_, Vec<SlotGuard<C>>> {

@@ -41,6 +41,8 @@ pub enum Step {
 pub struct World {
     scripts: Mutex<[VecDeque<Gate>; 5]>,
     pub begun: [AtomicUsize; 5],
+    /// Refuses a further connection while so many are open; 0: never.
+    pub limit: AtomicUsize,
     pub opened: AtomicUsize,
     pub dropped: AtomicUsize,
     pub closed: AtomicUsize,
@@ -139,6 +141,10 @@ impl Connector for Toys {
 
     async fn connect(&self, access: Access) -> Result<Toy> {
         self.world.pass(Step::Connect).await?;
+        let limit = self.world.limit.load(SeqCst);
+        if limit > 0 && self.world.live() >= limit {
+            return Err(Error::new(ErrorKind::Connection, "too many connections").transient());
+        }
         let number = self.world.opened.fetch_add(1, SeqCst) + 1;
         self.world.peak.fetch_max(self.world.live(), SeqCst);
         self.world.note(format!("open {access:?}"));
