@@ -1,7 +1,8 @@
 //! Opening connections: attempts, pauses, the hook.
 //!
 //! The order of limits is fixed: the acquire deadline around the retries, around each attempt's own limit. An error
-//! reaches the caller at once; a retry that would begin after the deadline is not waited for.
+//! reaches the caller at once, unless it may pass and another connection may come back; a retry that would begin after
+//! the deadline is not waited for.
 
 use std::sync::Arc;
 
@@ -46,8 +47,9 @@ impl<C: Connector> Inner<C> {
             self.registry.count_error();
             lease.discard(goodbye_limit(deadline)).await;
             let pause = self.settings.retry.next_delay(Attempt::new(number, first.elapsed(), &error));
-            let pause = pause.filter(|pause| *pause < deadline.saturating_duration_since(Instant::now()));
-            let other = match (pause, or_another && error.is_transient()) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let asks = or_another && error.is_transient() && !left.is_zero();
+            let other = match (pause.filter(|pause| *pause < left), asks) {
                 (Some(pause), asks) => {
                     tracing::debug!(pool = %self.settings.name, %error, number, ?pause, "connecting again after a pause");
                     number += 1;

@@ -85,7 +85,9 @@ impl<C: Connector> Pool<C> {
     ///   ([`AllInUse`](crate::Reason::AllInUse)), or none ever could ([`WouldDeadlock`](crate::Reason::WouldDeadlock));
     ///   the message names the holders.
     /// - [`Closed`](crate::ErrorKind::Closed): the pool was closed.
-    /// - What the connector or the `on_connect` hook failed with, as soon as the retry policy gives up.
+    /// - What the connector or the `on_connect` hook failed with, as soon as the retry policy gives up. If that may pass
+    ///   ([`is_transient`](crate::Error::is_transient)) and the pool has other connections, as where the server allows
+    ///   fewer than the pool, the call takes one that comes back instead, and waits for it until the acquire timeout.
     ///   [`Timeout`](crate::ErrorKind::Timeout) if they took too long.
     ///
     /// # Cancel safety

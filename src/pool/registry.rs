@@ -169,7 +169,7 @@ impl Registry {
     /// Whether a connection of `lane` that is open can ever be lent to a call that waits.
     pub(super) fn can_come_back(&self, lane: Lane) -> bool {
         let (state, mut sizes) = (self.lock(), self.sizes);
-        sizes[lane] = state.entries.iter().flatten().filter(|entry| entry.lane == lane).count() as u32;
+        sizes[lane] = state.entries.iter().flatten().filter(|entry| entry.lane == lane).map(|_| 1).sum();
         state.can_end(lane, sizes)
     }
 
