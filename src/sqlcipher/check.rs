@@ -3,7 +3,9 @@
 //! SQLite says nothing of its progress inside a pragma, so a thorough check is cut into as many of them as possible.
 
 use super::engine::Engine;
-use super::errors::classify;
+use super::errors::{self, classify};
+use super::ffi::system;
+use super::location::is_of_the_disk;
 use super::watch::Mode;
 use crate::{CheckDepth, CheckStep, Result};
 
@@ -33,6 +35,11 @@ impl Engine {
             }
             Step::ForeignKeys => ("foreign keys".to_owned(), self.dangling(limit)?),
         };
+        // A page that the disk does not give is no damage.
+        let failed = if problems.is_empty() { None } else { system::failure(&self.connection) };
+        if let Some(why) = failed.filter(is_of_the_disk) {
+            return Err(errors::failed(&why));
+        }
         let mut done = CheckStep::new(name, steps.len());
         done.problems = problems;
         self.retire_if_given_up();

@@ -78,8 +78,8 @@ impl SqlCipherConnection {
         }
         let may = Inline { keep: self.may.keep && self.opened.snapshots().allowed(), ..self.may };
         let outcome = self.here(|engine, control| {
-            let outcome = engine.run_inline(statement, control, may)?;
-            let spoiled = outcome.as_ref().is_err_and(|error| engine.is_spoiled_by(error));
+            let mut outcome = engine.run_inline(statement, control, may)?;
+            let spoiled = outcome.as_mut().is_err_and(|error| engine.is_spoiled_by(error));
             Some((outcome, spoiled))
         });
         outcome.unwrap_or_else(|_panic| Some(Err(Error::panicked("SQL function"))))
@@ -94,9 +94,12 @@ impl SqlCipherConnection {
             return None;
         }
         let results = self.here(|engine, control| {
-            let results = engine.run_group_inline(group, control)?;
-            let mut errors = results.iter().filter_map(|result| result.as_ref().err());
-            let spoiled = errors.any(|error| engine.is_spoiled_by(error));
+            let mut results = engine.run_group_inline(group, control)?;
+            let errors = results.iter_mut().filter_map(|result| result.as_mut().err());
+            let mut spoiled = false;
+            for error in errors {
+                spoiled |= engine.is_spoiled_by(error);
+            }
             Some((results, spoiled))
         });
         results.unwrap_or_else(|_panic| Some(group.iter().map(|_| Err(Error::panicked("engine"))).collect()))
@@ -114,8 +117,8 @@ impl SqlCipherConnection {
         let running = control.start(self.job);
         while done < sets.len() && running.is_some() {
             let slice = self.here(|engine, _| {
-                let outcome = engine.run_many_inline(sql, sets, done)?;
-                let spoiled = outcome.as_ref().is_err_and(|error| engine.is_spoiled_by(error));
+                let mut outcome = engine.run_many_inline(sql, sets, done)?;
+                let spoiled = outcome.as_mut().is_err_and(|error| engine.is_spoiled_by(error));
                 Some((outcome, spoiled))
             });
             let Some(outcome) = slice.map_err(|_panic| Error::panicked("SQL function"))? else { break };

@@ -3,12 +3,14 @@
 //!
 //! Runs only after an open failed. It looks at the size, the first bytes and a few pages, never at the whole file.
 
+use std::io;
+
 use rusqlite::{Connection, ErrorCode};
 
 use super::cipher::{self, KeySpec};
 use super::errors;
-use super::ffi::header;
-use super::location::Location;
+use super::ffi::{header, system};
+use super::location::{Location, is_of_the_disk};
 use super::opening::trial;
 use crate::{Error, ErrorKind, Reason, Secret};
 
@@ -59,7 +61,7 @@ pub(super) fn without_key(location: &Location, connection: &Connection, error: r
         return plain_header(location);
     }
     if !is_not_a_database(&error) {
-        return explain(location, error);
+        return explain_with(location, connection, error);
     }
     match header::read(connection) {
         Ok(Some(header)) if is_plain(header) => damaged(location, "its first page is damaged"),
@@ -68,7 +70,7 @@ pub(super) fn without_key(location: &Location, connection: &Connection, error: r
             .because(Reason::KeyMissing)
             .hint("give the key to the builder with .key()"),
         Ok(_) => not_a_database(location),
-        Err(error) => explain(location, error),
+        Err(error) => explain_with(location, connection, error),
     }
 }
 
@@ -81,9 +83,13 @@ pub(super) fn with_key(
     error: rusqlite::Error,
 ) -> Error {
     if !is_not_a_database(&error) {
-        return explain(location, error);
+        return explain_with(location, connection, error);
     }
-    let Ok(Some(salt)) = header::read(connection) else { return not_a_database(location) };
+    let salt = match header::read(connection) {
+        Ok(Some(salt)) => salt,
+        Ok(None) => return not_a_database(location),
+        Err(error) => return explain_with(location, connection, error),
+    };
     if is_foreign(location, connection) {
         return not_a_database(location);
     }
@@ -107,9 +113,9 @@ pub(super) fn with_key(
 }
 
 /// Explains why a connection does not open though an earlier one did.
-pub(super) fn later(location: &Location, error: rusqlite::Error) -> Error {
+pub(super) fn later(location: &Location, connection: &Connection, error: rusqlite::Error) -> Error {
     if !is_not_a_database(&error) {
-        return explain(location, error);
+        return explain_with(location, connection, error);
     }
     location
         .error(ErrorKind::Encryption, "the file is not the one that was opened before, or has another key now")
@@ -118,9 +124,23 @@ pub(super) fn later(location: &Location, error: rusqlite::Error) -> Error {
 }
 
 /// Explains an error that has nothing to do with keys.
-pub(super) fn explain(location: &Location, error: rusqlite::Error) -> Error {
+pub(super) fn explain_with(location: &Location, connection: &Connection, error: rusqlite::Error) -> Error {
+    let why = match error.sqlite_error_code() {
+        Some(ErrorCode::CannotOpen) => system::open_failure(connection),
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::SystemIoFailure) => system::failure(connection),
+        _ => None,
+    };
+    explain(location, error, why)
+}
+
+/// The same, with what the system told SQLite, if that is known.
+pub(super) fn explain(location: &Location, error: rusqlite::Error, why: Option<io::Error>) -> Error {
+    if let Some(why) = why.as_ref().filter(|why| is_of_the_disk(why)) {
+        return location.failed(why);
+    }
     match error.sqlite_error_code() {
         Some(ErrorCode::CannotOpen) => location.refused(),
+
         Some(ErrorCode::ReadOnly) => location
             .error(ErrorKind::Connection, "the file cannot be written")
             .because(Reason::NotWritable)

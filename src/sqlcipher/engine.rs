@@ -99,9 +99,10 @@ impl Engine {
         self.session.alter(self.is_given_up());
     }
 
-    /// Whether the connection must not be used again after this error. What cannot be written stays so for the
+    /// Has the error tell what the system told, and says whether the connection must not be used again after it. What cannot be written stays so for the
     /// connection that was told, also when the file can be written again.
-    pub(super) fn is_spoiled_by(&self, error: &Error) -> bool {
+    pub(super) fn is_spoiled_by(&self, error: &mut Error) -> bool {
+        *error = errors::with_the_system(error.clone(), &self.connection);
         if error.reason() == Reason::Io && self.session.index().is_some() {
             self.log.distrust(&self.connection);
         }

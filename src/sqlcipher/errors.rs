@@ -3,10 +3,17 @@
 //! The statement's text is dropped (rusqlite would quote it); SQLite's own message is kept, as it names tables and
 //! columns and no values.
 
-use rusqlite::ffi;
+use std::io;
 
+use rusqlite::{Connection, ffi};
+
+use super::ffi::system;
+use super::location::is_of_the_disk;
 use super::watch::Seen;
 use crate::{Error, ErrorKind, Phase, Reason};
+
+pub(super) const LOOK_AT_THE_DISK: &str =
+    "look in the system's log for the disk; a limit on the size of files or a lost network drive does this too";
 
 /// Classifies an error of the engine.
 pub(super) fn classify(error: rusqlite::Error) -> Error {
@@ -154,9 +161,7 @@ fn primary(code: i32) -> Meaning {
         ffi::SQLITE_INTERRUPT => meaning(Kind::Cancelled, Reason::Unspecified)
             .hint("its caller gave up, or the database was closed meanwhile"),
         ffi::SQLITE_FULL => meaning(Kind::Storage, Reason::DiskFull).hint("free space; nothing was lost"),
-        ffi::SQLITE_IOERR => meaning(Kind::Storage, Reason::Io).hint(
-            "look in the system's log for the disk; a limit on the size of files or a lost network drive does this too",
-        ),
+        ffi::SQLITE_IOERR => meaning(Kind::Storage, Reason::Io).hint(LOOK_AT_THE_DISK),
         ffi::SQLITE_CORRUPT => meaning(Kind::Storage, Reason::Damaged)
             .hint("restore it from a backup; rows on other pages can still be read"),
         ffi::SQLITE_NOTADB => meaning(Kind::Encryption, Reason::WrongKey),
@@ -205,6 +210,20 @@ pub(super) fn forked() -> Error {
     )
     .because(Reason::Forked)
     .hint("fork before any database is opened, or start the child as a program of its own")
+}
+
+/// What the system told, where SQLite told less: it calls a read that failed damage.
+pub(super) fn with_the_system(error: Error, connection: &Connection) -> Error {
+    let may_hide_it = error.kind() == ErrorKind::Storage && matches!(error.reason(), Reason::Io | Reason::Damaged);
+    let why = if may_hide_it { system::failure(connection) } else { None };
+    match why.filter(|why| error.reason() == Reason::Io || is_of_the_disk(why)) {
+        Some(why) => failed(&why).caused_by(error),
+        None => error,
+    }
+}
+
+pub(super) fn failed(why: &io::Error) -> Error {
+    Error::new(ErrorKind::Storage, format!("the disk failed: {why}")).because(Reason::Io).hint(LOOK_AT_THE_DISK)
 }
 
 /// Whether a connection that answered this must not be used again.

@@ -63,8 +63,8 @@ impl Shared {
             engine.checkpoint_if_due();
         }
         match outcome {
-            Ok(outcome) => {
-                let broken = outcome.as_ref().is_err_and(|error| engine.is_spoiled_by(error));
+            Ok(mut outcome) => {
+                let broken = outcome.as_mut().is_err_and(|error| engine.is_spoiled_by(error));
                 let state = if broken { ResourceState::Broken } else { state_of(&engine) };
                 Done { outcome, state }
             }

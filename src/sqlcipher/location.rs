@@ -1,5 +1,6 @@
 //! Where a database stands, checked before the engine touches it.
 
+use std::ffi::CString;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::{fmt, io};
@@ -7,6 +8,8 @@ use std::{fmt, io};
 use rusqlite::{Connection, OpenFlags};
 
 use super::diagnose;
+use super::errors;
+use super::ffi::system;
 use crate::{Error, ErrorKind, Phase, Reason, Result};
 
 /// A file, or one database in memory that all connections share.
@@ -83,6 +86,9 @@ impl Location {
     }
 
     fn unreadable(&self, error: &io::Error) -> Error {
+        if is_of_the_disk(error) {
+            return self.failed(error);
+        }
         let reason = match error.kind() {
             io::ErrorKind::PermissionDenied => Reason::NotPermitted,
             io::ErrorKind::NotADirectory => Reason::NotFound,
@@ -109,15 +115,13 @@ impl Location {
             | OpenFlags::SQLITE_OPEN_NO_MUTEX
             | OpenFlags::SQLITE_OPEN_PRIVATE_CACHE
             | OpenFlags::SQLITE_OPEN_EXRESCODE;
-        let opened = match self {
-            Self::File(path) if create => Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_CREATE),
-            Self::File(path) => Connection::open_with_flags(path, flags),
-            Self::Memory(name) => {
-                let memory = OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_CREATE;
-                Connection::open_with_flags(name, flags | memory)
-            }
+        let (name, more) = match self {
+            Self::File(path) if create => (path.as_os_str().as_encoded_bytes(), OpenFlags::SQLITE_OPEN_CREATE),
+            Self::File(path) => (path.as_os_str().as_encoded_bytes(), OpenFlags::empty()),
+            Self::Memory(name) => (name.as_bytes(), OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_CREATE),
         };
-        opened.map_err(|error| diagnose::explain(self, error))
+        let name = CString::new(name).map_err(|error| self.error(ErrorKind::Config, error))?;
+        system::open(&name, flags | more).map_err(|(error, why)| diagnose::explain(self, error, why))
     }
 
     /// The size of the file; asking for it takes no lock and drops none.
@@ -151,6 +155,11 @@ impl Location {
             .hint("the process needs to read and write the file, and to create files beside it")
     }
 
+    /// The system could not do what it was asked, whoever asks and whatever stands in the file.
+    pub(super) fn failed(&self, error: &io::Error) -> Error {
+        self.error(ErrorKind::Storage, error).because(Reason::Io).hint(errors::LOOK_AT_THE_DISK)
+    }
+
     /// Starts an error about this database.
     pub(super) fn error(&self, kind: ErrorKind, message: impl fmt::Display) -> Error {
         Error::new(kind, format!("cannot open {self}: {message}")).about(self.to_string()).during(Phase::Connect)
@@ -160,6 +169,12 @@ impl Location {
     pub(super) fn describe(&self, error: Error) -> Error {
         error.context(format_args!("cannot open {self}")).about(self.to_string()).during(Phase::Connect)
     }
+}
+
+/// Whether this is the fault of what holds the file, and not of who asks.
+pub(super) fn is_of_the_disk(error: &io::Error) -> bool {
+    const FAULTS: [i32; 5] = [libc::EIO, libc::ENXIO, libc::ENODEV, libc::ESTALE, libc::ETIMEDOUT];
+    error.raw_os_error().is_some_and(|number| FAULTS.contains(&number))
 }
 
 fn directory_of(path: &Path) -> &Path {

@@ -113,7 +113,7 @@ impl Opened {
         if let Some(key) = &self.key {
             cipher::key(&connection, key)?;
         }
-        trial(&connection).map_err(|error| diagnose::later(&self.location, error))?;
+        trial(&connection).map_err(|error| diagnose::later(&self.location, &connection, error))?;
         Ok(connection)
     }
 
@@ -239,7 +239,8 @@ impl Opening<'_> {
 
     /// The salt of the file; `None` for one that has no first page yet.
     fn salt(&self, connection: &Connection) -> Result<Option<[u8; 16]>> {
-        let header = header::read(connection).map_err(|error| self.location.describe(errors::classify(error)))?;
+        let header = header::read(connection);
+        let header = header.map_err(|error| diagnose::explain_with(self.location, connection, error))?;
         match header {
             Some(header) if diagnose::is_plain(header) => Err(diagnose::not_encrypted(self.location, connection)),
             other => Ok(other),
@@ -268,7 +269,7 @@ impl Opening<'_> {
     /// What was read so far says nothing of the end of the file.
     fn refuse_cut_off(&self, connection: &Connection) -> Result<()> {
         let is_cut_off = || cut_off::is_cut_off(self.location, connection);
-        if self.is_new || !is_cut_off().map_err(|error| diagnose::explain(self.location, error))? {
+        if self.is_new || !is_cut_off().map_err(|error| diagnose::explain_with(self.location, connection, error))? {
             return Ok(());
         }
         // A failed open changes nothing: closing must not copy the log.
@@ -278,7 +279,7 @@ impl Opening<'_> {
 
     /// After the first write the file must begin with the salt; anything else is not encrypted with our key.
     fn prove_encrypted(&self, connection: &Connection, key: &KeySpec) -> Result<()> {
-        match header::read(connection).map_err(|error| self.location.describe(errors::classify(error)))? {
+        match header::read(connection).map_err(|error| diagnose::explain_with(self.location, connection, error))? {
             Some(header) if header == *key.salt() => Ok(()),
             _ => Err(self
                 .location

@@ -1,13 +1,13 @@
 //! Faults of the disk, and a record of what reached it.
 //!
-//! This program has its own `fsync`, `pwrite` and `ftruncate`, which SQLite and Rust's library find before the system's.
+//! This program has its own `fsync`, `pwrite`, `ftruncate`, `pread` and `open`, which SQLite and Rust's library find before the system's.
 //! They do what the system's do, but for chosen files they fail on request, or write down what was done. A record is
 //! played back as a disk that may lose what was not synced, and for good what was written before a sync that failed.
 #![allow(unsafe_code, reason = "functions of the C library are replaced and called")]
 #![allow(dead_code, unreachable_pub, reason = "shared by tests that each use a part of it")]
 
 use std::collections::BTreeMap;
-use std::ffi::{c_int, c_long, c_void};
+use std::ffi::{CStr, c_char, c_int, c_long, c_void};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -16,6 +16,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 pub enum Call {
     Sync,
     Write,
+    Read,
+    Open,
 }
 
 struct Rule {
@@ -196,4 +198,29 @@ extern "C" fn ftruncate(fd: c_int, size: libc::off_t) -> c_int {
 #[unsafe(no_mangle)]
 extern "C" fn ftruncate64(fd: c_int, size: libc::off_t) -> c_int {
     ftruncate(fd, size)
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn pread64(fd: c_int, bytes: *mut c_void, length: usize, at: libc::off_t) -> isize {
+    if ARMED.load(SeqCst)
+        && let Some(errno) = file_of(fd).and_then(|file| fault(&file, Call::Read))
+    {
+        return refuse(errno) as isize;
+    }
+    // SAFETY: the caller's own arguments.
+    unsafe { libc::syscall(libc::SYS_pread64, fd, bytes, length, at) as isize }
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn open64(path: *const c_char, flags: c_int, mode: libc::mode_t) -> c_int {
+    if ARMED.load(SeqCst) {
+        // SAFETY: the caller's own string.
+        let file = unsafe { CStr::from_ptr(path) };
+        if let Some(errno) = fault(Path::new(&*file.to_string_lossy()), Call::Open) {
+            return refuse(errno);
+        }
+    }
+    // SAFETY: the caller's own arguments.
+    c_int::try_from(unsafe { libc::syscall(libc::SYS_openat, libc::AT_FDCWD, path, flags | libc::O_LARGEFILE, mode) })
+        .unwrap()
 }

@@ -14,4 +14,5 @@ pub(super) mod kdf;
 pub(super) mod key;
 pub(super) mod last_id;
 pub(super) mod running;
+pub(super) mod system;
 pub(super) mod wal_index;

@@ -1,0 +1,123 @@
+//! A disk that cannot be read or opened is called that: not damage, not a wrong key, not a missing permission.
+#![cfg(all(feature = "sqlite", target_os = "linux"))]
+
+mod common;
+#[path = "common/faults.rs"]
+mod faults;
+
+use std::path::PathBuf;
+
+use common::{Home, Kind, count, kinds, with_table};
+use faults::Call;
+use strongroom::{AsyncDatabase, CheckDepth, Error, ErrorKind, Reason};
+
+const FAILED: (ErrorKind, Reason) = (ErrorKind::Storage, Reason::Io);
+
+fn file_of(home: &Home, ending: &str) -> PathBuf {
+    home.directory.path().canonicalize().unwrap().join(format!("app.db{ending}"))
+}
+
+/// A database whose pages no connection has read yet.
+async fn unread(kind: Kind) -> (Home, AsyncDatabase) {
+    let home = Home::new(kind);
+    let db = home.open().await;
+    with_table(&db).await;
+    db.execute("CREATE TABLE big (bytes)", ()).await.unwrap();
+    let fill = "INSERT INTO big WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300)
+                SELECT randomblob(1000) FROM n";
+    db.execute(fill, ()).await.unwrap();
+    db.close().await.unwrap();
+    let db = home.open().await;
+    (home, db)
+}
+
+#[track_caller]
+fn assert_failed(error: &Error, what: &str) {
+    assert_eq!(kinds(error), FAILED, "{what}: {error}");
+    assert!(error.to_string().contains("Input/output error"), "{what}: {error}");
+    assert!(!error.to_string().contains("damaged"), "{what}: {error}");
+}
+
+const SUM: &str = "SELECT sum(length(bytes)) FROM big";
+
+#[tokio::test]
+async fn a_page_that_the_disk_does_not_give_is_no_damage() {
+    for kind in Kind::FILES {
+        let (home, db) = unread(kind).await;
+        let file = file_of(&home, "");
+        faults::fail(&file, Call::Read, 0, usize::MAX, libc::EIO);
+        assert_failed(&db.fetch_one(SUM, ()).await.unwrap_err(), "query");
+        assert_failed(&db.execute("UPDATE big SET bytes = 1", ()).await.unwrap_err(), "write");
+        assert_failed(&db.execute_script("DELETE FROM big WHERE length(bytes) = 2").await.unwrap_err(), "script");
+        assert!(faults::heal(&file) > 0);
+        assert_eq!(db.fetch_one(SUM, ()).await.unwrap().unwrap().get::<i64>(0).unwrap(), 300_000, "{kind:?}");
+        db.close().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn the_log_is_a_file_too() {
+    let (home, db) = unread(Kind::KeyedFile).await;
+    db.execute("UPDATE big SET bytes = randomblob(1000)", ()).await.unwrap();
+    let log = file_of(&home, "-wal");
+    faults::fail(&log, Call::Read, 0, usize::MAX, libc::EIO);
+    assert_failed(&db.fetch_one(SUM, ()).await.unwrap_err(), "query");
+    assert!(faults::heal(&log) > 0);
+    assert_eq!(db.fetch_one(SUM, ()).await.unwrap().unwrap().get::<i64>(0).unwrap(), 300_000);
+    db.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_check_does_not_take_a_failed_read_for_damage() {
+    for kind in Kind::FILES {
+        for depth in [CheckDepth::Quick, CheckDepth::Full] {
+            let (home, db) = unread(kind).await;
+            let file = file_of(&home, "");
+            faults::fail(&file, Call::Read, 0, usize::MAX, libc::EIO);
+            assert_failed(&db.check(depth).await.unwrap_err(), "check");
+            faults::heal(&file);
+            assert!(db.check(depth).await.unwrap().is_ok());
+            db.close().await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_open_says_that_the_disk_failed_whichever_call_it_was() {
+    for kind in Kind::FILES {
+        let (home, db) = unread(kind).await;
+        db.close().await.unwrap();
+        for (ending, call) in
+            [("", Call::Read), ("", Call::Open), ("-wal", Call::Open), ("-shm", Call::Open), ("-wal", Call::Read)]
+        {
+            let (file, mut failed) = (file_of(&home, ending), 0);
+            for skip in 0..6 {
+                faults::fail(&file, call, skip, usize::MAX, libc::EIO);
+                let opened = home.builder().open().await;
+                let met = faults::heal(&file);
+                match opened {
+                    Err(error) => {
+                        assert_failed(&error, &format!("{kind:?} {ending} {call:?} {skip}"));
+                        failed += 1;
+                    }
+                    Ok(db) => drop(db.close().await.unwrap()),
+                }
+                assert!(met > 0 || skip > 0 || ending == "-wal" && call == Call::Read, "{ending} {call:?} was not met");
+            }
+            assert!(failed > 0 || ending == "-wal" && call == Call::Read, "{ending} {call:?}");
+        }
+        let db = home.open().await;
+        assert_eq!(count(&db).await, 0);
+        db.close().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn other_causes_of_a_failed_open_keep_their_names() {
+    let (home, db) = unread(Kind::KeyedFile).await;
+    db.close().await.unwrap();
+    faults::fail(&file_of(&home, ""), Call::Open, 0, usize::MAX, libc::EACCES);
+    let error = home.builder().open().await.unwrap_err();
+    faults::heal(&file_of(&home, ""));
+    assert_eq!(kinds(&error), (ErrorKind::Connection, Reason::NotPermitted), "{error}");
+}
