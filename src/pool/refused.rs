@@ -160,7 +160,7 @@ impl<C: Connector> Inner<C> {
     /// Waits until no connection of `shelf` can come back.
     async fn none_left(&self, shelf: &Shelf<C>) {
         loop {
-            let (mut news, mut gone) = (pin!(shelf.refused.news.notified()), pin!(self.registry.gone()));
+            let (mut news, mut gone) = (pin!(shelf.refused.news.notified()), pin!(self.registry.gone.notified()));
             news.as_mut().enable();
             gone.as_mut().enable();
             let dialing = shelf.refused.state.lock().dialing;

@@ -12,7 +12,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::sync::futures::Notified;
 use tokio::time::Instant;
 
 use super::PoolStats;
@@ -34,7 +33,7 @@ pub(super) struct Registry {
     sizes: [u32; 2],
     state: Lock<State>,
     /// Wakes when a connection is gone.
-    gone: Notify,
+    pub(super) gone: Notify,
 }
 
 #[derive(Default)]
@@ -171,11 +170,6 @@ impl Registry {
         let (state, mut sizes) = (self.lock(), self.sizes);
         sizes[lane] = state.entries.iter().flatten().filter(|entry| entry.lane == lane).map(|_| 1).sum();
         state.can_end(lane, sizes)
-    }
-
-    /// Wakes when a connection is gone.
-    pub(super) fn gone(&self) -> Notified<'_> {
-        self.gone.notified()
     }
 
     /// Who holds what, at this moment.
