@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use common::{Home, Kind, count, kinds, with_table};
 use faults::Call;
 use futures_util::future::join_all;
-use strongroom::{AsyncDatabase, CheckDepth, Checkpoints, ErrorKind, Reason, Synchronous, Tuning};
+use strongroom::{AsyncDatabase, CheckDepth, Checkpoints, CloseReport, ErrorKind, Reason, Synchronous, Tuning};
 
 const UNKNOWN: (ErrorKind, Reason) = (ErrorKind::OutcomeUnknown, Reason::Io);
 const FAILED: (ErrorKind, Reason) = (ErrorKind::Storage, Reason::Io);
@@ -228,5 +228,46 @@ async fn after_a_failed_sync_of_a_checkpoint_everything_is_copied_anew() {
         no_crash_state_is_damaged(&home, written, seed).await;
         assert!(db.close().await.unwrap().is_clean());
         no_crash_state_is_damaged(&home, written, seed).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_close_reports_all_it_closed_and_what_failed_however_connections_come_back() {
+    for (round, fault) in (0..40).zip([false, true].into_iter().cycle()) {
+        let home = Home::new(Kind::PlainFile);
+        let db = home.builder().pool_max(4).open().await.unwrap();
+        with_table(&db).await;
+        db.execute("INSERT INTO t VALUES (1, 1)", ()).await.unwrap();
+        let mut loans = Vec::new();
+        for n in 0..3 {
+            let mut loan = db.read_connection().await.unwrap();
+            if n == round % 3 {
+                // It has to be put in order, or is closed at once.
+                loan.execute(if round % 2 == 0 { "BEGIN" } else { "PRAGMA cache_size = 7" }, ()).await.unwrap();
+            }
+            loans.push(loan);
+        }
+        if round % 4 < 2 {
+            loans.push(db.connection().await.unwrap());
+        }
+        let open = db.stats().total_connections;
+        if fault {
+            faults::fail(&file_of(&home), Call::Sync, 0, usize::MAX, libc::EIO);
+        }
+        // Closing begins first, so that nothing is closed before it.
+        let coming_back = async {
+            for loan in loans {
+                tokio::task::yield_now().await;
+                drop(loan);
+            }
+        };
+        let (one, two, ()) = tokio::join!(db.close(), db.close(), coming_back);
+        let reports = [one, two];
+        let failed = faults::heal(&file_of(&home)) > 0;
+        let reports: Vec<_> = reports.into_iter().map(Result::unwrap).collect();
+        let closed: u32 = reports.iter().map(|report| report.closed).sum();
+        assert_eq!(closed, open, "round {round}: {reports:?}");
+        assert_eq!(reports.iter().all(CloseReport::is_clean), !failed, "round {round}: {reports:?}");
+        assert_eq!(failed, fault, "round {round}: the last checkpoint was not synced");
     }
 }

@@ -1,7 +1,7 @@
 //! The end of a pool.
 
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -11,7 +11,7 @@ use super::guarded::{caught, guarded};
 use super::inner::{CLOSE_LIMIT, Inner};
 use super::shelf::Shelf;
 use crate::clock::{self, timeout};
-use crate::{Connector, Error, Phase};
+use crate::{Connector, Error, Phase, Result};
 
 /// How long loans may still take to end once their calls were cancelled: a rollback is short.
 const GRACE: Duration = Duration::from_secs(1);
@@ -20,7 +20,8 @@ const GRACE: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct CloseReport {
-    /// Connections that this call closed, cleanly or not.
+    /// Connections that were closed, cleanly or not, since the pool refuses callers; those that an earlier call has
+    /// reported are left out.
     pub closed: u32,
     /// Connections that were still lent when the deadline and the grace had passed. Each is closed when it comes back.
     pub abandoned: u32,
@@ -56,19 +57,20 @@ impl<C: Connector> Inner<C> {
             attendant.wait(self.all_back(), Instant::now().checked_add(GRACE)).await.ok();
         }
         drop(attendant);
-        let mut report = CloseReport::default();
         for shelf in self.shelves_in_closing_order() {
-            empty(shelf, &mut report).await;
+            empty(shelf).await;
         }
-        // The reaper may have taken some before.
+        // The reaper may have taken some before, and what could not be lent again is closed by whoever tidied it up.
         timeout(CLOSE_LIMIT, self.registry.only_lent_left()).await.ok();
-        guarded("connector's shutdown", Instant::now() + GRACE, async {
+        let shut_down = guarded("connector's shutdown", Instant::now() + GRACE, async {
             self.connector.shut_down().await;
             Ok(())
         })
-        .await
-        .unwrap_or_else(|error| report.errors.push(error));
+        .await;
         drop(turn);
+        // Taken at the end, so that a call that is dropped before leaves it to the next one.
+        let mut report = std::mem::take(&mut *self.goodbyes());
+        report.errors.extend(shut_down.err());
         report.abandoned = self.registry.stats().active_connections;
         if !report.is_clean() {
             tracing::warn!(pool = %self.settings.name, ?report, "the pool did not close cleanly");
@@ -105,20 +107,31 @@ impl<C: Connector> Inner<C> {
         self.background(async move {
             let _turn = inner.closing.lock().await;
             for shelf in inner.shelves_in_closing_order() {
-                empty(shelf, &mut CloseReport::default()).await;
+                empty(shelf).await;
             }
         });
+    }
+
+    /// Notes how a connection has said goodbye, for the report.
+    pub(super) fn closed_one(&self, outcome: &Result<()>) {
+        if self.is_closed() {
+            let mut goodbyes = self.goodbyes();
+            goodbyes.closed += 1;
+            goodbyes.errors.extend(outcome.as_ref().err().map(|error| error.clone().during(Phase::Close)));
+        }
+    }
+
+    fn goodbyes(&self) -> MutexGuard<'_, CloseReport> {
+        self.goodbyes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Closes all idle connections of a shelf, side by side.
-async fn empty<C: Connector>(shelf: &Shelf<C>, report: &mut CloseReport) {
+async fn empty<C: Connector>(shelf: &Shelf<C>) {
     let mut opened = Vec::new();
     while let Some(mut slot) = shelf.take_idle().await {
         opened.extend(slot.empty());
     }
-    for outcome in join_all(opened.into_iter().map(|opened| opened.close(CLOSE_LIMIT))).await {
-        report.closed += 1;
-        report.errors.extend(outcome.err().map(|error| error.during(Phase::Close)));
-    }
+    // How that went, they tell the pool themselves.
+    join_all(opened.into_iter().map(|opened| opened.close(CLOSE_LIMIT))).await;
 }

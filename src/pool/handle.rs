@@ -183,7 +183,7 @@ impl<C: Connector> Pool<C> {
     /// cancelled and gets a short grace; idle readers are closed, and the writer last.
     ///
     /// A connection that comes back later is closed then. Calling it again, or from several tasks, does no harm; each
-    /// call returns when all is done and reports what it closed itself.
+    /// call returns when all is done, and reports what no other has reported.
     ///
     /// # Cancel safety
     /// The pool stays closed to callers. Call again to close what is left.

@@ -9,6 +9,7 @@ use tokio::sync::{Mutex, Notify, TryAcquireError};
 use tokio::time::Instant;
 
 use super::chores::Chores;
+use super::close::CloseReport;
 use super::permit::Permit;
 use super::registry::{Lane, MAIN, READERS, Registry};
 use super::settings::Settings;
@@ -26,6 +27,8 @@ pub(super) struct Inner<C: Connector> {
     readers: Option<Shelf<C>>,
     /// Held by whoever is emptying the shelves, so that one closes the writer only when all have closed the readers.
     pub(super) closing: Mutex<()>,
+    /// What has been closed since the pool is, and was not reported yet.
+    pub(super) goodbyes: std::sync::Mutex<CloseReport>,
     /// Wakes when the pool is closed, and when a permit comes back after that.
     pub(super) closed: Notify,
     /// Where work that nobody waits for is done, if it is begun outside of any runtime.
@@ -44,9 +47,10 @@ impl<C: Connector> Inner<C> {
             (Shelf::new(&settings, MAIN, Access::Write, max, min), None)
         };
         let registry = Arc::new(Registry::new([main.size, readers.as_ref().map_or(0, |shelf| shelf.size)]));
-        let (closing, closed, runtime) = (Mutex::default(), Notify::new(), OnceLock::new());
+        let (closing, goodbyes) = (Mutex::default(), std::sync::Mutex::default());
+        let (closed, runtime) = (Notify::new(), OnceLock::new());
         let chores = Arc::default();
-        Arc::new(Self { connector, settings, registry, main, readers, closing, closed, runtime, chores })
+        Arc::new(Self { connector, settings, registry, main, readers, closing, goodbyes, closed, runtime, chores })
     }
 
     pub(super) fn shelf(&self, access: Access) -> &Shelf<C> {

@@ -47,9 +47,13 @@ impl<C: Connector> Opened<C> {
 
     /// Takes it out of service and says goodbye, for at most `limit`. The entry is kept until that is done.
     pub(super) async fn close(self: Box<Self>, limit: Duration) -> Result<()> {
-        let Self { resource, entry, .. } = *self;
+        let Self { resource, entry, home, .. } = *self;
         entry.retire(0);
         let outcome = guarded("connection's close", Instant::now() + limit, async { resource.close().await }).await;
+        if let Some(home) = home.upgrade() {
+            // While the entry is there, the pool waits for this.
+            home.closed_one(&outcome);
+        }
         drop(entry);
         if let Err(error) = &outcome {
             tracing::debug!(%error, "a connection did not close cleanly");

@@ -76,7 +76,7 @@ impl Log {
             Ok(u32::try_from(frames - copied).unwrap_or(0))
         });
         if let Err(error) = &copied
-            && !matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::OperationInterrupted))
+            && !matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::OperationInterrupted))
         {
             self.failures.fetch_add(1, Relaxed);
             self.distrust(connection);
@@ -90,8 +90,10 @@ impl Log {
 
     /// After an error of the disk: nothing that was copied into the file so far is relied on.
     pub(super) fn distrust(&self, connection: &Connection) {
+        // In memory there is no log.
+        let Some(index) = WalIndex::of(connection) else { return };
         self.distrusted.store(true, SeqCst);
-        if WalIndex::of(connection).is_some_and(|index| index.copy_anew(connection)) {
+        if index.copy_anew(connection) {
             self.distrusted.store(false, SeqCst);
         }
     }

@@ -36,6 +36,9 @@ use crate::{Access, CancelKind, Capabilities, Connector, Dialect, Error, ErrorKi
 /// # Ok(()) }
 /// ```
 pub struct SqlCipherConnector {
+    /// As it was given.
+    shown: PathBuf,
+    /// Absolute from the beginning: the process may change its directory later.
     path: PathBuf,
     has_key: bool,
     settings: Settings,
@@ -51,11 +54,16 @@ enum State {
 
 impl SqlCipherConnector {
     /// Names the file, or `:memory:` for a database in memory that all connections of this connector share.
+    ///
+    /// A relative path starts at the working directory of this moment, whatever that becomes later.
     pub fn new(path: impl AsRef<Path>) -> Self {
+        let shown = path.as_ref().to_owned();
+        // What is no path is refused at opening, as it was written.
+        let path = std::path::absolute(&shown).unwrap_or_else(|_| shown.clone());
         let (tuning, tallies, log) = (Tuning::default(), Arc::default(), Arc::default());
         let settings = Settings { create_if_missing: true, compatibility: KeySpec::CURRENT, tuning, tallies, log };
         let state = Arc::new(Mutex::new(State::Unopened { key: None }));
-        Self { path: path.as_ref().to_owned(), has_key: false, settings, state }
+        Self { shown, path, has_key: false, settings, state }
     }
 
     /// Encrypts with the key from `source`. Without SQLCipher in the build, opening then fails.
@@ -100,7 +108,7 @@ impl SqlCipherConnector {
             State::ShutDown => return Err(Error::new(ErrorKind::Closed, "the database was closed")),
             State::Unopened { key } => key,
         };
-        let location = Location::parse(&self.path)?;
+        let location = Location::parse(&self.path, &self.shown)?;
         // Before a thread is asked for, which could meet a lock that one of the parent's had at the fork.
         if fork::has_inherited() && !location.is_memory() {
             return Err(errors::forked());
@@ -133,7 +141,7 @@ impl Connector for SqlCipherConnector {
         let mut capabilities = Capabilities::new("SQLite", Dialect::Sqlite);
         capabilities.single_writer = true;
         // A database in memory has no write-ahead log: an open write makes readers fail.
-        capabilities.concurrent_readers = self.path.as_os_str() != ":memory:";
+        capabilities.concurrent_readers = self.shown.as_os_str() != ":memory:";
         capabilities.group_commit = self.settings.tuning.group_commit;
         capabilities.cancel = CancelKind::Interrupt;
         capabilities.max_params = 32_766;
@@ -153,7 +161,7 @@ impl Connector for SqlCipherConnector {
 impl fmt::Debug for SqlCipherConnector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SqlCipherConnector")
-            .field("path", &self.path)
+            .field("path", &self.shown)
             .field("has_key", &self.has_key)
             .field("settings", &self.settings)
             .finish_non_exhaustive()

@@ -106,6 +106,10 @@ pub(super) fn with_key(
             .because(Reason::OtherCipherSettings)
             .hint(format!("call .cipher_compatibility({level}) on the builder"));
     }
+    // No version of SQLCipher has written smaller pages.
+    if location.len().is_some_and(|len| len < 1024) {
+        return not_a_database(location);
+    }
     location
         .error(ErrorKind::Encryption, "the key does not open it")
         .because(Reason::WrongKey)
@@ -176,7 +180,19 @@ pub(super) fn emptied(location: &Location) -> Error {
     damaged(location, "the file was emptied while it was open")
 }
 
-fn not_a_database(location: &Location) -> Error {
+pub(super) fn piece(location: &Location) -> Error {
+    damaged(location, "the file ends in the middle of a page")
+}
+
+/// The engine would remove the log if it opened the file.
+pub(super) fn lost_but_for_its_log(location: &Location) -> Error {
+    location
+        .error(ErrorKind::Storage, "the file is empty, though its log (-wal) is not")
+        .because(Reason::Damaged)
+        .hint("restore both from a backup, and keep the log until then")
+}
+
+pub(super) fn not_a_database(location: &Location) -> Error {
     location
         .error(ErrorKind::Storage, "the file is not a database, or was cut off")
         .because(Reason::NotADatabase)
@@ -203,7 +219,7 @@ fn fits_later_pages(connection: &Connection, key: &KeySpec) -> bool {
 
 fn opens_with(location: &Location, secret: &Secret, salt: [u8; 16], level: u8) -> bool {
     let open = || -> crate::Result<()> {
-        let connection = location.open(false)?;
+        let connection = location.open()?;
         let key = KeySpec::make(secret, salt, level)?;
         cipher::key(&connection, &key)?;
         trial(&connection).map_err(errors::classify)

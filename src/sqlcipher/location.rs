@@ -15,7 +15,12 @@ use crate::{Error, ErrorKind, Phase, Reason, Result};
 /// A file, or one database in memory that all connections share.
 #[derive(Clone, Debug)]
 pub(super) enum Location {
-    File(PathBuf),
+    File {
+        /// Absolute, so that it stays the same file when the process changes its directory.
+        path: PathBuf,
+        /// As the user wrote it.
+        shown: PathBuf,
+    },
     /// A name for SQLite's `memdb`: connections that give the same name get the same database, and keys work. The
     /// shared cache would hand the decrypted pages to connections without a key.
     Memory(String),
@@ -24,9 +29,9 @@ pub(super) enum Location {
 impl Location {
     /// Reads what the user wrote. URIs are refused: they can carry keys (which end up in logs) and switch the shared
     /// cache on.
-    pub(super) fn parse(path: &Path) -> Result<Self> {
+    pub(super) fn parse(path: &Path, shown: &Path) -> Result<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        let text = path.to_string_lossy();
+        let text = shown.to_string_lossy();
         if text == ":memory:" {
             let number = NEXT.fetch_add(1, Ordering::Relaxed);
             return Ok(Self::Memory(format!("file:/strongroom-{number}?vfs=memdb")));
@@ -42,7 +47,15 @@ impl Location {
         if text.contains('\0') {
             return Err(refuse("the path of the database contains a NUL character"));
         }
-        Ok(Self::File(path.to_owned()))
+        Ok(Self::File { path: path.to_owned(), shown: shown.to_owned() })
+    }
+
+    /// What the user wrote.
+    fn shown(&self) -> &Path {
+        match self {
+            Self::File { shown, .. } => shown,
+            Self::Memory(_) => Path::new(":memory:"),
+        }
     }
 
     pub(super) fn is_memory(&self) -> bool {
@@ -51,29 +64,39 @@ impl Location {
 
     /// Says whether the database has yet to be created, or why it cannot be opened.
     pub(super) fn is_new(&self, create_if_missing: bool) -> Result<bool> {
-        let Self::File(path) = self else { return Ok(true) };
+        let Self::File { path, .. } = self else { return Ok(true) };
         match path.metadata() {
             Ok(found) if found.is_dir() => Err(self
                 .error(ErrorKind::Connection, "it is a directory")
                 .because(Reason::NotAFile)
                 .hint("give the path of a file")),
+            Ok(found) if found.len() == 0 && self.has_log() => Err(diagnose::lost_but_for_its_log(self)),
             // Transient: another process may be creating it at this moment.
             Ok(found) if found.len() == 0 => Err(self
                 .error(ErrorKind::Encryption, "the file exists but is empty, so that any key would seem to open it")
                 .because(Reason::EmptyFile)
                 .hint("delete it, and a new database is created in its place")
                 .transient()),
+            // Without even a salt, the engine would take it for a new database.
+            Ok(found) if found.len() < 16 => Err(diagnose::not_a_database(self)),
             Ok(_) => Ok(false),
             Err(error) if error.kind() == io::ErrorKind::NotFound => self.may_create(path, create_if_missing),
             Err(error) => Err(self.unreadable(&error)),
         }
     }
 
+    /// Whether a log with something in it stands beside the file.
+    pub(super) fn has_log(&self) -> bool {
+        let Self::File { path, .. } = self else { return false };
+        let mut log = path.clone().into_os_string();
+        log.push("-wal");
+        Path::new(&log).metadata().is_ok_and(|log| log.len() > 0)
+    }
+
     fn may_create(&self, path: &Path, create_if_missing: bool) -> Result<bool> {
-        let directory = directory_of(path);
-        if !directory.is_dir() {
-            let error =
-                self.error(ErrorKind::Connection, format_args!("there is no directory {}", directory.display()));
+        if !directory_of(path).is_dir() {
+            let directory = directory_of(self.shown()).display();
+            let error = self.error(ErrorKind::Connection, format_args!("there is no directory {directory}"));
             return Err(error.because(Reason::NotFound).hint("create the directory first"));
         }
         if !create_if_missing {
@@ -97,28 +120,37 @@ impl Location {
         self.error(ErrorKind::Connection, error).because(reason)
     }
 
-    /// Opens a connection that has not been keyed and has read nothing.
-    pub(super) fn open(&self, create: bool) -> Result<Connection> {
-        let connection = self.open_once(create)?;
+    /// Opens a connection that has not been keyed and has read nothing. Never creates a file.
+    pub(super) fn open(&self) -> Result<Connection> {
+        self.open_at(None)
+    }
+
+    /// Opens a file of this database, or creates it. What the connection attaches may be new, too.
+    pub(super) fn open_or_create(&self, file: &Path) -> Result<Connection> {
+        self.open_at(Some(file))
+    }
+
+    fn open_at(&self, file: Option<&Path>) -> Result<Connection> {
+        let connection = self.open_once(file)?;
         // SQLite settles for reading when writing is refused, also when all that was missing was a file descriptor, at
         // that very moment. What may only be read is so the second time, too.
         if connection.is_readonly(rusqlite::MAIN_DB).unwrap_or(false) {
             drop(connection);
-            return self.open_once(create);
+            return self.open_once(file);
         }
         Ok(connection)
     }
 
-    fn open_once(&self, create: bool) -> Result<Connection> {
+    fn open_once(&self, file: Option<&Path>) -> Result<Connection> {
         // The pool lends a connection to one borrower at a time, so SQLite's own mutex would only cost.
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_NO_MUTEX
             | OpenFlags::SQLITE_OPEN_PRIVATE_CACHE
             | OpenFlags::SQLITE_OPEN_EXRESCODE;
-        let (name, more) = match self {
-            Self::File(path) if create => (path.as_os_str().as_encoded_bytes(), OpenFlags::SQLITE_OPEN_CREATE),
-            Self::File(path) => (path.as_os_str().as_encoded_bytes(), OpenFlags::empty()),
-            Self::Memory(name) => (name.as_bytes(), OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_CREATE),
+        let (name, more) = match (self, file) {
+            (_, Some(file)) => (file.as_os_str().as_encoded_bytes(), OpenFlags::SQLITE_OPEN_CREATE),
+            (Self::File { path, .. }, None) => (path.as_os_str().as_encoded_bytes(), OpenFlags::empty()),
+            (Self::Memory(name), None) => (name.as_bytes(), OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_CREATE),
         };
         let name = CString::new(name).map_err(|error| self.error(ErrorKind::Config, error))?;
         system::open(&name, flags | more).map_err(|(error, why)| diagnose::explain(self, error, why))
@@ -126,13 +158,13 @@ impl Location {
 
     /// The size of the file; asking for it takes no lock and drops none.
     pub(super) fn len(&self) -> Option<u64> {
-        let Self::File(path) = self else { return None };
+        let Self::File { path, .. } = self else { return None };
         path.metadata().ok().map(|found| found.len())
     }
 
     /// Explains that the file cannot be opened. SQLite has one code for every cause; the system is asked again.
     pub(super) fn refused(&self) -> Error {
-        let Self::File(path) = self else { return self.error(ErrorKind::Connection, "the engine refused") };
+        let Self::File { path, .. } = self else { return self.error(ErrorKind::Connection, "the engine refused") };
         // Opening the directory needs a descriptor too, and touches no file that the engine has locked.
         let listed = directory_of(path).read_dir();
         if listed.is_err_and(|error| matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))) {
@@ -177,7 +209,7 @@ pub(super) fn is_of_the_disk(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|number| FAULTS.contains(&number))
 }
 
-fn directory_of(path: &Path) -> &Path {
+pub(super) fn directory_of(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -186,9 +218,6 @@ fn directory_of(path: &Path) -> &Path {
 
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::File(path) => path.display().fmt(f),
-            Self::Memory(_) => f.write_str(":memory:"),
-        }
+        self.shown().display().fmt(f)
     }
 }

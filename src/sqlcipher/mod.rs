@@ -9,6 +9,7 @@ mod cipher;
 mod connection;
 mod connector;
 mod control;
+mod creation;
 mod cut_off;
 mod database;
 mod diagnose;

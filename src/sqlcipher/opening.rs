@@ -19,8 +19,8 @@ use super::snapshot::Snapshots;
 use super::stats::Tallies;
 use super::tuning::{Checkpoints, Synchronous, Tuning};
 use super::watch::Watch;
-use super::{cut_off, diagnose, errors};
-use crate::{Access, Error, ErrorKind, Reason, Result, Secret, SecretForm};
+use super::{creation, cut_off, diagnose, errors};
+use crate::{Access, Error, ErrorKind, Result, Secret, SecretForm};
 
 /// What connections are opened with.
 #[derive(Clone, Debug)]
@@ -109,7 +109,7 @@ impl Opened {
 
     fn open_another(&self) -> Result<Connection> {
         self.refuse_emptied()?;
-        let connection = self.location.open(false)?;
+        let connection = self.location.open()?;
         if let Some(key) = &self.key {
             cipher::key(&connection, key)?;
         }
@@ -201,7 +201,13 @@ struct Opening<'a> {
 
 impl Opening<'_> {
     fn plain(&self) -> Result<Connection> {
-        let connection = self.location.open(self.settings.create_if_missing)?;
+        self.create(None)?;
+        let connection = match self.location {
+            // The file is there by now; this is for new files that are attached to it.
+            Location::File { path, .. } if self.settings.create_if_missing => self.location.open_or_create(path)?,
+            _ => self.location.open()?,
+        };
+        self.refuse_piece(&connection)?;
         match self.set_up(&connection) {
             Ok(()) => self.refuse_cut_off(&connection).map(|()| connection),
             Err(error) => Err(diagnose::without_key(self.location, &connection, error)),
@@ -212,11 +218,11 @@ impl Opening<'_> {
     /// that is not its own and derives again, once.
     fn encrypted(&self, secret: &Secret) -> Result<(Connection, KeySpec)> {
         let make = |salt| KeySpec::make(secret, salt, self.settings.compatibility);
-        // Derived before the file is created: others take a file without a first page for an empty one.
         let mut ready = if self.is_new { Some(make(random_salt()?)?) } else { None };
+        self.create(ready.as_ref())?;
         let mut last = false;
         loop {
-            let connection = self.location.open(self.settings.create_if_missing)?;
+            let connection = self.location.open()?;
             let found = self.salt(&connection)?;
             let fits = |key: &KeySpec| found.is_none_or(|salt| key.salt() == salt);
             let key = match ready.take().filter(fits) {
@@ -226,7 +232,7 @@ impl Opening<'_> {
             cipher::key(&connection, &key)?;
             let Err(error) = self.set_up(&connection) else {
                 self.refuse_cut_off(&connection)?;
-                self.prove_encrypted(&connection, &key)?;
+                creation::prove_encrypted(self.location, &connection, &key)?;
                 return Ok((connection, key));
             };
             let now = self.salt(&connection)?;
@@ -252,14 +258,15 @@ impl Opening<'_> {
     fn set_up(&self, connection: &Connection) -> rusqlite::Result<()> {
         connection.busy_timeout(self.settings.tuning.busy_timeout)?;
         trial(connection)?;
-        if self.is_new {
+        let in_memory = self.is_new && self.location.is_memory();
+        if in_memory {
             connection.execute_batch("PRAGMA auto_vacuum = INCREMENTAL")?;
         }
         let mode: String = connection.query_row("PRAGMA journal_mode = WAL", (), |row| row.get(0))?;
         if mode != "wal" && !self.location.is_memory() {
             tracing::warn!(database = %self.location, mode, "no write-ahead log here; readers and writers will wait for each other");
         }
-        if self.is_new && self.location.is_memory() {
+        if in_memory {
             // Creates the first page, so that connections that come later find the salt.
             connection.execute_batch("PRAGMA user_version = 0")?;
         }
@@ -277,16 +284,28 @@ impl Opening<'_> {
         Err(diagnose::cut_off(self.location))
     }
 
-    /// After the first write the file must begin with the salt; anything else is not encrypted with our key.
-    fn prove_encrypted(&self, connection: &Connection, key: &KeySpec) -> Result<()> {
-        match header::read(connection).map_err(|error| diagnose::explain_with(self.location, connection, error))? {
-            Some(header) if header == *key.salt() => Ok(()),
-            _ => Err(self
-                .location
-                .error(ErrorKind::Encryption, "the file did not become encrypted")
-                .because(Reason::NoCipher)
-                .hint("delete it; the SQLite library of this program does not encrypt")),
+    /// Makes a new file; what stands there afterwards is opened like any other.
+    fn create(&self, key: Option<&KeySpec>) -> Result<()> {
+        match self.location {
+            Location::File { path, .. } if self.is_new => creation::create(self.location, path, key, random_salt()?),
+            _ => Ok(()),
         }
+    }
+
+    /// Refuses a plaintext file that ends before its first page does; SQLite would think zeros behind it.
+    fn refuse_piece(&self, connection: &Connection) -> Result<()> {
+        let (mut start, mut size) = ([0; 16], [0; 2]);
+        let is_plain = header::read_at(connection, 0, &mut start).is_ok_and(|all| all) && diagnose::is_plain(start);
+        let has_size = header::read_at(connection, 16, &mut size).is_ok_and(|all| all);
+        let page = match u64::from(u16::from_be_bytes(size)) {
+            1 => 65_536,
+            page if has_size => page,
+            _ => u64::MAX,
+        };
+        if is_plain && self.location.len().is_some_and(|len| len < page) && !self.location.has_log() {
+            return Err(diagnose::piece(self.location));
+        }
+        Ok(())
     }
 }
 

@@ -31,6 +31,15 @@ struct Rule {
     met: usize,
 }
 
+impl Rule {
+    fn is_for(&self, file: &Path) -> bool {
+        match self.file.to_string_lossy().strip_suffix('*') {
+            Some(start) => file.to_string_lossy().starts_with(start),
+            None => self.file == file,
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub enum Event {
     Write(PathBuf, usize, Vec<u8>),
@@ -51,7 +60,7 @@ fn plan() -> MutexGuard<'static, Plan> {
     PLAN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Has calls on `file` fail with `errno`, after `skip` of them, so many times.
+/// Has calls on `file`, or with a `*` at the end on all whose paths begin so, fail with `errno`, after `skip` of them, so many times.
 pub fn fail(file: &Path, call: Call, skip: usize, fails: usize, errno: c_int) {
     plan().rules.push(Rule { file: file.into(), call, skip, fails, errno, met: 0 });
     ARMED.store(true, SeqCst);
@@ -124,7 +133,7 @@ fn file_of(fd: c_int) -> Option<PathBuf> {
 /// What a call is to fail with.
 fn fault(file: &Path, call: Call) -> Option<c_int> {
     let mut plan = plan();
-    let rule = plan.rules.iter_mut().find(|rule| rule.call == call && rule.file == file)?;
+    let rule = plan.rules.iter_mut().find(|rule| rule.call == call && rule.is_for(file))?;
     rule.met += 1;
     (rule.met > rule.skip && rule.met <= rule.skip.saturating_add(rule.fails)).then_some(rule.errno)
 }
@@ -164,7 +173,7 @@ extern "C" fn fdatasync(fd: c_int) -> c_int {
 #[unsafe(no_mangle)]
 extern "C" fn pwrite(fd: c_int, bytes: *const c_void, length: usize, at: libc::off_t) -> isize {
     // SAFETY: the caller's own arguments.
-    let call = || unsafe { libc::syscall(libc::SYS_pwrite64, fd, bytes, length, at) } as isize;
+    let call = || isize::try_from(unsafe { libc::syscall(libc::SYS_pwrite64, fd, bytes, length, at) }).unwrap();
     let Some(file) = ARMED.load(SeqCst).then(|| file_of(fd)).flatten() else { return call() };
     if let Some(errno) = fault(&file, Call::Write) {
         return refuse(errno) as isize;

@@ -13,6 +13,7 @@ pub(super) mod kdf;
 #[cfg(feature = "sqlcipher")]
 pub(super) mod key;
 pub(super) mod last_id;
+pub(super) mod publish;
 pub(super) mod running;
 pub(super) mod system;
 pub(super) mod wal_index;

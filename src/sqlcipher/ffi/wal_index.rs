@@ -72,7 +72,7 @@ impl WalIndex {
     ///
     /// A checkpoint that cannot copy all of the log does not sync the file, but the next one goes on where it ended and
     /// syncs once for both. If that sync fails, the system may have dropped what both had written, and a later sync
-    /// that succeeds says nothing about it. Source: `walCheckpoint` in `wal.c`; "PostgreSQL's `fsync()` surprise", LWN 2018.
+    /// that succeeds says nothing about it. Source: `walCheckpoint` in `wal.c`; LWN on `fsync` in PostgreSQL, 2018.
     pub(in super::super) fn copy_anew(&self, connection: &Connection) -> bool {
         /// The lock of whoever checkpoints, which guards `nBackfill`.
         const CHECKPOINT: i32 = 1;
