@@ -336,7 +336,7 @@ async fn limits(page: &mut Catalogue) {
 }
 
 async fn statements(page: &mut Catalogue) {
-    page.section("Statements", "Nothing has been changed by a statement that failed.");
+    page.section("Statements", "Nothing has been changed by a statement that failed, but for `OutcomeUnknown`: the disk failed while it was committed.");
     let db = memory().await;
     db.execute_script(
         "CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, age INTEGER CHECK (age >= 0));

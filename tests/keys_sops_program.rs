@@ -62,7 +62,8 @@ async fn the_program_gives_the_same_values_as_the_native_reader() {
             // The reasons are as fine as the exit codes; that there is a refusal must agree.
             (Err(_), Err(_)) => {}
             // The program cannot name such a key, and does not read what an editor made of its file.
-            (Ok(_), Err(_)) if path.contains('[') && file.ends_with("names.enc.json") || file.ends_with("windows.enc.env") => {}
+            (Ok(_), Err(_))
+                if path.contains('[') && file.ends_with("names.enc.json") || file.ends_with("windows.enc.env") => {}
             (native, program) => wrong.push(format!("{file} at {path}: {native:?}, and the program {program:?}")),
         }
     }

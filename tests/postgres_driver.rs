@@ -31,7 +31,7 @@ async fn a_server_that_hangs_up_is_noticed_while_nobody_calls() {
     // Nothing is sent, so a write is known not to be done.
     let error = run_sql(&mut idle, "INSERT INTO t VALUES (1)", ()).await.unwrap_err();
     assert_eq!((error.kind(), error.reason(), error.is_transient()), (ErrorKind::Connection, Reason::Broken, true));
-    assert_eq!(error.to_string(), "the connection to the server is gone");
+    assert_eq!(error.to_string(), "terminating connection due to administrator command (57P01)");
 }
 
 #[tokio::test]

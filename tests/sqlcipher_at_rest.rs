@@ -144,7 +144,9 @@ async fn spills(builder: fn(&Path) -> Builder, setting: &str) -> Result<bool, st
     let db = builder(&directory.path().join("a.db")).open().await.unwrap();
     fill(&db).await;
     let mut conn = db.connection().await.unwrap();
-    conn.execute_script(&format!("PRAGMA temp_store_directory = '{}'", directory.path().display())).await?;
+    // It is the setting of a process, so no connection of ours takes it.
+    let own = rusqlite::Connection::open_in_memory().unwrap();
+    own.execute_batch(&format!("PRAGMA temp_store_directory = '{}'", directory.path().display())).unwrap();
     conn.execute_script(setting).await?;
     conn.execute_script(&format!(
         "PRAGMA cache_size = 10;

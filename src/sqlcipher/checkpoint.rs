@@ -76,7 +76,10 @@ impl Log {
             Ok(u32::try_from(frames - copied).unwrap_or(0))
         });
         if let Err(error) = &copied
-            && !matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::OperationInterrupted))
+            && !matches!(
+                error.sqlite_error_code(),
+                Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::OperationInterrupted)
+            )
         {
             self.failures.fetch_add(1, Relaxed);
             self.distrust(connection);

@@ -166,7 +166,7 @@ fn primary(code: i32) -> Meaning {
             .hint("restore it from a backup; rows on other pages can still be read"),
         ffi::SQLITE_NOTADB => meaning(Kind::Encryption, Reason::WrongKey),
         ffi::SQLITE_READONLY => meaning(Kind::Connection, Reason::NotWritable)
-            .hint("what was asked for to read only cannot write; otherwise let this user write the file, and create files beside it"),
+            .hint("the process needs to write the file and to create files beside it; what was lent for reading cannot write at all"),
         ffi::SQLITE_PERM => meaning(Kind::Connection, Reason::NotPermitted),
         ffi::SQLITE_NOMEM => meaning(Kind::Storage, Reason::TooLarge),
         ffi::SQLITE_TOOBIG => meaning(Kind::Query, Reason::TooLarge),
