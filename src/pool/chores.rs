@@ -32,7 +32,7 @@ type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub(super) struct Chores {
     known: Lock<Vec<Weak<Chore>>>,
     /// Work whose runtime has ended, while somebody waited.
-    left: Lock<Vec<Arc<Chore>>>,
+    left: Lock<Vec<Left>>,
     any_left: AtomicBool,
     /// How many wait, and will look.
     waiting: AtomicUsize,
@@ -72,7 +72,7 @@ impl Chores {
     /// Takes over what does not get on. Called in a runtime, by those who wait.
     pub(super) fn look_after(self: &Arc<Self>) {
         let Ok(runtime) = Handle::try_current() else { return };
-        let mut neglected = self.take_left();
+        let mut neglected: Vec<_> = self.take_left().into_iter().map(|left| left.chore).collect();
         let known: Vec<_> = self.known.lock().iter().filter_map(Weak::upgrade).collect();
         neglected.extend(known.into_iter().filter(|chore| chore.is_neglected()));
         for chore in neglected {
@@ -91,15 +91,21 @@ impl Chores {
     }
 
     /// The runtime of `chore` has ended. If nobody will look, it is given up, and its guards give back what they hold.
-    fn leave(&self, chore: Arc<Chore>) {
-        self.left.lock().push(chore);
+    fn leave(&self, left: Left) {
+        self.left.lock().push(left);
         self.any_left.store(true, SeqCst);
         if self.waiting.load(SeqCst) == 0 {
-            drop(self.take_left());
+            self.give_up();
         }
     }
 
-    fn take_left(&self) -> Vec<Arc<Chore>> {
+    fn give_up(&self) {
+        for left in self.take_left() {
+            left.give_up();
+        }
+    }
+
+    fn take_left(&self) -> Vec<Left> {
         self.any_left.store(false, SeqCst);
         std::mem::take(&mut *self.left.lock())
     }
@@ -127,8 +133,27 @@ impl Attendant<'_> {
 impl Drop for Attendant<'_> {
     fn drop(&mut self) {
         if self.0.waiting.fetch_sub(1, SeqCst) == 1 && self.0.any_left.load(SeqCst) {
-            drop(self.0.take_left());
+            self.0.give_up();
         }
+    }
+}
+
+/// Work without a runtime, and the turn of its last keeper.
+struct Left {
+    chore: Arc<Chore>,
+    turn: u64,
+}
+
+impl Left {
+    /// Drops the work, unless somebody has taken it over. What it waits for holds its waker, and so the chore: to let go
+    /// of that would not be enough.
+    fn give_up(self) {
+        let mut state = self.chore.0.lock();
+        let work = if state.turn == self.turn { state.work.take() } else { None };
+        state.done |= work.is_some();
+        drop(state);
+        foreign();
+        drop(work);
     }
 }
 
@@ -226,7 +251,7 @@ impl Drop for Keeper {
         let is_left = state.turn == self.turn && state.work.is_some();
         drop(state);
         if is_left {
-            self.chores.leave(Arc::clone(&self.chore));
+            self.chores.leave(Left { chore: Arc::clone(&self.chore), turn: self.turn });
         }
     }
 }
