@@ -217,7 +217,8 @@ extern "C" fn pread64(fd: c_int, bytes: *mut c_void, length: usize, at: libc::of
         return refuse(errno) as isize;
     }
     // SAFETY: the caller's own arguments.
-    unsafe { libc::syscall(libc::SYS_pread64, fd, bytes, length, at) as isize }
+    let read = unsafe { libc::syscall(libc::SYS_pread64, fd, bytes, length, at) };
+    isize::try_from(read).unwrap()
 }
 
 #[unsafe(no_mangle)]
