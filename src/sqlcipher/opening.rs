@@ -296,11 +296,12 @@ impl Opening<'_> {
     fn refuse_piece(&self, connection: &Connection) -> Result<()> {
         let (mut start, mut size) = ([0; 16], [0; 2]);
         let is_plain = header::read_at(connection, 0, &mut start).is_ok_and(|all| all) && diagnose::is_plain(start);
-        let has_size = header::read_at(connection, 16, &mut size).is_ok_and(|all| all);
-        let page = match u64::from(u16::from_be_bytes(size)) {
-            1 => 65_536,
-            page if has_size => page,
-            _ => u64::MAX,
+        let page = match (header::read_at(connection, 16, &mut size), u16::from_be_bytes(size)) {
+            // A disk that fails now fails the next read too, which says so.
+            (Err(_), _) => return Ok(()),
+            (Ok(false), _) => u64::MAX,
+            (Ok(true), 1) => 65_536,
+            (Ok(true), page) => page.into(),
         };
         if is_plain && self.location.len().is_some_and(|len| len < page) && !self.location.has_log() {
             return Err(diagnose::piece(self.location));
