@@ -3,7 +3,7 @@
 //! It runs as a task of the runtime on which it was begun. That runtime may end, or stop being driven (a `block_on` that
 //! returned), or be blocked by its user, while callers on other runtimes wait for the connection that the work has. So
 //! whoever waits in the pool looks after it from time to time, and takes over what does not get on: the same future goes
-//! on as a task of his own runtime.
+//! on as a task of its runtime.
 
 use std::future::Future;
 use std::pin::{Pin, pin};

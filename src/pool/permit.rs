@@ -33,7 +33,7 @@ impl<C: Connector> Drop for Permit<C> {
         let permits = &shelf.permits;
         foreign();
         permits.add_permits(1);
-        // Who asks looks for permits after he has entered himself, and this looks for him after it gave one back.
+        // A caller looks for permits after it has entered itself; this looks for callers after it gave one back.
         shelf.refused.tell();
         // Both the line above and `close` lock the semaphore, so either the one who closes finds the slot that came
         // back before this permit, or this sees that the pool is closed.

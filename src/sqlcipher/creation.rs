@@ -2,7 +2,7 @@
 //!
 //! It is made beside its place, synced, and then given its name in one step that never replaces what is there. So a
 //! full disk, a killed process or a power failure leaves no half of a database behind, and of several who create the
-//! same file at the same moment one wins and the others find his. The file at its own place is never opened here.
+//! same file at the same moment one wins and the others find its file. The file at its own place is never opened here.
 
 use std::ffi::OsString;
 use std::io;
@@ -34,7 +34,7 @@ pub(super) fn create(location: &Location, path: &Path, key: Option<&KeySpec>, to
     });
     if made.is_err() {
         std::fs::remove_file(&draft).ok();
-        // Somebody else was first, and may have removed our draft: his is as good.
+        // Somebody else was first, and may have removed our draft: that file is as good.
         return if target.symlink_metadata().is_ok() { Ok(()) } else { made };
     }
     if let Err(error) = sync_directory(&target) {
