@@ -178,7 +178,7 @@ impl<C: Connector> Inner<C> {
         Ok(())
     }
 
-    /// Opens a connection for a caller who has until `deadline`, or finds him another. True: it is new.
+    /// Opens a connection for a caller who has until `deadline`, or finds another one for it. True: it is new.
     async fn open(self: &Arc<Self>, lease: &mut Lease<C>, deadline: Instant) -> Result<bool> {
         let outcome = self.fill(lease, deadline, true).await;
         if outcome.as_ref().is_err_and(|error| error.kind() == ErrorKind::Timeout) && Instant::now() >= deadline {

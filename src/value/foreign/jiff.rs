@@ -2,7 +2,9 @@
 
 macro_rules! impls {
     ($jiff:ident) => {
-        use super::super::{FromValue, IntoValue, Result, Stored, Value, ValueRef, invalid, made_of, parse};
+        use super::super::{
+            FromValue, IntoValue, Result, Stored, Value, ValueRef, invalid, made_of, parse, without_leap_second,
+        };
         use crate::value::moment::{self, Clock, Moment};
         use $jiff::Timestamp;
         use $jiff::civil::{Date, DateTime, Time};
@@ -27,8 +29,7 @@ macro_rules! impls {
         }
 
         fn time(clock: Clock) -> Option<Time> {
-            let Clock { hour, minute, second, nano } = clock;
-            let (second, nano) = if second == 60 { (59, 999_999_999) } else { (second, nano) };
+            let Clock { hour, minute, second, nano } = without_leap_second(clock);
             Time::new(hour.cast_signed(), minute.cast_signed(), second.cast_signed(), nano.cast_signed()).ok()
         }
 

@@ -2,7 +2,7 @@
 
 use time::{Date, OffsetDateTime, PrimitiveDateTime, Time, UtcDateTime, UtcOffset};
 
-use super::{FromValue, IntoValue, Result, Stored, Value, ValueRef, invalid, made_of, parse};
+use super::{FromValue, IntoValue, Result, Stored, Value, ValueRef, invalid, made_of, parse, without_leap_second};
 use crate::value::moment::{self, Clock, Moment};
 
 fn day(date: Date) -> moment::Date {
@@ -19,8 +19,7 @@ fn date(day: moment::Date) -> Option<Date> {
 }
 
 fn time(clock: Clock) -> Option<Time> {
-    let Clock { hour, minute, second, nano } = clock;
-    let (second, nano) = if second == 60 { (59, 999_999_999) } else { (second, nano) };
+    let Clock { hour, minute, second, nano } = without_leap_second(clock);
     Time::from_hms_nano(hour, minute, second, nano).ok()
 }
 
