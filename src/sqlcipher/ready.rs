@@ -92,7 +92,13 @@ impl Ready<'_> {
 
     /// Whoever may commit says so if that is where it failed.
     fn telling_of_commits<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
-        if self.kind() == StatementKind::Read {
+        // Inside a transaction only what ends it commits.
+        let commits = match self.kind() {
+            StatementKind::Read => false,
+            StatementKind::Write => self.connection.is_autocommit(),
+            _ => true,
+        };
+        if !commits {
             return work(self);
         }
         let before = commits::count(self.connection);
