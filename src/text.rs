@@ -30,3 +30,15 @@ pub(crate) fn wide(bytes: &[u8]) -> Option<&'static str> {
         || matches!(zero[..], [true, false, true, false] | [false, true, false, true]);
     if wider { Some("UTF-32") } else { wide.then_some("UTF-16") }
 }
+
+/// The same for bytes that need not be text, such as a key: only a mark tells, or that every character, from the first to
+/// the last, has its zeros where the first has them.
+pub(crate) fn surely_wide(bytes: &[u8]) -> Option<&'static str> {
+    let name = wide(bytes)?;
+    let is_marked = matches!(bytes, [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, 0, 0xfe, 0xff, ..]);
+    let width = if name == "UTF-32" { 4 } else { 2 };
+    let like_the_first = |at: usize, byte: &u8| (*byte == 0) == (bytes[at % width] == 0);
+    let is_latin =
+        bytes.len().is_multiple_of(width) && bytes.iter().enumerate().all(|(at, byte)| like_the_first(at, byte));
+    (is_marked || is_latin).then_some(name)
+}

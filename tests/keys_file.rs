@@ -78,6 +78,13 @@ fn utf16_is_said_by_name() {
     }
 }
 
+#[test]
+fn bytes_that_only_begin_like_utf16_are_a_secret() {
+    for bytes in [&b"k\0\0\0\0\x07kk"[..], b"k\0k\0kk", b"\0k\0k\0", b"\0\0\0k\0\0k\0"] {
+        assert_eq!(secret_of(bytes), bytes);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 

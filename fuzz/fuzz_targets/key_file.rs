@@ -1,5 +1,6 @@
-//! Any bytes as a key file. As a passphrase they come back without one line break at the end; as a raw key all spellings
-//! of 32 bytes give these bytes and everything else is refused, unseen.
+//! Any bytes as a key file. As a passphrase they come back without one line break at the end and a byte order mark in
+//! front, unless they are text of two or four bytes a character, which is refused; as a raw key all spellings of 32 bytes
+//! give these bytes and everything else is refused, unseen.
 #![no_main]
 
 use std::sync::LazyLock;
@@ -14,9 +15,14 @@ mod scratch;
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Builder::new_current_thread().build().unwrap());
 
 fuzz_target!(|bytes: &[u8]| {
-    let line = bytes.strip_suffix(b"\n").map_or(bytes, |line| line.strip_suffix(b"\r").unwrap_or(line));
+    let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    let line = text.strip_suffix(b"\n").map_or(text, |line| line.strip_suffix(b"\r").unwrap_or(line));
     match read(bytes, false) {
-        Ok(secret) => assert_eq!((secret.expose(), secret.form()), (line, SecretForm::Passphrase)),
+        Ok(secret) => {
+            assert!(!is_wide(bytes), "{}", bytes.escape_ascii());
+            assert_eq!((secret.expose(), secret.form()), (line, SecretForm::Passphrase));
+        }
+        Err(Reason::Malformed) => assert!(is_wide(bytes), "{}", bytes.escape_ascii()),
         Err(Reason::Empty) => assert!(line.is_empty()),
         Err(reason) => assert!(bytes.len() > 64 << 10 && reason == Reason::TooLarge, "{reason:?}"),
     }
@@ -30,6 +36,21 @@ fuzz_target!(|bytes: &[u8]| {
         Err(_) => assert!(bytes.len() != 32 && !hex, "{}", bytes.escape_ascii()),
     }
 });
+
+/// Whether it is text of two or four bytes a character: by its mark, or because all of it has its zeros where Latin letters
+/// have them.
+fn is_wide(bytes: &[u8]) -> bool {
+    let latin = |zeros: &[bool]| {
+        let has_zeros = |unit: &[u8]| unit.iter().map(|byte| *byte == 0).eq(zeros.iter().copied());
+        bytes.len() >= 4 && bytes.chunks(zeros.len()).all(has_zeros)
+    };
+    let marked = matches!(bytes, [0xff, 0xfe, _, 0, ..] | [0xfe, 0xff, 0, ..] | [0, 0, 0xfe, 0xff, ..]);
+    marked
+        || latin(&[true, false])
+        || latin(&[false, true])
+        || latin(&[true, true, true, false])
+        || latin(&[false, true, true, true])
+}
 
 fn read(bytes: &[u8], raw: bool) -> Result<Secret, Reason> {
     let source = FileKeySource::new(scratch::file("key", bytes));

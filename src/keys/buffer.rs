@@ -45,7 +45,7 @@ impl Buffer {
     /// The secret: everything but one newline at the end, and a byte order mark in front.
     pub(super) fn line(&self, source: &str) -> Result<Secret> {
         // A passphrase in the form of UTF-16 has zeros, which no engine takes, and which say nothing about the cause.
-        if let Some(encoding) = text::wide(self.bytes()) {
+        if let Some(encoding) = text::surely_wide(self.bytes()) {
             let error =
                 Error::new(ErrorKind::Key, format!("{source} holds {encoding} text")).because(Reason::Malformed);
             return Err(error.hint("save it as UTF-8"));
