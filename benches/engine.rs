@@ -8,9 +8,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use strongroom::{
-    AsyncDatabase, PassphraseKeySource, Secret, Synchronous, Tuning, apply_cipher_key, is_sqlcipher_available, rusqlite,
-};
+use strongroom::sqlcipher::{Synchronous, Tuning};
+use strongroom::{AsyncDatabase, PassphraseKeySource, Secret, apply_cipher_key, is_sqlcipher_available, rusqlite};
 use tokio::runtime::{Builder, Runtime};
 
 const ROWS: u32 = 100_000;

@@ -6,9 +6,9 @@
 use std::hint::black_box;
 use std::time::Duration;
 
-use strongroom::{
-    Access, AsyncDatabase, PassphraseKeySource, Pool, Secret, SqlCipherConnector, Synchronous, Tuning, rusqlite,
-};
+use strongroom::engine::Access;
+use strongroom::sqlcipher::{Synchronous, Tuning};
+use strongroom::{AsyncDatabase, PassphraseKeySource, Pool, Secret, SqlCipherConnector, rusqlite};
 
 const SCHEMA: &str = "CREATE TABLE t (id INTEGER PRIMARY KEY, a INTEGER, b TEXT, c REAL);
     CREATE TABLE log (id INTEGER PRIMARY KEY, a INTEGER, b TEXT);

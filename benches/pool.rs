@@ -8,7 +8,8 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main, measurement::WallTime};
-use strongroom::{Access, Canceller, Capabilities, Connector, Dialect, Pool, Resource, ResourceState, Result};
+use strongroom::engine::{Access, Canceller, Dialect, Resource, ResourceState};
+use strongroom::{Capabilities, Connector, Pool, Result};
 use tokio::runtime::{Builder, Runtime};
 
 struct Nothings;

@@ -16,7 +16,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use strongroom::{AsyncDatabase, PassphraseKeySource, Secret, Synchronous, Tuning, rusqlite};
+use strongroom::sqlcipher::{Synchronous, Tuning};
+use strongroom::{AsyncDatabase, PassphraseKeySource, Secret, rusqlite};
 
 const TASKS: u64 = 32;
 const KEY: [u8; 32] = [7; 32];

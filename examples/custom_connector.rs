@@ -5,9 +5,8 @@ use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use strongroom::{
-    Access, AsyncDatabase, Capabilities, Connector, ErrorKind, PassphraseKeySource, Result, SqlCipherConnector,
-};
+use strongroom::engine::Access;
+use strongroom::{AsyncDatabase, Capabilities, Connector, ErrorKind, PassphraseKeySource, Result, SqlCipherConnector};
 use tokio::sync::OnceCell;
 
 /// Opens the first of two databases, or the second one if the first is damaged.

@@ -3,9 +3,9 @@
 use std::error::Error;
 use std::fs;
 
+use strongroom::keys::async_trait;
 use strongroom::{
     AsyncDatabase, ChainKeySource, EnvKeySource, Error as DbError, ErrorKind, FileKeySource, KeySource, Result, Secret,
-    async_trait,
 };
 
 /// The key is the exclusive or of two shares of 32 bytes, from wherever they come.

@@ -1,7 +1,8 @@
 //! A service that uses a database, tested without one: `cargo run --features testing --example mocked_service`.
 
+use strongroom::engine::TransactionMode;
 use strongroom::testing::{Call, ScriptedConnector};
-use strongroom::{AsyncDatabase, Connection, Connector, Error, ErrorKind, Result, TransactionMode, Value};
+use strongroom::{AsyncDatabase, Connection, Connector, Error, ErrorKind, Result, Value};
 
 /// The service is generic over the connector; programs use it with the default one.
 struct Signup<C: Connector> {

@@ -10,11 +10,10 @@
 use std::time::Instant;
 
 use futures_util::TryStreamExt;
+use strongroom::pool::ExponentialBackoff;
+use strongroom::postgres::PostgresConnector;
 use strongroom::postgres::Tls;
-use strongroom::{
-    AsyncDatabase, Connection, Connector, ExponentialBackoff, PassphraseKeySource, PostgresConnector, Result, Row,
-    Value,
-};
+use strongroom::{AsyncDatabase, Connection, Connector, PassphraseKeySource, Result, Row, Value};
 
 const TRADES: i64 = 50_000;
 const COLUMNS: &str = "id, symbol, cents, buy, note";

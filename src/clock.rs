@@ -16,7 +16,7 @@ use tokio::runtime::{Handle, Id};
 use tokio::task::coop::unconstrained;
 use tokio::time::Instant;
 
-use crate::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// Time ran out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::{Result, Secret};
+use crate::error::Result;
+use crate::secret::Secret;
 
 /// Produces one secret: the key of a database, or the password of a server.
 ///
@@ -23,7 +24,7 @@ use crate::{Result, Secret};
 ///
 /// struct Keyring;
 ///
-/// #[strongroom::async_trait]
+/// #[strongroom::keys::async_trait]
 /// impl KeySource for Keyring {
 ///     async fn resolve(&self) -> Result<Secret> {
 ///         Ok(Secret::new("from the keyring"))
@@ -68,5 +69,17 @@ impl<K: KeySource + ?Sized> KeySource for Box<K> {
 
     fn describe(&self) -> String {
         (**self).describe()
+    }
+}
+
+/// A secret at hand is its own source.
+#[async_trait]
+impl KeySource for Secret {
+    async fn resolve(&self) -> Result<Secret> {
+        Ok(self.clone())
+    }
+
+    fn describe(&self) -> String {
+        "a secret given by the caller".into()
     }
 }

@@ -122,7 +122,8 @@
 
 // The default engine, a wing. First, so that its `builder` is the first thing on the page of `AsyncDatabase`.
 #[cfg(feature = "sqlite")]
-mod sqlcipher;
+#[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
+pub mod sqlcipher;
 
 // Floor 0: words that everything else is made of.
 mod clock;
@@ -143,10 +144,14 @@ mod key;
 mod retry;
 
 // Floor 2: who may use a connection.
-mod pool;
+pub mod pool;
 
 // Floor 3: the database.
-mod database;
+pub mod database;
+
+// Floor 4: doors for those who implement a contract.
+pub mod engine;
+pub mod values;
 
 // Wings.
 pub mod keys;
@@ -156,20 +161,12 @@ pub mod postgres;
 #[cfg(feature = "testing")]
 pub mod testing;
 
-pub use async_trait::async_trait;
-pub use config::{CipherConfig, DatabaseConfig, KeyPlace, PoolConfig, RetryConfig};
-#[cfg(not(feature = "sqlite"))]
-pub(crate) use connector::NoConnector as DefaultConnector;
-pub use connector::{
-    Access, Cancel, CancelKind, Canceller, Capabilities, CheckDepth, CheckStep, Connection, Connector, Isolation,
-    NoConnector, Resource, ResourceState, Statement, StatementKind, TransactionMode,
-};
-pub use database::{
-    AsyncDatabase, AsyncFunc, AsyncFuncMut, CheckProblem, CheckProgress, CheckReport, DatabaseBuilder, RawConnection,
-    RowStream, Savepoint, Transaction, TransactionOptions,
-};
-pub use error::{Error, ErrorKind, Phase, Reason, Result};
-pub use health::{AlwaysHealthy, HealthCheck, Ping, SkipIfRecent};
+// What users of a database name. What belongs to one topic only stands in its module.
+pub use config::DatabaseConfig;
+pub use connector::{Capabilities, Connection, Connector};
+pub use database::{AsyncDatabase, DatabaseBuilder, Transaction};
+pub use error::{Error, ErrorKind, Reason, Result};
+pub use health::HealthCheck;
 pub use key::KeySource;
 #[cfg(feature = "sops")]
 pub use keys::SopsKeySource;
@@ -177,32 +174,30 @@ pub use keys::{
     CachedKeySource, ChainKeySource, CommandKeySource, EnvKeySource, FileKeySource, PassphraseKeySource,
     resolve_cipher_key,
 };
-pub use params::{
-    Arranged, ArrangedSets, Dialect, Fields, IntoParams, ParamSets, Params, Placeholders, Style, list, named,
-};
-pub use pool::{CloseReport, HoldToken, Pool, PoolBuilder, PoolStats, Pooled};
-#[cfg(feature = "postgres")]
-pub use postgres::PostgresConnector;
-pub use retry::{Attempt, ExponentialBackoff, FixedDelay, NoRetry, RetryPolicy};
-pub use row::{Changes, ColumnIndex, Row, Rows, RowsBuilder, RowsIter};
+pub use params::{list, named};
+pub use pool::{Pool, PoolStats, Pooled};
+pub use retry::RetryPolicy;
+pub use row::{Row, Rows};
 #[cfg(feature = "sqlite")]
 pub use rusqlite;
-pub use secret::{Secret, SecretBytes, SecretForm};
+pub use secret::Secret;
 #[cfg(feature = "sqlite")]
-pub(crate) use sqlcipher::SqlCipherConnector as DefaultConnector;
-#[cfg(feature = "sqlite")]
-pub use sqlcipher::{
-    Checkpoints, EngineStats, SqlCipherConnection, SqlCipherConnector, Synchronous, Tuning, apply_cipher_key,
-    is_sqlcipher_available,
-};
+pub use sqlcipher::{SqlCipherConnector, apply_cipher_key, is_sqlcipher_available};
+#[cfg(feature = "json")]
+pub use value::Json;
+pub use value::Value;
+
 /// Whether the SQLite library of this program is SQLCipher: this build has no engine.
 #[cfg(not(feature = "sqlite"))]
 pub fn is_sqlcipher_available() -> bool {
     false
 }
-#[cfg(feature = "json")]
-pub use value::Json;
-pub use value::{FromValue, IntoValue, Null, Value, ValueRef};
+
+// The engine of an `AsyncDatabase` that names none.
+#[cfg(not(feature = "sqlite"))]
+pub(crate) use connector::NoConnector as DefaultConnector;
+#[cfg(feature = "sqlite")]
+pub(crate) use sqlcipher::SqlCipherConnector as DefaultConnector;
 
 /// Pages for users: errors, SOPS files, PostgreSQL, speed, proofs.
 #[cfg(any(doc, doctest))]

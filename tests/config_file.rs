@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use strongroom::{DatabaseConfig, ErrorKind, KeyPlace, Reason, Result};
+use strongroom::database::KeyPlace;
+use strongroom::{DatabaseConfig, ErrorKind, Reason, Result};
 
 fn read(name: &str, text: &str) -> Result<DatabaseConfig> {
     let directory = tempfile::tempdir().unwrap();

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use strongroom::{DatabaseConfig, ErrorKind, KeyPlace, Reason, Secret};
+use strongroom::database::KeyPlace;
+use strongroom::{DatabaseConfig, ErrorKind, Reason, Secret};
 
 fn enabled(place: KeyPlace) -> DatabaseConfig {
     let mut config = DatabaseConfig::default();

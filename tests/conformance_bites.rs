@@ -7,11 +7,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use futures_util::FutureExt;
+use strongroom::engine::{
+    Access, Cancel, Canceller, Changes, Params, Placeholders, Resource, ResourceState, RowsBuilder, Statement,
+    StatementKind, TransactionMode,
+};
+use strongroom::sqlcipher::SqlCipherConnection;
 use strongroom::testing::conformance;
+use strongroom::values::ParamSets;
 use strongroom::{
-    Access, Cancel, Canceller, Capabilities, Changes, Connection, Connector, Error, ErrorKind, ParamSets, Params,
-    Placeholders, Resource, ResourceState, Result, Row, Rows, RowsBuilder, SqlCipherConnection, SqlCipherConnector,
-    Statement, StatementKind, TransactionMode, Value, rusqlite,
+    Capabilities, Connection, Connector, Error, ErrorKind, Result, Row, Rows, SqlCipherConnector, Value, rusqlite,
 };
 
 #[derive(Clone, Copy, PartialEq)]
@@ -92,8 +96,8 @@ impl LiarConnection {
         match self.lie {
             Lie::BindsByAppearance if sql.find("$2") < sql.find("$1") => values.reverse(),
             Lie::IgnoresCounts => {
-                let count =
-                    Placeholders::scan(&sql, strongroom::Dialect::Sqlite).map_or(values.len(), |found| found.count());
+                let count = Placeholders::scan(&sql, strongroom::engine::Dialect::Sqlite)
+                    .map_or(values.len(), |found| found.count());
                 values.resize(count, Value::Null);
             }
             Lie::EmptyIsNull => replace(&mut values, |value| *value == Value::Text(String::new()), || Value::Null),

@@ -5,11 +5,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use strongroom::engine::{Access, TransactionMode};
+use strongroom::pool::{AlwaysHealthy, Attempt, ExponentialBackoff, FixedDelay, NoRetry, Ping, SkipIfRecent};
 use strongroom::testing::{MockHealthCheck, MockKeySource, ScriptedConnection, ScriptedConnector, conformance};
 use strongroom::{
-    Access, AlwaysHealthy, Attempt, CachedKeySource, ChainKeySource, CommandKeySource, Connection, Connector,
-    EnvKeySource, Error, ErrorKind, ExponentialBackoff, FileKeySource, FixedDelay, HealthCheck, KeySource, NoRetry,
-    PassphraseKeySource, Ping, Result, RetryPolicy, Secret, SkipIfRecent, TransactionMode,
+    CachedKeySource, ChainKeySource, CommandKeySource, Connection, Connector, EnvKeySource, Error, ErrorKind,
+    FileKeySource, HealthCheck, KeySource, PassphraseKeySource, Result, RetryPolicy, Secret,
 };
 
 async fn scripted() -> ScriptedConnection {
@@ -52,7 +53,7 @@ async fn every_health_check_of_the_crate_keeps_the_contract() {
 
 struct Leaky;
 
-#[strongroom::async_trait]
+#[strongroom::keys::async_trait]
 impl KeySource for Leaky {
     async fn resolve(&self) -> Result<Secret> {
         Ok(Secret::new("hunter2"))
@@ -80,7 +81,7 @@ impl RetryPolicy for Stubborn {
 
 struct Meddling;
 
-#[strongroom::async_trait]
+#[strongroom::pool::async_trait]
 impl<R: Connection> HealthCheck<R> for Meddling {
     async fn check(&self, resource: &mut R, _: Duration) -> Result<()> {
         resource.begin(TransactionMode::READ).await

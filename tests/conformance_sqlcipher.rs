@@ -1,9 +1,11 @@
 //! The default engine passes the public suite.
 #![cfg(all(feature = "testing", feature = "sqlite"))]
 
+use strongroom::engine::Access;
+use strongroom::pool::Ping;
 use strongroom::testing::FaultyConnector;
 use strongroom::testing::conformance;
-use strongroom::{Access, Connector, Ping, Secret, SqlCipherConnector};
+use strongroom::{Connector, Secret, SqlCipherConnector};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sqlcipher_keeps_the_contract() {

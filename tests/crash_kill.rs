@@ -13,7 +13,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use strongroom::{AsyncDatabase, ErrorKind, PassphraseKeySource, Result, Secret, Synchronous, Tuning};
+use strongroom::sqlcipher::{Synchronous, Tuning};
+use strongroom::{AsyncDatabase, ErrorKind, PassphraseKeySource, Result, Secret};
 use tempfile::TempDir;
 
 const CHILD: &str = "STRONGROOM_TEST_KILL";

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use common::{Home, Kind, kinds, memory};
 use futures_util::TryStreamExt;
 use serde::Deserialize;
-use strongroom::{AsyncDatabase, Changes, ErrorKind, Reason, Value};
+use strongroom::engine::Changes;
+use strongroom::{AsyncDatabase, ErrorKind, Reason, Value};
 
 const SCHEMA: &str = "CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, age INTEGER)";
 

@@ -10,7 +10,8 @@ use common::{
     walk, with_table,
 };
 use futures_util::StreamExt;
-use strongroom::{AsyncDatabase, ErrorKind, TransactionMode, rusqlite};
+use strongroom::engine::TransactionMode;
+use strongroom::{AsyncDatabase, ErrorKind, rusqlite};
 use tokio::time::timeout;
 
 const PUT: &str = "INSERT INTO t (n) VALUES (1)";

@@ -8,8 +8,10 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use common::{Home, Kind, Walked, assert_whole, memory, millis, numbers, secs, walk, with_table};
+use strongroom::database::CheckDepth;
+use strongroom::database::CheckReport;
 use strongroom::testing::ScriptedConnector;
-use strongroom::{AsyncDatabase, CheckDepth, CheckReport, ErrorKind, Reason};
+use strongroom::{AsyncDatabase, ErrorKind, Reason};
 use tokio::time::timeout;
 
 const PAGE: usize = 4096;

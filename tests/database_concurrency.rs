@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use common::{Home, Kind, assert_capacity, assert_whole, count, kinds, millis, secs, with_table};
 use futures_util::TryStreamExt;
-use strongroom::{AsyncDatabase, Error, ErrorKind, Reason, Result, TransactionMode, Tuning};
+use strongroom::engine::TransactionMode;
+use strongroom::sqlcipher::Tuning;
+use strongroom::{AsyncDatabase, Error, ErrorKind, Reason, Result};
 use tokio::time::timeout;
 
 /// How long the mixed load runs.

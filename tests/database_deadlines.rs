@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use common::{ENDLESS, Home, Kind, assert_whole, count, eventually, kinds, memory, millis, numbers, secs, with_table};
 use futures_util::{StreamExt, TryStreamExt};
+use strongroom::engine::{Dialect, Phase, TransactionMode};
+use strongroom::sqlcipher::Tuning;
 use strongroom::testing::{Fault, Faults, FaultyConnector, Point, ScriptedConnector};
-use strongroom::{
-    AsyncDatabase, Capabilities, Dialect, Error, ErrorKind, Phase, Reason, Result, TransactionMode, Tuning,
-};
+use strongroom::{AsyncDatabase, Capabilities, Error, ErrorKind, Reason, Result};
 use tokio::time::Instant as Clock;
 
 const PUT: &str = "INSERT INTO t (n) VALUES (1)";

@@ -11,9 +11,12 @@ use common::{
     ENDLESS, Home, Kind, assert_whole, count, eventually, kinds, millis, numbers, open_files, secs, with_table,
 };
 use futures_util::StreamExt;
+use strongroom::database::{RawConnection, RowStream};
+use strongroom::pool::Ping;
+use strongroom::sqlcipher::Tuning;
 use strongroom::{
-    AsyncDatabase, DatabaseBuilder, Error, ErrorKind, KeySource, Ping, Pool, RawConnection, Reason, Result, RowStream,
-    Rows, Secret, SqlCipherConnector, Transaction, Tuning, rusqlite,
+    AsyncDatabase, DatabaseBuilder, Error, ErrorKind, KeySource, Pool, Reason, Result, Rows, Secret,
+    SqlCipherConnector, Transaction, rusqlite,
 };
 use tokio::time::timeout;
 
@@ -274,7 +277,7 @@ async fn a_file_replaced_under_the_pool_is_noticed_by_the_next_call() {
 /// A key source that counts how often it is asked.
 struct Counted(Arc<AtomicUsize>);
 
-#[strongroom::async_trait]
+#[strongroom::keys::async_trait]
 impl KeySource for Counted {
     async fn resolve(&self) -> Result<Secret> {
         self.0.fetch_add(1, SeqCst);

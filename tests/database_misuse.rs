@@ -8,11 +8,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::Instant;
 
 use common::{Home, Kind, assert_whole, count, kinds, millis, open_files, secs, with_table};
+use strongroom::engine::{Phase, Resource};
+use strongroom::keys::async_trait;
+use strongroom::pool::Ping;
 use strongroom::rusqlite::functions::FunctionFlags;
-use strongroom::{
-    AsyncDatabase, DatabaseBuilder, ErrorKind, Phase, Ping, Reason, Resource, Result, SqlCipherConnection,
-    SqlCipherConnector, async_trait, rusqlite,
-};
+use strongroom::sqlcipher::SqlCipherConnection;
+use strongroom::{AsyncDatabase, DatabaseBuilder, ErrorKind, Reason, Result, SqlCipherConnector, rusqlite};
 use tokio::time::timeout;
 
 const PUT: &str = "INSERT INTO t (n) VALUES (1)";

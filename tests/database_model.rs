@@ -16,11 +16,10 @@ use std::time::Duration;
 
 use futures_util::{FutureExt as _, StreamExt as _};
 use store::{Store, World};
+use strongroom::engine::TransactionMode;
+use strongroom::pool::{AlwaysHealthy, FixedDelay, NoRetry, Ping};
 use strongroom::testing::{Fault, Faults, FaultyConnector};
-use strongroom::{
-    AlwaysHealthy, AsyncDatabase, Capabilities, Connection as _, Error, ErrorKind, FixedDelay, NoRetry, Ping,
-    PoolStats, Reason, Result, TransactionMode,
-};
+use strongroom::{AsyncDatabase, Capabilities, Connection as _, Error, ErrorKind, PoolStats, Reason, Result};
 
 type Database = AsyncDatabase<FaultyConnector<Store>>;
 

@@ -10,10 +10,10 @@ use std::time::Duration;
 use common::{Home, Kind, assert_whole, count, kinds, millis, numbers, secs, with_table};
 use futures_util::{StreamExt, TryStreamExt};
 use log::Log;
+use strongroom::database::TransactionOptions;
+use strongroom::engine::TransactionMode;
 use strongroom::testing::ScriptedConnector;
-use strongroom::{
-    AsyncDatabase, DatabaseBuilder, ErrorKind, Pool, Reason, Result, Transaction, TransactionMode, TransactionOptions,
-};
+use strongroom::{AsyncDatabase, DatabaseBuilder, ErrorKind, Pool, Reason, Result, Transaction};
 
 const PUT: &str = "INSERT INTO t (n) VALUES (1)";
 

@@ -3,7 +3,9 @@
 mod common;
 
 use common::{Home, Kind, count, kinds, memory, with_table};
-use strongroom::{AsyncDatabase, Error, ErrorKind, IntoParams, Null, Params, Reason, Result, Value, named, params};
+use strongroom::engine::Params;
+use strongroom::values::{IntoParams, Null};
+use strongroom::{AsyncDatabase, Error, ErrorKind, Reason, Result, Value, named, params};
 
 const UNFIT: (ErrorKind, Reason) = (ErrorKind::Query, Reason::Parameters);
 

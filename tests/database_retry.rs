@@ -8,11 +8,13 @@ use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::Duration;
 
 use common::{Home, Kind, count, kinds, memory, millis, secs, with_table};
+use strongroom::database::Isolation;
+use strongroom::database::TransactionOptions;
+use strongroom::engine::{Dialect, Phase, TransactionMode};
+use strongroom::pool::{ExponentialBackoff, FixedDelay, NoRetry};
+use strongroom::sqlcipher::Tuning;
 use strongroom::testing::{Call, Fault, Faults, FaultyConnector, Point, ScriptedConnector};
-use strongroom::{
-    AsyncDatabase, Capabilities, Connection, Dialect, Error, ErrorKind, ExponentialBackoff, FixedDelay, Isolation,
-    NoRetry, Phase, Reason, Result, Transaction, TransactionMode, TransactionOptions, Tuning,
-};
+use strongroom::{AsyncDatabase, Capabilities, Connection, Error, ErrorKind, Reason, Result, Transaction};
 use tokio::time::Instant;
 
 const PUT: &str = "INSERT INTO t (n) VALUES (1)";

@@ -5,7 +5,8 @@ mod common;
 use std::time::Duration;
 
 use common::{ENDLESS, Home, Kind, count, kinds, with_table};
-use strongroom::{AsyncDatabase, Connection as _, ErrorKind, Reason, StatementKind};
+use strongroom::engine::StatementKind;
+use strongroom::{AsyncDatabase, Connection as _, ErrorKind, Reason};
 
 const REFUSED: (ErrorKind, Reason) = (ErrorKind::Unsupported, Reason::Control);
 

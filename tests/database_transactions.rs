@@ -6,7 +6,8 @@ use std::panic::AssertUnwindSafe;
 
 use common::{ENDLESS, Home, Kind, assert_whole, count, kinds, memory, millis, numbers, secs, with_table};
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
-use strongroom::{AsyncDatabase, Error, ErrorKind, Phase, Reason, Result, Transaction, TransactionMode};
+use strongroom::engine::{Phase, TransactionMode};
+use strongroom::{AsyncDatabase, Error, ErrorKind, Reason, Result, Transaction};
 use tokio::time::timeout;
 
 const DOOMED: (ErrorKind, Reason) = (ErrorKind::Transaction, Reason::Doomed);

@@ -5,9 +5,8 @@ mod common;
 use std::time::Instant;
 
 use common::{Home, Kind, assert_whole, count, kinds, memory, millis, secs, with_table};
-use strongroom::{
-    AsyncDatabase, DatabaseConfig, Error, ErrorKind, FixedDelay, PassphraseKeySource, Ping, Reason, Secret, rusqlite,
-};
+use strongroom::pool::{FixedDelay, Ping};
+use strongroom::{AsyncDatabase, DatabaseConfig, Error, ErrorKind, PassphraseKeySource, Reason, Secret, rusqlite};
 use tokio::time::timeout;
 
 /// The original opened a second connection only after the whole acquire timeout.

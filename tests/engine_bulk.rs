@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use common::{Home, Kind, count, kinds, millis, with_table};
-use strongroom::{
-    Access, AsyncDatabase, Connection, Connector, ErrorKind, IntoParams, Reason, Resource, SqlCipherConnector,
-    Synchronous, TransactionMode, Tuning,
-};
+use strongroom::engine::{Access, Resource, TransactionMode};
+use strongroom::sqlcipher::{Synchronous, Tuning};
+use strongroom::values::IntoParams;
+use strongroom::{AsyncDatabase, Connection, Connector, ErrorKind, Reason, SqlCipherConnector};
 
 const PUT: &str = "INSERT INTO t (n) VALUES ($1)";
 
@@ -110,7 +110,7 @@ async fn a_cancel_from_outside_stops_it_between_slices_too() {
     let (outcome, ()) = tokio::join!(running, cancelling);
     assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Cancelled);
     connection.rollback().await.unwrap();
-    let rows = connection.run(strongroom::Statement::new("SELECT count(*) FROM t", ()).unwrap()).await.unwrap();
+    let rows = connection.run(strongroom::engine::Statement::new("SELECT count(*) FROM t", ()).unwrap()).await.unwrap();
     assert_eq!(rows.first().unwrap().get::<i64>(0).unwrap(), 0);
 }
 

@@ -21,7 +21,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
-use strongroom::{AsyncDatabase, ErrorKind, PassphraseKeySource, Secret, Synchronous, Tuning};
+use strongroom::sqlcipher::{Synchronous, Tuning};
+use strongroom::{AsyncDatabase, ErrorKind, PassphraseKeySource, Secret};
 
 const COUNTERS: usize = 8;
 const ACCOUNTS: i64 = 10;
@@ -213,7 +214,7 @@ async fn drop_half_way(db: &AsyncDatabase, known: &Known, k: usize, random: &mut
 
 /// A read transaction does not move.
 async fn in_one_view(db: &AsyncDatabase, k: usize) {
-    let mut tx = db.begin_with(strongroom::TransactionMode::READ).await.unwrap();
+    let mut tx = db.begin_with(strongroom::engine::TransactionMode::READ).await.unwrap();
     let sql = "SELECT v FROM counters WHERE k = $1";
     let first: Option<i64> = tx.fetch_value(sql, (k as i64,)).await.unwrap();
     tokio::time::sleep(Duration::from_micros(300)).await;

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use common::{Home, Kind};
 use futures_util::future::try_join_all;
-use strongroom::{AsyncDatabase, Checkpoints, Synchronous, Tuning};
+use strongroom::AsyncDatabase;
+use strongroom::sqlcipher::{Checkpoints, Synchronous, Tuning};
 
 const MIB: u64 = 1 << 20;
 

@@ -4,7 +4,8 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use strongroom::{AsyncDatabase, Connection, Synchronous, Tuning, rusqlite};
+use strongroom::sqlcipher::{Synchronous, Tuning};
+use strongroom::{AsyncDatabase, Connection, rusqlite};
 
 async fn open(path: &Path) -> AsyncDatabase {
     let db = AsyncDatabase::builder(path).tuning(fast()).open().await.unwrap();

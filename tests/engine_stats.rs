@@ -3,7 +3,8 @@
 
 use futures_util::TryStreamExt;
 use futures_util::future::try_join_all;
-use strongroom::{AsyncDatabase, Synchronous, Tuning};
+use strongroom::AsyncDatabase;
+use strongroom::sqlcipher::{Synchronous, Tuning};
 
 async fn open(tuning: Tuning) -> (AsyncDatabase, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();

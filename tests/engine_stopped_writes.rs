@@ -4,7 +4,8 @@
 mod common;
 
 use common::{ENDLESS, Home, Kind, count, kinds, millis, with_table};
-use strongroom::{ErrorKind, Reason, Synchronous, Tuning};
+use strongroom::sqlcipher::{Synchronous, Tuning};
+use strongroom::{ErrorKind, Reason};
 use tokio::time::timeout;
 
 /// SQLite asks whether to stop once more when a statement has ended, and its commit is done.

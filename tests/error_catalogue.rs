@@ -13,10 +13,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use common::{ENDLESS, memory, numbers, secs};
+use strongroom::engine::TransactionMode;
+use strongroom::pool::{NoRetry, Ping};
+use strongroom::sqlcipher::Tuning;
 use strongroom::testing::{Fault, FaultyConnector, Point};
 use strongroom::{
-    AsyncDatabase, DatabaseBuilder, DatabaseConfig, EnvKeySource, Error, ErrorKind, FileKeySource, KeySource, NoRetry,
-    Ping, Reason, Secret, SopsKeySource, SqlCipherConnector, TransactionMode, Tuning, apply_cipher_key, rusqlite,
+    AsyncDatabase, DatabaseBuilder, DatabaseConfig, EnvKeySource, Error, ErrorKind, FileKeySource, KeySource, Reason,
+    Secret, SopsKeySource, SqlCipherConnector, apply_cipher_key, rusqlite,
 };
 use tempfile::TempDir;
 

@@ -6,7 +6,9 @@ use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use strongroom::{AsyncDatabase, Error, ErrorKind, FixedDelay, Reason, TransactionOptions, rusqlite};
+use strongroom::database::TransactionOptions;
+use strongroom::pool::FixedDelay;
+use strongroom::{AsyncDatabase, Error, ErrorKind, Reason, rusqlite};
 
 type Boxed = Box<dyn StdError + Send + Sync>;
 

@@ -5,7 +5,8 @@ use std::future::Future;
 
 use futures_util::future::join_all;
 use futures_util::{StreamExt as _, stream};
-use strongroom::{AsyncDatabase, Result, Transaction, TransactionOptions};
+use strongroom::database::TransactionOptions;
+use strongroom::{AsyncDatabase, Result, Transaction};
 
 async fn names() -> Result<AsyncDatabase> {
     let db = AsyncDatabase::builder(":memory:").open().await?;
@@ -131,7 +132,10 @@ async fn a_connection_is_set_up_by_an_async_closure() {
 
 #[test]
 fn execute_many_promises_send_whatever_is_behind_it() {
-    fn promised<'a, I>(db: &'a AsyncDatabase, sets: I) -> impl Future<Output = Result<strongroom::Changes>> + Send + 'a
+    fn promised<'a, I>(
+        db: &'a AsyncDatabase,
+        sets: I,
+    ) -> impl Future<Output = Result<strongroom::engine::Changes>> + Send + 'a
     where
         I: IntoIterator<Item = (i64, i64)>,
         I::IntoIter: Send + 'a,

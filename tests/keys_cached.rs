@@ -28,7 +28,7 @@ impl Source {
     }
 }
 
-#[strongroom::async_trait]
+#[strongroom::keys::async_trait]
 impl KeySource for Source {
     async fn resolve(&self) -> Result<Secret> {
         let call = self.0.calls.fetch_add(1, Ordering::SeqCst) + 1;

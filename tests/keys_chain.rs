@@ -34,7 +34,7 @@ impl Source {
     }
 }
 
-#[strongroom::async_trait]
+#[strongroom::keys::async_trait]
 impl KeySource for Source {
     async fn resolve(&self) -> Result<Secret> {
         self.calls.fetch_add(1, Ordering::Relaxed);

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
-use strongroom::{ErrorKind, FileKeySource, KeySource, Reason, SecretForm};
+use strongroom::keys::SecretForm;
+use strongroom::{ErrorKind, FileKeySource, KeySource, Reason};
 use tempfile::TempDir;
 
 fn private(directory: &TempDir, content: &[u8]) -> PathBuf {

@@ -7,7 +7,8 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use strongroom::{AsyncDatabase, Secret, Tuning};
+use strongroom::sqlcipher::Tuning;
+use strongroom::{AsyncDatabase, Secret};
 
 const CHILD: &str = "STRONGROOM_TEST_ROWS";
 const SECURE: &str = "STRONGROOM_TEST_ROWS_SECURE";

@@ -1,7 +1,8 @@
 //! Reading placeholders: texts put together from pieces whose placeholders are known, and SQLite's own word for it.
 
 use proptest::prelude::*;
-use strongroom::{Dialect, Placeholders, Style, rusqlite};
+use strongroom::engine::{Dialect, Placeholders, Style};
+use strongroom::rusqlite;
 
 /// A piece of SQL, and whether it is a placeholder; `N` stands for its number or name.
 const COMMON: &[&str] = &[

@@ -4,9 +4,10 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use strongroom::{
-    Dialect, ErrorKind, IntoParams, Null, ParamSets, Params, Placeholders, Reason, Value, ValueRef, params,
-};
+use strongroom::engine::{Dialect, Params, Placeholders};
+use strongroom::values::ValueRef;
+use strongroom::values::{IntoParams, Null, ParamSets};
+use strongroom::{ErrorKind, Reason, Value, params};
 
 fn value() -> impl Strategy<Value = Value> {
     prop_oneof![

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
 use futures_util::FutureExt as _;
-use strongroom::{Access, Ping, Pool, ResourceState, Result};
+use strongroom::engine::{Access, ResourceState};
+use strongroom::pool::Ping;
+use strongroom::{Pool, Result};
 use tokio::time::{sleep, timeout};
 use toy::{Gate, Step, Toys, World, millis, secs};
 

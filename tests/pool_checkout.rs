@@ -6,7 +6,9 @@ use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex};
 
 use futures_util::FutureExt as _;
-use strongroom::{Attempt, ErrorKind, FixedDelay, Phase, Pool, Pooled, Reason, Result, RetryPolicy};
+use strongroom::engine::Phase;
+use strongroom::pool::{Attempt, FixedDelay};
+use strongroom::{ErrorKind, Pool, Pooled, Reason, Result, RetryPolicy};
 use tokio::time::Instant;
 use toy::{Gate, Step, Toys, millis, secs, settle};
 

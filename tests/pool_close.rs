@@ -4,7 +4,8 @@ mod toy;
 
 use std::sync::atomic::Ordering::SeqCst;
 
-use strongroom::{Access, ErrorKind, Phase, ResourceState};
+use strongroom::ErrorKind;
+use strongroom::engine::{Access, Phase, ResourceState};
 use tokio::time::{Instant, sleep};
 use toy::{Gate, Step, Toys, millis, secs, settle};
 

@@ -4,7 +4,8 @@ mod toy;
 
 use std::time::Duration;
 
-use strongroom::{Access, ErrorKind, Phase, Pool, Reason, ResourceState};
+use strongroom::engine::{Access, Phase, ResourceState};
+use strongroom::{ErrorKind, Pool, Reason};
 use tokio::time::{Instant, sleep, timeout};
 use toy::{Gate, Step, Toys, millis, secs, settle};
 

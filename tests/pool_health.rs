@@ -4,7 +4,8 @@ mod toy;
 
 use std::time::Duration;
 
-use strongroom::{AlwaysHealthy, Error, ErrorKind, HealthCheck, Ping, Reason, Result};
+use strongroom::pool::{AlwaysHealthy, Ping};
+use strongroom::{Error, ErrorKind, HealthCheck, Reason, Result};
 use tokio::time::{Instant, advance};
 use toy::{Gate, Step, Toy, Toys, millis, secs};
 
@@ -90,7 +91,7 @@ async fn a_dead_connection_whose_replacement_fails_gives_that_error_and_keeps_th
 #[tokio::test(start_paused = true)]
 async fn the_users_own_check_sees_how_long_the_connection_was_idle() {
     struct NotOnMondays;
-    #[strongroom::async_trait]
+    #[strongroom::pool::async_trait]
     impl HealthCheck<Toy> for NotOnMondays {
         async fn check(&self, toy: &mut Toy, idle: Duration) -> Result<()> {
             toy.world.note(format!("checked after {idle:?}"));

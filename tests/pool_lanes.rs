@@ -4,7 +4,8 @@ mod toy;
 
 use std::sync::{Arc, Mutex};
 
-use strongroom::{Access, Reason};
+use strongroom::Reason;
+use strongroom::engine::Access;
 use tokio::time::Instant;
 use toy::{Toys, millis, secs, settle};
 

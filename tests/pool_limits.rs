@@ -5,7 +5,8 @@ mod log;
 mod toy;
 
 use log::Log;
-use strongroom::{Pool, PoolBuilder, Reason};
+use strongroom::pool::PoolBuilder;
+use strongroom::{Pool, Reason};
 use tokio::time::Instant;
 use toy::{Gate, Step, Toys, secs};
 

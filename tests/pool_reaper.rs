@@ -5,7 +5,8 @@ mod toy;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
-use strongroom::{AlwaysHealthy, Pool, PoolBuilder};
+use strongroom::Pool;
+use strongroom::pool::{AlwaysHealthy, PoolBuilder};
 use tokio::time::{sleep, timeout};
 use toy::{Gate, Step, Toys, millis, secs};
 
@@ -58,7 +59,7 @@ async fn with_a_lane_the_writer_is_what_is_kept() {
     let pool = pool(&toys, |pool| pool.min_size(1).writer_lane(true).idle_timeout(Some(millis(20))));
     drop(pool.get().await.unwrap());
     for _ in 0..3 {
-        drop(pool.get_for(strongroom::Access::Read).await.unwrap());
+        drop(pool.get_for(strongroom::engine::Access::Read).await.unwrap());
     }
     until("reaping", || toys.world.closed() == toys.world.opened() - 1).await;
     assert_eq!(pool.get().await.unwrap().number, 1);

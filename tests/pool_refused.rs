@@ -4,7 +4,9 @@ mod toy;
 
 use std::sync::atomic::Ordering::SeqCst;
 
-use strongroom::{ErrorKind, FixedDelay, Phase, Pool, PoolBuilder, Reason};
+use strongroom::engine::Phase;
+use strongroom::pool::{FixedDelay, PoolBuilder};
+use strongroom::{ErrorKind, Pool, Reason};
 use tokio::time::{Instant, sleep, timeout};
 use toy::{Gate, Step, Toys, millis, secs, settle};
 
@@ -153,7 +155,7 @@ async fn the_wait_ends_when_the_last_connection_breaks() {
     let begin = Instant::now();
     let breaks = async {
         sleep(secs(2)).await;
-        loan.state = strongroom::ResourceState::Broken;
+        loan.state = strongroom::engine::ResourceState::Broken;
         drop(loan);
     };
     let (outcome, ()) = tokio::join!(pool.get(), breaks);

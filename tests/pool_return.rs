@@ -5,7 +5,9 @@ mod toy;
 use std::panic::AssertUnwindSafe;
 
 use futures_util::FutureExt as _;
-use strongroom::{AlwaysHealthy, Pool, Pooled, Resource as _, ResourceState};
+use strongroom::engine::{Resource as _, ResourceState};
+use strongroom::pool::AlwaysHealthy;
+use strongroom::{Pool, Pooled};
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::sleep;
 use toy::{Gate, Step, Toys, millis, secs, settle};

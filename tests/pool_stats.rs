@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use proptest::prelude::*;
-use strongroom::{Access, Ping, Pool, PoolStats, ResourceState};
+use strongroom::engine::{Access, ResourceState};
+use strongroom::pool::Ping;
+use strongroom::{Pool, PoolStats};
 use tokio::time::sleep;
 use toy::{Gate, Step, Toys, millis, secs, settle};
 

@@ -11,10 +11,13 @@ use std::time::Duration;
 
 use common::{PASSWORD, Server, run_sql, server, server_with, value};
 use futures_util::TryStreamExt;
+use strongroom::database::TransactionOptions;
+use strongroom::engine::Access;
+use strongroom::pool::{Attempt, NoRetry};
+use strongroom::postgres::PostgresConnector;
 use strongroom::postgres::Tls;
 use strongroom::{
-    Access, AsyncDatabase, Attempt, Connection, Connector, Error, ErrorKind, NoRetry, PassphraseKeySource,
-    PostgresConnector, Reason, RetryPolicy, Transaction, TransactionOptions,
+    AsyncDatabase, Connection, Connector, Error, ErrorKind, PassphraseKeySource, Reason, RetryPolicy, Transaction,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};

@@ -6,11 +6,10 @@ mod common;
 
 use common::{run_sql, script, server, value};
 use proptest::prelude::*;
+use strongroom::engine::{Access, Params, Resource, ResourceState, TransactionMode};
 use strongroom::postgres::PostgresConnection;
-use strongroom::{
-    Access, Connection, Connector, ErrorKind, IntoParams, Params, Reason, Resource, ResourceState, Result,
-    TransactionMode, Value, params,
-};
+use strongroom::values::IntoParams;
+use strongroom::{Connection, Connector, ErrorKind, Reason, Result, Value, params};
 
 fn numbers(count: i64) -> Vec<Params> {
     (0..count).map(|number| (number, format!("row {number}")).into_params().unwrap()).collect()
@@ -201,7 +200,7 @@ async fn a_dropped_copy_leaves_nothing_behind() {
 
 const INSERT: &str = "INSERT INTO t VALUES ($1, $2)";
 
-fn sets(numbers: std::ops::Range<i64>) -> strongroom::ParamSets {
+fn sets(numbers: std::ops::Range<i64>) -> strongroom::values::ParamSets {
     numbers.map(|number| (number, format!("row {number}")).into_params().unwrap()).collect()
 }
 

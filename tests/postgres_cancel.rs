@@ -8,8 +8,9 @@ use std::future::Future;
 use std::time::{Duration, Instant};
 
 use common::{run_sql, script, server, server_with, value};
+use strongroom::engine::{Resource, ResourceState, Statement, TransactionMode};
 use strongroom::postgres::PostgresConnection;
-use strongroom::{Connection, ErrorKind, Reason, Resource, ResourceState, Statement, TransactionMode};
+use strongroom::{Connection, ErrorKind, Reason};
 use tokio::time::timeout;
 
 const SLEEP: &str = "SELECT pg_sleep(30)";

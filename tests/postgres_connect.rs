@@ -13,11 +13,10 @@ use std::time::{Duration, Instant};
 use common::{PASSWORD, run_sql, server, server_with, value};
 use futures_util::SinkExt;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use strongroom::engine::{Access, Phase, Resource};
+use strongroom::postgres::PostgresConnector;
 use strongroom::postgres::{TargetSessionAttrs, Tls};
-use strongroom::{
-    Access, Connection, Connector, Error, ErrorKind, KeySource, PassphraseKeySource, Phase, PostgresConnector, Reason,
-    Resource, Result, Secret,
-};
+use strongroom::{Connection, Connector, Error, ErrorKind, KeySource, PassphraseKeySource, Reason, Result, Secret};
 
 async fn refused(connector: PostgresConnector) -> Error {
     connector.connect(Access::Write).await.expect_err("nobody gets in")
@@ -25,7 +24,7 @@ async fn refused(connector: PostgresConnector) -> Error {
 
 struct Rotating(Arc<AtomicUsize>);
 
-#[strongroom::async_trait]
+#[strongroom::keys::async_trait]
 impl KeySource for Rotating {
     async fn resolve(&self) -> Result<Secret> {
         let password = if self.0.fetch_add(1, Ordering::SeqCst) == 0 { "stale" } else { PASSWORD };

@@ -10,9 +10,10 @@ use std::time::Duration;
 use common::server;
 use futures_util::{SinkExt, TryStreamExt};
 use serde::Deserialize;
-use strongroom::{
-    AsyncDatabase, Connection, ErrorKind, Isolation, PostgresConnector, Reason, Result, TransactionMode, named,
-};
+use strongroom::database::Isolation;
+use strongroom::engine::TransactionMode;
+use strongroom::postgres::PostgresConnector;
+use strongroom::{AsyncDatabase, Connection, ErrorKind, Reason, Result, named};
 
 async fn open(server: &common::Server, size: u32) -> AsyncDatabase<PostgresConnector> {
     let db = AsyncDatabase::with_connector(server.connector()).pool_max(size).open().await.expect("a database");

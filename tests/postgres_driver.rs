@@ -7,8 +7,10 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::{run_sql, server, value};
+use strongroom::engine::{Access, Resource, ResourceState};
+use strongroom::postgres::PostgresConnector;
 use strongroom::postgres::{PostgresConnection, TargetSessionAttrs, Tls};
-use strongroom::{Access, AsyncDatabase, Connector, ErrorKind, PostgresConnector, Reason, Resource, ResourceState};
+use strongroom::{AsyncDatabase, Connector, ErrorKind, Reason};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 

@@ -10,8 +10,9 @@ use std::time::Duration;
 use common::{run_sql, script, server, value};
 use strongroom::ErrorKind as K;
 use strongroom::Reason as R;
+use strongroom::engine::{Access, Resource, ResourceState, TransactionMode};
 use strongroom::postgres::{PostgresConnection, ServerError};
-use strongroom::{Access, Connection, Connector, Error, ErrorKind, Resource, ResourceState, TransactionMode};
+use strongroom::{Connection, Connector, Error, ErrorKind};
 
 async fn fails(connection: &mut PostgresConnection, sql: &str) -> Error {
     run_sql(connection, sql, ()).await.expect_err(sql)

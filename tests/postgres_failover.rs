@@ -15,8 +15,10 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use strongroom::pool::ExponentialBackoff;
+use strongroom::postgres::PostgresConnector;
 use strongroom::postgres::Tls;
-use strongroom::{AsyncDatabase, ErrorKind, ExponentialBackoff, PassphraseKeySource, PostgresConnector};
+use strongroom::{AsyncDatabase, ErrorKind, PassphraseKeySource};
 
 const WRITERS: u32 = 16;
 

@@ -11,10 +11,10 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use common::{PASSWORD, run_sql, script, server, skip};
+use strongroom::engine::{Access, Statement, TransactionMode};
+use strongroom::postgres::PostgresConnector;
 use strongroom::postgres::Tls;
-use strongroom::{
-    Access, Connection, Connector, PassphraseKeySource, PostgresConnector, Statement, TransactionMode, params,
-};
+use strongroom::{Connection, Connector, PassphraseKeySource, params};
 
 struct Pooler {
     port: u16,
@@ -112,7 +112,7 @@ async fn values_transactions_streams_and_bulk_work_without_preparing() {
     assert_eq!((rows.len(), rows.columns().len()), (25, 7));
     let given = values;
     let read: Vec<_> = rows.first().unwrap().iter().map(|(_, value)| value.to_owned()).collect();
-    assert_eq!(strongroom::Params::Positional(read), given);
+    assert_eq!(strongroom::engine::Params::Positional(read), given);
     drop(rows);
     assert_eq!(connection.next_chunk().await.unwrap().unwrap().len(), 15);
     assert!(connection.next_chunk().await.unwrap().is_none());

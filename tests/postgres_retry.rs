@@ -8,10 +8,11 @@ use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::Duration;
 
 use common::{Server, server_with};
-use strongroom::{
-    AsyncDatabase, ErrorKind, FixedDelay, Isolation, NoRetry, PostgresConnector, Reason, Transaction,
-    TransactionOptions,
-};
+use strongroom::database::Isolation;
+use strongroom::database::TransactionOptions;
+use strongroom::pool::{FixedDelay, NoRetry};
+use strongroom::postgres::PostgresConnector;
+use strongroom::{AsyncDatabase, ErrorKind, Reason, Transaction};
 use tokio::sync::Barrier;
 
 type Tx = Transaction<PostgresConnector>;

@@ -6,7 +6,8 @@ mod common;
 
 use common::{run_sql, script, server, value};
 use strongroom::postgres::PostgresConnection;
-use strongroom::{AsyncDatabase, Connection, Connector, IntoParams, ParamSets};
+use strongroom::values::{IntoParams, ParamSets};
+use strongroom::{AsyncDatabase, Connection, Connector};
 
 /// Prepares `INSERT INTO m` for a column of type `old`, lets another session make it `new`, and inserts `given`: what
 /// PostgreSQL then stores, and what it stores for a statement that it never saw before.
@@ -37,8 +38,8 @@ async fn a_statement_older_than_its_column_stores_what_a_new_one_would() {
     let Some(server) = server() else { return };
     for zone in ["America/New_York", "UTC"] {
         let connector = server.connector().setting("TimeZone", zone);
-        let mut connection = connector.connect(strongroom::Access::Write).await.unwrap();
-        let mut beside = connector.connect(strongroom::Access::Write).await.unwrap();
+        let mut connection = connector.connect(strongroom::engine::Access::Write).await.unwrap();
+        let mut beside = connector.connect(strongroom::engine::Access::Write).await.unwrap();
         let (utc, local, far) = ("2026-11-27T12:00:00Z", "2026-11-27T12:00:00", "2026-11-27T12:00:00+05:00");
         let cases = [
             (("timestamp", "timestamptz"), local, utc),
@@ -85,8 +86,8 @@ async fn a_statement_older_than_its_column_stores_what_a_new_one_would() {
 async fn a_time_zone_set_later_counts() {
     let Some(server) = server() else { return };
     let connector = server.connector().setting("TimeZone", "UTC");
-    let mut connection = connector.connect(strongroom::Access::Write).await.unwrap();
-    let mut beside = connector.connect(strongroom::Access::Write).await.unwrap();
+    let mut connection = connector.connect(strongroom::engine::Access::Write).await.unwrap();
+    let mut beside = connector.connect(strongroom::engine::Access::Write).await.unwrap();
     run_sql(&mut connection, "SET TIME ZONE 'America/New_York'", ()).await.unwrap();
     let utc = "2026-11-27T12:00:00Z";
     let (kept, right) = both(&mut connection, &mut beside, ("timestamptz", "timestamp"), utc, utc).await;
@@ -97,7 +98,7 @@ async fn a_time_zone_set_later_counts() {
 async fn a_table_found_elsewhere_and_a_function_made_anew_count_too() {
     let Some(server) = server() else { return };
     let connector = server.connector().setting("TimeZone", "America/New_York");
-    let mut connection = connector.connect(strongroom::Access::Write).await.unwrap();
+    let mut connection = connector.connect(strongroom::engine::Access::Write).await.unwrap();
     script(
         &mut connection,
         "CREATE SCHEMA a; CREATE SCHEMA b; CREATE TABLE a.m (at timestamp); CREATE TABLE b.m (at timestamptz);
@@ -125,7 +126,7 @@ async fn many_rows_for_a_column_of_another_type_lose_nothing() {
     let Some(server) = server() else { return };
     let connector = server.connector().setting("TimeZone", "America/New_York");
     let db = AsyncDatabase::with_connector(connector.clone()).pool_max(1).open().await.unwrap();
-    let mut beside = connector.connect(strongroom::Access::Write).await.unwrap();
+    let mut beside = connector.connect(strongroom::engine::Access::Write).await.unwrap();
     for count in [3, 100] {
         script(&mut beside, "DROP TABLE IF EXISTS m; CREATE TABLE m (at timestamp, r real)").await;
         for insert in ["INSERT INTO m VALUES ($1, $2)", "INSERT INTO m SELECT $1, $2"] {

@@ -7,10 +7,9 @@ mod common;
 use std::time::Duration;
 
 use common::{run_sql, script, server, server_with, value};
-use strongroom::{
-    Access, Connection, Connector, ErrorKind, Isolation, Phase, Reason, Resource, ResourceState, StatementKind,
-    TransactionMode,
-};
+use strongroom::database::Isolation;
+use strongroom::engine::{Access, Phase, Resource, ResourceState, StatementKind, TransactionMode};
+use strongroom::{Connection, Connector, ErrorKind, Reason};
 
 const COUNT: &str = "SELECT count(*) FROM t";
 

@@ -11,8 +11,10 @@ use std::process::Command;
 use std::time::Duration;
 
 use common::{PASSWORD, server, server_with, value};
+use strongroom::engine::Access;
+use strongroom::postgres::PostgresConnector;
 use strongroom::postgres::Readers;
-use strongroom::{Access, Connector, ErrorKind, PostgresConnector};
+use strongroom::{Connector, ErrorKind};
 
 fn refused(url: &str) -> String {
     let error = PostgresConnector::from_url(url).expect_err(url);

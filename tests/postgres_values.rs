@@ -5,7 +5,8 @@
 mod common;
 
 use common::{run_sql, script, server};
-use strongroom::{ErrorKind, IntoParams, Null, Reason, Value, named, params};
+use strongroom::values::{IntoParams, Null};
+use strongroom::{ErrorKind, Reason, Value, named, params};
 
 #[tokio::test]
 async fn every_type_that_is_read_comes_out_as_documented() {

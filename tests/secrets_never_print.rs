@@ -10,10 +10,11 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use strongroom::engine::Statement;
+use strongroom::keys::SecretBytes;
 use strongroom::{
     AsyncDatabase, CachedKeySource, ChainKeySource, CommandKeySource, Connector, DatabaseConfig, EnvKeySource, Error,
-    FileKeySource, KeySource, PassphraseKeySource, Pool, Secret, SecretBytes, SqlCipherConnector, Statement,
-    apply_cipher_key, rusqlite,
+    FileKeySource, KeySource, PassphraseKeySource, Pool, Secret, SqlCipherConnector, apply_cipher_key, rusqlite,
 };
 use tempfile::TempDir;
 
@@ -193,7 +194,7 @@ async fn bad_day(path: &Path) {
     drop(held);
     show(&pool);
     show(&pool.close(Duration::from_secs(1)).await);
-    confess(&SqlCipherConnector::new(path).connect(strongroom::Access::Read).await.unwrap_err());
+    confess(&SqlCipherConnector::new(path).connect(strongroom::engine::Access::Read).await.unwrap_err());
 }
 
 async fn raw_keys(path: &Path) {

@@ -16,9 +16,9 @@ use std::time::{Duration, Instant};
 
 use futures_util::{FutureExt as _, StreamExt as _};
 use other::{Other, key};
-use strongroom::{
-    AsyncDatabase, Error, ErrorKind, KeySource, PassphraseKeySource, Ping, Reason, Result, Secret, Synchronous, Tuning,
-};
+use strongroom::pool::Ping;
+use strongroom::sqlcipher::{Synchronous, Tuning};
+use strongroom::{AsyncDatabase, Error, ErrorKind, KeySource, PassphraseKeySource, Reason, Result, Secret};
 
 const TASKS: u64 = 64;
 const ACCOUNTS: u64 = 20;
@@ -185,7 +185,7 @@ fn note(tally: &Tally, error: &Error) {
 /// A key source that fails every second time.
 struct Moody(AtomicU64);
 
-#[strongroom::async_trait]
+#[strongroom::keys::async_trait]
 impl KeySource for Moody {
     async fn resolve(&self) -> Result<Secret> {
         match self.0.fetch_add(1, SeqCst) % 3 {

@@ -6,8 +6,9 @@
 use std::path::Path;
 use std::time::Duration;
 
+use strongroom::pool::NoRetry;
 use strongroom::{
-    AsyncDatabase, DatabaseBuilder, ErrorKind, NoRetry, Reason, Secret, SqlCipherConnector, apply_cipher_key, rusqlite,
+    AsyncDatabase, DatabaseBuilder, ErrorKind, Reason, Secret, SqlCipherConnector, apply_cipher_key, rusqlite,
 };
 use tempfile::TempDir;
 

@@ -5,7 +5,8 @@ mod common;
 use std::fs;
 
 use common::{Home, Kind, count, kinds, with_table};
-use strongroom::{CheckDepth, ErrorKind, Reason};
+use strongroom::database::CheckDepth;
+use strongroom::{ErrorKind, Reason};
 
 const PAGE: usize = 4096;
 

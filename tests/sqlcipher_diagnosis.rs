@@ -9,9 +9,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use strongroom::engine::Phase;
+use strongroom::pool::{Attempt, NoRetry};
 use strongroom::{
-    AsyncDatabase, Attempt, DatabaseBuilder, Error, ErrorKind, NoRetry, PassphraseKeySource, Phase, Reason,
-    RetryPolicy, Secret, SqlCipherConnector, rusqlite,
+    AsyncDatabase, DatabaseBuilder, Error, ErrorKind, PassphraseKeySource, Reason, RetryPolicy, Secret,
+    SqlCipherConnector, rusqlite,
 };
 use tempfile::TempDir;
 

@@ -9,7 +9,8 @@ use std::path::PathBuf;
 
 use common::{Home, Kind, count, kinds, with_table};
 use faults::Call;
-use strongroom::{AsyncDatabase, CheckDepth, Error, ErrorKind, Reason};
+use strongroom::database::CheckDepth;
+use strongroom::{AsyncDatabase, Error, ErrorKind, Reason};
 
 const FAILED: (ErrorKind, Reason) = (ErrorKind::Storage, Reason::Io);
 

@@ -10,7 +10,10 @@ use std::path::PathBuf;
 use common::{Home, Kind, count, kinds, with_table};
 use faults::Call;
 use futures_util::future::join_all;
-use strongroom::{AsyncDatabase, CheckDepth, Checkpoints, CloseReport, ErrorKind, Reason, Synchronous, Tuning};
+use strongroom::database::CheckDepth;
+use strongroom::pool::CloseReport;
+use strongroom::sqlcipher::{Checkpoints, Synchronous, Tuning};
+use strongroom::{AsyncDatabase, ErrorKind, Reason};
 
 const UNKNOWN: (ErrorKind, Reason) = (ErrorKind::OutcomeUnknown, Reason::Io);
 const FAILED: (ErrorKind, Reason) = (ErrorKind::Storage, Reason::Io);

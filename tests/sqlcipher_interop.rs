@@ -7,7 +7,8 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use strongroom::{AsyncDatabase, DatabaseBuilder, NoRetry, PassphraseKeySource, Secret, SqlCipherConnector};
+use strongroom::pool::NoRetry;
+use strongroom::{AsyncDatabase, DatabaseBuilder, PassphraseKeySource, Secret, SqlCipherConnector};
 use tempfile::TempDir;
 
 #[path = "common/peers.rs"]

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use strongroom::engine::Phase;
 use strongroom::{
-    AsyncDatabase, DatabaseBuilder, Error, ErrorKind, KeySource, Phase, Reason, Result, Secret, SqlCipherConnector,
+    AsyncDatabase, DatabaseBuilder, Error, ErrorKind, KeySource, Reason, Result, Secret, SqlCipherConnector,
 };
 use tempfile::TempDir;
 
@@ -42,7 +43,7 @@ impl Awkward {
     }
 }
 
-#[strongroom::async_trait]
+#[strongroom::keys::async_trait]
 impl KeySource for Awkward {
     async fn resolve(&self) -> Result<Secret> {
         if self.calls.fetch_add(1, Ordering::SeqCst) >= self.bad_calls {

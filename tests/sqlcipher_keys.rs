@@ -5,9 +5,9 @@
 use std::path::Path;
 
 use proptest::prelude::*;
-use strongroom::{
-    AsyncDatabase, ErrorKind, NoRetry, Phase, Reason, Secret, apply_cipher_key, is_sqlcipher_available, rusqlite,
-};
+use strongroom::engine::Phase;
+use strongroom::pool::NoRetry;
+use strongroom::{AsyncDatabase, ErrorKind, Reason, Secret, apply_cipher_key, is_sqlcipher_available, rusqlite};
 use tempfile::TempDir;
 
 #[path = "common/cipher.rs"]

@@ -5,7 +5,9 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use strongroom::{AsyncDatabase, DatabaseBuilder, Error, ErrorKind, Phase, SqlCipherConnector, Tuning};
+use strongroom::engine::Phase;
+use strongroom::sqlcipher::Tuning;
+use strongroom::{AsyncDatabase, DatabaseBuilder, Error, ErrorKind, SqlCipherConnector};
 use tempfile::TempDir;
 
 #[path = "common/cipher.rs"]

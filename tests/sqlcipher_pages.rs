@@ -9,7 +9,10 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use strongroom::{AlwaysHealthy, AsyncDatabase, CheckDepth, ErrorKind, Ping, Reason, Result, Secret, Tuning};
+use strongroom::database::CheckDepth;
+use strongroom::pool::{AlwaysHealthy, Ping};
+use strongroom::sqlcipher::Tuning;
+use strongroom::{AsyncDatabase, ErrorKind, Reason, Result, Secret};
 use tempfile::TempDir;
 
 #[path = "common/cipher.rs"]

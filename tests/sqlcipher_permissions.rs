@@ -9,7 +9,8 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
 
-use strongroom::{AsyncDatabase, ErrorKind, Ping, Reason, Secret};
+use strongroom::pool::Ping;
+use strongroom::{AsyncDatabase, ErrorKind, Reason, Secret};
 use tempfile::TempDir;
 
 #[path = "common/cipher.rs"]

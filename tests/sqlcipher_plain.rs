@@ -4,7 +4,8 @@
 
 use std::path::Path;
 
-use strongroom::{AsyncDatabase, NoRetry, PassphraseKeySource, Reason, Secret, is_sqlcipher_available, rusqlite};
+use strongroom::pool::NoRetry;
+use strongroom::{AsyncDatabase, PassphraseKeySource, Reason, Secret, is_sqlcipher_available, rusqlite};
 use tempfile::TempDir;
 
 #[path = "common/cipher.rs"]

@@ -6,7 +6,8 @@ use std::fs;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
-use strongroom::{AsyncDatabase, CheckDepth, DatabaseBuilder, Reason, Secret, SqlCipherConnector};
+use strongroom::database::CheckDepth;
+use strongroom::{AsyncDatabase, DatabaseBuilder, Reason, Secret, SqlCipherConnector};
 use tempfile::TempDir;
 
 #[path = "common/cipher.rs"]

@@ -5,13 +5,14 @@ use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use strongroom::engine::{Access, Canceller, Dialect, Resource, ResourceState, Statement, TransactionMode};
+use strongroom::pool::Attempt;
 use strongroom::testing::{
     Call, Fault, FaultyConnector, MockConnection, MockConnector, MockHealthCheck, MockRetryPolicy, Point,
     ScriptedConnector,
 };
 use strongroom::{
-    Access, Attempt, Canceller, Capabilities, Connection, Connector, Dialect, Error, ErrorKind, HealthCheck, Reason,
-    Resource, ResourceState, Result, RetryPolicy, Rows, Statement, TransactionMode, Value,
+    Capabilities, Connection, Connector, Error, ErrorKind, HealthCheck, Reason, Result, RetryPolicy, Rows, Value,
 };
 
 fn statement(sql: &str) -> Statement {
@@ -199,7 +200,9 @@ async fn mocks_stand_for_all_contracts() {
         let mut connection = MockConnection::new();
         connection.expect_state().return_const(ResourceState::Idle);
         connection.expect_canceller().returning(Canceller::none);
-        connection.expect_run().returning(|_| Box::pin(async { Ok(Rows::changed(strongroom::Changes::default())) }));
+        connection
+            .expect_run()
+            .returning(|_| Box::pin(async { Ok(Rows::changed(strongroom::engine::Changes::default())) }));
         connection.expect_close().returning(|| Box::pin(async { Ok(()) }));
         Box::pin(async { Ok(connection) })
     });

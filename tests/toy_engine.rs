@@ -8,8 +8,10 @@ mod toy_server;
 
 use std::time::{Duration, Instant};
 
+use strongroom::engine::{Access, Resource, ResourceState, Statement};
+use strongroom::pool::Ping;
 use strongroom::testing::{Fault, FaultyConnector, Point, conformance};
-use strongroom::{Access, Connection, Connector, ErrorKind, Ping, Reason, Resource, ResourceState, Statement};
+use strongroom::{Connection, Connector, ErrorKind, Reason};
 
 #[tokio::test]
 async fn the_toy_keeps_the_contract_on_one_thread() {
@@ -65,7 +67,7 @@ async fn a_lost_commit_is_not_known_and_the_connection_is_broken() {
     let connector = FaultyConnector::new(toy_server::start(directory.path()));
     connector.faults().at(Point::Commit, Fault::LoseAnswer);
     let mut connection = connector.connect(Access::Write).await.unwrap();
-    connection.begin(strongroom::TransactionMode::WRITE).await.unwrap();
+    connection.begin(strongroom::engine::TransactionMode::WRITE).await.unwrap();
     connection.run(Statement::new("CREATE TABLE t (a BIGINT)", ()).unwrap()).await.unwrap();
     let error = connection.commit().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::OutcomeUnknown);

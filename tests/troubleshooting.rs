@@ -5,9 +5,10 @@
 use std::path::Path;
 use std::time::Duration;
 
+use strongroom::pool::{NoRetry, Ping};
+use strongroom::sqlcipher::Tuning;
 use strongroom::{
-    AsyncDatabase, Error, ErrorKind, KeySource as _, NoRetry, PassphraseKeySource, Ping, Reason, SopsKeySource, Tuning,
-    rusqlite,
+    AsyncDatabase, Error, ErrorKind, KeySource as _, PassphraseKeySource, Reason, SopsKeySource, rusqlite,
 };
 use tempfile::TempDir;
 

@@ -7,7 +7,9 @@ use common::{kinds, memory};
 use proptest::prelude::*;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
-use strongroom::{ErrorKind, FromValue, IntoValue, Reason, ValueRef, list, named};
+use strongroom::values::ValueRef;
+use strongroom::values::{FromValue, IntoValue};
+use strongroom::{ErrorKind, Reason, list, named};
 
 #[derive(Debug, Deserialize, PartialEq, Serialize)]
 struct Price {

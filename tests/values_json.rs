@@ -6,7 +6,9 @@ mod common;
 use common::{kinds, memory};
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
-use strongroom::{ErrorKind, FromValue, IntoValue, Json, Reason, ValueRef};
+use strongroom::values::ValueRef;
+use strongroom::values::{FromValue, IntoValue};
+use strongroom::{ErrorKind, Json, Reason};
 
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 struct Settings {

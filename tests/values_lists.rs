@@ -4,7 +4,9 @@
 mod common;
 
 use common::{kinds, memory};
-use strongroom::{AsyncDatabase, Dialect, ErrorKind, IntoParams, Placeholders, Reason, list, named, params};
+use strongroom::engine::{Dialect, Placeholders};
+use strongroom::values::IntoParams;
+use strongroom::{AsyncDatabase, ErrorKind, Reason, list, named, params};
 
 async fn filled() -> AsyncDatabase {
     let db = memory().await;
@@ -44,7 +46,7 @@ async fn a_list_binds_behind_in_in_every_style_of_placeholders() {
 #[tokio::test]
 async fn what_is_no_list_is_refused_with_the_way_out() {
     let db = filled().await;
-    for params in [params![1], params!["a"], params![strongroom::Null]] {
+    for params in [params![1], params!["a"], params![strongroom::values::Null]] {
         let error = db.fetch_all("SELECT id FROM t WHERE id IN $1", params).await.unwrap_err();
         assert_eq!(kinds(&error), (ErrorKind::Query, Reason::Parameters));
         assert!(error.to_string().contains("strongroom::list(..), or write IN ($1)"), "{error}");

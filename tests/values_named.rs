@@ -11,7 +11,9 @@ use common::{kinds, memory};
 use jiff::Timestamp;
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
-use strongroom::{ErrorKind, IntoValue, Json, Params, Reason, Value, named};
+use strongroom::engine::Params;
+use strongroom::values::IntoValue;
+use strongroom::{ErrorKind, Json, Reason, Value, named};
 use uuid::Uuid;
 
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]

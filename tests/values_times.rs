@@ -8,7 +8,9 @@ use common::{kinds, memory};
 use jiff::{Timestamp, civil};
 use proptest::prelude::*;
 use serde::Deserialize;
-use strongroom::{AsyncDatabase, ErrorKind, FromValue, IntoValue, Reason, Value, ValueRef};
+use strongroom::values::ValueRef;
+use strongroom::values::{FromValue, IntoValue};
+use strongroom::{AsyncDatabase, ErrorKind, Reason, Value};
 
 fn text(value: impl IntoValue) -> String {
     match value.into_value().unwrap() {

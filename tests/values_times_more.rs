@@ -7,7 +7,9 @@ use common::memory;
 use jiff1::Timestamp;
 use proptest::prelude::*;
 use serde::Deserialize;
-use strongroom::{FromValue, IntoValue, Value, ValueRef};
+use strongroom::Value;
+use strongroom::values::ValueRef;
+use strongroom::values::{FromValue, IntoValue};
 use time::{Date, OffsetDateTime, PrimitiveDateTime, Time, UtcDateTime, UtcOffset};
 
 fn text(value: impl IntoValue) -> String {

@@ -2,7 +2,9 @@
 
 use std::hint::black_box;
 
-use strongroom::{AsyncDatabase, PostgresConnector, ValueRef};
+use strongroom::values::ValueRef;
+use strongroom::postgres::PostgresConnector;
+use strongroom::AsyncDatabase;
 
 use crate::{ALL, BULK, INSERT, POOL, READ, Side, TEXT, Work};
 

@@ -8,7 +8,8 @@
 use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
-use strongroom::{DatabaseConfig, ErrorKind, KeyPlace, Result};
+use strongroom::database::KeyPlace;
+use strongroom::{DatabaseConfig, ErrorKind, Result};
 
 #[path = "../scratch.rs"]
 mod scratch;

@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use libfuzzer_sys::fuzz_target;
-use strongroom::{ChainKeySource, Error, ErrorKind, KeySource, Reason, Result, Secret, async_trait};
+use strongroom::keys::async_trait;
+use strongroom::{ChainKeySource, Error, ErrorKind, KeySource, Reason, Result, Secret};
 
 const REASONS: [Reason; 8] = [
     Reason::Missing,

@@ -6,7 +6,8 @@
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use strongroom::{ErrorKind, FileKeySource, KeySource, Reason, Result, Secret, SecretForm};
+use strongroom::keys::SecretForm;
+use strongroom::{ErrorKind, FileKeySource, KeySource, Reason, Result, Secret};
 use tokio::runtime::{Builder, Runtime};
 
 #[path = "../scratch.rs"]

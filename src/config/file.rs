@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use super::DatabaseConfig;
 use super::unique::is_unique;
-use crate::{Error, ErrorKind, Reason, Result};
+use crate::error::{Error, ErrorKind, Reason, Result};
 
 /// A dozen settings and all their comments fit many times.
 const LARGEST: u64 = 16 * 1024;

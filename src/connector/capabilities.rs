@@ -7,7 +7,8 @@ use crate::params::Dialect;
 /// Start from [`Capabilities::new`] and set what differs.
 ///
 /// ```
-/// use strongroom::{Capabilities, Dialect};
+/// use strongroom::engine::Dialect;
+/// use strongroom::Capabilities;
 ///
 /// let mut capabilities = Capabilities::new("toy", Dialect::Sqlite);
 /// capabilities.single_writer = true;

@@ -4,14 +4,16 @@ use std::future::Future;
 use std::sync::Arc;
 
 use super::{CheckDepth, CheckStep, Resource, Statement, StatementKind, TransactionMode};
+use crate::error::{Error, ErrorKind, Result};
+use crate::params::ParamSets;
 use crate::row::Changes;
-use crate::{Error, ErrorKind, ParamSets, Result, Rows};
+use crate::row::Rows;
 
 /// A connection that speaks SQL: only what an engine must do itself. Convenience lives in the handles above.
 ///
 /// **For implementors.**
 /// - Bind `$1..$N` by the number in the name, `:name` and `@name` by name; refuse mixtures and wrong counts before
-///   anything runs. [`Placeholders`](crate::Placeholders) does the reading.
+///   anything runs. [`Placeholders`](crate::engine::Placeholders) does the reading.
 /// - A dropped future stops its statement (as far as the engine can) and never a later one. The next call, whatever it
 ///   is, first waits until the dropped one has really stopped, and ends a stream that is still open.
 /// - A statement that fails has no effect. Inside a transaction, the handles above treat a failed statement as the end
@@ -38,7 +40,7 @@ pub trait Connection: Resource {
     fn run(&mut self, statement: Statement) -> impl Future<Output = Result<Rows>> + Send;
 
     /// Runs one statement with many sets of parameters, preparing it once. Called inside a transaction; stops at the
-    /// first error. [`Placeholders::look_up_all`](crate::Placeholders::look_up_all) puts their values in order.
+    /// first error. [`Placeholders::look_up_all`](crate::engine::Placeholders::look_up_all) puts their values in order.
     ///
     /// # Errors
     /// As classified by the engine.
@@ -138,7 +140,7 @@ pub trait Connection: Resource {
     fn table_exists(&mut self, name: &str) -> impl Future<Output = Result<bool>> + Send;
 
     /// Runs one step of a check for damage and says how many steps there are; `number` counts from 0, and at most
-    /// `limit` problems are told. A connection that has met damage must not be [`Idle`](crate::ResourceState::Idle)
+    /// `limit` problems are told. A connection that has met damage must not be [`Idle`](crate::engine::ResourceState::Idle)
     /// afterwards. The provided body is that of an engine without such checks.
     ///
     /// # Errors

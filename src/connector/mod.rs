@@ -19,7 +19,7 @@ pub use none::NoConnector;
 pub use resource::{Cancel, Canceller, Resource, ResourceState};
 pub use statement::{Isolation, Statement, StatementKind, TransactionMode};
 
-use crate::Result;
+use crate::error::Result;
 
 /// Opens connections to one database, or to anything else that can be pooled.
 ///
@@ -29,7 +29,8 @@ use crate::Result;
 /// future, and survives its panics.
 ///
 /// ```
-/// use strongroom::{Access, Canceller, Capabilities, Connector, Dialect, Pool, Resource, ResourceState, Result};
+/// use strongroom::engine::{Access, Canceller, Dialect, Resource, ResourceState};
+/// use strongroom::{Capabilities, Connector, Pool, Result};
 ///
 /// /// Pools file names; a pool needs no SQL.
 /// struct Names;

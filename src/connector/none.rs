@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 
 use super::{Access, Canceller, Capabilities, Connector, Resource, ResourceState};
-use crate::Result;
+use crate::error::Result;
 
 /// Stands where the default engine would, in builds that have none. It cannot be made.
 #[derive(Debug)]

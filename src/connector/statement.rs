@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::Access;
-use crate::{IntoParams, Params, Result};
+use crate::error::Result;
+use crate::params::{IntoParams, Params};
 
 /// SQL and its parameters, owned, so that it can cross to another thread.
 #[derive(Clone, Debug)]

@@ -8,8 +8,12 @@ use std::time::Duration;
 
 use super::handle::AsyncDatabase;
 use super::repeat::AsyncFunc;
+use crate::connector::{Connection, Connector};
+use crate::error::Result;
+use crate::health::HealthCheck;
+use crate::pool::Pool;
 use crate::pool::{CloseReport, PoolBuilder};
-use crate::{Connection, Connector, FixedDelay, HealthCheck, Pool, Result, RetryPolicy};
+use crate::retry::{FixedDelay, RetryPolicy};
 
 type Hook<K> = Box<dyn for<'a> Fn(&'a mut K) -> Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>> + Send + Sync>;
 

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use futures_util::future::join;
 use tokio::task::yield_now;
 
-use crate::{Changes, Connection, Error, IntoParams, ParamSets, Result};
+use crate::connector::Connection;
+use crate::error::{Error, Result};
+use crate::params::{IntoParams, ParamSets};
+use crate::row::Changes;
 
 /// How many sets cross to the engine first: few, because it has nothing to do until then.
 const FIRST: usize = 1024;

@@ -6,7 +6,8 @@ use std::panic::Location;
 use super::deadline::{self, Stage, within};
 use super::handle::AsyncDatabase;
 use super::route;
-use crate::{CheckDepth, Connection, Connector, ErrorKind, Result};
+use crate::connector::{CheckDepth, Connection, Connector};
+use crate::error::{ErrorKind, Result};
 
 /// How many problems a [`CheckReport`] names at most; a file that is damaged all over is not described any better by
 /// more.
@@ -67,7 +68,8 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
     /// for all, such as a database in memory). Damage that is found is no error but the content of the report.
     ///
     /// ```
-    /// use strongroom::{AsyncDatabase, CheckDepth};
+    /// use strongroom::database::CheckDepth;
+    /// use strongroom::AsyncDatabase;
     ///
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> strongroom::Result<()> {
     /// # let db = AsyncDatabase::builder(":memory:").open().await?;
@@ -91,7 +93,8 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
     /// many as its checks can be cut into: [`CheckDepth::Full`] has one for each table.
     ///
     /// ```
-    /// use strongroom::{AsyncDatabase, CheckDepth};
+    /// use strongroom::database::CheckDepth;
+    /// use strongroom::AsyncDatabase;
     ///
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> strongroom::Result<()> {
     /// # let db = AsyncDatabase::builder(":memory:").open().await?;

@@ -12,7 +12,9 @@ use futures_util::future::Either;
 use tokio::time::Instant;
 
 use crate::clock::{self, timeout_at};
-use crate::{Access, Canceller, Connector, Error, ErrorKind, Phase, Pool, Pooled, Reason, Result};
+use crate::connector::{Access, Canceller, Connector};
+use crate::error::{Error, ErrorKind, Phase, Reason, Result};
+use crate::pool::{Pool, Pooled};
 
 /// How long a caller whose time is up still waits to learn what became of his call, or for a rollback.
 pub(super) const GRACE: Duration = Duration::from_secs(2);

@@ -15,10 +15,12 @@ use super::deadline::{self, Stage, within};
 use super::lane::Lane;
 use super::route;
 use super::stream::RowStream;
-use crate::{
-    Access, Capabilities, Changes, CloseReport, Connection, Connector, DefaultConnector, IntoParams, Pool, PoolStats,
-    Resource as _, Result, Rows, Statement,
-};
+use crate::DefaultConnector;
+use crate::connector::{Access, Capabilities, Connection, Connector, Resource as _, Statement};
+use crate::error::Result;
+use crate::params::IntoParams;
+use crate::pool::{CloseReport, Pool, PoolStats};
+use crate::row::{Changes, Rows};
 
 /// An encrypted, pooled, asynchronous SQL database.
 ///

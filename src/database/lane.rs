@@ -18,11 +18,11 @@ use super::limited::stage_of;
 use super::queue::Queue;
 use super::route;
 use crate::clock::{sleep_until, timeout_at};
+use crate::connector::{Access, Canceller, Connection, Connector, Resource as _, Statement, StatementKind};
+use crate::error::{Error, ErrorKind, Result};
 use crate::lock::{Guard, Lock, foreign};
-use crate::{
-    Access, Canceller, Connection, Connector, Error, ErrorKind, Pool, Pooled, Resource as _, Result, Rows, Statement,
-    StatementKind,
-};
+use crate::pool::{Pool, Pooled};
+use crate::row::Rows;
 
 /// How many statements share a transaction at most: enough to share the cost of a commit, few enough that nobody waits
 /// long for his answer.

@@ -8,8 +8,9 @@ use super::deadline::{self, Deadline, within};
 use super::raw::RawConnection;
 use super::route;
 use super::transaction::Transaction;
+use crate::connector::{Access, Connection, Connector, TransactionMode};
+use crate::error::{Error, Result};
 use crate::pool::Pooled;
-use crate::{Access, Connection, Connector, Error, Result, TransactionMode};
 
 impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
     /// Runs `work` in a transaction: commits when it answers `Ok`, rolls back when it answers an error, panics, or is

@@ -6,14 +6,17 @@ use std::time::Duration;
 use super::deadline::{Deadline, Stage, within};
 use super::handle::AsyncDatabase;
 use super::route;
-use crate::{Access, Connection, Connector, Pooled, Resource as _, Result, Rows, Statement, StatementKind};
+use crate::connector::{Access, Connection, Connector, Resource as _, Statement, StatementKind};
+use crate::error::Result;
+use crate::pool::Pooled;
+use crate::row::Rows;
 
 impl<C: Connector> AsyncDatabase<C> {
     /// The same database, with a time limit for each call: for waiting, queueing and running together. Cheap: use it
     /// for a single call, or keep it beside the other handles. It replaces a limit that this handle has.
     ///
     /// The time begins when the call is first polled, and covers everything that the call gives: a
-    /// [`Transaction`](crate::Transaction), a [`RawConnection`](crate::RawConnection) or a stream has to be done with by
+    /// [`Transaction`](crate::Transaction), a [`RawConnection`](crate::database::RawConnection) or a stream has to be done with by
     /// then, and whatever is asked of it later fails. A closure that is late is dropped and rolled back.
     /// [`connect`](Self::connect) and [`close`](Self::close) have limits of their own.
     ///

@@ -32,3 +32,6 @@ pub use repeat::{AsyncFunc, AsyncFuncMut};
 pub use savepoint::Savepoint;
 pub use stream::RowStream;
 pub use transaction::Transaction;
+
+pub use crate::config::{CipherConfig, DatabaseConfig, KeyPlace, PoolConfig, RetryConfig};
+pub use crate::connector::{CheckDepth, Isolation, TransactionMode};

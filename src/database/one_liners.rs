@@ -19,9 +19,9 @@ macro_rules! one_liners {
         pub fn execute(
             $self: $receiver,
             sql: &str,
-            params: impl $crate::IntoParams,
-        ) -> impl Future<Output = $crate::Result<$crate::Changes>> + Send {
-            let running = $self.writing($crate::Statement::new(sql, params));
+            params: impl $crate::params::IntoParams,
+        ) -> impl Future<Output = $crate::error::Result<$crate::row::Changes>> + Send {
+            let running = $self.writing($crate::connector::Statement::new(sql, params));
             running.map(|rows| Ok(rows?.changes()))
         }
 
@@ -37,9 +37,10 @@ macro_rules! one_liners {
         pub fn fetch_one(
             $self: $receiver,
             sql: &str,
-            params: impl $crate::IntoParams,
-        ) -> impl Future<Output = $crate::Result<Option<$crate::Row>>> + Send {
-            let running = $self.reading($crate::Statement::new(sql, params).map($crate::Statement::first));
+            params: impl $crate::params::IntoParams,
+        ) -> impl Future<Output = $crate::error::Result<Option<$crate::row::Row>>> + Send {
+            let running =
+                $self.reading($crate::connector::Statement::new(sql, params).map($crate::connector::Statement::first));
             running.map(|rows| Ok(rows?.first()))
         }
 
@@ -54,9 +55,9 @@ macro_rules! one_liners {
         pub fn fetch_all(
             $self: $receiver,
             sql: &str,
-            params: impl $crate::IntoParams,
-        ) -> impl Future<Output = $crate::Result<$crate::Rows>> + Send {
-            $self.reading($crate::Statement::new(sql, params))
+            params: impl $crate::params::IntoParams,
+        ) -> impl Future<Output = $crate::error::Result<$crate::row::Rows>> + Send {
+            $self.reading($crate::connector::Statement::new(sql, params))
         }
 
         /// Fetches the first column of the first row; `None` when there is no row. A NULL is an error unless `T` is an
@@ -68,12 +69,13 @@ macro_rules! one_liners {
         /// # Cancel safety
         /// As [`execute`](Self::execute); a statement that only reads leaves nothing behind.
         #[track_caller]
-        pub fn fetch_value<T: $crate::FromValue>(
+        pub fn fetch_value<T: $crate::value::FromValue>(
             $self: $receiver,
             sql: &str,
-            params: impl $crate::IntoParams,
-        ) -> impl Future<Output = $crate::Result<Option<T>>> + Send {
-            let running = $self.reading($crate::Statement::new(sql, params).map($crate::Statement::first));
+            params: impl $crate::params::IntoParams,
+        ) -> impl Future<Output = $crate::error::Result<Option<T>>> + Send {
+            let running =
+                $self.reading($crate::connector::Statement::new(sql, params).map($crate::connector::Statement::first));
             running.map(|rows| rows?.first().map(|row| row.get(0)).transpose())
         }
 
@@ -89,9 +91,10 @@ macro_rules! one_liners {
         pub fn fetch_one_as<T: serde::de::DeserializeOwned>(
             $self: $receiver,
             sql: &str,
-            params: impl $crate::IntoParams,
-        ) -> impl Future<Output = $crate::Result<Option<T>>> + Send {
-            let running = $self.reading($crate::Statement::new(sql, params).map($crate::Statement::first));
+            params: impl $crate::params::IntoParams,
+        ) -> impl Future<Output = $crate::error::Result<Option<T>>> + Send {
+            let running =
+                $self.reading($crate::connector::Statement::new(sql, params).map($crate::connector::Statement::first));
             running.map(|rows| rows?.first().map(|row| row.decode()).transpose())
         }
 
@@ -106,9 +109,9 @@ macro_rules! one_liners {
         pub fn fetch_all_as<T: serde::de::DeserializeOwned>(
             $self: $receiver,
             sql: &str,
-            params: impl $crate::IntoParams,
-        ) -> impl Future<Output = $crate::Result<Vec<T>>> + Send {
-            let running = $self.reading($crate::Statement::new(sql, params));
+            params: impl $crate::params::IntoParams,
+        ) -> impl Future<Output = $crate::error::Result<Vec<T>>> + Send {
+            let running = $self.reading($crate::connector::Statement::new(sql, params));
             running.map(|rows| rows?.decode())
         }
     };

@@ -4,14 +4,18 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{Error, ErrorKind, ExponentialBackoff, Isolation, RetryPolicy, TransactionMode};
+use crate::connector::{Isolation, TransactionMode};
+use crate::error::{Error, ErrorKind};
+use crate::retry::{ExponentialBackoff, RetryPolicy};
 
 /// How [`transaction_with`](super::AsyncDatabase::transaction_with) runs a transaction. Cheap to clone, and meant to be
 /// made once.
 ///
 /// ```
 /// use std::time::Duration;
-/// use strongroom::{FixedDelay, Isolation, TransactionOptions};
+/// use strongroom::database::TransactionOptions;
+/// use strongroom::database::Isolation;
+/// use strongroom::pool::FixedDelay;
 ///
 /// let options = TransactionOptions::new()
 ///     .isolation(Isolation::Serializable)

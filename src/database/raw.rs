@@ -11,10 +11,12 @@ use super::bulk;
 use super::deadline::{Deadline, Stage, within};
 use super::route;
 use super::stream::RowStream;
-use crate::{
-    Canceller, Changes, Connection, Connector, DefaultConnector, ErrorKind, IntoParams, Pooled, Reason, Resource,
-    ResourceState, Result, Rows, Statement, TransactionMode,
-};
+use crate::DefaultConnector;
+use crate::connector::{Canceller, Connection, Connector, Resource, ResourceState, Statement, TransactionMode};
+use crate::error::{ErrorKind, Reason, Result};
+use crate::params::IntoParams;
+use crate::pool::Pooled;
+use crate::row::{Changes, Rows};
 
 /// A connection of one's own, until the guard is dropped: for statements that alter a session, for a sequence that
 /// nobody may come between, and for what the engine can do beyond the contract (SQLite:

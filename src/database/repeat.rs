@@ -12,7 +12,9 @@ use super::options::TransactionOptions;
 use super::route;
 use super::transaction::Transaction;
 use crate::clock::sleep;
-use crate::{Access, Attempt, Connection, Connector, Error, Result};
+use crate::connector::{Access, Connection, Connector};
+use crate::error::{Error, Result};
+use crate::retry::Attempt;
 
 /// A closure that can be called several times and whose future can cross threads: what
 /// [`transaction_with`](AsyncDatabase::transaction_with) takes.
@@ -79,7 +81,8 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
     /// your own comes out of [`try_transaction_with`](Self::try_transaction_with).
     ///
     /// ```
-    /// use strongroom::{AsyncDatabase, TransactionOptions};
+    /// use strongroom::database::TransactionOptions;
+    /// use strongroom::AsyncDatabase;
     ///
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> strongroom::Result<()> {
     /// # let db = AsyncDatabase::builder(":memory:").open().await?;

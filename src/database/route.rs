@@ -9,10 +9,12 @@ use std::pin::{Pin, pin};
 
 use tokio::task;
 
-use crate::{
-    Access, Capabilities, Connection, Connector, Error, ErrorKind, Pooled, Reason, Resource, ResourceState, Result,
-    Rows, Statement, StatementKind,
+use crate::connector::{
+    Access, Capabilities, Connection, Connector, Resource, ResourceState, Statement, StatementKind,
 };
+use crate::error::{Error, ErrorKind, Reason, Result};
+use crate::pool::Pooled;
+use crate::row::Rows;
 
 /// Whether reads have connections of their own beside the writer.
 pub(super) fn readers_apart(capabilities: &Capabilities) -> bool {

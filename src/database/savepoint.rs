@@ -5,7 +5,9 @@ use std::ops::{Deref, DerefMut};
 
 use super::deadline::within;
 use super::transaction::Transaction;
-use crate::{Connection, Connector, DefaultConnector, Phase, Result};
+use crate::DefaultConnector;
+use crate::connector::{Connection, Connector};
+use crate::error::{Phase, Result};
 
 /// A transaction inside a transaction; has everything that [`Transaction`] has, through `Deref`.
 ///

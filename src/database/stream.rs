@@ -12,9 +12,10 @@ use super::handle::AsyncDatabase;
 use super::raw::RawConnection;
 use super::route;
 use super::transaction::Transaction;
-use crate::{
-    Access, Canceller, Connection, Connector, Pooled, Resource as _, Result, Row, Rows, Statement, StatementKind,
-};
+use crate::connector::{Access, Canceller, Connection, Connector, Resource as _, Statement, StatementKind};
+use crate::error::Result;
+use crate::pool::Pooled;
+use crate::row::{Row, Rows};
 
 /// Rows per chunk: one crossing to the engine's thread each.
 const CHUNK: usize = 256;

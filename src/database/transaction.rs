@@ -11,11 +11,13 @@ use super::deadline::{Deadline, Stage, within};
 use super::route;
 use super::savepoint::Savepoint;
 use super::stream::RowStream;
+use crate::DefaultConnector;
+use crate::connector::{Connection, Connector, Resource, ResourceState, Statement, StatementKind, TransactionMode};
+use crate::error::{Error, ErrorKind, Phase, Reason, Result};
+use crate::params::IntoParams;
 use crate::pool::HoldToken;
-use crate::{
-    Changes, Connection, Connector, DefaultConnector, Error, ErrorKind, IntoParams, Phase, Pooled, Reason, Resource,
-    ResourceState, Result, Rows, Statement, StatementKind, TransactionMode,
-};
+use crate::pool::Pooled;
+use crate::row::{Changes, Rows};
 
 /// An open transaction, with the one-liners of the database.
 ///

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::Result;
 use crate::connector::Resource;
+use crate::error::Result;
 
 /// Decides whether an idle connection may be lent again.
 ///
@@ -17,12 +17,13 @@ use crate::connector::Resource;
 ///
 /// ```
 /// use std::time::Duration;
-/// use strongroom::{HealthCheck, Resource, Result};
+/// use strongroom::engine::Resource;
+/// use strongroom::{HealthCheck, Result};
 ///
 /// /// Looks only at connections that were idle for an hour.
 /// struct Hourly;
 ///
-/// #[strongroom::async_trait]
+/// #[strongroom::pool::async_trait]
 /// impl<R: Resource> HealthCheck<R> for Hourly {
 ///     async fn check(&self, resource: &mut R, idle: Duration) -> Result<()> {
 ///         if idle < Duration::from_secs(3600) { Ok(()) } else { resource.ping().await }

@@ -5,7 +5,9 @@
 
 use zeroize::Zeroizing;
 
-use crate::{Error, ErrorKind, Reason, Result, Secret, text};
+use crate::error::{Error, ErrorKind, Reason, Result};
+use crate::secret::Secret;
+use crate::text::{self};
 
 /// The most bytes a secret from a file or a program may have.
 pub(super) const LARGEST: usize = 64 * 1024;

@@ -8,8 +8,10 @@ use async_trait::async_trait;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
+use crate::error::Result;
+use crate::key::KeySource;
 use crate::lock::{Guard, Lock, foreign};
-use crate::{KeySource, Result, Secret};
+use crate::secret::Secret;
 
 /// Remembers the secret of another source for a time, so that a slow source is asked rarely.
 ///
@@ -133,7 +135,7 @@ impl fmt::Debug for CachedKeySource {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::PassphraseKeySource;
+    use crate::keys::PassphraseKeySource;
 
     fn holds(source: &CachedKeySource) -> bool {
         source.shared.lock().is_some()

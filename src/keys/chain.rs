@@ -5,7 +5,9 @@ use std::fmt;
 use async_trait::async_trait;
 
 use super::buffer::empty;
-use crate::{Error, ErrorKind, KeySource, Reason, Result, Secret};
+use crate::error::{Error, ErrorKind, Reason, Result};
+use crate::key::KeySource;
+use crate::secret::Secret;
 
 /// Asks its sources in order and takes the first secret that is not empty; the later ones are then not touched.
 ///

@@ -13,7 +13,9 @@ use tokio::process::{Child, Command};
 
 use super::buffer::Buffer;
 use super::place;
-use crate::{Error, ErrorKind, KeySource, Reason, Result, Secret};
+use crate::error::{Error, ErrorKind, Reason, Result};
+use crate::key::KeySource;
+use crate::secret::Secret;
 
 /// Longer than a password manager needs to ask its server, shorter than anybody's patience.
 const TIMEOUT: Duration = Duration::from_secs(30);

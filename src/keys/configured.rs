@@ -3,7 +3,9 @@
 use super::buffer::empty;
 use super::{EnvKeySource, PassphraseKeySource, sops_source};
 use crate::config::{CipherConfig, DatabaseConfig, KeyPlace};
-use crate::{Error, ErrorKind, KeySource, Reason, Result, Secret};
+use crate::error::{Error, ErrorKind, Reason, Result};
+use crate::key::KeySource;
+use crate::secret::Secret;
 
 impl DatabaseConfig {
     /// The key source of the section `cipher`; `None` when it is not `enabled`. Nothing is read yet.

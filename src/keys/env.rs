@@ -3,7 +3,9 @@
 use async_trait::async_trait;
 
 use super::buffer::empty;
-use crate::{Error, ErrorKind, KeySource, Reason, Result, Secret};
+use crate::error::{Error, ErrorKind, Reason, Result};
+use crate::key::KeySource;
+use crate::secret::Secret;
 
 /// Reads an environment variable, anew at each call; its value is the secret, byte by byte.
 ///

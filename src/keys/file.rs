@@ -10,7 +10,10 @@ use zeroize::Zeroizing;
 use super::RELATIVE;
 use super::buffer::{Buffer, without_newline};
 use super::place::Place;
-use crate::{Error, ErrorKind, KeySource, Reason, Result, Secret, text};
+use crate::error::{Error, ErrorKind, Reason, Result};
+use crate::key::KeySource;
+use crate::secret::Secret;
+use crate::text::{self};
 
 /// Reads a file that holds the secret and nothing else, anew at each call.
 ///

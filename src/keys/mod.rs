@@ -25,9 +25,14 @@ pub use resolve::resolve_cipher_key;
 #[cfg(feature = "sops")]
 pub use sops::SopsKeySource;
 
+pub use async_trait::async_trait;
+
+pub use crate::key::KeySource;
+pub use crate::secret::{Secret, SecretBytes, SecretForm};
+
 use std::path::Path;
 
-use crate::{KeySource, Result};
+use crate::error::Result;
 
 /// The key named `key` in the SOPS file at `path`.
 #[cfg(feature = "sops")]
@@ -39,7 +44,7 @@ fn sops_source(path: &Path, key: &str) -> Result<Box<dyn KeySource>> {
 /// The key named `key` in the SOPS file at `path`: not in this build.
 #[cfg(not(feature = "sops"))]
 fn sops_source(_: &Path, _: &str) -> Result<Box<dyn KeySource>> {
-    let error = crate::Error::new(crate::ErrorKind::Unsupported, "this build cannot read SOPS files");
+    let error = crate::error::Error::new(crate::error::ErrorKind::Unsupported, "this build cannot read SOPS files");
     Err(error.hint("build strongroom with the feature `sops`"))
 }
 

@@ -2,7 +2,9 @@
 
 use async_trait::async_trait;
 
-use crate::{KeySource, Result, Secret};
+use crate::error::Result;
+use crate::key::KeySource;
+use crate::secret::Secret;
 
 /// Gives back the secret it was made with: a passphrase, or a raw key.
 ///
@@ -30,10 +32,10 @@ impl PassphraseKeySource {
 #[async_trait]
 impl KeySource for PassphraseKeySource {
     async fn resolve(&self) -> Result<Secret> {
-        Ok(self.secret.clone())
+        self.secret.resolve().await
     }
 
     fn describe(&self) -> String {
-        "a secret given by the caller".into()
+        self.secret.describe()
     }
 }

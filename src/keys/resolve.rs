@@ -4,7 +4,9 @@ use std::path::Path;
 
 use super::buffer::empty;
 use super::{EnvKeySource, sops_source};
-use crate::{KeySource, Result, Secret};
+use crate::error::Result;
+use crate::key::KeySource;
+use crate::secret::Secret;
 
 /// Resolves the key from the first place that is given: a passphrase, then an environment variable (its name), then a
 /// SOPS file (its path, and the name of the key in it). The later places are not touched, even if the first one fails.

@@ -3,12 +3,14 @@
 use std::borrow::Cow;
 
 use super::{ParamSets, Params};
-use crate::ValueRef;
+use crate::value::ValueRef;
 
-/// One set of parameters in the order of the placeholders; see [`Placeholders::look_up`](crate::Placeholders::look_up).
+/// One set of parameters in the order of the placeholders; see [`Placeholders::look_up`](crate::engine::Placeholders::look_up).
 ///
 /// ```
-/// use strongroom::{Dialect, Placeholders, ValueRef, named};
+/// use strongroom::engine::{Dialect, Placeholders};
+/// use strongroom::values::ValueRef;
+/// use strongroom::named;
 ///
 /// let found = Placeholders::scan("SELECT :b || :a", Dialect::Sqlite)?;
 /// let params = named![a: "A", b: "B"]?;
@@ -56,7 +58,7 @@ impl<'p> Arranged<'p> {
 }
 
 /// Many sets of parameters in the order of the placeholders; see
-/// [`Placeholders::look_up_all`](crate::Placeholders::look_up_all).
+/// [`Placeholders::look_up_all`](crate::engine::Placeholders::look_up_all).
 #[derive(Debug)]
 pub struct ArrangedSets<'p> {
     sets: &'p ParamSets,

@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use crate::{Error, ErrorKind, IntoValue, Reason, Result, Value, ValueRef};
+use crate::error::{Error, ErrorKind, Reason, Result};
+use crate::value::{IntoValue, Value, ValueRef};
 
 /// Values for `IN $1`: as many as there are, none included, without building text.
 ///

@@ -18,7 +18,8 @@ pub use sets::ParamSets;
 use std::borrow::Cow;
 use std::fmt;
 
-use crate::{IntoValue, Result, Value};
+use crate::error::Result;
+use crate::value::{IntoValue, Value};
 
 /// The parameters of one statement.
 #[derive(Clone, Default, PartialEq)]
@@ -240,17 +241,18 @@ tuples! { A B C D E F G H I J K L M N O P }
 /// Parameters by position, of any number and mixture of types.
 ///
 /// ```
-/// use strongroom::{IntoParams, Null, params};
+/// use strongroom::values::{IntoParams, Null};
+/// use strongroom::params;
 ///
 /// assert_eq!(params![1, "a", Null].into_params()?.len(), 3);
 /// # Ok::<(), strongroom::Error>(())
 /// ```
 #[macro_export]
 macro_rules! params {
-    () => { $crate::Params::None };
+    () => { $crate::values::Params::None };
     ($($value:expr),+ $(,)?) => {
-        (|| -> $crate::Result<$crate::Params> {
-            Ok($crate::Params::Positional(::std::vec![$($crate::IntoValue::into_value($value)?),+]))
+        (|| -> $crate::Result<$crate::values::Params> {
+            Ok($crate::values::Params::Positional(::std::vec![$($crate::values::IntoValue::into_value($value)?),+]))
         })()
     };
 }
@@ -258,7 +260,8 @@ macro_rules! params {
 /// Parameters by name.
 ///
 /// ```
-/// use strongroom::{IntoParams, named};
+/// use strongroom::values::IntoParams;
+/// use strongroom::named;
 ///
 /// // SELECT name FROM users WHERE id = :id AND city = @city
 /// assert_eq!(named![id: 1, city: "Oslo"].into_params()?.len(), 2);
@@ -267,10 +270,10 @@ macro_rules! params {
 #[macro_export]
 macro_rules! named {
     ($($name:ident: $value:expr),+ $(,)?) => {
-        (|| -> $crate::Result<$crate::Params> {
-            Ok($crate::Params::Named(::std::vec![$((
+        (|| -> $crate::Result<$crate::values::Params> {
+            Ok($crate::values::Params::Named(::std::vec![$((
                 ::std::borrow::Cow::Borrowed(::core::stringify!($name)),
-                $crate::IntoValue::into_value($value)?,
+                $crate::values::IntoValue::into_value($value)?,
             )),+]))
         })()
     };

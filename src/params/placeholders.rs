@@ -10,7 +10,8 @@ use super::arranged::{Arranged, ArrangedSets};
 use super::fields::FieldNames;
 use super::sets::Binds;
 use super::{ParamSets, Params, list};
-use crate::{Error, ErrorKind, Reason, Result, Value};
+use crate::error::{Error, ErrorKind, Reason, Result};
+use crate::value::Value;
 
 /// How SQL is written, as far as placeholders go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -41,7 +42,9 @@ pub enum Style {
 /// The placeholders of one statement.
 ///
 /// ```
-/// use strongroom::{Dialect, IntoParams, Placeholders, Value};
+/// use strongroom::engine::{Dialect, Placeholders};
+/// use strongroom::values::IntoParams;
+/// use strongroom::Value;
 ///
 /// let found = Placeholders::scan("SELECT $2 || $1, '$3'", Dialect::Sqlite)?;
 /// assert_eq!(found.count(), 2);
@@ -191,7 +194,7 @@ impl Placeholders {
     /// For engines to which many names are expensive.
     ///
     /// ```
-    /// use strongroom::{Dialect, Placeholders};
+    /// use strongroom::engine::{Dialect, Placeholders};
     ///
     /// let (sql, order) = Placeholders::scan("SELECT $2 || $1 || $2", Dialect::Sqlite)?.unnamed("SELECT $2 || $1 || $2");
     /// assert_eq!((sql.as_str(), order.as_slice()), ("SELECT ? || ? || ?", [1, 0, 1].as_slice()));

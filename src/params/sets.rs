@@ -5,15 +5,16 @@ use std::fmt;
 
 use super::Params;
 use super::fields::{FieldNames, Fields};
+use crate::error::Result;
 use crate::value::Cells;
-use crate::{IntoValue, Result, ValueRef};
+use crate::value::{IntoValue, ValueRef};
 
 /// Many sets of parameters for one statement, in a few runs of memory: they cross to another thread at the cost of one
 /// value. Made by [`execute_many`](crate::AsyncDatabase::execute_many) for
 /// [`Connection::run_many`](crate::Connection::run_many).
 ///
 /// ```
-/// use strongroom::{IntoParams, ParamSets};
+/// use strongroom::values::{IntoParams, ParamSets};
 ///
 /// let sets: ParamSets = [(1, "a").into_params()?, (2, "b").into_params()?].into_iter().collect();
 /// assert_eq!(sets.len(), 2);

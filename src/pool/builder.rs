@@ -9,7 +9,10 @@ use std::time::Duration;
 use super::Pool;
 use super::inner::Inner;
 use super::settings::Settings;
-use crate::{Connector, HealthCheck, Result, RetryPolicy};
+use crate::connector::Connector;
+use crate::error::Result;
+use crate::health::HealthCheck;
+use crate::retry::RetryPolicy;
 
 /// Settings of a [`Pool`], each with a default; see [`Pool::builder`].
 ///
@@ -77,7 +80,7 @@ impl<C: Connector> PoolBuilder<C> {
         self
     }
 
-    /// Decides which failed connects are tried again; [`FixedDelay`](crate::FixedDelay) by default.
+    /// Decides which failed connects are tried again; [`FixedDelay`](crate::pool::FixedDelay) by default.
     pub fn retry(mut self, policy: impl RetryPolicy + 'static) -> Self {
         self.settings.retry = Box::new(policy);
         self
@@ -92,7 +95,8 @@ impl<C: Connector> PoolBuilder<C> {
     /// Runs `hook` on every new connection before anyone uses it. If it fails, panics or hangs, the connect has failed.
     ///
     /// ```
-    /// use strongroom::{Connector, Pool, Resource};
+    /// use strongroom::engine::Resource;
+    /// use strongroom::{Connector, Pool};
     ///
     /// fn greeted<C: Connector>(connector: C) -> Pool<C> {
     ///     Pool::builder(connector).on_connect(|connection| Box::pin(async move { connection.ping().await })).build()
@@ -107,8 +111,8 @@ impl<C: Connector> PoolBuilder<C> {
         self
     }
 
-    /// Keeps one connection apart for [`Access::Write`](crate::Access::Write), behind a queue of its own, and
-    /// opens the others with [`Access::Read`](crate::Access::Read). For engines with a single writer.
+    /// Keeps one connection apart for [`Access::Write`](crate::engine::Access::Write), behind a queue of its own, and
+    /// opens the others with [`Access::Read`](crate::engine::Access::Read). For engines with a single writer.
     ///
     /// With a `max_size` of 1, or an engine without concurrent readers, the writer is the only connection, and readers
     /// queue for it too.

@@ -12,7 +12,9 @@ use super::lease::Lease;
 use super::permit::Permit;
 use super::shelf::Shelf;
 use super::waiting::Waiting;
-use crate::{Access, Connector, ErrorKind, ResourceState, Result, clock};
+use crate::clock::{self};
+use crate::connector::{Access, Connector, ResourceState};
+use crate::error::{ErrorKind, Result};
 
 /// How long a health check may take; at most half of what is left to the caller, so that there is time to connect anew.
 const HEALTH_LIMIT: Duration = Duration::from_secs(5);

@@ -11,7 +11,8 @@ use super::guarded::{caught, guarded};
 use super::inner::{CLOSE_LIMIT, Inner};
 use super::shelf::Shelf;
 use crate::clock::{self, timeout};
-use crate::{Connector, Error, Phase, Result};
+use crate::connector::Connector;
+use crate::error::{Error, Phase, Result};
 
 /// How long loans may still take to end once their calls were cancelled: a rollback is short.
 const GRACE: Duration = Duration::from_secs(1);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::registry::Holder;
-use crate::{Error, ErrorKind, Phase, Reason};
+use crate::error::{Error, ErrorKind, Phase, Reason};
 
 /// How many holders a message names; the oldest are the interesting ones.
 const NAMED: usize = 8;

@@ -17,7 +17,9 @@ use super::registry::Lane;
 use super::shelf::Shelf;
 use super::slot::Opened;
 use crate::clock::{self, sleep};
-use crate::{Attempt, Canceller, Connector, Error, ErrorKind, Phase, Reason, Resource as _, ResourceState, Result};
+use crate::connector::{Canceller, Connector, Resource as _, ResourceState};
+use crate::error::{Error, ErrorKind, Phase, Reason, Result};
+use crate::retry::Attempt;
 
 impl<C: Connector> Inner<C> {
     /// Opens a connection into the empty slot of `lease`, but not for a pool that is being closed. Where that fails for

@@ -9,7 +9,7 @@ use futures_util::FutureExt as _;
 use tokio::time::Instant;
 
 use crate::clock::{self, timeout_at};
-use crate::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// Runs `future` until `deadline`. A panic becomes an error that names `who`, and so does running out of time.
 pub(super) async fn guarded<T>(who: &str, deadline: Instant, future: impl Future<Output = Result<T>>) -> Result<T> {

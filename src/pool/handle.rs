@@ -11,7 +11,8 @@ use tokio::time::Instant;
 use super::inner::Inner;
 use super::waiting::Waiting;
 use super::{CloseReport, PoolBuilder, PoolStats, Pooled};
-use crate::{Access, Connector, Result};
+use crate::connector::{Access, Connector};
+use crate::error::Result;
 
 /// Lends connections, at most so many at a time.
 ///

@@ -14,7 +14,8 @@ use super::permit::Permit;
 use super::registry::{Lane, MAIN, READERS, Registry};
 use super::settings::Settings;
 use super::shelf::Shelf;
-use crate::{Access, Connector, Error, ErrorKind, Phase, Result};
+use crate::connector::{Access, Connector};
+use crate::error::{Error, ErrorKind, Phase, Result};
 
 /// How long a connection may take to say goodbye: long enough for a checkpoint of a large log.
 pub(super) const CLOSE_LIMIT: Duration = Duration::from_secs(10);

@@ -16,7 +16,8 @@ use super::permit::Permit;
 use super::shelf::{Kept, Shelf, SlotGuard};
 use super::slot::Opened;
 use super::warm::Place;
-use crate::{Connector, Resource as _, ResourceState, Result};
+use crate::connector::{Connector, Resource as _, ResourceState};
+use crate::error::Result;
 
 /// How long a connection may take to be reset: a rollback is short, and a caller may be waiting.
 const RESET_LIMIT: Duration = Duration::from_secs(5);

@@ -1,7 +1,7 @@
 //! The pool: who may use a connection, when it is opened, and what happens when it comes back.
 //!
-//! Floor 2. Knows [`Connector`](crate::Connector), [`Resource`](crate::Resource),
-//! [`HealthCheck`](crate::HealthCheck) and [`RetryPolicy`](crate::RetryPolicy), and no SQL.
+//! Floor 2. Knows [`Connector`](crate::Connector), [`Resource`](crate::engine::Resource),
+//! [`HealthCheck`] and [`RetryPolicy`], and no SQL.
 //!
 //! ```text
 //!  get ─▶ permit ─▶ slot ─▶ filled? ── health check ──▶ lent ─▶ dropped ─▶ Idle? ─▶ back on the shelf
@@ -48,3 +48,8 @@ pub use handle::Pool;
 pub use hold::HoldToken;
 pub use pooled::Pooled;
 pub use stats::PoolStats;
+
+pub use async_trait::async_trait;
+
+pub use crate::health::{AlwaysHealthy, HealthCheck, Ping, SkipIfRecent};
+pub use crate::retry::{Attempt, ExponentialBackoff, FixedDelay, NoRetry, RetryPolicy};

@@ -7,8 +7,8 @@ use tokio::time::Instant;
 
 use super::inner::Inner;
 use super::registry::Registry;
-use crate::Connector;
 use crate::clock::sleep_until;
+use crate::connector::Connector;
 
 impl<C: Connector> Inner<C> {
     /// Looks after the loans that are watched until there are none; a task that exists only while there are some.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::inner::Inner;
 use super::registry::Lane;
-use crate::Connector;
+use crate::connector::Connector;
 use crate::lock::foreign;
 
 pub(super) struct Permit<C: Connector> {

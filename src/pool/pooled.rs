@@ -9,12 +9,12 @@ use super::HoldToken;
 use super::lease::Lease;
 use super::registry::Holder;
 use super::slot::Opened;
-use crate::{Connector, Resource as _, ResourceState};
+use crate::connector::{Connector, Resource as _, ResourceState};
 
 /// A connection on loan from a [`Pool`](super::Pool); dropping it gives it back.
 ///
 /// A connection that comes back [`Idle`](ResourceState::Idle) is on the shelf at once. Any other is
-/// [`reset`](crate::Resource::reset) in the background first, or closed if it is broken or cannot be reset; until then
+/// [`reset`](crate::engine::Resource::reset) in the background first, or closed if it is broken or cannot be reset; until then
 /// it counts as lent. It may be dropped anywhere, outside of a runtime too.
 pub struct Pooled<C: Connector> {
     lease: Lease<C>,

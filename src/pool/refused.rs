@@ -14,8 +14,9 @@ use super::inner::Inner;
 use super::lease::{Lease, give_back};
 use super::shelf::{Kept, Shelf};
 use super::waiting::Waiting;
+use crate::connector::Connector;
+use crate::error::{Error, Phase, Result};
 use crate::lock::{Lock, foreign};
-use crate::{Connector, Error, Phase, Result};
 
 /// The calls of one shelf that ask.
 pub(super) struct Refused<C: Connector> {

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::PoolStats;
 use super::explain::Exhaustion;
 use super::hold::{self, Held, HoldToken};
-use crate::Canceller;
+use crate::connector::Canceller;
 use crate::lock::{Guard, Lock, foreign};
 
 /// The shelf of the writer, or the only one.

@@ -5,8 +5,11 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
-use crate::config::limit::{Limit, POOL_ACQUIRE_TIMEOUT, POOL_MAX_SIZE, POOL_MIN_SIZE};
-use crate::{Connector, FixedDelay, HealthCheck, Ping, Result, RetryPolicy, SkipIfRecent};
+use crate::config::{limit::Limit, limit::POOL_ACQUIRE_TIMEOUT, limit::POOL_MAX_SIZE, limit::POOL_MIN_SIZE};
+use crate::connector::Connector;
+use crate::error::Result;
+use crate::health::{HealthCheck, Ping, SkipIfRecent};
+use crate::retry::{FixedDelay, RetryPolicy};
 
 /// Bounds of `connect_timeout`, where it is set.
 pub(super) const CONNECT_TIMEOUT: Limit<Duration> = Limit {

@@ -14,8 +14,10 @@ use super::registry::Lane;
 use super::settings::Settings;
 use super::slot::{Opened, Slot, Slots};
 use super::warm::{Place, Warm};
+use crate::clock::{self};
+use crate::connector::{Access, Connector};
+use crate::error::{Error, ErrorKind, Phase, Result};
 use crate::lock::{Guard, Lock};
-use crate::{Access, Connector, Error, ErrorKind, Phase, Result, clock};
 
 /// A slot that is checked out; dropped, it is on the shelf again, unless it is spent.
 pub(super) type SlotGuard<C> = bb8::PooledConnection<'static, Slots<C>>;

@@ -11,7 +11,8 @@ use tokio::time::Instant;
 use super::guarded::{caught, guarded};
 use super::inner::{CLOSE_LIMIT, Inner};
 use super::registry::{Lane, Registered};
-use crate::{Connector, Resource as _, ResourceState, Result};
+use crate::connector::{Connector, Resource as _, ResourceState};
+use crate::error::Result;
 
 /// A place for one connection.
 pub(super) struct Slot<C: Connector> {

@@ -9,7 +9,9 @@ use tokio::time::Instant;
 use super::chores::Attendant;
 use super::inner::Inner;
 use super::registry::{Lane, Waiter};
-use crate::{Connector, Result, clock};
+use crate::clock::{self};
+use crate::connector::Connector;
+use crate::error::Result;
 
 /// A call that waits, from the moment it is entered.
 pub(crate) struct Waiting<'a, C: Connector> {

@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use tokio_postgres::types::Type;
 
 use super::decode::{Cell, decode};
-use crate::{Result, ValueRef};
+use crate::error::Result;
+use crate::value::ValueRef;
 
 /// Reads the wire form: dimensions, then elements, each behind its length. `None` if malformed.
 pub(super) fn to_text(element: &Type, raw: &[u8]) -> Option<Result<String>> {

@@ -19,8 +19,9 @@ use super::lossy::loses;
 use super::sending::fit;
 use super::session::{Call, Fault, Transaction};
 use super::words::{Token, Tokens};
+use crate::error::Result;
+use crate::params::{ArrangedSets, ParamSets};
 use crate::row::Changes;
-use crate::{ArrangedSets, ParamSets, Result};
 
 /// Below this many, asking the catalog costs more than COPY saves.
 const WORTH_A_COPY: usize = 32;

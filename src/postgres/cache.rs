@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::copy::Plan;
 use super::words::Shape;
-use crate::Placeholders;
+use crate::params::Placeholders;
 
 /// A statement that the server has prepared, and what has been found out about it.
 pub(super) struct Prepared {

@@ -7,8 +7,9 @@ use tokio_postgres::{Row, RowStream};
 
 use super::decode::push_row;
 use super::session::Fault;
+use crate::error::Result;
 use crate::row::Changes;
-use crate::{Result, Rows, RowsBuilder};
+use crate::row::{Rows, RowsBuilder};
 
 /// Gathers rows under one header.
 pub(super) struct Collector {

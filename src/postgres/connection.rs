@@ -16,7 +16,8 @@ use super::error::broken;
 use super::link::LinkCanceller;
 use super::session::{Age, Call, Session, Transaction};
 use super::statements::Open;
-use crate::{Access, Canceller, Phase, Resource, ResourceState, Result};
+use crate::connector::{Access, Canceller, Resource, ResourceState};
+use crate::error::{Phase, Result};
 
 /// A dropped call has this long to end before the connection is given up.
 const SETTLE: Duration = Duration::from_secs(10);
@@ -66,7 +67,9 @@ impl PostgresConnection {
     /// received, the oldest are lost, and the receiver is told how many.
     ///
     /// ```no_run
-    /// use strongroom::{Access, Connection, Connector, PostgresConnector, Result};
+    /// use strongroom::engine::Access;
+    /// use strongroom::postgres::PostgresConnector;
+    /// use strongroom::{Connection, Connector, Result};
     ///
     /// # async fn listen(connector: PostgresConnector) -> Result<()> {
     /// let mut connection = connector.connect(Access::Write).await?;

@@ -15,10 +15,11 @@ use super::passfile::PassFile;
 use super::session::Age;
 use super::tls::Tls;
 use super::url;
-use crate::{
-    Access, CancelKind, Capabilities, Connector, Dialect, Error, ErrorKind, KeySource, Phase, Reason, Result,
-    SecretForm,
-};
+use crate::connector::{Access, CancelKind, Capabilities, Connector};
+use crate::error::{Error, ErrorKind, Phase, Reason, Result};
+use crate::key::KeySource;
+use crate::params::Dialect;
+use crate::secret::SecretForm;
 
 /// Opens connections to PostgreSQL.
 ///
@@ -31,7 +32,8 @@ use crate::{
 /// [`readers`](PostgresConnector::readers)), and ask one that would not do last for half a minute.
 ///
 /// ```
-/// use strongroom::{Capabilities, Connector, PassphraseKeySource, PostgresConnector};
+/// use strongroom::postgres::PostgresConnector;
+/// use strongroom::{Capabilities, Connector, PassphraseKeySource};
 ///
 /// let connector = PostgresConnector::new("db1.example.com", 5432)
 ///     .host("db2.example.com", 5432)
@@ -113,7 +115,7 @@ impl PostgresConnector {
     ///
     /// ```
     /// # fn main() -> strongroom::Result<()> {
-    /// use strongroom::PostgresConnector;
+    /// use strongroom::postgres::PostgresConnector;
     ///
     /// let connector = PostgresConnector::from_url("postgres://app:s%40cret@db1,db2:5433/shop?sslmode=verify-full")?;
     /// let shown = format!("{connector:?}");

@@ -13,7 +13,9 @@ use super::cache::Prepared;
 use super::decode::base;
 use super::parameter::{Parameter, put_eight, put_sized};
 use super::session::Fault;
-use crate::{Arranged, ArrangedSets, Result, ValueRef};
+use crate::error::Result;
+use crate::params::{Arranged, ArrangedSets};
+use crate::value::ValueRef;
 
 /// Rows are sent in pieces of about this size: the server works on one while the next is made.
 const PIECE: usize = 16 * 1024;

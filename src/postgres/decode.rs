@@ -7,7 +7,9 @@ use tokio_postgres::Row;
 use tokio_postgres::types::{FromSql, Kind, Type};
 
 use super::{array, numeric, time};
-use crate::{Error, ErrorKind, Reason, Result, RowsBuilder, ValueRef};
+use crate::error::{Error, ErrorKind, Reason, Result};
+use crate::row::RowsBuilder;
+use crate::value::ValueRef;
 
 /// One decoded column.
 pub(super) enum Cell<'a> {

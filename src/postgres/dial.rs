@@ -19,7 +19,7 @@ use super::hosts::Host;
 use super::link::{Link, Route};
 use super::stream::{Address, Stream};
 use super::tls::Handshake;
-use crate::{Error, ErrorKind, Phase, Reason, Result};
+use crate::error::{Error, ErrorKind, Phase, Reason, Result};
 
 const IN_RECOVERY: &str = "SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN 'on' ELSE 'off' END";
 

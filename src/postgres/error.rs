@@ -8,7 +8,7 @@ use std::fmt;
 
 use tokio_postgres::error::{DbError, Severity};
 
-use crate::{Error, ErrorKind, Phase, Reason};
+use crate::error::{Error, ErrorKind, Phase, Reason};
 
 /// What the server said, beyond the message: the source of errors that came from it.
 ///

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::Access;
+use crate::connector::Access;
 
 /// Readers ask a host that would not do after the others for so long.
 const REST: Duration = Duration::from_secs(30);

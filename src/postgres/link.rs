@@ -19,7 +19,7 @@ use tokio_postgres::{AsyncMessage, CancelToken, Notification};
 
 use super::stream::{Address, Stream};
 use super::tls::Handshake;
-use crate::Cancel;
+use crate::connector::Cancel;
 use crate::lock::{Guard, Lock, foreign};
 
 /// A server that does not take a cancel request within this time is not going to.

@@ -8,7 +8,7 @@
 use tokio_postgres::types::Type;
 
 use super::decode::base;
-use crate::ValueRef;
+use crate::value::ValueRef;
 
 /// Whether `ty` keeps less than all of `value`. `utc` if the session's time zone is UTC, so that `timestamptz` and
 /// `timestamp` are cast into each other unchanged.

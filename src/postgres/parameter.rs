@@ -10,9 +10,10 @@ use bytes::{BufMut, BytesMut};
 use tokio_postgres::types::{Format, IsNull, Kind, ToSql, Type};
 
 use super::decode::{base, is_text};
-use crate::params::list::{is_list, to_array};
+use crate::error::{Error, ErrorKind, Reason, Result};
+use crate::params::{list::is_list, list::to_array};
 use crate::value::exact_float;
-use crate::{Error, ErrorKind, Reason, Result, Value, ValueRef};
+use crate::value::{Value, ValueRef};
 
 /// A value in the form in which it is sent.
 #[derive(PartialEq)]

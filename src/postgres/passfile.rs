@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 use super::url::{Environment, malformed};
-use crate::{Error, ErrorKind, Phase, Reason, Result, Secret};
+use crate::error::{Error, ErrorKind, Phase, Reason, Result};
+use crate::secret::Secret;
 
 /// A file of lines `host:port:database:user:password`. It is read anew for every connection.
 #[derive(Clone, Debug)]

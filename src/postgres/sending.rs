@@ -15,9 +15,11 @@ use super::lossy::loses;
 use super::parameter::Parameter;
 use super::session::{Call, Transaction};
 use super::words::{Shape, statements};
-use crate::{
-    Dialect, Error, ErrorKind, Params, Phase, Placeholders, Reason, Result, Rows, StatementKind, Value, ValueRef,
-};
+use crate::connector::StatementKind;
+use crate::error::{Error, ErrorKind, Phase, Reason, Result};
+use crate::params::{Dialect, Params, Placeholders};
+use crate::row::Rows;
+use crate::value::{Value, ValueRef};
 
 /// What stands ready to be sent.
 pub(super) enum Ready {

@@ -12,7 +12,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::driver::Driver;
 use super::error::{broken, classify};
 use super::link::Link;
-use crate::{Access, Error, ErrorKind, Phase, Reason, ResourceState, Result};
+use crate::connector::{Access, ResourceState};
+use crate::error::{Error, ErrorKind, Phase, Reason, Result};
 
 /// Where a transaction stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,11 +13,11 @@ use super::link::Running;
 use super::sending::{Fitted, may_be_stale};
 use super::session::{Call, Fault, Transaction, doomed, outcome_unknown};
 use super::words::{Shape, alters_session, only_sets};
+use crate::connector::{Access, Connection, Isolation, Statement, StatementKind, TransactionMode};
+use crate::error::{Error, ErrorKind, Phase, Reason, Result};
+use crate::params::ParamSets;
 use crate::row::Changes;
-use crate::{
-    Access, Connection, Error, ErrorKind, Isolation, ParamSets, Phase, Reason, Result, Rows, Statement, StatementKind,
-    TransactionMode,
-};
+use crate::row::Rows;
 
 /// A stream that is open.
 pub(super) struct Open {
@@ -251,7 +251,9 @@ impl Connection for PostgresConnection {
     ///
     /// ```no_run
     /// use futures_util::SinkExt;
-    /// use strongroom::{Access, Connection, Connector, PostgresConnector};
+    /// use strongroom::engine::Access;
+    /// use strongroom::postgres::PostgresConnector;
+    /// use strongroom::{Connection, Connector};
     ///
     /// # async fn copy(connector: PostgresConnector) -> Result<(), Box<dyn std::error::Error>> {
     /// let mut connection = connector.connect(Access::Write).await?;

@@ -13,7 +13,7 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 
-use crate::{Error, ErrorKind, Reason, Result};
+use crate::error::{Error, ErrorKind, Reason, Result};
 
 /// How the way to the server is protected.
 ///

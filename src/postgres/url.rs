@@ -12,7 +12,8 @@ use zeroize::Zeroizing;
 use super::connector::{PostgresConnector, Readers};
 use super::passfile::{self, PassFile};
 use super::tls::Tls;
-use crate::{Error, ErrorKind, Reason, Result};
+use crate::error::{Error, ErrorKind, Reason, Result};
+use crate::secret::Secret;
 
 /// Named parameters, the first of a name wins. Their texts are wiped when this is dropped.
 pub(super) struct Settings(Vec<(String, Zeroizing<String>)>);
@@ -190,7 +191,7 @@ impl Settings {
         connector = self.target(connector)?;
         self.check_fixed()?;
         Ok(match self.get("password") {
-            Some(password) => connector.key(crate::PassphraseKeySource::new(Zeroizing::new(password.to_owned()))),
+            Some(password) => connector.key(Secret::new(Zeroizing::new(password.to_owned()))),
             None => match PassFile::find(self.get("passfile"), environment) {
                 Some(file) => connector.pass_file(file),
                 None => connector,

@@ -1,6 +1,6 @@
 //! Looking at the text of a statement: just enough to tell what kind it is, never what it means.
 
-use crate::StatementKind;
+use crate::connector::StatementKind;
 
 /// A piece of SQL; whitespace and comments are left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use super::{Attempt, RetryPolicy};
-use crate::config::limit::{RETRY_ATTEMPTS, RETRY_DELAY};
+use crate::config::{limit::RETRY_ATTEMPTS, limit::RETRY_DELAY};
 
 /// The same pause between attempts; the default policy.
 ///
 /// ```
 /// use std::time::Duration;
-/// use strongroom::{Attempt, Error, ErrorKind, FixedDelay, RetryPolicy};
+/// use strongroom::pool::{Attempt, FixedDelay};
+/// use strongroom::{Error, ErrorKind, RetryPolicy};
 ///
 /// let policy = FixedDelay::default();
 /// let busy = Error::new(ErrorKind::Busy, "locked").transient();

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 pub use backoff::{ExponentialBackoff, FixedDelay};
 
-use crate::Error;
+use crate::error::Error;
 
 /// Decides whether, and after which pause, something that failed is tried again.
 ///
@@ -18,7 +18,8 @@ use crate::Error;
 ///
 /// ```
 /// use std::time::Duration;
-/// use strongroom::{Attempt, RetryPolicy};
+/// use strongroom::pool::Attempt;
+/// use strongroom::RetryPolicy;
 ///
 /// struct Twice;
 ///

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Changes, Data, Rows};
 use crate::value::Cells;
-use crate::{Value, ValueRef};
+use crate::value::{Value, ValueRef};
 
 /// Builds [`Rows`]; for connectors.
 ///

@@ -6,13 +6,14 @@ use super::deserialize::Columns;
 use super::mismatch::{Mismatch, refused_integers};
 use super::offers::{Offers, PROBE};
 use super::{Row, Rows, View};
-use crate::{Error, ErrorKind, Reason, Result};
+use crate::error::{Error, ErrorKind, Reason, Result};
 
 impl Row {
     /// Decodes the row: a struct or map by column names, a tuple by order, a scalar from the first column.
     ///
     /// ```
-    /// use strongroom::{RowsBuilder, ValueRef};
+    /// use strongroom::engine::RowsBuilder;
+    /// use strongroom::values::ValueRef;
     ///
     /// #[derive(serde::Deserialize)]
     /// struct User {

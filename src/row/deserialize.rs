@@ -6,7 +6,7 @@ use serde::de::{self, DeserializeSeed, IntoDeserializer, MapAccess, SeqAccess, V
 use super::View;
 use super::mismatch::Mismatch;
 use super::offers::{Offered, Offers};
-use crate::ValueRef;
+use crate::value::ValueRef;
 use crate::value::{JSON, exact_float};
 
 /// A row, or what is left of it: as a map with names, as a sequence without.

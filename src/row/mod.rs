@@ -13,13 +13,15 @@ use std::sync::Arc;
 
 pub use builder::RowsBuilder;
 
+use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::value::Cells;
-use crate::{Error, ErrorKind, FromValue, Reason, Result, ValueRef};
+use crate::value::{FromValue, ValueRef};
 
 /// The rows that a statement produced. Cheap to clone.
 ///
 /// ```
-/// use strongroom::{RowsBuilder, ValueRef};
+/// use strongroom::engine::RowsBuilder;
+/// use strongroom::values::ValueRef;
 ///
 /// let mut builder = RowsBuilder::new(["id", "name"]);
 /// builder.push(ValueRef::Integer(1));

@@ -7,8 +7,8 @@
 use std::cell::{Cell, RefCell};
 
 use super::View;
-use crate::ValueRef;
 use crate::value::Moment;
+use crate::value::ValueRef;
 
 /// What is offered for each column.
 #[derive(Default)]

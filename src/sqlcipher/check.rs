@@ -7,7 +7,8 @@ use super::errors::{self, classify};
 use super::ffi::system;
 use super::location::is_of_the_disk;
 use super::watch::Mode;
-use crate::{CheckDepth, CheckStep, Result};
+use crate::connector::{CheckDepth, CheckStep};
+use crate::error::Result;
 
 /// What a step of a check runs.
 enum Step {

@@ -22,7 +22,7 @@ use super::errors;
 use super::ffi::exit_gate;
 use super::ffi::wal_index::WalIndex;
 use super::opening::Opened;
-use crate::Result;
+use crate::error::Result;
 
 /// So many frames (pages) in the log are worth copying; SQLite's own figure.
 pub(super) const WORTH_COPYING: u32 = 1000;

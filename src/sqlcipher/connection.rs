@@ -14,10 +14,13 @@ use super::job::{Shared, StopOnDrop, on_thread, state_of, unshared};
 use super::opening::Opened;
 use super::snapshot::HeldBack;
 use super::stream::OpenStream;
-use crate::{
-    Access, Canceller, Changes, CheckDepth, CheckStep, Connection, Error, ErrorKind, ParamSets, Phase, Reason,
-    Resource, ResourceState, Result, Rows, Statement, StatementKind, TransactionMode,
+use crate::connector::{
+    Access, Canceller, CheckDepth, CheckStep, Connection, Resource, ResourceState, Statement, StatementKind,
+    TransactionMode,
 };
+use crate::error::{Error, ErrorKind, Phase, Reason, Result};
+use crate::params::ParamSets;
+use crate::row::{Changes, Rows};
 
 /// A connection to a SQLite or SQLCipher database.
 ///

@@ -15,7 +15,10 @@ use super::location::Location;
 use super::opening::{Opened, Settings};
 use super::stats::EngineStats;
 use super::tuning::Tuning;
-use crate::{Access, CancelKind, Capabilities, Connector, Dialect, Error, ErrorKind, KeySource, Phase, Result};
+use crate::connector::{Access, CancelKind, Capabilities, Connector};
+use crate::error::{Error, ErrorKind, Phase, Result};
+use crate::key::KeySource;
+use crate::params::Dialect;
 
 /// Opens connections to one SQLite or SQLCipher database.
 ///
@@ -25,7 +28,8 @@ use crate::{Access, CancelKind, Capabilities, Connector, Dialect, Error, ErrorKi
 /// kept, until the pool closes.
 ///
 /// ```
-/// use strongroom::{Access, Connection, Connector, Resource, Secret, SqlCipherConnector, Statement};
+/// use strongroom::engine::{Access, Resource, Statement};
+/// use strongroom::{Connection, Connector, Secret, SqlCipherConnector};
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> strongroom::Result<()> {
 /// let connector = SqlCipherConnector::new(":memory:").key(strongroom::PassphraseKeySource::new("passphrase"));

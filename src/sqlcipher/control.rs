@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64};
 use std::time::{Duration, Instant};
 
 use super::ffi::exit_gate;
-use crate::Cancel;
+use crate::connector::Cancel;
 
 /// The numbers of the running and the cancelled jobs of one connection.
 #[derive(Debug, Default)]

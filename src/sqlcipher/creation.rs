@@ -14,7 +14,7 @@ use super::cipher::{self, KeySpec};
 use super::ffi::{header, publish};
 use super::location::{Location, directory_of};
 use super::{diagnose, errors};
-use crate::{Error, ErrorKind, Reason, Result};
+use crate::error::{Error, ErrorKind, Reason, Result};
 
 /// How the name of a file in the making goes on after the name of the database; random digits follow.
 const MARK: &str = "-new-";

@@ -8,7 +8,12 @@ use async_trait::async_trait;
 use super::connector::SqlCipherConnector;
 use super::stats::EngineStats;
 use super::tuning::Tuning;
-use crate::{Access, AsyncDatabase, DatabaseBuilder, DatabaseConfig, Error, ErrorKind, KeySource, Result, Secret};
+use crate::config::DatabaseConfig;
+use crate::connector::Access;
+use crate::database::{AsyncDatabase, DatabaseBuilder};
+use crate::error::{Error, ErrorKind, Result};
+use crate::key::KeySource;
+use crate::secret::Secret;
 
 impl AsyncDatabase<SqlCipherConnector> {
     /// Starts building a database on the file at `path`, or in memory with `:memory:`.
@@ -75,13 +80,13 @@ impl AsyncDatabase<SqlCipherConnector> {
     }
 
     /// Calls `work` with rusqlite's connection of the writer, on a thread that may block; see
-    /// [`SqlCipherConnection::interact`](crate::SqlCipherConnection::interact).
+    /// [`SqlCipherConnection::interact`](crate::sqlcipher::SqlCipherConnection::interact).
     ///
     /// # Errors
     /// When the writer cannot be had, and what `work` answers.
     ///
     /// # Cancel safety
-    /// As [`SqlCipherConnection::interact`](crate::SqlCipherConnection::interact): the running statement is interrupted,
+    /// As [`SqlCipherConnection::interact`](crate::sqlcipher::SqlCipherConnection::interact): the running statement is interrupted,
     /// and what `work` left open is rolled back.
     pub async fn interact<T: Send + 'static>(
         &self,
@@ -91,7 +96,7 @@ impl AsyncDatabase<SqlCipherConnector> {
     }
 
     /// [`interact`](Self::interact) for a closure with an error type of your own; see
-    /// [`SqlCipherConnection::try_interact`](crate::SqlCipherConnection::try_interact).
+    /// [`SqlCipherConnection::try_interact`](crate::sqlcipher::SqlCipherConnection::try_interact).
     ///
     /// ```
     /// use strongroom::AsyncDatabase;

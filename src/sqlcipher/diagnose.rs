@@ -12,7 +12,8 @@ use super::errors;
 use super::ffi::{header, system};
 use super::location::{Location, is_of_the_disk};
 use super::opening::trial;
-use crate::{Error, ErrorKind, Reason, Secret};
+use crate::error::{Error, ErrorKind, Reason};
+use crate::secret::Secret;
 
 /// The first bytes of a plaintext database.
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
@@ -218,7 +219,7 @@ fn fits_later_pages(connection: &Connection, key: &KeySpec) -> bool {
 }
 
 fn opens_with(location: &Location, secret: &Secret, salt: [u8; 16], level: u8) -> bool {
-    let open = || -> crate::Result<()> {
+    let open = || -> crate::error::Result<()> {
         let connection = location.open()?;
         let key = KeySpec::make(secret, salt, level)?;
         cipher::key(&connection, &key)?;

@@ -18,7 +18,10 @@ use super::session::Session;
 use super::stats::Tally;
 use super::tuning::Checkpoints;
 use super::watch::{Mode, Seen, Watch};
-use crate::{Changes, Error, ParamSets, Reason, Result, Rows, RowsBuilder, Statement, StatementKind};
+use crate::connector::{Statement, StatementKind};
+use crate::error::{Error, Reason, Result};
+use crate::params::ParamSets;
+use crate::row::{Changes, Rows, RowsBuilder};
 
 /// One SQLite connection with what is known of its statements.
 #[derive(Debug)]

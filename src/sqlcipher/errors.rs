@@ -10,7 +10,7 @@ use rusqlite::{Connection, ffi};
 use super::ffi::system;
 use super::location::is_of_the_disk;
 use super::watch::Seen;
-use crate::{Error, ErrorKind, Phase, Reason};
+use crate::error::{Error, ErrorKind, Phase, Reason};
 
 pub(super) const LOOK_AT_THE_DISK: &str =
     "look in the system's log for the disk; a limit on the size of files or a lost network drive does this too";

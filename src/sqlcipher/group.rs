@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use super::control::Control;
 use super::engine::Engine;
-use crate::{ErrorKind, Phase, Result, Rows, Statement, StatementKind};
+use crate::connector::{Statement, StatementKind};
+use crate::error::{ErrorKind, Phase, Result};
+use crate::row::Rows;
 
 impl Engine {
     /// Runs statements that waited together, each with its own result and atomic by itself, in one transaction if that

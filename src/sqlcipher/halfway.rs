@@ -6,7 +6,7 @@
 use rusqlite::Connection;
 
 use super::engine::Engine;
-use crate::{Phase, Result};
+use crate::error::{Phase, Result};
 
 /// SQLite's `OE_Fail`: the number that stands for it in programs.
 const FAIL: i64 = 3;

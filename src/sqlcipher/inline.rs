@@ -14,7 +14,10 @@ use super::ffi::wal_index::{Mark, WalIndex};
 use super::snapshot::LONGEST_LOG;
 use super::tuning::Checkpoints;
 use super::watch::Mode;
-use crate::{Changes, ErrorKind, ParamSets, Result, Rows, Statement, StatementKind};
+use crate::connector::{Statement, StatementKind};
+use crate::error::{ErrorKind, Result};
+use crate::params::ParamSets;
+use crate::row::{Changes, Rows};
 
 /// The read transaction that a connection keeps open between calls.
 #[derive(Debug, Default)]

@@ -12,7 +12,7 @@ use super::engine::Engine;
 use super::errors::{self, classify, classify_refused, in_commit};
 use super::ffi::commits;
 use super::watch::Mode;
-use crate::Result;
+use crate::error::Result;
 
 impl Engine {
     /// Calls `user` with the raw connection, and puts back what it may have taken away.

@@ -11,7 +11,8 @@ use super::control::Control;
 use super::engine::Engine;
 use super::errand;
 use super::ffi::exit_gate;
-use crate::{Error, ErrorKind, Reason, ResourceState, Result};
+use crate::connector::ResourceState;
+use crate::error::{Error, ErrorKind, Reason, Result};
 
 /// What a job takes along to its thread.
 #[derive(Debug)]

@@ -10,7 +10,7 @@ use rusqlite::{Connection, OpenFlags};
 use super::diagnose;
 use super::errors;
 use super::ffi::system;
-use crate::{Error, ErrorKind, Phase, Reason, Result};
+use crate::error::{Error, ErrorKind, Phase, Reason, Result};
 
 /// A file, or one database in memory that all connections share.
 #[derive(Clone, Debug)]

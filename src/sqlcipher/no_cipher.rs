@@ -5,7 +5,8 @@ use std::convert::Infallible;
 
 use rusqlite::Connection;
 
-use crate::{Error, ErrorKind, Reason, Result, Secret};
+use crate::error::{Error, ErrorKind, Reason, Result};
+use crate::secret::Secret;
 
 /// A key that cannot exist in this build.
 #[derive(Debug)]

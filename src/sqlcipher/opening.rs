@@ -20,7 +20,9 @@ use super::stats::Tallies;
 use super::tuning::{Checkpoints, Synchronous, Tuning};
 use super::watch::Watch;
 use super::{creation, cut_off, diagnose, errors};
-use crate::{Access, Error, ErrorKind, Result, Secret, SecretForm};
+use crate::connector::Access;
+use crate::error::{Error, ErrorKind, Result};
+use crate::secret::{Secret, SecretForm};
 
 /// What connections are opened with.
 #[derive(Clone, Debug)]

@@ -11,10 +11,11 @@ use super::errors::classify_refused;
 use super::ffi::last_id::Forgotten;
 use super::halfway;
 use super::watch::{Seen, Watch};
-use crate::{
-    Arranged, ArrangedSets, Changes, Dialect, Error, ErrorKind, ParamSets, Params, Placeholders, Reason, Result,
-    RowsBuilder, StatementKind, Style, ValueRef,
-};
+use crate::connector::StatementKind;
+use crate::error::{Error, ErrorKind, Reason, Result};
+use crate::params::{Arranged, ArrangedSets, Dialect, ParamSets, Params, Placeholders, Style};
+use crate::row::{Changes, RowsBuilder};
+use crate::value::ValueRef;
 
 /// One statement's plan.
 #[derive(Debug)]

@@ -10,7 +10,10 @@ use super::ffi::commits;
 use super::plan::Plan;
 use super::watch::{Mode, Seen, Watch};
 use super::withhold::withhold;
-use crate::{Arranged, ArrangedSets, Changes, Error, Result, StatementKind};
+use crate::connector::StatementKind;
+use crate::error::{Error, Result};
+use crate::params::{Arranged, ArrangedSets};
+use crate::row::Changes;
 
 /// A prepared statement with its plan.
 pub(super) struct Ready<'e> {

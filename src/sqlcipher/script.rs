@@ -7,7 +7,8 @@ use super::errors::{classify_refused, in_commit};
 use super::ffi::commits;
 use super::plan;
 use super::watch::{Mode, Seen};
-use crate::{Error, ErrorKind, Reason, Result, StatementKind};
+use crate::connector::StatementKind;
+use crate::error::{Error, ErrorKind, Reason, Result};
 
 impl Engine {
     /// Runs a text of several statements. Inside a transaction it may not end it.

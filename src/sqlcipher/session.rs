@@ -3,7 +3,8 @@
 use rusqlite::Connection;
 
 use super::ffi::wal_index::WalIndex;
-use crate::{Access, Error, ErrorKind, Reason, Result, StatementKind};
+use crate::connector::{Access, StatementKind};
+use crate::error::{Error, ErrorKind, Reason, Result};
 
 /// The state of one session, beside what SQLite itself tells. `open` is whether a transaction of the caller's is open.
 #[derive(Debug, Default)]

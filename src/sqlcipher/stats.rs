@@ -13,7 +13,7 @@ use std::time::Duration;
 pub struct EngineStats {
     /// Runs of a statement that was prepared already.
     pub statement_hits: u64,
-    /// Runs of a statement that had to be prepared first; see [`Tuning::statement_cache`](crate::Tuning::statement_cache).
+    /// Runs of a statement that had to be prepared first; see [`Tuning::statement_cache`](crate::sqlcipher::Tuning::statement_cache).
     pub statement_misses: u64,
     /// Statements, and slices of bulk inserts, that ran on the task of their caller or of whoever drove the write lane.
     pub inline_runs: u64,
@@ -24,7 +24,7 @@ pub struct EngineStats {
     /// The statements in them.
     pub grouped_statements: u64,
     /// The size of the write-ahead log's file in bytes. It stays as large as it was once, up to
-    /// [`Tuning::journal_size_limit`](crate::Tuning::journal_size_limit), and is written over from its beginning.
+    /// [`Tuning::journal_size_limit`](crate::sqlcipher::Tuning::journal_size_limit), and is written over from its beginning.
     pub wal_bytes: u64,
     /// Checkpoints that failed, mostly by an error of the disk. Nothing is lost by that: the log is kept, and copied into
     /// the file anew. Each is also told to `tracing` as an error.

@@ -9,7 +9,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::errand;
 use super::job::{Done, Shared, StopOnDrop};
-use crate::{ResourceState, Result, Rows, Statement};
+use crate::connector::{ResourceState, Statement};
+use crate::error::Result;
+use crate::row::Rows;
 
 /// An open stream.
 #[derive(Debug)]

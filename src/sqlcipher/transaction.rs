@@ -4,7 +4,8 @@ use super::engine::Engine;
 use super::errors::{classify, in_commit};
 use super::ffi::commits;
 use super::watch::Mode;
-use crate::{Access, ErrorKind, Phase, Result, StatementKind, TransactionMode};
+use crate::connector::{Access, StatementKind, TransactionMode};
+use crate::error::{ErrorKind, Phase, Result};
 
 impl Engine {
     pub(super) fn begin(&mut self, mode: TransactionMode) -> Result<()> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 /// Settings of the SQLite engine. The defaults suit an encrypted file on a disk.
 ///
 /// ```
-/// use strongroom::{Synchronous, Tuning};
+/// use strongroom::sqlcipher::{Synchronous, Tuning};
 ///
 /// let tuning = Tuning::default().synchronous(Synchronous::Normal).cache_kib(32 * 1024);
 /// ```

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU8, AtomicU32, Ordering::Relaxed};
 use rusqlite::ffi;
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 
-use crate::StatementKind;
+use crate::connector::StatementKind;
 use crate::lock::Lock;
 
 /// How much is allowed.

@@ -5,7 +5,7 @@
 
 use rusqlite::ffi;
 
-use crate::ValueRef;
+use crate::value::ValueRef;
 
 /// What stands in place of a part of a value.
 const PART: &str = "...";

@@ -4,16 +4,20 @@ use std::future::pending;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::{
-    Access, Canceller, Capabilities, Changes, CheckDepth, CheckStep, Connection, Connector, Error, ErrorKind,
-    ParamSets, Reason, Resource, ResourceState, Result, Rows, Statement, StatementKind, TransactionMode,
+use crate::connector::{
+    Access, Canceller, Capabilities, CheckDepth, CheckStep, Connection, Connector, Resource, ResourceState, Statement,
+    StatementKind, TransactionMode,
 };
+use crate::error::{Error, ErrorKind, Reason, Result};
+use crate::params::ParamSets;
+use crate::row::{Changes, Rows};
 
 /// Wraps a connector; its [`Faults`] decide what goes wrong, and when.
 ///
 /// ```
 /// use strongroom::testing::{Fault, FaultyConnector, Point, ScriptedConnector};
-/// use strongroom::{Access, Connection, Connector, ErrorKind, Statement};
+/// use strongroom::engine::{Access, Statement};
+/// use strongroom::{Connection, Connector, ErrorKind};
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> strongroom::Result<()> {
 /// let connector = FaultyConnector::new(ScriptedConnector::new().changes("DELETE FROM t", 1));

@@ -5,10 +5,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{
-    Access, Attempt, Canceller, Capabilities, Changes, Connection, Connector, HealthCheck, KeySource, ParamSets,
-    Resource, ResourceState, Result, RetryPolicy, Rows, Secret, Statement, StatementKind, TransactionMode,
+use crate::connector::{
+    Access, Canceller, Capabilities, Connection, Connector, Resource, ResourceState, Statement, StatementKind,
+    TransactionMode,
 };
+use crate::error::Result;
+use crate::health::HealthCheck;
+use crate::key::KeySource;
+use crate::params::ParamSets;
+use crate::retry::{Attempt, RetryPolicy};
+use crate::row::{Changes, Rows};
+use crate::secret::Secret;
 
 mockall::mock! {
     /// A mock of [`Connector`](crate::Connector) whose connections are [`MockConnection`]s.
@@ -19,7 +26,8 @@ mockall::mock! {
     ///
     /// ```
     /// use strongroom::testing::{MockConnection, MockConnector};
-    /// use strongroom::{Access, Capabilities, Connector, Dialect, Resource};
+    /// use strongroom::engine::{Access, Dialect, Resource};
+    /// use strongroom::{Capabilities, Connector};
     ///
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> strongroom::Result<()> {
     /// let mut connector = MockConnector::new();
@@ -44,7 +52,7 @@ mockall::mock! {
 }
 
 mockall::mock! {
-    /// A mock of [`Resource`](crate::Resource) and [`Connection`](crate::Connection). Their provided methods
+    /// A mock of [`Resource`](crate::engine::Resource) and [`Connection`](crate::Connection). Their provided methods
     /// (`reset`, `run_group`) are not mocked and run their own bodies over the mocked ones.
     pub Connection {}
 

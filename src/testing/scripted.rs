@@ -4,11 +4,14 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::{
-    Access, Canceller, Capabilities, Changes, Connection, Connector, Dialect, Error, ErrorKind, ParamSets, Params,
-    Placeholders, Reason, Resource, ResourceState, Result, Row, Rows, RowsBuilder, Statement, StatementKind,
-    TransactionMode, Value,
+use crate::connector::{
+    Access, Canceller, Capabilities, Connection, Connector, Resource, ResourceState, Statement, StatementKind,
+    TransactionMode,
 };
+use crate::error::{Error, ErrorKind, Reason, Result};
+use crate::params::{Dialect, ParamSets, Params, Placeholders};
+use crate::row::{Changes, Row, Rows, RowsBuilder};
+use crate::value::Value;
 
 /// Answers each statement from a script, in memory, and logs every call: for unit tests of what uses a database.
 ///
@@ -19,7 +22,8 @@ use crate::{
 ///
 /// ```
 /// use strongroom::testing::ScriptedConnector;
-/// use strongroom::{Access, Connection, Connector, ErrorKind, Statement, Value};
+/// use strongroom::engine::{Access, Statement};
+/// use strongroom::{Connection, Connector, ErrorKind, Value};
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> strongroom::Result<()> {
 /// let script = ScriptedConnector::new()
@@ -104,7 +108,7 @@ impl ScriptedConnector {
     ///
     /// # Panics
     /// When a row is not as long as the header, or a value does not fit.
-    pub fn rows<const N: usize, V: crate::IntoValue>(
+    pub fn rows<const N: usize, V: crate::value::IntoValue>(
         self,
         sql: &str,
         columns: [&str; N],

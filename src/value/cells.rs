@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::ValueRef;
+use crate::value::ValueRef;
 
 /// Values of fixed size; texts and blobs stand one behind another beside them.
 #[derive(Clone, Default)]

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::{Null, Value, ValueRef};
-use crate::{Error, ErrorKind, Reason, Result};
+use crate::error::{Error, ErrorKind, Reason, Result};
 
 /// A Rust type that can be bound to a placeholder. Implement it for your own types to bind them.
 ///

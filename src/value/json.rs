@@ -8,7 +8,7 @@ use serde::ser::{Serialize, Serializer};
 
 use super::convert::mismatch;
 use super::{FromValue, IntoValue, JSON, Value, ValueRef};
-use crate::{Error, ErrorKind, Reason, Result};
+use crate::error::{Error, ErrorKind, Reason, Result};
 
 /// A value that is stored as JSON: text in SQLite, `json` or `jsonb` in PostgreSQL.
 ///

@@ -4,7 +4,8 @@
 //! also beside those of SQLite's own functions (`2026-01-02 03:04:05`), which are the beginning of ours. Read is what
 //! RFC 3339 and SQLite's date functions know, and what rusqlite, `SQLAlchemy`, Django and PostgreSQL write.
 
-use crate::{Error, ErrorKind, Reason, Result, Value};
+use crate::error::{Error, ErrorKind, Reason, Result};
+use crate::value::Value;
 
 /// A day of the Gregorian calendar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

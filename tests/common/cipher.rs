@@ -7,8 +7,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use strongroom::pool::NoRetry;
 use strongroom::{
-    AsyncDatabase, DatabaseBuilder, Error, KeySource, NoRetry, PassphraseKeySource, Result, Secret, SqlCipherConnector,
+    AsyncDatabase, DatabaseBuilder, Error, KeySource, PassphraseKeySource, Result, Secret, SqlCipherConnector,
 };
 
 /// A database that is opened with `secret`, without second tries.
@@ -70,7 +71,7 @@ impl Counted {
     }
 }
 
-#[strongroom::async_trait]
+#[strongroom::keys::async_trait]
 impl KeySource for Counted {
     async fn resolve(&self) -> Result<Secret> {
         self.asked.fetch_add(1, Ordering::SeqCst);

@@ -14,8 +14,10 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use strongroom::engine::{Access, Statement};
+use strongroom::postgres::PostgresConnector;
 use strongroom::postgres::Tls;
-use strongroom::{Access, Connection, Connector, PassphraseKeySource, PostgresConnector, Rows, Statement};
+use strongroom::{Connection, Connector, PassphraseKeySource, Rows};
 
 pub const PASSWORD: &str = "correct horse battery";
 
@@ -183,7 +185,7 @@ impl Drop for Server {
 pub async fn run_sql<C: Connection>(
     connection: &mut C,
     sql: &str,
-    params: impl strongroom::IntoParams,
+    params: impl strongroom::values::IntoParams,
 ) -> strongroom::Result<Rows> {
     connection.run(Statement::new(sql, params)?).await
 }
@@ -194,7 +196,7 @@ pub async fn script<C: Connection>(connection: &mut C, sql: &str) {
 }
 
 /// The first column of the first row.
-pub async fn value<T: strongroom::FromValue>(connection: &mut impl Connection, sql: &str) -> T {
+pub async fn value<T: strongroom::values::FromValue>(connection: &mut impl Connection, sql: &str) -> T {
     let rows = run_sql(connection, sql, ()).await.expect("the query runs");
     rows.first().expect("a row").get(0).expect("a value")
 }

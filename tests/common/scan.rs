@@ -12,9 +12,10 @@ use std::time::Duration;
 
 use pbkdf2::pbkdf2_hmac;
 use sha2::Sha512;
+use strongroom::pool::NoRetry;
 use strongroom::{
-    AsyncDatabase, CommandKeySource, DatabaseBuilder, FileKeySource, NoRetry, PassphraseKeySource, Secret,
-    SqlCipherConnector, apply_cipher_key, rusqlite,
+    AsyncDatabase, CommandKeySource, DatabaseBuilder, FileKeySource, PassphraseKeySource, Secret, SqlCipherConnector,
+    apply_cipher_key, rusqlite,
 };
 use tempfile::TempDir;
 

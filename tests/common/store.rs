@@ -9,10 +9,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use strongroom::{
-    Access, Canceller, Capabilities, Changes, Connection, Connector, Dialect, Error, ErrorKind, ParamSets, Params,
-    Reason, Resource, ResourceState, Result, Rows, RowsBuilder, Statement, StatementKind, TransactionMode, Value,
+use strongroom::engine::{
+    Access, Canceller, Changes, Dialect, Params, Resource, ResourceState, RowsBuilder, Statement, StatementKind,
+    TransactionMode,
 };
+use strongroom::values::ParamSets;
+use strongroom::{Capabilities, Connection, Connector, Error, ErrorKind, Reason, Result, Rows, Value};
 
 /// What tests see of the store.
 pub struct World {

@@ -10,11 +10,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 use serde::{Deserialize, Serialize};
-use strongroom::{
-    Access, Cancel, CancelKind, Canceller, Capabilities, Changes, Connection, Connector, Dialect, Error, ErrorKind,
-    ParamSets, Params, Placeholders, Reason, Resource, ResourceState, Result, Rows, RowsBuilder, Statement,
-    StatementKind, TransactionMode, Value,
+use strongroom::engine::{
+    Access, Cancel, CancelKind, Canceller, Changes, Dialect, Params, Placeholders, Resource, ResourceState,
+    RowsBuilder, Statement, StatementKind, TransactionMode,
 };
+use strongroom::values::ParamSets;
+use strongroom::{Capabilities, Connection, Connector, Error, ErrorKind, Reason, Result, Rows, Value};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 

@@ -6,10 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use strongroom::{
-    Access, Cancel, Canceller, Capabilities, Connector, Dialect, Error, ErrorKind, NoRetry, Pool, PoolBuilder,
-    Resource, ResourceState, Result,
-};
+use strongroom::engine::{Access, Cancel, Canceller, Dialect, Resource, ResourceState};
+use strongroom::pool::{NoRetry, PoolBuilder};
+use strongroom::{Capabilities, Connector, Error, ErrorKind, Pool, Result};
 use tokio::sync::Notify;
 
 /// What one step does.

@@ -3,7 +3,8 @@
 #[path = "../workloads.rs"]
 mod workloads;
 
-use strongroom::{AsyncDatabase, Synchronous, Tuning};
+use strongroom::sqlcipher::{Synchronous, Tuning};
+use strongroom::AsyncDatabase;
 use workloads::{ALL, INSERT, MANY, POOL, Peer, READ, Row, Setup, TEXT, UPDATE};
 
 #[derive(Clone)]

@@ -17,7 +17,7 @@ use age_core::secrecy::ExposeSecret as _;
 use chacha20poly1305::{AeadInPlace as _, ChaCha20Poly1305, KeyInit as _};
 use zeroize::Zeroizing;
 
-use crate::{Reason, Result};
+use crate::error::{Reason, Result};
 
 use super::fault;
 use super::identity::BoxedIdentity;

@@ -7,7 +7,8 @@ use std::path::Path;
 
 use zeroize::Zeroizing;
 
-use crate::{Error, Reason, Result, Secret};
+use crate::error::{Error, Reason, Result};
+use crate::secret::Secret;
 
 use super::document::Document;
 use super::fault;

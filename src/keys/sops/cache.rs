@@ -10,8 +10,8 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::Secret;
 use crate::lock::{Guard, Lock, foreign};
+use crate::secret::Secret;
 
 use super::file::Stamp;
 

@@ -2,7 +2,7 @@
 
 use zeroize::Zeroizing;
 
-use crate::{Error, Reason, Result};
+use crate::error::{Error, Reason, Result};
 
 use super::fault;
 use super::metadata::Metadata;
@@ -37,6 +37,7 @@ impl DataKey {
 /// Fills `bytes` from the operating system's random source.
 pub(super) fn random(bytes: &mut [u8]) -> Result<()> {
     getrandom::fill(bytes).map_err(|error| {
-        Error::new(crate::ErrorKind::Key, "the operating system gives no random bytes").caused_by(error.to_string())
+        Error::new(crate::error::ErrorKind::Key, "the operating system gives no random bytes")
+            .caused_by(error.to_string())
     })
 }

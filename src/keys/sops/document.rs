@@ -1,6 +1,7 @@
 //! A SOPS file taken apart: the documents with values, and the metadata beside them.
 
-use crate::{Error, Reason, Result, text};
+use crate::error::{Error, Reason, Result};
+use crate::text::{self};
 
 use super::format::SopsFormat;
 use super::metadata::Metadata;

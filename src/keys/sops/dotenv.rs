@@ -1,6 +1,6 @@
 //! dotenv into the tree: `NAME=value` lines, no quotes, no trimming, `\n` in a value for a line break.
 
-use crate::{Reason, Result};
+use crate::error::{Reason, Result};
 
 use super::document::Spelling;
 use super::tree::{MapBuilder, Node, Scalar};

@@ -9,7 +9,8 @@ use age::secrecy::ExposeSecret as _;
 use sha2::{Digest, Sha512};
 use zeroize::Zeroizing;
 
-use crate::{Error, ErrorKind, Reason, Result, Secret, SecretForm};
+use crate::error::{Error, ErrorKind, Reason, Result};
+use crate::secret::{Secret, SecretForm};
 
 use super::data_key::DataKey;
 use super::format::SopsFormat;

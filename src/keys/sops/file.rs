@@ -7,8 +7,8 @@ use std::time::SystemTime;
 
 use zeroize::Zeroizing;
 
+use crate::error::{Error, Reason, Result};
 use crate::keys::RELATIVE;
-use crate::{Error, Reason, Result};
 
 use super::fault;
 use super::tree::MAX_FILE;

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{Error, Reason, Result};
+use crate::error::{Error, Reason, Result};
 
 use super::fault;
 use super::tree::{MAX_DEPTH, Node, Scalar, too_deep};

@@ -116,14 +116,14 @@ impl Cipher {
     }
 
     /// Encrypts `bytes` for the place `aad` under a fresh nonce.
-    pub(super) fn seal(&self, bytes: &[u8], aad: &str) -> crate::Result<String> {
+    pub(super) fn seal(&self, bytes: &[u8], aad: &str) -> crate::error::Result<String> {
         let mut nonce = [0; 32];
         super::data_key::random(&mut nonce)?;
         let mut data = Zeroizing::new(bytes.to_vec());
         let tag = self
             .wide
             .encrypt_inout_detached(&nonce.into(), aad.as_bytes(), data.as_mut_slice().into())
-            .map_err(|_| super::fault(crate::Reason::TooLarge, "a value is too large to be encrypted"))?;
+            .map_err(|_| super::fault(crate::error::Reason::TooLarge, "a value is too large to be encrypted"))?;
         let (data, nonce, tag) = (BASE64.encode(&*data), BASE64.encode(nonce), BASE64.encode(tag));
         Ok(format!("{PREFIX}{data},iv:{nonce},tag:{tag},type:str]"))
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use crate::{Reason, Result};
+use crate::error::{Reason, Result};
 
 use super::fault;
 use super::program::Program;

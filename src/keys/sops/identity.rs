@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use crate::keys::place::{self, Place};
-use crate::{Error, Reason, Result, Secret, text};
+use crate::error::{Error, Reason, Result};
+use crate::keys::{place, place::Place};
+use crate::secret::Secret;
+use crate::text::{self};
 
 use super::{age_key, fault, file, ssh};
 

@@ -3,7 +3,7 @@
 //! The dialect of `go-ini` is wide. What is not modelled here is refused, and should something be read otherwise than
 //! sops reads it, the MAC does not match: a misreading cannot become a wrong key.
 
-use crate::{Error, Reason, Result};
+use crate::error::{Error, Reason, Result};
 
 use super::fault;
 use super::tree::{MapBuilder, Node, Scalar};

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
 
-use crate::{Reason, Result};
+use crate::error::{Reason, Result};
 
 use super::fault;
 use super::tree::{MAX_DEPTH, MapBuilder, Node, Scalar, too_deep};
@@ -33,7 +33,7 @@ pub(super) fn parse(text: &str) -> Result<Node> {
 /// Reads one node at `depth`. Our own errors travel in `trouble`, for serde's can only be text.
 struct Seed<'t> {
     depth: usize,
-    trouble: &'t mut Option<crate::Error>,
+    trouble: &'t mut Option<crate::error::Error>,
 }
 
 impl Seed<'_> {
@@ -41,7 +41,7 @@ impl Seed<'_> {
         Seed { depth: self.depth + 1, trouble: self.trouble }
     }
 
-    fn fail<E: serde::de::Error>(&mut self, error: crate::Error) -> E {
+    fn fail<E: serde::de::Error>(&mut self, error: crate::error::Error) -> E {
         self.trouble.get_or_insert(error);
         E::custom("refused")
     }

@@ -1,6 +1,6 @@
 //! The `sops` block of a file: who can open it, by which rules values are encrypted, and the MAC.
 
-use crate::{Reason, Result};
+use crate::error::{Reason, Result};
 
 use super::fault;
 use super::rules::Rules;
@@ -153,6 +153,6 @@ fn number(block: &Node, name: &str) -> Result<Option<usize>> {
     }
 }
 
-fn wrong(name: &str) -> crate::Error {
+fn wrong(name: &str) -> crate::error::Error {
     fault(Reason::Malformed, format!("`{name}` in its `sops` block has the wrong type"))
 }

@@ -51,7 +51,7 @@ pub use path::KeyPath;
 pub use reader::decrypt;
 pub use source::SopsKeySource;
 
-use crate::{Error, ErrorKind, Phase, Reason};
+use crate::error::{Error, ErrorKind, Phase, Reason};
 
 /// An error of this room.
 fn fault(reason: Reason, message: impl Into<std::borrow::Cow<'static, str>>) -> Error {

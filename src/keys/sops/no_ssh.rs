@@ -1,6 +1,6 @@
 //! What stands in for SSH keys without the feature `sops-ssh`.
 
-use crate::Secret;
+use crate::secret::Secret;
 
 use super::identity::BoxedIdentity;
 

@@ -6,7 +6,8 @@ use sha2::{Digest, Sha512};
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
-use crate::{Error, Reason, Result, Secret};
+use crate::error::{Error, Reason, Result};
+use crate::secret::Secret;
 
 use super::data_key::DataKey;
 use super::document::{Document, Spelling};

@@ -3,7 +3,7 @@
 use std::fmt::{self, Write as _};
 use std::str::FromStr;
 
-use crate::{Error, Reason, Result};
+use crate::error::{Error, Reason, Result};
 
 use super::fault;
 use super::format::SopsFormat;

@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, ChildStdin, Command};
 use zeroize::Zeroizing;
 
-use crate::{Error, Reason, Result};
+use crate::error::{Error, Reason, Result};
 
 use super::fault;
 use super::tree::MAX_FILE;

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
+use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::keys::place::Place;
-use crate::{Error, ErrorKind, Reason, Result, Secret};
+use crate::secret::Secret;
 
 use super::backend::{self, SopsBackend};
 use super::data_key::DataKey;

@@ -5,7 +5,7 @@
 
 use regex::{Regex, RegexBuilder};
 
-use crate::{Reason, Result};
+use crate::error::{Reason, Result};
 
 use super::fault;
 

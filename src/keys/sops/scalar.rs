@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 use zeroize::Zeroizing;
 
-use crate::{Reason, Result};
+use crate::error::{Reason, Result};
 
 use super::tree::Scalar;
 use super::{fault, time};

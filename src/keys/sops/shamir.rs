@@ -2,7 +2,7 @@
 
 use zeroize::Zeroizing;
 
-use crate::{Reason, Result};
+use crate::error::{Reason, Result};
 
 use super::fault;
 

@@ -8,8 +8,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::config::limit::Limit;
+use crate::error::Result;
+use crate::key::KeySource;
 use crate::keys::place::Place;
-use crate::{KeySource, Result, Secret};
+use crate::secret::Secret;
 
 use super::backend::SopsBackend;
 use super::cache::Cache;

@@ -3,7 +3,7 @@
 use age::secrecy::SecretString;
 use age::ssh::{Identity, UnsupportedKey};
 
-use crate::Secret;
+use crate::secret::Secret;
 
 use super::identity::{BoxedIdentity, usable};
 

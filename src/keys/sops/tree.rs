@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 
-use crate::{Error, Reason, Result};
+use crate::error::{Error, Reason, Result};
 
 use super::fault;
 

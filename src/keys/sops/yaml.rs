@@ -6,7 +6,7 @@
 use base64::Engine as _;
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, StrInput, Tag};
 
-use crate::{Error, Reason, Result};
+use crate::error::{Error, Reason, Result};
 
 use super::gcm::{BASE64, Sealed};
 use super::tree::{MAX_DEPTH, MapBuilder, Node, Scalar, too_deep};

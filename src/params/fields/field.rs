@@ -5,7 +5,7 @@ use std::fmt;
 use serde::ser::{self, Impossible, Serialize, SerializeSeq, SerializeTuple};
 
 use super::{Unfit, is_bytes, unfit};
-use crate::Value;
+use crate::value::Value;
 use crate::value::{self, Moment};
 
 /// One field.

@@ -11,7 +11,8 @@ use serde::ser::{self, Serialize};
 use self::field::Field;
 use self::record::Record;
 use super::Params;
-use crate::{Error, ErrorKind, Reason, Result, Value};
+use crate::error::{Error, ErrorKind, Reason, Result};
+use crate::value::Value;
 
 /// Parameters by name from the fields of a struct, or the entries of a map.
 ///

@@ -4,7 +4,7 @@ use serde::ser::{self, Impossible, Serialize, SerializeMap, SerializeStruct};
 
 use super::field::Field;
 use super::{Fields, Unfit, unfit};
-use crate::Value;
+use crate::value::Value;
 
 /// The scalars that a serializer refuses, with their names.
 macro_rules! refuse {

@@ -3,9 +3,10 @@
 //! Source of the figures: SQLCipher's documentation of `cipher_compatibility`; format 4 is PBKDF2-HMAC-SHA512 with
 //! 256,000 rounds, format 3 SHA1 with 64,000, formats 1 and 2 SHA1 with 4,000.
 
+use crate::error::{Error, ErrorKind, Phase, Reason, Result};
+use crate::secret::Secret;
 use crate::sqlcipher::ffi::exit_gate;
-use crate::sqlcipher::ffi::kdf::{Hash, hmac, pbkdf2};
-use crate::{Error, ErrorKind, Phase, Reason, Result, Secret};
+use crate::sqlcipher::{ffi::kdf::Hash, ffi::kdf::hmac, ffi::kdf::pbkdf2};
 
 /// Derives the 32-byte key into `key`.
 pub(super) fn derive(passphrase: &[u8], salt: [u8; 16], compatibility: u8, key: &mut [u8]) -> Result<()> {

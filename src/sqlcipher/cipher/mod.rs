@@ -14,7 +14,8 @@ pub(super) use spec::KeySpec;
 use rusqlite::Connection;
 
 use super::ffi;
-use crate::{Error, ErrorKind, Phase, Reason, Result, Secret, SecretForm};
+use crate::error::{Error, ErrorKind, Phase, Reason, Result};
+use crate::secret::{Secret, SecretForm};
 
 /// The version of the cipher in the engine, where there is one.
 fn version(connection: &Connection) -> Option<String> {

@@ -7,8 +7,8 @@
 use zeroize::Zeroizing;
 
 use super::KeySpec;
-use crate::Result;
-use crate::sqlcipher::ffi::kdf::{Hash, hmac, pbkdf2};
+use crate::error::Result;
+use crate::sqlcipher::{ffi::kdf::Hash, ffi::kdf::hmac, ffi::kdf::pbkdf2};
 
 /// What turns the salt of the key into the salt of the code.
 const SALT_MASK: u8 = 0x3a;

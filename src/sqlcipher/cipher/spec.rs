@@ -5,7 +5,8 @@ use std::fmt;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::derive;
-use crate::{Result, Secret, SecretForm};
+use crate::error::Result;
+use crate::secret::{Secret, SecretForm};
 
 /// What every further connection is keyed with; wiped on drop.
 pub(in super::super) struct KeySpec {

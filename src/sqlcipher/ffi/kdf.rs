@@ -4,7 +4,7 @@
 //! It is compiled with its own optimisation, in every profile of the program: 256,000 rounds in Rust code take seconds
 //! in a debug build. libsqlite3-sys links it, so the few functions are declared here.
 
-use crate::{Error, ErrorKind, Phase, Result};
+use crate::error::{Error, ErrorKind, Phase, Result};
 
 /// What a format of SQLCipher hashes with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::lab::{Lab, equal, holds, must, refused};
-use crate::{CancelKind, Connection, Connector, ErrorKind, Resource, ResourceState};
+use crate::connector::{CancelKind, Connection, Connector, Resource, ResourceState};
+use crate::error::ErrorKind;
 
 /// Counts for much longer than any check waits, without touching a table.
 pub(super) const ENDLESS: &str = "WITH RECURSIVE n (i) AS (SELECT cast(1 AS BIGINT) UNION ALL SELECT i + 1 FROM n \

@@ -8,7 +8,9 @@ use std::time::Instant;
 
 use super::cancel::{A_WHILE, ENDLESS, SOON};
 use super::lab::{Lab, broken, holds, must};
-use crate::{CancelKind, Connection, Connector, Params, Resource, ResourceState, Statement, TransactionMode, Value};
+use crate::connector::{CancelKind, Connection, Connector, Resource, ResourceState, Statement, TransactionMode};
+use crate::params::Params;
+use crate::value::Value;
 
 /// More awaits than any call should have; a call that has more is only walked so far.
 const STEPS: usize = 40;

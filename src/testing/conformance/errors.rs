@@ -1,7 +1,8 @@
 //! Errors are classified, and leave nothing behind.
 
 use super::lab::{Lab, equal, holds, refused};
-use crate::{Connection, Connector, ErrorKind, Reason, ResourceState};
+use crate::connector::{Connection, Connector, ResourceState};
+use crate::error::{ErrorKind, Reason};
 
 pub(super) async fn constraints<C: Connector<Connection: Connection>>(lab: &mut Lab<C>) {
     let made = "tables with constraints can be made";

@@ -3,9 +3,10 @@
 use std::fmt::{Debug, Display};
 use std::time::Duration;
 
-use crate::{
-    Access, Capabilities, Connection, Connector, Dialect, IntoParams, Resource, ResourceState, Result, Rows, Statement,
-};
+use crate::connector::{Access, Capabilities, Connection, Connector, Resource, ResourceState, Statement};
+use crate::error::Result;
+use crate::params::{Dialect, IntoParams};
+use crate::row::Rows;
 
 /// Far more than any check needs; a check that takes longer hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -115,7 +116,7 @@ pub(super) fn must<T>(clause: &str, outcome: Result<T>) -> T {
 }
 
 #[track_caller]
-pub(super) fn refused<T>(clause: &str, outcome: Result<T>) -> crate::Error {
+pub(super) fn refused<T>(clause: &str, outcome: Result<T>) -> crate::error::Error {
     outcome.err().unwrap_or_else(|| broken(clause, "it succeeded"))
 }
 

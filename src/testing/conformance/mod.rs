@@ -17,9 +17,9 @@ mod values;
 use lab::run;
 pub use policies::{health_check, key_source, retry_policy};
 
-use crate::{Connection, Connector};
+use crate::connector::{Connection, Connector};
 
-/// Checks a connector and its connections against the rustdoc of [`Connector`], [`Resource`](crate::Resource) and
+/// Checks a connector and its connections against the rustdoc of [`Connector`], [`Resource`](crate::engine::Resource) and
 /// [`Connection`].
 ///
 /// `make` is called once for each check and must give a connector to a database that is there and writable; it may be

@@ -1,7 +1,11 @@
 //! How values reach their placeholders.
 
 use super::lab::{Lab, equal, holds, must, refused};
-use crate::{Connection, Connector, Dialect, ErrorKind, IntoParams, Params, Reason, Value, named};
+use crate::connector::{Connection, Connector};
+use crate::error::{ErrorKind, Reason};
+use crate::named;
+use crate::params::{Dialect, IntoParams, Params};
+use crate::value::Value;
 
 async fn text<C: Connector<Connection: Connection>>(
     lab: &mut Lab<C>,

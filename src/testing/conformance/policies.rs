@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use super::lab::{broken, holds, must};
-use crate::{Attempt, Error, ErrorKind, HealthCheck, KeySource, Resource, RetryPolicy};
+use crate::connector::Resource;
+use crate::error::{Error, ErrorKind};
+use crate::health::HealthCheck;
+use crate::key::KeySource;
+use crate::retry::{Attempt, RetryPolicy};
 
 /// Longer than a key source or a health check should take in a test.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::lab::{Lab, broken, equal, holds, must, refused};
-use crate::{
-    Access, Connection, Connector, ParamSets, Params, Resource, ResourceState, StatementKind, TransactionMode, Value,
-};
+use crate::connector::{Access, Connection, Connector, Resource, ResourceState, StatementKind, TransactionMode};
+use crate::params::{ParamSets, Params};
+use crate::value::Value;
 
 pub(super) async fn lifecycle<C: Connector<Connection: Connection>>(lab: &mut Lab<C>) {
     lab.state("a new connection is idle", ResourceState::Idle);
@@ -167,7 +167,7 @@ pub(super) async fn groups<C: Connector<Connection: Connection>>(lab: &mut Lab<C
     let clause = "each statement of a group has its own result, whatever becomes of the others";
     let fates: Vec<_> = results.iter().map(Result::is_ok).collect();
     equal(clause, &fates, &vec![true, false, true, false, false, false, true]);
-    let name = results.last().and_then(|last| last.as_ref().ok()).and_then(crate::Rows::first);
+    let name = results.last().and_then(|last| last.as_ref().ok()).and_then(crate::row::Rows::first);
     let name: String = name.map_or_else(|| broken(clause, "no row"), |row| must(clause, row.get(0)));
     equal(clause, &name.as_str(), &"b");
     lab.counts("each statement of a group is atomic by itself", 2).await;

@@ -1,7 +1,9 @@
 //! Rows in chunks.
 
 use super::lab::{Lab, equal, holds, must, refused};
-use crate::{Connection, Connector, Params, Resource, ResourceState, Result, TransactionMode};
+use crate::connector::{Connection, Connector, Resource, ResourceState, TransactionMode};
+use crate::error::Result;
+use crate::params::Params;
 
 /// Fills the check's table with the numbers from 1 to 500.
 async fn fill<C: Connector<Connection: Connection>>(lab: &mut Lab<C>) {

@@ -1,7 +1,7 @@
 //! Transactions, savepoints, and the way back to idle.
 
 use super::lab::{Lab, equal, holds, must, refused};
-use crate::{Connection, Connector, Resource, ResourceState, TransactionMode};
+use crate::connector::{Connection, Connector, Resource, ResourceState, TransactionMode};
 
 const INSERT: &str = "INSERT INTO {t} VALUES ($1, 'x')";
 

@@ -1,7 +1,11 @@
 //! What is stored comes back.
 
 use super::lab::{Lab, broken, equal, holds, must};
-use crate::{Connection, Connector, Null, Params, Result, Row, Value};
+use crate::connector::{Connection, Connector};
+use crate::error::Result;
+use crate::params::Params;
+use crate::row::Row;
+use crate::value::{Null, Value};
 
 /// Writes `value` into a column of this type and reads it back.
 async fn there_and_back<C: Connector<Connection: Connection>>(

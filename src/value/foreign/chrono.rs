@@ -3,7 +3,7 @@
 use chrono::{DateTime, Datelike, FixedOffset, NaiveDate, NaiveDateTime, NaiveTime, TimeZone, Timelike, Utc};
 
 use super::{FromValue, IntoValue, Result, Stored, Value, ValueRef, made_of, parse};
-use crate::value::moment::{self, Clock, Moment};
+use crate::value::{moment, moment::Clock, moment::Moment};
 
 const SECOND: u32 = 1_000_000_000;
 

@@ -5,7 +5,7 @@ macro_rules! impls {
         use super::super::{
             FromValue, IntoValue, Result, Stored, Value, ValueRef, invalid, made_of, parse, without_leap_second,
         };
-        use crate::value::moment::{self, Clock, Moment};
+        use crate::value::{moment, moment::Clock, moment::Moment};
         use $jiff::Timestamp;
         use $jiff::civil::{Date, DateTime, Time};
         use $jiff::tz::Offset;

@@ -20,7 +20,7 @@ use super::convert::mismatch;
 #[cfg(any(feature = "jiff", feature = "jiff1", feature = "time"))]
 use super::moment::Clock;
 use super::{FromValue, IntoValue, Value, ValueRef};
-use crate::{Error, ErrorKind, Reason, Result};
+use crate::error::{Error, ErrorKind, Reason, Result};
 
 #[cold]
 fn invalid(found: &str, wanted: &str) -> Error {

@@ -1,8 +1,9 @@
 //! Times as they are stored, whoever stored them.
 
 use super::{invalid, mismatch};
+use crate::error::Result;
+use crate::value::ValueRef;
 use crate::value::moment::Moment;
-use crate::{Result, ValueRef};
 
 /// A point in time, or a date with its time of day, as it was stored.
 pub(super) enum Stored<'v> {

@@ -3,7 +3,7 @@
 use time::{Date, OffsetDateTime, PrimitiveDateTime, Time, UtcDateTime, UtcOffset};
 
 use super::{FromValue, IntoValue, Result, Stored, Value, ValueRef, invalid, made_of, parse, without_leap_second};
-use crate::value::moment::{self, Clock, Moment};
+use crate::value::{moment, moment::Clock, moment::Moment};
 
 fn day(date: Date) -> moment::Date {
     moment::Date { year: date.year(), month: date.month().into(), day: date.day() }

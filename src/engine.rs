@@ -1,0 +1,14 @@
+//! What the writers of an engine need beside [`Connector`] and [`Connection`]: what
+//! these are asked, and what they answer.
+//!
+//! A [`Resource`] is enough for a [`Pool`](crate::Pool); SQL takes a [`Connection`]. The suites of
+//! `testing::conformance` (feature `testing`) check an engine against these contracts.
+
+pub use crate::connector::{
+    Access, Cancel, CancelKind, Canceller, Capabilities, CheckDepth, CheckStep, Connection, Connector, Isolation,
+    NoConnector, Resource, ResourceState, Statement, StatementKind, TransactionMode,
+};
+pub use crate::error::Phase;
+pub use crate::params::{Arranged, ArrangedSets, Dialect, Params, Placeholders, Style};
+pub use crate::row::{Changes, RowsBuilder};
+pub use crate::value::ValueRef;

@@ -1,0 +1,128 @@
+//! The house as its imports show it: a floor uses only floors below it, and a wing only floors 0 and 1.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Rooms by floor. A file or folder of `src/` that stands nowhere here fails the test.
+const FLOORS: [(u8, &[&str]); 4] = [
+    (0, &["error", "secret", "value", "row", "params", "config", "clock", "lock", "text"]),
+    (1, &["connector", "key", "health", "retry"]),
+    (2, &["pool"]),
+    (3, &["database"]),
+];
+const WINGS: [&str; 4] = ["sqlcipher", "postgres", "keys", "testing"];
+/// What gathers names for readers of the documentation.
+const DOORS: [&str; 4] = ["lib", "engine", "values", "_docs"];
+
+/// Uses of a higher floor or another wing, each with its reason.
+const EXCEPTIONS: [(&str, &str, &str); 2] = [
+    ("sqlcipher/database.rs", "database", "`builder(path)`, `from_config` and `interact` of an encrypted database"),
+    ("database/", "crate root", "`DefaultConnector`, the engine of an `AsyncDatabase` that names none"),
+];
+
+fn rust_files(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            rust_files(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// The files of `src/`, by their paths within it, without what stands in comments.
+fn sources() -> BTreeMap<String, String> {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found = Vec::new();
+    rust_files(&src, &mut found);
+    let name = |path: &Path| path.strip_prefix(&src).unwrap().to_str().unwrap().replace('\\', "/");
+    let code = |path: &Path| {
+        let text = fs::read_to_string(path).unwrap();
+        text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+    };
+    found.iter().map(|path| (name(path), code(path))).collect()
+}
+
+/// The room a file stands in.
+fn room(file: &str) -> &str {
+    let (first, _) = file.split_once('/').unwrap_or((file, ""));
+    first.strip_suffix(".rs").unwrap_or(first)
+}
+
+fn floor(room: &str) -> Option<u8> {
+    FLOORS.iter().find(|(_, rooms)| rooms.contains(&room)).map(|(floor, _)| *floor)
+}
+
+/// The rooms that a text names after `crate::`, be it in an import or on the way.
+fn named_rooms(text: &str) -> Vec<&str> {
+    text.match_indices("crate::")
+        // `$crate` in a macro stands for the program that uses it: it takes the public way.
+        .filter(|(at, _)| !text[..*at].ends_with('$'))
+        .map(|(at, crate_)| {
+            let rest = &text[at + crate_.len()..];
+            let end = rest.find(|letter: char| !(letter.is_alphanumeric() || letter == '_')).unwrap_or(rest.len());
+            &rest[..end]
+        })
+        .collect()
+}
+
+fn is_allowed(from: &str, to: &str) -> bool {
+    let (here, there) = (room(from), to);
+    if here == there {
+        return true;
+    }
+    match (floor(here), floor(there)) {
+        (Some(here), Some(there)) => there <= here,
+        // A wing stands on the floors 0 and 1.
+        (None, Some(there)) => there <= 1 && WINGS.contains(&here),
+        (_, None) => false,
+    }
+}
+
+#[test]
+fn every_import_goes_to_the_same_floor_or_down() {
+    let (mut wrong, mut used) = (Vec::new(), [false; EXCEPTIONS.len()]);
+    for (file, text) in sources() {
+        let here = room(&file);
+        if DOORS.contains(&here) {
+            continue;
+        }
+        assert!(
+            floor(here).is_some() || WINGS.contains(&here),
+            "src/{file} stands on no floor; say in this test on which"
+        );
+        for there in named_rooms(&text) {
+            let name = if there.starts_with(char::is_uppercase) || there.is_empty() { "crate root" } else { there };
+            let is_macro = ["params", "named"].contains(&there);
+            if is_allowed(&file, there) || is_macro {
+                continue;
+            }
+            match EXCEPTIONS.iter().position(|(from, to, _)| file.starts_with(from) && *to == name) {
+                Some(exception) => used[exception] = true,
+                None => wrong.push(format!("src/{file} uses crate::{there}")),
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert_eq!(used, [true; EXCEPTIONS.len()], "an exception that nothing uses");
+}
+
+#[test]
+fn the_root_has_few_names() {
+    const MOST: usize = 45;
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs")).unwrap();
+    let mut names = BTreeSet::from(["params"]);
+    for statement in text.split(';') {
+        if let Some((_, list)) = statement.split_once("\npub use ") {
+            let inner = list.rsplit_once('{').map_or(list.rsplit("::").next().unwrap(), |(_, inner)| inner);
+            names.extend(inner.trim_end_matches('}').split(',').map(str::trim).filter(|name| !name.is_empty()));
+        } else if let Some((_, module)) = statement.split_once("\npub mod ") {
+            names.insert(module);
+        }
+    }
+    names.remove("_docs");
+    assert!(names.len() > 30 && names.contains("AsyncDatabase") && names.contains("keys"), "misread: {names:?}");
+    assert!(names.len() <= MOST, "{} names at the root: {names:?}", names.len());
+}
