@@ -5,15 +5,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
 use std::thread;
 
-use super::control::Control;
-use super::engine::Engine;
 use super::errors;
 use super::ffi::exit_gate;
-use super::inline::Inline;
-use super::job::{Shared, StopOnDrop, on_thread, state_of, unshared};
-use super::opening::Opened;
-use super::snapshot::HeldBack;
-use super::stream::OpenStream;
+use super::log::snapshot::HeldBack;
+use super::opening::opened::Opened;
+use super::running::control::Control;
+use super::running::engine::Engine;
+use super::running::inline::Inline;
+use super::running::job::{Shared, StopOnDrop, on_thread, state_of, unshared};
+use super::running::stream::OpenStream;
 use crate::connector::{
     Access, Canceller, CheckDepth, CheckStep, Connection, Resource, ResourceState, Statement, StatementKind,
     TransactionMode,

@@ -8,8 +8,8 @@ use std::io;
 use rusqlite::{Connection, ffi};
 
 use super::ffi::system;
-use super::location::is_of_the_disk;
-use super::watch::Seen;
+use super::opening::location::is_of_the_disk;
+use super::statement::watch::Seen;
 use crate::error::{Error, ErrorKind, Phase, Reason};
 
 pub(super) const LOOK_AT_THE_DISK: &str =

@@ -7,47 +7,47 @@ use std::time::Duration;
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
-use super::checkpoint::{Log, WORTH_COPYING};
 use super::control::Control;
-use super::errors::{self, classify, poisons};
-use super::ffi::running;
 use super::inline::KeptSnapshot;
-use super::plan::{self, Plan, Plans};
-use super::ready::Step;
 use super::session::Session;
-use super::stats::Tally;
-use super::tuning::Checkpoints;
-use super::watch::{Mode, Seen, Watch};
 use crate::connector::{Statement, StatementKind};
 use crate::error::{Error, Reason, Result};
 use crate::params::ParamSets;
 use crate::row::{Changes, Rows, RowsBuilder};
+use crate::sqlcipher::errors::{self, classify, poisons};
+use crate::sqlcipher::ffi::running;
+use crate::sqlcipher::log::checkpoint::{Log, WORTH_COPYING};
+use crate::sqlcipher::statement::plan::{self, Plan, Plans};
+use crate::sqlcipher::statement::ready::Step;
+use crate::sqlcipher::statement::watch::{Mode, Seen, Watch};
+use crate::sqlcipher::stats::Tally;
+use crate::sqlcipher::tuning::Checkpoints;
 
 /// One SQLite connection with what is known of its statements.
 #[derive(Debug)]
-pub(super) struct Engine {
-    pub(super) connection: Connection,
-    pub(super) watch: Arc<Watch>,
-    pub(super) plans: Plans,
-    pub(super) kept: KeptSnapshot,
-    pub(super) tally: Arc<Tally>,
-    pub(super) session: Session,
+pub(crate) struct Engine {
+    pub(crate) connection: Connection,
+    pub(crate) watch: Arc<Watch>,
+    pub(crate) plans: Plans,
+    pub(crate) kept: KeptSnapshot,
+    pub(crate) tally: Arc<Tally>,
+    pub(crate) session: Session,
     /// Who copies the log into the file.
-    pub(super) checkpoints: Checkpoints,
-    pub(super) log: Arc<Log>,
+    pub(crate) checkpoints: Checkpoints,
+    pub(crate) log: Arc<Log>,
 }
 
 /// What SQLite counts between two questions whether to stop: some twenty microseconds of work.
 const STEPS_BETWEEN_QUESTIONS: i32 = 1000;
 
 impl Engine {
-    pub(super) fn new(connection: Connection, watch: Arc<Watch>, tally: Arc<Tally>, log: Arc<Log>) -> Self {
+    pub(crate) fn new(connection: Connection, watch: Arc<Watch>, tally: Arc<Tally>, log: Arc<Log>) -> Self {
         let (plans, kept, session) = (Plans::default(), KeptSnapshot::default(), Session::default());
         Self { connection, watch, plans, kept, tally, session, checkpoints: Checkpoints::default(), log }
     }
 
     /// Puts our handlers in place.
-    pub(super) fn install(&mut self, control: &Arc<Control>, busy_timeout: Duration) -> rusqlite::Result<()> {
+    pub(crate) fn install(&mut self, control: &Arc<Control>, busy_timeout: Duration) -> rusqlite::Result<()> {
         let (progress, busy, watch) = (Arc::clone(control), Arc::clone(control), Arc::clone(&self.watch));
         running::ask(&mut self.connection, STEPS_BETWEEN_QUESTIONS, move || progress.should_stop())?;
         let mut since = None;
@@ -56,35 +56,35 @@ impl Engine {
         self.connection.authorizer(Some(move |context: rusqlite::hooks::AuthContext<'_>| watch.judge(&context)))
     }
 
-    pub(super) fn raw(&mut self) -> &mut Connection {
+    pub(crate) fn raw(&mut self) -> &mut Connection {
         &mut self.connection
     }
 
-    pub(super) fn into_raw(self) -> Connection {
+    pub(crate) fn into_raw(self) -> Connection {
         self.connection
     }
 
     /// Whether a transaction of the caller's is open; a kept snapshot is none.
-    pub(super) fn in_transaction(&self) -> bool {
+    pub(crate) fn in_transaction(&self) -> bool {
         !self.connection.is_autocommit() && !self.keeps_snapshot()
     }
 
     /// The connection, for a caller who is not watched: it counts as altered.
-    pub(super) fn give_away(&mut self) -> &mut Connection {
+    pub(crate) fn give_away(&mut self) -> &mut Connection {
         self.watch.look(Mode::Open);
         self.session.alter(true);
         &mut self.connection
     }
 
     /// Takes the session as it is for how it shall be.
-    pub(super) fn baseline(&mut self) {
+    pub(crate) fn baseline(&mut self) {
         if self.session.is_altered() {
             self.session.accept(&self.connection);
         }
     }
 
     /// Whether the file was moved, replaced or deleted under the connection.
-    pub(super) fn has_moved(&self) -> bool {
+    pub(crate) fn has_moved(&self) -> bool {
         let mut moved = 0;
         let asked = self.connection.file_control(Some(rusqlite::MAIN_DB), rusqlite::FileControl::HasMoved(&mut moved));
         asked.is_ok() && moved != 0
@@ -92,19 +92,19 @@ impl Engine {
 
     /// Whether SQLCipher has given the connection up, because it met a page that it could not authenticate. It may have
     /// said so in an integrity check only.
-    pub(super) fn is_given_up(&self) -> bool {
+    pub(crate) fn is_given_up(&self) -> bool {
         let status = || self.connection.prepare_cached("PRAGMA cipher_status")?.query_row((), |row| row.get(0));
         self.watch.is_encrypted() && status().is_ok_and(|status: String| status == "0")
     }
 
     /// Sees to it that a connection that met damage without an error is closed instead of lent again.
-    pub(super) fn retire_if_given_up(&mut self) {
+    pub(crate) fn retire_if_given_up(&mut self) {
         self.session.alter(self.is_given_up());
     }
 
     /// Has the error tell what the system told, and says whether the connection must not be used again after it. What cannot be written stays so for the
     /// connection that was told, also when the file can be written again.
-    pub(super) fn is_spoiled_by(&self, error: &mut Error) -> bool {
+    pub(crate) fn is_spoiled_by(&self, error: &mut Error) -> bool {
         *error = errors::with_the_system(error.clone(), &self.connection);
         if error.reason() == Reason::Io && self.session.index().is_some() {
             self.log.distrust(&self.connection);
@@ -114,7 +114,7 @@ impl Engine {
     }
 
     /// Prepares `sql` without letting it do anything, and says what it would do.
-    pub(super) fn classify(&mut self, sql: &str) -> Result<StatementKind> {
+    pub(crate) fn classify(&mut self, sql: &str) -> Result<StatementKind> {
         let place = match self.plans.find(sql) {
             Some(place) => place,
             None => match self.prepare_guarded(sql)? {
@@ -148,7 +148,7 @@ impl Engine {
 
     /// Where the plan of a statement is, made by preparing it if need be. May act: some pragmas do while they are
     /// prepared.
-    pub(super) fn prepare(&mut self, sql: &Arc<str>) -> Result<usize> {
+    pub(crate) fn prepare(&mut self, sql: &Arc<str>) -> Result<usize> {
         if let Some(place) = self.plans.find(sql) {
             return Ok(place);
         }
@@ -160,23 +160,23 @@ impl Engine {
 
     /// Takes note of what was seen while something was prepared: some pragmas act there already, also in a text that is
     /// then refused.
-    pub(super) fn note_prepared(&mut self) {
+    pub(crate) fn note_prepared(&mut self) {
         self.session.alter(self.outlives(self.watch.seen()));
     }
 
     /// Whether what a statement sets is still set when its caller gives the connection back.
-    pub(super) fn outlives(&self, seen: Seen) -> bool {
+    pub(crate) fn outlives(&self, seen: Seen) -> bool {
         seen.alters_session() || seen.is_bounded() && !self.in_transaction()
     }
 
     /// What a statement does; for one that is about to run.
-    pub(super) fn kind(&mut self, sql: &Arc<str>) -> Result<StatementKind> {
+    pub(crate) fn kind(&mut self, sql: &Arc<str>) -> Result<StatementKind> {
         let place = self.prepare(sql)?;
         Ok(self.plans.at(place).kind())
     }
 
     /// Refuses what may not run where it would run now.
-    pub(super) fn permit(&self, kind: StatementKind) -> Result<()> {
+    pub(crate) fn permit(&self, kind: StatementKind) -> Result<()> {
         self.session.permit(kind, || self.in_transaction())
     }
 
@@ -202,7 +202,7 @@ impl Engine {
     }
 
     /// Runs one statement and collects its rows.
-    pub(super) fn run(&mut self, statement: &Statement) -> Result<Rows> {
+    pub(crate) fn run(&mut self, statement: &Statement) -> Result<Rows> {
         let mut builder: Option<RowsBuilder> = None;
         let first_only = statement.first_only;
         let changes = self.stepping(statement, &mut |step| match step {
@@ -224,7 +224,7 @@ impl Engine {
     }
 
     /// Runs one statement and hands its rows over in chunks, until `send` says that nobody wants more.
-    pub(super) fn run_in_chunks(
+    pub(crate) fn run_in_chunks(
         &mut self,
         statement: &Statement,
         chunk: usize,
@@ -254,7 +254,7 @@ impl Engine {
 
     /// Runs one statement with many sets of parameters, from number `first` on, until `enough` says so of how many are
     /// done. Says how many that were.
-    pub(super) fn run_many(
+    pub(crate) fn run_many(
         &mut self,
         sql: &Arc<str>,
         sets: &ParamSets,
@@ -268,7 +268,7 @@ impl Engine {
         outcome
     }
 
-    pub(super) fn table_exists(&mut self, name: &str) -> Result<bool> {
+    pub(crate) fn table_exists(&mut self, name: &str) -> Result<bool> {
         self.watch.look(Mode::Open);
         let sql = "SELECT 1 FROM sqlite_schema WHERE type IN ('table', 'view') AND name = ?1 COLLATE NOCASE";
         let found = self.connection.prepare_cached(sql).and_then(|mut statement| statement.exists([name]));
@@ -276,7 +276,7 @@ impl Engine {
     }
 
     /// The goodbye of a connection that wrote: statistics for the planner, and the log folded into the file.
-    pub(super) fn settle(&mut self) -> rusqlite::Result<()> {
+    pub(crate) fn settle(&mut self) -> rusqlite::Result<()> {
         self.watch.look(Mode::Open);
         self.connection.execute_batch("PRAGMA optimize")?;
         if self.checkpoints == Checkpoints::External {
@@ -286,7 +286,7 @@ impl Engine {
     }
 
     /// Copies a long log where the commit that made it long does that.
-    pub(super) fn checkpoint_if_due(&mut self) {
+    pub(crate) fn checkpoint_if_due(&mut self) {
         let due = || self.session.index().is_some_and(|index| index.pending(&index.mark()) >= WORTH_COPYING);
         if self.checkpoints == Checkpoints::AtCommit && self.connection.is_autocommit() && due() {
             self.watch.look(Mode::Open);
@@ -296,7 +296,7 @@ impl Engine {
     }
 
     /// Keeps SQLite from copying the log by itself when this is the last connection, if it would copy too little.
-    pub(super) fn keep_log_if_distrusted(&self) -> rusqlite::Result<()> {
+    pub(crate) fn keep_log_if_distrusted(&self) -> rusqlite::Result<()> {
         if self.log.is_trusted(&self.connection) {
             return Ok(());
         }

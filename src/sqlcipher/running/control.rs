@@ -10,12 +10,12 @@ use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicU8, AtomicU64};
 use std::time::{Duration, Instant};
 
-use super::ffi::exit_gate;
 use crate::connector::Cancel;
+use crate::sqlcipher::ffi::exit_gate;
 
 /// The numbers of the running and the cancelled jobs of one connection.
 #[derive(Debug, Default)]
-pub(super) struct Control {
+pub(crate) struct Control {
     /// The job that runs; 0 between jobs.
     running: AtomicU64,
     /// Jobs up to this number are to stop.
@@ -36,21 +36,21 @@ const BUDGET: u8 = 3;
 
 impl Control {
     /// Marks the job as running until the guard is dropped. `None`: it was cancelled before it began.
-    pub(super) fn start(&self, job: u64) -> Option<Running<'_>> {
+    pub(crate) fn start(&self, job: u64) -> Option<Running<'_>> {
         self.running.store(job, SeqCst);
         let running = Running(self);
         (self.cancelled.load(SeqCst) < job).then_some(running)
     }
 
     /// Runs `work` inline. The second answer says whether it was stopped for being long.
-    pub(super) fn inline<T>(&self, work: impl FnOnce() -> T) -> (T, bool) {
+    pub(crate) fn inline<T>(&self, work: impl FnOnce() -> T) -> (T, bool) {
         self.budget.store(BUDGET, Relaxed);
         let done = work();
         (done, self.budget.swap(NO_BUDGET, Relaxed) == SPENT)
     }
 
     /// Gives the next statement of inline work a budget of its own; false if the last one was stopped.
-    pub(super) fn renew(&self) -> bool {
+    pub(crate) fn renew(&self) -> bool {
         let going = self.budget.load(Relaxed) != SPENT;
         if going {
             self.budget.store(BUDGET, Relaxed);
@@ -59,12 +59,12 @@ impl Control {
     }
 
     /// Asks one job, and those before it, to stop.
-    pub(super) fn cancel(&self, job: u64) {
+    pub(crate) fn cancel(&self, job: u64) {
         self.cancelled.fetch_max(job, SeqCst);
     }
 
     /// The progress handler: whether what runs now is to stop.
-    pub(super) fn should_stop(&self) -> bool {
+    pub(crate) fn should_stop(&self) -> bool {
         match self.budget.load(Relaxed) {
             NO_BUDGET => self.is_cancelled() || exit_gate::is_closed(),
             SPENT => true,
@@ -83,7 +83,7 @@ impl Control {
     }
 
     /// The busy handler: waits a little for another process and says whether to try again. `tries` counts from 0.
-    pub(super) fn wait_for_lock(&self, tries: u32, patience: Duration, since: &mut Option<Instant>) -> bool {
+    pub(crate) fn wait_for_lock(&self, tries: u32, patience: Duration, since: &mut Option<Instant>) -> bool {
         if self.budget.load(Relaxed) != NO_BUDGET {
             return false;
         }
@@ -107,7 +107,7 @@ impl Cancel for Control {
 
 /// Says that a job is running.
 #[derive(Debug)]
-pub(super) struct Running<'a>(&'a Control);
+pub(crate) struct Running<'a>(&'a Control);
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {

@@ -7,19 +7,19 @@ use std::sync::Arc;
 use rusqlite::types::ValueRef as SqlRef;
 use rusqlite::{Connection, StatementStatus};
 
-use super::errors::classify_refused;
-use super::ffi::last_id::Forgotten;
 use super::halfway;
 use super::watch::{Seen, Watch};
 use crate::connector::StatementKind;
 use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::params::{Arranged, ArrangedSets, Dialect, ParamSets, Params, Placeholders, Style};
 use crate::row::{Changes, RowsBuilder};
+use crate::sqlcipher::errors::classify_refused;
+use crate::sqlcipher::ffi::last_id::Forgotten;
 use crate::value::ValueRef;
 
 /// One statement's plan.
 #[derive(Debug)]
-pub(super) struct Plan {
+pub(crate) struct Plan {
     kind: StatementKind,
     seen: Seen,
     placeholders: Placeholders,
@@ -65,7 +65,7 @@ const PLANS: usize = 512;
 
 /// The plans of one connection, by text.
 #[derive(Debug, Default)]
-pub(super) struct Plans {
+pub(crate) struct Plans {
     places: HashMap<Arc<str>, usize, foldhash::fast::RandomState>,
     known: Vec<(Arc<str>, Plan)>,
     /// Where the last one was found: a call asks several times for the same.
@@ -74,22 +74,22 @@ pub(super) struct Plans {
 
 impl Plans {
     /// Where the plan of a text is, until another one is remembered.
-    pub(super) fn find(&mut self, sql: &str) -> Option<usize> {
+    pub(crate) fn find(&mut self, sql: &str) -> Option<usize> {
         if self.known.get(self.last).is_none_or(|(text, _)| **text != *sql) {
             self.last = *self.places.get(sql)?;
         }
         Some(self.last)
     }
 
-    pub(super) fn at(&mut self, place: usize) -> &mut Plan {
+    pub(crate) fn at(&mut self, place: usize) -> &mut Plan {
         &mut self.known[place].1
     }
 
-    pub(super) fn get(&mut self, sql: &str) -> Option<&mut Plan> {
+    pub(crate) fn get(&mut self, sql: &str) -> Option<&mut Plan> {
         self.find(sql).map(|place| self.at(place))
     }
 
-    pub(super) fn remember(&mut self, sql: Arc<str>, plan: Plan) -> usize {
+    pub(crate) fn remember(&mut self, sql: Arc<str>, plan: Plan) -> usize {
         if self.known.len() >= PLANS {
             self.forget();
         }
@@ -99,14 +99,14 @@ impl Plans {
         place
     }
 
-    pub(super) fn forget(&mut self) {
+    pub(crate) fn forget(&mut self) {
         *self = Self::default();
     }
 }
 
 impl Plan {
     /// Prepares `sql` and reads its placeholders. Whatever fails, `watch` has seen what preparing it did.
-    pub(super) fn prepare(sql: &str, connection: &Connection, watch: &Watch) -> Result<Self> {
+    pub(crate) fn prepare(sql: &str, connection: &Connection, watch: &Watch) -> Result<Self> {
         refuse_nul(sql)?;
         let placeholders = Placeholders::scan(sql, Dialect::Sqlite);
         let (text, order) = placeholders.as_ref().ok().and_then(|found| unnamed(found, sql)).unzip();
@@ -134,60 +134,60 @@ impl Plan {
         Ok(Self { kind, seen, placeholders, slots, text, header, header_read: -1, empty, halfway, identity, shortness })
     }
 
-    pub(super) fn seen(&self) -> Seen {
+    pub(crate) fn seen(&self) -> Seen {
         self.seen
     }
 
     /// Whether there is nothing to run.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.empty
     }
 
     /// Whether it may fail and keep what it did until then.
-    pub(super) fn may_stop_halfway(&self) -> bool {
+    pub(crate) fn may_stop_halfway(&self) -> bool {
         self.halfway
     }
 
     /// The text to prepare for what the user wrote as `sql`.
-    pub(super) fn text<'s>(&'s self, sql: &'s str) -> &'s str {
+    pub(crate) fn text<'s>(&'s self, sql: &'s str) -> &'s str {
         self.text.as_deref().unwrap_or(sql)
     }
 
-    pub(super) fn kind(&self) -> StatementKind {
+    pub(crate) fn kind(&self) -> StatementKind {
         self.kind
     }
 
     /// Whether it may be run a second time if the first attempt is stopped: what user functions do outside of the
     /// database would happen twice.
-    pub(super) fn may_run_twice(&self) -> bool {
+    pub(crate) fn may_run_twice(&self) -> bool {
         !self.seen.calls_user_functions()
     }
 
     /// Whether to try it on the caller's own task.
-    pub(super) fn try_inline(&mut self) -> bool {
+    pub(crate) fn try_inline(&mut self) -> bool {
         let now = self.shortness.skip == 0 && self.may_run_twice() && !self.halfway;
         self.shortness.skip = self.shortness.skip.saturating_sub(1);
         now
     }
 
     /// It was tried inline and is long.
-    pub(super) fn was_long(&mut self) {
+    pub(crate) fn was_long(&mut self) {
         let Shortness { skip, penalty } = &mut self.shortness;
         *skip = *penalty;
         *penalty = penalty.saturating_mul(2).min(1 << 16);
     }
 
     /// Checks that parameters and placeholders fit, before anything runs.
-    pub(super) fn values<'p>(&self, params: &'p Params) -> Result<Arranged<'p>> {
+    pub(crate) fn values<'p>(&self, params: &'p Params) -> Result<Arranged<'p>> {
         self.placeholders.look_up(params)
     }
 
     /// The same for many sets.
-    pub(super) fn all_values<'p>(&self, sets: &'p ParamSets) -> Result<ArrangedSets<'p>> {
+    pub(crate) fn all_values<'p>(&self, sets: &'p ParamSets) -> Result<ArrangedSets<'p>> {
         self.placeholders.look_up_all(sets)
     }
 
-    pub(super) fn bind(&self, statement: &mut rusqlite::Statement<'_>, values: &Arranged<'_>) -> Result<()> {
+    pub(crate) fn bind(&self, statement: &mut rusqlite::Statement<'_>, values: &Arranged<'_>) -> Result<()> {
         for (slot, index) in self.slots.iter().enumerate() {
             bind(statement, slot + 1, values.get(*index), *index)?;
         }
@@ -196,7 +196,7 @@ impl Plan {
 
     /// The names of the columns; shared between runs as long as they stay the same. They can change when SQLite
     /// prepares the statement anew, or we did (`fresh`).
-    pub(super) fn header(&mut self, statement: &rusqlite::Statement<'_>, fresh: bool) -> Arc<[Arc<str>]> {
+    pub(crate) fn header(&mut self, statement: &rusqlite::Statement<'_>, fresh: bool) -> Arc<[Arc<str>]> {
         let prepared = statement.get_status(StatementStatus::RePrepare);
         if fresh || prepared != self.header_read {
             self.header_read = prepared;
@@ -209,21 +209,21 @@ impl Plan {
     }
 
     /// Whether it does nothing but insert given values.
-    pub(super) fn only_inserts(&self) -> bool {
+    pub(crate) fn only_inserts(&self) -> bool {
         self.seen.only_inserts()
     }
 
-    pub(super) fn changes_rows(&self) -> bool {
+    pub(crate) fn changes_rows(&self) -> bool {
         self.seen.changes_rows()
     }
 
     /// Has the connection forget what was inserted before this statement runs, if that could be taken for its own.
-    pub(super) fn forget_last_id<'c>(&self, connection: &'c Connection) -> Option<Forgotten<'c>> {
+    pub(crate) fn forget_last_id<'c>(&self, connection: &'c Connection) -> Option<Forgotten<'c>> {
         (self.identity == Identity::Told).then(|| Forgotten::new(connection))
     }
 
     /// What it changed, given how many rows SQLite counted.
-    pub(super) fn changes(&self, connection: &Connection, rows: u64, forgotten: Option<&Forgotten<'_>>) -> Changes {
+    pub(crate) fn changes(&self, connection: &Connection, rows: u64, forgotten: Option<&Forgotten<'_>>) -> Changes {
         if !self.changes_rows() {
             return Changes::default();
         }
@@ -235,7 +235,7 @@ impl Plan {
     }
 
     /// The values that SQLite was given, with the numbers of their placeholders.
-    pub(super) fn bound<'p>(&self, values: &Arranged<'p>) -> Vec<(usize, ValueRef<'p>)> {
+    pub(crate) fn bound<'p>(&self, values: &Arranged<'p>) -> Vec<(usize, ValueRef<'p>)> {
         let mut numbers = self.slots.clone();
         numbers.sort_unstable();
         numbers.dedup();
@@ -260,7 +260,7 @@ fn has_rowid(connection: &Connection, table: &str) -> bool {
 }
 
 /// SQLite would take the text up to the NUL byte for the whole statement.
-pub(super) fn refuse_nul(sql: &str) -> Result<()> {
+pub(crate) fn refuse_nul(sql: &str) -> Result<()> {
     if sql.contains('\0') {
         return Err(Error::new(ErrorKind::Query, "the statement contains a NUL byte").because(Reason::Syntax));
     }
@@ -323,14 +323,14 @@ fn bind(statement: &mut rusqlite::Statement<'_>, slot: usize, value: ValueRef<'_
         ValueRef::Text(value) => statement.raw_bind_parameter(slot, value),
         ValueRef::Blob(value) => statement.raw_bind_parameter(slot, value),
     };
-    bound.map_err(super::errors::classify)
+    bound.map_err(crate::sqlcipher::errors::classify)
 }
 
 /// Copies one row into the result.
-pub(super) fn push_row(builder: &mut RowsBuilder, row: &rusqlite::Row<'_>) -> Result<()> {
+pub(crate) fn push_row(builder: &mut RowsBuilder, row: &rusqlite::Row<'_>) -> Result<()> {
     let columns = row.as_ref().column_count();
     for index in 0..columns {
-        let value = match row.get_ref(index).map_err(super::errors::classify)? {
+        let value = match row.get_ref(index).map_err(crate::sqlcipher::errors::classify)? {
             SqlRef::Null => ValueRef::Null,
             SqlRef::Integer(value) => ValueRef::Integer(value),
             SqlRef::Real(value) => ValueRef::Real(value),

@@ -7,13 +7,13 @@ use std::io;
 
 use rusqlite::{Connection, ErrorCode};
 
-use super::cipher::{self, KeySpec};
-use super::errors;
-use super::ffi::{header, system};
 use super::location::{Location, is_of_the_disk};
-use super::opening::trial;
+use super::opened::trial;
 use crate::error::{Error, ErrorKind, Reason};
 use crate::secret::Secret;
+use crate::sqlcipher::cipher::{self, KeySpec};
+use crate::sqlcipher::errors;
+use crate::sqlcipher::ffi::{header, system};
 
 /// The first bytes of a plaintext database.
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
@@ -24,12 +24,12 @@ const SMALLEST_PAGE: u64 = 512;
 /// How many pages after the first are asked whether the key is right.
 const PAGES_ASKED: u32 = 7;
 
-pub(super) fn is_plain(header: [u8; 16]) -> bool {
+pub(crate) fn is_plain(header: [u8; 16]) -> bool {
     header == *MAGIC
 }
 
 /// Explains that there is a key and a file that begins like a plaintext one.
-pub(super) fn not_encrypted(location: &Location, connection: &Connection) -> Error {
+pub(crate) fn not_encrypted(location: &Location, connection: &Connection) -> Error {
     if has_plain_header_only(connection) {
         return plain_header(location);
     }
@@ -57,7 +57,7 @@ fn plain_header(location: &Location) -> Error {
 }
 
 /// Explains a failed first read of a database opened without a key.
-pub(super) fn without_key(location: &Location, connection: &Connection, error: rusqlite::Error) -> Error {
+pub(crate) fn without_key(location: &Location, connection: &Connection, error: rusqlite::Error) -> Error {
     if has_plain_header_only(connection) {
         return plain_header(location);
     }
@@ -76,7 +76,7 @@ pub(super) fn without_key(location: &Location, connection: &Connection, error: r
 }
 
 /// Explains a failed first read of a database opened with `key`, which was made from `secret`.
-pub(super) fn with_key(
+pub(crate) fn with_key(
     location: &Location,
     connection: &Connection,
     secret: &Secret,
@@ -118,7 +118,7 @@ pub(super) fn with_key(
 }
 
 /// Explains why a connection does not open though an earlier one did.
-pub(super) fn later(location: &Location, connection: &Connection, error: rusqlite::Error) -> Error {
+pub(crate) fn later(location: &Location, connection: &Connection, error: rusqlite::Error) -> Error {
     if !is_not_a_database(&error) {
         return explain_with(location, connection, error);
     }
@@ -129,7 +129,7 @@ pub(super) fn later(location: &Location, connection: &Connection, error: rusqlit
 }
 
 /// Explains an error that has nothing to do with keys.
-pub(super) fn explain_with(location: &Location, connection: &Connection, error: rusqlite::Error) -> Error {
+pub(crate) fn explain_with(location: &Location, connection: &Connection, error: rusqlite::Error) -> Error {
     let why = match error.sqlite_error_code() {
         Some(ErrorCode::CannotOpen) => system::open_failure(connection),
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::SystemIoFailure) => system::failure(connection),
@@ -139,7 +139,7 @@ pub(super) fn explain_with(location: &Location, connection: &Connection, error: 
 }
 
 /// The same, with what the system told SQLite, if that is known.
-pub(super) fn explain(location: &Location, error: rusqlite::Error, why: Option<io::Error>) -> Error {
+pub(crate) fn explain(location: &Location, error: rusqlite::Error, why: Option<io::Error>) -> Error {
     if let Some(why) = why.as_ref().filter(|why| is_of_the_disk(why)) {
         return location.failed(why);
     }
@@ -156,7 +156,7 @@ pub(super) fn explain(location: &Location, error: rusqlite::Error, why: Option<i
 }
 
 /// Explains that the end of the file is missing.
-pub(super) fn cut_off(location: &Location) -> Error {
+pub(crate) fn cut_off(location: &Location) -> Error {
     match location.len() {
         Some(len) if len % SMALLEST_PAGE != 0 => damaged(location, "the file ends in the middle of a page"),
         _ => damaged(location, "the file is damaged or its end is missing"),
@@ -177,23 +177,23 @@ fn damaged(location: &Location, what: &'static str) -> Error {
     location.error(ErrorKind::Storage, what).because(Reason::Damaged).hint("restore it from a backup")
 }
 
-pub(super) fn emptied(location: &Location) -> Error {
+pub(crate) fn emptied(location: &Location) -> Error {
     damaged(location, "the file was emptied while it was open")
 }
 
-pub(super) fn piece(location: &Location) -> Error {
+pub(crate) fn piece(location: &Location) -> Error {
     damaged(location, "the file ends in the middle of a page")
 }
 
 /// The engine would remove the log if it opened the file.
-pub(super) fn lost_but_for_its_log(location: &Location) -> Error {
+pub(crate) fn lost_but_for_its_log(location: &Location) -> Error {
     location
         .error(ErrorKind::Storage, "the file is empty, though its log (-wal) is not")
         .because(Reason::Damaged)
         .hint("restore both from a backup, and keep the log until then")
 }
 
-pub(super) fn not_a_database(location: &Location) -> Error {
+pub(crate) fn not_a_database(location: &Location) -> Error {
     location
         .error(ErrorKind::Storage, "the file is not a database, or was cut off")
         .because(Reason::NotADatabase)

@@ -17,15 +17,15 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, ErrorCode, ffi};
 use tokio::sync::Notify;
 
-use super::errand;
-use super::errors;
-use super::ffi::exit_gate;
-use super::ffi::wal_index::WalIndex;
-use super::opening::Opened;
 use crate::error::Result;
+use crate::sqlcipher::errors;
+use crate::sqlcipher::ffi::exit_gate;
+use crate::sqlcipher::ffi::wal_index::WalIndex;
+use crate::sqlcipher::opening::opened::Opened;
+use crate::sqlcipher::running::errand;
 
 /// So many frames (pages) in the log are worth copying; SQLite's own figure.
-pub(super) const WORTH_COPYING: u32 = 1000;
+pub(crate) const WORTH_COPYING: u32 = 1000;
 
 /// How long the second step waits for a moment between two writes.
 const PATIENCE: Duration = Duration::from_millis(250);
@@ -33,7 +33,7 @@ const PAUSE: Duration = Duration::from_micros(100);
 
 /// What is known of one database's log.
 #[derive(Debug)]
-pub(super) struct Log {
+pub(crate) struct Log {
     busy: AtomicBool,
     /// Wakes when it is no longer busy.
     done: Notify,
@@ -58,13 +58,13 @@ impl Default for Log {
 
 impl Log {
     /// How many checkpoints have failed.
-    pub(super) fn failures(&self) -> u64 {
+    pub(crate) fn failures(&self) -> u64 {
         self.failures.load(Relaxed)
     }
 
     /// Copies what no reader keeps from being copied, and more in other modes; says how many frames of the log are not in
     /// the file.
-    pub(super) fn checkpoint(&self, connection: &Connection, mode: &str) -> rusqlite::Result<u32> {
+    pub(crate) fn checkpoint(&self, connection: &Connection, mode: &str) -> rusqlite::Result<u32> {
         if !self.is_trusted(connection) {
             return Err(rusqlite::Error::SqliteFailure(
                 ffi::Error::new(ffi::SQLITE_BUSY),
@@ -92,7 +92,7 @@ impl Log {
     }
 
     /// After an error of the disk: nothing that was copied into the file so far is relied on.
-    pub(super) fn distrust(&self, connection: &Connection) {
+    pub(crate) fn distrust(&self, connection: &Connection) {
         // In memory there is no log.
         let Some(index) = WalIndex::of(connection) else { return };
         self.distrusted.store(true, SeqCst);
@@ -103,7 +103,7 @@ impl Log {
 
     /// Whether a checkpoint copies all that may be missing in the file. If another one is under way, waits a moment for
     /// its end.
-    pub(super) fn is_trusted(&self, connection: &Connection) -> bool {
+    pub(crate) fn is_trusted(&self, connection: &Connection) -> bool {
         if !self.distrusted.load(SeqCst) {
             return true;
         }
@@ -124,7 +124,7 @@ impl Log {
 
 impl Opened {
     /// Called after a write with the number of frames that the file does not have yet.
-    pub(super) fn look_after_log(self: &Arc<Self>, frames: u32) {
+    pub(crate) fn look_after_log(self: &Arc<Self>, frames: u32) {
         let log = self.log();
         let due = frames >= log.threshold.load(Relaxed) && !log.busy.load(SeqCst);
         if !due || log.busy.swap(true, SeqCst) {
@@ -143,7 +143,7 @@ impl Opened {
     }
 
     /// Waits until nobody works on the log.
-    pub(super) async fn log_is_left_alone(&self) {
+    pub(crate) async fn log_is_left_alone(&self) {
         let log = self.log();
         loop {
             let mut done = std::pin::pin!(log.done.notified());

@@ -10,15 +10,15 @@ use std::collections::HashSet;
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
 
-use super::ffi::header;
 use super::location::Location;
+use crate::sqlcipher::ffi::header;
 
 /// The log's header, and that of each frame.
 const HEADER: usize = 32;
 const FRAME: usize = 24;
 
 /// Whether pages are missing from a database that can be read, and stand in no log either.
-pub(super) fn is_cut_off(location: &Location, connection: &Connection) -> rusqlite::Result<bool> {
+pub(crate) fn is_cut_off(location: &Location, connection: &Connection) -> rusqlite::Result<bool> {
     // While somebody reads from it, the log does not start over.
     connection.execute_batch("BEGIN; SELECT 1 FROM sqlite_schema")?;
     let missing = lacks_pages(location, connection);

@@ -8,13 +8,13 @@ use std::{fmt, io};
 use rusqlite::{Connection, OpenFlags};
 
 use super::diagnose;
-use super::errors;
-use super::ffi::system;
 use crate::error::{Error, ErrorKind, Phase, Reason, Result};
+use crate::sqlcipher::errors;
+use crate::sqlcipher::ffi::system;
 
 /// A file, or one database in memory that all connections share.
 #[derive(Clone, Debug)]
-pub(super) enum Location {
+pub(crate) enum Location {
     File {
         /// Absolute, so that it stays the same file when the process changes its directory.
         path: PathBuf,
@@ -29,7 +29,7 @@ pub(super) enum Location {
 impl Location {
     /// Reads what the user wrote. URIs are refused: they can carry keys (which end up in logs) and switch the shared
     /// cache on.
-    pub(super) fn parse(path: &Path, shown: &Path) -> Result<Self> {
+    pub(crate) fn parse(path: &Path, shown: &Path) -> Result<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let text = shown.to_string_lossy();
         if text == ":memory:" {
@@ -58,12 +58,12 @@ impl Location {
         }
     }
 
-    pub(super) fn is_memory(&self) -> bool {
+    pub(crate) fn is_memory(&self) -> bool {
         matches!(self, Self::Memory(_))
     }
 
     /// Says whether the database has yet to be created, or why it cannot be opened.
-    pub(super) fn is_new(&self, create_if_missing: bool) -> Result<bool> {
+    pub(crate) fn is_new(&self, create_if_missing: bool) -> Result<bool> {
         let Self::File { path, .. } = self else { return Ok(true) };
         match path.metadata() {
             Ok(found) if found.is_dir() => Err(self
@@ -86,7 +86,7 @@ impl Location {
     }
 
     /// Whether a log with something in it stands beside the file.
-    pub(super) fn has_log(&self) -> bool {
+    pub(crate) fn has_log(&self) -> bool {
         let Self::File { path, .. } = self else { return false };
         let mut log = path.clone().into_os_string();
         log.push("-wal");
@@ -121,12 +121,12 @@ impl Location {
     }
 
     /// Opens a connection that has not been keyed and has read nothing. Never creates a file.
-    pub(super) fn open(&self) -> Result<Connection> {
+    pub(crate) fn open(&self) -> Result<Connection> {
         self.open_at(None)
     }
 
     /// Opens a file of this database, or creates it. What the connection attaches may be new, too.
-    pub(super) fn open_or_create(&self, file: &Path) -> Result<Connection> {
+    pub(crate) fn open_or_create(&self, file: &Path) -> Result<Connection> {
         self.open_at(Some(file))
     }
 
@@ -157,13 +157,13 @@ impl Location {
     }
 
     /// The size of the file; asking for it takes no lock and drops none.
-    pub(super) fn len(&self) -> Option<u64> {
+    pub(crate) fn len(&self) -> Option<u64> {
         let Self::File { path, .. } = self else { return None };
         path.metadata().ok().map(|found| found.len())
     }
 
     /// Explains that the file cannot be opened. SQLite has one code for every cause; the system is asked again.
-    pub(super) fn refused(&self) -> Error {
+    pub(crate) fn refused(&self) -> Error {
         let Self::File { path, .. } = self else { return self.error(ErrorKind::Connection, "the engine refused") };
         // Opening the directory needs a descriptor too, and touches no file that the engine has locked.
         let listed = directory_of(path).read_dir();
@@ -188,28 +188,28 @@ impl Location {
     }
 
     /// The system could not do what it was asked, whoever asks and whatever stands in the file.
-    pub(super) fn failed(&self, error: &io::Error) -> Error {
+    pub(crate) fn failed(&self, error: &io::Error) -> Error {
         self.error(ErrorKind::Storage, error).because(Reason::Io).hint(errors::LOOK_AT_THE_DISK)
     }
 
     /// Starts an error about this database.
-    pub(super) fn error(&self, kind: ErrorKind, message: impl fmt::Display) -> Error {
+    pub(crate) fn error(&self, kind: ErrorKind, message: impl fmt::Display) -> Error {
         Error::new(kind, format!("cannot open {self}: {message}")).about(self.to_string()).during(Phase::Connect)
     }
 
     /// Puts the name of this database in front of an error.
-    pub(super) fn describe(&self, error: Error) -> Error {
+    pub(crate) fn describe(&self, error: Error) -> Error {
         error.context(format_args!("cannot open {self}")).about(self.to_string()).during(Phase::Connect)
     }
 }
 
 /// Whether this is the fault of what holds the file, and not of who asks.
-pub(super) fn is_of_the_disk(error: &io::Error) -> bool {
+pub(crate) fn is_of_the_disk(error: &io::Error) -> bool {
     const FAULTS: [i32; 5] = [libc::EIO, libc::ENXIO, libc::ENODEV, libc::ESTALE, libc::ETIMEDOUT];
     error.raw_os_error().is_some_and(|number| FAULTS.contains(&number))
 }
 
-pub(super) fn directory_of(path: &Path) -> &Path {
+pub(crate) fn directory_of(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),

@@ -9,14 +9,14 @@ use rusqlite::limits::Limit;
 
 use super::control::Control;
 use super::engine::Engine;
-use super::errors::{self, classify, classify_refused, in_commit};
-use super::ffi::commits;
-use super::watch::Mode;
 use crate::error::Result;
+use crate::sqlcipher::errors::{self, classify, classify_refused, in_commit};
+use crate::sqlcipher::ffi::commits;
+use crate::sqlcipher::statement::watch::Mode;
 
 impl Engine {
     /// Calls `user` with the raw connection, and puts back what it may have taken away.
-    pub(super) fn interact<T>(
+    pub(crate) fn interact<T>(
         &mut self,
         control: &Arc<Control>,
         busy_timeout: Duration,

@@ -3,12 +3,12 @@
 //! SQLite says nothing of its progress inside a pragma, so a thorough check is cut into as many of them as possible.
 
 use super::engine::Engine;
-use super::errors::{self, classify};
-use super::ffi::system;
-use super::location::is_of_the_disk;
-use super::watch::Mode;
 use crate::connector::{CheckDepth, CheckStep};
 use crate::error::Result;
+use crate::sqlcipher::errors::{self, classify};
+use crate::sqlcipher::ffi::system;
+use crate::sqlcipher::opening::location::is_of_the_disk;
+use crate::sqlcipher::statement::watch::Mode;
 
 /// What a step of a check runs.
 enum Step {
@@ -21,7 +21,7 @@ enum Step {
 
 impl Engine {
     /// Runs one step of a check; its problems are at most `limit`.
-    pub(super) fn check_step(&mut self, depth: CheckDepth, number: usize, limit: usize) -> Result<CheckStep> {
+    pub(crate) fn check_step(&mut self, depth: CheckDepth, number: usize, limit: usize) -> Result<CheckStep> {
         self.start_afresh()?;
         let steps = self.check_steps(depth);
         let Some(step) = steps.get(number) else { return Ok(CheckStep::new("nothing is left", steps.len())) };

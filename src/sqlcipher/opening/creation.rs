@@ -10,11 +10,12 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
-use super::cipher::{self, KeySpec};
-use super::ffi::{header, publish};
+use super::diagnose;
 use super::location::{Location, directory_of};
-use super::{diagnose, errors};
 use crate::error::{Error, ErrorKind, Reason, Result};
+use crate::sqlcipher::cipher::{self, KeySpec};
+use crate::sqlcipher::errors;
+use crate::sqlcipher::ffi::{header, publish};
 
 /// How the name of a file in the making goes on after the name of the database; random digits follow.
 const MARK: &str = "-new-";
@@ -23,7 +24,7 @@ const MARK: &str = "-new-";
 const MOST_LINKS: usize = 40;
 
 /// Makes the database, empty and in rollback mode, unless somebody else has made it meanwhile.
-pub(super) fn create(location: &Location, path: &Path, key: Option<&KeySpec>, token: [u8; 16]) -> Result<()> {
+pub(crate) fn create(location: &Location, path: &Path, key: Option<&KeySpec>, token: [u8; 16]) -> Result<()> {
     let target = followed(path);
     let token: String = token[..8].iter().map(|byte| format!("{byte:02x}")).collect();
     let draft = beside(&target, &format!("{MARK}{token}"));
@@ -62,7 +63,7 @@ fn make(location: &Location, draft: &Path, key: Option<&KeySpec>) -> Result<()> 
 }
 
 /// After the first write the file must begin with the salt; anything else is not encrypted with our key.
-pub(super) fn prove_encrypted(location: &Location, connection: &Connection, key: &KeySpec) -> Result<()> {
+pub(crate) fn prove_encrypted(location: &Location, connection: &Connection, key: &KeySpec) -> Result<()> {
     match header::read(connection).map_err(|error| diagnose::explain_with(location, connection, error))? {
         Some(header) if header == *key.salt() => Ok(()),
         _ => Err(location

@@ -1,14 +1,14 @@
 //! Transactions and savepoints, begun and ended by us.
 
 use super::engine::Engine;
-use super::errors::{classify, in_commit};
-use super::ffi::commits;
-use super::watch::Mode;
 use crate::connector::{Access, StatementKind, TransactionMode};
 use crate::error::{ErrorKind, Phase, Result};
+use crate::sqlcipher::errors::{classify, in_commit};
+use crate::sqlcipher::ffi::commits;
+use crate::sqlcipher::statement::watch::Mode;
 
 impl Engine {
-    pub(super) fn begin(&mut self, mode: TransactionMode) -> Result<()> {
+    pub(crate) fn begin(&mut self, mode: TransactionMode) -> Result<()> {
         self.permit(StatementKind::Read)?;
         let begin = if mode.access == Access::Write { "BEGIN IMMEDIATE" } else { "BEGIN" };
         self.control(begin, Phase::Begin)?;
@@ -16,24 +16,24 @@ impl Engine {
         Ok(())
     }
 
-    pub(super) fn savepoint(&mut self, depth: u32) -> Result<()> {
+    pub(crate) fn savepoint(&mut self, depth: u32) -> Result<()> {
         self.permit(StatementKind::Read)?;
         self.control(&format!("SAVEPOINT strongroom_{depth}"), Phase::Begin)
     }
 
-    pub(super) fn release(&mut self, depth: u32) -> Result<()> {
+    pub(crate) fn release(&mut self, depth: u32) -> Result<()> {
         self.permit(StatementKind::Read)?;
         self.control(&format!("RELEASE strongroom_{depth}"), Phase::Commit)
     }
 
-    pub(super) fn rollback_to(&mut self, depth: u32) -> Result<()> {
+    pub(crate) fn rollback_to(&mut self, depth: u32) -> Result<()> {
         self.permit(StatementKind::Read)?;
         self.control(&format!("ROLLBACK TO strongroom_{depth}"), Phase::Rollback)?;
         self.control(&format!("RELEASE strongroom_{depth}"), Phase::Rollback)
     }
 
     /// Commits; whatever fails, no transaction is open afterwards.
-    pub(super) fn commit(&mut self) -> Result<()> {
+    pub(crate) fn commit(&mut self) -> Result<()> {
         self.watch.look(Mode::Open);
         let before = commits::count(&self.connection);
         let committed = self.connection.prepare_cached("COMMIT").and_then(|mut commit| commit.raw_execute());
@@ -50,13 +50,13 @@ impl Engine {
         })
     }
 
-    pub(super) fn rollback(&mut self) -> Result<()> {
+    pub(crate) fn rollback(&mut self) -> Result<()> {
         self.session.ended();
         if self.in_transaction() { self.control("ROLLBACK", Phase::Rollback) } else { Ok(()) }
     }
 
     /// Runs a statement of our own that controls the transaction.
-    pub(super) fn control(&mut self, sql: &str, phase: Phase) -> Result<()> {
+    pub(crate) fn control(&mut self, sql: &str, phase: Phase) -> Result<()> {
         self.watch.look(Mode::Open);
         let done = self.connection.prepare_cached(sql).and_then(|mut statement| statement.raw_execute());
         done.map(drop).map_err(|error| classify(error).during(phase))

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-use super::ffi::fork;
 use crate::lock::{Lock, foreign};
+use crate::sqlcipher::ffi::fork;
 
 /// Work that no thread of the runtime has begun within this time gets one of its own.
 const PATIENCE: Duration = Duration::from_millis(50);
@@ -24,7 +24,7 @@ type Work = Box<dyn FnOnce() + Send>;
 struct Errand(Lock<Option<Work>>);
 
 /// Sends `work` to a thread that may block. The answer is lost only if the work panics.
-pub(super) fn send<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> oneshot::Receiver<T> {
+pub(crate) fn send<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> oneshot::Receiver<T> {
     foreign();
     let (sender, answer) = oneshot::channel();
     let work = move || {

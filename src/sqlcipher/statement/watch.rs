@@ -18,7 +18,7 @@ use crate::lock::Lock;
 /// How much is allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub(super) enum Mode {
+pub(crate) enum Mode {
     /// Nothing that alters the session or controls a transaction: for classifying.
     Guarded,
     /// The same inside a transaction, where what ends with the transaction is allowed.
@@ -65,7 +65,7 @@ const REFUSED: u32 =
 
 /// What the authorizer of one connection saw since it was last asked.
 #[derive(Debug)]
-pub(super) struct Watch {
+pub(crate) struct Watch {
     seen: AtomicU32,
     mode: AtomicU8,
     encrypted: bool,
@@ -78,44 +78,44 @@ pub(super) struct Watch {
 
 /// What one statement does.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Seen(u32);
+pub(crate) struct Seen(u32);
 
 impl Watch {
-    pub(super) fn new(encrypted: bool, in_memory: bool, built_in: Arc<HashSet<String>>) -> Self {
+    pub(crate) fn new(encrypted: bool, in_memory: bool, built_in: Arc<HashSet<String>>) -> Self {
         let (seen, mode) = (AtomicU32::new(0), AtomicU8::new(Mode::Open as u8));
         Self { seen, mode, encrypted, in_memory, target: Lock::new(String::new()), built_in }
     }
 
-    pub(super) fn is_encrypted(&self) -> bool {
+    pub(crate) fn is_encrypted(&self) -> bool {
         self.encrypted
     }
 
-    pub(super) fn is_in_memory(&self) -> bool {
+    pub(crate) fn is_in_memory(&self) -> bool {
         self.in_memory
     }
 
     /// Starts a new look, under `mode`.
-    pub(super) fn look(&self, mode: Mode) {
+    pub(crate) fn look(&self, mode: Mode) {
         self.seen.store(0, Relaxed);
         self.mode(mode);
     }
 
-    pub(super) fn mode(&self, mode: Mode) {
+    pub(crate) fn mode(&self, mode: Mode) {
         self.mode.store(mode as u8, Relaxed);
     }
 
     /// What was seen since.
-    pub(super) fn seen(&self) -> Seen {
+    pub(crate) fn seen(&self) -> Seen {
         Seen(self.seen.load(Relaxed))
     }
 
     /// The table that the last statement that inserts was prepared for.
-    pub(super) fn target(&self) -> String {
+    pub(crate) fn target(&self) -> String {
         self.target.lock().clone()
     }
 
     /// The authorizer itself.
-    pub(super) fn judge(&self, context: &AuthContext<'_>) -> Authorization {
+    pub(crate) fn judge(&self, context: &AuthContext<'_>) -> Authorization {
         let flags = self.flags(context);
         self.seen.fetch_or(flags | ANYTHING, Relaxed);
         let denied = match self.mode.load(Relaxed) {
@@ -265,7 +265,7 @@ fn pragma(name: &str, value: Option<&str>) -> u32 {
 
 impl Seen {
     /// The kind of a statement of which the authorizer saw this, and which SQLite calls read-only or not.
-    pub(super) fn kind(self, readonly: bool) -> StatementKind {
+    pub(crate) fn kind(self, readonly: bool) -> StatementKind {
         let has = |flag| self.0 & flag != 0;
         // VACUUM is the one statement that writes and announces nothing.
         let vacuum = !readonly && self.0 == 0;
@@ -281,85 +281,85 @@ impl Seen {
     }
 
     /// Whether it alters the session beyond beginning and ending transactions.
-    pub(super) fn alters_session(self) -> bool {
+    pub(crate) fn alters_session(self) -> bool {
         self.0 & ALTERS != 0
     }
 
     /// The same of a statement that is only explained.
-    pub(super) fn without_changes(self) -> Self {
+    pub(crate) fn without_changes(self) -> Self {
         Self(self.0 & !(CHANGES_ROWS | INSERTS | DEFINES | REMEMBERS))
     }
 
     /// Whether it needs somebody who holds the connection, or an open transaction.
     #[inline]
-    pub(super) fn needs_holder(self) -> bool {
+    pub(crate) fn needs_holder(self) -> bool {
         self.0 & (BOUNDED | REMEMBERS) != 0
     }
 
     /// Whether it sets something that ends with the transaction.
-    pub(super) fn is_bounded(self) -> bool {
+    pub(crate) fn is_bounded(self) -> bool {
         self.0 & BOUNDED != 0
     }
 
     /// Whether it switches foreign keys, which SQLite ignores inside a transaction.
-    pub(super) fn sets_foreign_keys(self) -> bool {
+    pub(crate) fn sets_foreign_keys(self) -> bool {
         self.0 & FOREIGN_KEYS != 0
     }
 
     /// Whether it asks what the connection did before: of whom that was, only its holder knows.
-    pub(super) fn remembers(self) -> bool {
+    pub(crate) fn remembers(self) -> bool {
         self.0 & REMEMBERS != 0
     }
 
     /// Whether it copies the database into another file.
-    pub(super) fn copies_into_file(self) -> bool {
+    pub(crate) fn copies_into_file(self) -> bool {
         self.0 & INTO != 0
     }
 
     /// Whether it changes the schema.
-    pub(super) fn defines(self) -> bool {
+    pub(crate) fn defines(self) -> bool {
         self.0 & DEFINES != 0
     }
 
     /// Whether it calls `last_insert_rowid`.
-    pub(super) fn asks_last_id(self) -> bool {
+    pub(crate) fn asks_last_id(self) -> bool {
         self.0 & LAST_ID != 0
     }
 
     /// Whether it updates rows, be it instead of inserting them.
-    pub(super) fn updates(self) -> bool {
+    pub(crate) fn updates(self) -> bool {
         self.0 & UPDATES != 0
     }
 
     /// Whether it changes rows of the user's tables. Dropping a table announces the end of its rows too, but SQLite
     /// does not count them.
-    pub(super) fn changes_rows(self) -> bool {
+    pub(crate) fn changes_rows(self) -> bool {
         self.0 & (CHANGES_ROWS | DEFINES) == CHANGES_ROWS
     }
 
     /// Whether all it does is to insert given values into a table: no query, no trigger, no function, so that the work is
     /// bounded by the table's indexes.
-    pub(super) fn only_inserts(self) -> bool {
+    pub(crate) fn only_inserts(self) -> bool {
         self.0 & (INSERTS | MORE) == INSERTS
     }
 
     /// Whether it inserts into them.
-    pub(super) fn inserts(self) -> bool {
+    pub(crate) fn inserts(self) -> bool {
         self.0 & INSERTS != 0
     }
 
     /// Whether it calls functions that the user registered.
-    pub(super) fn calls_user_functions(self) -> bool {
+    pub(crate) fn calls_user_functions(self) -> bool {
         self.0 & USER_FUNCTION != 0
     }
 
     /// Whether the authorizer was asked at all.
-    pub(super) fn anything(self) -> bool {
+    pub(crate) fn anything(self) -> bool {
         self.0 & ANYTHING != 0
     }
 
     /// Why it was refused, with the way out.
-    pub(super) fn refusal(self) -> Option<(&'static str, &'static str)> {
+    pub(crate) fn refusal(self) -> Option<(&'static str, &'static str)> {
         let has = |flag| self.0 & flag != 0;
         if has(REFUSED_KEY) {
             let way = "give the key to the builder with .key(), and settings of old files with .cipher_compatibility()";

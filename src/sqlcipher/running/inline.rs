@@ -10,18 +10,18 @@ use rusqlite::TransactionState;
 
 use super::control::Control;
 use super::engine::Engine;
-use super::ffi::wal_index::{Mark, WalIndex};
-use super::snapshot::LONGEST_LOG;
-use super::tuning::Checkpoints;
-use super::watch::Mode;
 use crate::connector::{Statement, StatementKind};
 use crate::error::{ErrorKind, Result};
 use crate::params::ParamSets;
 use crate::row::{Changes, Rows};
+use crate::sqlcipher::ffi::wal_index::{Mark, WalIndex};
+use crate::sqlcipher::log::snapshot::LONGEST_LOG;
+use crate::sqlcipher::statement::watch::Mode;
+use crate::sqlcipher::tuning::Checkpoints;
 
 /// The read transaction that a connection keeps open between calls.
 #[derive(Debug, Default)]
-pub(super) struct KeptSnapshot {
+pub(crate) struct KeptSnapshot {
     /// The mark before the open transaction began; `None`: none is open.
     since: Option<Mark>,
     /// Used since the last sweep.
@@ -39,18 +39,18 @@ const BETWEEN_LOOKS: usize = 32;
 
 /// What a connection may do inline.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Inline {
+pub(crate) struct Inline {
     /// Short reads.
-    pub(super) reads: bool,
+    pub(crate) reads: bool,
     /// Short writes that commit by themselves without waiting for the disk.
-    pub(super) writes: bool,
+    pub(crate) writes: bool,
     /// Keep the snapshot of a read for the next one.
-    pub(super) keep: bool,
+    pub(crate) keep: bool,
 }
 
 impl Engine {
     /// Runs a statement here if it is known to be short. `None`: it has had no effect; run it on a thread.
-    pub(super) fn run_inline(&mut self, statement: &Statement, control: &Control, may: Inline) -> Option<Result<Rows>> {
+    pub(crate) fn run_inline(&mut self, statement: &Statement, control: &Control, may: Inline) -> Option<Result<Rows>> {
         let in_transaction = self.in_transaction();
         let may_write = may.writes && !in_transaction && !self.is_checkpoint_due();
         let plan = self.plans.get(&statement.sql)?;
@@ -92,7 +92,7 @@ impl Engine {
     ///
     /// In a transaction that writes already, none of them waits for a lock. They have no budget: to be stopped would
     /// cost the transaction.
-    pub(super) fn run_many_inline(
+    pub(crate) fn run_many_inline(
         &mut self,
         sql: &Arc<str>,
         sets: &ParamSets,
@@ -136,12 +136,12 @@ impl Engine {
         Ok(())
     }
 
-    pub(super) fn keeps_snapshot(&self) -> bool {
+    pub(crate) fn keeps_snapshot(&self) -> bool {
         self.kept.since.is_some()
     }
 
     /// Ends the kept transaction, if there is one. If it is still kept afterwards, the connection is of no use any more.
-    pub(super) fn end_snapshot(&mut self) {
+    pub(crate) fn end_snapshot(&mut self) {
         // It only read, so ending it either way loses nothing.
         let end = |engine: &mut Self| {
             engine.transaction_control("COMMIT").or_else(|_| engine.transaction_control("ROLLBACK")).is_ok()
@@ -152,7 +152,7 @@ impl Engine {
     }
 
     /// Ends the kept transaction unless it was used since the last call; says whether it is still open.
-    pub(super) fn sweep_snapshot(&mut self) -> bool {
+    pub(crate) fn sweep_snapshot(&mut self) -> bool {
         if !std::mem::take(&mut self.kept.used) {
             self.end_snapshot();
         }
@@ -170,13 +170,13 @@ impl Engine {
     }
 
     /// Whether the next commit may be the one that checkpoints.
-    pub(super) fn is_checkpoint_due(&self) -> bool {
+    pub(crate) fn is_checkpoint_due(&self) -> bool {
         self.checkpoints == Checkpoints::AtCommit
             && self.session.index().is_some_and(|index| self.log_is_long(&index.mark()))
     }
 
     /// How many frames of the log wait for somebody else to copy them.
-    pub(super) fn frames_to_copy(&self) -> u32 {
+    pub(crate) fn frames_to_copy(&self) -> u32 {
         let index = self.session.index().filter(|_| self.checkpoints == Checkpoints::Background);
         index.map_or(0, |index| index.pending(&index.mark()))
     }

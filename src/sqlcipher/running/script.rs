@@ -3,16 +3,16 @@
 use rusqlite::fallible_iterator::FallibleIterator;
 
 use super::engine::Engine;
-use super::errors::{classify_refused, in_commit};
-use super::ffi::commits;
-use super::plan;
-use super::watch::{Mode, Seen};
 use crate::connector::StatementKind;
 use crate::error::{Error, ErrorKind, Reason, Result};
+use crate::sqlcipher::errors::{classify_refused, in_commit};
+use crate::sqlcipher::ffi::commits;
+use crate::sqlcipher::statement::plan;
+use crate::sqlcipher::statement::watch::{Mode, Seen};
 
 impl Engine {
     /// Runs a text of several statements. Inside a transaction it may not end it.
-    pub(super) fn run_script(&mut self, sql: &str) -> Result<()> {
+    pub(crate) fn run_script(&mut self, sql: &str) -> Result<()> {
         plan::refuse_nul(sql)?;
         let mut defines = false;
         let outcome = self.run_each(sql, &mut defines);

@@ -5,14 +5,14 @@
 
 use rusqlite::Connection;
 
-use super::engine::Engine;
 use crate::error::{Phase, Result};
+use crate::sqlcipher::running::engine::Engine;
 
 /// SQLite's `OE_Fail`: the number that stands for it in programs.
 const FAIL: i64 = 3;
 
 /// Whether a statement that writes can stop half-way.
-pub(super) fn may_stop(connection: &Connection, sql: &str) -> bool {
+pub(crate) fn may_stop(connection: &Connection, sql: &str) -> bool {
     // Asked first, because a program can be long.
     (mentions_fail(sql) || schema_mentions_fail(connection).unwrap_or(true))
         && program_fails(connection, sql).unwrap_or(true)
@@ -45,7 +45,7 @@ fn program_fails(connection: &Connection, sql: &str) -> rusqlite::Result<bool> {
 
 impl Engine {
     /// Runs what may stop half-way, and undoes what it did if it fails.
-    pub(super) fn whole_or_not_at_all<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+    pub(crate) fn whole_or_not_at_all<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         let alone = !self.in_transaction();
         self.control(if alone { "BEGIN IMMEDIATE" } else { "SAVEPOINT strongroom_statement" }, Phase::Begin)?;
         let outcome = work(self);

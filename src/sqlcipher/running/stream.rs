@@ -15,7 +15,7 @@ use crate::row::Rows;
 
 /// An open stream.
 #[derive(Debug)]
-pub(super) struct OpenStream {
+pub(crate) struct OpenStream {
     chunks: mpsc::Receiver<Rows>,
     job: oneshot::Receiver<Done<()>>,
     done: Option<Done<()>>,
@@ -23,7 +23,7 @@ pub(super) struct OpenStream {
 }
 
 impl OpenStream {
-    pub(super) fn start(shared: Arc<Shared>, job: u64, statement: Statement, chunk: usize, stop: StopOnDrop) -> Self {
+    pub(crate) fn start(shared: Arc<Shared>, job: u64, statement: Statement, chunk: usize, stop: StopOnDrop) -> Self {
         let (sender, chunks) = mpsc::channel(1);
         let job = errand::send(move || {
             let mut send = |rows| sender.blocking_send(rows).is_ok();
@@ -32,7 +32,7 @@ impl OpenStream {
         Self { chunks, job, done: None, stop: Some(stop) }
     }
 
-    pub(super) async fn next(&mut self) -> Option<Rows> {
+    pub(crate) async fn next(&mut self) -> Option<Rows> {
         self.chunks.recv().await
     }
 
@@ -45,19 +45,19 @@ impl OpenStream {
         self.done.get_or_insert_with(Done::lost)
     }
 
-    pub(super) async fn outcome(&mut self) -> Result<()> {
+    pub(crate) async fn outcome(&mut self) -> Result<()> {
         self.finish().await;
         self.done.as_mut().map_or(Ok(()), Done::take_outcome)
     }
 
     /// Tells the job to let go of the engine, without waiting for it.
-    pub(super) fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         self.chunks.close();
         self.stop = None;
     }
 
     /// Ends the stream, wherever it is, and says in what state the connection is then.
-    pub(super) async fn end(&mut self) -> ResourceState {
+    pub(crate) async fn end(&mut self) -> ResourceState {
         self.stop();
         self.finish().await.state
     }

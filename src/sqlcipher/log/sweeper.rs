@@ -20,7 +20,7 @@ struct Orders {
 }
 
 /// Has the readers of a database looked after, until none of them keeps a transaction.
-pub(super) fn send_for(snapshots: &Arc<Snapshots>) {
+pub(crate) fn send_for(snapshots: &Arc<Snapshots>) {
     static ORDERS: OnceLock<Arc<Orders>> = OnceLock::new();
     let orders = ORDERS.get_or_init(Arc::default);
     orders.new.lock().push(Arc::downgrade(snapshots));

@@ -7,36 +7,39 @@ use std::time::Duration;
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
-use super::checkpoint::Log;
-use super::cipher::{self, KeySpec};
-use super::control::Control;
-use super::engine::Engine;
-use super::ffi::fork::Process;
-use super::ffi::{exit_gate, header};
-use super::inline::Inline;
+use super::creation;
+use super::cut_off;
+use super::diagnose;
 use super::location::Location;
-use super::snapshot::Snapshots;
-use super::stats::Tallies;
-use super::tuning::{Checkpoints, Synchronous, Tuning};
-use super::watch::Watch;
-use super::{creation, cut_off, diagnose, errors};
 use crate::connector::Access;
 use crate::error::{Error, ErrorKind, Result};
 use crate::secret::{Secret, SecretForm};
+use crate::sqlcipher::cipher::{self, KeySpec};
+use crate::sqlcipher::errors;
+use crate::sqlcipher::ffi::fork::Process;
+use crate::sqlcipher::ffi::{exit_gate, header};
+use crate::sqlcipher::log::checkpoint::Log;
+use crate::sqlcipher::log::snapshot::Snapshots;
+use crate::sqlcipher::running::control::Control;
+use crate::sqlcipher::running::engine::Engine;
+use crate::sqlcipher::running::inline::Inline;
+use crate::sqlcipher::statement::watch::Watch;
+use crate::sqlcipher::stats::Tallies;
+use crate::sqlcipher::tuning::{Checkpoints, Synchronous, Tuning};
 
 /// What connections are opened with.
 #[derive(Clone, Debug)]
-pub(super) struct Settings {
-    pub(super) create_if_missing: bool,
-    pub(super) compatibility: u8,
-    pub(super) tuning: Tuning,
-    pub(super) tallies: Arc<Tallies>,
-    pub(super) log: Arc<Log>,
+pub(crate) struct Settings {
+    pub(crate) create_if_missing: bool,
+    pub(crate) compatibility: u8,
+    pub(crate) tuning: Tuning,
+    pub(crate) tallies: Arc<Tallies>,
+    pub(crate) log: Arc<Log>,
 }
 
 /// A database that was opened once: what is needed to open more connections, without the passphrase.
 #[derive(Debug)]
-pub(super) struct Opened {
+pub(crate) struct Opened {
     location: Location,
     settings: Settings,
     key: Option<KeySpec>,
@@ -55,7 +58,7 @@ pub(super) struct Opened {
 
 impl Opened {
     /// Opens for the first time. Blocks: derives the key, and creates the file if need be.
-    pub(super) fn first(location: Location, settings: Settings, secret: Option<&Secret>) -> Result<Self> {
+    pub(crate) fn first(location: Location, settings: Settings, secret: Option<&Secret>) -> Result<Self> {
         let (_pass, process) = (exit_gate::enter(), Process::opening());
         let is_new = location.is_new(settings.create_if_missing)?;
         if let Some(secret) = secret {
@@ -87,7 +90,7 @@ impl Opened {
     }
 
     /// Opens one connection. Blocks for a fraction of a millisecond.
-    pub(super) fn connect(&self, access: Access, control: &Arc<Control>) -> Result<Engine> {
+    pub(crate) fn connect(&self, access: Access, control: &Arc<Control>) -> Result<Engine> {
         let _pass = exit_gate::enter();
         let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).take();
         let connection = match spare {
@@ -105,7 +108,7 @@ impl Opened {
     }
 
     /// Without its first page, a file would be taken for a new database, with no table in it.
-    pub(super) fn refuse_emptied(&self) -> Result<()> {
+    pub(crate) fn refuse_emptied(&self) -> Result<()> {
         if self.has_content && self.location.len() == Some(0) { Err(diagnose::emptied(&self.location)) } else { Ok(()) }
     }
 
@@ -120,7 +123,7 @@ impl Opened {
     }
 
     /// A connection that only copies the log, as durably as the others write.
-    pub(super) fn open_for_checkpoints(&self) -> Result<Connection> {
+    pub(crate) fn open_for_checkpoints(&self) -> Result<Connection> {
         let connection = self.open_another()?;
         let synchronous = self.settings.tuning.synchronous.pragma();
         let set = connection.execute_batch(&format!("PRAGMA synchronous = {synchronous}"));
@@ -153,7 +156,7 @@ impl Opened {
     }
 
     /// What a connection of this database may do inline.
-    pub(super) fn inline(&self, access: Access, index: bool) -> Inline {
+    pub(crate) fn inline(&self, access: Access, index: bool) -> Inline {
         let Tuning { inline_reads, inline_writes, kept_snapshots, synchronous, .. } = self.settings.tuning;
         // Without a log, a commit writes to the file and waits for it; in memory there is nothing to wait for.
         let quick = self.is_memory() || (index && synchronous == Synchronous::Normal);
@@ -164,24 +167,24 @@ impl Opened {
         }
     }
 
-    pub(super) fn log(&self) -> &Log {
+    pub(crate) fn log(&self) -> &Log {
         &self.log
     }
 
-    pub(super) fn snapshots(&self) -> &Arc<Snapshots> {
+    pub(crate) fn snapshots(&self) -> &Arc<Snapshots> {
         &self.snapshots
     }
 
     /// Refuses to work for a child of the process that opened this.
-    pub(super) fn refuse_child(&self) -> Result<()> {
+    pub(crate) fn refuse_child(&self) -> Result<()> {
         if self.process.has_forked() { Err(errors::forked()) } else { Ok(()) }
     }
 
-    pub(super) fn is_memory(&self) -> bool {
+    pub(crate) fn is_memory(&self) -> bool {
         self.location.is_memory()
     }
 
-    pub(super) fn busy_timeout(&self) -> Duration {
+    pub(crate) fn busy_timeout(&self) -> Duration {
         self.settings.tuning.busy_timeout
     }
 }
@@ -313,7 +316,7 @@ impl Opening<'_> {
 }
 
 /// The first read: derives SQLCipher's inner keys and decrypts the first page.
-pub(super) fn trial(connection: &Connection) -> rusqlite::Result<()> {
+pub(crate) fn trial(connection: &Connection) -> rusqlite::Result<()> {
     connection.query_row("SELECT count(*) FROM sqlite_schema", (), |_| Ok(()))
 }
 

@@ -10,35 +10,35 @@ use std::time::Duration;
 use super::control::Control;
 use super::engine::Engine;
 use super::errand;
-use super::ffi::exit_gate;
 use crate::connector::ResourceState;
 use crate::error::{Error, ErrorKind, Reason, Result};
+use crate::sqlcipher::ffi::exit_gate;
 
 /// What a job takes along to its thread.
 #[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) control: Arc<Control>,
-    pub(super) engine: Mutex<Engine>,
+pub(crate) struct Shared {
+    pub(crate) control: Arc<Control>,
+    pub(crate) engine: Mutex<Engine>,
 }
 
 /// What a job leaves behind.
 #[derive(Debug)]
-pub(super) struct Done<T> {
-    pub(super) outcome: Result<T>,
-    pub(super) state: ResourceState,
+pub(crate) struct Done<T> {
+    pub(crate) outcome: Result<T>,
+    pub(crate) state: ResourceState,
 }
 
 impl Shared {
-    pub(super) fn new(control: Arc<Control>, engine: Engine) -> Self {
+    pub(crate) fn new(control: Arc<Control>, engine: Engine) -> Self {
         Self { control, engine: Mutex::new(engine) }
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, Engine> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Engine> {
         self.engine.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// `None` while a job has it.
-    pub(super) fn try_lock(&self) -> Option<MutexGuard<'_, Engine>> {
+    pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, Engine>> {
         match self.engine.try_lock() {
             Ok(engine) => Some(engine),
             Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
@@ -47,7 +47,7 @@ impl Shared {
     }
 
     /// Runs a job on this thread.
-    pub(super) fn work<T>(&self, job: u64, work: impl FnOnce(&mut Engine) -> Result<T>) -> Done<T> {
+    pub(crate) fn work<T>(&self, job: u64, work: impl FnOnce(&mut Engine) -> Result<T>) -> Done<T> {
         let _pass = exit_gate::enter();
         let mut engine = self.lock();
         engine.end_snapshot();
@@ -74,7 +74,7 @@ impl Shared {
     }
 }
 
-pub(super) fn state_of(engine: &Engine) -> ResourceState {
+pub(crate) fn state_of(engine: &Engine) -> ResourceState {
     let open = engine.in_transaction();
     match (open, engine.session.is_altered()) {
         _ if engine.session.has_lost_transaction(open) => ResourceState::Failed,
@@ -90,17 +90,17 @@ fn stopped() -> Error {
 
 /// Tells a job to stop when its caller goes away.
 #[derive(Debug)]
-pub(super) struct StopOnDrop {
+pub(crate) struct StopOnDrop {
     control: Arc<Control>,
     job: Option<u64>,
 }
 
 impl StopOnDrop {
-    pub(super) fn new(control: &Arc<Control>, job: u64) -> Self {
+    pub(crate) fn new(control: &Arc<Control>, job: u64) -> Self {
         Self { control: Arc::clone(control), job: Some(job) }
     }
 
-    pub(super) fn disarm(mut self) {
+    pub(crate) fn disarm(mut self) {
         self.job = None;
     }
 }
@@ -114,24 +114,24 @@ impl Drop for StopOnDrop {
 }
 
 /// Runs `work` on a thread that may block.
-pub(super) async fn on_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+pub(crate) async fn on_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
     errand::send(work).await.map_err(|_| Error::panicked("engine"))
 }
 
 impl Done<()> {
     /// The job panicked.
-    pub(super) fn lost() -> Self {
+    pub(crate) fn lost() -> Self {
         Self { outcome: Err(Error::panicked("engine")), state: ResourceState::Broken }
     }
 
-    pub(super) fn take_outcome(&mut self) -> Result<()> {
+    pub(crate) fn take_outcome(&mut self) -> Result<()> {
         std::mem::replace(&mut self.outcome, Ok(()))
     }
 }
 
 /// Waits until nobody else has the engine: a job whose caller went away was told to stop, and a look at kept snapshots
 /// is short.
-pub(super) fn unshared(mut shared: Arc<Shared>) -> Engine {
+pub(crate) fn unshared(mut shared: Arc<Shared>) -> Engine {
     loop {
         match Arc::try_unwrap(shared) {
             Ok(alone) => return alone.engine.into_inner().unwrap_or_else(PoisonError::into_inner),

@@ -2,13 +2,13 @@
 
 use rusqlite::Connection;
 
-use super::ffi::wal_index::WalIndex;
 use crate::connector::{Access, StatementKind};
 use crate::error::{Error, ErrorKind, Reason, Result};
+use crate::sqlcipher::ffi::wal_index::WalIndex;
 
 /// The state of one session, beside what SQLite itself tells. `open` is whether a transaction of the caller's is open.
 #[derive(Debug, Default)]
-pub(super) struct Session {
+pub(crate) struct Session {
     altered: bool,
     /// SQLite's mark of change; without it no snapshot is kept.
     index: Option<WalIndex>,
@@ -19,35 +19,35 @@ pub(super) struct Session {
 impl Session {
     /// Notes that the session may not be as it was opened. It may have left the write-ahead log, and then the index of
     /// that is not mapped any more.
-    pub(super) fn alter(&mut self, yes: bool) {
+    pub(crate) fn alter(&mut self, yes: bool) {
         if yes {
             self.altered = true;
             self.index = None;
         }
     }
 
-    pub(super) fn is_altered(&self) -> bool {
+    pub(crate) fn is_altered(&self) -> bool {
         self.altered
     }
 
     /// Takes the session as it is for how it shall be.
-    pub(super) fn accept(&mut self, connection: &Connection) {
+    pub(crate) fn accept(&mut self, connection: &Connection) {
         self.altered = false;
         self.index = WalIndex::of(connection);
     }
 
-    pub(super) fn index(&self) -> Option<&WalIndex> {
+    pub(crate) fn index(&self) -> Option<&WalIndex> {
         self.index.as_ref()
     }
 
     /// Whether a transaction was begun that SQLite has given up since, and nobody has ended.
-    pub(super) fn has_lost_transaction(&self, open: bool) -> bool {
+    pub(crate) fn has_lost_transaction(&self, open: bool) -> bool {
         self.inside.is_some() && !open
     }
 
     /// Refuses what may not run where it would run now. SQLite gives up a whole transaction when a statement that
     /// writes is stopped in it; what comes next would be committed by itself.
-    pub(super) fn permit(&self, kind: StatementKind, open: impl FnOnce() -> bool) -> Result<()> {
+    pub(crate) fn permit(&self, kind: StatementKind, open: impl FnOnce() -> bool) -> Result<()> {
         match self.inside {
             // Ending what is gone already, or beginning anew, shows that the caller knows.
             Some(_) if !open() && kind != StatementKind::Control => {
@@ -65,15 +65,15 @@ impl Session {
     }
 
     /// Takes note of what a statement that controls transactions, or the user himself, has done.
-    pub(super) fn note(&mut self, open: bool) {
+    pub(crate) fn note(&mut self, open: bool) {
         self.inside = open.then(|| self.inside.unwrap_or(Access::Write));
     }
 
-    pub(super) fn begun(&mut self, access: Access) {
+    pub(crate) fn begun(&mut self, access: Access) {
         self.inside = Some(access);
     }
 
-    pub(super) fn ended(&mut self) {
+    pub(crate) fn ended(&mut self) {
         self.inside = None;
     }
 }

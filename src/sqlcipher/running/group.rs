@@ -11,7 +11,7 @@ use crate::row::Rows;
 impl Engine {
     /// Runs statements that waited together, each with its own result and atomic by itself, in one transaction if that
     /// works out.
-    pub(super) fn run_group(&mut self, group: &[Statement]) -> Vec<Result<Rows>> {
+    pub(crate) fn run_group(&mut self, group: &[Statement]) -> Vec<Result<Rows>> {
         let alone = |engine: &mut Self| group.iter().map(|statement| engine.run(statement)).collect();
         if group.len() < 2 || self.in_transaction() || !group.iter().all(|statement| self.may_join(&statement.sql)) {
             return alone(self);
@@ -31,7 +31,7 @@ impl Engine {
 
     /// The same on the caller's own task, if all statements are known to be short and the commit too. `None`: it has had
     /// no effect; run it on a thread.
-    pub(super) fn run_group_inline(&mut self, group: &[Statement], control: &Control) -> Option<Vec<Result<Rows>>> {
+    pub(crate) fn run_group_inline(&mut self, group: &[Statement], control: &Control) -> Option<Vec<Result<Rows>>> {
         let all_short = group.iter().all(|statement| {
             self.plans.get(&statement.sql).is_some_and(|plan| plan.kind() == StatementKind::Write && plan.try_inline())
         });

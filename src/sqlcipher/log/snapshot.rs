@@ -10,18 +10,18 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Weak};
 
-use super::ffi::exit_gate;
-use super::job::Shared;
 use super::sweeper;
 use crate::lock::Lock;
+use crate::sqlcipher::ffi::exit_gate;
+use crate::sqlcipher::running::job::Shared;
 
 /// With this many frames in the log no transaction is kept: SQLite itself checkpoints at 1000, and the log can start
 /// over only when no reader is left in it.
-pub(super) const LONGEST_LOG: u32 = 900;
+pub(crate) const LONGEST_LOG: u32 = 900;
 
 /// The readers of one database that may keep transactions.
 #[derive(Debug, Default)]
-pub(super) struct Snapshots {
+pub(crate) struct Snapshots {
     /// While above 0, nothing is kept.
     held_back: AtomicUsize,
     readers: Lock<Vec<Weak<Shared>>>,
@@ -30,23 +30,23 @@ pub(super) struct Snapshots {
 
 /// No transaction is kept while this lives.
 #[derive(Debug)]
-pub(super) struct HeldBack<'a>(&'a Snapshots);
+pub(crate) struct HeldBack<'a>(&'a Snapshots);
 
 impl Snapshots {
-    pub(super) fn register(&self, reader: &Arc<Shared>) {
+    pub(crate) fn register(&self, reader: &Arc<Shared>) {
         let mut readers = self.readers.lock();
         readers.retain(|reader| reader.strong_count() > 0);
         readers.push(Arc::downgrade(reader));
     }
 
     /// Takes a reader out: nobody but its owner looks at it from now on.
-    pub(super) fn forget(&self, reader: &Arc<Shared>) {
+    pub(crate) fn forget(&self, reader: &Arc<Shared>) {
         let mut readers = self.readers.lock();
         readers.retain(|known| known.as_ptr() != Arc::as_ptr(reader));
     }
 
     /// Whether a transaction may be kept now.
-    pub(super) fn allowed(&self) -> bool {
+    pub(crate) fn allowed(&self) -> bool {
         self.held_back.load(SeqCst) == 0
     }
 
@@ -54,7 +54,7 @@ impl Snapshots {
     ///
     /// A reader whose engine is in use is left alone: a job has ended its kept transaction when it began, and what a
     /// short read may still keep, having asked a moment too early, the sweeper ends.
-    pub(super) fn revoke(&self) -> HeldBack<'_> {
+    pub(crate) fn revoke(&self) -> HeldBack<'_> {
         self.held_back.fetch_add(1, SeqCst);
         let held_back = HeldBack(self);
         for reader in self.readers() {
@@ -71,7 +71,7 @@ impl Snapshots {
     }
 
     /// Sees to it that somebody ends what nobody uses. Called by whoever keeps a transaction.
-    pub(super) fn sweep(self: &Arc<Self>) {
+    pub(crate) fn sweep(self: &Arc<Self>) {
         // Asked first, because a swap takes the cache line from the other cores with every read.
         if !self.sweeping.load(SeqCst) && !self.sweeping.swap(true, SeqCst) {
             sweeper::send_for(self);
@@ -79,7 +79,7 @@ impl Snapshots {
     }
 
     /// One look of the sweeper; says whether it has to look again.
-    pub(super) fn look(&self) -> bool {
+    pub(crate) fn look(&self) -> bool {
         if self.sweep_once() {
             return true;
         }

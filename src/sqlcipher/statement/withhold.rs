@@ -11,7 +11,7 @@ use crate::value::ValueRef;
 const PART: &str = "...";
 
 /// Takes the values out of an error's message: each as a whole, and its parts where something is quoted.
-pub(super) fn withhold(error: rusqlite::Error, values: &mut Vec<(usize, ValueRef<'_>)>) -> rusqlite::Error {
+pub(crate) fn withhold(error: rusqlite::Error, values: &mut Vec<(usize, ValueRef<'_>)>) -> rusqlite::Error {
     match error {
         rusqlite::Error::SqliteFailure(code, Some(message)) if may_quote(code.extended_code) && !values.is_empty() => {
             rusqlite::Error::SqliteFailure(code, Some(without(message, values)))

@@ -4,9 +4,6 @@ use std::sync::Arc;
 
 use rusqlite::Connection;
 
-use super::engine::Engine;
-use super::errors::{classify_refused, in_commit};
-use super::ffi::commits;
 use super::plan::Plan;
 use super::watch::{Mode, Seen, Watch};
 use super::withhold::withhold;
@@ -14,9 +11,12 @@ use crate::connector::StatementKind;
 use crate::error::{Error, Result};
 use crate::params::{Arranged, ArrangedSets};
 use crate::row::Changes;
+use crate::sqlcipher::errors::{classify_refused, in_commit};
+use crate::sqlcipher::ffi::commits;
+use crate::sqlcipher::running::engine::Engine;
 
 /// A prepared statement with its plan.
-pub(super) struct Ready<'e> {
+pub(crate) struct Ready<'e> {
     connection: &'e Connection,
     watch: &'e Watch,
     plan: &'e mut Plan,
@@ -26,7 +26,7 @@ pub(super) struct Ready<'e> {
 }
 
 /// What [`Ready::run`] hands out.
-pub(super) enum Step<'a, 'r> {
+pub(crate) enum Step<'a, 'r> {
     Header(Arc<[Arc<str>]>),
     /// With whether the statement only reads.
     Row(&'a rusqlite::Row<'r>, bool),
@@ -35,7 +35,7 @@ pub(super) enum Step<'a, 'r> {
 impl Engine {
     /// Has a statement prepared, to be run once or several times. `fit` looks at the parameters; some statements act
     /// as soon as they are prepared to run, so it comes before that.
-    pub(super) fn ready<T>(&mut self, sql: &Arc<str>, fit: impl FnOnce(&Plan) -> Result<T>) -> Result<(Ready<'_>, T)> {
+    pub(crate) fn ready<T>(&mut self, sql: &Arc<str>, fit: impl FnOnce(&Plan) -> Result<T>) -> Result<(Ready<'_>, T)> {
         let place = self.prepare(sql)?;
         let plan = self.plans.at(place);
         let (kind, fitting) = (plan.kind(), fit(plan)?);
@@ -56,7 +56,7 @@ impl Engine {
     }
 
     /// Comes after such a statement has run, however that went.
-    pub(super) fn ran(&mut self, (kind, seen): (StatementKind, Seen)) {
+    pub(crate) fn ran(&mut self, (kind, seen): (StatementKind, Seen)) {
         if seen.defines() {
             // What the plans say of the tables may not be so any more.
             self.plans.forget();
@@ -73,7 +73,7 @@ impl Engine {
 
 impl Ready<'_> {
     /// What is to be told to [`Engine::ran`].
-    pub(super) fn ran(&self) -> (StatementKind, Seen) {
+    pub(crate) fn ran(&self) -> (StatementKind, Seen) {
         (self.plan.kind(), self.plan.seen())
     }
 
@@ -81,11 +81,11 @@ impl Ready<'_> {
         self.plan.kind()
     }
 
-    pub(super) fn may_stop_halfway(&self) -> bool {
+    pub(crate) fn may_stop_halfway(&self) -> bool {
         self.plan.may_stop_halfway()
     }
 
-    pub(super) fn run(
+    pub(crate) fn run(
         &mut self,
         values: &Arranged<'_>,
         take: &mut dyn FnMut(Step<'_, '_>) -> Result<bool>,
@@ -154,7 +154,7 @@ impl Ready<'_> {
 
     /// Runs it once for every set of parameters from number `first` on, until `enough` says so of how many are done.
     /// Says how many that were.
-    pub(super) fn run_many(
+    pub(crate) fn run_many(
         &mut self,
         sets: &ArrangedSets<'_>,
         first: usize,

@@ -1,0 +1,17 @@
+//! How work runs on a connection: inline on the caller's task, or as a numbered job on a thread that may block.
+//!
+//! `engine` is the synchronous connection; `inline`, `group`, `script`, `stream`, `interact`, `transaction` and `check`
+//! are the kinds of work; `job`, `control` and `errand` start and stop it; `session` knows what a caller did to it.
+
+pub(crate) mod check;
+pub(crate) mod control;
+pub(crate) mod engine;
+pub(crate) mod errand;
+pub(crate) mod group;
+pub(crate) mod inline;
+pub(crate) mod interact;
+pub(crate) mod job;
+pub(crate) mod script;
+pub(crate) mod session;
+pub(crate) mod stream;
+pub(crate) mod transaction;
