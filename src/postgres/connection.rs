@@ -9,15 +9,15 @@ use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
 use tokio_postgres::{Client, Notification};
 
-use super::cache::Cache;
-use super::copy::Copying;
-use super::dial;
 use super::error::broken;
-use super::link::LinkCanceller;
-use super::session::{Age, Call, Session, Transaction};
-use super::statements::Open;
 use crate::connector::{Access, Canceller, Resource, ResourceState};
 use crate::error::{Phase, Result};
+use crate::postgres::reaching::Dialed;
+use crate::postgres::statements::Cache;
+use crate::postgres::statements::Copying;
+use crate::postgres::statements::Open;
+use crate::postgres::wire::LinkCanceller;
+use crate::postgres::wire::{Age, Call, Session, Transaction};
 
 /// A dropped call has this long to end before the connection is given up.
 const SETTLE: Duration = Duration::from_secs(10);
@@ -46,19 +46,19 @@ const GOODBYE: Duration = Duration::from_secs(5);
 /// **Transactions** are begun and ended by the methods for it. BEGIN, COMMIT and the like as statements are refused,
 /// because the driver does not tell whether a COMMIT was one: that of a failed transaction answers like any other.
 pub struct PostgresConnection {
-    pub(super) client: Client,
-    pub(super) cache: Cache,
-    pub(super) session: Session,
-    pub(super) stream: Option<Open>,
-    pub(super) bulk_copy: bool,
+    pub(crate) client: Client,
+    pub(crate) cache: Cache,
+    pub(crate) session: Session,
+    pub(crate) stream: Option<Open>,
+    pub(crate) bulk_copy: bool,
     /// What `add_many` leaves open.
-    pub(super) copying: Option<Copying>,
+    pub(crate) copying: Option<Copying>,
     keeper: JoinHandle<()>,
 }
 
 impl PostgresConnection {
-    pub(super) fn new(session: dial::Session, cache: Cache, access: Access, bulk_copy: bool, age: Age) -> Self {
-        let dial::Session { client, link, driver, keeper } = session;
+    pub(crate) fn new(dialed: Dialed, cache: Cache, access: Access, bulk_copy: bool, age: Age) -> Self {
+        let Dialed { client, link, driver, keeper } = dialed;
         let session = Session::new(link, driver, access, age);
         Self { client, cache, session, stream: None, bulk_copy, copying: None, keeper }
     }
@@ -87,7 +87,7 @@ impl PostgresConnection {
     /// Comes first in every call: makes sure that nothing else is under way.
     ///
     /// Cancel safe: what was not finished is finished by the next call.
-    pub(super) async fn ready(&mut self) -> Result<()> {
+    pub(crate) async fn ready(&mut self) -> Result<()> {
         self.session.lost |= self.client.is_closed();
         self.session.refuse_lost()?;
         // An open stream asks the server to stop when it goes, an open COPY makes it fail.
@@ -148,15 +148,15 @@ impl PostgresConnection {
     }
 
     /// Runs a text that the driver sends as it is.
-    pub(super) async fn send(&mut self, call: Call, sql: &str) -> Result<()> {
+    pub(crate) async fn send(&mut self, call: Call, sql: &str) -> Result<()> {
         let answer = pin!(async { Ok(self.client.batch_execute(sql).await?) });
         self.session.during(call, answer).await
     }
 }
 
 /// Holds what a stream does inside a transaction, so that it can be stopped without harm to the transaction.
-pub(super) const BEGIN_STREAM: &str = "SAVEPOINT strongroom_stream";
-pub(super) const END_STREAM: &str = "ROLLBACK TO SAVEPOINT strongroom_stream; RELEASE SAVEPOINT strongroom_stream";
+pub(crate) const BEGIN_STREAM: &str = "SAVEPOINT strongroom_stream";
+pub(crate) const END_STREAM: &str = "ROLLBACK TO SAVEPOINT strongroom_stream; RELEASE SAVEPOINT strongroom_stream";
 
 impl Resource for PostgresConnection {
     fn state(&self) -> ResourceState {

@@ -60,7 +60,7 @@ impl std::error::Error for ServerError {}
 
 /// Classifies what went wrong in `phase`. Whether a broken connection leaves an unknown outcome is for the session to
 /// say, which knows what was under way.
-pub(super) fn classify(error: tokio_postgres::Error, phase: Phase) -> Error {
+pub(crate) fn classify(error: tokio_postgres::Error, phase: Phase) -> Error {
     let classified = match error.as_db_error() {
         Some(server) => from_server(server, phase),
         None => from_driver(error),
@@ -70,12 +70,12 @@ pub(super) fn classify(error: tokio_postgres::Error, phase: Phase) -> Error {
 
 /// A connection on which nothing can be sent any more.
 #[cold]
-pub(super) fn broken(message: impl Into<Cow<'static, str>>) -> Error {
+pub(crate) fn broken(message: impl Into<Cow<'static, str>>) -> Error {
     Error::new(ErrorKind::Connection, message).because(Reason::Broken).transient()
 }
 
 /// The server's SQLSTATE, if this came from it.
-pub(super) fn sqlstate(error: &Error) -> Option<&str> {
+pub(crate) fn sqlstate(error: &Error) -> Option<&str> {
     let source = std::error::Error::source(error)?;
     source.downcast_ref().map(ServerError::sqlstate)
 }

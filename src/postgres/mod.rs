@@ -6,35 +6,15 @@
 //!
 //! What the server is asked to do when a future is dropped, and what that proves, stands at [`PostgresConnection`].
 
-mod array;
-mod bulk;
-mod cache;
-mod collect;
 mod connection;
-mod connector;
-mod copy;
-mod decode;
-mod dial;
-mod driver;
 mod error;
-mod hosts;
-mod link;
-mod lossy;
-mod numeric;
-mod parameter;
-mod passfile;
-mod sending;
-mod session;
+mod reaching;
 mod statements;
-mod stream;
-mod time;
-mod tls;
-mod url;
-mod words;
+mod values;
+mod wire;
 
 pub use connection::PostgresConnection;
-pub use connector::{PostgresConnector, Readers};
 pub use error::ServerError;
-pub use tls::Tls;
+pub use reaching::{PostgresConnector, Readers, Tls};
 pub use tokio_postgres;
 pub use tokio_postgres::config::TargetSessionAttrs;

@@ -7,18 +7,18 @@ use std::time::Duration;
 
 use tokio_postgres::config::{SslMode, TargetSessionAttrs};
 
-use super::cache::Cache;
-use super::connection::PostgresConnection;
-use super::dial::{Dial, Session};
+use super::dial::{Dial, Dialed};
 use super::hosts::{Host, Memory};
 use super::passfile::PassFile;
-use super::session::Age;
 use super::tls::Tls;
 use super::url;
 use crate::connector::{Access, CancelKind, Capabilities, Connector};
 use crate::error::{Error, ErrorKind, Phase, Reason, Result};
 use crate::key::KeySource;
 use crate::params::Dialect;
+use crate::postgres::connection::PostgresConnection;
+use crate::postgres::statements::Cache;
+use crate::postgres::wire::Age;
 use crate::secret::SecretForm;
 
 /// Opens connections to PostgreSQL.
@@ -156,12 +156,12 @@ impl PostgresConnector {
         self
     }
 
-    pub(super) fn options_text(mut self, options: &str) -> Self {
+    pub(crate) fn options_text(mut self, options: &str) -> Self {
         self.options = Some(options.to_owned());
         self
     }
 
-    pub(super) fn pass_file(mut self, file: PassFile) -> Self {
+    pub(crate) fn pass_file(mut self, file: PassFile) -> Self {
         self.pass_file = Some(file);
         self
     }
@@ -272,7 +272,7 @@ impl PostgresConnector {
     }
 
     /// Asks the hosts in `order` for a session on a server of the kind that `dial` wants.
-    async fn first_that_will_do(&self, dial: &Dial<'_>, order: &[usize], access: Access) -> Result<Session> {
+    async fn first_that_will_do(&self, dial: &Dial<'_>, order: &[usize], access: Access) -> Result<Dialed> {
         let mut failures = Vec::new();
         for &index in order {
             let host = &self.hosts[index];
@@ -297,7 +297,7 @@ impl PostgresConnector {
         Err(no_host(failures))
     }
 
-    async fn dial(&self, dial: &Dial<'_>, host: &Host) -> Result<Session> {
+    async fn dial(&self, dial: &Dial<'_>, host: &Host) -> Result<Dialed> {
         if !host.is_named() {
             let error = Error::new(ErrorKind::Config, "it is neither a name nor an address").during(Phase::Connect);
             return Err(error.hint("PostgresConnector::from_url takes URLs"));

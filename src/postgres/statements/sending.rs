@@ -8,21 +8,21 @@ use tokio_postgres::{Client, RowStream};
 
 use super::cache::Prepared;
 use super::collect::Collector;
-use super::connection::PostgresConnection;
-use super::decode::{is_readable, unreadable};
-use super::error::sqlstate;
-use super::lossy::loses;
-use super::parameter::Parameter;
-use super::session::{Call, Transaction};
 use super::words::{Shape, statements};
 use crate::connector::StatementKind;
 use crate::error::{Error, ErrorKind, Phase, Reason, Result};
 use crate::params::{Dialect, Params, Placeholders};
+use crate::postgres::connection::PostgresConnection;
+use crate::postgres::error::sqlstate;
+use crate::postgres::values::Parameter;
+use crate::postgres::values::loses;
+use crate::postgres::values::{is_readable, unreadable};
+use crate::postgres::wire::{Call, Transaction};
 use crate::row::Rows;
 use crate::value::{Value, ValueRef};
 
 /// What stands ready to be sent.
-pub(super) enum Ready {
+pub(crate) enum Ready {
     Prepared(Arc<Prepared>),
     /// To be parsed with each call: placeholders rewritten.
     Text {
@@ -32,14 +32,14 @@ pub(super) enum Ready {
 }
 
 impl Ready {
-    pub(super) fn shape(&self) -> Shape {
+    pub(crate) fn shape(&self) -> Shape {
         match self {
             Self::Prepared(prepared) => prepared.shape,
             Self::Text { shape, .. } => *shape,
         }
     }
 
-    pub(super) fn collector(&self) -> Collector {
+    pub(crate) fn collector(&self) -> Collector {
         match self {
             Self::Prepared(prepared) => Collector::new(Some(Arc::clone(&prepared.header))),
             Self::Text { .. } => Collector::new(None),
@@ -61,7 +61,7 @@ fn refuse(shape: Shape) -> Result<()> {
 
 impl PostgresConnection {
     /// Prepares a statement, or finds it prepared; the flag tells which.
-    pub(super) async fn prepare(&mut self, sql: &Arc<str>) -> Result<(Arc<Prepared>, bool)> {
+    pub(crate) async fn prepare(&mut self, sql: &Arc<str>) -> Result<(Arc<Prepared>, bool)> {
         match self.cache.get(sql) {
             Some(prepared) => Ok((prepared, true)),
             // Rare and large: boxed, so that every call does not carry its size.
@@ -94,7 +94,7 @@ impl PostgresConnection {
 
     /// Finds out how a statement is sent, and puts its values in order. The flag tells whether it had been prepared
     /// before, so that the server may meanwhile see it differently.
-    pub(super) async fn get_ready(&mut self, sql: &Arc<str>, params: Params) -> Result<(Ready, Vec<Value>, bool)> {
+    pub(crate) async fn get_ready(&mut self, sql: &Arc<str>, params: Params) -> Result<(Ready, Vec<Value>, bool)> {
         if self.cache.is_off() {
             let shape = Shape::of(sql);
             refuse(shape)?;
@@ -120,7 +120,7 @@ impl PostgresConnection {
     }
 
     /// Prepares a statement anew, with the types that its parameters have now.
-    pub(super) async fn prepare_anew(&mut self, sql: &Arc<str>, old: &Prepared) -> Result<Arc<Prepared>> {
+    pub(crate) async fn prepare_anew(&mut self, sql: &Arc<str>, old: &Prepared) -> Result<Arc<Prepared>> {
         self.cache.remove(sql);
         let prepared = Box::pin(self.prepare_new(sql)).await?;
         // What the catalog said takes another question; it is as old as it was.
@@ -131,7 +131,7 @@ impl PostgresConnection {
     }
 
     /// Prepares a statement anew that the server no longer accepts as it was prepared.
-    pub(super) async fn run_again(&mut self, sql: &Arc<str>, values: &[Value], error: Error) -> Result<Rows> {
+    pub(crate) async fn run_again(&mut self, sql: &Arc<str>, values: &[Value], error: Error) -> Result<Rows> {
         self.cache.remove(sql);
         if self.session.transaction != Transaction::None {
             // Too late here, but the whole transaction may be run again.
@@ -142,7 +142,7 @@ impl PostgresConnection {
     }
 
     /// Sends a statement and collects its rows.
-    pub(super) async fn execute(&mut self, ready: &Ready, values: &[Value]) -> Result<Rows> {
+    pub(crate) async fn execute(&mut self, ready: &Ready, values: &[Value]) -> Result<Rows> {
         let shape = ready.shape();
         let fitted = Fitted::new(ready, values)?;
         let collector = ready.collector();
@@ -154,20 +154,20 @@ impl PostgresConnection {
 }
 
 /// A statement with its parameters in the form in which they are sent.
-pub(super) enum Fitted<'s> {
+pub(crate) enum Fitted<'s> {
     Prepared(&'s Prepared, Vec<Parameter<'s>>),
     Text(&'s str, Vec<(Parameter<'s>, Type)>),
 }
 
 impl<'s> Fitted<'s> {
-    pub(super) fn new(ready: &'s Ready, values: &'s [Value]) -> Result<Self> {
+    pub(crate) fn new(ready: &'s Ready, values: &'s [Value]) -> Result<Self> {
         Ok(match ready {
             Ready::Prepared(prepared) => Self::Prepared(prepared, fit(prepared, values.iter().map(Value::as_ref))?),
             Ready::Text { sql, .. } => Self::Text(sql, values.iter().map(Parameter::guess).collect()),
         })
     }
 
-    pub(super) async fn send(self, client: &Client) -> Result<RowStream, tokio_postgres::Error> {
+    pub(crate) async fn send(self, client: &Client) -> Result<RowStream, tokio_postgres::Error> {
         match self {
             // Not boxed, large as it is: the allocator takes long for so much.
             Self::Prepared(prepared, parameters) => client.query_raw(&prepared.statement, parameters).await,
@@ -193,7 +193,7 @@ fn with_casts(sql: &str, statement: &tokio_postgres::Statement) -> Option<String
 }
 
 /// Fits values to the types that the server has found.
-pub(super) fn fit<'v>(
+pub(crate) fn fit<'v>(
     prepared: &Prepared,
     values: impl IntoIterator<Item = ValueRef<'v>>,
 ) -> Result<Vec<Parameter<'v>>> {
@@ -215,7 +215,7 @@ fn is_stale(error: &Error) -> bool {
 
 /// Whether preparing the statement anew may help: also when it does not fit the tables any more, or a text is read for
 /// the type that a column had. A statement that failed so has done nothing, and preparing it finds out for certain.
-pub(super) fn may_be_stale(error: &Error) -> bool {
+pub(crate) fn may_be_stale(error: &Error) -> bool {
     let state = sqlstate(error).unwrap_or_default();
     is_stale(error) || state.starts_with("42") || matches!(state, "22P02" | "22P03" | "22007" | "22008")
 }

@@ -16,13 +16,13 @@ use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::secret::Secret;
 
 /// Named parameters, the first of a name wins. Their texts are wiped when this is dropped.
-pub(super) struct Settings(Vec<(String, Zeroizing<String>)>);
+pub(crate) struct Settings(Vec<(String, Zeroizing<String>)>);
 
 /// Reads an environment variable; empty counts as not set, as in libpq.
-pub(super) type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;
+pub(crate) type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;
 
 /// The process's own.
-pub(super) fn process(name: &str) -> Option<String> {
+pub(crate) fn process(name: &str) -> Option<String> {
     match std::env::var(name) {
         Ok(value) => Some(value).filter(|value| !value.is_empty()),
         Err(VarError::NotPresent | VarError::NotUnicode(_)) => None,
@@ -51,7 +51,7 @@ const VARIABLES: &[(&str, &str)] = &[
 
 impl Settings {
     /// What `url` says, or nothing, and what the environment adds.
-    pub(super) fn read(url: Option<&str>, environment: Environment<'_>) -> Result<Self> {
+    pub(crate) fn read(url: Option<&str>, environment: Environment<'_>) -> Result<Self> {
         let mut settings = Self(Vec::new());
         if let Some(url) = url {
             settings.add_url(url)?;
@@ -163,7 +163,7 @@ impl Settings {
     }
 
     /// The connector that these settings describe.
-    pub(super) fn connector(&self, environment: Environment<'_>) -> Result<PostgresConnector> {
+    pub(crate) fn connector(&self, environment: Environment<'_>) -> Result<PostgresConnector> {
         let mut hosts = self.hosts()?.into_iter();
         let (host, port) = hosts.next().unwrap_or_else(|| (default_host(), 5432));
         let mut connector = hosts.fold(PostgresConnector::new(host, port), |all, (host, port)| all.host(host, port));
@@ -316,6 +316,6 @@ fn wrong(name: &str, known: &str) -> Error {
 }
 
 #[cold]
-pub(super) fn malformed(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
+pub(crate) fn malformed(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
     Error::new(ErrorKind::Config, message).because(Reason::Malformed)
 }

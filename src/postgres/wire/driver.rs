@@ -18,7 +18,7 @@ use futures_util::FutureExt;
 use tokio::task::coop::poll_proceed;
 
 /// The socket's future and whoever polls it.
-pub(super) struct Driver {
+pub(crate) struct Driver {
     /// `None` when it has ended, which closes the client.
     socket: Mutex<Option<Socket>>,
     bell: Arc<Bell>,
@@ -30,7 +30,7 @@ type Socket = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl Driver {
     /// `socket` ends when the connection does.
-    pub(super) fn new(socket: impl Future<Output = ()> + Send + 'static) -> Self {
+    pub(crate) fn new(socket: impl Future<Output = ()> + Send + 'static) -> Self {
         // A panic in it is nobody's fault who happens to poll it.
         let socket = AssertUnwindSafe(socket).catch_unwind().map(|outcome| {
             outcome.unwrap_or_else(|_panic| tracing::error!("the driver panicked, which ends its connection"));
@@ -43,7 +43,7 @@ impl Driver {
     /// Awaits an answer that comes from the socket and from nowhere else, and drives the socket meanwhile.
     ///
     /// Only one call at a time may do so. Dropped, it leaves the rest of the answer to the keeper.
-    pub(super) async fn wait<T>(&self, mut answer: Pin<&mut impl Future<Output = T>>) -> T {
+    pub(crate) async fn wait<T>(&self, mut answer: Pin<&mut impl Future<Output = T>>) -> T {
         let _caller = Caller(&self.bell);
         // Nobody else polls the socket while this call waits, and each time the answer is looked at afterwards: it has
         // nobody to wake.
@@ -71,7 +71,7 @@ impl Driver {
     }
 
     /// Drives the socket while no call does, until the connection ends. Dropped, it ends the connection.
-    pub(super) async fn keep(self: Arc<Self>) {
+    pub(crate) async fn keep(self: Arc<Self>) {
         let keeper = Keeper(self);
         poll_fn(|cx| {
             let socket = keeper.0.lock();

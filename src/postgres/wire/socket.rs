@@ -17,19 +17,19 @@ use tokio::net::UnixStream;
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
 #[derive(Clone, Debug)]
-pub(super) enum Address {
+pub(crate) enum Address {
     Tcp(SocketAddr),
     Unix(PathBuf),
 }
 
-pub(super) enum Stream {
+pub(crate) enum Stream {
     Tcp(TcpStream),
     #[cfg(unix)]
     Unix(UnixStream),
 }
 
 impl Address {
-    pub(super) async fn open(&self) -> io::Result<Stream> {
+    pub(crate) async fn open(&self) -> io::Result<Stream> {
         match self {
             Self::Tcp(address) => {
                 let stream = TcpStream::connect(address).await?;

@@ -10,14 +10,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::driver::Driver;
-use super::error::{broken, classify};
 use super::link::Link;
 use crate::connector::{Access, ResourceState};
 use crate::error::{Error, ErrorKind, Phase, Reason, Result};
+use crate::postgres::error::{broken, classify};
 
 /// Where a transaction stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Transaction {
+pub(crate) enum Transaction {
     None,
     Open,
     /// Only to be rolled back.
@@ -26,7 +26,7 @@ pub(super) enum Transaction {
 
 /// What is under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Call {
+pub(crate) enum Call {
     /// A statement; `reads` if it cannot have changed anything.
     Statement {
         reads: bool,
@@ -56,13 +56,13 @@ impl Call {
 
     /// Whether the server may be asked to stop it. Not what begins or ends a transaction: stopping a COMMIT only stops
     /// the wait for the standbys, and would turn a late success into an early one that is worth less.
-    pub(super) fn stops(self) -> bool {
+    pub(crate) fn stops(self) -> bool {
         self.phase() == Phase::Statement
     }
 }
 
 /// Why a call failed.
-pub(super) enum Fault {
+pub(crate) enum Fault {
     /// The server or the driver says so.
     Driver(tokio_postgres::Error),
     /// We say so, after the server has done its part.
@@ -82,13 +82,13 @@ impl From<Error> for Fault {
 }
 
 /// When a session began, counted in sessions of the same connector that were found broken.
-pub(super) struct Age {
+pub(crate) struct Age {
     breaks: Arc<AtomicUsize>,
     born: usize,
 }
 
 impl Age {
-    pub(super) fn of(breaks: &Arc<AtomicUsize>) -> Self {
+    pub(crate) fn of(breaks: &Arc<AtomicUsize>) -> Self {
         Self { breaks: Arc::clone(breaks), born: breaks.load(Ordering::Relaxed) }
     }
 
@@ -98,18 +98,18 @@ impl Age {
     }
 }
 
-pub(super) struct Session {
-    pub(super) link: Arc<Link>,
-    pub(super) driver: Arc<Driver>,
-    pub(super) transaction: Transaction,
+pub(crate) struct Session {
+    pub(crate) link: Arc<Link>,
+    pub(crate) driver: Arc<Driver>,
+    pub(crate) transaction: Transaction,
     /// The call that is under way, or was dropped.
-    pub(super) call: Option<Call>,
+    pub(crate) call: Option<Call>,
     /// Its settings may no longer be those it began with.
-    pub(super) altered: bool,
+    pub(crate) altered: bool,
     /// The driver's client was lent, so a transaction may have failed or ended without our knowing.
-    pub(super) lent: bool,
+    pub(crate) lent: bool,
     /// It will not work again.
-    pub(super) lost: bool,
+    pub(crate) lost: bool,
     age: Age,
     access: Access,
     /// What the open transaction, or the session, may do.
@@ -117,7 +117,7 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(link: Arc<Link>, driver: Arc<Driver>, access: Access, age: Age) -> Self {
+    pub(crate) fn new(link: Arc<Link>, driver: Arc<Driver>, access: Access, age: Age) -> Self {
         Self {
             link,
             driver,
@@ -132,7 +132,7 @@ impl Session {
         }
     }
 
-    pub(super) fn state(&self) -> ResourceState {
+    pub(crate) fn state(&self) -> ResourceState {
         match self.transaction {
             _ if self.lost => ResourceState::Broken,
             _ if self.call.is_some() => ResourceState::Unknown,
@@ -146,7 +146,7 @@ impl Session {
 
     /// Awaits the answer to a call and draws the conclusions. Dropped on the way, the call stays noted, and the server
     /// is asked to stop it if it is one that stops.
-    pub(super) async fn during<T>(
+    pub(crate) async fn during<T>(
         &mut self,
         call: Call,
         answer: Pin<&mut (impl Future<Output = Result<T, Fault>> + Send)>,
@@ -165,7 +165,7 @@ impl Session {
     }
 
     /// Refuses to call a success what the server did without waiting for the standbys it is configured to wait for.
-    pub(super) fn confirmed(&mut self, call: Call) -> Result<()> {
+    pub(crate) fn confirmed(&mut self, call: Call) -> Result<()> {
         let commits = call == Call::Commit || self.transaction == Transaction::None;
         if self.link.take_unconfirmed() && commits {
             let message = "the server committed without waiting for a standby to confirm";
@@ -177,7 +177,7 @@ impl Session {
 
     /// Draws the conclusions from a failure.
     #[cold]
-    pub(super) fn failed(&mut self, call: Call, fault: Fault) -> Error {
+    pub(crate) fn failed(&mut self, call: Call, fault: Fault) -> Error {
         let error = match fault {
             // It had been ended before this was asked.
             Fault::Driver(error) if error.is_closed() => classify(self.link.take_end().unwrap_or(error), call.phase()),
@@ -213,7 +213,7 @@ impl Session {
     ///
     /// # Errors
     /// When nothing can be sent any more.
-    pub(super) fn refuse_lost(&self) -> Result<()> {
+    pub(crate) fn refuse_lost(&self) -> Result<()> {
         if self.lost { Err(self.gone()) } else { Ok(()) }
     }
 
@@ -227,32 +227,32 @@ impl Session {
 
     /// # Errors
     /// When the transaction can only be rolled back.
-    pub(super) fn refuse_failed(&self) -> Result<()> {
+    pub(crate) fn refuse_failed(&self) -> Result<()> {
         if self.transaction == Transaction::Failed { Err(doomed()) } else { Ok(()) }
     }
 
     /// Takes note that a transaction is open.
-    pub(super) fn begun(&mut self, access: Access) {
+    pub(crate) fn begun(&mut self, access: Access) {
         self.transaction = Transaction::Open;
         self.lent = false;
         self.mode = if self.access == Access::Read { Access::Read } else { access };
     }
 
     /// Takes note that no transaction is open.
-    pub(super) fn ended(&mut self) {
+    pub(crate) fn ended(&mut self) {
         self.transaction = Transaction::None;
         self.mode = self.access;
     }
 }
 
 #[cold]
-pub(super) fn doomed() -> Error {
+pub(crate) fn doomed() -> Error {
     let message = "the transaction cannot go on, because an earlier statement of it failed or was dropped";
     Error::new(ErrorKind::Transaction, message).because(Reason::Doomed).hint("roll it back")
 }
 
 #[cold]
-pub(super) fn outcome_unknown(call: Call, error: Error) -> Error {
+pub(crate) fn outcome_unknown(call: Call, error: Error) -> Error {
     let what = match call {
         Call::Commit => "COMMIT",
         Call::Script { .. } => "a script that commits by itself",

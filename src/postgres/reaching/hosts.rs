@@ -14,20 +14,20 @@ const REST: Duration = Duration::from_secs(30);
 
 /// A server: a name, an address, or the directory of a socket.
 #[derive(Clone)]
-pub(super) struct Host {
-    pub(super) name: String,
-    pub(super) port: u16,
+pub(crate) struct Host {
+    pub(crate) name: String,
+    pub(crate) port: u16,
 }
 
 impl Host {
     /// Whether `name` can be one. What cannot is not shown: it may be a URL with a password in it.
-    pub(super) fn is_named(&self) -> bool {
+    pub(crate) fn is_named(&self) -> bool {
         let part = |c: char| c.is_alphanumeric() || matches!(c, '-' | '.' | '_' | ':' | '%');
         self.is_socket() || (!self.name.is_empty() && self.name.chars().all(part))
     }
 
     /// Whether it is the directory of a Unix socket.
-    pub(super) fn is_socket(&self) -> bool {
+    pub(crate) fn is_socket(&self) -> bool {
         self.name.starts_with('/') && !self.name.contains('@')
     }
 }
@@ -52,7 +52,7 @@ impl fmt::Debug for Host {
 
 /// What is remembered of the hosts, by their number.
 #[derive(Debug, Default)]
-pub(super) struct Memory {
+pub(crate) struct Memory {
     /// The one that took writes last.
     writes: AtomicUsize,
     /// Readers begin with another one each time.
@@ -63,7 +63,7 @@ pub(super) struct Memory {
 
 impl Memory {
     /// All of `count` hosts, in the order in which to ask them.
-    pub(super) fn order(&self, count: usize, access: Access) -> Vec<usize> {
+    pub(crate) fn order(&self, count: usize, access: Access) -> Vec<usize> {
         let first = match access {
             Access::Write => self.writes.load(Ordering::Relaxed),
             Access::Read => self.turn.fetch_add(1, Ordering::Relaxed),
@@ -77,14 +77,14 @@ impl Memory {
         order
     }
 
-    pub(super) fn did(&self, host: usize, access: Access) {
+    pub(crate) fn did(&self, host: usize, access: Access) {
         if access == Access::Write {
             self.writes.store(host, Ordering::Relaxed);
         }
         self.rests(access).retain(|(resting, _)| *resting != host);
     }
 
-    pub(super) fn refused(&self, host: usize, access: Access) {
+    pub(crate) fn refused(&self, host: usize, access: Access) {
         let mut rests = self.rests(access);
         rests.retain(|(resting, _)| *resting != host);
         rests.push((host, Instant::now() + REST));

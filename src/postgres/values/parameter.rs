@@ -17,7 +17,7 @@ use crate::value::{Value, ValueRef};
 
 /// A value in the form in which it is sent.
 #[derive(PartialEq)]
-pub(super) enum Parameter<'v> {
+pub(crate) enum Parameter<'v> {
     Null,
     Bool(bool),
     Int2(i16),
@@ -38,12 +38,12 @@ impl<'v> Parameter<'v> {
     ///
     /// # Errors
     /// [`Reason::Type`] when it does not fit exactly; nothing has been sent then.
-    pub(super) fn fit(value: ValueRef<'v>, ty: &Type, number: usize) -> Result<Self> {
+    pub(crate) fn fit(value: ValueRef<'v>, ty: &Type, number: usize) -> Result<Self> {
         Self::fit_base(value, base(ty), number)
     }
 
     /// [`fit`](Self::fit) for a type that is no domain.
-    pub(super) fn fit_base(value: ValueRef<'v>, ty: &Type, number: usize) -> Result<Self> {
+    pub(crate) fn fit_base(value: ValueRef<'v>, ty: &Type, number: usize) -> Result<Self> {
         let fitted = match value {
             ValueRef::Null => Some(Self::Null),
             ValueRef::Bool(truth) => fit_bool(truth, ty),
@@ -61,7 +61,7 @@ impl<'v> Parameter<'v> {
     }
 
     /// Chooses form and type without having asked the server, which then finds the type by itself.
-    pub(super) fn guess(value: &'v Value) -> (Self, Type) {
+    pub(crate) fn guess(value: &'v Value) -> (Self, Type) {
         match value {
             Value::Null => (Self::Null, Type::UNKNOWN),
             Value::Bool(truth) => (Self::Bool(*truth), Type::BOOL),
@@ -73,7 +73,7 @@ impl<'v> Parameter<'v> {
     }
 
     /// Appends the value to a row of COPY's binary format; `false`, and nothing appended, for a literal, which has none.
-    pub(super) fn write_binary(&self, row: &mut Vec<u8>) -> bool {
+    pub(crate) fn write_binary(&self, row: &mut Vec<u8>) -> bool {
         match self {
             Self::Null => row.extend_from_slice(&(-1_i32).to_be_bytes()),
             Self::Bool(truth) => put_sized(row, &[(*truth).into()]),
@@ -91,7 +91,7 @@ impl<'v> Parameter<'v> {
     }
 
     /// Appends the value to a line of COPY's text format.
-    pub(super) fn write_text(&self, line: &mut Vec<u8>) {
+    pub(crate) fn write_text(&self, line: &mut Vec<u8>) {
         match self {
             Self::Null => line.put_slice(b"\\N"),
             Self::Bool(truth) => line.put_u8(if *truth { b't' } else { b'f' }),
@@ -113,7 +113,7 @@ impl<'v> Parameter<'v> {
 
 /// Appends eight bytes behind their length.
 #[inline]
-pub(super) fn put_eight(row: &mut Vec<u8>, bytes: [u8; 8]) {
+pub(crate) fn put_eight(row: &mut Vec<u8>, bytes: [u8; 8]) {
     let mut sized = [0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0];
     sized[4..].copy_from_slice(&bytes);
     row.extend_from_slice(&sized);
@@ -121,7 +121,7 @@ pub(super) fn put_eight(row: &mut Vec<u8>, bytes: [u8; 8]) {
 
 /// Appends bytes behind their length.
 #[inline]
-pub(super) fn put_sized(row: &mut Vec<u8>, bytes: &[u8]) {
+pub(crate) fn put_sized(row: &mut Vec<u8>, bytes: &[u8]) {
     row.reserve(size_of::<i32>() + bytes.len());
     // What is longer, the driver refuses to send.
     row.extend_from_slice(&i32::try_from(bytes.len()).unwrap_or(i32::MAX).to_be_bytes());

@@ -5,30 +5,30 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 use tokio_postgres::{Row, RowStream};
 
-use super::decode::push_row;
-use super::session::Fault;
 use crate::error::Result;
+use crate::postgres::values::push_row;
+use crate::postgres::wire::Fault;
 use crate::row::Changes;
 use crate::row::{Rows, RowsBuilder};
 
 /// Gathers rows under one header.
-pub(super) struct Collector {
+pub(crate) struct Collector {
     /// Known from preparing, or else from the first row.
     header: Option<Arc<[Arc<str>]>>,
     rows: RowsBuilder,
 }
 
 impl Collector {
-    pub(super) fn new(header: Option<Arc<[Arc<str>]>>) -> Self {
+    pub(crate) fn new(header: Option<Arc<[Arc<str>]>>) -> Self {
         let rows = RowsBuilder::with_header(header.clone().unwrap_or_default());
         Self { header, rows }
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.rows.len()
     }
 
-    pub(super) fn push(&mut self, row: &Row) -> Result<()> {
+    pub(crate) fn push(&mut self, row: &Row) -> Result<()> {
         if self.header.is_none() {
             let header: Arc<[Arc<str>]> = row.columns().iter().map(|column| column.name().into()).collect();
             self.rows = RowsBuilder::with_header(Arc::clone(&header));
@@ -38,13 +38,13 @@ impl Collector {
     }
 
     /// Hands out what has been gathered and goes on empty.
-    pub(super) fn take(&mut self) -> Rows {
+    pub(crate) fn take(&mut self) -> Rows {
         let empty = RowsBuilder::with_header(self.rows.header());
         std::mem::replace(&mut self.rows, empty).finish()
     }
 
     /// Gathers everything; `counts` if the number the server reports is one of changes.
-    pub(super) async fn all(mut self, stream: RowStream, counts: bool) -> Result<Rows, Fault> {
+    pub(crate) async fn all(mut self, stream: RowStream, counts: bool) -> Result<Rows, Fault> {
         let mut stream = std::pin::pin!(stream);
         while let Some(row) = stream.next().await {
             self.push(&row?)?;

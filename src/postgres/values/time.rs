@@ -11,7 +11,7 @@ const MICROS_PER_DAY: i64 = 86_400 * MICROS_PER_SECOND;
 const EPOCH: i64 = 730_425;
 
 /// `2024-02-29`.
-pub(super) fn date(days: i32) -> String {
+pub(crate) fn date(days: i32) -> String {
     match days {
         i32::MAX => "infinity".into(),
         i32::MIN => "-infinity".into(),
@@ -20,7 +20,7 @@ pub(super) fn date(days: i32) -> String {
 }
 
 /// `13:05:00` or `13:05:00.250`; PostgreSQL also has `24:00:00`.
-pub(super) fn time(micros: i64) -> String {
+pub(crate) fn time(micros: i64) -> String {
     let (seconds, fraction) = (micros / MICROS_PER_SECOND, micros % MICROS_PER_SECOND);
     let mut text = format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60);
     let written = match fraction {
@@ -32,7 +32,7 @@ pub(super) fn time(micros: i64) -> String {
 }
 
 /// `2024-02-29T13:05:00`, with `zone` (`Z` or nothing) behind.
-pub(super) fn timestamp(micros: i64, zone: &str) -> String {
+pub(crate) fn timestamp(micros: i64, zone: &str) -> String {
     match micros {
         i64::MAX => "infinity".into(),
         i64::MIN => "-infinity".into(),

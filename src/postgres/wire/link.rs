@@ -17,8 +17,8 @@ use tokio::sync::{Notify, broadcast};
 use tokio_postgres::tls::NoTls;
 use tokio_postgres::{AsyncMessage, CancelToken, Notification};
 
-use super::stream::{Address, Stream};
-use super::tls::Handshake;
+use super::handshake::Handshake;
+use super::socket::{Address, Stream};
 use crate::connector::Cancel;
 use crate::lock::{Guard, Lock, foreign};
 
@@ -29,7 +29,7 @@ const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 const NOTIFICATIONS: usize = 128;
 
 /// What is shared by a session, its cancellers, and the task that drives its socket.
-pub(super) struct Link {
+pub(crate) struct Link {
     route: Arc<Route>,
     runtime: Handle,
     requests: Arc<Requests>,
@@ -45,10 +45,10 @@ pub(super) struct Link {
 }
 
 /// The way of a cancel request.
-pub(super) struct Route {
-    pub(super) address: Address,
-    pub(super) handshake: Option<Handshake>,
-    pub(super) token: CancelToken,
+pub(crate) struct Route {
+    pub(crate) address: Address,
+    pub(crate) handshake: Option<Handshake>,
+    pub(crate) token: CancelToken,
 }
 
 #[derive(Default)]
@@ -67,7 +67,7 @@ struct Cancelling {
 }
 
 impl Link {
-    pub(super) fn new(route: Route) -> Self {
+    pub(crate) fn new(route: Route) -> Self {
         Self {
             route: Arc::new(route),
             runtime: Handle::current(),
@@ -85,7 +85,7 @@ impl Link {
     }
 
     /// Sends a cancel request, unless one is on its way.
-    pub(super) fn cancel(&self) {
+    pub(crate) fn cancel(&self) {
         self.send(self.lock());
     }
 
@@ -110,7 +110,7 @@ impl Link {
     }
 
     /// Waits until no cancel request is on its way. Cancel safe.
-    pub(super) async fn quiet(&self) {
+    pub(crate) async fn quiet(&self) {
         if !self.lock().requested {
             return;
         }
@@ -125,48 +125,48 @@ impl Link {
     }
 
     /// Takes note that a call which may be stopped begins. Dropping what is returned stops it.
-    pub(super) fn running(self: &Arc<Self>) -> Running {
+    pub(crate) fn running(self: &Arc<Self>) -> Running {
         self.lock().running = true;
         Running { link: Arc::clone(self), ended: false }
     }
 
     /// Whether the server gave up waiting for a standby since this was last asked.
-    pub(super) fn take_unconfirmed(&self) -> bool {
+    pub(crate) fn take_unconfirmed(&self) -> bool {
         self.unconfirmed.swap(false, Ordering::AcqRel)
     }
 
     /// Whether the server found no transaction to end since this was last asked.
-    pub(super) fn take_no_transaction(&self) -> bool {
+    pub(crate) fn take_no_transaction(&self) -> bool {
         self.no_transaction.swap(false, Ordering::AcqRel)
     }
 
     /// Takes note of the session's time zone.
-    pub(super) fn time_zone(&self, name: Option<&str>) {
+    pub(crate) fn time_zone(&self, name: Option<&str>) {
         let utc = name.is_some_and(|name| matches!(name, "UTC" | "Etc/UTC" | "GMT" | "Etc/GMT"));
         self.utc.store(utc, Ordering::Relaxed);
     }
 
-    pub(super) fn is_utc(&self) -> bool {
+    pub(crate) fn is_utc(&self) -> bool {
         self.utc.load(Ordering::Relaxed)
     }
 
     /// Takes note of why the connection ended.
-    pub(super) fn ended(&self, error: tokio_postgres::Error) {
+    pub(crate) fn ended(&self, error: tokio_postgres::Error) {
         let old = self.ended.lock().replace(error);
         drop(old);
     }
 
     /// What the server said when it ended the session, if it has not been told yet.
-    pub(super) fn take_end(&self) -> Option<tokio_postgres::Error> {
+    pub(crate) fn take_end(&self) -> Option<tokio_postgres::Error> {
         self.ended.lock().take_if(|error| error.as_db_error().is_some())
     }
 
-    pub(super) fn notifications(&self) -> broadcast::Receiver<Notification> {
+    pub(crate) fn notifications(&self) -> broadcast::Receiver<Notification> {
         self.notifications.subscribe()
     }
 
     /// Takes what the server sends on its own account. It comes before the answer to the call it belongs to.
-    pub(super) fn hear(&self, message: AsyncMessage) {
+    pub(crate) fn hear(&self, message: AsyncMessage) {
         match message {
             AsyncMessage::Notice(notice) => {
                 // The text is translated by the server, the name of its C function is not.
@@ -239,7 +239,7 @@ impl AsyncWrite for StaysOpen<'_> {
 }
 
 /// The handle given to users: stops the call that runs now.
-pub(super) struct LinkCanceller(pub(super) Arc<Link>);
+pub(crate) struct LinkCanceller(pub(crate) Arc<Link>);
 
 impl Cancel for LinkCanceller {
     fn cancel(&self) {
@@ -252,14 +252,14 @@ impl Cancel for LinkCanceller {
 }
 
 /// Stands for a call that is under way; dropping it before [`end`](Running::end) asks the server to stop the call.
-pub(super) struct Running {
+pub(crate) struct Running {
     link: Arc<Link>,
     ended: bool,
 }
 
 impl Running {
     /// The call has ended by itself.
-    pub(super) fn end(mut self) {
+    pub(crate) fn end(mut self) {
         self.ended = true;
     }
 }

@@ -8,18 +8,18 @@ use super::words::Shape;
 use crate::params::Placeholders;
 
 /// A statement that the server has prepared, and what has been found out about it.
-pub(super) struct Prepared {
-    pub(super) shape: Shape,
-    pub(super) placeholders: Placeholders,
-    pub(super) statement: tokio_postgres::Statement,
+pub(crate) struct Prepared {
+    pub(crate) shape: Shape,
+    pub(crate) placeholders: Placeholders,
+    pub(crate) statement: tokio_postgres::Statement,
     /// The names of the columns, shared by all results.
-    pub(super) header: Arc<[Arc<str>]>,
+    pub(crate) header: Arc<[Arc<str>]>,
     /// Whether many of it can travel as one COPY; unset until somebody asks.
-    pub(super) bulk: std::sync::OnceLock<Option<Plan>>,
+    pub(crate) bulk: std::sync::OnceLock<Option<Plan>>,
 }
 
 /// Prepared statements by their text.
-pub(super) struct Cache {
+pub(crate) struct Cache {
     entries: HashMap<Arc<str>, Entry, foldhash::fast::RandomState>,
     capacity: usize,
     /// Counts lookups, to tell which entry was used last.
@@ -33,15 +33,15 @@ struct Entry {
 
 impl Cache {
     /// Keeps up to `capacity` statements; with 0, nothing may be prepared by name.
-    pub(super) fn new(capacity: usize) -> Self {
+    pub(crate) fn new(capacity: usize) -> Self {
         Self { entries: HashMap::default(), capacity, clock: 0 }
     }
 
-    pub(super) fn is_off(&self) -> bool {
+    pub(crate) fn is_off(&self) -> bool {
         self.capacity == 0
     }
 
-    pub(super) fn get(&mut self, sql: &str) -> Option<Arc<Prepared>> {
+    pub(crate) fn get(&mut self, sql: &str) -> Option<Arc<Prepared>> {
         self.clock += 1;
         let entry = self.entries.get_mut(sql)?;
         entry.used = self.clock;
@@ -49,16 +49,16 @@ impl Cache {
     }
 
     /// Whether `sql` is what was prepared as `prepared`.
-    pub(super) fn holds(&self, sql: &str, prepared: &Arc<Prepared>) -> bool {
+    pub(crate) fn holds(&self, sql: &str, prepared: &Arc<Prepared>) -> bool {
         self.entries.get(sql).is_some_and(|entry| Arc::ptr_eq(&entry.prepared, prepared))
     }
 
     /// What is known of a statement that has been prepared; this is not a use of it.
-    pub(super) fn peek(&self, sql: &str) -> Option<Shape> {
+    pub(crate) fn peek(&self, sql: &str) -> Option<Shape> {
         Some(self.entries.get(sql)?.prepared.shape)
     }
 
-    pub(super) fn insert(&mut self, sql: Arc<str>, prepared: Prepared) -> Arc<Prepared> {
+    pub(crate) fn insert(&mut self, sql: Arc<str>, prepared: Prepared) -> Arc<Prepared> {
         if self.entries.len() >= self.capacity {
             let oldest = self.entries.iter().min_by_key(|(_, entry)| entry.used).map(|(sql, _)| Arc::clone(sql));
             oldest.map(|sql| self.entries.remove(&sql));
@@ -69,14 +69,14 @@ impl Cache {
     }
 
     /// Where nothing may be kept, forgets what was prepared for the while.
-    pub(super) fn tidy(&mut self) {
+    pub(crate) fn tidy(&mut self) {
         if self.is_off() {
             self.entries.clear();
         }
     }
 
     /// Forgets a statement that the server no longer accepts.
-    pub(super) fn remove(&mut self, sql: &str) {
+    pub(crate) fn remove(&mut self, sql: &str) {
         self.entries.remove(sql);
     }
 }

@@ -12,7 +12,7 @@ use crate::row::RowsBuilder;
 use crate::value::ValueRef;
 
 /// One decoded column.
-pub(super) enum Cell<'a> {
+pub(crate) enum Cell<'a> {
     /// A value that stands in the message as it is.
     Borrowed(ValueRef<'a>),
     /// A text that had to be made.
@@ -34,7 +34,7 @@ impl<'a> FromSql<'a> for Cell<'a> {
 }
 
 /// Appends a row to a result.
-pub(super) fn push_row(rows: &mut RowsBuilder, row: &Row) -> Result<()> {
+pub(crate) fn push_row(rows: &mut RowsBuilder, row: &Row) -> Result<()> {
     for (index, column) in row.columns().iter().enumerate() {
         match row.try_get(index) {
             Ok(Cell::Borrowed(value)) => rows.push(value),
@@ -54,7 +54,7 @@ fn unwrap(error: tokio_postgres::Error) -> Error {
 }
 
 /// The type that counts: of a domain, the one below it.
-pub(super) fn base(ty: &Type) -> &Type {
+pub(crate) fn base(ty: &Type) -> &Type {
     match ty.kind() {
         Kind::Domain(inner) => base(inner),
         _ => ty,
@@ -63,14 +63,14 @@ pub(super) fn base(ty: &Type) -> &Type {
 
 /// Refuses a column that could not be read, before the statement has done anything.
 #[cold]
-pub(super) fn unreadable(name: &str, ty: &Type) -> Error {
+pub(crate) fn unreadable(name: &str, ty: &Type) -> Error {
     let message = format!("column {name} has the type {}, which cannot be read as a value here", ty.name());
     let hint = format!("select cast({name} as text) instead");
     Error::new(ErrorKind::Query, message).because(Reason::Type).hint(hint)
 }
 
 /// Whether values of this type are read from their binary form, in which the driver asks for all of them.
-pub(super) fn is_readable(ty: &Type) -> bool {
+pub(crate) fn is_readable(ty: &Type) -> bool {
     let ty = base(ty);
     match ty.kind() {
         Kind::Array(element) => is_readable(element),
@@ -100,7 +100,7 @@ pub(super) fn is_readable(ty: &Type) -> bool {
 }
 
 /// Types whose wire form is their text.
-pub(super) fn is_text(ty: &Type) -> bool {
+pub(crate) fn is_text(ty: &Type) -> bool {
     matches!(*ty, Type::TEXT | Type::VARCHAR | Type::BPCHAR | Type::NAME | Type::CHAR | Type::UNKNOWN | Type::JSON)
         || matches!(ty.kind(), Kind::Enum(_))
         || ty.name() == "citext"
@@ -110,7 +110,7 @@ pub(super) fn is_text(ty: &Type) -> bool {
 ///
 /// # Errors
 /// When the type is not read, or the server sent something that cannot be of it.
-pub(super) fn decode<'a>(ty: &Type, raw: &'a [u8]) -> Result<Cell<'a>> {
+pub(crate) fn decode<'a>(ty: &Type, raw: &'a [u8]) -> Result<Cell<'a>> {
     let ty = base(ty);
     let wrong = || malformed(ty.name());
     let value = match *ty {

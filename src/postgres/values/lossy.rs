@@ -12,7 +12,7 @@ use crate::value::ValueRef;
 
 /// Whether `ty` keeps less than all of `value`. `utc` if the session's time zone is UTC, so that `timestamptz` and
 /// `timestamp` are cast into each other unchanged.
-pub(super) fn loses(value: ValueRef<'_>, ty: &Type, utc: bool) -> bool {
+pub(crate) fn loses(value: ValueRef<'_>, ty: &Type, utc: bool) -> bool {
     match value {
         ValueRef::Text(text) => loses_text(text, base(ty), utc),
         #[allow(clippy::cast_possible_truncation, reason = "that is the question")]

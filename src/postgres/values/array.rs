@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::value::ValueRef;
 
 /// Reads the wire form: dimensions, then elements, each behind its length. `None` if malformed.
-pub(super) fn to_text(element: &Type, raw: &[u8]) -> Option<Result<String>> {
+pub(crate) fn to_text(element: &Type, raw: &[u8]) -> Option<Result<String>> {
     let mut wire = Wire(raw);
     let (dimensions, _has_nulls, _oid) = (wire.int()?, wire.int()?, wire.int()?);
     let mut lengths = Vec::new();

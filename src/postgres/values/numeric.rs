@@ -8,7 +8,7 @@ const INFINITY: u16 = 0xD000;
 const NEGATIVE_INFINITY: u16 = 0xF000;
 
 /// Reads the wire form: a header of four 16-bit numbers, then digits of base 10,000. `None` if malformed.
-pub(super) fn to_text(raw: &[u8]) -> Option<String> {
+pub(crate) fn to_text(raw: &[u8]) -> Option<String> {
     let (header, digits) = raw.split_first_chunk::<8>()?;
     let word = |at: usize| u16::from_be_bytes([header[at], header[at + 1]]);
     let (count, weight, sign, scale) = (word(0), i32::from(word(2).cast_signed()), word(4), usize::from(word(6)));

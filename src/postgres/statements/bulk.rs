@@ -12,15 +12,15 @@ use std::task::Poll;
 use tokio_postgres::Client;
 
 use super::cache::Prepared;
-use super::connection::PostgresConnection;
 use super::copy::{Plan, copy_in};
-use super::decode::base;
-use super::lossy::loses;
 use super::sending::fit;
-use super::session::{Call, Fault, Transaction};
 use super::words::{Token, Tokens};
 use crate::error::Result;
 use crate::params::{ArrangedSets, ParamSets};
+use crate::postgres::connection::PostgresConnection;
+use crate::postgres::values::base;
+use crate::postgres::values::loses;
+use crate::postgres::wire::{Call, Fault, Transaction};
 use crate::row::Changes;
 
 /// Below this many, asking the catalog costs more than COPY saves.
@@ -39,7 +39,7 @@ impl PostgresConnection {
     ///
     /// Where nothing may be kept prepared, the statement is prepared for as long as the transaction lasts, during which a
     /// pooler leaves us the same session; see [`ready`](Self::ready).
-    pub(super) async fn add_prepared_many(&mut self, sql: &Arc<str>, sets: ParamSets) -> Result<Option<Changes>> {
+    pub(crate) async fn add_prepared_many(&mut self, sql: &Arc<str>, sets: ParamSets) -> Result<Option<Changes>> {
         if self.cache.is_off() && self.session.transaction != Transaction::Open {
             return self.run_one_by_one(sql, &sets).await.map(Some);
         }
@@ -108,7 +108,7 @@ impl PostgresConnection {
     }
 
     /// Ends the COPY that is open, and says how many rows it inserted.
-    pub(super) async fn end_copy(&mut self) -> Result<Changes> {
+    pub(crate) async fn end_copy(&mut self) -> Result<Changes> {
         let Some(copying) = self.copying.take() else { return Ok(Changes::default()) };
         let answer = pin!(copying.finish());
         Ok(Changes::new(self.session.during(COPY, answer).await?, None))

@@ -10,14 +10,14 @@ use crate::secret::Secret;
 
 /// A file of lines `host:port:database:user:password`. It is read anew for every connection.
 #[derive(Clone, Debug)]
-pub(super) struct PassFile {
+pub(crate) struct PassFile {
     path: PathBuf,
     /// Somebody named it, so it has to be there.
     named: bool,
 }
 
 impl PassFile {
-    pub(super) fn find(named: Option<&str>, environment: Environment<'_>) -> Option<Self> {
+    pub(crate) fn find(named: Option<&str>, environment: Environment<'_>) -> Option<Self> {
         match named {
             Some(path) => Some(Self { path: path.into(), named: true }),
             None => Some(Self { path: Path::new(&environment("HOME")?).join(".pgpass"), named: false }),
@@ -28,7 +28,7 @@ impl PassFile {
     ///
     /// # Errors
     /// [`ErrorKind::Key`] when others may read the file, or a file that was named cannot be read.
-    pub(super) fn look_up(&self, host: &str, port: u16, database: &str, user: &str) -> Result<Option<Secret>> {
+    pub(crate) fn look_up(&self, host: &str, port: u16, database: &str, user: &str) -> Result<Option<Secret>> {
         let failed = |what: &str, reason| {
             let message = format!("the password file {} {what}", self.path.display());
             Error::new(ErrorKind::Key, message).because(reason).during(Phase::Key)
@@ -94,7 +94,7 @@ fn take_field(rest: &mut &[u8]) -> Option<Zeroizing<Vec<u8>>> {
 }
 
 /// The lines of a service: from the user's file, or else from the system's.
-pub(super) fn service(name: &str, environment: Environment<'_>) -> Result<Vec<(String, Zeroizing<String>)>> {
+pub(crate) fn service(name: &str, environment: Environment<'_>) -> Result<Vec<(String, Zeroizing<String>)>> {
     let own = environment("PGSERVICEFILE").map(PathBuf::from);
     let own = own.or_else(|| Some(Path::new(&environment("HOME")?).join(".pg_service.conf")));
     let directory = environment("PGSYSCONFDIR").unwrap_or_else(|| "/etc/postgresql-common".into());

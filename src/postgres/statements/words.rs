@@ -4,7 +4,7 @@ use crate::connector::StatementKind;
 
 /// A piece of SQL; whitespace and comments are left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Token<'s> {
+pub(crate) enum Token<'s> {
     /// A keyword or a name.
     Word(&'s str),
     /// A name in double quotes, with them.
@@ -19,20 +19,20 @@ pub(super) enum Token<'s> {
 
 impl Token<'_> {
     /// Whether this is the keyword `word`, in any case.
-    pub(super) fn is(self, word: &str) -> bool {
+    pub(crate) fn is(self, word: &str) -> bool {
         matches!(self, Self::Word(found) if found.eq_ignore_ascii_case(word))
     }
 }
 
 /// The tokens of a statement.
 #[derive(Clone)]
-pub(super) struct Tokens<'s> {
+pub(crate) struct Tokens<'s> {
     sql: &'s str,
     at: usize,
 }
 
 impl<'s> Tokens<'s> {
-    pub(super) fn of(sql: &'s str) -> Self {
+    pub(crate) fn of(sql: &'s str) -> Self {
         Self { sql, at: 0 }
     }
 
@@ -152,22 +152,22 @@ fn is_word(byte: u8) -> bool {
 /// What the text of a statement tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(clippy::struct_excessive_bools, reason = "independent facts, each read by its own caller")]
-pub(super) struct Shape {
-    pub(super) kind: StatementKind,
+pub(crate) struct Shape {
+    pub(crate) kind: StatementKind,
     /// Begins or ends a transaction, which only the methods for it may do.
-    pub(super) transaction: bool,
+    pub(crate) transaction: bool,
     /// Copies from or to the client, which only the driver's own methods can do.
-    pub(super) copy: bool,
+    pub(crate) copy: bool,
     /// Changes nothing that outlives the session, unless a function that it calls does.
-    pub(super) reads: bool,
+    pub(crate) reads: bool,
     /// May stand in a WITH, if it yields rows.
-    pub(super) nests: bool,
+    pub(crate) nests: bool,
     /// The number the server reports counts rows that were changed, not rows that were read.
-    pub(super) counts_changes: bool,
+    pub(crate) counts_changes: bool,
 }
 
 impl Shape {
-    pub(super) fn of(sql: &str) -> Self {
+    pub(crate) fn of(sql: &str) -> Self {
         let mut tokens = Tokens::of(sql).skip_while(|token| *token == Token::Symbol(b'('));
         let first = tokens.next().unwrap_or(Token::Literal);
         let second = tokens.next().unwrap_or(Token::Literal);
@@ -205,20 +205,20 @@ impl Shape {
 }
 
 /// Whether one of the statements of a script alters the session: its settings, what it listens to, temporary tables.
-pub(super) fn alters_session(script: &str) -> bool {
+pub(crate) fn alters_session(script: &str) -> bool {
     let control = |shape: Shape| shape.kind == StatementKind::Control && !shape.transaction;
     statements(script).any(|one| control(Shape::of(one)))
         || Tokens::of(script).any(|token| ["TEMP", "TEMPORARY", "set_config"].iter().any(|word| token.is(word)))
 }
 
 /// Whether the statements of a script do nothing but alter the session, and so leave nothing behind when it breaks.
-pub(super) fn only_sets(script: &str) -> bool {
+pub(crate) fn only_sets(script: &str) -> bool {
     let sets = |shape: Shape| shape.reads && shape.kind == StatementKind::Control;
     statements(script).all(|one| sets(Shape::of(one)))
 }
 
 /// The statements of a script, without the semicolons behind them.
-pub(super) fn statements(script: &str) -> impl Iterator<Item = &str> {
+pub(crate) fn statements(script: &str) -> impl Iterator<Item = &str> {
     let mut tokens = Tokens::of(script);
     std::iter::from_fn(move || {
         let mut span: Option<(usize, usize)> = None;

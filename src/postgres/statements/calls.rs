@@ -7,20 +7,20 @@ use futures_util::StreamExt;
 use tokio_postgres::{Client, RowStream};
 
 use super::collect::Collector;
-use super::connection::{BEGIN_STREAM, PostgresConnection};
-use super::error::sqlstate;
-use super::link::Running;
 use super::sending::{Fitted, may_be_stale};
-use super::session::{Call, Fault, Transaction, doomed, outcome_unknown};
 use super::words::{Shape, alters_session, only_sets};
 use crate::connector::{Access, Connection, Isolation, Statement, StatementKind, TransactionMode};
 use crate::error::{Error, ErrorKind, Phase, Reason, Result};
 use crate::params::ParamSets;
+use crate::postgres::connection::{BEGIN_STREAM, PostgresConnection};
+use crate::postgres::error::sqlstate;
+use crate::postgres::wire::Running;
+use crate::postgres::wire::{Call, Fault, Transaction, doomed, outcome_unknown};
 use crate::row::Changes;
 use crate::row::Rows;
 
 /// A stream that is open.
-pub(super) struct Open {
+pub(crate) struct Open {
     rows: Pin<Box<RowStream>>,
     /// The chunk that is being filled; it outlives a dropped `next_chunk`.
     gathered: Collector,

@@ -13,35 +13,35 @@ use tokio_postgres::config::TargetSessionAttrs;
 use tokio_postgres::tls::NoTls;
 use tokio_postgres::{Client, Config, Connection, SimpleQueryMessage};
 
-use super::driver::Driver;
-use super::error::{broken, classify};
 use super::hosts::Host;
-use super::link::{Link, Route};
-use super::stream::{Address, Stream};
-use super::tls::Handshake;
 use crate::error::{Error, ErrorKind, Phase, Reason, Result};
+use crate::postgres::error::{broken, classify};
+use crate::postgres::wire::Driver;
+use crate::postgres::wire::Handshake;
+use crate::postgres::wire::{Address, Stream};
+use crate::postgres::wire::{Link, Route};
 
 const IN_RECOVERY: &str = "SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN 'on' ELSE 'off' END";
 
 /// A session that has logged in.
-pub(super) struct Session {
-    pub(super) client: Client,
-    pub(super) link: Arc<Link>,
-    pub(super) driver: Arc<Driver>,
+pub(crate) struct Dialed {
+    pub(crate) client: Client,
+    pub(crate) link: Arc<Link>,
+    pub(crate) driver: Arc<Driver>,
     /// Ends when the client is dropped or the connection breaks.
-    pub(super) keeper: JoinHandle<()>,
+    pub(crate) keeper: JoinHandle<()>,
 }
 
 /// What is the same for every host.
-pub(super) struct Dial<'a> {
+pub(crate) struct Dial<'a> {
     /// Without what differs from host to host.
-    pub(super) config: &'a Config,
-    pub(super) tls: Option<Arc<rustls::ClientConfig>>,
-    pub(super) target: TargetSessionAttrs,
+    pub(crate) config: &'a Config,
+    pub(crate) tls: Option<Arc<rustls::ClientConfig>>,
+    pub(crate) target: TargetSessionAttrs,
     /// The session itself only reads, whatever its server accepts.
-    pub(super) reads: bool,
+    pub(crate) reads: bool,
     /// For each address, from the first packet to a session that is ready.
-    pub(super) timeout: Duration,
+    pub(crate) timeout: Duration,
 }
 
 impl Dial<'_> {
@@ -49,7 +49,7 @@ impl Dial<'_> {
     ///
     /// # Errors
     /// That of the last address.
-    pub(super) async fn host(&self, config: &Config, host: &Host) -> Result<Session> {
+    pub(crate) async fn host(&self, config: &Config, host: &Host) -> Result<Dialed> {
         let (name, port) = (host.name.as_str(), host.port);
         if host.is_socket() {
             let address = Address::Unix(PathBuf::from(name).join(format!(".s.PGSQL.{port}")));
@@ -76,14 +76,14 @@ impl Dial<'_> {
         outcome
     }
 
-    async fn bounded(&self, session: impl Future<Output = Result<Session>>) -> Result<Session> {
+    async fn bounded(&self, session: impl Future<Output = Result<Dialed>>) -> Result<Dialed> {
         match tokio::time::timeout(self.timeout, session).await {
             Ok(outcome) => outcome,
             Err(_) => Err(unreachable("it did not answer within the connect timeout")),
         }
     }
 
-    async fn address(&self, config: &Config, address: Address, handshake: Option<Handshake>) -> Result<Session> {
+    async fn address(&self, config: &Config, address: Address, handshake: Option<Handshake>) -> Result<Dialed> {
         let refused = |error| classify(error, Phase::Connect);
         let stream = address.open().await.map_err(|error| broken(error.kind().to_string()).caused_by(error))?;
         let session = match handshake {
@@ -102,7 +102,7 @@ impl Dial<'_> {
     }
 
     /// Refuses a server that is not of the kind asked for.
-    async fn check_target(&self, session: &Session) -> Result<()> {
+    async fn check_target(&self, session: &Dialed) -> Result<()> {
         let wanted = match self.target {
             TargetSessionAttrs::ReadWrite => "off",
             TargetSessionAttrs::ReadOnly => "on",
@@ -129,7 +129,7 @@ impl Dial<'_> {
     }
 }
 
-fn start<T>(client: Client, connection: Connection<Stream, T>, address: Address, tls: Option<Handshake>) -> Session
+fn start<T>(client: Client, connection: Connection<Stream, T>, address: Address, tls: Option<Handshake>) -> Dialed
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -137,7 +137,7 @@ where
     let link = Arc::new(Link::new(route));
     let driver = Arc::new(Driver::new(drive(connection, Arc::clone(&link))));
     let keeper = tokio::spawn(Arc::clone(&driver).keep());
-    Session { client, link, driver, keeper }
+    Dialed { client, link, driver, keeper }
 }
 
 async fn drive<T>(mut connection: Connection<Stream, T>, link: Arc<Link>)

@@ -10,11 +10,11 @@ use tokio_postgres::types::Type;
 use tokio_postgres::{Client, CopyInSink, Statement};
 
 use super::cache::Prepared;
-use super::decode::base;
-use super::parameter::{Parameter, put_eight, put_sized};
-use super::session::Fault;
 use crate::error::Result;
 use crate::params::{Arranged, ArrangedSets};
+use crate::postgres::values::base;
+use crate::postgres::values::{Parameter, put_eight, put_sized};
+use crate::postgres::wire::Fault;
 use crate::value::ValueRef;
 
 /// Rows are sent in pieces of about this size: the server works on one while the next is made.
@@ -22,20 +22,20 @@ const PIECE: usize = 16 * 1024;
 
 /// How many sets of a statement travel as one COPY.
 #[derive(Clone)]
-pub(super) struct Plan {
-    pub(super) copy: Arc<str>,
+pub(crate) struct Plan {
+    pub(crate) copy: Arc<str>,
     /// In binary form, prepared when it is needed first.
-    pub(super) binary: Arc<OnceLock<Statement>>,
+    pub(crate) binary: Arc<OnceLock<Statement>>,
     /// A query that has the columns in question, and is never run.
-    pub(super) columns: Arc<str>,
+    pub(crate) columns: Arc<str>,
 }
 
 /// A COPY that is open; the server gives it up when this is dropped.
-pub(super) struct Copying {
+pub(crate) struct Copying {
     /// What it stands for.
-    pub(super) prepared: Arc<Prepared>,
+    pub(crate) prepared: Arc<Prepared>,
     /// How many bytes of rows it has been given.
-    pub(super) sent: usize,
+    pub(crate) sent: usize,
     form: Form,
     sink: Pin<Box<CopyInSink<Bytes>>>,
     /// What those before it have inserted.
@@ -46,7 +46,7 @@ pub(super) struct Copying {
 ///
 /// In binary form they are half the work for both sides, but no type is looked at on the way; and what only the server
 /// can read has no such form. From the first set that holds such a value on, they go as text, in another COPY.
-pub(super) async fn copy_in(
+pub(crate) async fn copy_in(
     client: &Client,
     plan: &Plan,
     mut binary: bool,
@@ -109,7 +109,7 @@ impl Copying {
     }
 
     /// Ends it, and says how many rows were inserted.
-    pub(super) async fn finish(mut self) -> Result<u64, Fault> {
+    pub(crate) async fn finish(mut self) -> Result<u64, Fault> {
         if self.form == Form::Binary {
             self.sink.send(Bytes::from_static(BINARY_TRAILER)).await?;
         }

@@ -1,0 +1,16 @@
+//! The way to a server.
+//!
+//! [`connector`] is what users set up, by methods, by a URL or by libpq's environment ([`url`], [`passfile`]). It asks the
+//! hosts of the cluster in turn ([`hosts`]); [`dial`] opens the socket, with or without TLS ([`tls`]), logs in, and checks
+//! that the server is of the kind asked for.
+
+mod connector;
+mod dial;
+mod hosts;
+mod passfile;
+mod tls;
+mod url;
+
+pub use connector::{PostgresConnector, Readers};
+pub(crate) use dial::Dialed;
+pub use tls::Tls;

@@ -1,0 +1,17 @@
+//! Statements: from the text to rows.
+//!
+//! [`calls`] is the contract that a database uses. [`words`] reads the text, [`sending`] prepares it, with [`cache`], and
+//! sends it; [`collect`] gathers the rows. Many sets of one statement are sent ahead of their answers ([`bulk`]), or
+//! travel as one COPY ([`copy`]).
+
+mod bulk;
+mod cache;
+mod calls;
+mod collect;
+mod copy;
+mod sending;
+mod words;
+
+pub(crate) use cache::Cache;
+pub(crate) use calls::Open;
+pub(crate) use copy::Copying;

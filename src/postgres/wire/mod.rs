@@ -1,0 +1,17 @@
+//! One session on the wire.
+//!
+//! A call polls the [`driver`] of the socket by itself while it waits. [`session`] notes what is under way, and where the
+//! transaction stands; [`link`] is what others hold of it: to cancel, and to receive what the server sends by itself.
+//! [`socket`] and [`handshake`] are the stream below, plain or encrypted.
+
+mod driver;
+mod handshake;
+mod link;
+mod session;
+mod socket;
+
+pub(crate) use driver::Driver;
+pub(crate) use handshake::Handshake;
+pub(crate) use link::{Link, LinkCanceller, Route, Running};
+pub(crate) use session::{Age, Call, Fault, Session, Transaction, doomed, outcome_unknown};
+pub(crate) use socket::{Address, Stream};
