@@ -16,10 +16,7 @@ use tokio_postgres::{Client, Config, Connection, SimpleQueryMessage};
 use super::hosts::Host;
 use crate::error::{Error, ErrorKind, Phase, Reason, Result};
 use crate::postgres::error::{broken, classify};
-use crate::postgres::wire::Driver;
-use crate::postgres::wire::Handshake;
-use crate::postgres::wire::{Address, Stream};
-use crate::postgres::wire::{Link, Route};
+use crate::postgres::wire::{Address, Driver, FirstRow, Handshake, Limited, Link, Route};
 
 const IN_RECOVERY: &str = "SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN 'on' ELSE 'off' END";
 
@@ -86,15 +83,17 @@ impl Dial<'_> {
     async fn address(&self, config: &Config, address: Address, handshake: Option<Handshake>) -> Result<Dialed> {
         let refused = |error| classify(error, Phase::Connect);
         let stream = address.open().await.map_err(|error| broken(error.kind().to_string()).caused_by(error))?;
+        let first_row = FirstRow::default();
         let session = match handshake {
             None => {
+                let stream = Limited::new(stream, first_row.clone());
                 let (client, connection) = config.connect_raw(stream, NoTls).await.map_err(refused)?;
-                start(client, connection, address, None)
+                start(client, connection, address, None, first_row)
             }
             Some(handshake) => {
-                let tls = handshake.clone();
+                let tls = handshake.limited(first_row.clone());
                 let (client, connection) = config.connect_raw(stream, tls).await.map_err(refused)?;
-                start(client, connection, address, Some(handshake))
+                start(client, connection, address, Some(handshake), first_row)
             }
         };
         self.check_target(&session).await?;
@@ -129,19 +128,27 @@ impl Dial<'_> {
     }
 }
 
-fn start<T>(client: Client, connection: Connection<Stream, T>, address: Address, tls: Option<Handshake>) -> Dialed
+fn start<S, T>(
+    client: Client,
+    connection: Connection<S, T>,
+    address: Address,
+    handshake: Option<Handshake>,
+    first_row: FirstRow,
+) -> Dialed
 where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let route = Route { address, handshake: tls, token: client.cancel_token() };
-    let link = Arc::new(Link::new(route));
+    let route = Route { address, handshake, token: client.cancel_token() };
+    let link = Arc::new(Link::new(route, first_row));
     let driver = Arc::new(Driver::new(drive(connection, Arc::clone(&link))));
     let keeper = tokio::spawn(Arc::clone(&driver).keep());
     Dialed { client, link, driver, keeper }
 }
 
-async fn drive<T>(mut connection: Connection<Stream, T>, link: Arc<Link>)
+async fn drive<S, T>(mut connection: Connection<S, T>, link: Arc<Link>)
 where
+    S: AsyncRead + AsyncWrite + Unpin,
     T: AsyncRead + AsyncWrite + Unpin,
 {
     let mut next = |cx: &mut Context<'_>| {

@@ -41,10 +41,12 @@ impl Connection for PostgresConnection {
     async fn run(&mut self, statement: Statement) -> Result<Rows> {
         self.ready().await?;
         self.session.refuse_failed()?;
-        let Statement { sql, params, .. } = statement;
+        let Statement { sql, params, first_only, .. } = statement;
         let (ready, values, cached) = self.get_ready(&sql, params).await?;
-        match self.execute(&ready, &values).await {
-            Err(error) if cached && may_be_stale(&error) => Box::pin(self.run_again(&sql, &values, error)).await,
+        match self.execute(&ready, &values, first_only).await {
+            Err(error) if cached && may_be_stale(&error) => {
+                Box::pin(self.run_again(&sql, &values, first_only, error)).await
+            }
             outcome => outcome,
         }
     }

@@ -131,19 +131,28 @@ impl PostgresConnection {
     }
 
     /// Prepares a statement anew that the server no longer accepts as it was prepared.
-    pub(crate) async fn run_again(&mut self, sql: &Arc<str>, values: &[Value], error: Error) -> Result<Rows> {
+    pub(crate) async fn run_again(
+        &mut self,
+        sql: &Arc<str>,
+        values: &[Value],
+        first_only: bool,
+        error: Error,
+    ) -> Result<Rows> {
         self.cache.remove(sql);
         if self.session.transaction != Transaction::None {
             // Too late here, but the whole transaction may be run again.
             return Err(if is_stale(&error) { changed_shape(error) } else { error });
         }
         let (prepared, _) = self.prepare(sql).await?;
-        self.execute(&Ready::Prepared(prepared), values).await
+        self.execute(&Ready::Prepared(prepared), values, first_only).await
     }
 
     /// Sends a statement and collects its rows.
-    pub(crate) async fn execute(&mut self, ready: &Ready, values: &[Value]) -> Result<Rows> {
+    ///
+    /// `first_only`: a statement that reads stops after its first row.
+    pub(crate) async fn execute(&mut self, ready: &Ready, values: &[Value], first_only: bool) -> Result<Rows> {
         let shape = ready.shape();
+        let _only_first = (first_only && shape.reads).then(|| self.session.link.first_row.only());
         let fitted = Fitted::new(ready, values)?;
         let collector = ready.collector();
         let answer = pin!(async { collector.all(fitted.send(&self.client).await?, shape.counts_changes).await });

@@ -11,22 +11,31 @@ use rustls::pki_types::{InvalidDnsNameError, ServerName};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 
+use super::first_row::{FirstRow, Limited};
+
 /// The driver's view of a handshake with one host.
 #[derive(Clone)]
 pub(crate) struct Handshake {
     connector: tokio_rustls::TlsConnector,
     name: ServerName<'static>,
     stays_open: bool,
+    first_row: FirstRow,
 }
 
 impl Handshake {
     pub(crate) fn new(config: Arc<ClientConfig>, host: &str) -> Result<Self, InvalidDnsNameError> {
-        Ok(Self { connector: config.into(), name: ServerName::try_from(host.to_owned())?, stays_open: false })
+        let name = ServerName::try_from(host.to_owned())?;
+        Ok(Self { connector: config.into(), name, stays_open: false, first_row: FirstRow::default() })
     }
 
     /// For a stream that the other side is to close.
     pub(crate) fn stays_open(&self) -> Self {
         Self { stays_open: true, ..self.clone() }
+    }
+
+    /// For a session that is asked for first rows by `first_row`.
+    pub(crate) fn limited(&self, first_row: FirstRow) -> Self {
+        Self { first_row, ..self.clone() }
     }
 }
 
@@ -36,27 +45,30 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsConnect<S> for Handshake {
     type Future = Handshaking<S>;
 
     fn connect(self, stream: S) -> Handshaking<S> {
-        Handshaking { connect: self.connector.connect(self.name, stream), stays_open: self.stays_open }
+        let Self { connector, name, stays_open, first_row } = self;
+        Handshaking { connect: connector.connect(name, stream), stays_open, first_row }
     }
 }
 
 pub(crate) struct Handshaking<S> {
     connect: tokio_rustls::Connect<S>,
     stays_open: bool,
+    first_row: FirstRow,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Future for Handshaking<S> {
     type Output = io::Result<Encrypted<S>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let stays_open = self.stays_open;
-        Pin::new(&mut self.connect).poll(cx).map_ok(|stream| Encrypted { stream, stays_open })
+        let (stays_open, first_row) = (self.stays_open, self.first_row.clone());
+        let connected = Pin::new(&mut self.connect).poll(cx);
+        connected.map_ok(|stream| Encrypted { stream: Limited::new(stream, first_row), stays_open })
     }
 }
 
 /// rustls' stream, under a name that the driver's trait may be implemented for.
 pub(crate) struct Encrypted<S> {
-    stream: tokio_rustls::client::TlsStream<S>,
+    stream: Limited<tokio_rustls::client::TlsStream<S>>,
     stays_open: bool,
 }
 

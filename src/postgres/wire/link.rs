@@ -17,6 +17,7 @@ use tokio::sync::{Notify, broadcast};
 use tokio_postgres::tls::NoTls;
 use tokio_postgres::{AsyncMessage, CancelToken, Notification};
 
+use super::first_row::FirstRow;
 use super::handshake::Handshake;
 use super::socket::{Address, Stream};
 use crate::connector::Cancel;
@@ -38,6 +39,7 @@ pub(crate) struct Link {
     /// Set when the server says that a ROLLBACK or COMMIT found no transaction.
     no_transaction: AtomicBool,
     notifications: broadcast::Sender<Notification>,
+    pub(crate) first_row: FirstRow,
     /// The session's time zone is UTC.
     utc: AtomicBool,
     /// Why the server ended the session while nothing was asked of it.
@@ -67,7 +69,7 @@ struct Cancelling {
 }
 
 impl Link {
-    pub(crate) fn new(route: Route) -> Self {
+    pub(crate) fn new(route: Route, first_row: FirstRow) -> Self {
         Self {
             route: Arc::new(route),
             runtime: Handle::current(),
@@ -75,6 +77,7 @@ impl Link {
             unconfirmed: AtomicBool::new(false),
             no_transaction: AtomicBool::new(false),
             notifications: broadcast::Sender::new(NOTIFICATIONS),
+            first_row,
             utc: AtomicBool::new(false),
             ended: Lock::default(),
         }

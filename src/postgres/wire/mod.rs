@@ -2,16 +2,19 @@
 //!
 //! A call polls the [`driver`] of the socket by itself while it waits. [`session`] notes what is under way, and where the
 //! transaction stands; [`link`] is what others hold of it: to cancel, and to receive what the server sends by itself.
-//! [`socket`] and [`handshake`] are the stream below, plain or encrypted.
+//! [`socket`] and [`handshake`] are the stream below, plain or encrypted, and
+//! [`first_row`] what is changed in what the driver writes.
 
 mod driver;
+mod first_row;
 mod handshake;
 mod link;
 mod session;
 mod socket;
 
 pub(crate) use driver::Driver;
+pub(crate) use first_row::{FirstRow, Limited};
 pub(crate) use handshake::Handshake;
 pub(crate) use link::{Link, LinkCanceller, Route, Running};
 pub(crate) use session::{Age, Call, Fault, Session, Transaction, doomed, outcome_unknown};
-pub(crate) use socket::{Address, Stream};
+pub(crate) use socket::Address;
