@@ -41,17 +41,18 @@ const MOST_HERE: usize = 4 << 20;
 
 impl SqlCipherConnection {
     pub(super) async fn open(opened: Arc<Opened>, access: Access) -> Result<Self> {
-        let (shared, opened, may) = on_thread(move || {
+        let opens = Arc::clone(&opened);
+        let work = move || {
             let control = Arc::new(Control::default());
-            let engine = opened.connect(access, &control)?;
-            let may = opened.inline(access, engine.session.index().is_some());
+            let engine = opens.connect(access, &control)?;
+            let may = opens.inline(access, engine.session.index().is_some());
             let shared = Arc::new(Shared::new(control, engine));
             if may.keep {
-                opened.snapshots().register(&shared);
+                opens.snapshots().register(&shared);
             }
-            Ok::<_, Error>((shared, opened, may))
-        })
-        .await??;
+            Ok((shared, may))
+        };
+        let (shared, may) = opened.abandoned().connect(access, work).await?;
         Ok(Self { shared, opened, access, may, state: ResourceState::Idle, job: 0, stream: None })
     }
 

@@ -158,7 +158,10 @@ impl Connector for SqlCipherConnector {
     }
 
     async fn shut_down(&self) {
-        *self.state.lock().await = State::ShutDown;
+        let state = std::mem::replace(&mut *self.state.lock().await, State::ShutDown);
+        if let State::Opened(opened) = state {
+            opened.abandoned().close().await;
+        }
     }
 }
 

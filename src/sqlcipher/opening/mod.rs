@@ -1,8 +1,9 @@
 //! How a database is opened: the path is looked at, a new file is made, the key is proved, and a failure is explained.
 //!
 //! `location` says what may be opened, `creation` makes a new file, `opened` opens the first connection and all others,
-//! `cut_off` and `diagnose` look at what cannot be opened. All of it blocks.
+//! `abandoned` keeps connects whose callers went away, `cut_off` and `diagnose` look at what cannot be opened.
 
+pub(crate) mod abandoned;
 pub(crate) mod creation;
 pub(crate) mod cut_off;
 pub(crate) mod diagnose;

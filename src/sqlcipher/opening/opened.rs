@@ -7,6 +7,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
+use super::abandoned::Abandoned;
 use super::creation;
 use super::cut_off;
 use super::diagnose;
@@ -52,6 +53,7 @@ pub(crate) struct Opened {
     anchor: Option<Mutex<Connection>>,
     built_in: Arc<HashSet<String>>,
     snapshots: Arc<Snapshots>,
+    abandoned: Abandoned,
     log: Arc<Log>,
     process: Process,
 }
@@ -84,6 +86,7 @@ impl Opened {
             anchor,
             built_in: Arc::new(built_in),
             snapshots: Arc::default(),
+            abandoned: Abandoned::default(),
             log,
             process,
         })
@@ -167,6 +170,10 @@ impl Opened {
         }
     }
 
+    pub(crate) fn abandoned(&self) -> &Abandoned {
+        &self.abandoned
+    }
+
     pub(crate) fn log(&self) -> &Log {
         &self.log
     }
@@ -186,6 +193,15 @@ impl Opened {
 
     pub(crate) fn busy_timeout(&self) -> Duration {
         self.settings.tuning.busy_timeout
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        if self.process.has_forked() {
+            self.abandoned.forget();
+            std::mem::forget(self.spare.get_mut().unwrap_or_else(PoisonError::into_inner).take());
+        }
     }
 }
 

@@ -46,6 +46,12 @@ impl Shared {
         }
     }
 
+    /// Whether the file was moved, replaced or deleted under a connection that is idle.
+    pub(crate) fn has_moved(&self) -> bool {
+        let _pass = exit_gate::enter();
+        self.try_lock().is_some_and(|engine| !engine.watch.is_in_memory() && engine.has_moved())
+    }
+
     /// Runs a job on this thread.
     pub(crate) fn work<T>(&self, job: u64, work: impl FnOnce(&mut Engine) -> Result<T>) -> Done<T> {
         let _pass = exit_gate::enter();

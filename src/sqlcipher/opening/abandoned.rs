@@ -1,0 +1,93 @@
+//! Connects whose callers went away.
+//!
+//! SQLite cannot be stopped while it opens a file, so such a connect goes on, and its connection is lent to the next
+//! caller. To close it instead would cost more than the work: the descriptor of a closed connection stays open for as long
+//! as any connection of the process is in the write-ahead log, because closing one gives up the locks of all.
+//!
+//! Source: "How To Corrupt An SQLite Database File", section 2.2 (POSIX locks), and `setPendingFd` in `os_unix.c`.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use crate::connector::Access;
+use crate::error::{Error, Result};
+use crate::lock::Lock;
+use crate::sqlcipher::running::errand;
+use crate::sqlcipher::running::inline::Inline;
+use crate::sqlcipher::running::job::Shared;
+
+/// A connection that was just opened, and what it may do inline.
+pub(crate) type Connected = (Arc<Shared>, Inline);
+
+type Answer = oneshot::Receiver<Result<Connected>>;
+
+/// The abandoned connects of one database. A new connect begins only when none is left for its access, so there are
+/// never more connections than the pool asked for at a time.
+#[derive(Debug, Default)]
+pub(crate) struct Abandoned(Lock<Vec<(Access, Answer)>>);
+
+/// A connect that somebody waits for; dropped before its end, it is abandoned.
+struct Connect<'a> {
+    abandoned: &'a Abandoned,
+    access: Access,
+    answer: Option<Answer>,
+}
+
+impl Abandoned {
+    /// Goes on with an abandoned connect, or begins one by sending `work` to a thread.
+    pub(crate) async fn connect(
+        &self,
+        access: Access,
+        work: impl FnOnce() -> Result<Connected> + Send + 'static,
+    ) -> Result<Connected> {
+        while let Some(answer) = self.take(access) {
+            // Its error was another caller's.
+            if let Ok(connected) = self.wait(access, answer).await
+                && !connected.0.has_moved()
+            {
+                return Ok(connected);
+            }
+        }
+        self.wait(access, errand::send(work)).await
+    }
+
+    async fn wait(&self, access: Access, answer: Answer) -> Result<Connected> {
+        let mut connect = Connect { abandoned: self, access, answer: Some(answer) };
+        let done = match &mut connect.answer {
+            Some(answer) => answer.await,
+            None => return Err(Error::panicked("engine")),
+        };
+        connect.answer = None;
+        done.map_err(|_| Error::panicked("engine"))?
+    }
+
+    fn take(&self, access: Access) -> Option<Answer> {
+        let mut left = self.0.lock();
+        let at = left.iter().position(|(other, _)| *other == access)?;
+        Some(left.swap_remove(at).1)
+    }
+
+    /// Waits for all of them, and closes their connections.
+    pub(crate) async fn close(&self) {
+        let left = std::mem::take(&mut *self.0.lock());
+        for (_, answer) in left {
+            if let Ok(connected) = answer.await {
+                errand::send(move || drop(connected)).await.ok();
+            }
+        }
+    }
+
+    /// Leaves them open for good: in a forked child, to close them would disturb the parent.
+    pub(crate) fn forget(&self) {
+        std::mem::forget(std::mem::take(&mut *self.0.lock()));
+    }
+}
+
+impl Drop for Connect<'_> {
+    fn drop(&mut self) {
+        if let Some(answer) = self.answer.take() {
+            self.abandoned.0.lock().push((self.access, answer));
+        }
+    }
+}
