@@ -19,7 +19,9 @@ async fn descriptors_after(call: impl AsyncFn(&AsyncDatabase)) {
     with_table(&db).await;
     db.execute_many("INSERT INTO t (n) VALUES ($1)", (0..2000).map(|n| (n,))).await.unwrap();
     // A connect reads all of the schema, and so takes its time.
-    db.execute_script(&(0..500).map(|n| format!("CREATE VIEW v{n} AS SELECT * FROM t;")).collect::<String>()).await.unwrap();
+    db.execute_script(&(0..500).map(|n| format!("CREATE VIEW v{n} AS SELECT * FROM t;")).collect::<String>())
+        .await
+        .unwrap();
     for (polls, times) in [(1, 1000), (2, 50), (3, 50)] {
         for _ in 0..times {
             walk(call(&db), polls).await;
