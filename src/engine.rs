@@ -5,8 +5,9 @@
 //! `testing::conformance` (feature `testing`) check an engine against these contracts.
 
 pub use crate::connector::{
-    Access, Cancel, CancelKind, Canceller, Capabilities, CheckDepth, CheckStep, Connection, Connector, Isolation,
-    NoConnector, Resource, ResourceState, Statement, StatementKind, TransactionMode,
+    Access, BulkInsert, Cancel, CancelKind, Canceller, Capabilities, CheckDepth, CheckStep, Connection, Connector,
+    Isolation, NoConnector, OneByOne, Outcome, Resource, ResourceState, Scope, Statement, StatementKind,
+    TransactionMode,
 };
 pub use crate::error::Phase;
 pub use crate::params::{Arranged, ArrangedSets, Dialect, Params, Placeholders, Style};

@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use futures_util::FutureExt;
 use strongroom::engine::{
-    Access, Cancel, Canceller, Changes, Params, Placeholders, Resource, ResourceState, RowsBuilder, Statement,
-    StatementKind, TransactionMode,
+    Access, BulkInsert, Cancel, Canceller, Changes, Params, Placeholders, Resource, ResourceState, RowsBuilder,
+    Statement, StatementKind, TransactionMode,
 };
-use strongroom::sqlcipher::SqlCipherConnection;
+use strongroom::sqlcipher::{SqlCipherBulk, SqlCipherConnection};
 use strongroom::testing::conformance;
 use strongroom::values::ParamSets;
 use strongroom::{
@@ -190,6 +190,7 @@ impl Resource for LiarConnection {
 
 impl Connection for LiarConnection {
     type Native = rusqlite::Connection;
+    type Bulk<'c> = LiarBulk<'c>;
 
     fn classify(&mut self, sql: &str) -> Result<StatementKind> {
         if self.lie == Lie::EverythingReads { Ok(StatementKind::Read) } else { self.inner.classify(sql) }
@@ -219,9 +220,8 @@ impl Connection for LiarConnection {
         }
     }
 
-    async fn run_many(&mut self, sql: Arc<str>, sets: ParamSets) -> Result<Changes> {
-        let done = self.inner.run_many(sql, sets).await;
-        if self.lie == Lie::ManyHidesFailure { Ok(done.unwrap_or_default()) } else { done }
+    async fn bulk(&mut self, sql: Arc<str>) -> Result<LiarBulk<'_>> {
+        Ok(LiarBulk { inner: self.inner.bulk(sql).await?, lie: self.lie })
     }
 
     async fn run_script(&mut self, sql: Arc<str>) -> Result<()> {
@@ -297,6 +297,22 @@ impl Connection for LiarConnection {
 
     fn native(&mut self) -> &mut rusqlite::Connection {
         self.inner.native()
+    }
+}
+
+struct LiarBulk<'c> {
+    inner: SqlCipherBulk<'c>,
+    lie: Lie,
+}
+
+impl BulkInsert for LiarBulk<'_> {
+    async fn add(&mut self, sets: ParamSets) -> Result<Option<Changes>> {
+        let done = self.inner.add(sets).await;
+        if self.lie == Lie::ManyHidesFailure { Ok(done.unwrap_or_default()) } else { done }
+    }
+
+    async fn end(self) -> Result<Changes> {
+        self.inner.end().await
     }
 }
 

@@ -6,7 +6,7 @@ mod common;
 
 use common::{run_sql, script, server, value};
 use proptest::prelude::*;
-use strongroom::engine::{Access, Params, Resource, ResourceState, TransactionMode};
+use strongroom::engine::{Access, BulkInsert as _, Params, Resource, ResourceState, TransactionMode};
 use strongroom::postgres::PostgresConnection;
 use strongroom::values::IntoParams;
 use strongroom::{Connection, Connector, ErrorKind, Reason, Result, Value, params};
@@ -210,19 +210,18 @@ async fn sets_that_follow_travel_in_the_same_copy() {
     let mut connection = server.connect().await;
     script(&mut connection, "CREATE TABLE t (id bigint PRIMARY KEY, name text)").await;
     connection.begin(TransactionMode::WRITE).await.unwrap();
+    let mut bulk = connection.bulk(INSERT.into()).await.unwrap();
     for first in [0, 100, 200] {
-        let put_off = connection.add_many(INSERT.into(), sets(first..first + 100)).await.unwrap();
+        let put_off = bulk.add(sets(first..first + 100)).await.unwrap();
         assert!(put_off.is_none());
-        assert_eq!(connection.state(), ResourceState::Unknown);
     }
     // Few, but it is open.
-    assert!(connection.add_many(INSERT.into(), sets(300..301)).await.unwrap().is_none());
-    assert_eq!(connection.end_many().await.unwrap().rows_affected, 301);
-    assert_eq!(connection.end_many().await.unwrap().rows_affected, 0);
+    assert!(bulk.add(sets(300..301)).await.unwrap().is_none());
+    assert_eq!(bulk.end().await.unwrap().rows_affected, 301);
     connection.commit().await.unwrap();
     assert_eq!(value::<i64>(&mut connection, "SELECT cast(sum(id) AS bigint) FROM t").await, 301 * 150);
     // Outside a transaction each call is one by itself.
-    let changes = connection.add_many(INSERT.into(), sets(301..401)).await.unwrap();
+    let changes = connection.bulk(INSERT.into()).await.unwrap().add(sets(301..401)).await.unwrap();
     assert_eq!(changes.expect("an answer").rows_affected, 100);
 }
 
@@ -232,9 +231,10 @@ async fn an_answer_that_was_put_off_is_still_given() {
     let mut connection = server.connect().await;
     script(&mut connection, "CREATE TABLE t (id bigint PRIMARY KEY, name text)").await;
     connection.begin(TransactionMode::WRITE).await.unwrap();
-    assert!(connection.add_many(INSERT.into(), sets(0..100)).await.unwrap().is_none());
-    assert!(connection.add_many(INSERT.into(), sets(99..200)).await.unwrap().is_none());
-    let error = connection.end_many().await.unwrap_err();
+    let mut bulk = connection.bulk(INSERT.into()).await.unwrap();
+    assert!(bulk.add(sets(0..100)).await.unwrap().is_none());
+    assert!(bulk.add(sets(99..200)).await.unwrap().is_none());
+    let error = bulk.end().await.unwrap_err();
     assert_eq!((error.kind(), error.reason()), (ErrorKind::Constraint, Reason::Unique));
     assert_eq!(connection.state(), ResourceState::Failed);
     connection.rollback().await.unwrap();
@@ -253,14 +253,16 @@ async fn a_copy_that_nobody_ends_takes_its_transaction_along() {
     let mut connection = server.connect().await;
     script(&mut connection, "CREATE TABLE t (id bigint, name text)").await;
     connection.begin(TransactionMode::WRITE).await.unwrap();
-    connection.add_many(INSERT.into(), sets(0..100)).await.unwrap();
+    connection.bulk(INSERT.into()).await.unwrap().add(sets(0..100)).await.unwrap();
+    assert_eq!(connection.state(), ResourceState::Unknown);
     assert_eq!(connection.commit().await.unwrap_err().reason(), Reason::Doomed);
 
     connection.begin(TransactionMode::WRITE).await.unwrap();
-    connection.add_many(INSERT.into(), sets(0..100)).await.unwrap();
-    let more = connection.add_many(INSERT.into(), sets(100..200_000));
+    let mut bulk = connection.bulk(INSERT.into()).await.unwrap();
+    bulk.add(sets(0..100)).await.unwrap();
+    let more = bulk.add(sets(100..200_000));
     tokio::time::timeout(std::time::Duration::from_millis(1), more).await.unwrap_err();
-    assert_eq!(connection.end_many().await.unwrap_err().reason(), Reason::Doomed);
+    assert_eq!(bulk.end().await.unwrap_err().reason(), Reason::Doomed);
     connection.rollback().await.unwrap();
     assert_eq!(value::<i64>(&mut connection, "SELECT count(*) FROM t").await, 0);
     assert_eq!(connection.state(), ResourceState::Idle);
@@ -273,10 +275,11 @@ async fn values_that_only_the_server_can_read_may_come_late() {
     script(&mut connection, "CREATE TABLE t (id bigint, at date)").await;
     connection.begin(TransactionMode::WRITE).await.unwrap();
     let set = |number: i64| (number, (number % 100 >= 50).then_some("2024-02-29")).into_params().unwrap();
+    let mut bulk = connection.bulk(INSERT.into()).await.unwrap();
     for first in [0, 100] {
-        connection.add_many(INSERT.into(), (first..first + 100).map(set).collect()).await.unwrap();
+        bulk.add((first..first + 100).map(set).collect()).await.unwrap();
     }
-    assert_eq!(connection.end_many().await.unwrap().rows_affected, 200);
+    assert_eq!(bulk.end().await.unwrap().rows_affected, 200);
     connection.commit().await.unwrap();
     let dates = "SELECT count(*) FROM t WHERE (at = '2024-02-29') = (id % 100 >= 50) OR (at IS NULL) = (id % 100 < 50)";
     assert_eq!(value::<i64>(&mut connection, dates).await, 200);

@@ -5,7 +5,7 @@ use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use strongroom::engine::{Access, Canceller, Dialect, Resource, ResourceState, Statement, TransactionMode};
+use strongroom::engine::{Access, Canceller, Changes, Dialect, Resource, ResourceState, Statement, TransactionMode};
 use strongroom::pool::Attempt;
 use strongroom::testing::{
     Call, Fault, FaultyConnector, MockConnection, MockConnector, MockHealthCheck, MockRetryPolicy, Point,
@@ -200,15 +200,17 @@ async fn mocks_stand_for_all_contracts() {
         let mut connection = MockConnection::new();
         connection.expect_state().return_const(ResourceState::Idle);
         connection.expect_canceller().returning(Canceller::none);
-        connection
-            .expect_run()
-            .returning(|_| Box::pin(async { Ok(Rows::changed(strongroom::engine::Changes::default())) }));
+        connection.expect_run().returning(|_| Box::pin(async { Ok(Rows::changed(Changes::default())) }));
+        connection.expect_reset().returning(|| Box::pin(async { Ok(()) }));
+        connection.expect_run_group().returning(|group| {
+            Box::pin(async move { group.iter().map(|_| Ok(Rows::changed(Changes::default()))).collect() })
+        });
         connection.expect_close().returning(|| Box::pin(async { Ok(()) }));
         Box::pin(async { Ok(connection) })
     });
     let spawned = tokio::spawn(async move {
         let mut connection = connector.connect(Access::Read).await?;
-        // Provided methods run their own bodies over the mocked ones.
+        // Also those with a body of their own.
         connection.reset().await?;
         let results = connection.run_group(vec![statement("SELECT 1"), statement("SELECT 2")]).await;
         connection.close().await?;

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use super::{CheckDepth, CheckStep, Resource, Statement, StatementKind, TransactionMode};
+use super::{BulkInsert, CheckDepth, CheckStep, Outcome, Resource, Scope, Statement, StatementKind, TransactionMode};
 use crate::error::{Error, ErrorKind, Result};
 use crate::params::ParamSets;
 use crate::row::Changes;
@@ -26,42 +26,61 @@ pub trait Connection: Resource {
     /// The driver's own connection.
     type Native;
 
+    /// A bulk insert under way; [`OneByOne`](super::OneByOne) where the engine has nothing better.
+    type Bulk<'c>: BulkInsert
+    where
+        Self: 'c;
+
     /// Says what a statement does, from preparing it. Engines whose answer changes nothing (no single writer, all
     /// connections alike) may answer [`StatementKind::Write`] without asking anybody.
+    ///
+    /// Asked for by itself only where the kind is needed before anything runs: a call with a deadline has to know what
+    /// is lost when it is stopped.
     ///
     /// # Errors
     /// When the statement cannot be prepared.
     fn classify(&mut self, sql: &str) -> Result<StatementKind>;
 
-    /// Runs one statement and collects its rows. A text that holds more than one statement is an error.
+    /// Runs one statement of any kind and collects its rows: what the holder of a connection of its own asks for. A text
+    /// that holds more than one statement is an error.
     ///
     /// # Errors
     /// As classified by the engine.
     fn run(&mut self, statement: Statement) -> impl Future<Output = Result<Rows>> + Send;
 
-    /// Runs one statement with many sets of parameters, preparing it once. Called inside a transaction; stops at the
-    /// first error. [`Placeholders::look_up_all`](crate::engine::Placeholders::look_up_all) puts their values in order.
+    /// Runs one statement if `scope` admits what it does, or gives it back and has done nothing: the one call by which
+    /// a database finds out where a statement belongs, and runs it. Engines that keep statements prepared override this,
+    /// so that one look at what they keep answers both.
     ///
     /// # Errors
     /// As classified by the engine.
-    fn run_many(&mut self, sql: Arc<str>, sets: ParamSets) -> impl Future<Output = Result<Changes>> + Send;
-
-    /// The same, when more sets of the same statement may follow, inside a transaction. An engine may put its answer off
-    /// until it is asked for more sets, or until [`end_many`](Self::end_many), which has to come before anything else:
-    /// without it the transaction can only be rolled back. The provided body puts nothing off.
-    ///
-    /// # Errors
-    /// The first error, of these sets or of those whose answer was put off.
-    fn add_many(&mut self, sql: Arc<str>, sets: ParamSets) -> impl Future<Output = Result<Option<Changes>>> + Send {
-        async move { self.run_many(sql, sets).await.map(Some) }
+    fn run_in(&mut self, statement: Statement, scope: Scope) -> impl Future<Output = Result<Outcome>> + Send {
+        async move {
+            match self.classify(&statement.sql)? {
+                kind if scope.admits(kind) => self.run(statement).await.map(Outcome::Ran),
+                kind => Ok(Outcome::Refused(kind, statement)),
+            }
+        }
     }
 
-    /// The answer to the sets whose answer was put off; no changes if there are none.
+    /// Begins to run one statement with many sets of parameters, preparing it once; called inside a transaction. The
+    /// handle is what the engine keeps until the last set, such as a COPY of PostgreSQL.
     ///
     /// # Errors
-    /// The first error of these sets.
-    fn end_many(&mut self) -> impl Future<Output = Result<Changes>> + Send {
-        async { Ok(Changes::default()) }
+    /// As classified by the engine.
+    fn bulk(&mut self, sql: Arc<str>) -> impl Future<Output = Result<Self::Bulk<'_>>> + Send;
+
+    /// [`bulk`](Self::bulk) of sets that are all there.
+    ///
+    /// # Errors
+    /// The first error; the transaction can then only be rolled back.
+    fn run_many(&mut self, sql: Arc<str>, sets: ParamSets) -> impl Future<Output = Result<Changes>> + Send {
+        async move {
+            let mut bulk = self.bulk(sql).await?;
+            let mut changes = bulk.add(sets).await?.unwrap_or_default();
+            changes.add(bulk.end().await?);
+            Ok(changes)
+        }
     }
 
     /// Runs a text of several statements without parameters.
@@ -84,13 +103,14 @@ pub trait Connection: Resource {
     /// As classified by the engine; the stream is then over.
     fn next_chunk(&mut self) -> impl Future<Output = Result<Option<Rows>>> + Send;
 
-    /// Runs statements that wait for the same connection, each with its own result and atomic by itself. Engines that
-    /// can commit them together override this; the provided body runs one after another.
+    /// Runs statements that wait for the same connection, each with its own result and atomic by itself. What
+    /// [`Scope::Write`] does not admit is refused. Engines that can commit them together override this; the provided body
+    /// runs one after another.
     fn run_group(&mut self, group: Vec<Statement>) -> impl Future<Output = Vec<Result<Rows>>> + Send {
         async move {
             let mut results = Vec::with_capacity(group.len());
             for statement in group {
-                results.push(self.run(statement).await);
+                results.push(self.run_in(statement, Scope::Write).await.and_then(Outcome::rows));
             }
             results
         }
@@ -109,29 +129,39 @@ pub trait Connection: Resource {
     /// [unknown](crate::ErrorKind::OutcomeUnknown).
     fn commit(&mut self) -> impl Future<Output = Result<()>> + Send;
 
-    /// Rolls the transaction back. Without one: no effect.
+    /// Rolls the transaction back. Without one: no effect. The provided body is [`Resource::reset`], which does that.
     ///
     /// # Errors
     /// When the connection broke; the engine rolls back by itself then.
-    fn rollback(&mut self) -> impl Future<Output = Result<()>> + Send;
+    fn rollback(&mut self) -> impl Future<Output = Result<()>> + Send {
+        self.reset()
+    }
 
-    /// Sets a savepoint inside the transaction. `depth` counts from 1 and names it.
+    /// Sets a savepoint inside the transaction. `depth` counts from 1 and names it. The provided bodies of this and the
+    /// next two are the words of the SQL standard; an engine that runs them by a shorter way overrides them.
     ///
     /// # Errors
     /// As classified by the engine.
-    fn savepoint(&mut self, depth: u32) -> impl Future<Output = Result<()>> + Send;
+    fn savepoint(&mut self, depth: u32) -> impl Future<Output = Result<()>> + Send {
+        self.run_script(format!("SAVEPOINT strongroom_{depth}").into())
+    }
 
     /// Forgets a savepoint and keeps what was done since.
     ///
     /// # Errors
     /// As classified by the engine.
-    fn release(&mut self, depth: u32) -> impl Future<Output = Result<()>> + Send;
+    fn release(&mut self, depth: u32) -> impl Future<Output = Result<()>> + Send {
+        self.run_script(format!("RELEASE SAVEPOINT strongroom_{depth}").into())
+    }
 
     /// Undoes what was done since a savepoint, and forgets it.
     ///
     /// # Errors
     /// As classified by the engine.
-    fn rollback_to(&mut self, depth: u32) -> impl Future<Output = Result<()>> + Send;
+    fn rollback_to(&mut self, depth: u32) -> impl Future<Output = Result<()>> + Send {
+        let sql = format!("ROLLBACK TO SAVEPOINT strongroom_{depth}; RELEASE SAVEPOINT strongroom_{depth}");
+        self.run_script(sql.into())
+    }
 
     /// Whether there is a table (or view) of this name.
     ///

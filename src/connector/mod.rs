@@ -3,6 +3,7 @@
 //! Floor 1. Three traits, each asking for no more than its user needs: a [`Connector`] opens connections, a pool needs
 //! [`Resource`]s, and a database needs SQL [`Connection`]s.
 
+mod bulk;
 mod capabilities;
 mod check;
 mod connection;
@@ -12,12 +13,13 @@ mod statement;
 
 use std::future::Future;
 
+pub use bulk::{BulkInsert, OneByOne};
 pub use capabilities::{CancelKind, Capabilities};
 pub use check::{CheckDepth, CheckStep};
 pub use connection::Connection;
 pub use none::NoConnector;
 pub use resource::{Cancel, Canceller, Resource, ResourceState};
-pub use statement::{Isolation, Statement, StatementKind, TransactionMode};
+pub use statement::{Isolation, Outcome, Scope, Statement, StatementKind, TransactionMode};
 
 use crate::error::Result;
 

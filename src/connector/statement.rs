@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use super::Access;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::params::{IntoParams, Params};
+use crate::row::Rows;
 
 /// SQL and its parameters, owned, so that it can cross to another thread.
 #[derive(Clone, Debug)]
@@ -46,6 +47,84 @@ pub enum StatementKind {
     OutsideTransaction,
     /// Begins or ends a transaction, or alters the session: needs a connection of its own.
     Control,
+}
+
+/// What a statement may do where it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Scope {
+    /// Read: the connection was lent for that.
+    Read,
+    /// Read and write, and commit by itself.
+    Write,
+    /// Read and write inside the transaction that is open.
+    Transaction,
+    /// Anything, also begin and end transactions and alter the session: the connection is the caller's own.
+    Session,
+}
+
+impl Scope {
+    /// Whether a statement of this kind may run here.
+    pub fn admits(self, kind: StatementKind) -> bool {
+        match kind {
+            StatementKind::Read => true,
+            StatementKind::Write => self != Self::Read,
+            StatementKind::OutsideTransaction => matches!(self, Self::Write | Self::Session),
+            StatementKind::Control => self == Self::Session,
+        }
+    }
+
+    /// The same, as a verdict.
+    ///
+    /// # Errors
+    /// That of [`StatementKind::refused`].
+    pub fn check(self, kind: StatementKind) -> Result<()> {
+        if self.admits(kind) { Ok(()) } else { Err(kind.refused()) }
+    }
+}
+
+impl StatementKind {
+    /// The error of a statement of this kind that came to a place where it may not run.
+    #[cold]
+    pub fn refused(self) -> Error {
+        let (message, hint) = match self {
+            Self::Control => (
+                "this statement begins or ends a transaction, or alters the session",
+                "use transaction() or begin() for transactions, and connection() to alter a session",
+            ),
+            Self::OutsideTransaction => {
+                ("this statement cannot run inside a transaction", "run it through execute() of the database")
+            }
+            Self::Read | Self::Write => (
+                "this statement writes, and came to a connection that reads",
+                "run it through execute() of the database",
+            ),
+        };
+        Error::new(ErrorKind::Unsupported, message).because(Reason::Control).hint(hint)
+    }
+}
+
+/// What became of a statement that was to run within a [`Scope`].
+#[derive(Debug)]
+#[must_use = "the statement may not have run"]
+pub enum Outcome {
+    /// It ran.
+    Ran(Rows),
+    /// It may not run here, being of this kind, and is given back. Nothing has happened.
+    Refused(StatementKind, Statement),
+}
+
+impl Outcome {
+    /// The rows.
+    ///
+    /// # Errors
+    /// That of [`StatementKind::refused`] if it did not run.
+    pub fn rows(self) -> Result<Rows> {
+        match self {
+            Self::Ran(rows) => Ok(rows),
+            Self::Refused(kind, _) => Err(kind.refused()),
+        }
+    }
 }
 
 /// How a transaction begins.

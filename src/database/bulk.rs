@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures_util::future::join;
 use tokio::task::yield_now;
 
-use crate::connector::Connection;
+use crate::connector::{BulkInsert as _, Connection};
 use crate::error::{Error, Result};
 use crate::params::{IntoParams, ParamSets};
 use crate::row::Changes;
@@ -45,8 +45,7 @@ where
 }
 
 /// Runs `sql` for every set, inside a transaction that the caller has begun.
-pub(super) async fn run<K: Connection>(connection: &mut K, sql: &str, mut sets: Source<'_>) -> Result<Changes> {
-    let sql: Arc<str> = sql.into();
+pub(super) async fn run<K: Connection>(connection: &mut K, sql: Arc<str>, mut sets: Source<'_>) -> Result<Changes> {
     let mut size = FIRST;
     let mut draw = async || {
         let mut chunk = ParamSets::new();
@@ -63,16 +62,17 @@ pub(super) async fn run<K: Connection>(connection: &mut K, sql: &str, mut sets: 
     let (mut done, mut unanswered) = (0, 0);
     let after = |done, error: Error| if done == 0 { error } else { error.context(format_args!("after {done} sets")) };
     let mut chunk = draw().await?;
+    let mut bulk = connection.bulk(sql).await?;
     while !chunk.is_empty() {
         unanswered += chunk.len();
         // While the engine works on one chunk, the next is drawn.
-        let (changes, next) = join(connection.add_many(Arc::clone(&sql), chunk), draw()).await;
+        let (changes, next) = join(bulk.add(chunk), draw()).await;
         if let Some(changes) = changes.map_err(|error| after(done, error))? {
             total.add(changes);
             done += std::mem::take(&mut unanswered);
         }
         chunk = next?;
     }
-    total.add(connection.end_many().await.map_err(|error| after(done, error))?);
+    total.add(bulk.end().await.map_err(|error| after(done, error))?);
     Ok(total)
 }

@@ -16,7 +16,7 @@ use super::lane::Lane;
 use super::route;
 use super::stream::RowStream;
 use crate::DefaultConnector;
-use crate::connector::{Access, Capabilities, Connection, Connector, Resource as _, Statement};
+use crate::connector::{Access, Capabilities, Connection, Connector, Outcome, Resource as _, Statement};
 use crate::error::Result;
 use crate::params::IntoParams;
 use crate::pool::{CloseReport, Pool, PoolStats};
@@ -162,9 +162,9 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
                 return Box::pin(self.write(statement, location)).await;
             }
             let mut reader = self.pool().get_at(access, location).await?;
-            match route::try_run(&mut reader, statement, access).await? {
-                route::Tried::Done(rows) => Ok(rows),
-                route::Tried::Writes(statement) => {
+            match route::run_in(&mut reader, statement, access).await? {
+                Outcome::Ran(rows) => Ok(rows),
+                Outcome::Refused(_, statement) => {
                     drop(reader);
                     // Boxed, like everything off the short way, so that a read does not carry its state.
                     Box::pin(self.write(statement, location)).await

@@ -18,7 +18,7 @@ use super::limited::stage_of;
 use super::queue::Queue;
 use super::route;
 use crate::clock::{sleep_until, timeout_at};
-use crate::connector::{Access, Canceller, Connection, Connector, Resource as _, Statement, StatementKind};
+use crate::connector::{Access, Canceller, Connection, Connector, Resource as _, Statement};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lock::{Guard, Lock, foreign};
 use crate::pool::{Pool, Pooled};
@@ -215,22 +215,7 @@ async fn run<C>(writer: &mut Pooled<C>, group: Vec<Job>) -> bool
 where
     C: Connector<Connection: Connection>,
 {
-    let (mut jobs, mut answers) = (Vec::with_capacity(group.len()), Vec::new());
-    for job in group {
-        let refused = match writer.classify(&job.statement.sql) {
-            Ok(StatementKind::Control) => Err(route::refused()),
-            Ok(_) => {
-                jobs.push(job);
-                continue;
-            }
-            Err(error) => Err(error),
-        };
-        answers.push((job.answer, refused));
-    }
-    if jobs.is_empty() {
-        writer.rest();
-    }
-    tell(answers);
+    let mut jobs = group;
     while !jobs.is_empty() {
         match run_once(writer, jobs).await {
             Some(again) => jobs = again,

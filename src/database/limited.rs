@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::deadline::{Deadline, Stage, within};
 use super::handle::AsyncDatabase;
 use super::route;
-use crate::connector::{Access, Connection, Connector, Resource as _, Statement, StatementKind};
+use crate::connector::{Access, Connection, Connector, Outcome, Resource as _, Statement, StatementKind};
 use crate::error::Result;
 use crate::pool::Pooled;
 use crate::row::Rows;
@@ -68,9 +68,9 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
         }
         let mut reader = deadline.lend(self.pool(), Access::Read, location).await?;
         let limit = Some((deadline, Stage::Read));
-        match within(limit, route::try_run(&mut reader, statement, Access::Read)).await? {
-            route::Tried::Done(rows) => Ok(rows),
-            route::Tried::Writes(statement) => {
+        match within(limit, route::run_in(&mut reader, statement, Access::Read)).await? {
+            Outcome::Ran(rows) => Ok(rows),
+            Outcome::Refused(_, statement) => {
                 drop(reader);
                 self.write_within(deadline, statement, location).await
             }

@@ -138,7 +138,7 @@ impl<C: Connector<Connection: Connection>> RawConnection<C> {
     pub(super) async fn insert_many(&mut self, sql: &str, sets: bulk::Source<'_>) -> Result<Changes> {
         let limit = self.deadline.map(|deadline| (deadline, Stage::InTransaction));
         if self.ready().await?.state() == ResourceState::InTransaction {
-            return within(limit, bulk::run(&mut *self.lent, sql, sets)).await;
+            return within(limit, bulk::run(&mut *self.lent, sql.into(), sets)).await;
         }
         self.bulk = true;
         let begin = self.deadline.map(|deadline| (deadline, Stage::Begin));
@@ -147,7 +147,7 @@ impl<C: Connector<Connection: Connection>> RawConnection<C> {
             self.bulk = error.kind() == ErrorKind::Timeout;
             return Err(error);
         }
-        let changes = within(limit, bulk::run(&mut *self.lent, sql, sets)).await;
+        let changes = within(limit, bulk::run(&mut *self.lent, sql.into(), sets)).await;
         if changes.is_ok() {
             let limit = self.deadline.map(|deadline| (deadline, Stage::Commit));
             within(limit, self.lent.commit()).await?;

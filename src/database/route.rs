@@ -10,7 +10,7 @@ use std::pin::{Pin, pin};
 use tokio::task;
 
 use crate::connector::{
-    Access, Capabilities, Connection, Connector, Resource, ResourceState, Statement, StatementKind,
+    Access, Capabilities, Connection, Connector, Outcome, Resource, ResourceState, Scope, Statement, StatementKind,
 };
 use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::pool::Pooled;
@@ -26,24 +26,18 @@ pub(super) fn read_access(capabilities: &Capabilities) -> Access {
     if readers_apart(capabilities) { Access::Read } else { Access::Write }
 }
 
-/// What became of a statement that was expected to read.
-pub(super) enum Tried {
-    Done(Rows),
-    /// It writes; it has not been run.
-    Writes(Statement),
-}
-
-/// Runs a statement if the connection was lent for what it does.
-pub(super) async fn try_run<C>(connection: &mut Pooled<C>, statement: Statement, access: Access) -> Result<Tried>
+/// Runs a statement on a connection that was lent for `access`, or says that it belongs elsewhere.
+///
+/// # Errors
+/// As classified by the engine, and where the statement may run on no connection that is lent for one call.
+pub(super) async fn run_in<C>(lent: &mut Pooled<C>, statement: Statement, access: Access) -> Result<Outcome>
 where
     C: Connector<Connection: Connection>,
 {
-    match connection.classify(&statement.sql)? {
-        StatementKind::Control => Err(refused()),
-        kind if kind == StatementKind::Read || access == Access::Write => {
-            noting_pauses(pin!(connection.run(statement))).await.map(Tried::Done)
-        }
-        _ => Ok(Tried::Writes(statement)),
+    let scope = if access == Access::Read { Scope::Read } else { Scope::Write };
+    match noting_pauses(pin!(lent.run_in(statement, scope))).await? {
+        Outcome::Refused(kind @ StatementKind::Control, _) => Err(kind.refused()),
+        outcome => Ok(outcome),
     }
 }
 
@@ -52,10 +46,7 @@ pub(super) async fn run<C>(writer: &mut Pooled<C>, statement: Statement) -> Resu
 where
     C: Connector<Connection: Connection>,
 {
-    match writer.classify(&statement.sql)? {
-        StatementKind::Control => Err(refused()),
-        _ => noting_pauses(pin!(writer.run(statement))).await,
-    }
+    noting_pauses(pin!(writer.run_in(statement, Scope::Write))).await?.rows()
 }
 
 /// Runs a script that must leave no transaction open.
@@ -71,13 +62,6 @@ where
     Err(Error::new(ErrorKind::Transaction, "the script left a transaction open, which was rolled back")
         .because(Reason::Control)
         .hint("end it with COMMIT, or leave BEGIN away and use transaction()"))
-}
-
-#[cold]
-pub(super) fn refused() -> Error {
-    Error::new(ErrorKind::Unsupported, "this statement begins or ends a transaction, or alters the session")
-        .because(Reason::Control)
-        .hint("use transaction() or begin() for transactions, and connection() to alter a session")
 }
 
 /// Calls in a row for whose answers nobody waited, after which the other tasks of the thread get their turn.

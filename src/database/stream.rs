@@ -46,7 +46,7 @@ impl<'a> RowStream<'a> {
             let (mut lent, mut deadline) = database.borrow(access, within_limit, location).await?;
             let mut stage: fn(Canceller) -> Stage = Stage::Write;
             match lent.classify(&statement.sql)? {
-                StatementKind::Control => return Err(route::refused()),
+                kind @ StatementKind::Control => return Err(kind.refused()),
                 StatementKind::Read => stage = |_| Stage::Read,
                 _ if access == Access::Read => {
                     drop(lent);

@@ -12,7 +12,7 @@ use super::route;
 use super::savepoint::Savepoint;
 use super::stream::RowStream;
 use crate::DefaultConnector;
-use crate::connector::{Connection, Connector, Resource, ResourceState, Statement, StatementKind, TransactionMode};
+use crate::connector::{Connection, Connector, Resource, ResourceState, Scope, Statement, TransactionMode};
 use crate::error::{Error, ErrorKind, Phase, Reason, Result};
 use crate::params::IntoParams;
 use crate::pool::HoldToken;
@@ -84,9 +84,10 @@ impl<C: Connector<Connection: Connection>> Transaction<C> {
     async fn writing(&mut self, statement: Result<Statement>) -> Result<Rows> {
         let statement = statement?;
         route::breathe().await;
-        self.ready(Some(&statement.sql)).await?;
-        let outcome = within(self.limit(), route::noting_pauses(pin!(self.lent.run(statement)))).await;
-        self.judge(outcome)
+        self.ready(None).await?;
+        let limit = self.limit();
+        let outcome = within(limit, route::noting_pauses(pin!(self.lent.run_in(statement, Scope::Transaction)))).await;
+        self.judge(outcome)?.rows()
     }
 
     /// Runs a statement once for each set of parameters; see
@@ -112,7 +113,7 @@ impl<C: Connector<Connection: Connection>> Transaction<C> {
 
     pub(super) async fn insert_many(&mut self, sql: &str, sets: bulk::Source<'_>) -> Result<Changes> {
         self.ready(Some(sql)).await?;
-        let outcome = within(self.limit(), bulk::run(&mut *self.lent, sql, sets)).await;
+        let outcome = within(self.limit(), bulk::run(&mut *self.lent, sql.into(), sets)).await;
         self.judge(outcome)
     }
 
@@ -310,7 +311,7 @@ impl<C: Connector<Connection: Connection>> Transaction<C> {
         }
         if let Some(sql) = sql {
             let kind = self.lent.classify(sql);
-            refuse(self.judge(kind)?)?;
+            Scope::Transaction.check(self.judge(kind)?)?;
         }
         self.doom = Some(Doom { depth: self.depth, why: "a call in it was dropped half-way".into(), error: None });
         Ok(())
@@ -378,19 +379,6 @@ fn broke() -> Error {
         .because(Reason::Broken)
         .transient()
         .during(Phase::Statement)
-}
-
-/// What may not run inside a transaction.
-fn refuse(kind: StatementKind) -> Result<()> {
-    match kind {
-        StatementKind::Control => Err(route::refused()),
-        StatementKind::OutsideTransaction => {
-            Err(Error::new(ErrorKind::Unsupported, "this statement cannot run inside a transaction")
-                .because(Reason::Control)
-                .hint("run it through execute() of the database"))
-        }
-        _ => Ok(()),
-    }
 }
 
 impl<C: Connector> fmt::Debug for Transaction<C> {

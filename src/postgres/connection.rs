@@ -51,7 +51,7 @@ pub struct PostgresConnection {
     pub(crate) session: Session,
     pub(crate) stream: Option<Open>,
     pub(crate) bulk_copy: bool,
-    /// What `add_many` leaves open.
+    /// What a bulk insert leaves open between its sets.
     pub(crate) copying: Option<Copying>,
     keeper: JoinHandle<()>,
 }

@@ -16,5 +16,6 @@ mod wire;
 pub use connection::PostgresConnection;
 pub use error::ServerError;
 pub use reaching::{PostgresConnector, Readers, Tls};
+pub use statements::PostgresBulk;
 pub use tokio_postgres;
 pub use tokio_postgres::config::TargetSessionAttrs;

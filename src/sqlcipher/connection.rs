@@ -15,8 +15,8 @@ use super::running::inline::Inline;
 use super::running::job::{Shared, StopOnDrop, on_thread, state_of, unshared};
 use super::running::stream::OpenStream;
 use crate::connector::{
-    Access, Canceller, CheckDepth, CheckStep, Connection, Resource, ResourceState, Statement, StatementKind,
-    TransactionMode,
+    Access, BulkInsert, Canceller, CheckDepth, CheckStep, Connection, Resource, ResourceState, Scope, Statement,
+    StatementKind, TransactionMode,
 };
 use crate::error::{Error, ErrorKind, Phase, Reason, Result};
 use crate::params::ParamSets;
@@ -107,6 +107,16 @@ impl SqlCipherConnection {
             Some((results, spoiled))
         });
         results.unwrap_or_else(|_panic| Some(group.iter().map(|_| Err(Error::panicked("engine"))).collect()))
+    }
+
+    /// Runs statements together that may run here.
+    async fn run_admitted(&mut self, group: Vec<Statement>) -> Vec<Result<Rows>> {
+        if let Some(results) = self.inline_group(&group) {
+            return results;
+        }
+        let count = group.len();
+        let results = self.job(move |engine| Ok(engine.run_group(&group))).await;
+        results.unwrap_or_else(|error| (0..count).map(|_| Err(error.clone())).collect())
     }
 
     /// Runs sets on this task, slice by slice, as far as that goes, and says how far it went.
@@ -294,6 +304,7 @@ impl Resource for SqlCipherConnection {
 
 impl Connection for SqlCipherConnection {
     type Native = rusqlite::Connection;
+    type Bulk<'c> = SqlCipherBulk<'c>;
 
     fn classify(&mut self, sql: &str) -> Result<StatementKind> {
         self.opened.refuse_child()?;
@@ -322,22 +333,23 @@ impl Connection for SqlCipherConnection {
     }
 
     async fn run_group(&mut self, group: Vec<Statement>) -> Vec<Result<Rows>> {
-        if let Some(results) = self.inline_group(&group) {
-            return results;
+        let (mut admitted, mut refused) = (Vec::with_capacity(group.len()), Vec::new());
+        for (index, statement) in group.into_iter().enumerate() {
+            match self.classify(&statement.sql).and_then(|kind| Scope::Write.check(kind)) {
+                Ok(()) => admitted.push(statement),
+                Err(error) => refused.push((index, error)),
+            }
         }
-        let count = group.len();
-        let results = self.job(move |engine| Ok(engine.run_group(&group))).await;
-        results.unwrap_or_else(|error| (0..count).map(|_| Err(error.clone())).collect())
+        let mut results = self.run_admitted(admitted).await;
+        // In rising order, so that each lands where its statement was.
+        for (index, error) in refused {
+            results.insert(index, Err(error));
+        }
+        results
     }
 
-    async fn run_many(&mut self, sql: Arc<str>, sets: ParamSets) -> Result<Changes> {
-        let fail = |error: Error| error.during(Phase::Statement);
-        let (done, mut total) = self.run_many_here(&sql, &sets).await.map_err(fail)?;
-        if done < sets.len() || sets.is_empty() {
-            let rest = self.job(move |engine| engine.run_many(&sql, &sets, done, &mut |_| false)).await;
-            total.add(rest.map_err(fail)?.1);
-        }
-        Ok(total)
+    async fn bulk(&mut self, sql: Arc<str>) -> Result<SqlCipherBulk<'_>> {
+        Ok(SqlCipherBulk { connection: self, sql })
     }
 
     async fn run_script(&mut self, sql: Arc<str>) -> Result<()> {
@@ -422,6 +434,30 @@ impl Connection for SqlCipherConnection {
         let engine = shared.engine.get_mut().unwrap_or_else(PoisonError::into_inner);
         engine.end_snapshot();
         engine.give_away()
+    }
+}
+
+/// A bulk insert into SQLite: each run of sets has its answer at once.
+#[derive(Debug)]
+pub struct SqlCipherBulk<'c> {
+    connection: &'c mut SqlCipherConnection,
+    sql: Arc<str>,
+}
+
+impl BulkInsert for SqlCipherBulk<'_> {
+    async fn add(&mut self, sets: ParamSets) -> Result<Option<Changes>> {
+        let fail = |error: Error| error.during(Phase::Statement);
+        let (done, mut total) = self.connection.run_many_here(&self.sql, &sets).await.map_err(fail)?;
+        if done < sets.len() || sets.is_empty() {
+            let sql = Arc::clone(&self.sql);
+            let rest = self.connection.job(move |engine| engine.run_many(&sql, &sets, done, &mut |_| false)).await;
+            total.add(rest.map_err(fail)?.1);
+        }
+        Ok(Some(total))
+    }
+
+    async fn end(self) -> Result<Changes> {
+        Ok(Changes::default())
     }
 }
 

@@ -21,7 +21,7 @@ mod tuning;
 mod cipher;
 
 pub use cipher::{apply_cipher_key, is_sqlcipher_available};
-pub use connection::SqlCipherConnection;
+pub use connection::{SqlCipherBulk, SqlCipherConnection};
 pub use connector::SqlCipherConnector;
 pub use stats::EngineStats;
 pub use tuning::{Checkpoints, Synchronous, Tuning};

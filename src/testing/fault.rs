@@ -1,14 +1,15 @@
 //! A wrapper that makes any connector fail, hang, panic or dawdle where a test wants it to.
 
 use std::future::pending;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::connector::{
-    Access, Canceller, Capabilities, CheckDepth, CheckStep, Connection, Connector, Resource, ResourceState, Statement,
-    StatementKind, TransactionMode,
+    Access, BulkInsert, Canceller, Capabilities, CheckDepth, CheckStep, Connection, Connector, Outcome, Resource,
+    ResourceState, Scope, Statement, StatementKind, TransactionMode,
 };
 use crate::error::{Error, ErrorKind, Reason, Result};
+use crate::lock::{Guard, Lock};
 use crate::params::ParamSets;
 use crate::row::{Changes, Rows};
 
@@ -66,9 +67,11 @@ pub enum Point {
     Reset,
     Close,
     Classify,
+    /// Also [`Connection::run_in`].
     Run,
-    /// Also [`Connection::add_many`].
+    /// Also [`BulkInsert::add`].
     RunMany,
+    /// [`BulkInsert::end`].
     EndMany,
     RunScript,
     RunStream,
@@ -87,7 +90,7 @@ pub enum Point {
 /// The plan of a [`FaultyConnector`]; clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Faults {
-    plan: Arc<Mutex<Plan>>,
+    plan: Arc<Lock<Plan>>,
 }
 
 #[derive(Debug, Default)]
@@ -128,8 +131,8 @@ impl Faults {
         self.lock().calls
     }
 
-    fn lock(&self) -> MutexGuard<'_, Plan> {
-        self.plan.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> Guard<'_, Plan> {
+        self.plan.lock()
     }
 
     fn next(&self, point: Point) -> Option<Fault> {
@@ -221,11 +224,14 @@ pub struct FaultyConnection<K> {
 
 /// Makes a call through the faults.
 macro_rules! call {
-    ($self:ident, $point:ident, $call:expr) => {{
-        let is_lost = $self.faults.before(Point::$point, &mut $self.broken).await?;
+    ($self:ident, $point:ident, $call:expr) => {
+        call!($self, &mut $self.broken, $point, $call)
+    };
+    ($self:ident, $broken:expr, $point:ident, $call:expr) => {{
+        let is_lost = $self.faults.before(Point::$point, $broken).await?;
         let answer = $call.await;
         if is_lost {
-            $self.broken = true;
+            *$broken = true;
             return Err(lost(Point::$point));
         }
         answer
@@ -262,6 +268,7 @@ impl<K: Resource> Resource for FaultyConnection<K> {
 #[deny(clippy::missing_trait_methods, reason = "a provided body would go around the wrapped one")]
 impl<K: Connection> Connection for FaultyConnection<K> {
     type Native = K::Native;
+    type Bulk<'c> = FaultyBulk<'c, K>;
 
     fn classify(&mut self, sql: &str) -> Result<StatementKind> {
         match self.faults.next(Point::Classify) {
@@ -279,16 +286,17 @@ impl<K: Connection> Connection for FaultyConnection<K> {
         call!(self, Run, self.inner.run(statement))
     }
 
+    async fn run_in(&mut self, statement: Statement, scope: Scope) -> Result<Outcome> {
+        call!(self, Run, self.inner.run_in(statement, scope))
+    }
+
+    async fn bulk(&mut self, sql: Arc<str>) -> Result<FaultyBulk<'_, K>> {
+        let Self { inner, faults, broken } = self;
+        Ok(FaultyBulk { inner: inner.bulk(sql).await?, faults, broken })
+    }
+
     async fn run_many(&mut self, sql: Arc<str>, sets: ParamSets) -> Result<Changes> {
         call!(self, RunMany, self.inner.run_many(sql, sets))
-    }
-
-    async fn add_many(&mut self, sql: Arc<str>, sets: ParamSets) -> Result<Option<Changes>> {
-        call!(self, RunMany, self.inner.add_many(sql, sets))
-    }
-
-    async fn end_many(&mut self) -> Result<Changes> {
-        call!(self, EndMany, self.inner.end_many())
     }
 
     async fn run_script(&mut self, sql: Arc<str>) -> Result<()> {
@@ -356,5 +364,23 @@ impl<K: Connection> Connection for FaultyConnection<K> {
 
     fn native(&mut self) -> &mut K::Native {
         self.inner.native()
+    }
+}
+
+/// A bulk insert of a [`FaultyConnection`].
+#[derive(Debug)]
+pub struct FaultyBulk<'c, K: Connection> {
+    inner: K::Bulk<'c>,
+    faults: &'c Faults,
+    broken: &'c mut bool,
+}
+
+impl<K: Connection> BulkInsert for FaultyBulk<'_, K> {
+    async fn add(&mut self, sets: ParamSets) -> Result<Option<Changes>> {
+        call!(self, self.broken, RunMany, self.inner.add(sets))
+    }
+
+    async fn end(self) -> Result<Changes> {
+        call!(self, self.broken, EndMany, self.inner.end())
     }
 }

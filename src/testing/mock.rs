@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::connector::{
-    Access, Canceller, Capabilities, Connection, Connector, Resource, ResourceState, Statement, StatementKind,
-    TransactionMode,
+    Access, BulkInsert, Canceller, Capabilities, CheckDepth, CheckStep, Connection, Connector, Outcome, Resource,
+    ResourceState, Scope, Statement, StatementKind, TransactionMode,
 };
 use crate::error::Result;
 use crate::health::HealthCheck;
@@ -48,26 +48,43 @@ mockall::mock! {
         type Connection = MockConnection;
         fn capabilities(&self) -> Capabilities;
         fn connect(&self, access: Access) -> impl Future<Output = Result<MockConnection>> + Send;
+        fn shut_down(&self) -> impl Future<Output = ()> + Send;
     }
 }
 
 mockall::mock! {
-    /// A mock of [`Resource`](crate::engine::Resource) and [`Connection`](crate::Connection). Their provided methods
-    /// (`reset`, `run_group`) are not mocked and run their own bodies over the mocked ones.
+    /// A mock of [`BulkInsert`](crate::engine::BulkInsert).
+    pub Bulk {}
+
+    impl BulkInsert for Bulk {
+        fn add(&mut self, sets: ParamSets) -> impl Future<Output = Result<Option<Changes>>> + Send;
+        fn end(self) -> impl Future<Output = Result<Changes>> + Send;
+    }
+}
+
+mockall::mock! {
+    /// A mock of [`Resource`](crate::engine::Resource) and [`Connection`](crate::Connection), of every method: a database
+    /// calls `run_in` for one-liners, and a pool `baseline` when it has opened one.
     pub Connection {}
 
     impl Resource for Connection {
         fn state(&self) -> ResourceState;
         fn canceller(&self) -> Canceller;
         fn ping(&mut self) -> impl Future<Output = Result<()>> + Send;
+        fn reset(&mut self) -> impl Future<Output = Result<()>> + Send;
+        fn baseline(&mut self);
         fn close(self) -> impl Future<Output = Result<()>> + Send;
     }
 
     impl Connection for Connection {
         type Native = ();
+        type Bulk<'c> = MockBulk;
         fn classify(&mut self, sql: &str) -> Result<StatementKind>;
         fn run(&mut self, statement: Statement) -> impl Future<Output = Result<Rows>> + Send;
+        fn run_in(&mut self, statement: Statement, scope: Scope) -> impl Future<Output = Result<Outcome>> + Send;
+        fn bulk(&mut self, sql: Arc<str>) -> impl Future<Output = Result<MockBulk>> + Send;
         fn run_many(&mut self, sql: Arc<str>, sets: ParamSets) -> impl Future<Output = Result<Changes>> + Send;
+        fn run_group(&mut self, group: Vec<Statement>) -> impl Future<Output = Vec<Result<Rows>>> + Send;
         fn run_script(&mut self, sql: Arc<str>) -> impl Future<Output = Result<()>> + Send;
         fn run_stream(&mut self, statement: Statement, chunk: usize) -> impl Future<Output = Result<()>> + Send;
         fn next_chunk(&mut self) -> impl Future<Output = Result<Option<Rows>>> + Send;
@@ -78,6 +95,12 @@ mockall::mock! {
         fn release(&mut self, depth: u32) -> impl Future<Output = Result<()>> + Send;
         fn rollback_to(&mut self, depth: u32) -> impl Future<Output = Result<()>> + Send;
         fn table_exists(&mut self, name: &str) -> impl Future<Output = Result<bool>> + Send;
+        fn check_step(
+            &mut self,
+            depth: CheckDepth,
+            number: usize,
+            limit: usize,
+        ) -> impl Future<Output = Result<CheckStep>> + Send;
         fn native(&mut self) -> &mut ();
     }
 }

@@ -14,6 +14,6 @@ mod fault;
 mod mock;
 mod scripted;
 
-pub use fault::{Fault, Faults, FaultyConnection, FaultyConnector, Point};
-pub use mock::{MockConnection, MockConnector, MockHealthCheck, MockKeySource, MockRetryPolicy};
+pub use fault::{Fault, Faults, FaultyBulk, FaultyConnection, FaultyConnector, Point};
+pub use mock::{MockBulk, MockConnection, MockConnector, MockHealthCheck, MockKeySource, MockRetryPolicy};
 pub use scripted::{Call, ScriptedConnection, ScriptedConnector};

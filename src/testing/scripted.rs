@@ -2,14 +2,15 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use crate::connector::{
-    Access, Canceller, Capabilities, Connection, Connector, Resource, ResourceState, Statement, StatementKind,
-    TransactionMode,
+    Access, Canceller, Capabilities, Connection, Connector, OneByOne, Resource, ResourceState, Statement,
+    StatementKind, TransactionMode,
 };
 use crate::error::{Error, ErrorKind, Reason, Result};
-use crate::params::{Dialect, ParamSets, Params, Placeholders};
+use crate::lock::{Guard, Lock};
+use crate::params::{Dialect, Params, Placeholders};
 use crate::row::{Changes, Row, Rows, RowsBuilder};
 use crate::value::Value;
 
@@ -41,7 +42,7 @@ use crate::value::Value;
 #[derive(Clone)]
 pub struct ScriptedConnector {
     capabilities: Capabilities,
-    shared: Arc<Mutex<Script>>,
+    shared: Arc<Lock<Script>>,
 }
 
 type Answer = Arc<dyn Fn(&[Value]) -> Result<Rows> + Send + Sync>;
@@ -149,8 +150,8 @@ impl ScriptedConnector {
         calls.filter_map(|call| if let Call::Run(sql, values) = call { Some((sql, values)) } else { None }).collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Script> {
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> Guard<'_, Script> {
+        self.shared.lock()
     }
 
     fn log(&self, call: Call) {
@@ -253,6 +254,7 @@ impl Resource for ScriptedConnection {
 
 impl Connection for ScriptedConnection {
     type Native = ();
+    type Bulk<'c> = OneByOne<'c, Self>;
 
     /// By its first word, which is enough for a script and for nothing else.
     fn classify(&mut self, sql: &str) -> Result<StatementKind> {
@@ -269,13 +271,8 @@ impl Connection for ScriptedConnection {
         self.connector.answer(&statement.sql, statement.params)
     }
 
-    async fn run_many(&mut self, sql: Arc<str>, sets: ParamSets) -> Result<Changes> {
-        self.chunks.clear();
-        let mut total = Changes::default();
-        for params in sets.iter() {
-            total.add(self.connector.answer(&sql, params)?.changes());
-        }
-        Ok(total)
+    async fn bulk(&mut self, sql: Arc<str>) -> Result<OneByOne<'_, Self>> {
+        Ok(OneByOne::new(self, sql))
     }
 
     async fn run_script(&mut self, sql: Arc<str>) -> Result<()> {

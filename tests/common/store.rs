@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use strongroom::engine::{
-    Access, Canceller, Changes, Dialect, Params, Resource, ResourceState, RowsBuilder, Statement, StatementKind,
-    TransactionMode,
+    Access, BulkInsert, Canceller, Changes, Dialect, Params, Resource, ResourceState, RowsBuilder, Statement,
+    StatementKind, TransactionMode,
 };
 use strongroom::values::ParamSets;
 use strongroom::{Capabilities, Connection, Connector, Error, ErrorKind, Reason, Result, Rows, Value};
@@ -223,6 +223,7 @@ impl Resource for Stored {
 
 impl Connection for Stored {
     type Native = ();
+    type Bulk<'c> = StoredBulk<'c>;
 
     fn classify(&mut self, sql: &str) -> Result<StatementKind> {
         Ok(match number(sql) {
@@ -250,21 +251,8 @@ impl Connection for Stored {
         outcome
     }
 
-    async fn run_many(&mut self, _: Arc<str>, sets: ParamSets) -> Result<Changes> {
-        self.enter().await;
-        let mut numbers = Vec::new();
-        for set in sets.iter() {
-            if let Params::Positional(values) = set {
-                numbers.extend(values.iter().filter_map(|value| match value {
-                    Value::Integer(number) => Some(*number),
-                    _ => None,
-                }));
-            }
-        }
-        let changes = Changes::new(numbers.len() as u64, None);
-        self.put(numbers).await;
-        self.leave().await;
-        Ok(changes)
+    async fn bulk(&mut self, _: Arc<str>) -> Result<StoredBulk<'_>> {
+        Ok(StoredBulk(self))
     }
 
     async fn run_script(&mut self, sql: Arc<str>) -> Result<()> {
@@ -346,5 +334,30 @@ impl Connection for Stored {
 
     fn native(&mut self) -> &mut () {
         &mut self.native
+    }
+}
+
+pub struct StoredBulk<'c>(&'c mut Stored);
+
+impl BulkInsert for StoredBulk<'_> {
+    async fn add(&mut self, sets: ParamSets) -> Result<Option<Changes>> {
+        self.0.enter().await;
+        let mut numbers = Vec::new();
+        for set in sets.iter() {
+            if let Params::Positional(values) = set {
+                numbers.extend(values.iter().filter_map(|value| match value {
+                    Value::Integer(number) => Some(*number),
+                    _ => None,
+                }));
+            }
+        }
+        let changes = Changes::new(numbers.len() as u64, None);
+        self.0.put(numbers).await;
+        self.0.leave().await;
+        Ok(Some(changes))
+    }
+
+    async fn end(self) -> Result<Changes> {
+        Ok(Changes::default())
     }
 }

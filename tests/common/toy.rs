@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 use serde::{Deserialize, Serialize};
 use strongroom::engine::{
-    Access, Cancel, CancelKind, Canceller, Changes, Dialect, Params, Placeholders, Resource, ResourceState,
+    Access, BulkInsert, Cancel, CancelKind, Canceller, Changes, Dialect, Params, Placeholders, Resource, ResourceState,
     RowsBuilder, Statement, StatementKind, TransactionMode,
 };
 use strongroom::values::ParamSets;
@@ -275,6 +275,7 @@ impl Resource for ToyConnection {
 
 impl Connection for ToyConnection {
     type Native = ();
+    type Bulk<'c> = ToyBulk<'c>;
 
     fn classify(&mut self, _: &str) -> Result<StatementKind> {
         Ok(StatementKind::Write)
@@ -285,12 +286,8 @@ impl Connection for ToyConnection {
         self.call(Request::Run(sql, values)).await.map(rows)
     }
 
-    async fn run_many(&mut self, sql: Arc<str>, sets: ParamSets) -> Result<Changes> {
-        let sets: Vec<_> = sets.iter().map(|params| arrange(&sql, params)).collect::<Result<_>>()?;
-        let text = sets.first().map_or_else(String::new, |(sql, _)| sql.clone());
-        let values = sets.into_iter().map(|(_, values)| values).collect();
-        let answer = self.call(Request::RunMany(text, values)).await?;
-        Ok(Changes::new(answer.changed, None))
+    async fn bulk(&mut self, sql: Arc<str>) -> Result<ToyBulk<'_>> {
+        Ok(ToyBulk { connection: self, sql })
     }
 
     async fn run_script(&mut self, sql: Arc<str>) -> Result<()> {
@@ -330,23 +327,30 @@ impl Connection for ToyConnection {
         self.call(Request::Rollback).await.map(drop)
     }
 
-    async fn savepoint(&mut self, depth: u32) -> Result<()> {
-        self.call(Request::Run(format!("SAVEPOINT s{depth}"), Vec::new())).await.map(drop)
-    }
-
-    async fn release(&mut self, depth: u32) -> Result<()> {
-        self.call(Request::Run(format!("RELEASE s{depth}"), Vec::new())).await.map(drop)
-    }
-
-    async fn rollback_to(&mut self, depth: u32) -> Result<()> {
-        self.call(Request::Script(format!("ROLLBACK TO s{depth}; RELEASE s{depth}"))).await.map(drop)
-    }
-
     async fn table_exists(&mut self, name: &str) -> Result<bool> {
         Ok(self.call(Request::Exists(name.to_owned())).await?.number > 0)
     }
 
     fn native(&mut self) -> &mut () {
         &mut self.native
+    }
+}
+
+pub struct ToyBulk<'c> {
+    connection: &'c mut ToyConnection,
+    sql: Arc<str>,
+}
+
+impl BulkInsert for ToyBulk<'_> {
+    async fn add(&mut self, sets: ParamSets) -> Result<Option<Changes>> {
+        let sets: Vec<_> = sets.iter().map(|params| arrange(&self.sql, params)).collect::<Result<_>>()?;
+        let text = sets.first().map_or_else(String::new, |(sql, _)| sql.clone());
+        let values = sets.into_iter().map(|(_, values)| values).collect();
+        let answer = self.connection.call(Request::RunMany(text, values)).await?;
+        Ok(Some(Changes::new(answer.changed, None)))
+    }
+
+    async fn end(self) -> Result<Changes> {
+        Ok(Changes::default())
     }
 }

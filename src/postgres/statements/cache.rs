@@ -48,11 +48,6 @@ impl Cache {
         Some(Arc::clone(&entry.prepared))
     }
 
-    /// Whether `sql` is what was prepared as `prepared`.
-    pub(crate) fn holds(&self, sql: &str, prepared: &Arc<Prepared>) -> bool {
-        self.entries.get(sql).is_some_and(|entry| Arc::ptr_eq(&entry.prepared, prepared))
-    }
-
     /// What is known of a statement that has been prepared; this is not a use of it.
     pub(crate) fn peek(&self, sql: &str) -> Option<Shape> {
         Some(self.entries.get(sql)?.prepared.shape)

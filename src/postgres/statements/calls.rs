@@ -9,7 +9,7 @@ use tokio_postgres::{Client, RowStream};
 use super::collect::Collector;
 use super::sending::{Fitted, may_be_stale};
 use super::words::{Shape, alters_session, only_sets};
-use crate::connector::{Access, Connection, Isolation, Statement, StatementKind, TransactionMode};
+use crate::connector::{Access, BulkInsert, Connection, Isolation, Statement, StatementKind, TransactionMode};
 use crate::error::{Error, ErrorKind, Phase, Reason, Result};
 use crate::params::ParamSets;
 use crate::postgres::connection::{BEGIN_STREAM, PostgresConnection};
@@ -31,6 +31,7 @@ pub(crate) struct Open {
 
 impl Connection for PostgresConnection {
     type Native = Client;
+    type Bulk<'c> = PostgresBulk<'c>;
 
     /// By the first words of the text, without asking the server: all connections are alike here, so it matters only
     /// what needs a connection of its own.
@@ -51,30 +52,10 @@ impl Connection for PostgresConnection {
         }
     }
 
-    async fn run_many(&mut self, sql: Arc<str>, sets: ParamSets) -> Result<Changes> {
-        match self.add_many(sql, sets).await? {
-            Some(changes) => Ok(changes),
-            None => self.end_many().await,
-        }
-    }
-
-    /// Into a table that takes COPY, the sets of all calls travel as one, because each COPY of some size costs the server
-    /// a millisecond.
-    async fn add_many(&mut self, sql: Arc<str>, sets: ParamSets) -> Result<Option<Changes>> {
-        let goes_on = self.copying.as_ref().is_some_and(|copying| self.cache.holds(&sql, &copying.prepared));
-        if !goes_on {
-            self.ready().await?;
-            self.session.refuse_failed()?;
-        }
-        Box::pin(self.add_prepared_many(&sql, sets)).await
-    }
-
-    async fn end_many(&mut self) -> Result<Changes> {
-        if self.copying.is_none() {
-            self.ready().await?;
-            self.session.refuse_failed()?;
-        }
-        Box::pin(self.end_copy()).await
+    async fn bulk(&mut self, sql: Arc<str>) -> Result<PostgresBulk<'_>> {
+        self.ready().await?;
+        self.session.refuse_failed()?;
+        Ok(PostgresBulk { connection: self, sql })
     }
 
     /// The server takes a text of several statements for one transaction, unless the text holds BEGIN and COMMIT: a
@@ -268,6 +249,32 @@ impl Connection for PostgresConnection {
         self.session.altered = true;
         self.session.lent = true;
         &mut self.client
+    }
+}
+
+/// A bulk insert on one session. Into a table that takes COPY, the sets of all calls travel as one, because each COPY of
+/// some size costs the server a millisecond.
+#[derive(Debug)]
+pub struct PostgresBulk<'c> {
+    connection: &'c mut PostgresConnection,
+    sql: Arc<str>,
+}
+
+impl BulkInsert for PostgresBulk<'_> {
+    async fn add(&mut self, sets: ParamSets) -> Result<Option<Changes>> {
+        if self.connection.copying.is_none() {
+            self.connection.ready().await?;
+            self.connection.session.refuse_failed()?;
+        }
+        Box::pin(self.connection.add_prepared_many(&self.sql, sets)).await
+    }
+
+    async fn end(self) -> Result<Changes> {
+        if self.connection.copying.is_none() {
+            self.connection.ready().await?;
+            self.connection.session.refuse_failed()?;
+        }
+        Box::pin(self.connection.end_copy()).await
     }
 }
 

@@ -14,4 +14,5 @@ mod words;
 
 pub(crate) use cache::Cache;
 pub(crate) use calls::Open;
+pub use calls::PostgresBulk;
 pub(crate) use copy::Copying;
