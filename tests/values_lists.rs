@@ -79,3 +79,56 @@ fn each_engine_gets_what_it_knows() {
     let found = Placeholders::scan(sql, Dialect::Postgres).unwrap();
     assert_eq!(found.rewrite(sql), "a = ANY($1) AND position($2 IN $3) > 0 AND b <> ALL($1)");
 }
+
+#[test]
+fn what_position_of_postgres_looks_in_is_no_list() {
+    for (sql, expected) in [
+        ("position((a) IN $1)", "position((a) IN $1)"),
+        ("position(lower(a) IN $1) > 0 AND b IN $2", "position(lower(a) IN $1) > 0 AND b = ANY($2)"),
+        ("POSITION /* ( */ (f((a), (b)) in $1)", "POSITION /* ( */ (f((a), (b)) in $1)"),
+        (
+            "position((SELECT x FROM t WHERE y IN $1) IN z) > 0",
+            "position((SELECT x FROM t WHERE y = ANY($1)) IN z) > 0",
+        ),
+        ("t.position IN $1", "t.position = ANY($1)"),
+        ("f(position) NOT IN $1", "f(position) <> ALL($1)"),
+    ] {
+        let found = Placeholders::scan(sql, Dialect::Postgres).unwrap();
+        assert_eq!(found.with_lists(sql), expected);
+    }
+}
+
+#[tokio::test]
+async fn a_list_between_parentheses_is_refused_with_the_way_out() {
+    let db = filled().await;
+    for clause in [
+        "id IN ($1)",
+        "id NOT IN ( /* one */ $1 )",
+        "name in ('a', $1)",
+        "name IN ($1 || '')",
+        "id IN (($1))",
+        "id IN (VALUES ($1))",
+        "id IN (VALUES (1), ($1))",
+        "id IN (SELECT id FROM t) AND id IN (?1)",
+    ] {
+        let sql = format!("SELECT id FROM t WHERE {clause}");
+        let error = db.fetch_all(&sql, (list([1, 3]),)).await.expect_err(clause);
+        assert_eq!(kinds(&error), (ErrorKind::Query, Reason::Parameters), "{clause}");
+        assert!(error.to_string().contains("not a list; write IN $1, without parentheses"), "{error}");
+    }
+    let error = db.fetch_all("SELECT id FROM t WHERE id IN (:ids)", named![ids: list([1])]).await.unwrap_err();
+    assert_eq!(kinds(&error), (ErrorKind::Query, Reason::Parameters), "{error}");
+    let sets = [("x", list([1])), ("y", list([2]))];
+    let error = db.execute_many("UPDATE t SET name = $1 WHERE id IN ($2)", sets).await.unwrap_err();
+    assert!(error.to_string().contains("set 1 of parameters") && error.to_string().contains("IN $1"), "{error}");
+    let error = db.execute_many("UPDATE t SET name = $1 WHERE id IN $2", [("x", 1)]).await.unwrap_err();
+    assert!(error.to_string().contains("placeholder 2 behind IN takes a list"), "{error}");
+
+    // A text that looks like a list is a text, and what reads JSON may have a list.
+    assert_eq!(ids(&db, "name IN ($1)", ("[1]",)).await, Vec::<i64>::new());
+    assert_eq!(ids(&db, "id IN (SELECT value FROM json_each($1))", (list([1, 3]),)).await, [1, 3]);
+    assert_eq!(ids(&db, "id IN (SELECT 2 WHERE '[1,3]' = $1)", (list([1, 3]),)).await, [2]);
+    assert_eq!(ids(&db, "id IN (json_array_length($1), 9)", (list([1, 3]),)).await, [2]);
+    let stored: String = db.fetch_value("SELECT $1", (list([1, 3]),)).await.unwrap().unwrap();
+    assert_eq!(stored, "[1,3]");
+}

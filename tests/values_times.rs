@@ -257,3 +257,36 @@ proptest! {
         prop_assert!(a + TimeDelta::nanoseconds(1) > a);
     }
 }
+
+/// The recipe that docs/values.md gives for this kind of column.
+fn recipe(of: &str) -> String {
+    let page = include_str!("../docs/values.md");
+    let (_, rest) = page.split_once(&format!("-- {of}\n")).expect("the page has it");
+    rest.split_once(';').expect("its end").0.replace("events", "t")
+}
+
+#[tokio::test]
+async fn the_recipes_bring_columns_of_earlier_builds_into_order() {
+    let old =
+        ["2026-01-02T03:04:05Z", "2026-01-02T03:04:05.5Z", "2026-01-02T03:04:05.123Z", "2026-01-02T03:04:05.123456Z"];
+    let kept = ["2026-01-02 03:04:05.000000001Z", "2026-01-02T03:04:05+01:00", "note"];
+    let db = filled(old.into_iter().chain(kept)).await;
+    db.execute("INSERT INTO t (at) VALUES (NULL)", ()).await.unwrap();
+    let changed = db.execute(&recipe("points in time"), ()).await.unwrap().rows_affected;
+    assert_eq!(changed, 3, "what has more than milliseconds is left as it is");
+    for (nano, id) in [(0, 1), (500_000_000, 2), (123_000_000, 3)] {
+        let found: Vec<i64> = db.fetch_all_as("SELECT id FROM t WHERE at = $1", (utc(AT, nano),)).await.unwrap();
+        assert_eq!(found, [id]);
+    }
+    let texts: Vec<String> =
+        db.fetch_all_as("SELECT at FROM t WHERE id IN (4, 5, 6, 7) ORDER BY id", ()).await.unwrap();
+    assert_eq!(texts, [&old[3..], &kept].concat());
+
+    let old = ["2026-01-02T03:04:05", "2026-01-02T03:04:05.25", "2026-01-02T03:04:05.000001"];
+    let db = filled(old.into_iter().chain(["2026-01-02 03:04:06.000000000", "2026-01-02T03:04:05Z"])).await;
+    assert_eq!(db.execute(&recipe("local times"), ()).await.unwrap().rows_affected, 2);
+    let local = utc(AT, 250_000_000).naive_utc();
+    assert_eq!(db.fetch_all_as::<i64>("SELECT id FROM t WHERE at = $1", (local,)).await.unwrap(), [2]);
+    let texts: Vec<String> = db.fetch_all_as("SELECT at FROM t WHERE id IN (3, 4, 5) ORDER BY id", ()).await.unwrap();
+    assert_eq!(texts, [old[2], "2026-01-02 03:04:06.000000000", "2026-01-02T03:04:05Z"]);
+}

@@ -42,7 +42,7 @@ pub fn list<T: IntoValue>(values: impl IntoIterator<Item = T>) -> Result<Value> 
         }
     }
     text.push(']');
-    Ok(Value::Text(text))
+    Ok(Value::List(text))
 }
 
 /// Lets an error of [`list`](crate::list) surface where the statement runs.
@@ -72,9 +72,14 @@ fn quote(text: &mut String, value: &str) {
     text.push('"');
 }
 
-/// Whether a value was made by [`list`].
+/// Whether a value can stand behind `IN`.
 pub(crate) fn is_list(value: ValueRef<'_>) -> bool {
-    matches!(value, ValueRef::Text(text) if text.starts_with('[') && text.ends_with(']'))
+    match value {
+        ValueRef::List(_) => true,
+        // Of a field that is written as JSON.
+        ValueRef::Text(text) => text.starts_with('[') && text.ends_with(']'),
+        _ => false,
+    }
 }
 
 /// The same list as PostgreSQL writes an array: `{1,NULL,"a"}`. Of the escapes of JSON, `\"` and `\\` are its own.
@@ -112,7 +117,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn text(value: Result<Value>) -> String {
-        let Ok(Value::Text(text)) = value else { unreachable!() };
+        let Ok(Value::List(text)) = value else { unreachable!() };
         text
     }
 

@@ -4,9 +4,10 @@
 
 mod arranged;
 mod fields;
-mod lexer;
+pub(crate) mod lexer;
 pub(crate) mod list;
 mod placeholders;
+mod role;
 mod sets;
 
 pub use arranged::{Arranged, ArrangedSets};

@@ -8,10 +8,12 @@ use std::ops::Range;
 
 use super::arranged::{Arranged, ArrangedSets};
 use super::fields::FieldNames;
+use super::lexer::{Token, Tokens};
+use super::role::{Role, Surroundings};
 use super::sets::Binds;
 use super::{ParamSets, Params, list};
 use crate::error::{Error, ErrorKind, Reason, Result};
-use crate::value::Value;
+use crate::value::{Value, ValueRef};
 
 /// How SQL is written, as far as placeholders go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -69,13 +71,7 @@ struct Spot {
     span: Range<usize>,
     /// Which value (from 0) it takes.
     index: usize,
-    list: Option<List>,
-}
-
-/// How a list is asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct List {
-    negated: bool,
+    role: Role,
     /// The placeholder alone.
     placeholder: Range<usize>,
 }
@@ -87,8 +83,13 @@ impl Placeholders {
     /// [`Reason::Parameters`] when styles are mixed, a number is 0 or too large, or numbers are left out.
     pub fn scan(sql: &str, dialect: Dialect) -> Result<Self> {
         let mut found = Self { style: None, spots: Vec::new(), names: Vec::new(), count: 0, dialect };
-        for token in super::lexer::Lexer::new(sql, dialect) {
-            found.add(sql, token)?;
+        let (mut tokens, mut around) = (Tokens::of(sql, dialect), Surroundings::default());
+        while let Some(token) = tokens.next() {
+            let span = tokens.span();
+            if let Token::Placeholder(style, name) = token {
+                found.add(style, name, span.clone(), around.role())?;
+            }
+            around.follow(token, span.start, dialect);
         }
         found.refuse_gaps()?;
         Ok(found)
@@ -128,8 +129,8 @@ impl Placeholders {
         };
         if self.dialect == Dialect::Postgres {
             for index in self.lists() {
-                if let Value::Text(list) = &mut values[index] {
-                    *list = list::to_array(list);
+                if let Value::Text(list) | Value::List(list) = &values[index] {
+                    values[index] = Value::Text(list::to_array(list));
                 }
             }
         }
@@ -160,7 +161,14 @@ impl Placeholders {
             number += run.sets;
             order
         });
-        Ok(ArrangedSets::new(sets, orders.collect::<Result<_>>()?))
+        let arranged = ArrangedSets::new(sets, orders.collect::<Result<_>>()?);
+        if self.spots.iter().any(|spot| spot.role != Role::Value) {
+            for (number, set) in arranged.iter().enumerate() {
+                let checked = self.check_lists(&set);
+                checked.map_err(|error| error.context(format_args!("set {} of parameters", number + 1)))?;
+            }
+        }
+        Ok(arranged)
     }
 
     /// Rewrites the statement with `$1..$N` in place of whatever it uses, for engines that know nothing else.
@@ -180,14 +188,13 @@ impl Placeholders {
             return Cow::Borrowed(sql);
         }
         Cow::Owned(self.replace(sql, |out, spot| {
-            let placeholder = spot.list.as_ref().map_or(&spot.span, |list| &list.placeholder);
-            out.push_str(&sql[placeholder.clone()]);
+            out.push_str(&sql[spot.placeholder.clone()]);
         }))
     }
 
     /// Which values are lists.
     fn lists(&self) -> impl Iterator<Item = usize> {
-        self.spots.iter().filter(|spot| spot.list.is_some()).map(|spot| spot.index)
+        self.spots.iter().filter(|spot| matches!(spot.role, Role::List { .. })).map(|spot| spot.index)
     }
 
     /// Rewrites the statement with `?` in place of whatever it uses, and says which value (from 0) each of them takes.
@@ -209,14 +216,15 @@ impl Placeholders {
         let mut done = 0;
         for spot in &self.spots {
             out.push_str(&sql[done..spot.span.start]);
-            let (before, behind) = spot.list.as_ref().map_or(("", ""), |list| match (self.dialect, list.negated) {
-                (Dialect::Sqlite, false) => ("IN (SELECT value FROM json_each(", "))"),
-                (Dialect::Sqlite, true) => ("NOT IN (SELECT value FROM json_each(", "))"),
-                (Dialect::Postgres, false) => ("= ANY(", ")"),
-                (Dialect::Postgres, true) => ("<> ALL(", ")"),
-                (Dialect::Other, false) => ("IN ", ""),
-                (Dialect::Other, true) => ("NOT IN ", ""),
-            });
+            let (before, behind) = match (spot.role, self.dialect) {
+                (Role::List { negated: false, .. }, Dialect::Sqlite) => ("IN (SELECT value FROM json_each(", "))"),
+                (Role::List { negated: true, .. }, Dialect::Sqlite) => ("NOT IN (SELECT value FROM json_each(", "))"),
+                (Role::List { negated: false, .. }, Dialect::Postgres) => ("= ANY(", ")"),
+                (Role::List { negated: true, .. }, Dialect::Postgres) => ("<> ALL(", ")"),
+                (Role::List { negated: false, .. }, Dialect::Other) => ("IN ", ""),
+                (Role::List { negated: true, .. }, Dialect::Other) => ("NOT IN ", ""),
+                (Role::Value | Role::Element, _) => ("", ""),
+            };
             out.push_str(before);
             write(&mut out, spot);
             out.push_str(behind);
@@ -234,11 +242,30 @@ impl Placeholders {
             params => self.check_count(params.len()),
         }?;
         let given = Arranged::one(params, order);
-        match self.lists().find(|index| !list::is_list(given.get(*index))) {
-            Some(index) => Err(unfit(format!("placeholder {} behind IN takes a list", index + 1))
-                .hint("bind strongroom::list(..), or write IN ($1) for a single value")),
-            None => Ok(given.into_order()),
+        self.check_lists(&given)?;
+        Ok(given.into_order())
+    }
+
+    /// Checks that lists stand where lists are asked for: between parentheses, an engine would compare with the text of
+    /// the list.
+    fn check_lists(&self, given: &Arranged<'_>) -> Result<()> {
+        for Spot { index, role, .. } in &self.spots {
+            let number = index + 1;
+            match role {
+                Role::List { .. } if !list::is_list(given.get(*index)) => {
+                    return Err(unfit(format!("placeholder {number} behind IN takes a list"))
+                        .hint("bind strongroom::list(..), or write IN ($1) for a single value"));
+                }
+                Role::Element if matches!(given.get(*index), ValueRef::List(_)) => {
+                    return Err(unfit(format!(
+                        "placeholder {number} stands between the parentheses of IN and takes one value, not a list"
+                    ))
+                    .hint("write IN $1, without parentheses"));
+                }
+                _ => {}
+            }
         }
+        Ok(())
     }
 
     /// Which of the fields belongs to which placeholder; others are left out.
@@ -293,13 +320,12 @@ impl Placeholders {
         named.map(|(place, name)| place.ok_or_else(|| unfit(format!("no value for placeholder :{name}")))).collect()
     }
 
-    fn add(&mut self, sql: &str, token: super::lexer::Token) -> Result<()> {
-        if *self.style.get_or_insert(token.style) != token.style {
+    fn add(&mut self, style: Style, text: &str, placeholder: Range<usize>, role: Role) -> Result<()> {
+        if *self.style.get_or_insert(style) != style {
             let message = "the statement mixes styles of placeholders";
             return Err(unfit(message).hint("use only $1, $2 or only ?1, ?2 or only ? or only :name"));
         }
-        let text = &sql[token.name.clone()];
-        let index = match token.style {
+        let index = match style {
             Style::Question => self.count,
             Style::Dollar | Style::Numbered => number(text)? - 1,
             Style::Named => self.names.iter().position(|name| **name == *text).unwrap_or_else(|| {
@@ -308,9 +334,8 @@ impl Placeholders {
             }),
         };
         self.count = self.count.max(index + 1);
-        let list = token.list.map(|(start, negated)| (start, List { negated, placeholder: token.span.clone() }));
-        let (start, list) = list.map_or((token.span.start, None), |(start, list)| (start, Some(list)));
-        self.spots.push(Spot { span: start..token.span.end, index, list });
+        let start = if let Role::List { start, .. } = role { start } else { placeholder.start };
+        self.spots.push(Spot { span: start..placeholder.end, index, role, placeholder });
         Ok(())
     }
 

@@ -189,7 +189,7 @@ impl Cell<'_> {
             ValueRef::Bool(value) => visitor.visit_bool(value),
             ValueRef::Integer(value) => visitor.visit_i64(value),
             ValueRef::Real(value) => visitor.visit_f64(value),
-            ValueRef::Text(value) => visitor.visit_str(value),
+            ValueRef::Text(value) | ValueRef::List(value) => visitor.visit_str(value),
             ValueRef::Blob(value) => visitor.visit_bytes(value),
         }
     }

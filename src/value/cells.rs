@@ -20,6 +20,7 @@ enum Cell {
     Real(f64),
     Text { length: u32, start: u64 },
     Blob { length: u32, start: u64 },
+    List { length: u32, start: u64 },
 }
 
 impl Cells {
@@ -34,9 +35,12 @@ impl Cells {
             ValueRef::Integer(value) => Cell::Integer(value),
             ValueRef::Real(value) => Cell::Real(value),
             ValueRef::Text(text) => {
-                let start = self.texts.len() as u64;
-                self.texts.push_str(text);
-                Cell::Text { length: length(text.len()), start }
+                let (length, start) = self.push_text(text);
+                Cell::Text { length, start }
+            }
+            ValueRef::List(text) => {
+                let (length, start) = self.push_text(text);
+                Cell::List { length, start }
             }
             ValueRef::Blob(blob) => {
                 let start = self.blobs.len() as u64;
@@ -45,6 +49,12 @@ impl Cells {
             }
         };
         self.fixed.push(cell);
+    }
+
+    fn push_text(&mut self, text: &str) -> (u32, u64) {
+        let start = self.texts.len() as u64;
+        self.texts.push_str(text);
+        (length(text.len()), start)
     }
 
     /// Forgets all but the first `count` values.
@@ -72,6 +82,7 @@ impl Cells {
             Cell::Integer(value) => ValueRef::Integer(value),
             Cell::Real(value) => ValueRef::Real(value),
             Cell::Text { length, start } => ValueRef::Text(&self.texts[start as usize..][..length as usize]),
+            Cell::List { length, start } => ValueRef::List(&self.texts[start as usize..][..length as usize]),
             Cell::Blob { length, start } => ValueRef::Blob(&self.blobs[start as usize..][..length as usize]),
         }
     }

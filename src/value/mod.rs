@@ -51,6 +51,9 @@ pub enum Value {
     Text(String),
     /// Bytes.
     Blob(Vec<u8>),
+    /// A list for `IN $1`, as a JSON array: what [`list`](crate::list) makes. Only parameters are lists; an engine without
+    /// lists binds the text.
+    List(String),
 }
 
 /// One value, borrowed from a row.
@@ -69,6 +72,8 @@ pub enum ValueRef<'a> {
     Text(&'a str),
     /// Bytes.
     Blob(&'a [u8]),
+    /// A list, as a JSON array; only parameters are lists.
+    List(&'a str),
 }
 
 /// A NULL that needs no type: `db.execute(sql, (1, Null))`. A bare `None` cannot be inferred.
@@ -85,10 +90,11 @@ impl ValueRef<'_> {
             Self::Real(value) => Value::Real(value),
             Self::Text(value) => Value::Text(value.into()),
             Self::Blob(value) => Value::Blob(value.into()),
+            Self::List(value) => Value::List(value.into()),
         }
     }
 
-    /// The type's name in messages: `null`, `bool`, `integer`, `real`, `text` or `blob`.
+    /// The type's name in messages: `null`, `bool`, `integer`, `real`, `text`, `blob` or `list`.
     pub fn type_name(self) -> &'static str {
         match self {
             Self::Null => "null",
@@ -97,6 +103,7 @@ impl ValueRef<'_> {
             Self::Real(_) => "real",
             Self::Text(_) => "text",
             Self::Blob(_) => "blob",
+            Self::List(_) => "list",
         }
     }
 }
@@ -111,6 +118,7 @@ impl Value {
             Self::Real(value) => ValueRef::Real(*value),
             Self::Text(value) => ValueRef::Text(value),
             Self::Blob(value) => ValueRef::Blob(value),
+            Self::List(value) => ValueRef::List(value),
         }
     }
 }
@@ -123,7 +131,7 @@ impl fmt::Display for ValueRef<'_> {
             Self::Bool(value) => value.fmt(f),
             Self::Integer(value) => value.fmt(f),
             Self::Real(value) => value.fmt(f),
-            Self::Text(value) => value.fmt(f),
+            Self::Text(value) | Self::List(value) => value.fmt(f),
             Self::Blob(value) => value.iter().try_for_each(|byte| write!(f, "{byte:02x}")),
         }
     }

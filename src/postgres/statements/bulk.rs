@@ -14,9 +14,10 @@ use tokio_postgres::Client;
 use super::cache::Prepared;
 use super::copy::{Plan, copy_in};
 use super::sending::fit;
-use super::words::{Token, Tokens};
+use super::words::tokens;
 use crate::error::Result;
-use crate::params::{ArrangedSets, ParamSets};
+use crate::params::lexer::Token;
+use crate::params::{ArrangedSets, ParamSets, Style};
 use crate::postgres::connection::PostgresConnection;
 use crate::postgres::values::base;
 use crate::postgres::values::loses;
@@ -173,7 +174,7 @@ struct Insert {
 
 impl Insert {
     fn read(sql: &str) -> Option<Self> {
-        let mut tokens = Tokens::of(sql).peekable();
+        let mut tokens = tokens(sql).peekable();
         (tokens.next()?.is("INSERT") && tokens.next()?.is("INTO")).then_some(())?;
         let mut table = name(tokens.next()?)?.0;
         while tokens.next_if_eq(&Token::Symbol(b'.')).is_some() {
@@ -186,7 +187,7 @@ impl Insert {
         };
         (tokens.next()?.is("VALUES") && tokens.next()? == Token::Symbol(b'(')).then_some(())?;
         let parameter = |token| match token {
-            Token::Parameter(number) => number.parse::<usize>().ok(),
+            Token::Placeholder(Style::Dollar, number) => number.parse::<usize>().ok(),
             _ => None,
         };
         let numbers = list(&mut tokens, parameter)?;

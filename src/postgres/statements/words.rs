@@ -1,152 +1,14 @@
 //! Looking at the text of a statement: just enough to tell what kind it is, never what it means.
 
+use std::ops::Range;
+
 use crate::connector::StatementKind;
+use crate::params::Dialect;
+use crate::params::lexer::{Token, Tokens};
 
-/// A piece of SQL; whitespace and comments are left out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Token<'s> {
-    /// A keyword or a name.
-    Word(&'s str),
-    /// A name in double quotes, with them.
-    Quoted(&'s str),
-    /// `$1`.
-    Parameter(&'s str),
-    /// A string or a number.
-    Literal,
-    /// Anything else.
-    Symbol(u8),
-}
-
-impl Token<'_> {
-    /// Whether this is the keyword `word`, in any case.
-    pub(crate) fn is(self, word: &str) -> bool {
-        matches!(self, Self::Word(found) if found.eq_ignore_ascii_case(word))
-    }
-}
-
-/// The tokens of a statement.
-#[derive(Clone)]
-pub(crate) struct Tokens<'s> {
-    sql: &'s str,
-    at: usize,
-}
-
-impl<'s> Tokens<'s> {
-    pub(crate) fn of(sql: &'s str) -> Self {
-        Self { sql, at: 0 }
-    }
-
-    fn rest(&self) -> &'s [u8] {
-        &self.sql.as_bytes()[self.at..]
-    }
-
-    /// Moves over the bytes that satisfy `part`, and yields them.
-    fn take_while(&mut self, part: impl Fn(u8) -> bool) -> &'s str {
-        let start = self.at;
-        self.at += self.rest().iter().take_while(|byte| part(**byte)).count();
-        &self.sql[start..self.at]
-    }
-
-    /// Moves behind the next `end`, or to the end of the text.
-    fn skip_past(&mut self, end: &str) {
-        self.at = self.sql[self.at..].find(end).map_or(self.sql.len(), |found| self.at + found + end.len());
-    }
-
-    /// From the opening quote to behind the closing one.
-    fn skip_quoted(&mut self, quote: u8, backslash: bool) {
-        self.at += 1;
-        while let Some(&byte) = self.rest().first() {
-            self.at += 1;
-            if byte == b'\\' && backslash {
-                self.at = self.sql.len().min(self.at + 1);
-            } else if byte == quote {
-                if self.rest().first() != Some(&quote) {
-                    return;
-                }
-                self.at += 1;
-            }
-        }
-    }
-
-    fn skip_comment(&mut self) {
-        let mut depth = 0_usize;
-        loop {
-            match self.rest() {
-                [b'/', b'*', ..] => (depth, self.at) = (depth + 1, self.at + 2),
-                [b'*', b'/', ..] => (depth, self.at) = (depth - 1, self.at + 2),
-                [] => return,
-                _ => self.at += 1,
-            }
-            if depth == 0 {
-                return;
-            }
-        }
-    }
-
-    fn word(&mut self) -> Token<'s> {
-        let word = self.take_while(|byte| is_word(byte) || byte == b'$');
-        if self.rest().first() == Some(&b'\'') && matches!(word, "e" | "E") {
-            self.skip_quoted(b'\'', true);
-            return Token::Literal;
-        }
-        Token::Word(word)
-    }
-
-    /// `$1`, or a string between `$tag$` and the same again.
-    fn dollar(&mut self) -> Token<'s> {
-        let start = self.at;
-        self.at += 1;
-        let name = self.take_while(is_word);
-        if name.bytes().all(|byte| byte.is_ascii_digit()) && !name.is_empty() {
-            return Token::Parameter(name);
-        }
-        if self.rest().first() != Some(&b'$') {
-            return Token::Symbol(b'$');
-        }
-        self.at += 1;
-        let tag = &self.sql[start..self.at];
-        self.skip_past(tag);
-        Token::Literal
-    }
-}
-
-impl<'s> Iterator for Tokens<'s> {
-    type Item = Token<'s>;
-
-    fn next(&mut self) -> Option<Token<'s>> {
-        loop {
-            let start = self.at;
-            match self.rest() {
-                [] => return None,
-                [b'-', b'-', ..] => self.skip_past("\n"),
-                [b'/', b'*', ..] => self.skip_comment(),
-                [b'\'', ..] => {
-                    self.skip_quoted(b'\'', false);
-                    return Some(Token::Literal);
-                }
-                [b'"', ..] => {
-                    self.skip_quoted(b'"', false);
-                    return Some(Token::Quoted(&self.sql[start..self.at]));
-                }
-                [b'$', ..] => return Some(self.dollar()),
-                [byte, ..] if byte.is_ascii_digit() => {
-                    self.take_while(|byte| is_word(byte) || byte == b'.');
-                    return Some(Token::Literal);
-                }
-                [byte, ..] if is_word(*byte) => return Some(self.word()),
-                [byte, ..] => {
-                    self.at += 1;
-                    if !byte.is_ascii_whitespace() {
-                        return Some(Token::Symbol(*byte));
-                    }
-                }
-            }
-        }
-    }
-}
-
-fn is_word(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte == b'_' || !byte.is_ascii()
+/// The tokens of a text in PostgreSQL's dialect.
+pub(crate) fn tokens(sql: &str) -> Tokens<'_> {
+    Tokens::of(sql, Dialect::Postgres)
 }
 
 /// What the text of a statement tells.
@@ -168,12 +30,12 @@ pub(crate) struct Shape {
 
 impl Shape {
     pub(crate) fn of(sql: &str) -> Self {
-        let mut tokens = Tokens::of(sql).skip_while(|token| *token == Token::Symbol(b'('));
-        let first = tokens.next().unwrap_or(Token::Literal);
-        let second = tokens.next().unwrap_or(Token::Literal);
-        let first_is = |words: &[&str]| words.iter().any(|word| first.is(word));
-        let second_is = |words: &[&str]| words.iter().any(|word| second.is(word));
-        let has = |words: &[&str]| Tokens::of(sql).any(|token| words.iter().any(|word| token.is(word)));
+        let mut begin = tokens(sql).skip_while(|token| *token == Token::Symbol(b'('));
+        let first = begin.next().unwrap_or(Token::Literal);
+        let second = begin.next().unwrap_or(Token::Literal);
+        let first_is = |words: &[&str]| first.is_one_of(words);
+        let second_is = |words: &[&str]| second.is_one_of(words);
+        let has = |words: &[&str]| tokens(sql).any(|token| token.is_one_of(words));
 
         let transaction = first_is(&["BEGIN", "START", "COMMIT", "END", "ABORT", "ROLLBACK", "SAVEPOINT", "RELEASE"])
             || first.is("PREPARE") && second.is("TRANSACTION");
@@ -208,7 +70,7 @@ impl Shape {
 pub(crate) fn alters_session(script: &str) -> bool {
     let control = |shape: Shape| shape.kind == StatementKind::Control && !shape.transaction;
     statements(script).any(|one| control(Shape::of(one)))
-        || Tokens::of(script).any(|token| ["TEMP", "TEMPORARY", "set_config"].iter().any(|word| token.is(word)))
+        || tokens(script).any(|token| token.is_one_of(&["TEMP", "TEMPORARY", "set_config"]))
 }
 
 /// Whether the statements of a script do nothing but alter the session, and so leave nothing behind when it breaks.
@@ -219,17 +81,16 @@ pub(crate) fn only_sets(script: &str) -> bool {
 
 /// The statements of a script, without the semicolons behind them.
 pub(crate) fn statements(script: &str) -> impl Iterator<Item = &str> {
-    let mut tokens = Tokens::of(script);
+    let mut tokens = tokens(script);
     std::iter::from_fn(move || {
-        let mut span: Option<(usize, usize)> = None;
+        let mut statement: Option<Range<usize>> = None;
         loop {
-            let before = tokens.at;
-            match (tokens.next(), span) {
-                (None, span) => return span.map(|(start, end)| &script[start..end]),
-                (Some(Token::Symbol(b';')), Some((start, end))) => return Some(&script[start..end]),
+            match (tokens.next(), &mut statement) {
+                (None | Some(Token::Symbol(b';')), Some(found)) => return Some(&script[found.clone()]),
+                (None, None) => return None,
                 (Some(Token::Symbol(b';')), None) => {}
-                (Some(_), Some((start, _))) => span = Some((start, tokens.at)),
-                (Some(_), None) => span = Some((before, tokens.at)),
+                (Some(_), Some(found)) => found.end = tokens.span().end,
+                (Some(_), None) => statement = Some(tokens.span()),
             }
         }
     })
@@ -240,13 +101,13 @@ const READERS: &[&str] = &["SELECT", "VALUES", "TABLE", "FETCH", "MOVE"];
 /// Whether the statement behind the common table expressions changes rows.
 fn with_changes(sql: &str) -> bool {
     let mut depth = 0_u32;
-    for token in Tokens::of(sql) {
+    for token in tokens(sql) {
         match token {
             Token::Symbol(b'(') => depth += 1,
             Token::Symbol(b')') => depth = depth.saturating_sub(1),
             _ if depth > 0 => {}
-            token if READERS.iter().any(|word| token.is(word)) => return false,
-            token if ["INSERT", "UPDATE", "DELETE", "MERGE"].iter().any(|word| token.is(word)) => return true,
+            token if token.is_one_of(READERS) => return false,
+            token if token.is_one_of(&["INSERT", "UPDATE", "DELETE", "MERGE"]) => return true,
             _ => {}
         }
     }
@@ -309,7 +170,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn any_text_is_looked_through_to_its_end(text in "[ -~\\n\u{e9}$'\"/*;-]{0,60}") {
-            let ends = Tokens::of(&text).count();
+            let ends = tokens(&text).count();
             assert!(ends <= text.len());
             let _ = (Shape::of(&text), alters_session(&text), only_sets(&text));
         }

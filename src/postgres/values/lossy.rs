@@ -5,7 +5,7 @@
 //! `timestamp`, drops the zone without a word, and casts what is left. Nobody tells a client of such a change. So a value
 //! that the cached type would not keep whole is sent only after the statement has been prepared anew.
 
-use tokio_postgres::types::Type;
+use tokio_postgres::types::{Kind, Type};
 
 use super::decode::base;
 use crate::value::ValueRef;
@@ -39,8 +39,21 @@ fn loses_text(text: &str, ty: &Type, utc: bool) -> bool {
                 |time: &str| ["Z", "+00:00", "+00", ""].iter().any(|zone| time.strip_suffix(zone).is_some_and(is_time));
             !utc || !split(text).is_some_and(|(date, time)| is_date(date) && at_zero(time))
         }
+        // What a list of integers or texts holds, an array of them keeps.
+        _ if matches!(ty.kind(), Kind::Array(element) if keeps_lists(element, text)) => false,
         // JSONB forgets the order of keys, INET its mask, BOOL and FLOAT8 the spelling; enums nothing, nor does CITEXT.
         _ => !super::decode::is_text(ty),
+    }
+}
+
+/// Whether an array of `element` keeps all of `text`, which is written as an array.
+fn keeps_lists(element: &Type, text: &str) -> bool {
+    match *element {
+        Type::TEXT | Type::VARCHAR => true,
+        Type::INT2 | Type::INT4 | Type::INT8 => {
+            text.bytes().all(|byte| byte.is_ascii_digit() || b"{,-}".contains(&byte))
+        }
+        _ => false,
     }
 }
 

@@ -53,9 +53,10 @@ impl<'v> Parameter<'v> {
             ValueRef::Text(list) if matches!(ty.kind(), Kind::Array(_)) && is_list(value) => {
                 Some(Self::Literal(to_array(list).into()))
             }
+            ValueRef::List(list) => fit_list(list, ty),
             ValueRef::Text(text) if is_text(ty) => Some(Self::Text(text)),
             ValueRef::Text(text) => Some(Self::Literal(text.into())),
-            ValueRef::Blob(bytes) => (*ty == Type::BYTEA).then_some(Self::Bytes(bytes)),
+            ValueRef::Blob(bytes) => fit_bytes(bytes, ty),
         };
         fitted.ok_or_else(|| mismatch(value.type_name(), ty, number))
     }
@@ -67,7 +68,7 @@ impl<'v> Parameter<'v> {
             Value::Bool(truth) => (Self::Bool(*truth), Type::BOOL),
             Value::Integer(integer) => (Self::Literal(integer.to_string().into()), Type::UNKNOWN),
             Value::Real(real) => (Self::Literal(format!("{real:?}").into()), Type::UNKNOWN),
-            Value::Text(text) => (Self::Literal(text.into()), Type::UNKNOWN),
+            Value::Text(text) | Value::List(text) => (Self::Literal(text.into()), Type::UNKNOWN),
             Value::Blob(bytes) => (Self::Bytes(bytes), Type::BYTEA),
         }
     }
@@ -161,6 +162,27 @@ fn fit_bool(truth: bool, ty: &Type) -> Option<Parameter<'static>> {
     })
 }
 
+/// A list is an array where the server asks for one, and elsewhere a JSON array.
+fn fit_list<'v>(list: &'v str, ty: &Type) -> Option<Parameter<'v>> {
+    match ty.kind() {
+        Kind::Array(_) => Some(Parameter::Literal(to_array(list).into())),
+        _ if matches!(*ty, Type::JSON | Type::JSONB) || is_text(ty) => Some(Parameter::Literal(list.into())),
+        _ => None,
+    }
+}
+
+/// Sixteen bytes are a UUID as well, which is how other engines store one.
+fn fit_bytes<'v>(bytes: &'v [u8], ty: &Type) -> Option<Parameter<'v>> {
+    match *ty {
+        Type::BYTEA => Some(Parameter::Bytes(bytes)),
+        Type::UUID if bytes.len() == 16 => {
+            let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            Some(Parameter::Literal(digits.into()))
+        }
+        _ => None,
+    }
+}
+
 fn fit_integer(integer: i64, ty: &Type, number: usize) -> Result<Parameter<'static>> {
     let fitted = match *ty {
         Type::INT8 => Some(Parameter::Int8(integer)),
@@ -206,7 +228,10 @@ fn mismatch(value: &str, ty: &Type, number: usize) -> Error {
     };
     let message =
         format!("a value of type {value} cannot be bound to ${number}, which the server takes for {}", ty.name());
-    let hint = format!("bind another type, or write cast(${number} as {cast}) if that is what is meant");
+    let hint = match value {
+        "list" => format!("write IN ${number} or = ANY(${number}), or bind one value"),
+        _ => format!("bind another type, or write cast(${number} as {cast}) if that is what is meant"),
+    };
     Error::new(ErrorKind::Query, message).because(Reason::Type).hint(hint)
 }
 

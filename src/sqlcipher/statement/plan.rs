@@ -320,7 +320,7 @@ fn bind(statement: &mut rusqlite::Statement<'_>, slot: usize, value: ValueRef<'_
             return Err(Error::new(ErrorKind::Query, message).because(Reason::Type).hint("bind Null if that is meant"));
         }
         ValueRef::Real(value) => statement.raw_bind_parameter(slot, value),
-        ValueRef::Text(value) => statement.raw_bind_parameter(slot, value),
+        ValueRef::Text(value) | ValueRef::List(value) => statement.raw_bind_parameter(slot, value),
         ValueRef::Blob(value) => statement.raw_bind_parameter(slot, value),
     };
     bound.map_err(crate::sqlcipher::errors::classify)

@@ -55,7 +55,7 @@ fn without(mut message: String, values: &[(usize, ValueRef<'_>)]) -> String {
 /// How SQLite would write it.
 fn text(value: &ValueRef<'_>) -> Option<String> {
     let text = match value {
-        ValueRef::Text(text) => (*text).to_owned(),
+        ValueRef::Text(text) | ValueRef::List(text) => (*text).to_owned(),
         ValueRef::Blob(bytes) => String::from_utf8_lossy(bytes).into_owned(),
         ValueRef::Integer(number) => number.to_string(),
         ValueRef::Real(number) => number.to_string(),
