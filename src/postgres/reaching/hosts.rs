@@ -2,12 +2,12 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::connector::Access;
+use crate::lock::{Guard, Lock};
 
 /// Readers ask a host that would not do after the others for so long.
 const REST: Duration = Duration::from_secs(30);
@@ -58,7 +58,7 @@ pub(crate) struct Memory {
     /// Readers begin with another one each time.
     turn: AtomicUsize,
     /// Who would not do, for writers and for readers, and until when that counts.
-    rests: [Mutex<Vec<(usize, Instant)>>; 2],
+    rests: [Lock<Vec<(usize, Instant)>>; 2],
 }
 
 impl Memory {
@@ -90,8 +90,8 @@ impl Memory {
         rests.push((host, Instant::now() + REST));
     }
 
-    fn rests(&self, access: Access) -> std::sync::MutexGuard<'_, Vec<(usize, Instant)>> {
-        self.rests[usize::from(access == Access::Read)].lock().unwrap_or_else(PoisonError::into_inner)
+    fn rests(&self, access: Access) -> Guard<'_, Vec<(usize, Instant)>> {
+        self.rests[usize::from(access == Access::Read)].lock()
     }
 }
 

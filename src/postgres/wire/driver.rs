@@ -5,28 +5,59 @@
 //! it. The [`keeper`](Driver::keep) is a task that does so while no call waits: for notifications, for what is left of a
 //! dropped call, for users of the client, to say goodbye, and to see that the server hung up.
 //!
-//! All poll it with the same waker, the [`Bell`], which knows whom to wake. So nothing is handed over when a call begins
-//! or ends, and the keeper sleeps through calls.
+//! All poll it with the same waker, that of [`Waiting`], which knows whom to wake. So nothing is handed over when a call
+//! begins or ends, and the keeper sleeps through calls.
+//!
+//! To poll a future, and to clone, use or drop a waker, is foreign code, which runs under no lock: whoever polls the
+//! socket takes it out for that long, and tells whoever missed it meanwhile.
 
 use std::future::{Future, poll_fn};
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker, ready};
 
 use futures_util::FutureExt;
 use tokio::task::coop::poll_proceed;
 
+use crate::lock::{Lock, foreign};
+
 /// The socket's future and whoever polls it.
 pub(crate) struct Driver {
-    /// `None` when it has ended, which closes the client.
-    socket: Mutex<Option<Socket>>,
-    bell: Arc<Bell>,
-    /// That of the bell.
+    socket: Lock<Socket>,
+    waiting: Arc<Waiting>,
+    /// That of `waiting`.
     waker: Waker,
 }
 
-type Socket = Pin<Box<dyn Future<Output = ()> + Send>>;
+type Connection = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+enum Socket {
+    Open(Connection),
+    /// Somebody has it in hand; `missed` if somebody else wanted to poll it meanwhile.
+    Polled {
+        missed: bool,
+    },
+    /// Which closes the client.
+    Ended,
+}
+
+impl Socket {
+    /// Hands it out to be polled, if it is here.
+    fn take(&mut self) -> Option<Connection> {
+        match std::mem::replace(self, Self::Polled { missed: true }) {
+            Self::Open(connection) => {
+                *self = Self::Polled { missed: false };
+                Some(connection)
+            }
+            Self::Polled { .. } => None,
+            Self::Ended => {
+                *self = Self::Ended;
+                None
+            }
+        }
+    }
+}
 
 impl Driver {
     /// `socket` ends when the connection does.
@@ -36,32 +67,36 @@ impl Driver {
             outcome.unwrap_or_else(|_panic| tracing::error!("the driver panicked, which ends its connection"));
         });
         // It has not been polled yet.
-        let bell = Arc::new(Bell(Mutex::new(Ears { rang: true, ..Ears::default() })));
-        Self { socket: Mutex::new(Some(Box::pin(socket))), waker: Arc::clone(&bell).into(), bell }
+        let tasks = Tasks { woken: true, ..Tasks::default() };
+        let waiting = Arc::new(Waiting(Lock::new(tasks)));
+        let waker = Arc::clone(&waiting).into();
+        Self { socket: Lock::new(Socket::Open(Box::pin(socket))), waiting, waker }
     }
 
     /// Awaits an answer that comes from the socket and from nowhere else, and drives the socket meanwhile.
     ///
     /// Only one call at a time may do so. Dropped, it leaves the rest of the answer to the keeper.
     pub(crate) async fn wait<T>(&self, mut answer: Pin<&mut impl Future<Output = T>>) -> T {
-        let _caller = Caller(&self.bell);
-        // Nobody else polls the socket while this call waits, and each time the answer is looked at afterwards: it has
-        // nobody to wake.
+        let _call = Call(&self.waiting);
+        // Each time the socket has been polled, be it by the keeper, the answer is looked at: it has nobody to wake.
         let mut look = || answer.as_mut().poll(&mut Context::from_waker(Waker::noop()));
         // The keeper may be at it when the call begins, and move the answer unseen.
         let mut begins = true;
         poll_fn(|cx| {
-            self.bell.begin(cx.waker());
+            self.waiting.begin(cx.waker());
             if begins && let Poll::Ready(answer) = look() {
                 return Poll::Ready(answer);
             }
             loop {
-                // When tokio wants other tasks to run, the socket gives nothing more, and rings at once.
+                // When tokio wants other tasks to run, the socket gives nothing more, and wakes at once.
                 drop(ready!(poll_proceed(cx)));
-                if !self.bell.rang(std::mem::take(&mut begins)) {
+                if !self.waiting.was_woken(std::mem::take(&mut begins)) {
                     return Poll::Pending;
                 }
-                let _ended = self.poll(self.lock());
+                let socket = self.socket.lock().take();
+                if let Some(socket) = socket {
+                    let _ended = self.poll(socket);
+                }
                 if let Poll::Ready(answer) = look() {
                     return Poll::Ready(answer);
                 }
@@ -74,114 +109,139 @@ impl Driver {
     pub(crate) async fn keep(self: Arc<Self>) {
         let keeper = Keeper(self);
         poll_fn(|cx| {
-            let socket = keeper.0.lock();
-            // Asked under the lock: a call that begins now polls the socket after this.
-            let alone = keeper.0.bell.keep(cx.waker());
-            if alone || socket.is_none() { keeper.0.poll(socket) } else { Poll::Pending }
+            let waker = cx.waker().clone();
+            let mut socket = keeper.0.socket.lock();
+            // Asked under the lock of the socket: a call that begins now finds it taken, and is told.
+            let (alone, old) = keeper.0.waiting.keep(waker);
+            let taken = if alone { socket.take() } else { None };
+            let ended = matches!(*socket, Socket::Ended);
+            drop(socket);
+            drop(old);
+            match taken {
+                Some(socket) => keeper.0.poll(socket),
+                None if ended => Poll::Ready(()),
+                None => Poll::Pending,
+            }
         })
         .await;
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Socket>> {
-        self.socket.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn poll(&self, mut socket: MutexGuard<'_, Option<Socket>>) -> Poll<()> {
-        let polled = match &mut *socket {
-            Some(future) => future.as_mut().poll(&mut Context::from_waker(&self.waker)),
-            None => Poll::Ready(()),
+    /// Polls the socket, which was taken for that, and puts it back.
+    fn poll(&self, mut connection: Connection) -> Poll<()> {
+        foreign();
+        let polled = connection.as_mut().poll(&mut Context::from_waker(&self.waker));
+        let mut socket = self.socket.lock();
+        let missed = matches!(*socket, Socket::Polled { missed: true });
+        let ended = polled.is_ready() || matches!(*socket, Socket::Ended);
+        let left = if ended {
+            *socket = Socket::Ended;
+            Some(connection)
+        } else {
+            *socket = Socket::Open(connection);
+            None
         };
-        if polled.is_ready() {
-            let ended = socket.take();
-            drop(socket);
-            drop(ended);
-            self.bell.wake_keeper();
+        drop(socket);
+        drop(left);
+        if missed {
+            self.waker.wake_by_ref();
+        }
+        if ended {
+            self.waiting.wake_keeper();
         }
         polled
     }
 }
 
 /// Wakes the call that waits, or else the keeper.
-struct Bell(Mutex<Ears>);
+struct Waiting(Lock<Tasks>);
 
+/// Each waker is used once; its task leaves another when it is polled.
 #[derive(Default)]
-struct Ears {
-    /// The task of the call that waits.
+struct Tasks {
+    /// A call waits.
+    calls: bool,
     caller: Option<Waker>,
-    /// It is looking just now, and needs no waking.
+    /// The call is looking just now, and needs no waking.
     looking: bool,
     keeper: Option<Waker>,
-    /// It rang since the socket was last polled.
-    rang: bool,
+    /// The socket has something new since it was last polled.
+    woken: bool,
 }
 
-impl Bell {
-    fn lock(&self) -> MutexGuard<'_, Ears> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// From now on the caller is woken, who looks for himself first.
+impl Waiting {
+    /// From now on the caller is woken; it looks by itself first.
     fn begin(&self, waker: &Waker) {
-        let mut ears = self.lock();
-        ears.looking = true;
-        if ears.caller.as_ref().is_none_or(|caller| !caller.will_wake(waker)) {
-            drop(ears);
-            // Wakers are made and dropped by foreign code.
+        let mut tasks = self.0.lock();
+        (tasks.calls, tasks.looking) = (true, true);
+        let known = tasks.caller.as_ref().is_some_and(|caller| caller.will_wake(waker));
+        drop(tasks);
+        if !known {
             let caller = Some(waker.clone());
-            let old = std::mem::replace(&mut self.lock().caller, caller);
+            let old = std::mem::replace(&mut self.0.lock().caller, caller);
             drop(old);
         }
     }
 
     /// Whether the socket has to be polled; if not, the caller looks no longer.
-    fn rang(&self, anyway: bool) -> bool {
-        let mut ears = self.lock();
-        ears.looking = anyway | std::mem::take(&mut ears.rang);
-        ears.looking
+    fn was_woken(&self, anyway: bool) -> bool {
+        let mut tasks = self.0.lock();
+        tasks.looking = anyway | std::mem::take(&mut tasks.woken);
+        tasks.looking
     }
 
-    /// From now on the keeper is woken, and polls the socket first, unless a call waits.
-    fn keep(&self, waker: &Waker) -> bool {
-        let mut ears = self.lock();
-        ears.keeper = Some(waker.clone());
-        let alone = ears.caller.is_none();
-        ears.rang &= !alone;
-        alone
+    /// From now on the keeper is woken, and polls the socket first, unless a call waits. Gives back the waker it had
+    /// before.
+    fn keep(&self, waker: Waker) -> (bool, Option<Waker>) {
+        let mut tasks = self.0.lock();
+        let alone = !tasks.calls;
+        tasks.woken &= !alone;
+        (alone, tasks.keeper.replace(waker))
     }
 
     fn wake_keeper(&self) {
-        let keeper = self.lock().keeper.clone();
-        keeper.inspect(Waker::wake_by_ref);
+        let keeper = self.0.lock().keeper.take();
+        wake(keeper);
     }
 }
 
-impl Wake for Bell {
+fn wake(waker: Option<Waker>) {
+    foreign();
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
+
+impl Wake for Waiting {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        let mut ears = self.lock();
-        ears.rang = true;
-        let waker = if ears.looking { None } else { ears.caller.clone().or_else(|| ears.keeper.clone()) };
-        drop(ears);
-        waker.inspect(Waker::wake_by_ref);
+        let mut tasks = self.0.lock();
+        tasks.woken = true;
+        let waker = match () {
+            () if tasks.looking => None,
+            () if tasks.calls => tasks.caller.take(),
+            () => tasks.keeper.take(),
+        };
+        drop(tasks);
+        wake(waker);
     }
 }
 
 /// Stands for the call that waits.
-struct Caller<'b>(&'b Bell);
+struct Call<'w>(&'w Waiting);
 
-impl Drop for Caller<'_> {
+impl Drop for Call<'_> {
     fn drop(&mut self) {
-        let mut ears = self.0.lock();
-        let caller = ears.caller.take();
-        ears.looking = false;
+        let mut tasks = self.0.0.lock();
+        (tasks.calls, tasks.looking) = (false, false);
+        let caller = tasks.caller.take();
         // What the call was woken for, or saw coming, and did not do.
-        let waker = if ears.rang { ears.keeper.clone() } else { None };
-        drop(ears);
+        let keeper = if tasks.woken { tasks.keeper.take() } else { None };
+        drop(tasks);
         drop(caller);
-        waker.inspect(Waker::wake_by_ref);
+        wake(keeper);
     }
 }
 
@@ -189,7 +249,7 @@ struct Keeper(Arc<Driver>);
 
 impl Drop for Keeper {
     fn drop(&mut self) {
-        let ended = self.0.lock().take();
+        let ended = std::mem::replace(&mut *self.0.socket.lock(), Socket::Ended);
         drop(ended);
         // A call that waits has to learn of it.
         self.0.waker.wake_by_ref();
@@ -225,6 +285,7 @@ mod tests {
             }
             let open = Open(Arc::clone(self));
             Arc::new(Driver::new(poll_fn(move |cx| {
+                foreign();
                 open.0.waker.get_or_init(|| cx.waker().clone());
                 let number = open.0.polls.fetch_add(1, Ordering::SeqCst) + 1;
                 if step(&open.0, number) { Poll::Pending } else { Poll::Ready(()) }
@@ -264,6 +325,7 @@ mod tests {
 
     impl Wake for Woken {
         fn wake(self: Arc<Self>) {
+            foreign();
             self.0.fetch_add(1, Ordering::SeqCst);
         }
     }
