@@ -5,9 +5,10 @@
 #[path = "common/postgres.rs"]
 mod common;
 
-use common::{PASSWORD, script, server};
+use common::{PASSWORD, script, server, server_with};
 use futures_util::future::join_all;
-use strongroom::AsyncDatabase;
+use strongroom::engine::Access;
+use strongroom::{AsyncDatabase, Connector, ErrorKind};
 
 #[tokio::test]
 async fn calls_share_the_connections_that_the_server_allows() {
@@ -31,4 +32,14 @@ async fn calls_share_the_connections_that_the_server_allows() {
         assert_eq!(db.stats().total_opened, most, "{user}");
         db.close().await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn the_error_of_a_full_server_stands_in_the_troubleshooting_page() {
+    let Some(server) = server_with("max_connections = 2\nsuperuser_reserved_connections = 0") else { return };
+    let _both = (server.connect().await, server.connect().await);
+    let error = server.connector().connect(Access::Write).await.unwrap_err();
+    assert!(error.kind() == ErrorKind::Connection && error.is_transient());
+    let text = error.to_string().replace(&format!("127.0.0.1:{}", server.port), "db1.internal:5432");
+    assert!(include_str!("../docs/troubleshooting.md").contains(&format!("```text\n{text}\n```")), "{text}");
 }
