@@ -15,7 +15,7 @@ use futures_util::SinkExt;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use strongroom::engine::{Access, Phase, Resource};
 use strongroom::postgres::PostgresConnector;
-use strongroom::postgres::{TargetSessionAttrs, Tls};
+use strongroom::postgres::{ChannelBinding, TargetSessionAttrs, Tls};
 use strongroom::{Connection, Connector, Error, ErrorKind, KeySource, PassphraseKeySource, Reason, Result, Secret};
 
 async fn refused(connector: PostgresConnector) -> Error {
@@ -183,6 +183,44 @@ fn tls_server(identity: &Identity) -> Option<common::Server> {
     let server = server_with(&settings);
     fs::remove_dir_all(directory).unwrap();
     server
+}
+
+/// An authority with a key of this kind; the kind decides how certificates are signed.
+fn authority_of(kind: &'static rcgen::SignatureAlgorithm) -> CertifiedIssuer<'static, KeyPair> {
+    let mut params = CertificateParams::new(vec![]).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    CertifiedIssuer::self_signed(params, KeyPair::generate_for(kind).unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn a_login_is_bound_to_the_server_s_certificate_where_that_can_be() {
+    for (kind, binds) in
+        [(&rcgen::PKCS_ECDSA_P256_SHA256, true), (&rcgen::PKCS_ECDSA_P384_SHA384, true), (&rcgen::PKCS_ED25519, false)]
+    {
+        let authority = authority_of(kind);
+        let Some(server) = tls_server(&identity(&authority, "localhost", 4000)) else { return };
+        let connector = PostgresConnector::new("localhost", server.port).database("postgres").user("app");
+        let connector = connector.key(PassphraseKeySource::new(PASSWORD)).tls(Tls::authority(authority.pem()).unwrap());
+        for binding in [ChannelBinding::Disable, ChannelBinding::Prefer] {
+            connector.clone().channel_binding(binding).connect(Access::Write).await.unwrap();
+        }
+        let required = connector.channel_binding(ChannelBinding::Require);
+        let outcome = required.connect(Access::Write).await;
+        if binds {
+            // What is written goes through both: TLS, and what asks for the first row only.
+            let db = strongroom::AsyncDatabase::with_connector(required.clone()).pool_max(1).open().await.unwrap();
+            let endless = "SELECT generate_series(1, 1000000000)";
+            let first = tokio::time::timeout(Duration::from_secs(10), db.fetch_value::<i64>(endless, ())).await;
+            assert_eq!(first.expect("in time").unwrap(), Some(1));
+            assert_eq!(db.fetch_all("SELECT generate_series(1, 10)", ()).await.unwrap().len(), 10);
+            let error = refused(required.tls(Tls::off())).await;
+            assert_eq!((error.kind(), error.is_transient()), (ErrorKind::Config, false), "{error}");
+        } else {
+            let error = outcome.unwrap_err();
+            assert_eq!((error.kind(), error.reason()), (ErrorKind::Connection, Reason::AuthRefused), "{error}");
+            assert!(error.to_string().contains("does not bind the login"), "{error}");
+        }
+    }
 }
 
 #[tokio::test]

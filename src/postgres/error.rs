@@ -173,7 +173,7 @@ fn class(state: &str) -> Class {
 fn hint(state: &str) -> Option<&'static str> {
     Some(match state {
         "28P01" | "28000" => "check the user and what the key source gives",
-        "53300" => "lower the pool's max_size or raise the server's max_connections",
+        "53300" => "lower pool_max or raise the server's max_connections",
         "57P03" => "the server is starting up or shutting down",
         "26000" => "behind a pooler in transaction mode set statement_cache(0)",
         "42P18" => "name the parameter's type, as in cast($1 as bigint)",
@@ -211,6 +211,13 @@ fn from_driver(error: tokio_postgres::Error) -> Error {
         "error performing TLS handshake" => {
             let refused = Error::new(ErrorKind::Connection, "the server does not offer TLS").because(Reason::Untrusted);
             return refused.hint("switch it on there, or use Tls::off() on a network that you trust");
+        }
+        "authentication error"
+            if source.as_ref().is_some_and(|source| source.to_string().contains("channel binding")) =>
+        {
+            let refused = Error::new(ErrorKind::Connection, "the server does not bind the login to its certificate");
+            let refused = refused.because(Reason::AuthRefused);
+            refused.hint("channel binding takes a password of SCRAM-SHA-256 and a certificate that is not of Ed25519 or RSASSA-PSS")
         }
         "authentication error" => Error::new(
             ErrorKind::Connection,

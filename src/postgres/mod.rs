@@ -18,4 +18,4 @@ pub use error::ServerError;
 pub use reaching::{PostgresConnector, Readers, Tls};
 pub use statements::PostgresBulk;
 pub use tokio_postgres;
-pub use tokio_postgres::config::TargetSessionAttrs;
+pub use tokio_postgres::config::{ChannelBinding, TargetSessionAttrs};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
-use tokio_postgres::config::{SslMode, TargetSessionAttrs};
+use tokio_postgres::config::{ChannelBinding, SslMode, TargetSessionAttrs};
 
 use super::dial::{Dial, Dialed};
 use super::hosts::{Host, Memory};
@@ -60,6 +60,7 @@ pub struct PostgresConnector {
     options: Option<String>,
     pass_file: Option<PassFile>,
     readers: Readers,
+    channel_binding: ChannelBinding,
     /// Of the hosts.
     memory: Arc<Memory>,
     /// How many of its sessions were found broken.
@@ -98,6 +99,7 @@ impl PostgresConnector {
             options: None,
             pass_file: None,
             readers: Readers::default(),
+            channel_binding: ChannelBinding::Prefer,
             memory: Arc::default(),
             breaks: Arc::default(),
         }
@@ -193,6 +195,14 @@ impl PostgresConnector {
     /// The name under which the server lists the connections; `strongroom` by default.
     pub fn application_name(mut self, name: impl Into<String>) -> Self {
         self.application_name = name.into();
+        self
+    }
+
+    /// Whether the login is bound to the server's certificate (SCRAM-SHA-256-PLUS), so that nobody can stand in between who
+    /// has got another one signed. By default it is where the server offers that. `Require` refuses a server that does
+    /// not, and a way without TLS; certificates signed with RSASSA-PSS or Ed25519 have no such binding.
+    pub fn channel_binding(mut self, binding: ChannelBinding) -> Self {
+        self.channel_binding = binding;
         self
     }
 
@@ -304,6 +314,11 @@ impl PostgresConnector {
         }
         let mut config = dial.config.clone();
         let encrypted = dial.tls.is_some() && !host.is_socket();
+        if self.channel_binding == ChannelBinding::Require && !encrypted {
+            let error = Error::new(ErrorKind::Config, "channel binding is required, and this way has no TLS");
+            return Err(error.during(Phase::Connect).hint("switch TLS on, or leave channel_binding at Prefer"));
+        }
+        config.channel_binding(self.channel_binding);
         config.ssl_mode(if encrypted { SslMode::Require } else { SslMode::Disable });
         if let (None, Some(file)) = (&self.key, &self.pass_file)
             && let Some(secret) = file.look_up(&host.name, host.port, self.database_name(), &self.user)?

@@ -6,7 +6,7 @@
 use std::env::VarError;
 use std::time::Duration;
 
-use tokio_postgres::config::TargetSessionAttrs;
+use tokio_postgres::config::{ChannelBinding, TargetSessionAttrs};
 use zeroize::Zeroizing;
 
 use super::connector::{PostgresConnector, Readers};
@@ -188,7 +188,7 @@ impl Settings {
             let seconds = u64::try_from(seconds).ok().filter(|seconds| *seconds > 0).unwrap_or(86_400);
             connector = connector.connect_timeout(Duration::from_secs(seconds));
         }
-        connector = self.target(connector)?;
+        connector = self.target(self.channel_binding(connector)?)?;
         self.check_fixed()?;
         Ok(match self.get("password") {
             Some(password) => connector.key(Secret::new(Zeroizing::new(password.to_owned()))),
@@ -240,6 +240,20 @@ impl Settings {
         })
     }
 
+    fn channel_binding(&self, connector: PostgresConnector) -> Result<PostgresConnector> {
+        let binding = match self.get("channel_binding") {
+            None => return Ok(connector),
+            Some("disable") => ChannelBinding::Disable,
+            Some("prefer") => ChannelBinding::Prefer,
+            Some("require") if self.get("sslmode") == Some("disable") => {
+                return Err(malformed("channel_binding=require needs TLS").hint("leave sslmode=disable out"));
+            }
+            Some("require") => ChannelBinding::Require,
+            Some(_) => return Err(wrong("channel_binding", "disable, prefer or require")),
+        };
+        Ok(connector.channel_binding(binding))
+    }
+
     fn target(&self, connector: PostgresConnector) -> Result<PostgresConnector> {
         let connector = match self.get("target_session_attrs") {
             None => connector,
@@ -261,20 +275,15 @@ impl Settings {
 
     /// Refuses what would ask for something else than is done anyway.
     fn check_fixed(&self) -> Result<()> {
-        let fixed: [(&'static str, &'static [&'static str], &'static str); 4] = [
+        let fixed: [(&'static str, &'static [&'static str], &'static str); 3] = [
             ("client_encoding", &["utf8", "utf-8", "unicode", "auto"], "UTF8"),
             ("gssencmode", &["disable", "prefer"], "disable: there is no Kerberos here"),
             ("sslnegotiation", &["postgres"], "postgres"),
-            ("channel_binding", &["disable", "prefer", "require"], "disable, prefer or require"),
         ];
         for (name, known, said) in fixed {
             if self.get(name).is_some_and(|value| !known.contains(&value.to_ascii_lowercase().as_str())) {
                 return Err(wrong(name, said));
             }
-        }
-        if self.get("channel_binding") == Some("require") {
-            let error = malformed("channel_binding=require cannot be kept: this connector binds no channel");
-            return Err(error.hint("leave it out; the server's certificate is verified in full instead"));
         }
         Ok(())
     }

@@ -41,6 +41,10 @@ pub(crate) struct Limited<S> {
 }
 
 impl<S> Limited<S> {
+    pub(crate) fn get_ref(&self) -> &S {
+        &self.stream
+    }
+
     /// `stream` is at its beginning.
     pub(crate) fn new(stream: S, first_row: FirstRow) -> Self {
         Self { stream, at: Position::BEGINNING, first_row }

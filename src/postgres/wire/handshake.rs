@@ -11,6 +11,7 @@ use rustls::pki_types::{InvalidDnsNameError, ServerName};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 
+use super::end_point::end_point;
 use super::first_row::{FirstRow, Limited};
 
 /// The driver's view of a handshake with one host.
@@ -96,8 +97,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Encrypted<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> TlsStream for Encrypted<S> {
-    /// None: the certificate is verified in full, so that nobody can stand in between.
     fn channel_binding(&self) -> ChannelBinding {
-        ChannelBinding::none()
+        let (_, connection) = self.stream.get_ref().get_ref();
+        let certificate = connection.peer_certificates().and_then(<[_]>::first);
+        let end_point = certificate.and_then(|certificate| end_point(certificate));
+        end_point.map_or_else(ChannelBinding::none, ChannelBinding::tls_server_end_point)
     }
 }
