@@ -1,22 +1,22 @@
 //! Reading the settings from a file and from the environment.
-//!
-//! The `config` crate parses; its messages, and serde's, may quote what they stumble over, so only their places and
-//! expectations are passed on.
 
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
 
-use config::{ConfigError, Environment, File, FileFormat, Map, Source, Value, ValueKind};
 use serde::Deserialize;
 
 use super::DatabaseConfig;
-use super::unique::is_unique;
+use super::tree::{TWICE, Tree, Unfit};
+use super::yaml::{self, Trouble};
 use crate::error::{Error, ErrorKind, Reason, Result};
+use crate::text;
 
 /// A dozen settings and all their comments fit many times.
 const LARGEST: u64 = 16 * 1024;
 
-const PREFIX: &str = "STRONGROOM_DB";
+/// In lower case, for on some systems names of variables have none.
+const PREFIX: &str = "strongroom_db__";
 
 const NO_SECRETS: &str =
     "secrets never stand in the configuration: set `key_source` to env, sops or passphrase, and keep the key there";
@@ -59,7 +59,7 @@ impl DatabaseConfig {
         read(tree.clone(), &|key| format!("{}: {key}", path.display()))?;
         let overrides = environment()?;
         read(overrides.clone(), &variable)?;
-        merge(&mut tree, overrides);
+        tree.overlay(overrides);
         read(tree, &|key| format!("{} with environment variables: {key}", path.display()))
     }
 
@@ -76,21 +76,19 @@ impl DatabaseConfig {
     }
 }
 
-type Table = Map<String, Value>;
-
 fn variable(key: &str) -> String {
     let name = key.to_uppercase().replace('.', "__");
     format!("environment variable STRONGROOM_{name}")
 }
 
 /// The tree in a file.
-fn parse(path: &Path) -> Result<Table> {
+fn parse(path: &Path) -> Result<Tree> {
     let shown = path.display();
     let suffix = path.extension().and_then(|suffix| suffix.to_str()).unwrap_or_default().to_ascii_lowercase();
-    let (format, name) = match suffix.as_str() {
-        "yml" | "yaml" => (FileFormat::Yaml, "YAML"),
-        "toml" => (FileFormat::Toml, "TOML"),
-        "json" => (FileFormat::Json, "JSON"),
+    let read: fn(&str) -> Result<Tree, String> = match suffix.as_str() {
+        "yml" | "yaml" => of_yaml,
+        "toml" => of_toml,
+        "json" => of_json,
         _ => return Err(wrong(format!("{shown} has an unknown suffix")).hint("use .yml, .yaml, .toml or .json")),
     };
     let mut bytes = Vec::new();
@@ -103,104 +101,75 @@ fn parse(path: &Path) -> Result<Table> {
     if bytes.len() as u64 > LARGEST {
         return Err(wrong(format!("{shown} is larger than {LARGEST} bytes")).because(Reason::TooLarge));
     }
-    let text = crate::text::utf8(&bytes).map_err(|what| {
+    let text = text::utf8(&bytes).map_err(|what| {
         let error = wrong(format!("{shown} is {what}")).because(Reason::Malformed);
         error.hint("save it as UTF-8")
     })?;
-    if format == FileFormat::Yaml {
-        refuse_yaml_traps(text).map_err(|error| error.context(&shown))?;
-    }
-    let tree = File::from_str(text, format).collect().map_err(|error| {
-        let position = position(&error.to_string());
-        wrong(format!("{shown} is not valid {name}{position}")).because(Reason::Malformed)
-    })?;
-    // The parsers of YAML and TOML see to it themselves.
-    if format == FileFormat::Json && !is_unique(text) {
-        return Err(wrong(format!("{shown} has a setting twice")).because(Reason::Malformed));
-    }
-    Ok(tree)
+    read(text).map_err(|what| wrong(format!("{shown} {what}")).because(Reason::Malformed))
 }
 
-/// Refuses what could make the YAML parser use up the memory (aliases of aliases) or the stack (`- - - -`). Comments are
-/// not spared, for telling them from quoted text would take the parser itself.
-fn refuse_yaml_traps(text: &str) -> Result<()> {
-    for (number, line) in text.split(['\n', '\r']).enumerate() {
-        let code = line.trim_start().trim_start_matches("---").trim_start();
-        let nests = code.strip_prefix(['-', '?']).is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t']));
-        let anchors = code.match_indices(['&', '*']).any(|(at, _)| {
-            let (before, after) = (&code[..at], &code[at + 1..]);
-            (before.is_empty() || before.ends_with([' ', '\t', ',', '[', '{', ':'])) && !after.starts_with([' ', '\t'])
-        });
-        if nests || anchors {
-            let message = format!("line {} has a list, an anchor or an alias", number + 1);
-            return Err(wrong(message).hint("the settings need none; no word may begin with & or *"));
+// The parsers' own messages quote the line that they stumble over, so only its number is passed on.
+
+fn of_yaml(text: &str) -> Result<Tree, String> {
+    yaml::parse(text).map_err(|trouble| match trouble {
+        Trouble::Invalid(line) => format!("is not valid YAML: see line {line}"),
+        Trouble::Needless(line) => {
+            format!("line {line} has a list, an anchor or an alias; the settings need none, and * and & begin no word")
         }
-    }
-    Ok(())
+    })
 }
 
-/// The position in a parser's message. Nothing else of it can be trusted not to quote the file.
-fn position(message: &str) -> String {
-    let line = message.lines().next().unwrap_or_default();
-    line.find("line ").map_or_else(String::new, |start| format!(": see {}", &line[start..]))
+fn of_toml(text: &str) -> Result<Tree, String> {
+    toml::from_str(text).map_err(|error| {
+        let line = error.span().map_or(1, |span| text[..span.start].split('\n').count());
+        format!("is not valid TOML: see line {line}")
+    })
+}
+
+fn of_json(text: &str) -> Result<Tree, String> {
+    serde_json::from_str(text).map_err(|error| match error.classify() {
+        serde_json::error::Category::Data => format!("has {TWICE}: see line {}", error.line()),
+        _ => format!("is not valid JSON: see line {} column {}", error.line(), error.column()),
+    })
 }
 
 /// The tree in the environment.
-fn environment() -> Result<Table> {
-    let variables = Environment::with_prefix(PREFIX).separator("__").collect();
-    let variables = variables.map_err(|_| wrong(format!("an environment variable {PREFIX}__* is not Unicode")))?;
-    let mut settings = Table::new();
-    for (key, value) in variables {
-        let empty = matches!(&value.kind, ValueKind::String(text) if text.trim().is_empty());
-        let value = if empty { Value::new(None, ValueKind::Nil) } else { value };
-        let tree = key.rsplit('.').fold(value, |value, name| Table::from([(name.to_owned(), value)]).into());
-        if let ValueKind::Table(tree) = tree.kind {
-            merge(&mut settings, tree);
-        }
+fn environment() -> Result<Tree> {
+    let mut settings = Tree::Table(BTreeMap::new());
+    for (name, value) in std::env::vars_os() {
+        let name = name.to_string_lossy().to_lowercase();
+        let Some(key) = name.strip_prefix(PREFIX) else { continue };
+        let value =
+            value.into_string().map_err(|_| wrong(format!("{} is not Unicode", variable(&format!("db.{key}")))))?;
+        let value = if value.trim().is_empty() { Tree::Null } else { Tree::Text(value) };
+        settings.overlay(key.rsplit("__").fold(value, |value, name| Tree::Table([(name.to_owned(), value)].into())));
     }
-    Ok(Table::from([("db".to_owned(), settings.into())]))
-}
-
-/// Lays one tree over another; the upper one wins where it says something.
-fn merge(below: &mut Table, above: Table) {
-    for (key, value) in above {
-        match (below.get_mut(&key).map(|value| &mut value.kind), value.kind) {
-            (Some(ValueKind::Table(below)), ValueKind::Table(above)) => merge(below, above),
-            (Some(_), ValueKind::Nil) => {}
-            (_, kind) => {
-                below.insert(key, Value::new(None, kind));
-            }
-        }
-    }
+    Ok(Tree::Table([("db".to_owned(), settings)].into()))
 }
 
 /// Settings from a tree; `place` names a key of it for people.
-fn read(tree: Table, place: &dyn Fn(&str) -> String) -> Result<DatabaseConfig> {
-    Root::deserialize(Value::new(None, tree)).map(|root| root.db).map_err(|error| explain(error, place))
+fn read(tree: Tree, place: &dyn Fn(&str) -> String) -> Result<DatabaseConfig> {
+    let root: Result<Root, _> = serde_path_to_error::deserialize(tree);
+    root.map(|root| root.db).map_err(|error| explain(&error.path().to_string(), error.inner(), place))
 }
 
-fn explain(error: ConfigError, place: &dyn Fn(&str) -> String) -> Error {
-    match error {
-        ConfigError::At { error, key, .. } => explain_message(&error.to_string(), key.as_deref(), place),
-        ConfigError::Type { expected, key, .. } => {
-            wrong(format!("{}: expected {expected}", place(key.as_deref().unwrap_or("db"))))
+fn explain(path: &str, unfit: &Unfit, place: &dyn Fn(&str) -> String) -> Error {
+    let path = if path == "." { "db" } else { path };
+    match unfit {
+        Unfit::Missing(name) => {
+            wrong(format!("{}: {unfit}", place(name))).hint(format!("`{name}: {{}}` alone gives the defaults"))
         }
-        ConfigError::NotFound(key) => wrong(format!("{}: there is no such section", place(&key)))
-            .hint(format!("`{key}: {{}}` alone gives the defaults")),
-        other => explain_message(&other.to_string(), None, place),
+        Unfit::Expected(_) => wrong(format!("{}: {unfit}", place(path))),
+        Unfit::Unknown(name, known) => {
+            let error = wrong(format!("{}: {unfit}", place(path)));
+            if is_secret(name) { error.hint(NO_SECRETS) } else { error.hint(one_of(known)) }
+        }
     }
 }
 
-/// serde's message is `<what was found>, expected <what fits>`; what was found stays here unless it is a name.
-fn explain_message(message: &str, section: Option<&str>, place: &dyn Fn(&str) -> String) -> Error {
-    let expected = message.rsplit_once(", expected ").map_or("another value", |(_, expected)| expected);
-    let unknown = message.strip_prefix("unknown field `").and_then(|rest| rest.split_once('`'));
-    let Some((name, _)) = unknown else {
-        return wrong(format!("{}: expected {expected}", place(section.unwrap_or("db"))));
-    };
-    let key = section.map_or_else(|| name.to_owned(), |section| format!("{section}.{name}"));
-    let error = wrong(format!("{}: there is no such setting", place(&key)));
-    if is_secret(name) { error.hint(NO_SECRETS) } else { error.hint(format!("expected {expected}")) }
+fn one_of(known: &[&str]) -> String {
+    let names: Vec<_> = known.iter().map(|name| format!("`{name}`")).collect();
+    format!("expected {}{}", if names.len() > 1 { "one of " } else { "" }, names.join(", "))
 }
 
 /// Whether a setting of this name would hold a secret.

@@ -7,7 +7,9 @@ mod file;
 pub(crate) mod limit;
 mod settings;
 #[cfg(feature = "config")]
-mod unique;
+mod tree;
 mod visit;
+#[cfg(feature = "config")]
+mod yaml;
 
 pub use settings::{CipherConfig, DatabaseConfig, KeyPlace, PoolConfig, RetryConfig};

@@ -5,7 +5,6 @@ use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::path::Path;
 
-use age::secrecy::ExposeSecret as _;
 use sha2::{Digest, Sha512};
 use zeroize::Zeroizing;
 
@@ -16,7 +15,7 @@ use super::data_key::DataKey;
 use super::format::SopsFormat;
 use super::gcm::Cipher;
 use super::tree::{MAX_PATH, Scalar};
-use super::{age_key, fault, open, scalar, time, wipe};
+use super::{age, fault, open, scalar, time, wipe};
 
 /// The version whose files these are like, and with which they are tested.
 const VERSION: &str = "3.11.0";
@@ -94,7 +93,7 @@ struct Fresh<'a> {
 impl<'a> Fresh<'a> {
     fn seal(values: &[(&'a str, &Secret)], recipients: &[&'a str]) -> Result<Self> {
         let key = DataKey::generate()?;
-        let keys = recipients.iter().map(|to| Ok((*to, age_key::wrap(key.bytes(), to)?))).collect::<Result<_>>()?;
+        let keys = recipients.iter().map(|to| Ok((*to, age::wrap(key.bytes(), to)?))).collect::<Result<_>>()?;
         let cipher = Cipher::new(key);
         let mut hash = Sha512::new();
         let seal = |(name, value): &(&'a str, &Secret)| {
@@ -164,12 +163,14 @@ pub struct AgeIdentity {
 
 impl AgeIdentity {
     /// Makes a new X25519 identity from the operating system's random source.
+    ///
+    /// # Panics
+    /// If the operating system gives no random bytes.
     #[allow(clippy::new_without_default, reason = "not a default: every call makes another one")]
     pub fn generate() -> Self {
         wipe::with_clean_stack(|| {
-            let identity = age::x25519::Identity::generate();
-            let secret = Secret::new(identity.to_string().expose_secret());
-            Self { secret, recipient: identity.to_public().to_string() }
+            let identity = age::X25519::generate().expect("the operating system gives random bytes");
+            Self { secret: Secret::new(identity.text().as_str()), recipient: identity.recipient() }
         })
     }
 

@@ -11,12 +11,10 @@ use zeroize::Zeroizing;
 use crate::error::{Error, Reason, Result};
 use crate::keys::{place, place::Place};
 use crate::secret::Secret;
-use crate::text::{self};
+use crate::text;
 
-use super::{age_key, fault, file, ssh};
-
-/// An identity of any kind, ready to open stanzas.
-pub(super) type BoxedIdentity = Box<dyn age::Identity + Send + Sync>;
+use super::age::{self, BoxedIdentity, X25519};
+use super::{fault, file, ssh};
 
 /// The variables whose commands are run if [`IdentitySources::env_commands`] is on.
 const COMMANDS: [&str; 2] = ["SOPS_AGE_KEY_CMD", "SOPS_AGE_SSH_PRIVATE_KEY_CMD"];
@@ -253,7 +251,7 @@ impl Loaded {
 
     fn unprotect(&self, file: &[u8]) -> Result<Zeroizing<Vec<u8>>, String> {
         let passphrase = usable(self.passphrase.as_ref())?;
-        age_key::unprotect(text::without_mark(file), passphrase)
+        age::unprotect(text::without_mark(file), passphrase)
     }
 
     /// The error for "nothing opened it"; `missing` says what else could.
@@ -297,12 +295,12 @@ fn parse(text: &[u8], passphrase: Option<&Secret>) -> Result<Parsed, String> {
     let lines = text.split(if text.contains('\n') { '\n' } else { '\r' }).map(str::trim).enumerate();
     for (number, line) in lines.filter(|(_, line)| !line.starts_with('#')) {
         for word in line.split_ascii_whitespace() {
-            // The `age` crate has no post-quantum identities; where they stand must not spoil the others.
+            // Post-quantum identities are not read here; where they stand must not spoil the others.
             if word.starts_with("AGE-SECRET-KEY-PQ-1") || word.starts_with("AGE-PLUGIN-") {
                 foreign = true;
             } else {
-                let identity: Result<age::x25519::Identity, _> = word.parse();
-                identities.push(Box::new(identity.map_err(|_| format!("line {} is no age identity", number + 1))?));
+                let identity = X25519::parse(word).ok_or_else(|| format!("line {} is no age identity", number + 1))?;
+                identities.push(Box::new(identity));
             }
         }
     }

@@ -7,7 +7,7 @@
 
 #![doc = include_str!("../../../docs/sops.md")]
 
-mod age_key;
+mod age;
 mod backend;
 mod cache;
 mod data_key;

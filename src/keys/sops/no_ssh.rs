@@ -2,7 +2,7 @@
 
 use crate::secret::Secret;
 
-use super::identity::BoxedIdentity;
+use super::age::BoxedIdentity;
 
 /// Whether this build reads SSH keys itself.
 pub(super) const NATIVE: bool = false;

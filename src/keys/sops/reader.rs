@@ -20,7 +20,7 @@ use super::identity::{IdentitySources, Loaded};
 use super::metadata::{AgeKey, Group};
 use super::path::KeyPath;
 use super::program::{self, Program};
-use super::{age_key, fault, file, gpg, open, ssh, wipe};
+use super::{age, fault, file, gpg, open, ssh, wipe};
 
 /// Reads the value at `path` of a SOPS file that is in memory already, by age identities alone.
 ///
@@ -180,8 +180,7 @@ impl Opening {
     fn try_identities(mut self) -> Self {
         let length = self.part_length();
         let identities = &self.loaded.identities;
-        let open =
-            |key: &AgeKey| age_key::unwrap(key.armored.as_bytes(), identities).filter(|part| part.len() == length);
+        let open = |key: &AgeKey| age::unwrap(key.armored.as_bytes(), identities).filter(|part| part.len() == length);
         for (group, part) in self.document.metadata.groups.iter().zip(&mut self.parts) {
             if part.is_none() {
                 *part = group.age.iter().find_map(open);
@@ -238,7 +237,7 @@ impl Opening {
     }
 }
 
-/// What kind of recipient it is, if the `age` crate has none of it. `age1`, and the name of the kind between that and a
+/// What kind of recipient it is, if this crate has none of it. `age1`, and the name of the kind between that and a
 /// second separator.
 fn foreign(recipient: &str) -> Option<String> {
     let (name, _) = recipient.strip_prefix("age1")?.rsplit_once('1')?;

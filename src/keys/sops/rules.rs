@@ -3,7 +3,7 @@
 //! Never decided by whether a value looks encrypted, for then anyone could put plaintext in its place. The one
 //! exception are the rules about comments: the YAML parser shows no comments, and there the MAC catches the exchange.
 
-use regex::{Regex, RegexBuilder};
+use regex_lite::{Regex, RegexBuilder};
 
 use crate::error::{Reason, Result};
 

@@ -5,9 +5,7 @@
 use std::borrow::Cow;
 use std::fmt::Display;
 use std::io::Write as _;
-use std::sync::LazyLock;
 
-use regex::Regex;
 use zeroize::Zeroizing;
 
 use crate::error::{Reason, Result};
@@ -34,9 +32,6 @@ pub(super) fn plain(text: &str) -> Result<Scalar> {
 
 /// A scalar that starts like a number: a moment, an integer, a float or text after all.
 fn number(text: &str) -> Result<Scalar> {
-    static FLOAT: LazyLock<Regex> = LazyLock::new(|| {
-        Regex::new(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$").expect("a constant that compiles")
-    });
     if let Some(moment) = time::canonical(text) {
         return Ok(Scalar::Time(moment));
     }
@@ -46,12 +41,8 @@ fn number(text: &str) -> Result<Scalar> {
             .map_err(|_| fault(Reason::Malformed, "an unencrypted integer does not fit into 64 bits with a sign"))?;
         return Ok(Scalar::Integer(value));
     }
-    if FLOAT.is_match(&digits)
-        && let Some(value) = finite(&digits)
-    {
-        return Ok(Scalar::Float(value));
-    }
-    Ok(Scalar::Text(text.into()))
+    // What begins like a number is none of the words that Rust reads as one.
+    Ok(finite(&digits).map_or_else(|| Scalar::Text(text.into()), Scalar::Float))
 }
 
 /// Integers with a sign and the prefixes `0x`, `0o`, `0b` and `0`; up to what 64 bits without a sign hold.
