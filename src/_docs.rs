@@ -24,6 +24,9 @@ pub mod postgres {}
 #[doc = include_str!("../docs/performance.md")]
 pub mod performance {}
 
+#[doc = include_str!("../docs/weight.md")]
+pub mod weight {}
+
 #[doc = include_str!("../docs/values.md")]
 pub mod values {}
 
