@@ -7,8 +7,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
+use strongroom::database::KeyPlace;
 use strongroom::keys::sops::{AgeIdentity, IdentitySources, SopsBackend, SopsFormat, encrypt};
-use strongroom::{CommandKeySource, FileKeySource, KeySource, Secret, SopsKeySource};
+use strongroom::{CommandKeySource, DatabaseConfig, FileKeySource, KeySource, Secret, SopsKeySource};
 
 const HERE: &str = "KEYS_RELATIVE_HERE";
 
@@ -28,7 +29,7 @@ fn furnish(directory: &Path, word: &str, identity: &AgeIdentity) {
     write(&directory.join("s.yaml"), &file, 0o600);
 }
 
-async fn text(source: &impl KeySource) -> String {
+async fn text(source: &dyn KeySource) -> String {
     source.resolve().await.map_or_else(|error| error.to_string(), |key| String::from_utf8_lossy(key.expose()).into())
 }
 
@@ -58,6 +59,7 @@ async fn child(here: &Path) {
     let by_argument = CommandKeySource::new("cat").args(["key.txt"]);
     let program = SopsKeySource::at("s.yaml").backend(SopsBackend::Binary).program("./give.sh");
     let lost = native(SopsKeySource::at("no.yaml"));
+    let configs = [configured("s.yaml"), configured("no.yaml")];
     for place in ["two", ""] {
         std::env::set_current_dir(here.join(place)).unwrap();
         for round in 0..2 {
@@ -68,6 +70,12 @@ async fn child(here: &Path) {
             assert_eq!(text(&by_argument).await, "one", "{round}");
             assert_eq!(text(&program).await, "oneone", "{round}");
         }
+        for (configs, expected) in configs.iter().zip(["one", "SOPS file no.yaml: the file does not exist"]) {
+            for config in configs {
+                let answer = text(&*config.key_source(None).unwrap().unwrap()).await;
+                assert!(answer.starts_with(expected), "{config:?}: {answer}");
+            }
+        }
         // Errors have the path as it was given.
         assert!(text(&missing).await.starts_with("key file ./no/key.txt does not exist"));
         assert!(text(&lost).await.starts_with("SOPS file no.yaml: the file does not exist"));
@@ -76,6 +84,23 @@ async fn child(here: &Path) {
     fs::remove_dir_all(here.join("one")).unwrap();
     let gone = text(&by_argument).await;
     assert!(gone.contains("key command cat cannot run in") && gone.contains("which is gone"), "{gone}");
+}
+
+/// The same settings, in each of the ways that they can be made.
+fn configured(path: &str) -> Vec<DatabaseConfig> {
+    let text = format!(r#"{{ "cipher": {{ "enabled": true, "key_source": "sops", "sops_path": "{path}" }} }}"#);
+    let mut by_hand = DatabaseConfig::default();
+    (by_hand.cipher.enabled, by_hand.cipher.key_source) = (true, KeyPlace::Sops);
+    by_hand.cipher.sops_path = Some(path.into());
+    let mut configs = vec![by_hand, serde_json::from_str(&text).unwrap()];
+    #[cfg(feature = "config")]
+    {
+        fs::write("config.json", format!(r#"{{ "db": {text} }}"#)).unwrap();
+        configs.push(DatabaseConfig::from_file("config.json").unwrap());
+    }
+    assert!(configs.iter().all(|config| config.cipher.sops_path.as_deref() == Some(Path::new(path))));
+    assert!(configs.windows(2).all(|two| two[0] == two[1]));
+    configs
 }
 
 #[tokio::test]

@@ -102,12 +102,34 @@ pub struct CipherConfig {
     /// The environment variable that holds the key; `STRONGROOM_DB_KEY` by default.
     #[serde(deserialize_with = "visit::key_env")]
     pub key_env: String,
-    /// The SOPS file that holds the key; none by default.
+    /// The SOPS file that holds the key; none by default. A relative path starts at the working directory in which
+    /// these settings were read or made.
     pub sops_path: Option<PathBuf>,
     /// The name of the key in the SOPS file; `db_key` by default.
     #[serde(deserialize_with = "visit::sops_key")]
     pub sops_key: String,
+    #[serde(skip)]
+    pub(crate) origin: Origin,
 }
+
+/// The working directory of the moment in which settings are made. It is no setting: settings that are the same
+/// everywhere else are equal.
+#[derive(Clone, Debug)]
+pub(crate) struct Origin(pub(crate) PathBuf);
+
+impl Default for Origin {
+    fn default() -> Self {
+        Self(std::env::current_dir().unwrap_or_default())
+    }
+}
+
+impl PartialEq for Origin {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Origin {}
 
 /// Where the key of an encrypted database is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -146,6 +168,7 @@ impl Default for CipherConfig {
             key_env: KEY_ENV.into(),
             sops_path: None,
             sops_key: SOPS_KEY.into(),
+            origin: Origin::default(),
         }
     }
 }

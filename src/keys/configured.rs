@@ -1,6 +1,7 @@
 //! The key source that a configuration asks for.
 
 use super::buffer::empty;
+use super::place::Place;
 use super::{EnvKeySource, PassphraseKeySource, sops_source};
 use crate::config::{CipherConfig, DatabaseConfig, KeyPlace};
 use crate::error::{Error, ErrorKind, Reason, Result};
@@ -32,7 +33,7 @@ impl DatabaseConfig {
     ///   would be stored as plaintext.
     /// - [`ErrorKind::Unsupported`] for a SOPS file without the feature `sops`.
     pub fn key_source(&self, passphrase: Option<Secret>) -> Result<Option<Box<dyn KeySource>>> {
-        let CipherConfig { enabled, key_source, key_env, sops_path, sops_key } = &self.cipher;
+        let CipherConfig { enabled, key_source, key_env, sops_path, sops_key, origin } = &self.cipher;
         if !enabled {
             let unused = passphrase.map(|_| {
                 Error::new(ErrorKind::Config, "a passphrase was given, but db.cipher.enabled is false")
@@ -48,7 +49,9 @@ impl DatabaseConfig {
         }
         match (key_source, sops_path) {
             (KeyPlace::Env, _) => Ok(Some(Box::new(EnvKeySource::new(key_env)))),
-            (KeyPlace::Sops, Some(path)) if !path.as_os_str().is_empty() => sops_source(path, sops_key).map(Some),
+            (KeyPlace::Sops, Some(path)) if !path.as_os_str().is_empty() => {
+                sops_source(Place::within(&origin.0, path), sops_key).map(Some)
+            }
             (KeyPlace::Sops, _) => {
                 let error = missing("db.cipher.key_source is sops, but db.cipher.sops_path is not set");
                 Err(error.hint("set it to the path of the encrypted file"))

@@ -18,6 +18,11 @@ impl Place {
         Self { named, found }
     }
 
+    /// The same for a path that was named when `directory` was the working directory.
+    pub(super) fn within(directory: &Path, path: &Path) -> Self {
+        Self { named: path.to_owned(), ..Self::new(directory.join(path)) }
+    }
+
     /// Where the file is.
     pub(super) fn path(&self) -> &Path {
         &self.found

@@ -79,8 +79,12 @@ impl SopsKeySource {
     /// Reads the value at `key` of the file at `path`; see [`KeyPath`] for what `key` may be. A relative path starts at
     /// the working directory of this moment.
     pub fn new(path: impl Into<PathBuf>, key: impl Into<String>) -> Self {
+        Self::of(Place::new(path), key)
+    }
+
+    pub(in crate::keys) fn of(file: Place, key: impl Into<String>) -> Self {
         let reader = Reader {
-            file: Place::new(path),
+            file,
             format: None,
             backend: SopsBackend::Auto,
             identities: IdentitySources::default(),
