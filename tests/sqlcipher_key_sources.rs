@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use strongroom::engine::Phase;
 use strongroom::{
-    AsyncDatabase, DatabaseBuilder, Error, ErrorKind, KeySource, Reason, Result, Secret, SqlCipherConnector,
+    AsyncDatabase, DatabaseBuilder, Error, ErrorKind, KeySource, PassphraseKeySource, Reason, Result, Secret,
+    SqlCipherConnector,
 };
 use tempfile::TempDir;
 
@@ -163,4 +164,33 @@ async fn a_source_that_was_never_asked_is_let_go_at_close() {
     db.close().await.unwrap();
     assert!(held_by_database.upgrade().is_none());
     assert_eq!(db.connect().await.unwrap_err().kind(), ErrorKind::Closed);
+}
+
+/// With several sources in a program, "the passphrase" could be anyone's.
+#[tokio::test]
+async fn a_key_that_cannot_be_used_is_refused_by_the_name_of_its_source() {
+    struct Vault(&'static str);
+
+    #[strongroom::keys::async_trait]
+    impl KeySource for Vault {
+        async fn resolve(&self) -> strongroom::Result<Secret> {
+            Ok(Secret::new(self.0))
+        }
+
+        fn describe(&self) -> String {
+            "the vault in the cellar".into()
+        }
+    }
+
+    let directory = tempfile::tempdir().unwrap();
+    let (text, nul) = ("x'0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef'", "a\0b");
+    for (value, reason) in [("", Reason::Empty), (nul, Reason::Malformed), (text, Reason::Malformed)] {
+        let path = directory.path().join("app.db");
+        let error = AsyncDatabase::builder(&path).key(Vault(value)).open().await.unwrap_err();
+        assert_eq!((error.kind(), error.reason()), (ErrorKind::Key, reason), "{error}");
+        assert!(error.to_string().starts_with("the vault in the cellar: the passphrase "), "{error}");
+        let given = AsyncDatabase::builder(&path).key(PassphraseKeySource::new(value)).open().await.unwrap_err();
+        assert!(given.to_string().starts_with("a secret given by the caller: the passphrase "), "{given}");
+        assert!(files(directory.path()).is_empty());
+    }
 }

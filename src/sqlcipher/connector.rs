@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::sync::Mutex;
 
-use super::cipher::KeySpec;
+use super::cipher::{self, KeySpec};
 use super::connection::SqlCipherConnection;
 use super::errors;
 use super::ffi::fork;
@@ -19,6 +19,7 @@ use crate::connector::{Access, CancelKind, Capabilities, Connector};
 use crate::error::{Error, ErrorKind, Phase, Result};
 use crate::key::KeySource;
 use crate::params::Dialect;
+use crate::secret::{Secret, SecretForm};
 
 /// Opens connections to one SQLite or SQLCipher database.
 ///
@@ -124,9 +125,7 @@ impl SqlCipherConnector {
             return Err(error.hint("it is the major version of the SQLCipher that wrote the file"));
         }
         let secret = match key {
-            Some(source) => {
-                Some(source.resolve().await.map_err(|error| error.about(source.describe()).during(Phase::Key))?)
-            }
+            Some(source) => Some(resolve(&**source).await?),
             None => None,
         };
         on_thread(move || {
@@ -136,6 +135,15 @@ impl SqlCipherConnector {
         })
         .await?
     }
+}
+
+/// The secret of `source`; one that could protect nothing is refused by the name of the source.
+async fn resolve(source: &dyn KeySource) -> Result<Secret> {
+    let secret = source.resolve().await.map_err(|error| error.about(source.describe()).during(Phase::Key))?;
+    if secret.form() == SecretForm::Passphrase {
+        cipher::check_passphrase(&secret).map_err(|error| error.context(source.describe()))?;
+    }
+    Ok(secret)
 }
 
 impl Connector for SqlCipherConnector {

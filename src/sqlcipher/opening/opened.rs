@@ -14,7 +14,7 @@ use super::diagnose;
 use super::location::Location;
 use crate::connector::Access;
 use crate::error::{Error, ErrorKind, Result};
-use crate::secret::{Secret, SecretForm};
+use crate::secret::Secret;
 use crate::sqlcipher::cipher::{self, KeySpec};
 use crate::sqlcipher::errors;
 use crate::sqlcipher::ffi::fork::Process;
@@ -63,8 +63,9 @@ impl Opened {
     pub(crate) fn first(location: Location, settings: Settings, secret: Option<&Secret>) -> Result<Self> {
         let (_pass, process) = (exit_gate::enter(), Process::opening());
         let is_new = location.is_new(settings.create_if_missing)?;
-        if let Some(secret) = secret {
-            refuse_unusable(secret)?;
+        // An engine that does not encrypt is refused before a file is created; so was a key that would not protect.
+        if secret.is_some() {
+            cipher::require(&Connection::open_in_memory().map_err(errors::classify)?)?;
         }
         let opening = Opening { location: &location, settings: &settings, is_new };
         let (connection, key) = match secret {
@@ -203,14 +204,6 @@ impl Drop for Opened {
             std::mem::forget(self.spare.get_mut().unwrap_or_else(PoisonError::into_inner).take());
         }
     }
-}
-
-/// What cannot work is refused before a file is created: keys that would not protect, engines that do not encrypt.
-fn refuse_unusable(secret: &Secret) -> Result<()> {
-    if secret.form() == SecretForm::Passphrase {
-        cipher::check_passphrase(secret)?;
-    }
-    cipher::require(&Connection::open_in_memory().map_err(errors::classify)?)
 }
 
 /// The first opening of one database.
