@@ -30,20 +30,20 @@ pub use async_trait::async_trait;
 pub use crate::key::KeySource;
 pub use crate::secret::{Secret, SecretBytes, SecretForm};
 
-use place::Place;
+use std::path::Path;
 
 use crate::error::Result;
 
-/// The key named `key` in the SOPS file `file`.
+/// The key named `key` in the SOPS file at `path`; relative paths start at `directory`.
 #[cfg(feature = "sops")]
 #[allow(clippy::unnecessary_wraps, reason = "without the feature it fails")]
-fn sops_source(file: Place, key: &str) -> Result<Box<dyn KeySource>> {
-    Ok(Box::new(SopsKeySource::of(file, key)))
+fn sops_source(directory: &Path, path: &Path, key: &str) -> Result<Box<dyn KeySource>> {
+    Ok(Box::new(SopsKeySource::within(directory, path, key)))
 }
 
-/// The key named `key` in the SOPS file `file`: not in this build.
+/// The key in a SOPS file: not in this build.
 #[cfg(not(feature = "sops"))]
-fn sops_source(_: Place, _: &str) -> Result<Box<dyn KeySource>> {
+fn sops_source(_: &Path, _: &Path, _: &str) -> Result<Box<dyn KeySource>> {
     let error = crate::error::Error::new(crate::error::ErrorKind::Unsupported, "this build cannot read SOPS files");
     Err(error.hint("build strongroom with the feature `sops`"))
 }

@@ -20,7 +20,9 @@ impl Place {
 
     /// The same for a path that was named when `directory` was the working directory.
     pub(super) fn within(directory: &Path, path: &Path) -> Self {
-        Self { named: path.to_owned(), ..Self::new(directory.join(path)) }
+        // An empty path names nothing, and not the directory.
+        let found = if path.as_os_str().is_empty() { PathBuf::new() } else { directory.join(path) };
+        Self { named: path.to_owned(), ..Self::new(found) }
     }
 
     /// Where the file is.

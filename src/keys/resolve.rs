@@ -3,8 +3,7 @@
 use std::path::Path;
 
 use super::buffer::empty;
-use super::place::Place;
-use super::{EnvKeySource, sops_source};
+use super::{EnvKeySource, place, sops_source};
 use crate::error::Result;
 use crate::key::KeySource;
 use crate::secret::Secret;
@@ -38,7 +37,7 @@ pub async fn resolve_cipher_key(
         (Some(passphrase), _, _) if passphrase.is_empty() => return Err(empty("the passphrase")),
         (Some(passphrase), _, _) => passphrase,
         (None, Some(name), _) => EnvKeySource::new(name).resolve().await?,
-        (None, None, Some((path, key))) => sops_source(Place::new(path), key)?.resolve().await?,
+        (None, None, Some((path, key))) => sops_source(&place::directory(), path, key)?.resolve().await?,
         (None, None, None) => return Ok(None),
     };
     Ok(Some(secret))

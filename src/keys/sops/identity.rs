@@ -77,6 +77,11 @@ impl IdentitySources {
         }
     }
 
+    /// The same, if these had been made where `directory` was the working directory.
+    pub(super) fn within(self, directory: &Path) -> Self {
+        Self { directory: directory.to_owned(), ..self }
+    }
+
     /// Adds identities as text: one `AGE-SECRET-KEY-1...`, a whole identity file, or an SSH private key.
     pub fn secret(mut self, identity: impl Into<Secret>) -> Self {
         self.secrets.push(identity.into());

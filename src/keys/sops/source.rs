@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use crate::config::limit::Limit;
 use crate::error::Result;
 use crate::key::KeySource;
-use crate::keys::place::Place;
+use crate::keys::place::{self, Place};
 use crate::secret::Secret;
 
 use super::backend::SopsBackend;
@@ -79,15 +79,16 @@ impl SopsKeySource {
     /// Reads the value at `key` of the file at `path`; see [`KeyPath`] for what `key` may be. A relative path starts at
     /// the working directory of this moment.
     pub fn new(path: impl Into<PathBuf>, key: impl Into<String>) -> Self {
-        Self::of(Place::new(path), key)
+        Self::within(&place::directory(), &path.into(), key)
     }
 
-    pub(in crate::keys) fn of(file: Place, key: impl Into<String>) -> Self {
+    /// The same where `directory` is the working directory.
+    pub(in crate::keys) fn within(directory: &Path, path: &Path, key: impl Into<String>) -> Self {
         let reader = Reader {
-            file,
+            file: Place::within(directory, path),
             format: None,
             backend: SopsBackend::Auto,
-            identities: IdentitySources::default(),
+            identities: IdentitySources::default().within(directory),
             gpg: true,
             program: None,
             program_timeout: TIMEOUT.default,
