@@ -75,7 +75,7 @@ impl<K: KeySource + ?Sized> KeySource for Box<K> {
 /// A secret at hand is its own source.
 #[async_trait]
 impl KeySource for Secret {
-    async fn resolve(&self) -> Result<Secret> {
+    async fn resolve(&self) -> Result<Self> {
         Ok(self.clone())
     }
 

@@ -12,17 +12,16 @@ pub(super) struct Place {
 
 impl Place {
     pub(super) fn new(path: impl Into<PathBuf>) -> Self {
-        let named = path.into();
-        // It fails for an empty path, which names nothing, or without a working directory.
-        let found = std::path::absolute(&named).unwrap_or_else(|_| named.clone());
-        Self { named, found }
+        Self::within(&directory(), &path.into())
     }
 
     /// The same for a path that was named when `directory` was the working directory.
     pub(super) fn within(directory: &Path, path: &Path) -> Self {
         // An empty path names nothing, and not the directory.
         let found = if path.as_os_str().is_empty() { PathBuf::new() } else { directory.join(path) };
-        Self { named: path.to_owned(), ..Self::new(found) }
+        // It fails for an empty path, or without a working directory.
+        let found = std::path::absolute(&found).unwrap_or(found);
+        Self { named: path.to_owned(), found }
     }
 
     /// Where the file is.

@@ -13,12 +13,10 @@ mod primitives;
 mod vectors;
 mod x25519;
 
-#[allow(unused_imports, reason = "what `ssh` implements; without the feature it does not")]
-pub(super) use file::Identity;
 pub(super) use file::{BoxedIdentity, unprotect, unwrap, wrap};
-pub(super) use header::Stanza;
-pub(super) use primitives::FileKey;
 pub(super) use x25519::X25519;
+#[allow(unused_imports, reason = "what SSH keys need; without the feature `sops-ssh` there are none")]
+pub(super) use {file::Identity, header::Stanza, primitives::FileKey};
 
 /// Why a file stays closed; what tells more comes later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
