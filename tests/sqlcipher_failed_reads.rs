@@ -113,6 +113,41 @@ async fn an_open_says_that_the_disk_failed_whichever_call_it_was() {
     }
 }
 
+/// The log that a program left when it was killed is read by the next open.
+#[tokio::test]
+async fn an_open_that_cannot_read_the_log_of_a_killed_program_says_so_and_loses_nothing() {
+    for kind in Kind::FILES {
+        let (killed, left) = (Home::new(kind), Home::new(kind));
+        let db = killed.open().await;
+        with_table(&db).await;
+        db.execute("INSERT INTO t (n) VALUES (7)", ()).await.unwrap();
+        for ending in ["", "-wal"] {
+            std::fs::copy(file_of(&killed, ending), left.directory.path().join(format!("app.db{ending}"))).unwrap();
+        }
+        db.close().await.unwrap();
+        let log = file_of(&left, "-wal");
+        let mut failed = 0;
+        for skip in 0..8 {
+            faults::fail(&log, Call::Read, skip, usize::MAX, libc::EIO);
+            let opened = left.builder().open().await;
+            let met = faults::heal(&log);
+            assert_eq!(opened.is_err(), met > 0, "{kind:?} {skip}: {opened:?}");
+            match opened {
+                Err(error) => assert_failed(&error, &format!("{kind:?} {skip}")),
+                Ok(db) => {
+                    // Closed by itself, the database would fold the log into the file.
+                    assert_eq!(count(&db).await, 1);
+                    db.close().await.unwrap();
+                    break;
+                }
+            }
+            failed += 1;
+        }
+        assert!(failed > 0, "{kind:?}: the log was not read");
+        assert_eq!(count(&left.open().await).await, 1);
+    }
+}
+
 #[tokio::test]
 async fn other_causes_of_a_failed_open_keep_their_names() {
     let (home, db) = unread(Kind::KeyedFile).await;

@@ -7,13 +7,11 @@ use std::io;
 
 use rusqlite::{Connection, ffi};
 
+use super::codes::{self, LOOK_AT_THE_DISK, Meaning};
 use super::ffi::system;
 use super::opening::location::is_of_the_disk;
 use super::statement::watch::Seen;
 use crate::error::{Error, ErrorKind, Phase, Reason};
-
-pub(super) const LOOK_AT_THE_DISK: &str =
-    "look in the system's log for the disk; a limit on the size of files or a lost network drive does this too";
 
 /// Classifies an error of the engine.
 pub(super) fn classify(error: rusqlite::Error) -> Error {
@@ -89,30 +87,8 @@ fn is_in_the_way(error: &rusqlite::Error) -> bool {
     }
 }
 
-/// The row of SQLite's codes: kind, reason, whether trying again can help, and what helps.
-struct Meaning {
-    kind: ErrorKind,
-    reason: Reason,
-    transient: bool,
-    hint: Option<&'static str>,
-}
-
-const fn meaning(kind: ErrorKind, reason: Reason) -> Meaning {
-    Meaning { kind, reason, transient: false, hint: None }
-}
-
-impl Meaning {
-    const fn hint(self, hint: &'static str) -> Self {
-        Self { hint: Some(hint), ..self }
-    }
-
-    const fn transient(self) -> Self {
-        Self { transient: true, ..self }
-    }
-}
-
 fn sqlite(code: ffi::Error, message: Option<String>) -> Error {
-    let Meaning { kind, reason, transient, hint } = read(code.extended_code);
+    let Meaning { kind, reason, transient, hint } = codes::read(code.extended_code);
     let text = message.unwrap_or_else(|| ffi::code_to_str(code.extended_code).to_owned());
     let text = match (kind, reason) {
         // SQLite's own words mean little to those who do not know it.
@@ -130,52 +106,6 @@ fn sqlite(code: ffi::Error, message: Option<String>) -> Error {
         error = error.hint(hint);
     }
     if transient { error.transient() } else { error }
-}
-
-/// Sources: SQLite's "Result and Error Codes"; what each means here was measured.
-fn read(extended: i32) -> Meaning {
-    use ErrorKind as Kind;
-    match extended {
-        ffi::SQLITE_BUSY_SNAPSHOT => meaning(Kind::Serialization, Reason::Unspecified).transient(),
-        ffi::SQLITE_CONSTRAINT_UNIQUE | ffi::SQLITE_CONSTRAINT_PRIMARYKEY | ffi::SQLITE_CONSTRAINT_ROWID => {
-            meaning(Kind::Constraint, Reason::Unique)
-        }
-        ffi::SQLITE_CONSTRAINT_FOREIGNKEY => meaning(Kind::Constraint, Reason::ForeignKey),
-        ffi::SQLITE_CONSTRAINT_NOTNULL => meaning(Kind::Constraint, Reason::NotNull),
-        ffi::SQLITE_CONSTRAINT_CHECK => meaning(Kind::Constraint, Reason::Check),
-        ffi::SQLITE_CONSTRAINT_DATATYPE => meaning(Kind::Constraint, Reason::Type),
-        ffi::SQLITE_READONLY_DBMOVED => {
-            meaning(Kind::Storage, Reason::Moved).hint("the file was moved, replaced or deleted while it was open")
-        }
-        _ => primary(extended & 0xFF),
-    }
-}
-
-fn primary(code: i32) -> Meaning {
-    use ErrorKind as Kind;
-    match code {
-        ffi::SQLITE_BUSY | ffi::SQLITE_LOCKED => meaning(Kind::Busy, Reason::Unspecified)
-            .transient()
-            .hint("another process holds the file; raise Tuning::busy_timeout if it needs that long"),
-        ffi::SQLITE_CONSTRAINT => meaning(Kind::Constraint, Reason::Unspecified),
-        ffi::SQLITE_INTERRUPT => meaning(Kind::Cancelled, Reason::Unspecified)
-            .hint("its caller gave up, or the database was closed meanwhile"),
-        ffi::SQLITE_FULL => meaning(Kind::Storage, Reason::DiskFull).hint("free space; nothing was lost"),
-        ffi::SQLITE_IOERR => meaning(Kind::Storage, Reason::Io).hint(LOOK_AT_THE_DISK),
-        ffi::SQLITE_CORRUPT => meaning(Kind::Storage, Reason::Damaged)
-            .hint("restore it from a backup; rows on other pages can still be read"),
-        ffi::SQLITE_NOTADB => meaning(Kind::Encryption, Reason::WrongKey),
-        ffi::SQLITE_READONLY => meaning(Kind::Connection, Reason::NotWritable)
-            .hint("the process needs to write the file and to create files beside it; what was lent for reading cannot write at all"),
-        ffi::SQLITE_PERM => meaning(Kind::Connection, Reason::NotPermitted),
-        ffi::SQLITE_NOMEM => meaning(Kind::Storage, Reason::TooLarge),
-        ffi::SQLITE_TOOBIG => meaning(Kind::Query, Reason::TooLarge),
-        ffi::SQLITE_MISMATCH => meaning(Kind::Query, Reason::Type),
-        ffi::SQLITE_RANGE => meaning(Kind::Query, Reason::Parameters),
-        ffi::SQLITE_AUTH => meaning(Kind::Unsupported, Reason::Control),
-        ffi::SQLITE_ERROR => meaning(Kind::Query, Reason::Syntax),
-        _ => meaning(Kind::Connection, Reason::Unspecified),
-    }
 }
 
 /// Refuses what tells or sets something of a connection, where the next statement may get another connection.
@@ -214,12 +144,32 @@ pub(super) fn forked() -> Error {
 
 /// What the system told, where SQLite told less: it calls a read that failed damage.
 pub(super) fn with_the_system(error: Error, connection: &Connection) -> Error {
+    if error.reason() == Reason::NotFound
+        && let Some(refused) = system::open_failure(connection).and_then(|why| not_opened(&why))
+    {
+        return refused.caused_by(error);
+    }
     let may_hide_it = error.kind() == ErrorKind::Storage && matches!(error.reason(), Reason::Io | Reason::Damaged);
     let why = if may_hide_it { system::failure(connection) } else { None };
     match why.filter(|why| error.reason() == Reason::Io || is_of_the_disk(why)) {
         Some(why) => failed(&why).caused_by(error),
         None => error,
     }
+}
+
+/// SQLite has one code for every file that it cannot open; what the system says is another thing than a missing file.
+fn not_opened(why: &io::Error) -> Option<Error> {
+    let (reason, hint) = match (why.raw_os_error(), why.kind()) {
+        (Some(libc::EMFILE | libc::ENFILE), _) => {
+            (Reason::TooManyOpenFiles, "raise the limit (ulimit -n) or lower pool_max; a connection needs three")
+        }
+        (_, io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem) => {
+            (Reason::NotPermitted, "the process needs to create and write the file")
+        }
+        _ if is_of_the_disk(why) => return Some(failed(why)),
+        _ => return None,
+    };
+    Some(Error::new(ErrorKind::Connection, format!("a file could not be opened: {why}")).because(reason).hint(hint))
 }
 
 pub(super) fn failed(why: &io::Error) -> Error {

@@ -4,6 +4,7 @@
 
 #[cfg(feature = "sqlcipher")]
 mod cipher;
+mod codes;
 mod connection;
 mod connector;
 mod database;

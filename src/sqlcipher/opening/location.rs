@@ -9,7 +9,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::diagnose;
 use crate::error::{Error, ErrorKind, Phase, Reason, Result};
-use crate::sqlcipher::errors;
+use crate::sqlcipher::codes::LOOK_AT_THE_DISK;
 use crate::sqlcipher::ffi::system;
 
 /// A file, or one database in memory that all connections share.
@@ -189,7 +189,7 @@ impl Location {
 
     /// The system could not do what it was asked, whoever asks and whatever stands in the file.
     pub(crate) fn failed(&self, error: &io::Error) -> Error {
-        self.error(ErrorKind::Storage, error).because(Reason::Io).hint(errors::LOOK_AT_THE_DISK)
+        self.error(ErrorKind::Storage, error).because(Reason::Io).hint(LOOK_AT_THE_DISK)
     }
 
     /// Starts an error about this database.
