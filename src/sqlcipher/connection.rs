@@ -14,6 +14,8 @@ use super::running::engine::Engine;
 use super::running::inline::Inline;
 use super::running::job::{Shared, StopOnDrop, on_thread, state_of, unshared};
 use super::running::stream::OpenStream;
+use super::running::turns::{TURN, Turns};
+use crate::clock;
 use crate::connector::{
     Access, BulkInsert, Canceller, CheckDepth, CheckStep, Connection, Resource, ResourceState, Scope, Statement,
     StatementKind, TransactionMode,
@@ -34,6 +36,7 @@ pub struct SqlCipherConnection {
     state: ResourceState,
     job: u64,
     stream: Option<OpenStream>,
+    turns: Turns,
 }
 
 /// More than this of values, in bytes, goes to a thread: there are large ones among them.
@@ -53,7 +56,7 @@ impl SqlCipherConnection {
             Ok((shared, may))
         };
         let (shared, may) = opened.abandoned().connect(access, work).await?;
-        Ok(Self { shared, opened, access, may, state: ResourceState::Idle, job: 0, stream: None })
+        Ok(Self { shared, opened, access, may, state: ResourceState::Idle, job: 0, stream: None, turns: Turns::new() })
     }
 
     /// Runs `work` on a thread that may block. Dropping the future stops it.
@@ -69,10 +72,19 @@ impl SqlCipherConnection {
         guard.disarm();
         self.state = done.state;
         if self.access == Access::Write {
+            self.turns.worked();
             let frames = self.shared.try_lock().map_or(0, |engine| engine.frames_to_copy());
             self.opened.look_after_log(frames);
         }
         done.outcome
+    }
+
+    /// Before a write: leaves the lock to another process for a while, if that is its turn. Nothing has begun yet.
+    async fn take_turns(&mut self) {
+        let Self { access: Access::Write, state: ResourceState::Idle, turns, shared, .. } = self else { return };
+        if turns.is_over(|| shared.try_lock()?.data_version()) && clock::check().is_ok() {
+            Box::pin(clock::sleep(TURN)).await;
+        }
     }
 
     /// Runs a short statement on this task. `None`: it has had no effect; run it on a thread.
@@ -111,6 +123,7 @@ impl SqlCipherConnection {
 
     /// Runs statements together that may run here.
     async fn run_admitted(&mut self, group: Vec<Statement>) -> Vec<Result<Rows>> {
+        self.take_turns().await;
         if let Some(results) = self.inline_group(&group) {
             return results;
         }
@@ -192,7 +205,8 @@ impl SqlCipherConnection {
     ///
     /// Whatever rusqlite can do is possible. Handlers of this crate (authorizer, busy, progress) that `work` replaced
     /// are put back; if it altered the session (attached a file, set a pragma), the connection is closed instead of lent
-    /// to somebody else. A transaction left open is rolled back then.
+    /// to somebody else. A transaction left open is rolled back then. Functions, collations and hooks that `work` registers
+    /// stay on this one connection; register them in the `on_connect` hook, so that every connection has them.
     ///
     /// # Errors
     /// What `work` answers, classified; a panic of `work` is an error too, and costs the connection.
@@ -320,6 +334,7 @@ impl Connection for SqlCipherConnection {
     async fn run(&mut self, statement: Statement) -> Result<Rows> {
         // What runs inline never waits; tokio counts it, so that the other tasks of this thread get their turn.
         tokio::task::consume_budget().await;
+        self.take_turns().await;
         if let Some(outcome) = self.inline(&statement) {
             return outcome.map_err(|error| error.during(Phase::Statement));
         }
@@ -353,6 +368,7 @@ impl Connection for SqlCipherConnection {
     }
 
     async fn run_script(&mut self, sql: Arc<str>) -> Result<()> {
+        self.take_turns().await;
         let alone = self.alone();
         let work = move |engine: &mut Engine| {
             let _alone = alone.always();
@@ -380,6 +396,7 @@ impl Connection for SqlCipherConnection {
     }
 
     async fn begin(&mut self, mode: TransactionMode) -> Result<()> {
+        self.take_turns().await;
         self.job(move |engine| engine.begin(mode)).await
     }
 

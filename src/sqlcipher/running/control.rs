@@ -93,8 +93,9 @@ impl Control {
         if self.should_stop() || since.is_none_or(|since| since.elapsed() >= patience) {
             return false;
         }
-        // SQLite's own steps grow to 100 ms; 25 ms keeps a cancelled caller from waiting longer than that.
-        std::thread::sleep(Duration::from_millis(u64::from(tries + 1).min(25)));
+        // SQLite's own steps grow to 100 ms. Another process that writes all the time leaves the lock for microseconds only,
+        // which is met by looking often; a cancelled caller does not wait for more than one step.
+        std::thread::sleep(Duration::from_millis(u64::from(tries + 1).min(3)));
         true
     }
 }

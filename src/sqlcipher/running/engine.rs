@@ -90,6 +90,14 @@ impl Engine {
         asked.is_ok() && moved != 0
     }
 
+    /// SQLite's count of commits that other connections made, as this one has noticed them.
+    pub(crate) fn data_version(&self) -> Option<u32> {
+        self.watch.look(Mode::Open);
+        // The file control of this name counts the connection's own commits too.
+        let mut asked = self.connection.prepare_cached("PRAGMA data_version").ok()?;
+        asked.query_row((), |row| row.get(0)).ok()
+    }
+
     /// Whether SQLCipher has given the connection up, because it met a page that it could not authenticate. It may have
     /// said so in an integrity check only.
     pub(crate) fn is_given_up(&self) -> bool {

@@ -1,7 +1,8 @@
 //! How work runs on a connection: inline on the caller's task, or as a numbered job on a thread that may block.
 //!
 //! `engine` is the synchronous connection; `inline`, `group`, `script`, `stream`, `interact`, `transaction` and `check`
-//! are the kinds of work; `job`, `control` and `errand` start and stop it; `session` knows what a caller did to it.
+//! are the kinds of work; `job`, `control` and `errand` start and stop it; `session` knows what a caller did to it, `turns` leaves
+//! the lock to other processes.
 
 pub(crate) mod check;
 pub(crate) mod control;
@@ -15,3 +16,4 @@ pub(crate) mod script;
 pub(crate) mod session;
 pub(crate) mod stream;
 pub(crate) mod transaction;
+pub(crate) mod turns;
