@@ -306,3 +306,20 @@ async fn vacuum_into_a_file_that_exists_says_so_and_leaves_it_alone() {
         assert_eq!(count(&db).await, 0, "{kind:?}");
     }
 }
+
+#[tokio::test]
+async fn a_temporary_trigger_and_an_attached_table_that_fail_half_way_leave_nothing_either() {
+    let db = common::memory().await;
+    db.execute_script("CREATE TABLE t (n INTEGER)").await.unwrap();
+    let mut holder = db.connection().await.unwrap();
+    let trigger = "CREATE TEMP TRIGGER two BEFORE INSERT ON main.t WHEN new.n = 2 BEGIN SELECT RAISE(FAIL, 'no'); END";
+    holder.execute(trigger, ()).await.unwrap();
+    holder.execute("INSERT INTO t VALUES (1), (2)", ()).await.unwrap_err();
+    assert_eq!(holder.fetch_value::<i64>("SELECT count(*) FROM t", ()).await.unwrap(), Some(0));
+    holder
+        .execute_script("ATTACH ':memory:' AS other; CREATE TABLE other.u (n UNIQUE ON CONFLICT FAIL)")
+        .await
+        .unwrap();
+    holder.execute("INSERT INTO other.u VALUES (1), (1)", ()).await.unwrap_err();
+    assert_eq!(holder.fetch_value::<i64>("SELECT count(*) FROM other.u", ()).await.unwrap(), Some(0));
+}

@@ -5,8 +5,8 @@ use ErrorKind::{
     Busy, Cancelled, Connection, Constraint, Encryption, Query, Serialization, Storage, Transaction, Unsupported,
 };
 use Reason::{
-    Broken, Check, Control, Damaged, DiskFull, Doomed, ForeignKey, Io, Moved, NotADatabase, NotAFile, NotFound, NotNull,
-    NotPermitted, NotWritable, Parameters, Syntax, TooLarge, Type, Unique, Unspecified, WrongKey,
+    Broken, Check, Control, Damaged, DiskFull, Doomed, ForeignKey, Io, Moved, NotADatabase, NotAFile, NotFound,
+    NotNull, NotPermitted, NotWritable, Parameters, Syntax, TooLarge, Type, Unique, Unspecified, WrongKey,
 };
 use rusqlite::ffi;
 use strongroom::{AsyncDatabase, Error, ErrorKind, Reason, rusqlite};
@@ -180,5 +180,5 @@ async fn a_file_that_a_statement_cannot_open_is_not_a_broken_connection() {
         let error = db.execute_script(&sql).await.unwrap_err();
         assert_eq!((error.kind(), error.reason()), (Connection, reason), "{sql}: {error}");
     }
-    assert_eq!(db.execute("INSERT INTO t VALUES (1)", ()).await.unwrap().rows_affected(), 1);
+    assert_eq!(db.execute("INSERT INTO t VALUES (1)", ()).await.unwrap().rows_affected, 1);
 }

@@ -69,6 +69,33 @@ async fn the_log_is_a_file_too() {
 }
 
 #[tokio::test]
+async fn a_failed_read_that_an_error_of_the_callers_own_hides_costs_the_connection_all_the_same() {
+    struct Mine;
+    impl From<Error> for Mine {
+        fn from(_: Error) -> Self {
+            Self
+        }
+    }
+    for hidden in [true, false] {
+        let (home, db) = unread(Kind::KeyedFile).await;
+        let (file, before) = (file_of(&home, ""), db.stats().total_opened);
+        faults::fail(&file, Call::Read, 0, usize::MAX, libc::EIO);
+        let read = db.try_interact(move |c| {
+            let sum = c.query_row(SUM, (), |row| row.get::<_, i64>(0));
+            // Other calls succeed in between.
+            c.query_row("SELECT 1", (), |_| Ok(())).unwrap();
+            if hidden { sum.map_err(|_| Mine) } else { Ok(sum.unwrap_or(0)) }
+        });
+        assert_eq!(read.await.is_err(), hidden);
+        assert!(faults::heal(&file) > 0);
+        db.execute("UPDATE big SET bytes = randomblob(1000)", ()).await.unwrap();
+        assert!(db.stats().total_opened > before, "the connection that met the failure was lent again");
+        assert_eq!(db.fetch_one(SUM, ()).await.unwrap().unwrap().get::<i64>(0).unwrap(), 300_000);
+        db.close().await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_check_does_not_take_a_failed_read_for_damage() {
     for kind in Kind::FILES {
         for depth in [CheckDepth::Quick, CheckDepth::Full] {

@@ -9,8 +9,8 @@ use crate::error::ErrorKind::{
     Busy, Cancelled, Connection, Constraint, Encryption, Query, Serialization, Storage, Transaction, Unsupported,
 };
 use crate::error::Reason::{
-    Broken, Check, Control, Damaged, DiskFull, Doomed, ForeignKey, Io, Moved, NotADatabase, NotAFile, NotFound, NotNull,
-    NotPermitted, NotWritable, Parameters, Syntax, TooLarge, Type, Unique, Unspecified, WrongKey,
+    Broken, Check, Control, Damaged, DiskFull, Doomed, ForeignKey, Io, Moved, NotADatabase, NotAFile, NotFound,
+    NotNull, NotPermitted, NotWritable, Parameters, Syntax, TooLarge, Type, Unique, Unspecified, WrongKey,
 };
 use crate::error::{ErrorKind, Reason};
 
@@ -121,8 +121,7 @@ const TABLE: &[(i32, Meaning)] = &[
     (ffi::SQLITE_DONE, is(Query, Unspecified).hint(MISUSED)),
 ];
 
-const DAMAGED: Meaning =
-    is(Storage, Damaged).hint("restore it from a backup; rows on other pages can still be read");
+const DAMAGED: Meaning = is(Storage, Damaged).hint("restore it from a backup; rows on other pages can still be read");
 
 /// What an extended code means.
 pub(super) fn read(extended: i32) -> Meaning {

@@ -178,7 +178,17 @@ pub(super) fn failed(why: &io::Error) -> Error {
 
 /// Whether a connection that answered this must not be used again.
 pub(super) fn poisons(error: &Error) -> bool {
-    matches!(error.reason(), Reason::Damaged | Reason::Io | Reason::Moved | Reason::WrongKey)
+    spoils(error.reason())
+}
+
+fn spoils(reason: Reason) -> bool {
+    matches!(reason, Reason::Damaged | Reason::Io | Reason::Moved | Reason::WrongKey)
+}
+
+/// Whether the disk has failed under a connection, or its last call met what spoils it, whatever its caller made of that.
+pub(super) fn has_met_a_failure(connection: &Connection) -> bool {
+    let last = codes::read(system::last_code(connection));
+    spoils(last.reason) || system::failure(connection).is_some_and(|why| is_of_the_disk(&why))
 }
 
 /// An I/O error of a call in which a commit had begun to write, or had not.

@@ -28,6 +28,12 @@ pub(in super::super) fn failure(connection: &Connection) -> Option<io::Error> {
     })
 }
 
+/// The result code of the last call on this connection.
+pub(in super::super) fn last_code(connection: &Connection) -> c_int {
+    // SAFETY: the handle is valid while `connection` is borrowed.
+    unsafe { ffi::sqlite3_extended_errcode(connection.handle()) }
+}
+
 /// Why a file of this connection could not be opened.
 pub(in super::super) fn open_failure(connection: &Connection) -> Option<io::Error> {
     // SAFETY: the handle is valid while `connection` is borrowed.

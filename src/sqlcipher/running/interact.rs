@@ -31,6 +31,8 @@ impl Engine {
             let begun = may_commit && commits::count(&self.connection) != before;
             in_commit(classify_refused(error, self.watch.seen()), begun)
         });
+        // An error may be hidden in one of the caller's own, or be forgotten.
+        self.session.alter(errors::has_met_a_failure(&self.connection));
         self.note_prepared();
         self.watch.look(Mode::Open);
         let still_watched = self.connection.prepare("SELECT 1").is_ok() && self.watch.seen().anything();

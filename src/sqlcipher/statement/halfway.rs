@@ -23,7 +23,10 @@ fn mentions_fail(sql: &str) -> bool {
 }
 
 fn schema_mentions_fail(connection: &Connection) -> rusqlite::Result<bool> {
-    let sql = "SELECT 1 FROM sqlite_schema WHERE type IN ('table', 'trigger') AND sql LIKE '%fail%'";
+    // Temporary triggers too; the schemas of attached files are not read, their programs are.
+    let sql = "SELECT 1 FROM sqlite_schema WHERE type IN ('table', 'trigger') AND sql LIKE '%fail%'
+               UNION ALL SELECT 1 FROM sqlite_temp_schema WHERE type IN ('table', 'trigger') AND sql LIKE '%fail%'
+               UNION ALL SELECT 1 FROM pragma_database_list WHERE seq > 1";
     connection.prepare_cached(sql)?.exists(())
 }
 
