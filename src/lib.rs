@@ -135,6 +135,7 @@ mod row;
 mod secret;
 #[cfg_attr(not(any(feature = "config", feature = "sops")), allow(dead_code, reason = "what reads text is left out"))]
 mod text;
+mod turn;
 mod value;
 
 // Floor 1: the contracts.

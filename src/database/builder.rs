@@ -44,8 +44,15 @@ struct Settings {
     end_overdue: bool,
 }
 
+impl<C: Connector> AsyncDatabase<C> {
+    /// Starts building a database on `connector`: any engine, or a mock.
+    pub fn with_connector(connector: C) -> DatabaseBuilder<C> {
+        DatabaseBuilder::new(connector)
+    }
+}
+
 impl<C: Connector> DatabaseBuilder<C> {
-    pub(super) fn new(connector: C) -> Self {
+    fn new(connector: C) -> Self {
         Self { connector, settings: Settings::default(), retry: None, health: None, on_connect: None }
     }
 

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use futures_util::future::join;
-use tokio::task::yield_now;
 
 use crate::connector::{BulkInsert as _, Connection};
 use crate::error::{Error, Result};
 use crate::params::{IntoParams, ParamSets};
 use crate::row::Changes;
+use crate::turn;
 
 /// How many sets cross to the engine first: few, because it has nothing to do until then.
 const FIRST: usize = 1024;
@@ -53,7 +53,7 @@ pub(super) async fn run<K: Connection>(connection: &mut K, sql: Arc<str>, mut se
             if !sets(&mut chunk)? {
                 break;
             }
-            yield_now().await;
+            turn::pass().await;
         }
         size = SETS.min(4 * size);
         Ok::<_, Error>(chunk)

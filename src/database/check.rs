@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::panic::Location;
 
-use super::deadline::{self, Stage, within};
+use super::deadline::{Stage, within};
 use super::handle::AsyncDatabase;
 use super::route;
 use crate::connector::{CheckDepth, Connection, Connector};
@@ -119,15 +119,14 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
     {
         let location = Location::caller();
         async move {
-            let (deadline, access) = (self.deadline(), route::read_access(self.capabilities()));
+            let (call, access) = (self.call(location), route::read_access(self.capabilities()));
             let (mut report, mut total) = (CheckReport::default(), 1);
             while report.steps < total {
                 // Anew for each step, so that nobody waits for the whole check, and none is left with a connection that
                 // has met damage.
-                let mut lent = deadline::lend(deadline, self.pool(), access, location).await?;
+                let mut lent = call.lend(self.pool(), access).await?;
                 lent.label("check");
-                let limit = deadline.map(|deadline| (deadline, Stage::Read));
-                let outcome = within(limit, lent.check_step(depth, report.steps, MOST + 1)).await;
+                let outcome = within(call.limit(|| Stage::Read), lent.check_step(depth, report.steps, MOST + 1)).await;
                 report.steps += 1;
                 let name = match outcome {
                     Ok(step) => {

@@ -4,7 +4,6 @@
 //! answer is awaited for a short [`GRACE`]: only if that does not come either is the outcome unknown.
 
 use std::future::Future;
-use std::panic::Location;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use tokio::time::Instant;
 use crate::clock::{self, timeout_at};
 use crate::connector::{Access, Canceller, Connector};
 use crate::error::{Error, ErrorKind, Phase, Reason, Result};
-use crate::pool::{Pool, Pooled};
+use crate::pool::Pool;
 
 /// How long a caller whose time is up still waits to learn what became of his call, or for a rollback.
 pub(super) const GRACE: Duration = Duration::from_secs(2);
@@ -106,15 +105,15 @@ impl Deadline {
         }
     }
 
-    /// A connection of `pool`.
-    pub(super) async fn lend<C: Connector>(
+    /// What `pool` lends, until the time is up.
+    pub(super) async fn lend<C: Connector, T>(
         self,
+        lending: impl Future<Output = Result<T>>,
         pool: &Pool<C>,
         access: Access,
-        location: &'static Location<'static>,
-    ) -> Result<Pooled<C>> {
+    ) -> Result<T> {
         clock::check()?;
-        match timeout_at(self.at, pool.get_at(access, location)).await {
+        match timeout_at(self.at, lending).await {
             Ok(outcome) => outcome,
             Err(_elapsed) => Err(self.waited("waiting for a connection", pool, access)),
         }
@@ -179,11 +178,11 @@ impl Deadline {
     }
 }
 
-/// Runs `call` within a deadline, if there is one.
-pub(super) fn within<T>(
-    limit: Option<(Deadline, Stage)>,
-    call: impl Future<Output = Result<T>>,
-) -> impl Future<Output = Result<T>> {
+/// What bounds a step of a call: nothing, or a deadline and what is lost when it passes.
+pub(super) type Limit = Option<(Deadline, Stage)>;
+
+/// Runs `call` within its limit.
+pub(super) fn within<T>(limit: Limit, call: impl Future<Output = Result<T>>) -> impl Future<Output = Result<T>> {
     match limit {
         None => Either::Left(call),
         // Boxed, so that calls without a deadline do not carry its state.
@@ -192,25 +191,12 @@ pub(super) fn within<T>(
 }
 
 /// Refuses to go on with a stream whose time was up while its reader did something else.
-pub(super) fn check(limit: Option<(Deadline, Stage)>) -> Result<()> {
+pub(super) fn check(limit: Limit) -> Result<()> {
     match limit.filter(|(deadline, _)| deadline.is_over()) {
         None => Ok(()),
         // All its rows may have been fetched, and then it has committed.
         Some((deadline, stage @ Stage::Write(_))) => Err(deadline.unknown(&stage, deadline.limit, None)),
         Some((deadline, stage)) => Err(deadline.passed(&stage, deadline.limit)),
-    }
-}
-
-/// A connection of `pool`, within a deadline, if there is one.
-pub(super) async fn lend<C: Connector>(
-    deadline: Option<Deadline>,
-    pool: &Pool<C>,
-    access: Access,
-    location: &'static Location<'static>,
-) -> Result<Pooled<C>> {
-    match deadline {
-        None => pool.get_at(access, location).await,
-        Some(deadline) => Box::pin(deadline.lend(pool, access, location)).await,
     }
 }
 

@@ -7,11 +7,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt as _;
-
-use super::builder::DatabaseBuilder;
+use super::answer::Running;
 use super::bulk;
-use super::deadline::{self, Stage, within};
+use super::call::Call;
+use super::deadline::{Stage, within};
 use super::lane::Lane;
 use super::route;
 use super::stream::RowStream;
@@ -21,6 +20,7 @@ use crate::error::Result;
 use crate::params::IntoParams;
 use crate::pool::{CloseReport, Pool, PoolStats};
 use crate::row::{Changes, Rows};
+use crate::turn;
 
 /// An encrypted, pooled, asynchronous SQL database.
 ///
@@ -74,11 +74,6 @@ pub(super) struct Inner<C: Connector> {
 impl<C: Connector> AsyncDatabase<C> {
     /// How long [`close`](AsyncDatabase::close) waits for those who still work.
     pub const CLOSE_DEADLINE: Duration = Duration::from_secs(30);
-
-    /// Starts building a database on `connector`: any engine, or a mock.
-    pub fn with_connector(connector: C) -> DatabaseBuilder<C> {
-        DatabaseBuilder::new(connector)
-    }
 
     pub(super) fn new(pool: Pool<C>, capabilities: Capabilities, max_age: Option<Duration>) -> Self {
         Self { inner: Arc::new(Inner { pool, capabilities, max_age, lane: Arc::default() }), limit: None }
@@ -149,49 +144,47 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
 
     /// Runs a statement that only reads on a reader; one that turns out to write goes to the writer.
     #[track_caller]
-    fn reading(&self, statement: Result<Statement>) -> impl Future<Output = Result<Rows>> + Send + use<'_, C> {
+    fn reading(&self, statement: Result<Statement>) -> Running<'_> {
         let location = Location::caller();
-        async move {
+        Box::pin(async move {
             let statement = statement?;
-            route::breathe().await;
-            if let Some(deadline) = self.deadline() {
-                return Box::pin(self.read_within(deadline, statement, location)).await;
-            }
+            turn::take().await;
+            let call = self.call(location);
             let access = route::read_access(self.capabilities());
             if access == Access::Write && self.capabilities().single_writer {
-                return Box::pin(self.write(statement, location)).await;
+                return Box::pin(self.write(statement, call)).await;
             }
-            let mut reader = self.pool().get_at(access, location).await?;
-            match route::run_in(&mut reader, statement, access).await? {
+            let mut reader = call.lend(self.pool(), access).await?;
+            let limit = call.limit_of(&mut reader, access, &statement.sql)?;
+            match within(limit, route::run_in(&mut reader, statement, access)).await? {
                 Outcome::Ran(rows) => Ok(rows),
                 Outcome::Refused(_, statement) => {
                     drop(reader);
                     // Boxed, like everything off the short way, so that a read does not carry its state.
-                    Box::pin(self.write(statement, location)).await
+                    Box::pin(self.write(statement, call)).await
                 }
             }
-        }
+        })
     }
 
     #[track_caller]
-    fn writing(&self, statement: Result<Statement>) -> impl Future<Output = Result<Rows>> + Send + use<'_, C> {
+    fn writing(&self, statement: Result<Statement>) -> Running<'_> {
         let location = Location::caller();
-        async move {
+        Box::pin(async move {
             let statement = statement?;
-            route::breathe().await;
-            match self.deadline() {
-                None => self.write(statement, location).await,
-                Some(deadline) => Box::pin(self.write_within(deadline, statement, location)).await,
-            }
-        }
+            turn::take().await;
+            self.write(statement, self.call(location)).await
+        })
     }
 
     /// Runs a statement that may write: through the lane, where statements that wait for the one writer share a commit.
-    async fn write(&self, statement: Statement, location: &'static Location<'static>) -> Result<Rows> {
+    async fn write(&self, statement: Statement, call: Call<'_>) -> Result<Rows> {
         if self.capabilities().single_writer && self.capabilities().group_commit {
-            return self.inner.lane.run(self.pool(), location, statement).await;
+            return self.inner.lane.run(self.pool(), call, statement).await;
         }
-        route::run(&mut self.pool().get_at(Access::Write, location).await?, statement).await
+        let mut writer = call.lend(self.pool(), Access::Write).await?;
+        let limit = call.limit_of(&mut writer, Access::Write, &statement.sql)?;
+        within(limit, route::run(&mut writer, statement)).await
     }
 
     /// Runs a statement once for each set of parameters, in one transaction: all or nothing. The statement is prepared
@@ -252,9 +245,9 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
     pub fn execute_script(&self, sql: &str) -> impl Future<Output = Result<()>> + Send {
         let location = Location::caller();
         async move {
-            let deadline = self.deadline();
-            let mut writer = deadline::lend(deadline, self.pool(), Access::Write, location).await?;
-            let limit = deadline.map(|deadline| (deadline, Stage::Script(writer.canceller())));
+            let call = self.call(location);
+            let mut writer = call.lend(self.pool(), Access::Write).await?;
+            let limit = call.limit(|| Stage::Script(writer.canceller()));
             within(limit, route::run_script(&mut writer, sql)).await
         }
     }
@@ -270,10 +263,9 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
     pub fn table_exists(&self, name: &str) -> impl Future<Output = Result<bool>> + Send {
         let location = Location::caller();
         async move {
-            let deadline = self.deadline();
-            let access = route::read_access(self.capabilities());
-            let mut reader = deadline::lend(deadline, self.pool(), access, location).await?;
-            within(deadline.map(|deadline| (deadline, Stage::Read)), reader.table_exists(name)).await
+            let (call, access) = (self.call(location), route::read_access(self.capabilities()));
+            let mut reader = call.lend(self.pool(), access).await?;
+            within(call.limit(|| Stage::Read), reader.table_exists(name)).await
         }
     }
 
@@ -301,7 +293,12 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
     /// ```
     #[track_caller]
     pub fn fetch_stream(&self, sql: &str, params: impl IntoParams) -> RowStream<'static> {
-        RowStream::on_pool(self.clone(), Statement::new(sql, params))
+        let (database, statement, location) = (self.clone(), Statement::new(sql, params), Location::caller());
+        RowStream::of(async move {
+            let statement = statement?;
+            let rows = database.open_stream(&statement, location).await?;
+            Ok((rows, statement))
+        })
     }
 }
 

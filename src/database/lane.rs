@@ -13,8 +13,8 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::call::Call;
 use super::deadline::{Deadline, Stage, stop, within};
-use super::limited::stage_of;
 use super::queue::Queue;
 use super::route;
 use crate::clock::{sleep_until, timeout_at};
@@ -23,6 +23,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::lock::{Guard, Lock, foreign};
 use crate::pool::{Pool, Pooled};
 use crate::row::Rows;
+use crate::turn;
 
 /// How many statements share a transaction at most: enough to share the cost of a commit, few enough that nobody waits
 /// long for his answer.
@@ -52,61 +53,29 @@ impl Lane {
         !self.lock().is_empty()
     }
 
-    /// Runs one statement, alone or with others.
-    pub(super) async fn run<C>(
-        self: &Arc<Self>,
-        pool: &Pool<C>,
-        location: &'static Location<'static>,
-        statement: Statement,
-    ) -> Result<Rows>
+    /// Runs one statement, alone or with others. At the deadline of its call, what still waits leaves the queue, and what
+    /// runs is stopped.
+    pub(super) async fn run<C>(self: &Arc<Self>, pool: &Pool<C>, call: Call<'_>, statement: Statement) -> Result<Rows>
     where
         C: Connector<Connection: Connection>,
     {
         if !self.is_busy()
-            && let Some(mut writer) = pool.get_if_free(Access::Write, location).await?
+            && let Some(mut writer) = call.lend_if_free(pool, Access::Write).await?
         {
-            return route::run(&mut writer, statement).await;
+            let limit = call.limit_of(&mut writer, Access::Write, &statement.sql)?;
+            return within(limit, route::run(&mut writer, statement)).await;
         }
         // Boxed, so that the short way does not carry the state of the long one.
-        Box::pin(self.run_with_others(pool, location, statement, None)).await
+        Box::pin(self.run_with_others(pool, call, statement)).await
     }
 
-    /// The same until a deadline: what still waits then leaves the queue, what runs is stopped.
-    pub(super) async fn run_within<C>(
-        self: &Arc<Self>,
-        pool: &Pool<C>,
-        location: &'static Location<'static>,
-        statement: Statement,
-        deadline: Deadline,
-    ) -> Result<Rows>
-    where
-        C: Connector<Connection: Connection>,
-    {
-        let free = async { if self.is_busy() { Ok(None) } else { pool.get_if_free(Access::Write, location).await } };
-        match timeout_at(deadline.at, free).await {
-            Ok(Ok(Some(mut writer))) => {
-                let limit = Some((deadline, stage_of(&mut writer, &statement)?));
-                within(limit, route::run(&mut writer, statement)).await
-            }
-            Ok(Ok(None)) => self.run_with_others(pool, location, statement, Some(deadline)).await,
-            Ok(Err(error)) => Err(error),
-            Err(_elapsed) => Err(deadline.waited("opening a connection", pool, Access::Write)),
-        }
-    }
-
-    async fn run_with_others<C>(
-        self: &Arc<Self>,
-        pool: &Pool<C>,
-        location: &'static Location<'static>,
-        statement: Statement,
-        deadline: Option<Deadline>,
-    ) -> Result<Rows>
+    async fn run_with_others<C>(self: &Arc<Self>, pool: &Pool<C>, call: Call<'_>, statement: Statement) -> Result<Rows>
     where
         C: Connector<Connection: Connection>,
     {
         let waiting = pool.wait(Access::Write)?;
-        let (number, mut answer) = self.join(pool, location, statement, deadline);
-        let in_time = match deadline {
+        let (number, mut answer) = self.join(pool, call, statement);
+        let in_time = match call.deadline {
             None => waiting.until(&mut answer).await,
             Some(deadline) => match timeout_at(deadline.at, waiting.until(&mut answer)).await {
                 Ok(answer) => answer,
@@ -118,7 +87,7 @@ impl Lane {
             Err(error) if self.leave(number) => Err(error),
             // It is being run: what becomes of it is the only true answer. At its deadline the driver stops it.
             Err(_) => {
-                let limit = deadline.map(|deadline| (deadline, Stage::Write(Canceller::none())));
+                let limit = call.limit(|| Stage::Write(Canceller::none()));
                 within(limit, async { pool.attend(answer).await.unwrap_or_else(|_| Err(lost())) }).await
             }
         }
@@ -128,20 +97,19 @@ impl Lane {
     fn join<C>(
         self: &Arc<Self>,
         pool: &Pool<C>,
-        location: &'static Location<'static>,
+        call: Call<'_>,
         statement: Statement,
-        deadline: Option<Deadline>,
     ) -> (u64, oneshot::Receiver<Result<Rows>>)
     where
         C: Connector<Connection: Connection>,
     {
         let (sender, answer) = oneshot::channel();
-        let job = Job { statement, answer: sender, deadline };
+        let job = Job { statement, answer: sender, deadline: call.deadline };
         let arrivals = pool.arrivals(Access::Write);
         let (number, is_first) = self.lock().join(arrivals, job);
         if is_first {
             let driver = Driver { lane: Arc::clone(self), batch: number, ended: false };
-            let held = pool.clone();
+            let (held, location) = (pool.clone(), call.location);
             pool.background(async move { driver.drive(&held, location).await });
         }
         (number, answer)
@@ -186,7 +154,7 @@ impl Driver {
                 writer.resume(location);
                 wanted = run(&mut writer, group).await;
                 // Those who were answered write again, perhaps, and what runs inline never waits.
-                tokio::task::yield_now().await;
+                turn::pass().await;
             }
         }
     }

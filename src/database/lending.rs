@@ -2,15 +2,18 @@
 
 use std::future::Future;
 use std::panic::Location;
+use std::sync::Arc;
 
-use super::AsyncDatabase;
-use super::deadline::{self, Deadline, within};
+use super::call::Call;
+use super::deadline::{Deadline, within};
+use super::handle::AsyncDatabase;
+use super::held::Held;
 use super::raw::RawConnection;
 use super::route;
+use super::stream::HeldStream;
 use super::transaction::Transaction;
-use crate::connector::{Access, Connection, Connector, TransactionMode};
+use crate::connector::{Access, Connection, Connector, Statement, StatementKind, TransactionMode};
 use crate::error::{Error, Result};
-use crate::pool::Pooled;
 
 impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
     /// Runs `work` in a transaction: commits when it answers `Ok`, rolls back when it answers an error, panics, or is
@@ -130,8 +133,8 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
         };
         let location = Location::caller();
         async move {
-            let (lent, deadline) = self.borrow(access, self.deadline(), location).await?;
-            Transaction::begin_on(lent, mode, self.capabilities().savepoints, deadline).await
+            let held = self.borrow(access, self.call(location)).await?;
+            Transaction::begin_on(held, mode, self.capabilities().savepoints).await
         }
     }
 
@@ -161,24 +164,39 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
         self.raw(route::read_access(self.capabilities()))
     }
 
-    /// A connection that is held for as long as the borrower likes, and when he has to be done with it.
-    pub(super) async fn borrow(
-        &self,
-        access: Access,
-        deadline: Option<Deadline>,
-        location: &'static Location<'static>,
-    ) -> Result<(Pooled<C>, Option<Deadline>)> {
-        let lent = deadline::lend(deadline, self.pool(), access, location).await?;
+    /// A connection that is held for as long as the borrower likes, or until its deadline.
+    pub(super) async fn borrow(&self, access: Access, call: Call<'_>) -> Result<Held<C>> {
+        let lent = call.lend(self.pool(), access).await?;
+        if let Some(label) = call.label {
+            lent.label(Arc::clone(label));
+        }
         lent.watch();
-        Ok((lent, Deadline::earlier(deadline, self.inner.max_age.and_then(Deadline::of_age))))
+        Ok(Held::new(lent, Deadline::earlier(call.deadline, self.inner.max_age.and_then(Deadline::of_age))))
+    }
+
+    /// A connection for a stream of what this statement gives.
+    pub(super) async fn open_stream(
+        &self,
+        statement: &Statement,
+        location: &'static Location<'static>,
+    ) -> Result<HeldStream<C>> {
+        let (call, access) = (self.call(location), route::read_access(self.capabilities()));
+        let mut held = self.borrow(access, call).await?;
+        let scope = route::scope(access);
+        let kind = held.classify(&statement.sql)?;
+        if !scope.admits(kind) {
+            if kind == StatementKind::Control {
+                return Err(kind.refused());
+            }
+            drop(held);
+            held = self.borrow(Access::Write, call).await?;
+        }
+        Ok(HeldStream { held, reads: kind == StatementKind::Read })
     }
 
     #[track_caller]
     fn raw(&self, access: Access) -> impl Future<Output = Result<RawConnection<C>>> + Send + use<'_, C> {
         let location = Location::caller();
-        async move {
-            let (lent, deadline) = self.borrow(access, self.deadline(), location).await?;
-            Ok(RawConnection::new(lent, deadline))
-        }
+        async move { Ok(RawConnection::new(self.borrow(access, self.call(location)).await?)) }
     }
 }

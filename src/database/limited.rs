@@ -3,13 +3,10 @@
 use std::panic::Location;
 use std::time::Duration;
 
-use super::deadline::{Deadline, Stage, within};
+use super::call::Call;
+use super::deadline::Deadline;
 use super::handle::AsyncDatabase;
-use super::route;
-use crate::connector::{Access, Connection, Connector, Outcome, Resource as _, Statement, StatementKind};
-use crate::error::Result;
-use crate::pool::Pooled;
-use crate::row::Rows;
+use crate::connector::Connector;
 
 impl<C: Connector> AsyncDatabase<C> {
     /// The same database, with a time limit for each call: for waiting, queueing and running together. Cheap: use it
@@ -49,56 +46,8 @@ impl<C: Connector> AsyncDatabase<C> {
         Self { limit: Some(limit), ..self.clone() }
     }
 
-    /// When a call that begins now has to be over.
-    pub(super) fn deadline(&self) -> Option<Deadline> {
-        self.limit.and_then(Deadline::after)
+    /// A call that begins now.
+    pub(super) fn call(&self, location: &'static Location<'static>) -> Call<'static> {
+        Call { location, deadline: self.limit.and_then(Deadline::after), label: None }
     }
-}
-
-impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
-    /// A statement that only reads, until a deadline; apart, so that calls without one do not carry its state.
-    pub(super) async fn read_within(
-        &self,
-        deadline: Deadline,
-        statement: Statement,
-        location: &'static Location<'static>,
-    ) -> Result<Rows> {
-        if !route::readers_apart(self.capabilities()) {
-            return self.write_within(deadline, statement, location).await;
-        }
-        let mut reader = deadline.lend(self.pool(), Access::Read, location).await?;
-        let limit = Some((deadline, Stage::Read));
-        match within(limit, route::run_in(&mut reader, statement, Access::Read)).await? {
-            Outcome::Ran(rows) => Ok(rows),
-            Outcome::Refused(_, statement) => {
-                drop(reader);
-                self.write_within(deadline, statement, location).await
-            }
-        }
-    }
-
-    pub(super) async fn write_within(
-        &self,
-        deadline: Deadline,
-        statement: Statement,
-        location: &'static Location<'static>,
-    ) -> Result<Rows> {
-        if self.capabilities().single_writer && self.capabilities().group_commit {
-            return self.inner.lane.run_within(self.pool(), location, statement, deadline).await;
-        }
-        let mut writer = deadline.lend(self.pool(), Access::Write, location).await?;
-        let stage = stage_of(&mut writer, &statement)?;
-        within(Some((deadline, stage)), route::run(&mut writer, statement)).await
-    }
-}
-
-/// What is lost when a statement is stopped that runs on a connection which may write.
-pub(super) fn stage_of<C>(writer: &mut Pooled<C>, statement: &Statement) -> Result<Stage>
-where
-    C: Connector<Connection: Connection>,
-{
-    Ok(match writer.classify(&statement.sql)? {
-        StatementKind::Read => Stage::Read,
-        _ => Stage::Write(writer.canceller()),
-    })
 }

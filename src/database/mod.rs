@@ -6,11 +6,14 @@
 #[macro_use]
 mod one_liners;
 
+mod answer;
 mod builder;
 mod bulk;
+mod call;
 mod check;
 mod deadline;
 mod handle;
+mod held;
 mod lane;
 mod lending;
 mod limited;
@@ -20,9 +23,11 @@ mod raw;
 mod repeat;
 mod route;
 mod savepoint;
+mod state;
 mod stream;
 mod transaction;
 
+pub use answer::Answer;
 pub use builder::DatabaseBuilder;
 pub use check::{CheckProblem, CheckProgress, CheckReport};
 pub use handle::AsyncDatabase;

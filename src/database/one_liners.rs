@@ -1,7 +1,7 @@
 //! The calls that every handle has, written once.
 //!
 //! A handle offers `reading` and `writing`, which run one statement each; everything else is what callers want to see of
-//! the result. They are combinators, because an `async` block would hold each future twice: before and while it runs.
+//! the result.
 
 /// Writes the one-liners for a handle whose methods take `$self: $receiver`.
 macro_rules! one_liners {
@@ -20,9 +20,9 @@ macro_rules! one_liners {
             $self: $receiver,
             sql: &str,
             params: impl $crate::params::IntoParams,
-        ) -> impl Future<Output = $crate::error::Result<$crate::row::Changes>> + Send {
+        ) -> $crate::database::Answer<'_, $crate::row::Changes> {
             let running = $self.writing($crate::connector::Statement::new(sql, params));
-            running.map(|rows| Ok(rows?.changes()))
+            $crate::database::Answer::new(running, |rows| Ok(rows.changes()))
         }
 
         /// Fetches the first row, if there is one. A statement that reads is stopped there; one that writes runs to its
@@ -38,10 +38,10 @@ macro_rules! one_liners {
             $self: $receiver,
             sql: &str,
             params: impl $crate::params::IntoParams,
-        ) -> impl Future<Output = $crate::error::Result<Option<$crate::row::Row>>> + Send {
+        ) -> $crate::database::Answer<'_, Option<$crate::row::Row>> {
             let running =
                 $self.reading($crate::connector::Statement::new(sql, params).map($crate::connector::Statement::first));
-            running.map(|rows| Ok(rows?.first()))
+            $crate::database::Answer::new(running, |rows| Ok(rows.first()))
         }
 
         /// Fetches all rows.
@@ -56,8 +56,8 @@ macro_rules! one_liners {
             $self: $receiver,
             sql: &str,
             params: impl $crate::params::IntoParams,
-        ) -> impl Future<Output = $crate::error::Result<$crate::row::Rows>> + Send {
-            $self.reading($crate::connector::Statement::new(sql, params))
+        ) -> $crate::database::Answer<'_, $crate::row::Rows> {
+            $crate::database::Answer::new($self.reading($crate::connector::Statement::new(sql, params)), Ok)
         }
 
         /// Fetches the first column of the first row; `None` when there is no row. A NULL is an error unless `T` is an
@@ -73,10 +73,10 @@ macro_rules! one_liners {
             $self: $receiver,
             sql: &str,
             params: impl $crate::params::IntoParams,
-        ) -> impl Future<Output = $crate::error::Result<Option<T>>> + Send {
+        ) -> $crate::database::Answer<'_, Option<T>> {
             let running =
                 $self.reading($crate::connector::Statement::new(sql, params).map($crate::connector::Statement::first));
-            running.map(|rows| rows?.first().map(|row| row.get(0)).transpose())
+            $crate::database::Answer::new(running, |rows| rows.first().map(|row| row.get(0)).transpose())
         }
 
         /// Fetches the first row into a struct (by column names), a tuple or a scalar. Stops as
@@ -92,10 +92,10 @@ macro_rules! one_liners {
             $self: $receiver,
             sql: &str,
             params: impl $crate::params::IntoParams,
-        ) -> impl Future<Output = $crate::error::Result<Option<T>>> + Send {
+        ) -> $crate::database::Answer<'_, Option<T>> {
             let running =
                 $self.reading($crate::connector::Statement::new(sql, params).map($crate::connector::Statement::first));
-            running.map(|rows| rows?.first().map(|row| row.decode()).transpose())
+            $crate::database::Answer::new(running, |rows| rows.first().map(|row| row.decode()).transpose())
         }
 
         /// Fetches all rows into structs (by column names), tuples or scalars.
@@ -110,9 +110,9 @@ macro_rules! one_liners {
             $self: $receiver,
             sql: &str,
             params: impl $crate::params::IntoParams,
-        ) -> impl Future<Output = $crate::error::Result<Vec<T>>> + Send {
+        ) -> $crate::database::Answer<'_, Vec<T>> {
             let running = $self.reading($crate::connector::Statement::new(sql, params));
-            running.map(|rows| rows?.decode())
+            $crate::database::Answer::new(running, |rows| rows.decode())
         }
     };
 }

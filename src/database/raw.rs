@@ -5,18 +5,17 @@ use std::future::Future;
 use std::ops::{Deref, DerefMut};
 use std::pin::{Pin, pin};
 
-use futures_util::FutureExt as _;
-
+use super::answer::Running;
 use super::bulk;
-use super::deadline::{Deadline, Stage, within};
-use super::route;
-use super::stream::RowStream;
+use super::deadline::{self, Stage, within};
+use super::held::Held;
+use super::stream::{CHUNK, Chunks, RowStream};
 use crate::DefaultConnector;
-use crate::connector::{Canceller, Connection, Connector, Resource, ResourceState, Statement, TransactionMode};
+use crate::connector::{Connection, Connector, Resource, ResourceState, Statement, TransactionMode};
 use crate::error::{ErrorKind, Reason, Result};
 use crate::params::IntoParams;
-use crate::pool::Pooled;
 use crate::row::{Changes, Rows};
+use crate::turn;
 
 /// A connection of one's own, until the guard is dropped: for statements that alter a session, for a sequence that
 /// nobody may come between, and for what the engine can do beyond the contract (SQLite:
@@ -60,58 +59,43 @@ use crate::row::{Changes, Rows};
 /// # Ok(()) }
 /// ```
 pub struct RawConnection<C: Connector = DefaultConnector> {
-    lent: Pooled<C>,
+    held: Held<C>,
     /// The transaction of `execute_many` is open; if that call was dropped, the next one rolls back first.
     bulk: bool,
-    /// When the calls of this guard have to be over.
-    deadline: Option<Deadline>,
 }
 
 impl<C: Connector<Connection: Connection>> RawConnection<C> {
-    pub(super) fn new(lent: Pooled<C>, deadline: Option<Deadline>) -> Self {
-        Self { lent, bulk: false, deadline }
+    pub(super) fn new(held: Held<C>) -> Self {
+        Self { held, bulk: false }
     }
 
     one_liners! { self: &mut Self }
 
-    async fn reading(&mut self, statement: Result<Statement>) -> Result<Rows> {
-        self.writing(statement).await
+    fn reading(&mut self, statement: Result<Statement>) -> Running<'_> {
+        self.writing(statement)
     }
 
-    async fn writing(&mut self, statement: Result<Statement>) -> Result<Rows> {
-        let statement = statement?;
-        route::breathe().await;
-        let limit = self.limit(Stage::Write);
-        let connection = self.ready().await?;
-        within(limit, route::noting_pauses(pin!(connection.run(statement)))).await
-    }
-
-    /// Whoever has a deadline does not wait for ever for the rollback either.
-    async fn undo_all(&mut self) -> Result<()> {
-        let limit = self.deadline.and_then(|_| Deadline::grace()).map(|grace| (grace, Stage::Rollback));
-        within(limit, self.lent.rollback()).await
-    }
-
-    pub(super) fn connection(&mut self) -> &mut C::Connection {
-        &mut self.lent
-    }
-
-    /// What bounds a call of this guard.
-    pub(super) fn limit(&self, stage: fn(Canceller) -> Stage) -> Option<(Deadline, Stage)> {
-        self.deadline.map(|deadline| (deadline, stage(self.lent.canceller())))
+    fn writing(&mut self, statement: Result<Statement>) -> Running<'_> {
+        Box::pin(async move {
+            let statement = statement?;
+            turn::take().await;
+            let limit = self.held.limit_stopping(Stage::Write);
+            let connection = self.ready().await?;
+            within(limit, turn::noting(pin!(connection.run(statement)))).await
+        })
     }
 
     /// The connection, without what a dropped `execute_many` left behind.
-    pub(super) async fn ready(&mut self) -> Result<&mut C::Connection> {
-        if let Some(deadline) = self.deadline.filter(|deadline| deadline.is_over()) {
-            self.undo_all().await.ok();
+    async fn ready(&mut self) -> Result<&mut C::Connection> {
+        if let Some(deadline) = self.held.overdue() {
+            self.held.undo_all().await.ok();
             return Err(deadline.over(Reason::NotStarted, "what it had left open is rolled back"));
         }
         if self.bulk {
-            self.lent.rollback().await?;
+            self.held.rollback().await?;
             self.bulk = false;
         }
-        Ok(&mut self.lent)
+        Ok(&mut **self.held)
     }
 
     /// Runs a statement once for each set of parameters, in one transaction unless one is open already.
@@ -136,23 +120,21 @@ impl<C: Connector<Connection: Connection>> RawConnection<C> {
     }
 
     pub(super) async fn insert_many(&mut self, sql: &str, sets: bulk::Source<'_>) -> Result<Changes> {
-        let limit = self.deadline.map(|deadline| (deadline, Stage::InTransaction));
+        let limit = self.held.limit(Stage::InTransaction);
         if self.ready().await?.state() == ResourceState::InTransaction {
-            return within(limit, bulk::run(&mut *self.lent, sql.into(), sets)).await;
+            return within(limit, bulk::run(&mut **self.held, sql.into(), sets)).await;
         }
         self.bulk = true;
-        let begin = self.deadline.map(|deadline| (deadline, Stage::Begin));
-        if let Err(error) = within(begin, self.lent.begin(TransactionMode::WRITE)).await {
+        if let Err(error) = within(self.held.limit(Stage::Begin), self.held.begin(TransactionMode::WRITE)).await {
             // There is nothing to undo, and what the caller has begun himself is his.
             self.bulk = error.kind() == ErrorKind::Timeout;
             return Err(error);
         }
-        let changes = within(limit, bulk::run(&mut *self.lent, sql.into(), sets)).await;
+        let changes = within(limit, bulk::run(&mut **self.held, sql.into(), sets)).await;
         if changes.is_ok() {
-            let limit = self.deadline.map(|deadline| (deadline, Stage::Commit));
-            within(limit, self.lent.commit()).await?;
+            within(self.held.limit(Stage::Commit), self.held.commit()).await?;
         } else {
-            self.undo_all().await?;
+            self.held.undo_all().await?;
         }
         self.bulk = false;
         changes
@@ -167,7 +149,7 @@ impl<C: Connector<Connection: Connection>> RawConnection<C> {
     /// Dropping the future stops the statement that runs and undoes it; those before it may stay done, and a transaction
     /// that the script has begun stays open until the guard is dropped or ends it.
     pub async fn execute_script(&mut self, sql: &str) -> Result<()> {
-        let limit = self.limit(Stage::Script);
+        let limit = self.held.limit_stopping(Stage::Script);
         within(limit, self.ready().await?.run_script(sql.into())).await
     }
 
@@ -179,18 +161,31 @@ impl<C: Connector<Connection: Connection>> RawConnection<C> {
     /// # Cancel safety
     /// Nothing is left behind.
     pub async fn table_exists(&mut self, name: &str) -> Result<bool> {
-        let limit = self.limit(Stage::Write);
+        let limit = self.held.limit_stopping(Stage::Write);
         within(limit, self.ready().await?.table_exists(name)).await
     }
 
     /// Fetches rows while the statement runs; see [`AsyncDatabase::fetch_stream`](super::AsyncDatabase::fetch_stream).
     pub fn fetch_stream(&mut self, sql: &str, params: impl IntoParams) -> RowStream<'_> {
-        RowStream::on_raw(self, Statement::new(sql, params))
+        let statement = Statement::new(sql, params);
+        RowStream::of(async move { Ok((self, statement?)) })
     }
 
     /// Says what the connection is used for; shown to those who wait for it in vain.
     pub fn label(&mut self, label: &str) {
-        self.lent.label(label);
+        self.held.label(label);
+    }
+}
+
+impl<C: Connector<Connection: Connection>> Chunks for &mut RawConnection<C> {
+    async fn open(&mut self, statement: Statement) -> Result<()> {
+        let limit = self.held.limit_stopping(Stage::Write);
+        within(limit, self.ready().await?.run_stream(statement, CHUNK)).await
+    }
+
+    async fn next(&mut self) -> Result<Option<Rows>> {
+        deadline::check(self.held.limit_stopping(Stage::Write))?;
+        within(self.held.limit_stopping(Stage::Write), self.held.next_chunk()).await
     }
 }
 
@@ -198,18 +193,18 @@ impl<C: Connector> Deref for RawConnection<C> {
     type Target = C::Connection;
 
     fn deref(&self) -> &C::Connection {
-        &self.lent
+        &self.held
     }
 }
 
 impl<C: Connector> DerefMut for RawConnection<C> {
     fn deref_mut(&mut self) -> &mut C::Connection {
-        &mut self.lent
+        &mut self.held
     }
 }
 
 impl<C: Connector> fmt::Debug for RawConnection<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RawConnection").field("state", &self.lent.state()).finish_non_exhaustive()
+        f.debug_struct("RawConnection").field("state", &self.held.state()).finish_non_exhaustive()
     }
 }

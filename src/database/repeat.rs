@@ -2,10 +2,10 @@
 
 use std::future::Future;
 use std::panic::Location;
-use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::call::Call;
 use super::deadline::{Deadline, within};
 use super::handle::AsyncDatabase;
 use super::options::TransactionOptions;
@@ -160,12 +160,13 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
         E: From<Error> + Send,
         F: for<'t> AsyncFuncMut<&'t mut Transaction<C>, Result<T, E>> + Send,
     {
-        let deadline = Deadline::earlier(self.deadline(), options.deadline.and_then(Deadline::after));
+        let mut call = Call { label: options.label.as_ref(), ..self.call(location) };
+        call.deadline = Deadline::earlier(call.deadline, options.deadline.and_then(Deadline::after));
         let first = Instant::now();
         let mut number = 1;
         loop {
             // Boxed: it carries the futures of the caller's closure.
-            let failed = match Box::pin(self.attempt(&options, &mut work, deadline, location)).await {
+            let failed = match Box::pin(self.attempt(&options, &mut work, call)).await {
                 Ok(value) => return Ok(value),
                 Err(failed) => failed,
             };
@@ -177,7 +178,7 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
             let pause = error
                 .as_ref()
                 .and_then(|error| options.retry.next_delay(Attempt::new(number, first.elapsed(), error)))
-                .filter(|pause| deadline.is_none_or(|deadline| *pause < deadline.left()));
+                .filter(|pause| call.deadline.is_none_or(|deadline| *pause < deadline.left()));
             let Some(pause) = pause else {
                 return Err(match failed {
                     Failed::Ours(error) => last(error, number).into(),
@@ -192,13 +193,7 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
     }
 
     /// Begins, works, and commits or rolls back.
-    async fn attempt<T, E, F>(
-        &self,
-        options: &TransactionOptions,
-        work: &mut F,
-        deadline: Option<Deadline>,
-        location: &'static Location<'static>,
-    ) -> Result<T, Failed<E>>
+    async fn attempt<T, E, F>(&self, options: &TransactionOptions, work: &mut F, call: Call<'_>) -> Result<T, Failed<E>>
     where
         T: Send,
         E: From<Error> + Send,
@@ -208,16 +203,12 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
             Access::Write => Access::Write,
             Access::Read => route::read_access(self.capabilities()),
         };
-        let (lent, deadline) = self.borrow(access, deadline, location).await?;
-        if let Some(label) = &options.label {
-            lent.label(Arc::clone(label));
-        }
-        let nests = self.capabilities().savepoints;
-        let mut transaction = Transaction::begin_on(lent, options.mode, nests, deadline).await?;
+        let (held, nests) = (self.borrow(access, call).await?, self.capabilities().savepoints);
+        let mut transaction = Transaction::begin_on(held, options.mode, nests).await?;
         let limit = transaction.closure_limit();
         let work = async { Ok(transaction.token().hold(work.call(&mut transaction)).await) };
         let outcome = match within(limit, work).await {
-            Ok(outcome) => outcome.map_err(|error| Failed::Theirs(error, transaction.failure())),
+            Ok(outcome) => outcome.map_err(|error| Failed::Theirs(error, transaction.state.failure())),
             Err(late) => Err(Failed::Ours(late)),
         };
         transaction.end(outcome).await

@@ -1,24 +1,21 @@
 //! Rows that are fetched while their statement runs.
 
 use std::fmt;
+use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use futures_core::Stream;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
-use super::deadline::{self, Stage, within};
-use super::handle::AsyncDatabase;
-use super::raw::RawConnection;
-use super::route;
-use super::transaction::Transaction;
-use crate::connector::{Access, Canceller, Connection, Connector, Resource as _, Statement, StatementKind};
+use super::deadline::{self, Limit, Stage, within};
+use super::held::Held;
+use crate::connector::{Connection, Connector, Statement};
 use crate::error::Result;
-use crate::pool::Pooled;
 use crate::row::{Row, Rows};
 
 /// Rows per chunk: one crossing to the engine's thread each.
-const CHUNK: usize = 256;
+pub(super) const CHUNK: usize = 256;
 
 /// A stream of rows; see [`AsyncDatabase::fetch_stream`](super::AsyncDatabase::fetch_stream).
 ///
@@ -32,75 +29,51 @@ pub struct RowStream<'a> {
     rows: Pin<Box<dyn Stream<Item = Result<Row>> + Send + 'a>>,
 }
 
+/// Whoever holds the connection of a stream.
+pub(super) trait Chunks: Send {
+    /// Begins to run the statement.
+    fn open(&mut self, statement: Statement) -> impl Future<Output = Result<()>> + Send;
+
+    /// The next rows, if there are any.
+    fn next(&mut self) -> impl Future<Output = Result<Option<Rows>>> + Send;
+}
+
+/// A connection that was lent for a stream.
+pub(super) struct HeldStream<C: Connector> {
+    pub(super) held: Held<C>,
+    /// Whether its statement only reads.
+    pub(super) reads: bool,
+}
+
+impl<C: Connector<Connection: Connection>> HeldStream<C> {
+    fn limit(&self) -> Limit {
+        if self.reads { self.held.limit(Stage::Read) } else { self.held.limit_stopping(Stage::Write) }
+    }
+}
+
+impl<C: Connector<Connection: Connection>> Chunks for HeldStream<C> {
+    async fn open(&mut self, statement: Statement) -> Result<()> {
+        within(self.limit(), self.held.run_stream(statement, CHUNK)).await
+    }
+
+    async fn next(&mut self) -> Result<Option<Rows>> {
+        deadline::check(self.limit())?;
+        within(self.limit(), self.held.next_chunk()).await
+    }
+}
+
 impl<'a> RowStream<'a> {
-    #[track_caller]
-    pub(super) fn on_pool<C>(database: AsyncDatabase<C>, statement: Result<Statement>) -> Self
-    where
-        C: Connector<Connection: Connection>,
-    {
-        let access = route::read_access(database.capabilities());
-        let location = std::panic::Location::caller();
+    /// The rows of a statement, once there is a connection for it.
+    pub(super) fn of<S: Chunks + 'a>(ready: impl Future<Output = Result<(S, Statement)>> + Send + 'a) -> Self {
         let open = async move {
-            let statement = statement?;
-            let within_limit = database.deadline();
-            let (mut lent, mut deadline) = database.borrow(access, within_limit, location).await?;
-            let mut stage: fn(Canceller) -> Stage = Stage::Write;
-            match lent.classify(&statement.sql)? {
-                kind @ StatementKind::Control => return Err(kind.refused()),
-                StatementKind::Read => stage = |_| Stage::Read,
-                _ if access == Access::Read => {
-                    drop(lent);
-                    (lent, deadline) = database.borrow(Access::Write, within_limit, location).await?;
-                }
-                _ => {}
-            }
-            let limit = move |lent: &Pooled<C>| deadline.map(|deadline| (deadline, stage(lent.canceller())));
-            within(limit(&lent), lent.run_stream(statement, CHUNK)).await?;
-            Ok(stream::try_unfold(lent, move |mut lent| async move {
-                deadline::check(limit(&lent))?;
-                Ok(within(limit(&lent), lent.next_chunk()).await?.map(|rows| (rows, lent)))
-            }))
+            let (mut chunks, statement) = ready.await?;
+            chunks.open(statement).await?;
+            Ok(stream::try_unfold(
+                chunks,
+                |mut chunks| async move { Ok(chunks.next().await?.map(|rows| (rows, chunks))) },
+            ))
         };
-        Self::of(stream::once(open).try_flatten())
-    }
-
-    pub(super) fn on_raw<C>(raw: &'a mut RawConnection<C>, statement: Result<Statement>) -> Self
-    where
-        C: Connector<Connection: Connection>,
-    {
-        let open = async move {
-            let statement = statement?;
-            let limit = raw.limit(Stage::Write);
-            within(limit, raw.ready().await?.run_stream(statement, CHUNK)).await?;
-            Ok(stream::try_unfold(raw, async |raw| {
-                deadline::check(raw.limit(Stage::Write))?;
-                let limit = raw.limit(Stage::Write);
-                Ok(within(limit, raw.connection().next_chunk()).await?.map(|rows| (rows, raw)))
-            }))
-        };
-        Self::of(stream::once(open).try_flatten())
-    }
-
-    pub(super) fn in_transaction<C>(transaction: &'a mut Transaction<C>, statement: Result<Statement>) -> Self
-    where
-        C: Connector<Connection: Connection>,
-    {
-        let open = async move {
-            let statement = statement?;
-            transaction.ready(Some(&statement.sql)).await?;
-            let outcome = within(transaction.limit(), transaction.connection().run_stream(statement, CHUNK)).await;
-            transaction.judge(outcome)?;
-            Ok(stream::try_unfold(transaction, async |transaction| {
-                let late = deadline::check(transaction.limit());
-                transaction.judge(late)?;
-                let chunk = within(transaction.limit(), transaction.connection().next_chunk()).await;
-                Ok(transaction.judge(chunk)?.map(|rows| (rows, transaction)))
-            }))
-        };
-        Self::of(stream::once(open).try_flatten())
-    }
-
-    fn of(chunks: impl Stream<Item = Result<Rows>> + Send + 'a) -> Self {
+        let chunks = stream::once(open).try_flatten();
         let rows = chunks.map_ok(|rows| stream::iter(rows.into_iter().map(Ok))).try_flatten();
         Self { rows: rows.boxed() }
     }

@@ -336,6 +336,7 @@ impl Connection for ToyConnection {
     }
 }
 
+#[allow(unreachable_pub, reason = "an associated type of a public trait")]
 pub struct ToyBulk<'c> {
     connection: &'c mut ToyConnection,
     sql: Arc<str>,

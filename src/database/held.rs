@@ -1,0 +1,57 @@
+//! A connection that a guard holds.
+
+use std::ops::{Deref, DerefMut};
+
+use super::deadline::{Deadline, Limit, Stage, within};
+use crate::connector::{Canceller, Connection, Connector, Resource as _};
+use crate::error::Result;
+use crate::pool::Pooled;
+
+/// A connection that is lent for as long as its guard lives, and until when the calls of the guard have to be over.
+pub(super) struct Held<C: Connector> {
+    lent: Pooled<C>,
+    deadline: Option<Deadline>,
+}
+
+impl<C: Connector> Held<C> {
+    pub(super) fn new(lent: Pooled<C>, deadline: Option<Deadline>) -> Self {
+        Self { lent, deadline }
+    }
+
+    /// What bounds a call of the guard.
+    pub(super) fn limit(&self, stage: Stage) -> Limit {
+        self.deadline.map(|deadline| (deadline, stage))
+    }
+
+    /// What bounds a call of the guard that has to be stopped.
+    pub(super) fn limit_stopping(&self, stage: fn(Canceller) -> Stage) -> Limit {
+        self.deadline.map(|deadline| (deadline, stage(self.lent.canceller())))
+    }
+
+    /// The deadline, if it has passed.
+    pub(super) fn overdue(&self) -> Option<Deadline> {
+        self.deadline.filter(|deadline| deadline.is_over())
+    }
+}
+
+impl<C: Connector<Connection: Connection>> Held<C> {
+    /// Rolls back whatever is open. With a deadline, the rollback is not awaited for ever either.
+    pub(super) async fn undo_all(&mut self) -> Result<()> {
+        let limit = self.deadline.and_then(|_| Deadline::grace()).map(|grace| (grace, Stage::Rollback));
+        within(limit, self.lent.rollback()).await
+    }
+}
+
+impl<C: Connector> Deref for Held<C> {
+    type Target = Pooled<C>;
+
+    fn deref(&self) -> &Pooled<C> {
+        &self.lent
+    }
+}
+
+impl<C: Connector> DerefMut for Held<C> {
+    fn deref_mut(&mut self) -> &mut Pooled<C> {
+        &mut self.lent
+    }
+}
