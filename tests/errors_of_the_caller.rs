@@ -2,52 +2,26 @@
 #![cfg(feature = "sqlcipher")]
 
 use std::error::Error as StdError;
-use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use anyhow::Context as _;
 use strongroom::database::TransactionOptions;
 use strongroom::pool::FixedDelay;
-use strongroom::{AsyncDatabase, Error, ErrorKind, Reason, rusqlite};
+use strongroom::{AsyncDatabase, Connection, Connector, Error, ErrorKind, Reason, rusqlite};
 
 type Boxed = Box<dyn StdError + Send + Sync>;
 
-/// As `thiserror` derives it.
-#[derive(Debug)]
-#[expect(dead_code, reason = "shown by Debug only")]
+#[derive(Debug, thiserror::Error)]
 enum AppError {
+    #[error("{0} cents are too little")]
     TooLittle(i64),
-    Parse(std::num::ParseIntError),
-    Database(Error),
-    Sqlite(rusqlite::Error),
-}
-
-impl fmt::Display for AppError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self:?}")
-    }
-}
-
-impl StdError for AppError {}
-
-macro_rules! from {
-    ($($variant:ident($inner:ty))*) => {$(
-        impl From<$inner> for AppError {
-            fn from(error: $inner) -> Self {
-                Self::$variant(error)
-            }
-        }
-    )*};
-}
-from! { Parse(std::num::ParseIntError) Database(Error) Sqlite(rusqlite::Error) }
-
-/// As `anyhow::Error`: takes every error, and is none itself.
-struct Anyhow(Boxed);
-
-impl<E: StdError + Send + Sync + 'static> From<E> for Anyhow {
-    fn from(error: E) -> Self {
-        Self(error.into())
-    }
+    #[error("not a number")]
+    Parse(#[from] std::num::ParseIntError),
+    #[error(transparent)]
+    Database(#[from] Error),
+    #[error("rusqlite failed")]
+    Sqlite(#[from] rusqlite::Error),
 }
 
 async fn accounts() -> strongroom::Result<AsyncDatabase> {
@@ -57,7 +31,7 @@ async fn accounts() -> strongroom::Result<AsyncDatabase> {
     Ok(db)
 }
 
-async fn cents(db: &AsyncDatabase) -> Option<i64> {
+async fn cents<C: Connector<Connection: Connection>>(db: &AsyncDatabase<C>) -> Option<i64> {
     db.fetch_value("SELECT cents FROM accounts WHERE id = 1", ()).await.unwrap()
 }
 
@@ -101,13 +75,12 @@ async fn errors_of_ours_are_turned_into_the_callers() {
     let failed = db.try_transaction(async |tx| -> Result<(), Boxed> { Ok(tx.execute_script("nonsense").await?) }).await;
     assert_eq!(failed.unwrap_err().downcast::<Error>().unwrap().kind(), ErrorKind::Query);
     let failed = db
-        .try_transaction(async |tx| -> Result<(), Anyhow> {
+        .try_transaction(async |tx| -> anyhow::Result<()> {
             tx.execute("INSERT INTO accounts VALUES (1, 1)", ()).await.ok();
             Ok(()) // the error was swallowed, so the commit refuses
         })
         .await;
-    let Err(Anyhow(failed)) = failed else { panic!("the transaction was doomed") };
-    assert_eq!(failed.downcast::<Error>().unwrap().reason(), Reason::Doomed);
+    assert_eq!(failed.unwrap_err().downcast::<Error>().unwrap().reason(), Reason::Doomed);
     db.close().await.unwrap();
     let closed = db.try_transaction(async |_| Ok::<_, AppError>(())).await;
     assert!(matches!(closed, Err(AppError::Database(error)) if error.kind() == ErrorKind::Closed));
@@ -165,6 +138,78 @@ async fn a_transaction_with_an_error_of_the_caller_is_run_again_for_the_reason_b
         .await;
     assert!(matches!(own, Err(AppError::TooLittle(1))));
     assert_eq!(runs.into_inner(), 2);
+}
+
+/// A program as users of `anyhow` write it: one result type, `?` on everything, context on the way.
+async fn transfer(db: &AsyncDatabase, cents: &str) -> anyhow::Result<i64> {
+    let cents: i64 = cents.parse().context("the amount")?;
+    let left = db
+        .try_transaction(async |tx| -> anyhow::Result<i64> {
+            tx.execute("UPDATE accounts SET cents = cents - $1", (cents,)).await.context("the update")?;
+            let left = tx.fetch_value("SELECT cents FROM accounts", ()).await?.unwrap_or(0);
+            anyhow::ensure!(left >= 0, "{left} cents would be left");
+            Ok(left)
+        })
+        .await
+        .context("the transfer")?;
+    db.try_interact(|c| -> anyhow::Result<()> { Ok(c.execute_batch("SELECT 1")?) }).await?;
+    Ok(left)
+}
+
+#[tokio::test]
+async fn a_program_with_anyhow_reads_as_its_users_write_it() {
+    let db = accounts().await.unwrap();
+    assert_eq!(transfer(&db, "5").await.unwrap(), 15);
+    assert_eq!(format!("{:#}", transfer(&db, "50").await.unwrap_err()), "the transfer: -35 cents would be left");
+    assert!(transfer(&db, "x").await.unwrap_err().is::<std::num::ParseIntError>());
+    db.execute_script("ALTER TABLE accounts RENAME TO others").await.unwrap();
+    let missing = transfer(&db, "5").await.unwrap_err();
+    let ours = missing.chain().find_map(|error| error.downcast_ref::<Error>()).expect("the cause is kept");
+    assert_eq!((ours.kind(), ours.reason()), (ErrorKind::Query, Reason::Syntax));
+    assert!(format!("{missing:#}").starts_with("the transfer: the update: no such table: accounts"), "{missing:#}");
+}
+
+/// A failure that may pass, however the caller's error type wraps it.
+#[cfg(feature = "testing")]
+#[tokio::test(start_paused = true)]
+async fn a_transient_failure_is_repeated_whatever_error_type_the_closure_has() {
+    use strongroom::testing::{Fault, FaultyConnector, Point};
+    use strongroom::{SqlCipherConnector, Transaction};
+
+    let connector = FaultyConnector::new(SqlCipherConnector::new(":memory:"));
+    let faults = connector.faults();
+    let db = AsyncDatabase::with_connector(connector).open().await.unwrap();
+    db.execute_script("CREATE TABLE accounts (id INTEGER PRIMARY KEY, cents INTEGER NOT NULL)").await.unwrap();
+    let options = TransactionOptions::new().retry(FixedDelay::new(3, Duration::from_millis(100)));
+
+    let runs = AtomicU32::new(0);
+    faults.at(Point::Run, Fault::Fail(ErrorKind::Busy));
+    faults.at(Point::Run, Fault::Fail(ErrorKind::Serialization));
+    db.try_transaction_with(options.clone(), async |tx| -> anyhow::Result<()> {
+        runs.fetch_add(1, Ordering::SeqCst);
+        tx.execute("INSERT INTO accounts VALUES (1, 20)", ()).await.context("the insert")?;
+        Ok(())
+    })
+    .await
+    .unwrap();
+    assert_eq!((runs.load(Ordering::SeqCst), cents(&db).await), (3, Some(20)));
+
+    // At the commit too, and with an enum.
+    faults.at(Point::Commit, Fault::Fail(ErrorKind::Busy));
+    let update = async |tx: &mut Transaction<_>| -> Result<(), AppError> {
+        runs.fetch_add(1, Ordering::SeqCst);
+        Ok(tx.execute("UPDATE accounts SET cents = cents - 1", ()).await.map(drop)?)
+    };
+    db.try_transaction_with(options.clone(), update).await.unwrap();
+    assert_eq!((runs.load(Ordering::SeqCst), cents(&db).await), (5, Some(19)));
+
+    // When it does not pass, the closure's own error comes out.
+    for _ in 0..3 {
+        faults.at(Point::Run, Fault::Fail(ErrorKind::Busy));
+    }
+    let spent = db.try_transaction_with(options, update).await;
+    assert!(matches!(spent, Err(AppError::Database(error)) if error.kind() == ErrorKind::Busy));
+    assert_eq!((runs.load(Ordering::SeqCst), cents(&db).await), (8, Some(19)));
 }
 
 #[tokio::test]
