@@ -52,6 +52,10 @@ bytes, stored unencrypted, and part of the key; *pages* are the blocks, 4096 byt
 each encrypted and signed by itself. The *log* (`app.db-wal`) holds the latest writes until they are folded into the
 file: the two belong together.
 
+The sentence also comes in its parts: `error.message()` is what went wrong, to show to the users of a program;
+`error.advice()` is the way out, which is for its programmers and operators; `error.object()` names the one thing that it
+is about, where there is one: the file, the variable, the columns of the constraint.
+
 See [troubleshooting] for what to do about the commonest ones, step by step.
 ";
 
@@ -355,6 +359,9 @@ async fn statements(page: &mut Catalogue) {
         ("a value breaks a rule of the table", "INSERT INTO users VALUES (2, 'bob', -1)"),
         ("a value refers to a row that is not there", "INSERT INTO orders VALUES (7)"),
         ("it begins or ends a transaction, or alters the session", "BEGIN"),
+        ("it asks what its connection did last, and others use that too", "SELECT last_insert_rowid()"),
+        ("it sets what lasts until the end of a transaction, outside of one", "PRAGMA defer_foreign_keys = ON"),
+        ("it sets something for the whole process", "PRAGMA soft_heap_limit = 1000000"),
         ("it is more than one statement", "SELECT 1; SELECT 2"),
         ("parameters are missing", "SELECT $1"),
     ] {
@@ -374,6 +381,8 @@ async fn statements(page: &mut Catalogue) {
     ] {
         page.row(situation, &conn.execute(sql, ()).await.unwrap_err());
     }
+    let into = format!("VACUUM INTO '{}'", page.at("statements.db").display());
+    page.row("it would write a file that exists already", &conn.execute(&into, ()).await.unwrap_err());
     let died = conn.interact(|_| -> rusqlite::Result<()> { panic!("user code") }).await.unwrap_err();
     page.row("your closure in `interact`, or your SQL function, panics", &died);
 }
