@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use futures_util::FutureExt;
 use strongroom::engine::{
-    Access, BulkInsert, Cancel, Canceller, Changes, Params, Placeholders, Resource, ResourceState, RowsBuilder,
-    Statement, StatementKind, TransactionMode,
+    Access, BulkInsert, Cancel, Canceller, Changes, Outcome, Params, Placeholders, Resource, ResourceState,
+    RowsBuilder, Scope, Statement, StatementKind, TransactionMode,
 };
 use strongroom::sqlcipher::{SqlCipherBulk, SqlCipherConnection};
 use strongroom::testing::conformance;
@@ -49,6 +49,9 @@ enum Lie {
     NestsBegin,
     SavepointForgets,
     ManyHidesFailure,
+    ManyForgetsLater,
+    RunsAnywhere,
+    GroupControls,
     ScriptHidesFailure,
     ShowsValues,
 }
@@ -196,6 +199,13 @@ impl Connection for LiarConnection {
         if self.lie == Lie::EverythingReads { Ok(StatementKind::Read) } else { self.inner.classify(sql) }
     }
 
+    async fn run_in(&mut self, statement: Statement, scope: Scope) -> Result<Outcome> {
+        match self.classify(&statement.sql)? {
+            kind if !scope.admits(kind) && self.lie != Lie::RunsAnywhere => Ok(Outcome::Refused(kind, statement)),
+            _ => self.run(statement).await.map(Outcome::Ran),
+        }
+    }
+
     async fn run(&mut self, statement: Statement) -> Result<Rows> {
         if self.hit.swap(false, SeqCst) {
             return Err(Error::new(ErrorKind::Cancelled, "too late"));
@@ -221,7 +231,7 @@ impl Connection for LiarConnection {
     }
 
     async fn bulk(&mut self, sql: Arc<str>) -> Result<LiarBulk<'_>> {
-        Ok(LiarBulk { inner: self.inner.bulk(sql).await?, lie: self.lie })
+        Ok(LiarBulk { inner: self.inner.bulk(sql).await?, lie: self.lie, again: false })
     }
 
     async fn run_script(&mut self, sql: Arc<str>) -> Result<()> {
@@ -244,6 +254,13 @@ impl Connection for LiarConnection {
     }
 
     async fn run_group(&mut self, group: Vec<Statement>) -> Vec<Result<Rows>> {
+        if self.lie == Lie::GroupControls {
+            let mut results = Vec::new();
+            for statement in group {
+                results.push(self.inner.run(statement).await);
+            }
+            return results;
+        }
         if self.lie != Lie::GroupStopsAtFailure {
             return self.inner.run_group(group).await;
         }
@@ -251,7 +268,11 @@ impl Connection for LiarConnection {
         for statement in group {
             let failed = results.iter().any(Result::is_err);
             let refusal = || Err(Error::new(ErrorKind::Query, "an earlier one failed"));
-            results.push(if failed { refusal() } else { self.inner.run(statement).await });
+            results.push(if failed {
+                refusal()
+            } else {
+                self.inner.run_in(statement, Scope::Write).await.and_then(Outcome::rows)
+            });
         }
         results
     }
@@ -303,10 +324,14 @@ impl Connection for LiarConnection {
 struct LiarBulk<'c> {
     inner: SqlCipherBulk<'c>,
     lie: Lie,
+    again: bool,
 }
 
 impl BulkInsert for LiarBulk<'_> {
     async fn add(&mut self, sets: ParamSets) -> Result<Option<Changes>> {
+        if self.lie == Lie::ManyForgetsLater && std::mem::replace(&mut self.again, true) {
+            return Ok(None);
+        }
         let done = self.inner.add(sets).await;
         if self.lie == Lie::ManyHidesFailure { Ok(done.unwrap_or_default()) } else { done }
     }
@@ -365,6 +390,9 @@ finds! {
     it_finds_a_transaction_inside_another: NestsBegin, "cannot begin inside another";
     it_finds_a_savepoint_that_does_not_undo: SavepointForgets, "rolling back to a savepoint undoes";
     it_finds_many_sets_that_hide_a_failure: ManyHidesFailure, "the first set that fails";
+    it_finds_sets_that_are_added_later_and_forgotten: ManyForgetsLater, "sets that are added one after another";
+    it_finds_statements_that_run_where_they_may_not: RunsAnywhere, "may not run where it was asked for is given back";
+    it_finds_a_group_that_begins_a_transaction: GroupControls, "a group refuses what begins";
     it_finds_scripts_that_hide_a_failure: ScriptHidesFailure, "a script fails with its first failing";
     it_finds_errors_that_show_values: ShowsValues, "never shows the values";
 }

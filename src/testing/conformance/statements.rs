@@ -3,8 +3,12 @@
 use std::sync::Arc;
 
 use super::lab::{Lab, broken, equal, holds, must, refused};
-use crate::connector::{Access, Connection, Connector, Resource, ResourceState, StatementKind, TransactionMode};
+use crate::connector::{
+    Access, BulkInsert as _, Connection, Connector, Outcome, Resource, ResourceState, Scope, StatementKind,
+    TransactionMode,
+};
 use crate::params::{ParamSets, Params};
+use crate::row::Changes;
 use crate::value::Value;
 
 pub(super) async fn lifecycle<C: Connector<Connection: Connection>>(lab: &mut Lab<C>) {
@@ -93,8 +97,21 @@ pub(super) async fn many_sets<C: Connector<Connection: Connection>>(lab: &mut La
     let sets = [set(300), Params::Positional(vec![Value::Integer(301)])].into_iter().collect();
     refused("a set of the wrong size is refused", lab.connection.run_many(Arc::clone(&sql), sets).await);
     must(in_transaction, lab.connection.rollback().await);
-    must("no sets at all change nothing", lab.connection.run_many(sql, ParamSets::new()).await);
+    must("no sets at all change nothing", lab.connection.run_many(Arc::clone(&sql), ParamSets::new()).await);
     lab.counts("a rollback undoes the sets before the failing one", 100).await;
+
+    let clause = "sets that are added one after another all run";
+    must(in_transaction, lab.connection.begin(TransactionMode::WRITE).await);
+    let mut bulk = must(clause, lab.connection.bulk(sql).await);
+    let mut changes = Changes::default();
+    for first in [400, 450] {
+        let sets = (first..first + 50).map(set).collect();
+        changes.add(must(clause, bulk.add(sets).await).unwrap_or_default());
+    }
+    changes.add(must(clause, bulk.end().await));
+    equal(clause, &changes.rows_affected, &100);
+    must(in_transaction, lab.connection.commit().await);
+    lab.counts(clause, 200).await;
 }
 
 pub(super) async fn scripts<C: Connector<Connection: Connection>>(lab: &mut Lab<C>) {
@@ -150,6 +167,27 @@ pub(super) async fn classification<C: Connector<Connection: Connection>>(lab: &m
     holds(clause, matches!(kind, StatementKind::Read | StatementKind::Write), format_args!("{kind:?}"));
     lab.counts("classifying runs nothing", 0).await;
     lab.state("classifying leaves a connection idle", ResourceState::Idle);
+
+    let clause = "a statement that may not run where it was asked for is given back, and has done nothing";
+    let insert = lab.statement("INSERT INTO {t} VALUES ($1, 'a')", (1,));
+    let insert = match must(clause, lab.connection.run_in(insert, Scope::Read).await) {
+        Outcome::Refused(kind, statement) if kind != StatementKind::Read => statement,
+        other => broken(clause, format_args!("{other:?}")),
+    };
+    lab.counts(clause, 0).await;
+    lab.state(clause, ResourceState::Idle);
+    let clause = "a statement that may run where it was asked for runs";
+    let ran = matches!(must(clause, lab.connection.run_in(insert, Scope::Write).await), Outcome::Ran(_));
+    holds(clause, ran, "it was refused");
+    lab.counts(clause, 1).await;
+
+    let clause = "a group refuses what begins a transaction, and runs the rest";
+    if must(clause, lab.connection.classify("BEGIN")) == StatementKind::Control {
+        let group = vec![lab.statement("SELECT name FROM {t}", ()), lab.statement("BEGIN", ())];
+        let fates: Vec<_> = lab.connection.run_group(group).await.iter().map(Result::is_ok).collect();
+        equal(clause, &fates, &vec![true, false]);
+        lab.state(clause, ResourceState::Idle);
+    }
 }
 
 pub(super) async fn groups<C: Connector<Connection: Connection>>(lab: &mut Lab<C>) {
