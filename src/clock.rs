@@ -55,14 +55,6 @@ pub(crate) async fn timeout_at<T>(at: Instant, work: impl Future<Output = T>) ->
     .await
 }
 
-/// Runs `work` for so long at most.
-pub(crate) async fn timeout<T>(limit: Duration, work: impl Future<Output = T>) -> Result<T, Elapsed> {
-    match Instant::now().checked_add(limit) {
-        Some(at) => timeout_at(at, work).await,
-        None => Ok(work.await),
-    }
-}
-
 fn runtime() -> Option<Id> {
     Handle::try_current().ok().map(|runtime| runtime.id())
 }

@@ -11,7 +11,7 @@ const FLOORS: [(u8, &[&str]); 4] = [
     (2, &["pool"]),
     (3, &["database"]),
 ];
-const WINGS: [&str; 4] = ["sqlcipher", "postgres", "keys", "testing"];
+const WINGS: [&str; 5] = ["sqlcipher", "postgres", "keys", "testing", "bb8"];
 /// What gathers names for readers of the documentation.
 const DOORS: [&str; 4] = ["lib", "engine", "values", "_docs"];
 

@@ -1,4 +1,4 @@
-//! Idle timeout and lifetime. bb8's reaper reads the real clock, so these tests wait for real, for milliseconds.
+//! Idle timeout and lifetime. These tests wait for real, for milliseconds.
 
 mod toy;
 

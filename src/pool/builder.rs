@@ -23,12 +23,15 @@ pub struct PoolBuilder<C: Connector> {
     settings: Settings<C>,
 }
 
-impl<C: Connector> PoolBuilder<C> {
-    pub(super) fn new(connector: C) -> Self {
+impl<C: Connector> Pool<C> {
+    /// Begins to put a pool together.
+    pub fn builder(connector: C) -> PoolBuilder<C> {
         let settings = Settings::new(connector.capabilities().engine);
-        Self { connector, settings }
+        PoolBuilder { connector, settings }
     }
+}
 
+impl<C: Connector> PoolBuilder<C> {
     /// The pool's name in errors and logs; the engine's name by default.
     pub fn name(mut self, name: impl Into<Cow<'static, str>>) -> Self {
         self.settings.name = name.into();

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::checkout::Waiting;
 use super::inner::Inner;
-use super::waiting::Waiting;
-use super::{CloseReport, PoolBuilder, PoolStats, Pooled};
+use super::{CloseReport, PoolStats, Pooled};
 use crate::connector::{Access, Connector};
 use crate::error::Result;
 
@@ -40,22 +40,17 @@ pub struct Pool<C: Connector> {
     handle: Arc<Handle<C>>,
 }
 
-/// What the clones of a pool share. Permits keep the inner part alive, and are kept in it; so the last clone that goes
-/// has them given back.
+/// What the clones of a pool share. Connections keep the inner part alive, and idle ones are kept in it; so the last clone
+/// that goes has them closed.
 struct Handle<C: Connector>(Arc<Inner<C>>);
 
 impl<C: Connector> Drop for Handle<C> {
     fn drop(&mut self) {
-        self.0.cool();
+        self.0.abandon();
     }
 }
 
 impl<C: Connector> Pool<C> {
-    /// Begins to put a pool together.
-    pub fn builder(connector: C) -> PoolBuilder<C> {
-        PoolBuilder::new(connector)
-    }
-
     pub(super) fn from_inner(inner: Arc<Inner<C>>) -> Self {
         Self { handle: Arc::new(Handle(inner)) }
     }
@@ -129,7 +124,7 @@ impl<C: Connector> Pool<C> {
     /// Enters a call that waits for what the holder of a connection will bring it.
     pub(crate) fn wait(&self, access: Access) -> Result<Waiting<'_, C>> {
         let deadline = Instant::now() + self.inner().settings.acquire_timeout;
-        Waiting::begin(self.inner(), self.inner().shelf(access).lane, deadline)
+        Waiting::begin(self.inner(), self.inner().lane_for(access).id, deadline)
     }
 
     /// Runs `task` in the background; see [`Inner::background`].
@@ -149,18 +144,18 @@ impl<C: Connector> Pool<C> {
     /// Who has the connections for `access`, for a caller who has waited in vain for one; counts as a timeout.
     pub(crate) fn why_not(&self, access: Access) -> String {
         self.inner().registry.count_timeout();
-        self.inner().registry.exhaustion(self.inner().shelf(access).lane).to_string()
+        self.inner().registry.exhaustion(self.inner().lane_for(access).id).to_string()
     }
 
     /// For how long the oldest loan that lasts now has lasted, of the connections for `access`; where all are alike, of
     /// any. A reader that is kept for long may keep an engine from tidying up.
     pub fn oldest_loan(&self, access: Access) -> Option<Duration> {
-        self.inner().registry.oldest_loan(self.inner().shelf(access).lane)
+        self.inner().registry.oldest_loan(self.inner().lane_for(access).id)
     }
 
     /// How many callers have had to wait for a connection for `access` so far.
     pub(crate) fn arrivals(&self, access: Access) -> u64 {
-        self.inner().shelf(access).arrivals()
+        self.inner().lane_for(access).arrivals()
     }
 
     /// Opens connections until there are `min_size`: the writer first, then the others side by side.

@@ -1,40 +1,102 @@
-//! What all handles of a pool share.
+//! The parts of a pool: what there is, and what owns what.
+//!
+//! Only definitions and what they know of themselves. How connections are lent stands in `checkout/`, how they come back
+//! in `keeping/`, how all that ends in `closing/`.
 
 use std::future::Future;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
+use std::thread::available_parallelism;
 use std::time::Duration;
 
+use scopeguard::ScopeGuard;
 use tokio::runtime::Handle;
-use tokio::sync::{Mutex, Notify, TryAcquireError};
+use tokio::sync::{Mutex, Notify};
 use tokio::time::Instant;
 
 use super::chores::Chores;
-use super::close::CloseReport;
-use super::permit::Permit;
-use super::registry::{Lane, MAIN, READERS, Registry};
+use super::closing::CloseReport;
+use super::guarded::{caught, guarded};
+use super::holders::{LaneId, MAIN, READERS, Registered, Registry};
+use super::keeping::Looks;
 use super::settings::Settings;
-use super::shelf::Shelf;
-use crate::connector::{Access, Connector};
+use super::supply::{Cell, Closed, Supply};
+use crate::connector::{Access, Connector, Resource as _, ResourceState};
 use crate::error::{Error, ErrorKind, Phase, Result};
+use crate::lock::{Lock, foreign};
 
 /// How long a connection may take to say goodbye: long enough for a checkpoint of a large log.
 pub(super) const CLOSE_LIMIT: Duration = Duration::from_secs(10);
 
+/// What all handles of a pool share.
 pub(super) struct Inner<C: Connector> {
     pub(super) connector: C,
     pub(super) settings: Settings<C>,
     pub(super) registry: Arc<Registry>,
-    main: Shelf<C>,
-    readers: Option<Shelf<C>>,
-    /// Held by whoever is emptying the shelves, so that one closes the writer only when all have closed the readers.
+    main: Lane<C>,
+    readers: Option<Lane<C>>,
+    /// Held by whoever closes idle connections, so that one closes the writer only when all have closed the readers.
     pub(super) closing: Mutex<()>,
     /// What has been closed since the pool is, and was not reported yet.
-    pub(super) goodbyes: std::sync::Mutex<CloseReport>,
-    /// Wakes when the pool is closed, and when a permit comes back after that.
+    pub(super) goodbyes: Lock<CloseReport>,
+    /// Wakes when the pool is closed, and when a connection or capacity comes back after that.
     pub(super) closed: Notify,
     /// Where work that nobody waits for is done, if it is begun outside of any runtime.
     pub(super) runtime: OnceLock<Handle>,
     pub(super) chores: Arc<Chores>,
+    /// When idle connections are looked at for their age, where that is limited.
+    pub(super) looks: Option<Looks>,
+}
+
+/// Connections that are opened for the same access, behind one fair queue.
+pub(super) struct Lane<C: Connector> {
+    pub(super) id: LaneId,
+    /// What its connections are opened for.
+    pub(super) access: Access,
+    pub(super) size: u32,
+    /// How many connections are kept.
+    pub(super) min: u32,
+    pub(super) supply: Supply<Box<Opened<C>>, Grant<C>>,
+    /// How many calls have had to wait so far; a call that waits now came after all of them.
+    pub(super) arrivals: AtomicU64,
+}
+
+/// The right to have one connection. Dropped, it is free capacity, or goes to the first call that waits.
+pub(super) struct Permit<C: Connector> {
+    pool: Arc<Inner<C>>,
+    lane: LaneId,
+}
+
+/// A connection, what the pool knows about it, and its permit. Idle connections lie in a lane's supply as they are.
+/// Dropped, it is gone without a goodbye.
+pub(super) struct Opened<C: Connector> {
+    // In this order: what is registered must be open, and what is open must have a permit.
+    pub(super) resource: C::Connection,
+    pub(super) entry: Registered,
+    pub(super) permit: Permit<C>,
+    /// When it came back, or was opened.
+    pub(super) since: Instant,
+    /// When its lifetime ends.
+    pub(super) expires: Option<Instant>,
+}
+
+/// A new connection whose hook has not run yet. Dropped, it is closed in the background.
+pub(super) struct Unproven<C: Connector>(pub(super) ScopeGuard<Box<Opened<C>>, fn(Box<Opened<C>>)>);
+
+/// A connection that was taken out of the supply, to be checked or lent. Dropped, it goes back, if it is as it should be,
+/// and is put in order in the background otherwise.
+pub(super) struct Lease<C: Connector>(pub(super) ScopeGuard<Taken<C>, fn(Taken<C>)>);
+
+pub(super) struct Taken<C: Connector> {
+    pub(super) opened: Box<Opened<C>>,
+    /// Where it goes back to. Beside the connection, so that to put it there touches nothing that threads share.
+    pub(super) cell: Arc<Cell<Box<Opened<C>>>>,
+}
+
+/// What a call gets that asks a lane.
+pub(super) enum Grant<C: Connector> {
+    Connection(Lease<C>),
+    Permit(Permit<C>),
 }
 
 impl<C: Connector> Inner<C> {
@@ -42,47 +104,51 @@ impl<C: Connector> Inner<C> {
         let (min, max) = (settings.min_size, settings.max_size);
         let (main, readers) = if settings.writer_lane {
             let apart = max > 1 && connector.capabilities().concurrent_readers;
-            let readers = || Shelf::new(&settings, READERS, Access::Read, max - 1, min.saturating_sub(1));
-            (Shelf::new(&settings, MAIN, Access::Write, 1, min.min(1)), apart.then(readers))
+            let readers = || Lane::new(READERS, Access::Read, max - 1, min.saturating_sub(1));
+            (Lane::new(MAIN, Access::Write, 1, min.min(1)), apart.then(readers))
         } else {
-            (Shelf::new(&settings, MAIN, Access::Write, max, min), None)
+            (Lane::new(MAIN, Access::Write, max, min), None)
         };
-        let registry = Arc::new(Registry::new([main.size, readers.as_ref().map_or(0, |shelf| shelf.size)]));
-        let (closing, goodbyes) = (Mutex::default(), std::sync::Mutex::default());
-        let (closed, runtime) = (Notify::new(), OnceLock::new());
-        let chores = Arc::default();
-        Arc::new(Self { connector, settings, registry, main, readers, closing, goodbyes, closed, runtime, chores })
+        let registry = Arc::new(Registry::new([main.size, readers.as_ref().map_or(0, |lane| lane.size)]));
+        let looks = Looks::every(settings.idle_timeout, settings.max_lifetime);
+        Arc::new(Self {
+            connector,
+            settings,
+            registry,
+            main,
+            readers,
+            closing: Mutex::default(),
+            goodbyes: Lock::default(),
+            closed: Notify::new(),
+            runtime: OnceLock::new(),
+            chores: Arc::default(),
+            looks,
+        })
     }
 
-    pub(super) fn shelf(&self, access: Access) -> &Shelf<C> {
+    /// The lane of connections that can do this.
+    pub(super) fn lane_for(&self, access: Access) -> &Lane<C> {
         match (access, &self.readers) {
             (Access::Read, Some(readers)) => readers,
             _ => &self.main,
         }
     }
 
-    pub(super) fn shelf_of(&self, lane: Lane) -> &Shelf<C> {
-        self.readers.as_ref().filter(|_| lane == READERS).unwrap_or(&self.main)
+    pub(super) fn lane(&self, id: LaneId) -> &Lane<C> {
+        self.readers.as_ref().filter(|_| id == READERS).unwrap_or(&self.main)
     }
 
-    pub(super) fn shelves_in_opening_order(&self) -> impl Iterator<Item = &Shelf<C>> {
+    pub(super) fn lanes_in_opening_order(&self) -> impl Iterator<Item = &Lane<C>> {
         [&self.main].into_iter().chain(&self.readers)
     }
 
-    /// The readers first: who closes last sees the whole database to itself.
-    pub(super) fn shelves_in_closing_order(&self) -> impl Iterator<Item = &Shelf<C>> {
+    /// The readers first: whoever closes last sees the whole database to itself.
+    pub(super) fn lanes_in_closing_order(&self) -> impl Iterator<Item = &Lane<C>> {
         self.readers.iter().chain([&self.main])
     }
 
-    /// Has all permits given back to the queues, now and as they come.
-    pub(super) fn cool(&self) {
-        for shelf in self.shelves_in_closing_order() {
-            shelf.cool();
-        }
-    }
-
     /// Runs `task` in the background: on the runtime of this thread, or else on the one that opened the first connection,
-    /// and wherever somebody waits. If all that is gone, `task` is dropped, and its guards give back what they hold.
+    /// and wherever somebody waits. If all that is gone, `task` is dropped, and what it owns gives itself back.
     pub(super) fn background(&self, task: impl Future<Output = ()> + Send + 'static) {
         if let Some(runtime) = Handle::try_current().ok().as_ref().or_else(|| self.runtime.get()) {
             self.chores.begin(runtime, task);
@@ -90,7 +156,7 @@ impl<C: Connector> Inner<C> {
     }
 
     pub(super) fn is_closed(&self) -> bool {
-        self.main.permits.is_closed()
+        self.main.supply.is_closed()
     }
 
     pub(super) fn closed_error(&self) -> Error {
@@ -98,20 +164,110 @@ impl<C: Connector> Inner<C> {
         Error::new(ErrorKind::Closed, message).during(Phase::Acquire).hint("open a new one to go on")
     }
 
-    /// A permit, if one is free. Nobody who waits is overtaken: a permit that comes back goes to the first in the queue.
-    pub(super) fn try_permit(self: &Arc<Self>, shelf: &Shelf<C>) -> Result<Option<Permit<C>>> {
-        match shelf.permits.try_acquire() {
-            Ok(permit) => {
-                permit.forget();
-                Ok(Some(Permit::new(self, shelf.lane)))
-            }
-            Err(TryAcquireError::NoPermits) => Ok(None),
-            Err(TryAcquireError::Closed) => Err(self.closed_error()),
+    /// A permit, if there is free capacity. It overtakes nobody: while a call waits for capacity, none is free.
+    pub(super) fn permit(self: &Arc<Self>, lane: &Lane<C>) -> Result<Option<Permit<C>>> {
+        let is_free = lane.supply.take_capacity().map_err(|Closed| self.closed_error())?;
+        Ok(is_free.then(|| Permit { pool: Arc::clone(self), lane: lane.id }))
+    }
+
+    /// The permit for capacity that was granted as such.
+    pub(super) fn permit_of(self: &Arc<Self>, lane: &Lane<C>) -> Permit<C> {
+        Permit { pool: Arc::clone(self), lane: lane.id }
+    }
+}
+
+impl<C: Connector> Lane<C> {
+    fn new(id: LaneId, access: Access, size: u32, min: u32) -> Self {
+        /// More cells than this would only make looking through them longer.
+        const MOST: usize = 64;
+
+        let threads = available_parallelism().map_or(1, usize::from);
+        let supply = Supply::new(size as usize, threads.min(size as usize).clamp(1, MOST));
+        Self { id, access, size, min, supply, arrivals: AtomicU64::new(0) }
+    }
+
+    pub(super) fn arrivals(&self) -> u64 {
+        self.arrivals.load(Relaxed)
+    }
+}
+
+impl<C: Connector> Permit<C> {
+    pub(super) fn pool(&self) -> &Arc<Inner<C>> {
+        &self.pool
+    }
+
+    pub(super) fn lane(&self) -> &Lane<C> {
+        self.pool.lane(self.lane)
+    }
+}
+
+impl<C: Connector> Drop for Permit<C> {
+    fn drop(&mut self) {
+        foreign();
+        let again = || Grant::Permit(Self { pool: Arc::clone(&self.pool), lane: self.lane });
+        if self.lane().supply.release(again) {
+            Inner::came_back_late(&self.pool);
         }
     }
 }
 
-/// How long a caller who has until `deadline` may be kept by the goodbye of a connection that is of no use to him.
+impl<C: Connector> Opened<C> {
+    /// The state as the connection knows it; a connection that panics over it is broken.
+    pub(super) fn state(&self) -> ResourceState {
+        caught(|| self.resource.state()).unwrap_or(ResourceState::Broken)
+    }
+
+    pub(super) fn is_expired(&self) -> bool {
+        self.expires.is_some_and(|end| Instant::now() >= end)
+    }
+
+    /// Takes it out of service and says goodbye, for at most `limit`. Its capacity is the caller's then.
+    pub(super) async fn close(self: Box<Self>, limit: Duration) -> Permit<C> {
+        let (permit, goodbye) = self.part(limit);
+        goodbye.await;
+        permit
+    }
+
+    /// The two halves of [`close`](Self::close). The entry is kept until the goodbye has been said.
+    pub(super) fn part(self: Box<Self>, limit: Duration) -> (Permit<C>, impl Future<Output = ()> + Send + 'static) {
+        let Self { permit, entry, resource, .. } = *self;
+        let pool = Arc::clone(&permit.pool);
+        entry.retire(0);
+        let goodbye = async move {
+            let outcome = guarded("connection's close", Instant::now() + limit, async { resource.close().await }).await;
+            // Before the entry goes, for which the one who reports it waits.
+            pool.note_goodbye(&outcome);
+            drop(entry);
+            if let Err(error) = &outcome {
+                tracing::debug!(%error, "a connection did not close cleanly");
+            }
+        };
+        (permit, goodbye)
+    }
+}
+
+impl<C: Connector> Lease<C> {
+    pub(super) fn opened(&self) -> &Opened<C> {
+        &self.0.opened
+    }
+
+    pub(super) fn opened_mut(&mut self) -> &mut Opened<C> {
+        &mut self.0.opened
+    }
+
+    /// The connection by itself; the caller sees to what becomes of it.
+    pub(super) fn into_opened(self) -> Box<Opened<C>> {
+        ScopeGuard::into_inner(self.0).opened
+    }
+}
+
+impl<C: Connector> From<(Box<Opened<C>>, Arc<Cell<Box<Opened<C>>>>)> for Grant<C> {
+    fn from((opened, cell): (Box<Opened<C>>, Arc<Cell<Box<Opened<C>>>>)) -> Self {
+        Self::Connection(Lease::new(opened, cell))
+    }
+}
+
+/// How long a caller who has until `deadline` may be kept by the goodbye of a connection that is of no use to it.
 pub(super) fn goodbye_limit(deadline: Instant) -> Duration {
     CLOSE_LIMIT.min(deadline.saturating_duration_since(Instant::now()) / 2)
 }

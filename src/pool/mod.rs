@@ -4,50 +4,43 @@
 //! [`HealthCheck`] and [`RetryPolicy`], and no SQL.
 //!
 //! ```text
-//!  get ─▶ permit ─▶ slot ─▶ filled? ── health check ──▶ lent ─▶ dropped ─▶ Idle? ─▶ back on the shelf
-//!        (fair,    (bb8,      │ no        │ failed                           │ no
-//!        closable)  LIFO)     ▼           ▼                                  ▼
-//!                          connect,    close, take the next               reset; if that fails: close, refill
-//!                          retry, hook
+//!  get ─▶ idle? ───────────▶ health check ──▶ lent ─▶ dropped ─▶ Idle? ─▶ idle, or to the first that waits
+//!          │ no              │ failed: close              │ no
+//!          ▼                 ▼                            ▼
+//!         permit? ────────▶ connect, retry, hook         reset; if that fails: close, replace
+//!          │ no
+//!          ▼
+//!         queue: a connection or a permit, whichever comes back first
 //! ```
 //!
-//! bb8 keeps the idle queue, the reaper and the lifetimes; it holds *slots*, which whoever checks one out fills, so a
-//! failing connector fails its caller and nobody else. A *permit* stands for the right to one slot. Permit and slot
-//! travel together in a *lease*, and everything half-done is such a guard: dropping it, wherever that happens, gives the
-//! capacity back. What the statistics show lives in one *registry* behind one lock.
+//! `inner.rs` says what there is and what owns what. A *permit* is the right to have one open connection; it is owned by
+//! the connection, or by whoever is opening one, or lies in its *lane* as a number. A *lane* has idle connections, free
+//! capacity, and a fair queue of calls that wait; an engine with a single writer has two. What is half done is a type whose
+//! `Drop` undoes it: [`Permit`](inner::Permit), [`Unproven`](inner::Unproven), [`Lease`](inner::Lease). What the statistics
+//! show lives in one registry behind one lock.
+//!
+//! The idle connections lie here and not in a pool of the crate bb8: its reaper drops connections under its own lock, so
+//! that foreign code would run there; it is a task of the first runtime and ends with that; and it closes below `min_size`.
+//! Programs that have a bb8 pool already use the engines of this crate by `strongroom::bb8`.
 
 mod builder;
 mod checkout;
 mod chores;
-mod close;
-mod explain;
-mod fill;
+mod closing;
 mod guarded;
 mod handle;
-mod hold;
+mod holders;
 mod inner;
-mod lease;
-#[cfg(test)]
-mod model;
-mod overdue;
-mod permit;
+mod keeping;
 mod pooled;
-mod refused;
-mod registry;
 mod settings;
-mod shelf;
-mod slot;
-mod stats;
-mod sync;
-mod waiting;
-mod warm;
+mod supply;
 
 pub use builder::PoolBuilder;
-pub use close::CloseReport;
+pub use closing::CloseReport;
 pub use handle::Pool;
-pub use hold::HoldToken;
+pub use holders::{HoldToken, PoolStats};
 pub use pooled::Pooled;
-pub use stats::PoolStats;
 
 pub use async_trait::async_trait;
 

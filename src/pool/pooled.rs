@@ -5,15 +5,13 @@ use std::ops::{Deref, DerefMut};
 use std::panic::Location;
 use std::sync::Arc;
 
-use super::HoldToken;
-use super::lease::Lease;
-use super::registry::Holder;
-use super::slot::Opened;
+use super::holders::{Holder, HoldToken};
+use super::inner::{Lease, Opened};
 use crate::connector::{Connector, Resource as _, ResourceState};
 
 /// A connection on loan from a [`Pool`](super::Pool); dropping it gives it back.
 ///
-/// A connection that comes back [`Idle`](ResourceState::Idle) is on the shelf at once. Any other is
+/// A connection that comes back [`Idle`](ResourceState::Idle) can be lent again at once. Any other is
 /// [`reset`](crate::engine::Resource::reset) in the background first, or closed if it is broken or cannot be reset; until then
 /// it counts as lent. It may be dropped anywhere, outside of a runtime too.
 pub struct Pooled<C: Connector> {
@@ -68,7 +66,13 @@ impl<C: Connector> Pooled<C> {
     /// Has the loan watched for its age, because it lasts as long as somebody likes; see
     /// [`max_loan_age`](super::PoolBuilder::max_loan_age).
     pub(crate) fn watch(&self) {
-        self.lease.watch();
+        let opened = self.opened();
+        let pool = opened.permit.pool();
+        if let Some(age) = pool.settings.max_loan_age
+            && opened.entry.watch()
+        {
+            pool.look_after_loans(age);
+        }
     }
 
     fn describe(&self, change: impl FnOnce(&mut Holder)) {
@@ -76,11 +80,9 @@ impl<C: Connector> Pooled<C> {
     }
 
     fn opened(&self) -> &Opened<C> {
-        self.lease.opened().expect(FILLED)
+        self.lease.opened()
     }
 }
-
-const FILLED: &str = "a lease that was lent has a connection until it is dropped";
 
 impl<C: Connector> Deref for Pooled<C> {
     type Target = C::Connection;
@@ -92,7 +94,7 @@ impl<C: Connector> Deref for Pooled<C> {
 
 impl<C: Connector> DerefMut for Pooled<C> {
     fn deref_mut(&mut self) -> &mut C::Connection {
-        &mut self.lease.opened_mut().expect(FILLED).resource
+        &mut self.lease.opened_mut().resource
     }
 }
 

@@ -6,23 +6,23 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::registry::Holder;
+use super::loans::Holder;
 use crate::error::{Error, ErrorKind, Phase, Reason};
 
 /// How many holders a message names; the oldest are the interesting ones.
 const NAMED: usize = 8;
 
 /// A lane without a free connection, as it was at one moment.
-pub(super) struct Exhaustion {
+pub(in crate::pool) struct Exhaustion {
     /// The oldest first.
-    pub(super) holders: Vec<Holder>,
-    pub(super) size: u32,
-    pub(super) waiting: u32,
+    pub(in crate::pool) holders: Vec<Holder>,
+    pub(in crate::pool) size: u32,
+    pub(in crate::pool) waiting: u32,
 }
 
 impl Exhaustion {
     /// The error of a call that waited for `limit`.
-    pub(super) fn timed_out(&self, pool: &str, limit: Duration) -> Error {
+    pub(in crate::pool) fn timed_out(&self, pool: &str, limit: Duration) -> Error {
         let message = format!("no connection of the pool \"{pool}\" became free within {limit:?}: {self}");
         let hint = if self.holders.iter().any(Holder::is_this_task) {
             "this very task holds one already: give it back first, or pass it on instead of asking for another"
@@ -33,7 +33,7 @@ impl Exhaustion {
     }
 
     /// The error of a call that would have waited for itself.
-    pub(super) fn deadlock(&self, pool: &str) -> Error {
+    pub(in crate::pool) fn deadlock(&self, pool: &str) -> Error {
         let message = format!("waiting for a connection of the pool \"{pool}\" could never end: {self}");
         exhausted(message, Reason::WouldDeadlock)
             .hint("every holder waits for this pool itself: use the connection at hand instead of asking for another")

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::inner::Inner;
-use super::registry::Registry;
+use crate::pool::holders::Registry;
+use crate::pool::inner::Inner;
 use crate::clock::sleep_until;
 use crate::connector::Connector;
 
 impl<C: Connector> Inner<C> {
     /// Looks after the loans that are watched until there are none; a task that exists only while there are some.
-    pub(super) fn look_after_loans(self: &Arc<Self>, age: Duration) {
+    pub(in crate::pool) fn look_after_loans(self: &Arc<Self>, age: Duration) {
         let (home, looking) = (Arc::downgrade(self), Looking(Arc::clone(&self.registry)));
         self.background(async move {
             while let Some(due) = looking.0.next_due(age) {

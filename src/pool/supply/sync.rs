@@ -1,7 +1,9 @@
-//! What [`warm`](super::warm) is made of; the model has its own.
+//! What the supply is made of; the model has its own.
 
+pub(super) use std::sync::Arc;
 pub(super) use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-pub(super) use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+pub(super) use crate::lock::{Lock, foreign};
 
 /// Numbers the threads of the process as they come.
 pub(super) fn thread_number() -> usize {

@@ -2,8 +2,7 @@
 //!
 //! One lock for what concerns several connections, and one for the loans of each, so that two threads that borrow and
 //! give back two connections do not meet. The second may be taken inside the first, never the other way round, and
-//! inside either there is no await, no user code and no other lock; so all of it may be used from anywhere, also from a
-//! `Drop` that runs under bb8's own mutex.
+//! inside either there is no await, no foreign code and no other lock.
 
 use std::panic::Location;
 use std::pin::pin;
@@ -17,23 +16,17 @@ use tokio::time::Instant;
 use super::PoolStats;
 use super::explain::Exhaustion;
 use super::hold::{self, Held, HoldToken};
+use super::loans::{Entry, Holder, LaneId};
 use crate::connector::Canceller;
 use crate::lock::{Guard, Lock, foreign};
 
-/// The shelf of the writer, or the only one.
-pub(super) const MAIN: Lane = 0;
-/// The shelf of the readers.
-pub(super) const READERS: Lane = 1;
-/// Which shelf: an index.
-pub(super) type Lane = usize;
-
-pub(super) struct Registry {
+pub(in crate::pool) struct Registry {
     /// Tells this pool's tokens from those of others.
     pool: u64,
     sizes: [u32; 2],
     state: Lock<State>,
-    /// Wakes when a connection is gone.
-    pub(super) gone: Notify,
+    /// Wakes when a connection is gone, or an attempt to open one has ended.
+    gone: Notify,
 }
 
 #[derive(Default)]
@@ -46,60 +39,34 @@ struct State {
     stats: PoolStats,
     /// A task looks after the loans that are watched.
     looked_after: bool,
+    /// How many connections of each lane are being opened.
+    dialing: [u32; 2],
     /// How many of the calls that wait do so inside a future that holds a connection.
     chained: u32,
 }
 
-/// What is known of one connection.
-struct Entry {
-    lane: Lane,
-    canceller: Canceller,
-    loans: Lock<Loans>,
-}
-
-/// The loans of one connection.
-struct Loans {
-    /// False before its hook has run, and while it is being closed.
-    in_service: bool,
-    holder: Option<Holder>,
-    /// Tells its loans, and those of all other connections, apart.
-    serial: u64,
-    acquired: u64,
-    waited: u64,
-    released: u64,
-}
-
-/// Who has a connection.
-#[derive(Clone)]
-pub(super) struct Holder {
-    pub(super) serial: u64,
-    pub(super) location: &'static Location<'static>,
-    pub(super) label: Option<Arc<str>>,
-    pub(super) since: Instant,
-    pub(super) task: Option<tokio::task::Id>,
-    pub(super) in_transaction: bool,
-    /// Whether to warn when it has lasted too long.
-    watched: bool,
-    /// How many calls wait for each lane inside a future that outlives this loan.
-    waits: [u32; 2],
-}
-
 /// A connection's place in the registry, kept exactly as long as the connection.
-pub(super) struct Registered {
+pub(in crate::pool) struct Registered {
     registry: Arc<Registry>,
     entry: Arc<Entry>,
     key: usize,
 }
 
-/// A call that waits.
-pub(super) struct Waiter<'a> {
+/// A connection that is being opened.
+pub(in crate::pool) struct Dialing<'a> {
     registry: &'a Registry,
-    lane: Lane,
+    lane: LaneId,
+}
+
+/// A call that waits.
+pub(in crate::pool) struct Waiter<'a> {
+    registry: &'a Registry,
+    lane: LaneId,
     held: Option<Arc<Held>>,
 }
 
 impl Registry {
-    pub(super) fn new(sizes: [u32; 2]) -> Self {
+    pub(in crate::pool) fn new(sizes: [u32; 2]) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Self { pool: NEXT.fetch_add(1, Ordering::Relaxed), sizes, state: Lock::default(), gone: Notify::new() }
     }
@@ -108,7 +75,7 @@ impl Registry {
         self.state.lock()
     }
 
-    pub(super) fn stats(&self) -> PoolStats {
+    pub(in crate::pool) fn stats(&self) -> PoolStats {
         let state = self.lock();
         let mut stats = state.stats;
         for entry in state.entries.iter().flatten() {
@@ -119,17 +86,16 @@ impl Registry {
     }
 
     /// How many connections of a lane are in service.
-    pub(super) fn open(&self, lane: Lane) -> u32 {
+    pub(in crate::pool) fn open(&self, lane: LaneId) -> u32 {
         self.lock().open(lane)
     }
 
     /// Enters a new connection, not yet in service.
-    pub(super) fn register(self: &Arc<Self>, lane: Lane, canceller: Canceller) -> Registered {
+    pub(in crate::pool) fn register(self: &Arc<Self>, lane: LaneId, canceller: Canceller) -> Registered {
         let mut state = self.lock();
         state.registered += 1;
         let serial = state.registered << 32;
-        let loans = Loans { in_service: false, holder: None, serial, acquired: 0, waited: 0, released: 0 };
-        let entry = Arc::new(Entry { lane, canceller, loans: Lock::new(loans) });
+        let entry = Arc::new(Entry::new(lane, canceller, serial));
         let free = state.entries.iter().position(Option::is_none);
         let key = free.unwrap_or_else(|| {
             state.entries.push(None);
@@ -139,16 +105,16 @@ impl Registry {
         Registered { registry: Arc::clone(self), entry, key }
     }
 
-    pub(super) fn count_error(&self) {
+    pub(in crate::pool) fn count_error(&self) {
         self.lock().stats.total_errors += 1;
     }
 
-    pub(super) fn count_timeout(&self) {
+    pub(in crate::pool) fn count_timeout(&self) {
         self.lock().stats.total_timeouts += 1;
     }
 
     /// Enters a call that has to wait, unless waiting could never end: then says why.
-    pub(super) fn wait(&self, lane: Lane) -> Result<Waiter<'_>, Exhaustion> {
+    pub(in crate::pool) fn wait(&self, lane: LaneId) -> Result<Waiter<'_>, Exhaustion> {
         let held = hold::current().filter(|held| hold::of_pool(Some(held), self.pool).next().is_some());
         let waiter = Waiter { registry: self, lane, held };
         let mut state = self.lock();
@@ -165,27 +131,48 @@ impl Registry {
         Err(exhaustion)
     }
 
-    /// Whether a connection of `lane` that is open can ever be lent to a call that waits.
-    pub(super) fn can_come_back(&self, lane: Lane) -> bool {
+    /// Notes a connection that is being opened.
+    pub(in crate::pool) fn dial(&self, lane: LaneId) -> Dialing<'_> {
+        self.lock().dialing[lane] += 1;
+        Dialing { registry: self, lane }
+    }
+
+    /// Waits until no connection of `lane` can come back.
+    pub(in crate::pool) async fn none_left(&self, lane: LaneId) {
+        loop {
+            let mut gone = pin!(self.gone.notified());
+            gone.as_mut().enable();
+            if !self.can_come_back(lane) {
+                return;
+            }
+            gone.await;
+        }
+    }
+
+    /// Whether a connection of `lane` that is open, or being opened, can ever be lent to a call that waits.
+    fn can_come_back(&self, lane: LaneId) -> bool {
         let (state, mut sizes) = (self.lock(), self.sizes);
+        if state.dialing[lane] > 0 {
+            return true;
+        }
         sizes[lane] = state.entries.iter().flatten().filter(|entry| entry.lane == lane).map(|_| 1).sum();
         state.can_end(lane, sizes)
     }
 
     /// Who holds what, at this moment.
-    pub(super) fn exhaustion(&self, lane: Lane) -> Exhaustion {
+    pub(in crate::pool) fn exhaustion(&self, lane: LaneId) -> Exhaustion {
         self.lock().exhaustion(lane, self.sizes)
     }
 
     /// For how long the oldest loan of a lane has lasted.
-    pub(super) fn oldest_loan(&self, lane: Lane) -> Option<Duration> {
+    pub(in crate::pool) fn oldest_loan(&self, lane: LaneId) -> Option<Duration> {
         let state = self.lock();
         let entries = state.entries.iter().flatten().filter(|entry| entry.lane == lane);
         entries.filter_map(|entry| entry.lock().holder.as_ref().map(|holder| holder.since.elapsed())).max()
     }
 
     /// Waits until there are no connections but those that are lent.
-    pub(super) async fn only_lent_left(&self) {
+    pub(in crate::pool) async fn only_lent_left(&self) {
         loop {
             let mut gone = pin!(self.gone.notified());
             gone.as_mut().enable();
@@ -197,7 +184,7 @@ impl Registry {
     }
 
     /// When the oldest of the loans that are watched is due. `None`: there are none, and nobody looks after them now.
-    pub(super) fn next_due(&self, age: Duration) -> Option<Instant> {
+    pub(in crate::pool) fn next_due(&self, age: Duration) -> Option<Instant> {
         let mut state = self.lock();
         let mut oldest: Option<Instant> = None;
         state.watched(|holder| oldest = Some(oldest.map_or(holder.since, |oldest| oldest.min(holder.since))));
@@ -207,12 +194,12 @@ impl Registry {
     }
 
     /// Whoever looked after the loans does so no longer.
-    pub(super) fn nobody_looks(&self) {
+    pub(in crate::pool) fn nobody_looks(&self) {
         self.lock().looked_after = false;
     }
 
     /// Who has held a connection for longer than `age`; each is told once.
-    pub(super) fn take_overdue(&self, age: Duration) -> Vec<Holder> {
+    pub(in crate::pool) fn take_overdue(&self, age: Duration) -> Vec<Holder> {
         let (now, mut late) = (Instant::now(), Vec::new());
         self.lock().watched(|holder| {
             if now.saturating_duration_since(holder.since) >= age {
@@ -224,7 +211,7 @@ impl Registry {
     }
 
     /// The means to stop what runs on the connections that are lent.
-    pub(super) fn lent_cancellers(&self) -> Vec<Canceller> {
+    pub(in crate::pool) fn lent_cancellers(&self) -> Vec<Canceller> {
         let state = self.lock();
         let lent = state.entries.iter().flatten().filter(|entry| entry.lock().holder.is_some());
         lent.map(|entry| entry.canceller.clone()).collect()
@@ -241,17 +228,17 @@ impl State {
         }
     }
 
-    fn open(&self, lane: Lane) -> u32 {
+    fn open(&self, lane: LaneId) -> u32 {
         let entries = self.entries.iter().flatten().filter(|entry| entry.lane == lane);
         entries.map(|entry| u32::from(entry.lock().in_service)).sum()
     }
 
     /// Whether a connection of `lane` can ever come back: the least fixpoint of "a lane is alive if one of its
     /// connections is on its way or has a holder that waits for nothing but living lanes".
-    fn can_end(&self, lane: Lane, sizes: [u32; 2]) -> bool {
+    fn can_end(&self, lane: LaneId, sizes: [u32; 2]) -> bool {
         // What holders wait for changes only under this state's own lock.
         let waits = |entry: &Arc<Entry>| entry.lock().holder.as_ref().map(|holder| (entry.lane, holder.waits));
-        let lent: Vec<(Lane, [u32; 2])> = self.entries.iter().flatten().filter_map(waits).collect();
+        let lent: Vec<(LaneId, [u32; 2])> = self.entries.iter().flatten().filter_map(waits).collect();
         let count = |lane| lent.iter().filter(|(lent, _)| *lent == lane).count();
         let mut alive: [bool; 2] = std::array::from_fn(|lane| count(lane) < sizes[lane] as usize);
         // Each round can only revive lanes, and there are two.
@@ -263,7 +250,7 @@ impl State {
         alive[lane]
     }
 
-    fn exhaustion(&self, lane: Lane, sizes: [u32; 2]) -> Exhaustion {
+    fn exhaustion(&self, lane: LaneId, sizes: [u32; 2]) -> Exhaustion {
         let entries = self.entries.iter().flatten().filter(|entry| entry.lane == lane);
         let mut holders: Vec<Holder> = entries.filter_map(|entry| entry.lock().holder.clone()).collect();
         holders.sort_by_key(|holder| holder.since);
@@ -271,70 +258,38 @@ impl State {
     }
 }
 
-impl Entry {
-    fn lock(&self) -> Guard<'_, Loans> {
-        self.loans.lock()
-    }
-}
-
-impl Loans {
-    fn count_in(&self, stats: &mut PoolStats) {
-        stats.total_connections += u32::from(self.in_service);
-        stats.active_connections += u32::from(self.holder.is_some());
-        stats.total_acquired += self.acquired;
-        stats.total_waited += self.waited;
-        stats.total_released += self.released;
-    }
-
-    fn release(&mut self) {
-        self.released += u64::from(self.holder.take().is_some());
-    }
-
-    fn leave(&mut self) {
-        self.release();
-        self.in_service = false;
-    }
-}
-
 impl Registered {
     /// Takes the connection into service.
-    pub(super) fn serve(&self) {
+    pub(in crate::pool) fn serve(&self) {
         let mut state = self.registry.lock();
         state.stats.total_opened += 1;
         self.entry.lock().in_service = true;
     }
 
     /// Notes that the connection is lent from now on.
-    pub(super) fn lend(&self, location: &'static Location<'static>, since: Instant, waited: bool) {
-        let task = tokio::task::try_id();
-        let mut loans = self.entry.lock();
-        loans.acquired += 1;
-        loans.waited += u64::from(waited);
-        loans.serial += 1;
-        let (serial, waits) = (loans.serial, [0; 2]);
-        let (label, in_transaction, watched) = (None, false, false);
-        loans.holder = Some(Holder { serial, location, label, since, task, in_transaction, watched, waits });
+    pub(in crate::pool) fn lend(&self, location: &'static Location<'static>, since: Instant, waited: bool) {
+        self.entry.lock().lend(location, since, waited);
     }
 
     /// Notes that it is lent from now on, if it is not.
-    pub(super) fn resume(&self, location: &'static Location<'static>) {
+    pub(in crate::pool) fn resume(&self, location: &'static Location<'static>) {
         let rests = self.entry.lock().holder.is_none();
         if rests {
             self.lend(location, Instant::now(), false);
         }
     }
 
-    /// Notes that the connection is back.
-    pub(super) fn give_back(&self) {
-        self.entry.lock().release();
+    /// Notes that the connection is back; whether it was lent.
+    pub(in crate::pool) fn give_back(&self) -> bool {
+        self.entry.lock().release()
     }
 
-    pub(super) fn count_error(&self) {
+    pub(in crate::pool) fn count_error(&self) {
         self.registry.count_error();
     }
 
     /// Takes the connection out of service, unless that would leave fewer than `keep` of its kind.
-    pub(super) fn retire(&self, keep: u32) -> bool {
+    pub(in crate::pool) fn retire(&self, keep: u32) -> bool {
         let state = self.registry.lock();
         let enough = state.open(self.entry.lane) > keep;
         let mut loans = self.entry.lock();
@@ -344,18 +299,18 @@ impl Registered {
         !loans.in_service
     }
 
-    pub(super) fn describe(&self, change: impl FnOnce(&mut Holder)) {
+    pub(in crate::pool) fn describe(&self, change: impl FnOnce(&mut Holder)) {
         self.entry.lock().holder.as_mut().map(change);
     }
 
     /// Has the loan watched for its age; true if somebody is needed who does that.
-    pub(super) fn watch(&self) -> bool {
+    pub(in crate::pool) fn watch(&self) -> bool {
         self.describe(|holder| holder.watched = true);
         !std::mem::replace(&mut self.registry.lock().looked_after, true)
     }
 
     /// Names the loan.
-    pub(super) fn token(&self) -> HoldToken {
+    pub(in crate::pool) fn token(&self) -> HoldToken {
         let serial = self.entry.lock().holder.as_ref().map(|holder| holder.serial);
         HoldToken { pool: self.registry.pool, key: self.key, serial: serial.unwrap_or_default() }
     }
@@ -373,6 +328,14 @@ impl Drop for Registered {
         drop(state);
         foreign();
         drop(entry);
+        self.registry.gone.notify_waiters();
+    }
+}
+
+impl Drop for Dialing<'_> {
+    fn drop(&mut self) {
+        self.registry.lock().dialing[self.lane] -= 1;
+        foreign();
         self.registry.gone.notify_waiters();
     }
 }

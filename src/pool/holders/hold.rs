@@ -11,17 +11,17 @@ tokio::task_local! {
     static HELD: Arc<Held>;
 }
 
-/// Names one loan; see [`Pooled::token`](super::Pooled::token).
+/// Names one loan; see [`Pooled::token`](crate::pool::Pooled::token).
 #[derive(Clone, Copy, Debug)]
 pub struct HoldToken {
-    pub(super) pool: u64,
-    pub(super) key: usize,
-    pub(super) serial: u64,
+    pub(in crate::pool) pool: u64,
+    pub(in crate::pool) key: usize,
+    pub(in crate::pool) serial: u64,
 }
 
 /// A loan that outlives the code that runs now, and the one around it.
-pub(super) struct Held {
-    pub(super) token: HoldToken,
+pub(in crate::pool) struct Held {
+    pub(in crate::pool) token: HoldToken,
     outer: Option<Arc<Self>>,
 }
 
@@ -41,12 +41,12 @@ impl HoldToken {
 }
 
 /// The innermost loan that outlives the code that runs now.
-pub(super) fn current() -> Option<Arc<Held>> {
+pub(in crate::pool) fn current() -> Option<Arc<Held>> {
     HELD.try_with(Arc::clone).ok()
 }
 
 /// The loans of one pool that outlive the code that runs now, from the inside out.
-pub(super) fn of_pool(innermost: Option<&Arc<Held>>, pool: u64) -> impl Iterator<Item = HoldToken> {
+pub(in crate::pool) fn of_pool(innermost: Option<&Arc<Held>>, pool: u64) -> impl Iterator<Item = HoldToken> {
     std::iter::successors(innermost, |held| held.outer.as_ref())
         .map(|held| held.token)
         .filter(move |token| token.pool == pool)

@@ -1,0 +1,199 @@
+//! The one way to a connection: granted, ready, lent.
+
+use std::panic::Location;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::pool::guarded::{caught, guarded};
+use crate::pool::inner::{Grant, Inner, Lane, Lease, Permit, goodbye_limit};
+use crate::pool::supply::{Closed, Need};
+use super::opening::Found;
+use super::waiting::Waiting;
+use crate::clock;
+use crate::connector::{Access, Connector, ResourceState};
+use crate::error::{ErrorKind, Result};
+
+/// How long a health check may take; at most half of what is left to the caller, so that there is time to connect anew.
+const HEALTH_LIMIT: Duration = Duration::from_secs(5);
+
+/// Waiting for longer than this is said in the log.
+const SLOW: Duration = Duration::from_secs(2);
+
+impl<C: Connector> Inner<C> {
+    /// Cancel safe at every await: whatever has been taken so far gives itself back.
+    pub(in crate::pool) async fn checkout(
+        self: &Arc<Self>,
+        access: Access,
+        location: &'static Location<'static>,
+    ) -> Result<Lease<C>> {
+        in_runtime()?;
+        let now = Instant::now();
+        let deadline = now + self.settings.acquire_timeout;
+        let lane = self.lane_for(access);
+        if let Some(grant) = self.free(lane)? {
+            return self.lend(grant, lane, now, deadline, location, false).await;
+        }
+        // Boxed, like all that is rare, so that every call does not carry its state.
+        let grant = Box::pin(self.wait(lane, deadline)).await?;
+        let came = Instant::now();
+        let waited = came - now;
+        if waited > SLOW {
+            tracing::warn!(pool = %self.settings.name, %location, ?waited, "waited long for a connection");
+        }
+        self.lend(grant, lane, came, deadline, location, true).await
+    }
+
+    /// The same, but without waiting for anybody: `None` if all are in use.
+    pub(in crate::pool) async fn checkout_if_free(
+        self: &Arc<Self>,
+        access: Access,
+        location: &'static Location<'static>,
+    ) -> Result<Option<Lease<C>>> {
+        in_runtime()?;
+        let lane = self.lane_for(access);
+        let Some(grant) = self.free(lane)? else { return Ok(None) };
+        let now = Instant::now();
+        self.lend(grant, lane, now, now + self.settings.acquire_timeout, location, false).await.map(Some)
+    }
+
+    /// The same on behalf of callers who wait for its result, each with its own limit: waits as long as it takes, and is
+    /// not counted as a caller.
+    pub(in crate::pool) async fn checkout_for_others(
+        self: &Arc<Self>,
+        access: Access,
+        location: &'static Location<'static>,
+    ) -> Result<Lease<C>> {
+        let lane = self.lane_for(access);
+        let grant = match self.free(lane)? {
+            Some(grant) => grant,
+            None => self.queued(lane, Need::Any).await?,
+        };
+        let now = Instant::now();
+        self.lend(grant, lane, now, now + self.settings.acquire_timeout, location, true).await
+    }
+
+    /// An idle connection or free capacity, if there is either.
+    fn free(self: &Arc<Self>, lane: &Lane<C>) -> Result<Option<Grant<C>>> {
+        match lane.supply.take() {
+            Some(idle) => Ok(Some(Grant::from(idle))),
+            None => Ok(self.permit(lane)?.map(Grant::Permit)),
+        }
+    }
+
+    /// Waits in the queue until `deadline`.
+    async fn wait(self: &Arc<Self>, lane: &Lane<C>, deadline: Instant) -> Result<Grant<C>> {
+        let waiting = Waiting::begin(self, lane.id, deadline)?;
+        lane.arrivals.fetch_add(1, Relaxed);
+        waiting.until(self.queued(lane, Need::Any)).await?
+    }
+
+    /// Waits in the queue as long as it takes.
+    pub(super) async fn queued(self: &Arc<Self>, lane: &Lane<C>, need: Need) -> Result<Grant<C>> {
+        let closed = |Closed| self.closed_error();
+        let Some(mut ticket) = lane.supply.enter(need).map_err(closed)? else {
+            return Ok(Grant::Permit(self.permit_of(lane)));
+        };
+        // Looked for again, now that what comes back is no longer put there.
+        match lane.supply.take() {
+            Some(idle) => Ok(Grant::from(idle)),
+            None => ticket.granted().await.map_err(closed),
+        }
+    }
+
+    /// Lends what was granted: the connection if it is healthy, or another one, or a new one.
+    async fn lend(
+        self: &Arc<Self>,
+        grant: Grant<C>,
+        lane: &Lane<C>,
+        now: Instant,
+        deadline: Instant,
+        location: &'static Location<'static>,
+        waited: bool,
+    ) -> Result<Lease<C>> {
+        let (lease, since, waited) = match grant {
+            Grant::Connection(lease) if self.is_ready(&lease, now) => (lease, now, waited),
+            // Boxed, like all that is rare.
+            grant => Box::pin(self.make_ready(grant, lane, deadline, waited)).await?,
+        };
+        self.look_after_idle(since);
+        lease.opened().entry.lend(location, since, waited);
+        Ok(lease)
+    }
+
+    /// Turns a grant into a connection that can be lent; says since when, and whether the call has waited for it.
+    async fn make_ready(
+        self: &Arc<Self>,
+        mut grant: Grant<C>,
+        lane: &Lane<C>,
+        deadline: Instant,
+        mut waited: bool,
+    ) -> Result<(Lease<C>, Instant, bool)> {
+        loop {
+            let permit = match grant {
+                Grant::Permit(permit) => permit,
+                Grant::Connection(lease) => match self.check(lease, deadline).await {
+                    Ok(lease) => return Ok((lease, Instant::now(), waited)),
+                    Err(permit) => permit,
+                },
+            };
+            // One that is idle is sooner there than a new one.
+            grant = match lane.supply.take() {
+                Some(idle) => Grant::from(idle),
+                None => match self.open_for(permit, deadline).await? {
+                    Found::New(lease) => return Ok((lease, Instant::now(), waited)),
+                    Found::Other(lease) => {
+                        waited = true;
+                        Grant::Connection(lease)
+                    }
+                },
+            };
+        }
+    }
+
+    /// Whether a connection needs no check.
+    fn is_ready(&self, lease: &Lease<C>, now: Instant) -> bool {
+        let opened = lease.opened();
+        let idle = now.saturating_duration_since(opened.since);
+        opened.state() != ResourceState::Broken && caught(|| self.settings.health.is_due(idle)) == Some(false)
+    }
+
+    /// Asks the health check about an idle connection, if that is due. If it must not be lent, it is closed, and its
+    /// permit is left.
+    async fn check(self: &Arc<Self>, mut lease: Lease<C>, deadline: Instant) -> Result<Lease<C>, Permit<C>> {
+        let now = Instant::now();
+        if self.is_ready(&lease, now) {
+            return Ok(lease);
+        }
+        let opened = lease.opened_mut();
+        // One that knows by itself that it is broken is not asked.
+        if opened.state() != ResourceState::Broken {
+            let idle = now.saturating_duration_since(opened.since);
+            let limit = HEALTH_LIMIT.min(deadline.saturating_duration_since(now) / 2);
+            let check = async { self.settings.health.check(&mut opened.resource, idle).await };
+            let Err(error) = guarded("health check", now + limit, check).await else { return Ok(lease) };
+            tracing::debug!(pool = %self.settings.name, %error, "an idle connection failed its health check");
+        }
+        self.registry.count_error();
+        Err(lease.into_opened().close(goodbye_limit(deadline)).await)
+    }
+
+    /// Opens a connection for a caller who has until `deadline`, or finds another one.
+    async fn open_for(self: &Arc<Self>, permit: Permit<C>, deadline: Instant) -> Result<Found<C>> {
+        let outcome = self.open_or_other(permit, deadline).await;
+        if outcome.as_ref().is_err_and(|error| error.kind() == ErrorKind::Timeout) && Instant::now() >= deadline {
+            self.registry.count_timeout();
+        }
+        outcome
+    }
+}
+
+/// Refuses a call from outside of any runtime, also where it would need none: whether it does depends on what others do.
+fn in_runtime() -> Result<()> {
+    match tokio::task::try_id() {
+        Some(_task) => Ok(()),
+        None => clock::present().map(drop),
+    }
+}

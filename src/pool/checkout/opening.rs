@@ -1,0 +1,173 @@
+//! Opening connections: attempts, pauses, the hook.
+//!
+//! The order of limits is fixed: the acquire deadline around the retries, around each attempt's own limit. An error
+//! reaches the caller at once, unless it may pass and another connection may come back; a retry that would begin after
+//! the deadline is not waited for.
+
+use std::sync::Arc;
+
+use futures_util::future::try_join_all;
+use scopeguard::ScopeGuard;
+use tokio::runtime::Handle;
+use tokio::time::Instant;
+
+use crate::pool::guarded::{caught, guarded};
+use crate::pool::inner::{Inner, Lane, Lease, Opened, Permit, Unproven, goodbye_limit};
+use crate::clock::{self, sleep};
+use crate::connector::{Canceller, Connector, Resource as _, ResourceState};
+use crate::error::{Error, ErrorKind, Phase, Reason, Result};
+use crate::retry::Attempt;
+
+/// Where a connection came from for which there was a permit.
+pub(super) enum Found<C: Connector> {
+    New(Lease<C>),
+    /// Opening one failed for now; this one came back.
+    Other(Lease<C>),
+}
+
+impl<C: Connector> Inner<C> {
+    /// Opens a connection, but not for a pool that is being closed. Where that fails for now, one that is idle or comes
+    /// back will do.
+    pub(super) async fn open_or_other(self: &Arc<Self>, permit: Permit<C>, deadline: Instant) -> Result<Found<C>> {
+        self.unless_closed(permit, deadline, true).await
+    }
+
+    async fn unless_closed(
+        self: &Arc<Self>,
+        permit: Permit<C>,
+        deadline: Instant,
+        or_other: bool,
+    ) -> Result<Found<C>> {
+        clock::check()?;
+        tokio::select! {
+            biased;
+            () = self.when_closed() => Err(self.closed_error()),
+            // Boxed: connecting is rare, and every checkout would carry the size of the connector's future.
+            outcome = Box::pin(self.attempts(permit, deadline, or_other)) => outcome,
+        }
+    }
+
+    /// Connects, trying again as the policy says.
+    async fn attempts(
+        self: &Arc<Self>,
+        mut permit: Permit<C>,
+        deadline: Instant,
+        or_other: bool,
+    ) -> Result<Found<C>> {
+        let first = Instant::now();
+        let mut number = 1;
+        loop {
+            let error;
+            (permit, error) = match self.attempt(permit, deadline).await {
+                Ok(lease) => return Ok(Found::New(lease)),
+                Err(failed) => failed,
+            };
+            self.registry.count_error();
+            let pause = self.settings.retry.next_delay(Attempt::new(number, first.elapsed(), &error));
+            let left = deadline.saturating_duration_since(Instant::now());
+            let asks = or_other && error.is_transient() && !left.is_zero();
+            let Some(pause) = pause.filter(|pause| *pause < left) else {
+                if asks {
+                    return self.other_until(permit.lane(), deadline, error).await.map(Found::Other);
+                }
+                // Whoever retries outside would only repeat what was tried here.
+                return Err(error.permanent().during(Phase::Connect));
+            };
+            tracing::debug!(pool = %self.settings.name, %error, number, ?pause, "connecting again after a pause");
+            number += 1;
+            if !asks {
+                sleep(pause).await;
+            } else if let Some(other) = self.other_within(permit.lane(), pause).await? {
+                return Ok(Found::Other(other));
+            }
+        }
+    }
+
+    async fn attempt(self: &Arc<Self>, permit: Permit<C>, deadline: Instant) -> Result<Lease<C>, (Permit<C>, Error)> {
+        let now = Instant::now();
+        let end = self.settings.connect_timeout.map_or(deadline, |limit| deadline.min(now + limit));
+        let (lane, access) = (permit.lane().id, permit.lane().access);
+        let _dialing = self.registry.dial(lane);
+        let resource = match guarded("connector", end, async { self.connector.connect(access).await }).await {
+            Ok(resource) => resource,
+            Err(error) => return Err((permit, error)),
+        };
+        self.runtime.get_or_init(Handle::current);
+        let canceller = caught(|| resource.canceller()).unwrap_or_else(Canceller::none);
+        let mut unproven = Unproven::new(Opened {
+            resource,
+            entry: self.registry.register(lane, canceller),
+            permit,
+            since: Instant::now(),
+            expires: self.settings.max_lifetime.and_then(|age| now.checked_add(age)),
+        });
+        match self.prove(&mut unproven.0, end).await {
+            Ok(()) => Ok(unproven.approve()),
+            Err(error) => Err((ScopeGuard::into_inner(unproven.0).close(goodbye_limit(deadline)).await, error)),
+        }
+    }
+
+    /// Runs the hook, after which a connection has to be idle.
+    async fn prove(&self, opened: &mut Opened<C>, end: Instant) -> Result<()> {
+        if let Some(hook) = &self.settings.on_connect {
+            guarded("on_connect hook", end, async { hook(&mut opened.resource).await }).await?;
+        }
+        opened.resource.baseline();
+        match opened.state() {
+            ResourceState::Idle => Ok(()),
+            ResourceState::Broken => {
+                let error = Error::new(ErrorKind::Connection, "a new connection broke while it was set up");
+                Err(error.because(Reason::Broken).transient())
+            }
+            state => {
+                let message = format!("a new connection is not idle but {state:?} after the on_connect hook");
+                Err(Error::new(ErrorKind::Config, message).hint("end in the hook what it begins"))
+            }
+        }
+    }
+
+    /// Opens what is missing to the number of connections that a lane keeps.
+    async fn open_missing(self: &Arc<Self>, lane: &Lane<C>) -> Result<()> {
+        let deadline = Instant::now() + self.settings.acquire_timeout;
+        let missing = lane.min.saturating_sub(self.registry.open(lane.id));
+        let mut openings = Vec::new();
+        for _ in 0..missing {
+            let Some(permit) = self.permit(lane)? else { break };
+            openings.push(self.unless_closed(permit, deadline, false));
+        }
+        // All of them are given back together, so that none is idle before the last one is there.
+        try_join_all(openings).await?;
+        self.look_after_idle(Instant::now());
+        Ok(())
+    }
+
+    /// The writer first: it makes the file that the readers expect to find.
+    pub(in crate::pool) async fn warm(self: &Arc<Self>) -> Result<()> {
+        clock::check()?;
+        for lane in self.lanes_in_opening_order() {
+            self.open_missing(lane).await?;
+        }
+        Ok(())
+    }
+
+    /// Replaces a connection that is gone, if too few are left. One try per loss: a database that is down is not helped by
+    /// a loop.
+    pub(in crate::pool) async fn refill(self: &Arc<Self>, lane: &Lane<C>) {
+        if self.is_closed() || self.registry.open(lane.id) >= lane.min {
+            return;
+        }
+        if let Err(error) = self.open_missing(lane).await {
+            tracing::warn!(pool = %self.settings.name, %error, "a lost connection could not be replaced");
+        }
+    }
+}
+
+impl<C: Connector> Unproven<C> {
+    /// Takes the connection into service.
+    fn approve(self) -> Lease<C> {
+        let opened = ScopeGuard::into_inner(self.0);
+        opened.entry.serve();
+        let cell = opened.permit.lane().supply.cell();
+        Lease::new(opened, cell)
+    }
+}

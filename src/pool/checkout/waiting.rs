@@ -1,0 +1,51 @@
+//! Waiting for what somebody else has: entered in the registry, so that deadlocks and holders are known, and bounded by
+//! the acquire timeout.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use crate::pool::chores::Attendant;
+use crate::pool::holders::{LaneId, Waiter};
+use crate::pool::inner::Inner;
+use crate::clock;
+use crate::connector::Connector;
+use crate::error::Result;
+
+/// A call that waits, from the moment it is entered.
+pub(crate) struct Waiting<'a, C: Connector> {
+    pool: &'a Arc<Inner<C>>,
+    waiter: Waiter<'a>,
+    attendant: Attendant<'a>,
+    lane: LaneId,
+    deadline: Instant,
+}
+
+impl<'a, C: Connector> Waiting<'a, C> {
+    /// Enters a call that waits for a connection of `lane`.
+    ///
+    /// # Errors
+    /// [`WouldDeadlock`](crate::error::Reason::WouldDeadlock) when waiting could never end; outside of a runtime with
+    /// timers.
+    pub(in crate::pool) fn begin(pool: &'a Arc<Inner<C>>, lane: LaneId, deadline: Instant) -> Result<Self> {
+        clock::check()?;
+        let waiter = pool.registry.wait(lane).map_err(|exhaustion| exhaustion.deadlock(&pool.settings.name))?;
+        Ok(Self { pool, waiter, attendant: pool.chores.attend(), lane, deadline })
+    }
+
+    /// Waits for `news`, which comes from whoever has the connection.
+    ///
+    /// # Errors
+    /// [`AllInUse`](crate::error::Reason::AllInUse), with the names of the holders, when the acquire timeout has passed.
+    pub(crate) async fn until<T>(self, news: impl Future<Output = T>) -> Result<T> {
+        let outcome = self.attendant.wait(news, Some(self.deadline)).await;
+        let Self { pool, waiter, lane, .. } = self;
+        outcome.map_err(|_elapsed| {
+            pool.registry.count_timeout();
+            let exhaustion = pool.registry.exhaustion(lane);
+            drop(waiter);
+            exhaustion.timed_out(&pool.settings.name, pool.settings.acquire_timeout)
+        })
+    }
+}

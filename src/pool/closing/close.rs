@@ -1,0 +1,141 @@
+//! Closing a pool, and what comes back after that.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::time::Instant;
+
+use crate::pool::guarded::{caught, guarded};
+use crate::pool::inner::{CLOSE_LIMIT, Inner};
+use super::CloseReport;
+use crate::clock;
+use crate::connector::Connector;
+use crate::error::{Phase, Result};
+
+/// How long loans may still take to end once their calls were cancelled: a rollback is short.
+const GRACE: Duration = Duration::from_secs(1);
+
+impl<C: Connector> Inner<C> {
+    pub(in crate::pool) async fn close(self: &Arc<Self>, deadline: Duration) -> CloseReport {
+        self.refuse_callers();
+        if let Err(error) = clock::check() {
+            let abandoned = self.registry.stats().active_connections;
+            return CloseReport { abandoned, errors: vec![error.during(Phase::Close)], ..CloseReport::default() };
+        }
+        let turn = self.closing.lock().await;
+        let attendant = self.chores.attend();
+        if attendant.wait(self.all_back(), Instant::now().checked_add(deadline)).await.is_err() {
+            for canceller in self.registry.lent_cancellers() {
+                caught(|| canceller.cancel());
+            }
+            // Whether they made it shows in the statistics.
+            attendant.wait(self.all_back(), Instant::now().checked_add(GRACE)).await.ok();
+        }
+        self.close_idle().await;
+        // The reaper may have taken some before, and what could not be lent again is closed by whoever tidied it up.
+        attendant.wait(self.registry.only_lent_left(), Instant::now().checked_add(CLOSE_LIMIT)).await.ok();
+        drop(attendant);
+        let shut_down = guarded("connector's shutdown", Instant::now() + GRACE, async {
+            self.connector.shut_down().await;
+            Ok(())
+        })
+        .await;
+        drop(turn);
+        // Taken at the end, so that a call that is dropped before leaves it to the next one.
+        let mut report = std::mem::take(&mut *self.goodbyes.lock());
+        report.errors.extend(shut_down.err());
+        report.abandoned = self.registry.stats().active_connections;
+        if !report.is_clean() {
+            tracing::warn!(pool = %self.settings.name, ?report, "the pool did not close cleanly");
+        }
+        report
+    }
+
+    /// The last handle has gone: nobody will ask, and what is idle would keep the pool in memory.
+    pub(in crate::pool) fn abandon(self: &Arc<Self>) {
+        self.refuse_callers();
+        // With a loan, its end does this.
+        if self.is_whole() {
+            self.came_back_late();
+        }
+    }
+
+    fn refuse_callers(&self) {
+        for lane in self.lanes_in_closing_order() {
+            lane.supply.close();
+        }
+        self.closed.notify_waiters();
+    }
+
+    /// Waits until the pool is closed.
+    pub(in crate::pool) async fn when_closed(&self) {
+        let mut closed = pin!(self.closed.notified());
+        closed.as_mut().enable();
+        if !self.is_closed() {
+            closed.await;
+        }
+    }
+
+    fn is_whole(&self) -> bool {
+        self.lanes_in_closing_order().all(|lane| lane.supply.is_whole())
+    }
+
+    /// Waits until everything that was lent or taken is back.
+    async fn all_back(&self) {
+        loop {
+            let mut news = pin!(self.closed.notified());
+            news.as_mut().enable();
+            if self.is_whole() {
+                return;
+            }
+            news.await;
+        }
+    }
+
+    /// Sees to what came back to a closed pool: tells those who wait for it, and closes what is idle once they are done.
+    pub(in crate::pool) fn came_back_late(self: &Arc<Self>) {
+        self.closed.notify_waiters();
+        if self.lanes_in_closing_order().any(|lane| lane.supply.has_idle()) {
+            let rest = Rest(Arc::clone(self));
+            self.background(async move {
+                let _turn = rest.0.closing.lock().await;
+                rest.0.close_idle().await;
+            });
+        }
+    }
+
+    /// Closes all idle connections, lane by lane.
+    async fn close_idle(&self) {
+        for lane in self.lanes_in_closing_order() {
+            let idle = lane.supply.take_if(|_| true);
+            // How that went, they tell the pool themselves.
+            join_all(idle.into_iter().map(|opened| opened.close(CLOSE_LIMIT))).await;
+        }
+    }
+
+    /// Notes how a connection has said goodbye, for the report.
+    pub(in crate::pool) fn note_goodbye(&self, outcome: &Result<()>) {
+        if self.is_closed() {
+            let error = outcome.as_ref().err().map(|error| error.clone().during(Phase::Close));
+            let mut goodbyes = self.goodbyes.lock();
+            goodbyes.closed += 1;
+            goodbyes.errors.extend(error);
+        }
+    }
+}
+
+/// What is idle in a closed pool. Dropped, it is gone, also where no runtime is left to say goodbye on; unless somebody
+/// else is closing it.
+struct Rest<C: Connector>(Arc<Inner<C>>);
+
+impl<C: Connector> Drop for Rest<C> {
+    fn drop(&mut self) {
+        if let Ok(_turn) = self.0.closing.try_lock() {
+            for lane in self.0.lanes_in_closing_order() {
+                drop(lane.supply.take_if(|_| true));
+            }
+        }
+    }
+}
