@@ -16,9 +16,9 @@ use crate::health::{HealthCheck, Ping, SkipIfRecent};
 
 /// Manages the connections of any [`Connector`] in a [`bb8::Pool`](::bb8::Pool) (0.9).
 ///
-/// Keys work as everywhere: the connector resolves its key source when the first connection is opened. bb8 tries a failed
-/// connect again until its `connection_timeout`, whatever the error; `retry_connection(false)` has a wrong key told at
-/// once. A connection that comes back in the middle of something (a transaction, a call that was dropped) is not lent
+/// Keys work as everywhere: the connector resolves its key source when the first connection is opened. bb8 tells nobody
+/// why a connection could not be opened; with `min_idle(1)` and `retry_connection(false)` at least its `build` does, so that
+/// a wrong key is found out there and not by a timeout. A connection that comes back in the middle of something (a transaction, a call that was dropped) is not lent
 /// again: bb8 replaces it.
 ///
 /// For SQLite, let one pool of `max_size(1)` write, and have another one read ([`access`](Self::access)).
@@ -30,7 +30,7 @@ use crate::health::{HealthCheck, Ping, SkipIfRecent};
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let connector = SqlCipherConnector::new(":memory:").key(PassphraseKeySource::new("correct horse"));
-/// let pool = bb8::Pool::builder().max_size(1).retry_connection(false).build(Manager::new(connector)).await?;
+/// let pool = bb8::Pool::builder().max_size(1).min_idle(1).retry_connection(false).build(Manager::new(connector)).await?;
 /// let mut connection = pool.get().await?;
 /// connection.run_script("CREATE TABLE t (n)".into()).await?;
 /// let rows = connection.run(Statement::new("SELECT count(*) FROM t", ())?).await?;
