@@ -24,26 +24,25 @@ use crate::health::{HealthCheck, Ping, SkipIfRecent};
 /// For SQLite, let one pool of `max_size(1)` write, and have another one read ([`access`](Self::access)).
 ///
 /// ```
-/// use strongroom::bb8::Manager;
-/// use strongroom::engine::{Connection, Statement};
+/// use strongroom::engine::{Bb8Manager, Connection, Statement};
 /// use strongroom::{PassphraseKeySource, SqlCipherConnector};
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let connector = SqlCipherConnector::new(":memory:").key(PassphraseKeySource::new("correct horse"));
-/// let pool = bb8::Pool::builder().max_size(1).min_idle(1).retry_connection(false).build(Manager::new(connector)).await?;
+/// let pool = bb8::Pool::builder().max_size(1).min_idle(1).retry_connection(false).build(Bb8Manager::new(connector)).await?;
 /// let mut connection = pool.get().await?;
 /// connection.run_script("CREATE TABLE t (n)".into()).await?;
 /// let rows = connection.run(Statement::new("SELECT count(*) FROM t", ())?).await?;
 /// assert_eq!(rows.len(), 1);
 /// # Ok(()) }
 /// ```
-pub struct Manager<C: Connector> {
+pub struct Bb8Manager<C: Connector> {
     connector: C,
     access: Access,
     health: Box<dyn HealthCheck<C::Connection>>,
 }
 
-impl<C: Connector> Manager<C> {
+impl<C: Connector> Bb8Manager<C> {
     /// Opens connections that may write, and pings those that were idle for half a second before bb8 lends them.
     pub fn new(connector: C) -> Self {
         Self { connector, access: Access::Write, health: Box::new(SkipIfRecent::<Ping>::default()) }
@@ -62,28 +61,28 @@ impl<C: Connector> Manager<C> {
     }
 }
 
-impl<C: Connector> fmt::Debug for Manager<C> {
+impl<C: Connector> fmt::Debug for Bb8Manager<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Manager").field("access", &self.access).finish_non_exhaustive()
+        f.debug_struct("Bb8Manager").field("access", &self.access).finish_non_exhaustive()
     }
 }
 
 /// A connection that bb8 keeps; it dereferences to the engine's own.
 #[derive(Debug)]
-pub struct Managed<R: Resource> {
+pub struct Bb8Connection<R: Resource> {
     resource: R,
     /// When it was opened, or came back.
     since: Instant,
 }
 
-impl<R: Resource> Managed<R> {
+impl<R: Resource> Bb8Connection<R> {
     /// The connection without bb8, for instance to [close](Resource::close) it properly.
     pub fn into_inner(self) -> R {
         self.resource
     }
 }
 
-impl<R: Resource> Deref for Managed<R> {
+impl<R: Resource> Deref for Bb8Connection<R> {
     type Target = R;
 
     fn deref(&self) -> &R {
@@ -91,20 +90,20 @@ impl<R: Resource> Deref for Managed<R> {
     }
 }
 
-impl<R: Resource> DerefMut for Managed<R> {
+impl<R: Resource> DerefMut for Bb8Connection<R> {
     fn deref_mut(&mut self) -> &mut R {
         &mut self.resource
     }
 }
 
-impl<C: Connector> ::bb8::ManageConnection for Manager<C> {
-    type Connection = Managed<C::Connection>;
+impl<C: Connector> ::bb8::ManageConnection for Bb8Manager<C> {
+    type Connection = Bb8Connection<C::Connection>;
     type Error = Error;
 
     async fn connect(&self) -> Result<Self::Connection> {
         let mut resource = self.connector.connect(self.access).await?;
         resource.baseline();
-        Ok(Managed { resource, since: Instant::now() })
+        Ok(Bb8Connection { resource, since: Instant::now() })
     }
 
     async fn is_valid(&self, connection: &mut Self::Connection) -> Result<()> {

@@ -4,6 +4,9 @@
 //! A [`Resource`] is enough for a [`Pool`](crate::Pool); SQL takes a [`Connection`]. The suites of
 //! `testing::conformance` (feature `testing`) check an engine against these contracts.
 
+#[cfg(feature = "bb8")]
+#[cfg_attr(docsrs, doc(cfg(feature = "bb8")))]
+pub use crate::bb8::{Bb8Connection, Bb8Manager};
 pub use crate::connector::{
     Access, BulkInsert, Cancel, CancelKind, Canceller, Capabilities, CheckDepth, CheckStep, Connection, Connector,
     Isolation, NoConnector, OneByOne, Outcome, Resource, ResourceState, Scope, Statement, StatementKind,

@@ -114,7 +114,7 @@
 //! | `config` | yes | [`DatabaseConfig`] from YAML, TOML, JSON and the environment |
 //! | `testing` | | mocks, a scripted connector, fault injection, conformance suites |
 //! | `postgres` | | `PostgresConnector`: the same calls on a PostgreSQL cluster |
-//! | `bb8` | | `bb8::Manager`: the engines in a pool of the crate bb8, for programs that have one |
+//! | `bb8` | | `engine::Bb8Manager`: the engines in a pool of the crate bb8, for programs that have one |
 //! | `json` | yes | `Json<T>` and `serde_json::Value` as parameters and columns |
 //! | `chrono`, `jiff` (0.2), `jiff1` (1), `time`, `uuid`, `rust_decimal` | | their types as parameters and columns |
 //!
@@ -157,8 +157,7 @@ pub mod values;
 
 // Wings.
 #[cfg(feature = "bb8")]
-#[cfg_attr(docsrs, doc(cfg(feature = "bb8")))]
-pub mod bb8;
+mod bb8;
 pub mod keys;
 #[cfg(feature = "postgres")]
 #[cfg_attr(docsrs, doc(cfg(feature = "postgres")))]

@@ -5,13 +5,12 @@ mod toy;
 
 use std::sync::atomic::Ordering::SeqCst;
 
-use strongroom::bb8::Manager;
-use strongroom::engine::{Access, Connection as _, ResourceState, Statement, TransactionMode};
+use strongroom::engine::{Access, Bb8Manager, Connection as _, ResourceState, Statement, TransactionMode};
 use strongroom::pool::Ping;
 use strongroom::{Connector, ErrorKind, PassphraseKeySource, Secret, SqlCipherConnector};
 use toy::{Gate, Step, Toys, secs};
 
-async fn pool<C: Connector>(manager: Manager<C>, size: u32) -> bb8::Pool<Manager<C>> {
+async fn pool<C: Connector>(manager: Bb8Manager<C>, size: u32) -> bb8::Pool<Bb8Manager<C>> {
     let builder = bb8::Pool::builder().max_size(size).connection_timeout(secs(10)).retry_connection(false);
     builder.build(manager).await.unwrap()
 }
@@ -21,11 +20,11 @@ async fn an_encrypted_database_is_written_and_read_through_bb8() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("app.db");
     let connector = |byte| SqlCipherConnector::new(&path).key(PassphraseKeySource::new(Secret::raw_key([byte; 32])));
-    let writers = pool(Manager::new(connector(7)), 1).await;
+    let writers = pool(Bb8Manager::new(connector(7)), 1).await;
     let mut writer = writers.get().await.unwrap();
     writer.run_script("CREATE TABLE t (n); INSERT INTO t VALUES (1), (2)".into()).await.unwrap();
 
-    let readers = pool(Manager::new(connector(7)).access(Access::Read), 3).await;
+    let readers = pool(Bb8Manager::new(connector(7)).access(Access::Read), 3).await;
     let mut loans = Vec::new();
     for _ in 0..3 {
         loans.push(readers.get().await.unwrap());
@@ -37,12 +36,12 @@ async fn an_encrypted_database_is_written_and_read_through_bb8() {
     }
 
     let wrong = bb8::Pool::builder().max_size(1).min_idle(1).retry_connection(false);
-    assert_eq!(wrong.build(Manager::new(connector(8))).await.unwrap_err().kind(), ErrorKind::Encryption);
+    assert_eq!(wrong.build(Bb8Manager::new(connector(8))).await.unwrap_err().kind(), ErrorKind::Encryption);
 }
 
 #[tokio::test]
 async fn a_connection_that_comes_back_within_a_transaction_is_replaced() {
-    let writers = pool(Manager::new(SqlCipherConnector::new(":memory:")), 1).await;
+    let writers = pool(Bb8Manager::new(SqlCipherConnector::new(":memory:")), 1).await;
     let mut writer = writers.get().await.unwrap();
     writer.run_script("CREATE TABLE t (n)".into()).await.unwrap();
     writer.begin(TransactionMode::WRITE).await.unwrap();
@@ -57,7 +56,7 @@ async fn a_connection_that_comes_back_within_a_transaction_is_replaced() {
 #[tokio::test]
 async fn a_connection_that_broke_or_fails_its_check_is_replaced() {
     let toys = Toys::default();
-    let pool = pool(Manager::new(toys.clone()).health(Ping), 1).await;
+    let pool = pool(Bb8Manager::new(toys.clone()).health(Ping), 1).await;
     assert_eq!(pool.get().await.unwrap().number, 1);
     assert_eq!(pool.get().await.unwrap().number, 1);
     pool.get().await.unwrap().state = ResourceState::Broken;

@@ -21,7 +21,7 @@
 //!
 //! The idle connections lie here and not in a pool of the crate bb8: its reaper drops connections under its own lock, so
 //! that foreign code would run there; it is a task of the first runtime and ends with that; and it closes below `min_size`.
-//! Programs that have a bb8 pool already use the engines of this crate by `strongroom::bb8`.
+//! Programs that have a bb8 pool already use the engines of this crate by `strongroom::engine::Bb8Manager`.
 
 mod builder;
 mod checkout;
