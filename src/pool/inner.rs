@@ -80,12 +80,15 @@ pub(super) struct Opened<C: Connector> {
     pub(super) expires: Option<Instant>,
 }
 
+/// A value with what becomes of it when it is dropped.
+pub(super) type Guarded<T> = ScopeGuard<T, fn(T)>;
+
 /// A new connection whose hook has not run yet. Dropped, it is closed in the background.
-pub(super) struct Unproven<C: Connector>(pub(super) ScopeGuard<Box<Opened<C>>, fn(Box<Opened<C>>)>);
+pub(super) struct Unproven<C: Connector>(pub(super) Guarded<Box<Opened<C>>>);
 
 /// A connection that was taken out of the supply, to be checked or lent. Dropped, it goes back, if it is as it should be,
 /// and is put in order in the background otherwise.
-pub(super) struct Lease<C: Connector>(pub(super) ScopeGuard<Taken<C>, fn(Taken<C>)>);
+pub(super) struct Lease<C: Connector>(pub(super) Guarded<Taken<C>>);
 
 pub(super) struct Taken<C: Connector> {
     pub(super) opened: Box<Opened<C>>,
@@ -222,15 +225,15 @@ impl<C: Connector> Opened<C> {
     }
 
     /// Takes it out of service and says goodbye, for at most `limit`. Its capacity is the caller's then.
-    pub(super) async fn close(self: Box<Self>, limit: Duration) -> Permit<C> {
+    pub(super) async fn close(self, limit: Duration) -> Permit<C> {
         let (permit, goodbye) = self.part(limit);
         goodbye.await;
         permit
     }
 
     /// The two halves of [`close`](Self::close). The entry is kept until the goodbye has been said.
-    pub(super) fn part(self: Box<Self>, limit: Duration) -> (Permit<C>, impl Future<Output = ()> + Send + 'static) {
-        let Self { permit, entry, resource, .. } = *self;
+    pub(super) fn part(self, limit: Duration) -> (Permit<C>, impl Future<Output = ()> + Send + 'static) {
+        let Self { permit, entry, resource, .. } = self;
         let pool = Arc::clone(&permit.pool);
         entry.retire(0);
         let goodbye = async move {
@@ -256,8 +259,8 @@ impl<C: Connector> Lease<C> {
     }
 
     /// The connection by itself; the caller sees to what becomes of it.
-    pub(super) fn into_opened(self) -> Box<Opened<C>> {
-        ScopeGuard::into_inner(self.0).opened
+    pub(super) fn into_opened(self) -> Opened<C> {
+        *ScopeGuard::into_inner(self.0).opened
     }
 }
 

@@ -5,7 +5,7 @@ use std::ops::{Deref, DerefMut};
 use std::panic::Location;
 use std::sync::Arc;
 
-use super::holders::{Holder, HoldToken};
+use super::holders::{HoldToken, Holder};
 use super::inner::{Lease, Opened};
 use crate::connector::{Connector, Resource as _, ResourceState};
 

@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::pool::guarded::{caught, guarded};
-use crate::pool::inner::{Grant, Inner, Lane, Lease, Permit, goodbye_limit};
-use crate::pool::supply::{Closed, Need};
 use super::opening::Found;
 use super::waiting::Waiting;
 use crate::clock;
 use crate::connector::{Access, Connector, ResourceState};
 use crate::error::{ErrorKind, Result};
+use crate::pool::guarded::{caught, guarded};
+use crate::pool::inner::{Grant, Inner, Lane, Lease, Permit, goodbye_limit};
+use crate::pool::supply::{Closed, Need};
 
 /// How long a health check may take; at most half of what is left to the caller, so that there is time to connect anew.
 const HEALTH_LIMIT: Duration = Duration::from_secs(5);

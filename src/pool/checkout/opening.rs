@@ -11,11 +11,11 @@ use scopeguard::ScopeGuard;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
-use crate::pool::guarded::{caught, guarded};
-use crate::pool::inner::{Inner, Lane, Lease, Opened, Permit, Unproven, goodbye_limit};
 use crate::clock::{self, sleep};
 use crate::connector::{Canceller, Connector, Resource as _, ResourceState};
 use crate::error::{Error, ErrorKind, Phase, Reason, Result};
+use crate::pool::guarded::{caught, guarded};
+use crate::pool::inner::{Inner, Lane, Lease, Opened, Permit, Unproven, goodbye_limit};
 use crate::retry::Attempt;
 
 /// Where a connection came from for which there was a permit.
@@ -32,12 +32,7 @@ impl<C: Connector> Inner<C> {
         self.unless_closed(permit, deadline, true).await
     }
 
-    async fn unless_closed(
-        self: &Arc<Self>,
-        permit: Permit<C>,
-        deadline: Instant,
-        or_other: bool,
-    ) -> Result<Found<C>> {
+    async fn unless_closed(self: &Arc<Self>, permit: Permit<C>, deadline: Instant, or_other: bool) -> Result<Found<C>> {
         clock::check()?;
         tokio::select! {
             biased;
@@ -48,12 +43,7 @@ impl<C: Connector> Inner<C> {
     }
 
     /// Connects, trying again as the policy says.
-    async fn attempts(
-        self: &Arc<Self>,
-        mut permit: Permit<C>,
-        deadline: Instant,
-        or_other: bool,
-    ) -> Result<Found<C>> {
+    async fn attempts(self: &Arc<Self>, mut permit: Permit<C>, deadline: Instant, or_other: bool) -> Result<Found<C>> {
         let first = Instant::now();
         let mut number = 1;
         loop {

@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::pool::inner::{Grant, Inner, Lane, Lease};
-use crate::pool::supply::Need;
 use super::waiting::Waiting;
 use crate::connector::Connector;
 use crate::error::{Error, Phase, Result};
+use crate::pool::inner::{Grant, Inner, Lane, Lease};
+use crate::pool::supply::Need;
 
 impl<C: Connector> Inner<C> {
     /// A connection that is idle or comes back, as long as it takes.

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use crate::pool::chores::Attendant;
-use crate::pool::holders::{LaneId, Waiter};
-use crate::pool::inner::Inner;
 use crate::clock;
 use crate::connector::Connector;
 use crate::error::Result;
+use crate::pool::chores::Attendant;
+use crate::pool::holders::{LaneId, Waiter};
+use crate::pool::inner::Inner;
 
 /// A call that waits, from the moment it is entered.
 pub(crate) struct Waiting<'a, C: Connector> {

@@ -7,12 +7,12 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
-use crate::pool::guarded::{caught, guarded};
-use crate::pool::inner::{CLOSE_LIMIT, Inner};
 use super::CloseReport;
 use crate::clock;
 use crate::connector::Connector;
 use crate::error::{Phase, Result};
+use crate::pool::guarded::{caught, guarded};
+use crate::pool::inner::{CLOSE_LIMIT, Inner};
 
 /// How long loans may still take to end once their calls were cancelled: a rollback is short.
 const GRACE: Duration = Duration::from_secs(1);

@@ -92,4 +92,3 @@ impl Loans {
         self.in_service = false;
     }
 }
-

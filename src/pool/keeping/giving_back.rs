@@ -10,10 +10,10 @@ use std::time::Duration;
 use scopeguard::guard;
 use tokio::time::Instant;
 
+use crate::connector::{Connector, Resource as _, ResourceState};
 use crate::pool::guarded::guarded;
 use crate::pool::inner::{CLOSE_LIMIT, Lease, Opened, Taken, Unproven};
 use crate::pool::supply::Cell;
-use crate::connector::{Connector, Resource as _, ResourceState};
 
 /// How long a connection may take to be reset: a rollback is short, and a caller may be waiting.
 const RESET_LIMIT: Duration = Duration::from_secs(5);

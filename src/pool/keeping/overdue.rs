@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::pool::holders::Registry;
-use crate::pool::inner::Inner;
 use crate::clock::sleep_until;
 use crate::connector::Connector;
+use crate::pool::holders::Registry;
+use crate::pool::inner::Inner;
 
 impl<C: Connector> Inner<C> {
     /// Looks after the loans that are watched until there are none; a task that exists only while there are some.

@@ -6,10 +6,10 @@ use std::sync::{Arc, Weak};
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
-use crate::pool::inner::{CLOSE_LIMIT, Inner, Opened};
 use super::Looks;
 use crate::clock::sleep_until;
 use crate::connector::Connector;
+use crate::pool::inner::{CLOSE_LIMIT, Inner, Opened};
 
 /// One reaper. It does not keep the pool.
 struct Reaper<C: Connector> {
@@ -31,7 +31,8 @@ impl<C: Connector> Inner<C> {
         let (now, mut goodbyes) = (Instant::now(), Vec::new());
         for lane in self.lanes_in_closing_order() {
             let is_old = |opened: &mut Box<Opened<C>>| {
-                let unused = looks.idle_timeout.is_some_and(|limit| now.saturating_duration_since(opened.since) >= limit);
+                let unused =
+                    looks.idle_timeout.is_some_and(|limit| now.saturating_duration_since(opened.since) >= limit);
                 // `retire` refuses for those that are kept.
                 (opened.is_expired() && opened.entry.retire(0)) || (unused && opened.entry.retire(lane.min))
             };
