@@ -1,16 +1,14 @@
 //! A secret remembered for a while.
 
 use std::fmt;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::task::AbortHandle;
-use tokio::time::Instant;
 
+use super::kept::Cache;
 use crate::error::Result;
 use crate::key::KeySource;
-use crate::lock::{Guard, Lock, foreign};
 use crate::secret::Secret;
 
 /// Remembers the secret of another source for a time, so that a slow source is asked rarely.
@@ -36,88 +34,29 @@ pub struct CachedKeySource {
 struct Shared {
     inner: Box<dyn KeySource>,
     lifetime: Duration,
-    /// Held while the source is asked.
-    flight: tokio::sync::Mutex<()>,
-    kept: Lock<Option<Kept>>,
-}
-
-struct Kept {
-    secret: Secret,
-    since: Instant,
-    timer: AbortHandle,
-}
-
-impl Drop for Kept {
-    fn drop(&mut self) {
-        foreign();
-        self.timer.abort();
-    }
+    cache: Cache,
 }
 
 impl CachedKeySource {
     /// Remembers what `inner` answers for `lifetime`.
     pub fn new(inner: impl KeySource + 'static, lifetime: Duration) -> Self {
-        let shared =
-            Shared { inner: Box::new(inner), lifetime, flight: tokio::sync::Mutex::default(), kept: Lock::default() };
-        Self { shared: Arc::new(shared) }
-    }
-
-    fn kept(&self) -> Option<Secret> {
-        let kept = self.shared.lock();
-        // The timer may come late; nobody gets a secret whose time is over.
-        kept.as_ref().filter(|kept| kept.since.elapsed() < self.shared.lifetime).map(|kept| kept.secret.clone())
-    }
-
-    fn keep(&self, secret: Secret) {
-        let lifetime = self.shared.lifetime;
-        let since = Instant::now();
-        let expiry = Expiry { shared: Arc::downgrade(&self.shared), since };
-        let timer = tokio::spawn(async move {
-            tokio::time::sleep(lifetime).await;
-            drop(expiry);
-        });
-        let fresh = Kept { secret, since, timer: timer.abort_handle() };
-        let old = self.shared.lock().replace(fresh);
-        // Its timer is stopped after the lock.
-        drop(old);
-    }
-}
-
-impl Shared {
-    fn lock(&self) -> Guard<'_, Option<Kept>> {
-        self.kept.lock()
-    }
-}
-
-/// Forgets the secret when dropped, unless that is a newer one: when its time is over, or with the runtime.
-struct Expiry {
-    shared: Weak<Shared>,
-    since: Instant,
-}
-
-impl Drop for Expiry {
-    fn drop(&mut self) {
-        if let Some(shared) = self.shared.upgrade() {
-            let old = shared.lock().take_if(|kept| kept.since <= self.since);
-            // After the lock, because it stops a timer.
-            drop(old);
-        }
+        Self { shared: Arc::new(Shared { inner: Box::new(inner), lifetime, cache: Cache::default() }) }
     }
 }
 
 #[async_trait]
 impl KeySource for CachedKeySource {
     async fn resolve(&self) -> Result<Secret> {
-        if let Some(secret) = self.kept() {
+        let Shared { inner, lifetime, cache } = &*self.shared;
+        if let Some(secret) = cache.get(&()) {
             return Ok(secret);
         }
-        // CANCEL: a dropped or panicking flight gives the lock to the next one that waits.
-        let _flight = self.shared.flight.lock().await;
-        if let Some(secret) = self.kept() {
+        let _turn = cache.turn().await;
+        if let Some(secret) = cache.get(&()) {
             return Ok(secret);
         }
-        let secret = self.shared.inner.resolve().await?;
-        self.keep(secret.clone());
+        let secret = inner.resolve().await?;
+        cache.put((), secret.clone(), *lifetime);
         Ok(secret)
     }
 
@@ -138,7 +77,7 @@ mod tests {
     use crate::keys::PassphraseKeySource;
 
     fn holds(source: &CachedKeySource) -> bool {
-        source.shared.lock().is_some()
+        !source.shared.cache.is_empty()
     }
 
     #[tokio::test(start_paused = true)]

@@ -9,6 +9,7 @@ mod command;
 mod configured;
 mod env;
 mod file;
+mod kept;
 mod passphrase;
 mod place;
 mod resolve;

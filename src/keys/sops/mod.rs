@@ -9,7 +9,6 @@
 
 mod age;
 mod backend;
-mod cache;
 mod data_key;
 mod document;
 mod dotenv;

@@ -10,12 +10,12 @@ use async_trait::async_trait;
 use crate::config::limit::Limit;
 use crate::error::Result;
 use crate::key::KeySource;
+use crate::keys::kept::Cache;
 use crate::keys::place::{self, Place};
 use crate::secret::Secret;
 
 use super::backend::SopsBackend;
-use super::cache::Cache;
-use super::file;
+use super::file::{self, Stamp};
 use super::format::SopsFormat;
 use super::identity::IdentitySources;
 use super::path::KeyPath;
@@ -65,7 +65,7 @@ pub struct SopsKeySource {
     reader: Reader,
     key: Key,
     ttl: Duration,
-    cache: Arc<Cache>,
+    cache: Arc<Cache<Stamp>>,
 }
 
 /// The path as it was given: text is parsed when it is needed, so that making a source cannot fail.
@@ -170,7 +170,7 @@ impl SopsKeySource {
         if self.ttl.is_zero() {
             return self.reader.read(&path).await;
         }
-        let _turn = self.cache.turn.lock().await;
+        let _turn = self.cache.turn().await;
         // Taken before reading: if the file changes in between, the stamp is old and the next call reads again.
         let file = self.reader.file.clone();
         let stamp = blocking(move || file::stamp(file.path())).await?;

@@ -1,0 +1,104 @@
+//! One secret, kept for a while: what the sources that remember share.
+//!
+//! The secret is wiped when its time is over, whether anybody asks for it or not, by a timer in the Tokio runtime that
+//! put it there; and with that runtime, or the last owner of the cache.
+
+use std::fmt;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use tokio::sync::{Mutex, MutexGuard};
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+use crate::lock::{Lock, foreign};
+use crate::secret::Secret;
+
+/// Thirty years, for lifetimes that no clock holds.
+const FOR_EVER: Duration = Duration::from_secs(30 * 365 * 86_400);
+
+/// Room for one secret that belongs to `M`: a stamp of the file that it came from, or nothing.
+pub(super) struct Cache<M = ()> {
+    kept: Arc<Lock<Option<Kept<M>>>>,
+    /// Held while the source is asked, so that many who ask at once ask it once.
+    turn: Mutex<()>,
+}
+
+struct Kept<M> {
+    mark: M,
+    secret: Secret,
+    until: Instant,
+    timer: AbortHandle,
+}
+
+impl<M> Drop for Kept<M> {
+    fn drop(&mut self) {
+        foreign();
+        self.timer.abort();
+    }
+}
+
+impl<M> Default for Cache<M> {
+    fn default() -> Self {
+        Self { kept: Arc::default(), turn: Mutex::default() }
+    }
+}
+
+impl<M: PartialEq + Send + 'static> Cache<M> {
+    /// Waits for the caller's turn to ask.
+    ///
+    /// CANCEL: a dropped or panicking call gives the turn to the next one that waits.
+    pub(super) async fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().await
+    }
+
+    /// The secret, if its time is not over and it belongs to `mark`.
+    pub(super) fn get(&self, mark: &M) -> Option<Secret> {
+        let kept = self.kept.lock();
+        // The timer may come late; nobody gets a secret whose time is over.
+        let kept = kept.as_ref().filter(|kept| kept.mark == *mark && Instant::now() < kept.until)?;
+        Some(kept.secret.clone())
+    }
+
+    /// Keeps `secret` for `lifetime`.
+    pub(super) fn put(&self, mark: M, secret: Secret, lifetime: Duration) {
+        let now = Instant::now();
+        let until = now.checked_add(lifetime).unwrap_or(now + FOR_EVER);
+        let expiry = Expiry { kept: Arc::downgrade(&self.kept), until };
+        let timer = tokio::spawn(async move {
+            tokio::time::sleep_until(expiry.until).await;
+            drop(expiry);
+        });
+        let fresh = Kept { mark, secret, until, timer: timer.abort_handle() };
+        let old = self.kept.lock().replace(fresh);
+        // After the lock, because it stops a timer.
+        drop(old);
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.kept.lock().is_none()
+    }
+}
+
+/// Forgets the secret when dropped, unless that is a newer one: when its time is over, or with the runtime.
+struct Expiry<M> {
+    kept: Weak<Lock<Option<Kept<M>>>>,
+    until: Instant,
+}
+
+impl<M> Drop for Expiry<M> {
+    fn drop(&mut self) {
+        if let Some(kept) = self.kept.upgrade() {
+            let old = kept.lock().take_if(|kept| kept.until <= self.until);
+            // After the lock, because it stops a timer.
+            drop(old);
+        }
+    }
+}
+
+impl<M> fmt::Debug for Cache<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Cache")
+    }
+}
