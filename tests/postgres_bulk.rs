@@ -324,3 +324,22 @@ fn shared() -> Option<&'static common::Server> {
     static SERVER: std::sync::OnceLock<Option<common::Server>> = std::sync::OnceLock::new();
     SERVER.get_or_init(server).as_ref()
 }
+
+#[tokio::test]
+async fn what_does_not_fit_without_a_statement_cache_travels_with_the_others() {
+    let Some(server) = common::server() else { return };
+    let db = strongroom::AsyncDatabase::with_connector(server.connector().statement_cache(0)).open().await.unwrap();
+    db.execute_script("CREATE TABLE t (a bigint, b text, c bytea, d numeric)").await.unwrap();
+    let began = std::time::Instant::now();
+    let rows = (0..20_000).map(|n| (n, n, "\\x00ff", 0.5));
+    db.execute_many("INSERT INTO t VALUES ($1, $2, $3, $4)", rows).await.unwrap();
+    println!("20,000 sets in {:?}", began.elapsed());
+    let sql = "SELECT count(DISTINCT cast(xmin AS text)), count(*), max(b), max(encode(c, 'hex')), max(d) FROM t";
+    let found: Option<(i64, i64, String, String, String)> = db.fetch_one_as(sql, ()).await.unwrap();
+    assert_eq!(found, Some((1, 20_000, "9999".into(), "00ff".into(), "0.5".into())));
+    let sets = (0..100).map(|n| (n, n));
+    let update = "UPDATE t SET b = $2 WHERE a = $1";
+    assert_eq!(db.execute_many(update, sets).await.unwrap().rows_affected, 100);
+    let error = db.execute_many("INSERT INTO t (b) VALUES ($1)", (0..40).map(|n| (n == 7,))).await.unwrap_err();
+    assert_eq!(error.kind(), strongroom::ErrorKind::Query, "{error}");
+}

@@ -55,17 +55,6 @@ impl PostgresConnection {
         if cached && self.any_is_lossy(&prepared, &arranged) {
             prepared = self.prepare_anew(sql, &prepared).await?;
         }
-        if self.cache.is_off() && !all_fit(&prepared, &arranged) {
-            let mut changes = match copying {
-                Some(copying) => {
-                    self.copying = Some(copying);
-                    self.end_copy().await?
-                }
-                None => Changes::default(),
-            };
-            changes.add(self.run_one_by_one(sql, &sets).await?);
-            return Ok(Some(changes));
-        }
         let copies = copying.is_some() || (self.bulk_copy && sets.len() >= WORTH_A_COPY);
         let plan = if copies { self.plan(sql, &prepared).await? } else { None };
         let Some(plan) = plan else {
@@ -240,12 +229,6 @@ fn list<'s, T>(tokens: &mut impl Iterator<Item = Token<'s>>, item: impl Fn(Token
             _ => return None,
         }
     }
-}
-
-/// Whether all values have a form for the types that the server has found.
-fn all_fit(prepared: &Prepared, sets: &ArrangedSets<'_>) -> bool {
-    let count = prepared.statement.params().len();
-    sets.iter().all(|set| fit(prepared, (0..count).map(|index| set.get(index))).is_ok())
 }
 
 /// Sends statements before the answers to earlier ones are here, in order.

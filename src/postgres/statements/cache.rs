@@ -3,9 +3,14 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use tokio_postgres::types::Type;
+
 use super::copy::Plan;
 use super::words::Shape;
+use crate::error::Result;
 use crate::params::Placeholders;
+use crate::postgres::values::Parameter;
+use crate::value::ValueRef;
 
 /// A statement that the server has prepared, and what has been found out about it.
 pub(crate) struct Prepared {
@@ -14,8 +19,17 @@ pub(crate) struct Prepared {
     pub(crate) statement: tokio_postgres::Statement,
     /// The names of the columns, shared by all results.
     pub(crate) header: Arc<[Arc<str>]>,
+    /// What does not fit the type of its parameter goes as a literal.
+    pub(crate) lenient: bool,
     /// Whether many of it can travel as one COPY; unset until somebody asks.
     pub(crate) bulk: std::sync::OnceLock<Option<Plan>>,
+}
+
+impl Prepared {
+    /// Fits a value to parameter number `number` of type `ty`, which is no domain.
+    pub(crate) fn fit<'v>(&self, value: ValueRef<'v>, ty: &Type, number: usize) -> Result<Parameter<'v>> {
+        if self.lenient { Parameter::fit_or_literal(value, ty, number) } else { Parameter::fit(value, ty, number) }
+    }
 }
 
 /// Prepared statements by their text.

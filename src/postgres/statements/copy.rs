@@ -13,7 +13,7 @@ use super::cache::Prepared;
 use crate::error::Result;
 use crate::params::{Arranged, ArrangedSets};
 use crate::postgres::values::base;
-use crate::postgres::values::{Parameter, put_eight, put_sized};
+use crate::postgres::values::{put_eight, put_sized};
 use crate::postgres::wire::Fault;
 use crate::value::ValueRef;
 
@@ -60,7 +60,7 @@ pub(crate) async fn copy_in(
         let copying = if let Some(copying) = &mut open {
             copying
         } else {
-            binary &= Form::Binary.put_row(&types, first, &mut Vec::new())?;
+            binary &= Form::Binary.put_row(&types, prepared, first, &mut Vec::new())?;
             open.insert(Copying::begin(client, plan, binary, prepared).await?)
         };
         copying.send(&types, &mut sets).await?;
@@ -95,7 +95,7 @@ impl Copying {
             piece.extend_from_slice(BINARY_HEADER);
         }
         while let Some(set) = sets.peek() {
-            if !self.form.put_row(types, set, &mut piece)? {
+            if !self.form.put_row(types, &self.prepared, set, &mut piece)? {
                 break;
             }
             sets.next();
@@ -131,22 +131,22 @@ enum Form {
 impl Form {
     /// Appends a row; `false`, and nothing appended, if a value of it does not have this form. None of the types is a
     /// domain.
-    fn put_row(self, types: &[&Type], set: &Arranged<'_>, piece: &mut Vec<u8>) -> Result<bool> {
+    fn put_row(self, types: &[&Type], prepared: &Prepared, set: &Arranged<'_>, piece: &mut Vec<u8>) -> Result<bool> {
         match self {
             Self::Binary => {
                 let start = piece.len();
-                let whole = put_binary(types, set, piece)?;
+                let whole = put_binary(types, prepared, set, piece)?;
                 if !whole {
                     piece.truncate(start);
                 }
                 Ok(whole)
             }
-            Self::Text => put_text(types, set, piece).map(|()| true),
+            Self::Text => put_text(types, prepared, set, piece).map(|()| true),
         }
     }
 }
 
-fn put_binary(types: &[&Type], set: &Arranged<'_>, piece: &mut Vec<u8>) -> Result<bool> {
+fn put_binary(types: &[&Type], prepared: &Prepared, set: &Arranged<'_>, piece: &mut Vec<u8>) -> Result<bool> {
     piece.extend_from_slice(&u16::try_from(types.len()).unwrap_or(u16::MAX).to_be_bytes());
     for (index, ty) in types.iter().enumerate() {
         // The first three are what most values are, and go the short way.
@@ -155,7 +155,7 @@ fn put_binary(types: &[&Type], set: &Arranged<'_>, piece: &mut Vec<u8>) -> Resul
             (ValueRef::Real(real), &Type::FLOAT8) => put_eight(piece, real.to_be_bytes()),
             (ValueRef::Text(text), &Type::TEXT) => put_sized(piece, text.as_bytes()),
             (value, ty) => {
-                if !Parameter::fit_base(value, ty, index + 1)?.write_binary(piece) {
+                if !prepared.fit(value, ty, index + 1)?.write_binary(piece) {
                     return Ok(false);
                 }
             }
@@ -164,12 +164,12 @@ fn put_binary(types: &[&Type], set: &Arranged<'_>, piece: &mut Vec<u8>) -> Resul
     Ok(true)
 }
 
-fn put_text(types: &[&Type], set: &Arranged<'_>, piece: &mut Vec<u8>) -> Result<()> {
+fn put_text(types: &[&Type], prepared: &Prepared, set: &Arranged<'_>, piece: &mut Vec<u8>) -> Result<()> {
     for (index, ty) in types.iter().enumerate() {
         if index > 0 {
             piece.push(b'\t');
         }
-        Parameter::fit_base(set.get(index), ty, index + 1)?.write_text(piece);
+        prepared.fit(set.get(index), ty, index + 1)?.write_text(piece);
     }
     piece.push(b'\n');
     Ok(())

@@ -16,7 +16,7 @@ use crate::postgres::connection::PostgresConnection;
 use crate::postgres::error::sqlstate;
 use crate::postgres::values::Parameter;
 use crate::postgres::values::loses;
-use crate::postgres::values::{is_readable, unreadable};
+use crate::postgres::values::{base, is_readable, unreadable};
 use crate::postgres::wire::{Call, Transaction};
 use crate::row::Rows;
 use crate::value::{Value, ValueRef};
@@ -88,7 +88,9 @@ impl PostgresConnection {
             statement = self.session.during(Call::Statement { reads: true }, answer).await?;
         }
         let bulk = std::sync::OnceLock::new();
-        let prepared = Prepared { shape, placeholders, statement, header, bulk };
+        // Where nothing stays prepared, the same value may go in a statement that is not prepared at all.
+        let lenient = self.cache.is_off();
+        let prepared = Prepared { shape, placeholders, statement, header, lenient, bulk };
         Ok(self.cache.insert(Arc::clone(sql), prepared))
     }
 
@@ -214,7 +216,7 @@ fn fitting<'v>(
     values: impl IntoIterator<Item = ValueRef<'v>>,
 ) -> impl Iterator<Item = Result<Parameter<'v>>> {
     let typed = values.into_iter().zip(prepared.statement.params());
-    typed.enumerate().map(|(index, (value, ty))| Parameter::fit(value, ty, index + 1))
+    typed.enumerate().map(|(index, (value, ty))| prepared.fit(value, base(ty), index + 1))
 }
 
 /// Whether the server says that what a statement was prepared for has changed, or that it never heard of it.

@@ -9,7 +9,7 @@ use std::fmt;
 use bytes::{BufMut, BytesMut};
 use tokio_postgres::types::{Format, IsNull, Kind, ToSql, Type};
 
-use super::decode::{base, is_text};
+use super::decode::is_text;
 use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::params::{list::is_list, list::to_array};
 use crate::value::exact_float;
@@ -34,16 +34,11 @@ pub(crate) enum Parameter<'v> {
 }
 
 impl<'v> Parameter<'v> {
-    /// Fits `value` to parameter number `number` of type `ty`.
+    /// Fits `value` to parameter number `number` of type `ty`, which is no domain.
     ///
     /// # Errors
     /// [`Reason::Type`] when it does not fit exactly; nothing has been sent then.
     pub(crate) fn fit(value: ValueRef<'v>, ty: &Type, number: usize) -> Result<Self> {
-        Self::fit_base(value, base(ty), number)
-    }
-
-    /// [`fit`](Self::fit) for a type that is no domain.
-    pub(crate) fn fit_base(value: ValueRef<'v>, ty: &Type, number: usize) -> Result<Self> {
         let fitted = match value {
             ValueRef::Null => Some(Self::Null),
             ValueRef::Bool(truth) => fit_bool(truth, ty),
@@ -59,6 +54,17 @@ impl<'v> Parameter<'v> {
             ValueRef::Blob(bytes) => fit_bytes(bytes, ty),
         };
         fitted.ok_or_else(|| mismatch(value.type_name(), ty, number))
+    }
+
+    /// [`fit`](Self::fit), but what does not fit goes as a literal, and the server finds out what it is: as with
+    /// [`guess`](Self::guess).
+    pub(crate) fn fit_or_literal(value: ValueRef<'v>, ty: &Type, number: usize) -> Result<Self> {
+        Self::fit(value, ty, number).or_else(|error| match value {
+            ValueRef::Integer(integer) => Ok(Self::Literal(integer.to_string().into())),
+            ValueRef::Real(real) => Ok(Self::Literal(format!("{real:?}").into())),
+            ValueRef::Text(text) | ValueRef::List(text) => Ok(Self::Literal(text.into())),
+            _ => Err(error),
+        })
     }
 
     /// Chooses form and type without having asked the server, which then finds the type by itself.
