@@ -15,10 +15,11 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use strongroom::engine::Access;
 use strongroom::pool::ExponentialBackoff;
 use strongroom::postgres::PostgresConnector;
-use strongroom::postgres::Tls;
-use strongroom::{AsyncDatabase, ErrorKind, PassphraseKeySource};
+use strongroom::postgres::{Readers, TargetSessionAttrs, Tls};
+use strongroom::{AsyncDatabase, Connector, ErrorKind, PassphraseKeySource};
 
 const WRITERS: u32 = 16;
 
@@ -177,4 +178,40 @@ async fn a_dying_primary_costs_time_and_nothing_else() {
     );
     assert_eq!((lost, doubled), (0, 0));
     assert_eq!(found.len(), seen.acknowledged.len() + done, "a row that nobody wrote, or that was called undone");
+}
+
+/// The ports of six sessions that are open at the same time.
+async fn ports(connector: &PostgresConnector, access: Access) -> Vec<u16> {
+    let (mut open, mut ports) = (Vec::new(), Vec::new());
+    for _ in 0..6 {
+        let mut session = connector.connect(access).await.expect("a session");
+        ports.push(common::value::<u16>(&mut session, "SELECT inet_server_port()").await);
+        open.push(session);
+    }
+    ports.sort_unstable();
+    ports
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readers_are_spread_over_the_standbys() {
+    let Some(cluster) = Cluster::start() else { return };
+    let node = |number: u16| cluster.port + number;
+    let (any, standbys) = (cluster.connector(), [node(1), node(1), node(1), node(2), node(2), node(2)]);
+    assert_eq!(ports(&any, Access::Read).await, [node(0), node(0), node(1), node(1), node(2), node(2)]);
+    assert_eq!(ports(&any, Access::Write).await, [node(0); 6]);
+    let primary = cluster.connector().readers(Readers::Primary);
+    assert_eq!(ports(&primary, Access::Read).await, [node(0); 6]);
+    let prefer = cluster.connector().readers(Readers::PreferStandby);
+    assert_eq!(ports(&prefer, Access::Read).await, standbys);
+    // As a database of its own for reads: all its sessions are on standbys.
+    let only = cluster.connector().target_session_attrs(TargetSessionAttrs::ReadOnly);
+    assert_eq!(ports(&only, Access::Write).await, standbys);
+    let reads = AsyncDatabase::with_connector(only.clone()).pool_max(4).open().await.expect("a database");
+    assert_eq!(reads.fetch_value::<bool>("SELECT pg_is_in_recovery()", ()).await.unwrap(), Some(true));
+    // Those of a standby that is gone go to the other one, and without any standby to the primary.
+    cluster.script("kill", "n1");
+    assert_eq!(ports(&prefer, Access::Read).await, [node(2); 6]);
+    assert_eq!(ports(&only, Access::Write).await, [node(2); 6]);
+    cluster.script("kill", "n2");
+    assert_eq!(ports(&prefer, Access::Read).await, [node(0); 6]);
 }

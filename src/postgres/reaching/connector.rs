@@ -372,11 +372,13 @@ impl Connector for PostgresConnector {
             (_, Readers::PreferStandby) => TargetSessionAttrs::ReadOnly,
         });
         let dial = Dial { config: &config, tls, target, reads: access == Access::Read, timeout: self.connect_timeout };
-        let order = self.memory.order(self.hosts.len(), access);
-        let session = match self.first_that_will_do(&dial, &order, access).await {
+        // Sessions on standbys are spread over them, whatever their caller may do.
+        let hosts = if target == TargetSessionAttrs::ReadOnly { Access::Read } else { access };
+        let order = self.memory.order(self.hosts.len(), hosts);
+        let session = match self.first_that_will_do(&dial, &order, hosts).await {
             Err(error) if self.target.is_none() && self.prefers_standby(access) && error.is_transient() => {
                 let any = Dial { target: TargetSessionAttrs::Any, ..dial };
-                self.first_that_will_do(&any, &order, access).await?
+                self.first_that_will_do(&any, &order, hosts).await?
             }
             outcome => outcome?,
         };

@@ -69,11 +69,13 @@ impl Memory {
             Access::Read => self.turn.fetch_add(1, Ordering::Relaxed),
         };
         let (now, rests) = (Instant::now(), self.rests(access));
-        let rests = |host: &usize| rests.iter().any(|(resting, until)| resting == host && *until > now);
-        let mut order: Vec<usize> = (0..count).map(|step| (first % count + step) % count).collect();
-        if access == Access::Read {
-            order.sort_by_key(rests);
-        }
+        let rests =
+            |host: &usize| access == Access::Read && rests.iter().any(|(one, until)| one == host && *until > now);
+        // Turns are taken among those that would do, so that each of them gets as many.
+        let (resting, mut order): (Vec<usize>, Vec<usize>) = (0..count).partition(rests);
+        let first = first.checked_rem(order.len()).unwrap_or_default();
+        order.rotate_left(first);
+        order.extend(resting);
         order
     }
 
