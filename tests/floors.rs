@@ -126,3 +126,88 @@ fn the_root_has_few_names() {
     assert!(names.len() > 30 && names.contains("AsyncDatabase") && names.contains("keys"), "misread: {names:?}");
     assert!(names.len() <= MOST, "{} names at the root: {names:?}", names.len());
 }
+
+/// The rooms whose files must not import each other in a circle, directly or through what a `mod.rs` passes on.
+const WITHOUT_CYCLES: [&str; 1] = ["pool"];
+
+/// The paths that the `use` lines of a file name; `passed_on` asks for those of `pub use` only.
+fn used_paths(text: &str, passed_on: bool) -> Vec<String> {
+    let mut paths = Vec::new();
+    for statement in text.split(';') {
+        let Some(at) =
+            statement.find("use ").filter(|at| *at == 0 || !statement[..*at].ends_with(char::is_alphanumeric))
+        else {
+            continue;
+        };
+        let is_passed_on = statement[..at].trim_end().lines().last().is_some_and(|line| line.contains("pub"));
+        if passed_on && !is_passed_on {
+            continue;
+        }
+        let path = statement[at + 4..].trim();
+        let (stem, list) = path.split_once('{').map_or((path, ""), |(stem, list)| (stem, list));
+        let names = list.trim_end_matches('}').split(',').map(str::trim).filter(|name| !name.is_empty());
+        paths.extend(names.map(|name| format!("{stem}{name}")));
+        if list.is_empty() {
+            paths.push(stem.to_owned());
+        }
+    }
+    paths
+}
+
+/// The file in which a path begins: the longest part of it that is one.
+fn file_of(path: &str, from: &str, files: &BTreeMap<String, String>) -> Option<String> {
+    let mut folder: Vec<&str> = from.split('/').collect();
+    // The module itself, or the one that it stands in.
+    if folder.pop() != Some("mod.rs") {
+        folder.push("");
+    }
+    let mut steps = path.split("::").peekable();
+    let mut at: Vec<&str> = match steps.next()? {
+        "crate" => Vec::new(),
+        "super" => folder[..folder.len() - 1].to_vec(),
+        "self" => folder,
+        own => folder.into_iter().filter(|part| !part.is_empty()).chain([own]).collect(),
+    };
+    while steps.next_if_eq(&"super").is_some() {
+        at.pop();
+    }
+    let mut found = None;
+    loop {
+        let here = at.join("/");
+        found = [format!("{here}.rs"), format!("{here}/mod.rs")]
+            .into_iter()
+            .find(|name| files.contains_key(name))
+            .or(found);
+        match steps.next() {
+            Some(step) => at.push(step),
+            None => return found,
+        }
+    }
+}
+
+#[test]
+fn no_files_of_a_room_import_each_other_in_a_circle() {
+    for room in WITHOUT_CYCLES {
+        let files = sources();
+        let inside: BTreeMap<&String, &String> =
+            files.iter().filter(|(name, _)| name.starts_with(&format!("{room}/"))).collect();
+        let mut edges: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+        for (name, text) in &inside {
+            // A `mod.rs` lists its files; it depends on those alone whose names it passes on.
+            let paths = used_paths(text, name.ends_with("/mod.rs"));
+            let to = paths.iter().filter_map(|path| file_of(path, name, &files)).filter(|to| to != *name);
+            edges.insert(name, to.filter(|to| inside.contains_key(to)).collect());
+        }
+        assert!(edges.values().map(BTreeSet::len).sum::<usize>() > inside.len(), "misread: {edges:?}");
+        // What imports nothing that is left goes, until nothing more does.
+        loop {
+            let before = edges.len();
+            let left: BTreeSet<String> = edges.keys().map(|name| (*name).to_owned()).collect();
+            edges.retain(|_, to| to.iter().any(|to| left.contains(to)));
+            if edges.len() == before {
+                break;
+            }
+        }
+        assert!(edges.is_empty(), "in a circle, or above one: {edges:#?}");
+    }
+}

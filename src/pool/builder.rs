@@ -6,7 +6,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
-use super::Pool;
+use super::handle::Pool;
 use super::inner::Inner;
 use super::settings::Settings;
 use crate::connector::Connector;

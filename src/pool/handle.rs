@@ -9,8 +9,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::checkout::Waiting;
+use super::closing::CloseReport;
+use super::holders::PoolStats;
 use super::inner::Inner;
-use super::{CloseReport, PoolStats, Pooled};
+use super::pooled::Pooled;
 use crate::connector::{Access, Connector};
 use crate::error::Result;
 

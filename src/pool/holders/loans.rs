@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::PoolStats;
+use super::stats::PoolStats;
 use crate::connector::Canceller;
 use crate::lock::{Guard, Lock};
 

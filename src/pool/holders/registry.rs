@@ -13,10 +13,10 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::PoolStats;
 use super::explain::Exhaustion;
 use super::hold::{self, Held, HoldToken};
 use super::loans::{Entry, Holder, LaneId};
+use super::stats::PoolStats;
 use crate::connector::Canceller;
 use crate::lock::{Guard, Lock, foreign};
 
