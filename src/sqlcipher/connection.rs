@@ -5,42 +5,38 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
 use std::thread;
 
-use super::errors;
+use super::bulk::SqlCipherBulk;
 use super::ffi::exit_gate;
-use super::log::snapshot::HeldBack;
+use super::log::alone::Alone;
 use super::opening::opened::Opened;
 use super::running::control::Control;
 use super::running::engine::Engine;
 use super::running::inline::Inline;
-use super::running::job::{Shared, StopOnDrop, on_thread, state_of, unshared};
+use super::running::job::{Shared, StopOnDrop, on_thread, state_of};
 use super::running::stream::OpenStream;
 use super::running::turns::{TURN, Turns};
 use crate::clock;
 use crate::connector::{
-    Access, BulkInsert, Canceller, CheckDepth, CheckStep, Connection, Resource, ResourceState, Scope, Statement,
-    StatementKind, TransactionMode,
+    Access, CheckDepth, CheckStep, Connection, Resource, ResourceState, Scope, Statement, StatementKind,
+    TransactionMode,
 };
-use crate::error::{Error, ErrorKind, Phase, Reason, Result};
-use crate::params::ParamSets;
-use crate::row::{Changes, Rows};
+use crate::error::{Error, Phase, Result};
+use crate::row::Rows;
 
 /// A connection to a SQLite or SQLCipher database.
 ///
 /// Reached through the guards of the pool and the database; [`interact`](SqlCipherConnection::interact) gives all of
 /// rusqlite.
 pub struct SqlCipherConnection {
-    shared: Arc<Shared>,
-    opened: Arc<Opened>,
-    access: Access,
-    may: Inline,
-    state: ResourceState,
-    job: u64,
-    stream: Option<OpenStream>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) opened: Arc<Opened>,
+    pub(super) access: Access,
+    pub(super) may: Inline,
+    pub(super) state: ResourceState,
+    pub(super) job: u64,
+    pub(super) stream: Option<OpenStream>,
     turns: Turns,
 }
-
-/// More than this of values, in bytes, goes to a thread: there are large ones among them.
-const MOST_HERE: usize = 4 << 20;
 
 impl SqlCipherConnection {
     pub(super) async fn open(opened: Arc<Opened>, access: Access) -> Result<Self> {
@@ -60,7 +56,7 @@ impl SqlCipherConnection {
     }
 
     /// Runs `work` on a thread that may block. Dropping the future stops it.
-    async fn job<T: Send + 'static>(
+    pub(super) async fn job<T: Send + 'static>(
         &mut self,
         work: impl FnOnce(&mut Engine) -> Result<T> + Send + 'static,
     ) -> Result<T> {
@@ -132,35 +128,11 @@ impl SqlCipherConnection {
         results.unwrap_or_else(|error| (0..count).map(|_| Err(error.clone())).collect())
     }
 
-    /// Runs sets on this task, slice by slice, as far as that goes, and says how far it went.
-    async fn run_many_here(&mut self, sql: &Arc<str>, sets: &ParamSets) -> Result<(usize, Changes)> {
-        let (mut done, mut total) = (0, Changes::default());
-        if !self.may.writes || sets.bytes() > MOST_HERE {
-            return Ok((done, total));
-        }
-        self.job += 1;
-        let control = Arc::clone(&self.shared.control);
-        // Whoever cancels the call meets its number, also between two slices.
-        let running = control.start(self.job);
-        while done < sets.len() && running.is_some() {
-            let slice = self.here(|engine, _| {
-                let mut outcome = engine.run_many_inline(sql, sets, done)?;
-                let spoiled = outcome.as_mut().is_err_and(|error| engine.is_spoiled_by(error));
-                Some((outcome, spoiled))
-            });
-            let Some(outcome) = slice.map_err(|_panic| Error::panicked("SQL function"))? else { break };
-            let (count, changes) = outcome?;
-            done += count;
-            total.add(changes);
-            if done < sets.len() {
-                tokio::task::yield_now().await;
-            }
-        }
-        Ok((done, total))
-    }
-
     /// Does short work on this task, if nobody else is at it. The work says whether it spoiled the connection.
-    fn here<T>(&mut self, work: impl FnOnce(&mut Engine, &Control) -> Option<(T, bool)>) -> thread::Result<Option<T>> {
+    pub(super) fn here<T>(
+        &mut self,
+        work: impl FnOnce(&mut Engine, &Control) -> Option<(T, bool)>,
+    ) -> thread::Result<Option<T>> {
         if self.stream.is_some() || self.opened.refuse_child().is_err() {
             return Ok(None);
         }
@@ -181,8 +153,8 @@ impl SqlCipherConnection {
     }
 
     /// What a job takes along to have the file to itself, where that matters.
-    fn alone(&self) -> Alone {
-        Alone { opened: Arc::clone(&self.opened), writes: self.access == Access::Write }
+    pub(super) fn alone(&self) -> Alone {
+        Alone::new(&self.opened, self.access)
     }
 
     /// Numbers a job. Until it is done, nobody can say what state the connection is in.
@@ -192,7 +164,7 @@ impl SqlCipherConnection {
         (self.job, StopOnDrop::new(&self.shared.control, self.job))
     }
 
-    async fn end_stream(&mut self) {
+    pub(super) async fn end_stream(&mut self) {
         // The stream leaves its place only once it has ended, so that dropping this future loses nothing.
         if let Some(stream) = &mut self.stream {
             self.state = ResourceState::Unknown;
@@ -248,74 +220,6 @@ impl SqlCipherConnection {
     }
 }
 
-impl Resource for SqlCipherConnection {
-    fn state(&self) -> ResourceState {
-        if self.stream.is_some() { ResourceState::Unknown } else { self.state }
-    }
-
-    fn canceller(&self) -> Canceller {
-        Canceller::new(Arc::clone(&self.shared.control))
-    }
-
-    async fn ping(&mut self) -> Result<()> {
-        let opened = Arc::clone(&self.opened);
-        let pinged = self
-            .job(move |engine| {
-                if !opened.is_memory() && engine.has_moved() {
-                    return Err(Error::new(ErrorKind::Storage, "the file was moved, replaced or deleted")
-                        .because(Reason::Moved));
-                }
-                opened.refuse_emptied()?;
-                if engine.is_given_up() {
-                    return Err(
-                        Error::new(ErrorKind::Storage, "the connection met a damaged page").because(Reason::Damaged)
-                    );
-                }
-                engine.raw().query_row("SELECT 1", (), |_| Ok(())).map_err(errors::classify)
-            })
-            .await;
-        pinged.map_err(|error| error.during(Phase::Health))
-    }
-
-    async fn reset(&mut self) -> Result<()> {
-        self.job(Engine::rollback).await
-    }
-
-    fn baseline(&mut self) {
-        let mut engine = self.shared.lock();
-        engine.baseline();
-        self.state = state_of(&engine);
-    }
-
-    async fn close(mut self) -> Result<()> {
-        self.opened.refuse_child()?;
-        self.end_stream().await;
-        if self.access == Access::Write {
-            // Of two connections that close at once, each leaves the log for the other to remove.
-            self.opened.log_is_left_alone().await;
-        }
-        self.shared.control.cancel(self.job);
-        let alone = self.alone();
-        let shared = Arc::clone(&self.shared);
-        drop(self);
-        let closed = on_thread(move || {
-            let _pass = exit_gate::enter();
-            let mut engine = unshared(shared);
-            engine.end_snapshot();
-            let settled = if alone.writes {
-                let _alone = alone.always();
-                engine.settle()
-            } else {
-                Ok(())
-            };
-            let kept = engine.keep_log_if_distrusted();
-            let closed = engine.into_raw().close().map_err(|(_, error)| error);
-            settled.and(kept).and(closed)
-        });
-        closed.await?.map_err(|error| errors::classify(error).during(Phase::Close))
-    }
-}
-
 impl Connection for SqlCipherConnection {
     type Native = rusqlite::Connection;
     type Bulk<'c> = SqlCipherBulk<'c>;
@@ -364,7 +268,7 @@ impl Connection for SqlCipherConnection {
     }
 
     async fn bulk(&mut self, sql: Arc<str>) -> Result<SqlCipherBulk<'_>> {
-        Ok(SqlCipherBulk { connection: self, sql })
+        Ok(SqlCipherBulk::new(self, sql))
     }
 
     async fn run_script(&mut self, sql: Arc<str>) -> Result<()> {
@@ -454,30 +358,6 @@ impl Connection for SqlCipherConnection {
     }
 }
 
-/// A bulk insert into SQLite: each run of sets has its answer at once.
-#[derive(Debug)]
-pub struct SqlCipherBulk<'c> {
-    connection: &'c mut SqlCipherConnection,
-    sql: Arc<str>,
-}
-
-impl BulkInsert for SqlCipherBulk<'_> {
-    async fn add(&mut self, sets: ParamSets) -> Result<Option<Changes>> {
-        let fail = |error: Error| error.during(Phase::Statement);
-        let (done, mut total) = self.connection.run_many_here(&self.sql, &sets).await.map_err(fail)?;
-        if done < sets.len() || sets.is_empty() {
-            let sql = Arc::clone(&self.sql);
-            let rest = self.connection.job(move |engine| engine.run_many(&sql, &sets, done, &mut |_| false)).await;
-            total.add(rest.map_err(fail)?.1);
-        }
-        Ok(Some(total))
-    }
-
-    async fn end(self) -> Result<Changes> {
-        Ok(Changes::default())
-    }
-}
-
 impl Drop for SqlCipherConnection {
     fn drop(&mut self) {
         if self.opened.refuse_child().is_err() {
@@ -493,23 +373,5 @@ impl fmt::Debug for SqlCipherConnection {
             .field("access", &self.access)
             .field("state", &self.state())
             .finish_non_exhaustive()
-    }
-}
-
-/// Keeps readers from keeping snapshots while something changes the file as a whole.
-struct Alone {
-    opened: Arc<Opened>,
-    writes: bool,
-}
-
-impl Alone {
-    /// Readers cannot change the file, and hold their own engine, for which this would wait.
-    fn always(&self) -> Option<HeldBack<'_>> {
-        self.writes.then(|| self.opened.snapshots().revoke())
-    }
-
-    fn for_statement(&self, engine: &mut Engine, sql: &Arc<str>) -> Result<Option<HeldBack<'_>>> {
-        let ordinary = matches!(engine.kind(sql)?, StatementKind::Read | StatementKind::Write);
-        Ok(if ordinary { None } else { self.always() })
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! A wing on floors 0 and 1; only `database.rs` reaches up to floor 3.
 
+mod bulk;
 #[cfg(feature = "sqlcipher")]
 mod cipher;
 mod codes;
@@ -12,6 +13,7 @@ mod errors;
 mod ffi;
 mod log;
 mod opening;
+mod resource;
 mod running;
 mod statement;
 mod stats;
@@ -21,8 +23,9 @@ mod tuning;
 #[path = "no_cipher.rs"]
 mod cipher;
 
+pub use bulk::SqlCipherBulk;
 pub use cipher::{apply_cipher_key, is_sqlcipher_available};
-pub use connection::{SqlCipherBulk, SqlCipherConnection};
+pub use connection::SqlCipherConnection;
 pub use connector::SqlCipherConnector;
 pub use stats::EngineStats;
 pub use tuning::{Checkpoints, Synchronous, Tuning};
