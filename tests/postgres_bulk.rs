@@ -327,7 +327,7 @@ fn shared() -> Option<&'static common::Server> {
 
 #[tokio::test]
 async fn what_does_not_fit_without_a_statement_cache_travels_with_the_others() {
-    let Some(server) = common::server() else { return };
+    let Some(server) = server() else { return };
     let db = strongroom::AsyncDatabase::with_connector(server.connector().statement_cache(0)).open().await.unwrap();
     db.execute_script("CREATE TABLE t (a bigint, b text, c bytea, d numeric)").await.unwrap();
     let began = std::time::Instant::now();
@@ -341,5 +341,5 @@ async fn what_does_not_fit_without_a_statement_cache_travels_with_the_others() {
     let update = "UPDATE t SET b = $2 WHERE a = $1";
     assert_eq!(db.execute_many(update, sets).await.unwrap().rows_affected, 100);
     let error = db.execute_many("INSERT INTO t (b) VALUES ($1)", (0..40).map(|n| (n == 7,))).await.unwrap_err();
-    assert_eq!(error.kind(), strongroom::ErrorKind::Query, "{error}");
+    assert_eq!(error.kind(), ErrorKind::Query, "{error}");
 }

@@ -38,15 +38,15 @@ async fn a_read_without_end_stops_after_its_first_row() {
             format!("{ENDLESS} TABLE t"),
             "VALUES (1), (2), (3)".to_owned(),
         ] {
-            assert_eq!(soon(db.fetch_one(&*sql, ())).await.unwrap().get::<i64>(0).unwrap(), 1, "{sql}");
-            assert_eq!(soon(db.fetch_value::<i64>(&*sql, ())).await, Some(1), "{sql}");
-            assert_eq!(soon(db.fetch_one_as::<(i64,)>(&*sql, ())).await, Some((1,)), "{sql}");
+            assert_eq!(soon(db.fetch_one(&sql, ())).await.unwrap().get::<i64>(0).unwrap(), 1, "{sql}");
+            assert_eq!(soon(db.fetch_value::<i64>(&sql, ())).await, Some(1), "{sql}");
+            assert_eq!(soon(db.fetch_one_as::<(i64,)>(&sql, ())).await, Some((1,)), "{sql}");
             let mut tx = db.begin().await.unwrap();
-            assert_eq!(soon(tx.fetch_value::<i64>(&*sql, ())).await, Some(1), "{sql}");
+            assert_eq!(soon(tx.fetch_value::<i64>(&sql, ())).await, Some(1), "{sql}");
             assert_eq!(soon(tx.fetch_value::<i64>("SELECT 2", ())).await, Some(2));
             tx.commit().await.unwrap();
             let mut connection = db.connection().await.unwrap();
-            assert_eq!(soon(connection.fetch_value::<i64>(&*sql, ())).await, Some(1), "{sql}");
+            assert_eq!(soon(connection.fetch_value::<i64>(&sql, ())).await, Some(1), "{sql}");
         }
         assert!(db.fetch_one("SELECT 1 WHERE false", ()).await.unwrap().is_none());
         assert_eq!(db.stats().total_connections, 1, "no connection was given up");

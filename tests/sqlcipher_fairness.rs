@@ -52,8 +52,8 @@ fn start(path: &Path) -> (Child, BufReader<std::process::ChildStdout>) {
 
 /// What stands behind the word on the next line that has it.
 fn line(says: &mut impl std::io::BufRead, word: &str) -> String {
-    let lines = says.lines().map(Result::unwrap);
-    let found = lines.filter_map(|line| line.split_once(word).map(|(_, rest)| rest.to_owned())).next();
+    let mut lines = says.lines().map(Result::unwrap);
+    let found = lines.find_map(|line| line.split_once(word).map(|(_, rest)| rest.to_owned()));
     found.expect("the other process ended early")
 }
 

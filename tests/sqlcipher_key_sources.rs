@@ -173,7 +173,7 @@ async fn a_key_that_cannot_be_used_is_refused_by_the_name_of_its_source() {
 
     #[strongroom::keys::async_trait]
     impl KeySource for Vault {
-        async fn resolve(&self) -> strongroom::Result<Secret> {
+        async fn resolve(&self) -> Result<Secret> {
             Ok(Secret::new(self.0))
         }
 
