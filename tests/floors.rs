@@ -211,3 +211,39 @@ fn no_files_of_a_room_import_each_other_in_a_circle() {
         assert!(edges.is_empty(), "in a circle, or above one: {edges:#?}");
     }
 }
+
+/// A module that needs a feature is declared or re-exported in a `mod.rs`, in `lib.rs` or in one of its doors; within a file
+/// nothing depends on features. One file is written once for two versions of a crate.
+#[test]
+fn features_are_asked_for_where_modules_are_declared() {
+    let is_declaring =
+        |file: &str| file.ends_with("/mod.rs") || DOORS.contains(&room(file)) || file == "value/foreign/jiff.rs";
+    let asking = sources().into_iter().filter(|(_, text)| text.contains("cfg(") && text.contains("feature = \""));
+    let (right, wrong): (Vec<_>, Vec<_>) = asking.map(|(file, _)| file).partition(|file| is_declaring(file));
+    assert!(right.len() > 4, "misread: {right:?}");
+    assert!(wrong.is_empty(), "{wrong:?}");
+}
+
+/// The words table of ARCHITECTURE.md is short, and types carry no word that the table replaced.
+#[test]
+fn types_carry_the_words_of_the_field() {
+    const MOST: usize = 25;
+    const REPLACED: [&str; 10] =
+        ["Slot", "Shelf", "Warm", "Parked", "Spent", "Bell", "Hoard", "Breathe", "Judge", "Riddle"];
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("ARCHITECTURE.md")).unwrap();
+    let table = page.split("| word | meaning |").nth(1).unwrap().split("\n\n").next().unwrap();
+    let words: BTreeSet<_> = table.lines().skip(2).map(|row| row.split('|').nth(1).unwrap().trim()).collect();
+    assert!(words.len() > 15 && words.len() <= MOST, "{} words: {words:?}", words.len());
+    let mut wrong = Vec::new();
+    for (file, text) in sources() {
+        for kind in ["struct ", "enum ", "trait ", "type "] {
+            for (at, _) in text.match_indices(kind) {
+                let name = text[at + kind.len()..].split(|letter: char| !letter.is_alphanumeric()).next().unwrap();
+                if REPLACED.iter().any(|word| name.contains(word)) {
+                    wrong.push(format!("src/{file}: {name}"));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:?}");
+}

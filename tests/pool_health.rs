@@ -55,7 +55,7 @@ async fn a_connection_that_fails_its_check_is_closed_and_replaced_within_the_cal
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_dead_connection_on_the_shelf_is_passed_over() {
+async fn every_dead_connection_that_lies_idle_is_passed_over() {
     let toys = Toys::default();
     let pool = toys.pool().min_size(4).max_size(4).health(Ping).build();
     pool.warm().await.unwrap();

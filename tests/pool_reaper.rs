@@ -14,7 +14,7 @@ fn pool(toys: &Toys, set: impl FnOnce(PoolBuilder<Toys>) -> PoolBuilder<Toys>) -
     set(toys.pool().max_size(4).health(AlwaysHealthy)).build()
 }
 
-/// Opens `count` connections and puts them on the shelf.
+/// Opens `count` connections and lets them lie idle.
 async fn stock(pool: &Pool<Toys>, count: usize) {
     let mut loans = Vec::new();
     for _ in 0..count {

@@ -1,4 +1,4 @@
-//! Giving back: what goes straight on the shelf, what is reset first, what is thrown away, and where that may happen.
+//! Giving back: what can be lent again at once, what is reset first, what is thrown away, and where that may happen.
 
 mod toy;
 
@@ -23,7 +23,7 @@ async fn returned(pool: &Pool<Toys>, state: ResourceState) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_idle_connection_is_on_the_shelf_at_once() {
+async fn an_idle_connection_can_be_lent_again_at_once() {
     let toys = Toys::default();
     let pool = pool_of(&toys, 1);
     returned(&pool, ResourceState::Idle).await;

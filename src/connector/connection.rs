@@ -49,8 +49,8 @@ pub trait Connection: Resource {
     fn run(&mut self, statement: Statement) -> impl Future<Output = Result<Rows>> + Send;
 
     /// Runs one statement if `scope` admits what it does, or gives it back and has done nothing: the one call by which
-    /// a database finds out where a statement belongs, and runs it. Engines that keep statements prepared override this,
-    /// so that one look at what they keep answers both.
+    /// a database finds out where a statement belongs, and runs it. An engine that keeps statements prepared can
+    /// override this and look the statement up once.
     ///
     /// # Errors
     /// As classified by the engine.

@@ -116,8 +116,8 @@ impl<C: Connector> DatabaseBuilder<C> {
 
     /// Whether what reaches [`max_transaction_age`](Self::max_transaction_age) is also ended by force; false by
     /// default. Its running call is stopped, a closure that is at work is dropped, the transaction is rolled back; the
-    /// holder of a guard or a stream learns it from his next call, and the connection is lent again when he lets go of
-    /// the guard. What is called through `Deref` of a borrowed connection is not bounded.
+    /// holder of a guard or a stream learns it from the next call, and the connection is lent again when the guard is
+    /// dropped. What is called through `Deref` of a borrowed connection is not bounded.
     ///
     /// ```
     /// use std::time::Duration;

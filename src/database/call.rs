@@ -52,7 +52,8 @@ impl Call<'_> {
         self.deadline.map(|deadline| (deadline, stage()))
     }
 
-    /// What bounds a statement of it on this connection. Only here is the kind of a statement asked for before it runs.
+    /// What bounds a statement of it on this connection. The kind says what a stop would lose, so it is asked for
+    /// before the statement runs.
     pub(super) fn limit_of<C>(self, lent: &mut Pooled<C>, access: Access, sql: &str) -> Result<Limit>
     where
         C: Connector<Connection: Connection>,

@@ -1,6 +1,6 @@
 //! Deadlines: one moment until which a call, or all that is done with what it gave, has to be over.
 //!
-//! What a deadline stops must not end in a riddle. A call that may have changed something is asked to stop, and its
+//! The caller has to learn what became of a call that a deadline stopped. A call that may have changed something is asked to stop, and its
 //! answer is awaited for a short [`GRACE`]: only if that does not come either is the outcome unknown.
 
 use std::future::Future;
@@ -15,7 +15,7 @@ use crate::connector::{Access, Canceller, Connector};
 use crate::error::{Error, ErrorKind, Phase, Reason, Result};
 use crate::pool::Pool;
 
-/// How long a caller whose time is up still waits to learn what became of his call, or for a rollback.
+/// How long a call whose time is up still waits for its answer, or for a rollback.
 pub(super) const GRACE: Duration = Duration::from_secs(2);
 
 /// A call that is to stop is asked again after this pause, then after twice that and so on: it may just have been

@@ -26,7 +26,7 @@ use crate::row::Rows;
 use crate::turn;
 
 /// How many statements share a transaction at most: enough to share the cost of a commit, few enough that nobody waits
-/// long for his answer.
+/// long for an answer.
 const GROUP: usize = 64;
 
 /// The batches of one database.
@@ -144,7 +144,7 @@ impl Driver {
             let mut wanted = true;
             // A group that was stopped leaves the writer in the middle of something; the pool puts it in order.
             while wanted {
-                // A caller who has gone away before his statement began does not want it any more.
+                // A statement whose caller has gone away before it began is not run.
                 let (unwanted, group) = self.lane.lock().take(self.batch, GROUP, |job| !job.answer.is_closed());
                 drop(unwanted);
                 if group.is_empty() {

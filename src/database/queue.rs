@@ -58,8 +58,8 @@ impl<J> Queue<J> {
         })
     }
 
-    /// The next jobs of a batch, at most so many that are still wanted, and first those among them that are not. Nothing
-    /// wanted: the batch is done, and gone.
+    /// Takes jobs from the front of a batch until `most` wanted ones are found: first those that nobody wants any more,
+    /// then the wanted ones. If none is wanted, the batch is over and removed.
     pub(super) fn take(&mut self, batch: u64, most: usize, wanted: impl Fn(&J) -> bool) -> (Vec<J>, Vec<J>) {
         let (mut group, mut unwanted) = (Vec::new(), Vec::new());
         let Some(at) = self.place(batch) else { return (unwanted, group) };

@@ -126,7 +126,7 @@ impl<C: Connector<Connection: Connection>> RawConnection<C> {
         }
         self.bulk = true;
         if let Err(error) = within(self.held.limit(Stage::Begin), self.held.begin(TransactionMode::WRITE)).await {
-            // There is nothing to undo, and what the caller has begun himself is his.
+            // There is nothing to undo; a transaction that the caller has begun stays open.
             self.bulk = error.kind() == ErrorKind::Timeout;
             return Err(error);
         }

@@ -1,4 +1,4 @@
-//! Where keys come from: the shelf of [`KeySource`] implementations.
+//! Where keys come from: the implementations of [`KeySource`].
 //!
 //! A wing on floors 0 and 1. It knows nothing of pools and engines.
 

@@ -35,7 +35,7 @@ pub enum Checkpoints {
     /// but for a moment between two writes in which the log's end is copied. The default.
     #[default]
     Background,
-    /// SQLite itself, inside the commit that makes the log 1000 pages long; that caller waits.
+    /// The call whose commit makes the log 1000 pages long, after that commit; its caller waits.
     AtCommit,
     /// Nobody here, not even when the database is closed: for programs such as Litestream that copy the log elsewhere
     /// and must see all of it. If that program does not run, the log grows without end.

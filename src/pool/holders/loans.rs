@@ -46,7 +46,7 @@ pub(in crate::pool) struct Holder {
     pub(in crate::pool) in_transaction: bool,
     /// Whether to warn when it has lasted too long.
     pub(super) watched: bool,
-    /// How many calls wait for each lane inside a future that outlives this loan.
+    /// How many calls wait for each lane inside a future that this loan outlives.
     pub(super) waits: [u32; 2],
 }
 

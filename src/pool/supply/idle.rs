@@ -1,4 +1,4 @@
-//! Idle connections, in a cell per thread.
+//! Idle connections, in as many cells as there are processors; a thread uses the one of its number first.
 //!
 //! Between two loans on one thread nothing is written that other threads use too. That holds as long as nobody waits: a
 //! call raises the demand before it looks here, and the cells ask for the demand under their locks; so what comes back
@@ -11,7 +11,7 @@ pub(super) struct Idle<T> {
     cells: Box<[Arc<Cell<T>>]>,
 }
 
-/// Idle connections that were last used on one thread, the warmest last; in cache lines of their own.
+/// Idle connections that a thread of this number looks at first, the one used last at the end; in cache lines of their own.
 #[repr(align(128))]
 pub(in crate::pool) struct Cell<T> {
     items: Lock<Vec<T>>,

@@ -352,7 +352,7 @@ mod tests {
             tokio::task::yield_now().await;
         }
         assert_eq!(wire.polls.load(Ordering::SeqCst), 3, "the keeper was woken too");
-        // Now it is his again.
+        // Now the keeper has it again.
         wire.ring();
         wire.polled(4).await;
         keeper.abort();

@@ -15,8 +15,7 @@ use crate::lock::Lock;
 use crate::sqlcipher::ffi::exit_gate;
 use crate::sqlcipher::running::job::Shared;
 
-/// With this many frames in the log no transaction is kept: SQLite itself checkpoints at 1000, and the log can start
-/// over only when no reader is left in it.
+/// With this many frames in the log no transaction is kept: the log is copied at 1000, and can start over only when no reader is left in it.
 pub(crate) const LONGEST_LOG: u32 = 900;
 
 /// The readers of one database that may keep transactions.

@@ -1,4 +1,5 @@
-//! The synchronous side of a connection: statements in, rows out. Runs on a thread that may block.
+//! The synchronous side of a connection: statements in, rows out. Runs on a thread that may block, or for a short while on
+//! the task of the caller.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -298,7 +299,7 @@ impl Engine {
         let due = || self.session.index().is_some_and(|index| index.pending(&index.mark()) >= WORTH_COPYING);
         if self.checkpoints == Checkpoints::AtCommit && self.connection.is_autocommit() && due() {
             self.watch.look(Mode::Open);
-            // Who wrote is served either way, and the log is kept; whoever looks after the disk was told.
+            // The commit stands either way, and the log is kept; the failure was logged and counted.
             self.log.checkpoint(&self.connection, "PASSIVE").ok();
         }
     }

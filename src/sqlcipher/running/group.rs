@@ -29,7 +29,7 @@ impl Engine {
         }
     }
 
-    /// The same on the caller's own task, if all statements are known to be short and the commit too. `None`: it has had
+    /// The same on the caller's own task, unless a statement is known to be long, or the commit. `None`: it has had
     /// no effect; run it on a thread.
     pub(crate) fn run_group_inline(&mut self, group: &[Statement], control: &Control) -> Option<Vec<Result<Rows>>> {
         let all_short = group.iter().all(|statement| {

@@ -49,7 +49,7 @@ pub(crate) struct Inline {
 }
 
 impl Engine {
-    /// Runs a statement here if it is known to be short. `None`: it has had no effect; run it on a thread.
+    /// Runs a statement here unless it is known to be long. `None`: it has had no effect; run it on a thread.
     pub(crate) fn run_inline(&mut self, statement: &Statement, control: &Control, may: Inline) -> Option<Result<Rows>> {
         let in_transaction = self.in_transaction();
         let may_write = may.writes && !in_transaction && !self.is_checkpoint_due();

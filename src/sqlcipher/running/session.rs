@@ -64,7 +64,7 @@ impl Session {
         }
     }
 
-    /// Takes note of what a statement that controls transactions, or the user himself, has done.
+    /// Takes note of what a statement that controls transactions, or a closure of the user, has done.
     pub(crate) fn note(&mut self, open: bool) {
         self.inside = open.then(|| self.inside.unwrap_or(Access::Write));
     }

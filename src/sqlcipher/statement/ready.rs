@@ -93,7 +93,7 @@ impl Ready<'_> {
         self.telling_of_commits(|ready| ready.step(values, take))
     }
 
-    /// Whoever may commit says so if that is where it failed.
+    /// Has the error of a statement that may commit say whether the commit is what failed.
     fn telling_of_commits<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         // Inside a transaction only what ends it commits.
         let commits = match self.kind() {
