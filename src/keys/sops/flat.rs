@@ -11,7 +11,7 @@ use super::fault;
 use super::tree::{MAX_DEPTH, Node, Scalar, too_deep};
 
 #[derive(Default)]
-enum Slot {
+enum Entry {
     #[default]
     Empty,
     Leaf(Scalar),
@@ -21,23 +21,23 @@ enum Slot {
 
 /// Rebuilds the tree; every entry must be a leaf. Line breaks stand in values as `\n`.
 pub(super) fn rebuild(entries: Vec<(String, Node)>) -> Result<Node> {
-    let mut root = Slot::Map(BTreeMap::new());
+    let mut root = Entry::Map(BTreeMap::new());
     for (key, node) in entries {
         let text = node.text().ok_or_else(malformed)?.replace("\\n", "\n");
-        let mut slot = &mut root;
+        let mut entry = &mut root;
         let mut steps = steps(&key);
-        slot = slot.enter_map(steps.next().filter(|step| !step.is_empty()).ok_or_else(malformed)?)?;
+        entry = entry.enter_map(steps.next().filter(|step| !step.is_empty()).ok_or_else(malformed)?)?;
         for (depth, step) in steps.enumerate() {
             if depth >= MAX_DEPTH {
                 return Err(too_deep());
             }
-            slot = match step.strip_prefix("list_") {
-                Some(index) => slot.enter_list(index)?,
-                None => slot.enter_map(step.strip_prefix("map_").ok_or_else(malformed)?)?,
+            entry = match step.strip_prefix("list_") {
+                Some(index) => entry.enter_list(index)?,
+                None => entry.enter_map(step.strip_prefix("map_").ok_or_else(malformed)?)?,
             };
         }
-        match slot {
-            Slot::Empty => *slot = Slot::Leaf(Scalar::Text(text)),
+        match entry {
+            Entry::Empty => *entry = Entry::Leaf(Scalar::Text(text)),
             _ => return Err(malformed()),
         }
     }
@@ -58,7 +58,7 @@ fn steps(key: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-impl Slot {
+impl Entry {
     fn enter_map(&mut self, key: &str) -> Result<&mut Self> {
         if matches!(self, Self::Empty) {
             *self = Self::Map(BTreeMap::new());
@@ -84,7 +84,7 @@ impl Slot {
             Self::Empty => return Err(malformed()),
             Self::Leaf(scalar) => Node::Leaf(scalar),
             Self::Map(map) => {
-                Node::Map(map.into_iter().map(|(key, slot)| Ok((key, slot.finish()?))).collect::<Result<_>>()?)
+                Node::Map(map.into_iter().map(|(key, entry)| Ok((key, entry.finish()?))).collect::<Result<_>>()?)
             }
             Self::List(list) => {
                 // Indices must be complete, or an entry was lost.
