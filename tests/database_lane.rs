@@ -168,3 +168,31 @@ async fn when_every_call_has_its_answer_no_connection_is_in_use() {
     }
     assert!(db.close().await.unwrap().is_clean());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_closed_database_takes_no_more_writes_however_busy_its_lane_is() {
+    let file = tempfile::tempdir().unwrap();
+    let db = AsyncDatabase::builder(file.path().join("busy.db")).open().await.unwrap();
+    db.execute_script("CREATE TABLE t (a INTEGER)").await.unwrap();
+    let writers: Vec<_> = (0..16_i64)
+        .map(|task| {
+            let db = db.clone();
+            tokio::spawn(async move {
+                loop {
+                    if let Err(error) = db.execute("INSERT INTO t VALUES ($1)", (task,)).await {
+                        return error;
+                    }
+                }
+            })
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let closing = db.close_within(Duration::from_secs(20));
+    let report =
+        tokio::time::timeout(Duration::from_secs(10), closing).await.expect("it waits for those who come").unwrap();
+    assert!(report.is_clean(), "{report:?}");
+    for writer in writers {
+        let error = writer.await.unwrap();
+        assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
+    }
+}

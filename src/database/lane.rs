@@ -74,6 +74,7 @@ impl Lane {
         C: Connector<Connection: Connection>,
     {
         let waiting = pool.wait(Access::Write)?;
+        pool.refuse_if_closed()?;
         let (number, mut answer) = self.join(pool, call, statement);
         let in_time = match call.deadline {
             None => waiting.until(&mut answer).await,
@@ -144,6 +145,10 @@ impl Driver {
             let mut wanted = true;
             // A group that was stopped leaves the writer in the middle of something; the pool puts it in order.
             while wanted {
+                // What a closed pool has not begun, it refuses, however long the batch is.
+                if let Err(closed) = pool.refuse_if_closed() {
+                    return self.refuse_all(&closed);
+                }
                 // A statement whose caller has gone away before it began is not run.
                 let (unwanted, group) = self.lane.lock().take(self.batch, GROUP, |job| !job.answer.is_closed());
                 drop(unwanted);

@@ -123,6 +123,11 @@ impl<C: Connector> Pool<C> {
         Ok(Pooled::new(self.inner().checkout_for_others(access, location).await?))
     }
 
+    /// Whether the pool still takes calls.
+    pub(crate) fn refuse_if_closed(&self) -> Result<()> {
+        if self.is_closed() { Err(self.inner().closed_error()) } else { Ok(()) }
+    }
+
     /// Enters a call that waits for what the holder of a connection will bring it.
     pub(crate) fn wait(&self, access: Access) -> Result<Waiting<'_, C>> {
         let deadline = Instant::now() + self.inner().settings.acquire_timeout;

@@ -5,6 +5,8 @@ use std::ops::{Deref, DerefMut};
 use std::panic::Location;
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use super::holders::{HoldToken, Holder};
 use super::inner::{Lease, Opened};
 use crate::connector::{Connector, Resource as _, ResourceState};
@@ -54,8 +56,9 @@ impl<C: Connector> Pooled<C> {
     }
 
     /// The connection is kept, but used for nobody until [`resume`](Self::resume), and not counted as lent.
-    pub(crate) fn rest(&self) {
+    pub(crate) fn rest(&mut self) {
         self.opened().entry.give_back();
+        self.lease.opened_mut().since = Instant::now();
     }
 
     /// Notes that it is used again, unless it is already.

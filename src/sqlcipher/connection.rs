@@ -80,6 +80,7 @@ impl SqlCipherConnection {
         let Self { access: Access::Write, state: ResourceState::Idle, turns, shared, .. } = self else { return };
         if turns.is_over(|| shared.try_lock()?.data_version()) && clock::check().is_ok() {
             Box::pin(clock::sleep(TURN)).await;
+            turns.rested();
         }
     }
 

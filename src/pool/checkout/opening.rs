@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use futures_util::future::try_join_all;
+use futures_util::future::join_all;
 use scopeguard::ScopeGuard;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
@@ -53,7 +53,8 @@ impl<C: Connector> Inner<C> {
                 Err(failed) => failed,
             };
             self.registry.count_error();
-            let pause = self.settings.retry.next_delay(Attempt::new(number, first.elapsed(), &error));
+            let attempt = Attempt::new(number, first.elapsed(), &error);
+            let pause = caught(|| self.settings.retry.next_delay(attempt)).flatten();
             let left = deadline.saturating_duration_since(Instant::now());
             let asks = or_other && error.is_transient() && !left.is_zero();
             let Some(pause) = pause.filter(|pause| *pause < left) else {
@@ -102,7 +103,7 @@ impl<C: Connector> Inner<C> {
         if let Some(hook) = &self.settings.on_connect {
             guarded("on_connect hook", end, async { hook(&mut opened.resource).await }).await?;
         }
-        opened.resource.baseline();
+        caught(|| opened.resource.baseline()).ok_or_else(|| Error::panicked("connection's baseline"))?;
         match opened.state() {
             ResourceState::Idle => Ok(()),
             ResourceState::Broken => {
@@ -126,7 +127,8 @@ impl<C: Connector> Inner<C> {
             openings.push(self.unless_closed(permit, deadline, false));
         }
         // All of them are given back together, so that none is idle before the last one is there.
-        try_join_all(openings).await?;
+        let opened: Vec<_> = join_all(openings).await;
+        opened.into_iter().collect::<Result<Vec<_>>>()?;
         self.look_after_idle(Instant::now());
         Ok(())
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use scopeguard::{ScopeGuard, guard};
 use tokio::time::Instant;
 
 use super::CloseReport;
@@ -24,8 +25,9 @@ impl<C: Connector> Inner<C> {
             let abandoned = self.registry.stats().active_connections;
             return CloseReport { abandoned, errors: vec![error.during(Phase::Close)], ..CloseReport::default() };
         }
-        let turn = self.closing.lock().await;
         let attendant = self.chores.attend();
+        // Who has the turn may be a chore of a runtime that nobody drives.
+        let Ok(turn) = attendant.wait(self.closing.lock(), None).await else { unreachable!("nothing bounds it") };
         if attendant.wait(self.all_back(), Instant::now().checked_add(deadline)).await.is_err() {
             for canceller in self.registry.lent_cancellers() {
                 caught(|| canceller.cancel());
@@ -98,10 +100,13 @@ impl<C: Connector> Inner<C> {
     pub(in crate::pool) fn came_back_late(self: &Arc<Self>) {
         self.closed.notify_waiters();
         if self.lanes_in_closing_order().any(|lane| lane.supply.has_idle()) {
-            let rest = Rest(Arc::clone(self));
+            let rest = guard(Arc::clone(self), drop_idle);
             self.background(async move {
-                let _turn = rest.0.closing.lock().await;
-                rest.0.close_idle().await;
+                let turn = rest.closing.lock().await;
+                rest.close_idle().await;
+                drop(turn);
+                // What has come back meanwhile has a chore of its own.
+                ScopeGuard::into_inner(rest);
             });
         }
     }
@@ -126,16 +131,11 @@ impl<C: Connector> Inner<C> {
     }
 }
 
-/// What is idle in a closed pool. Dropped, it is gone, also where no runtime is left to say goodbye on; unless somebody
-/// else is closing it.
-struct Rest<C: Connector>(Arc<Inner<C>>);
-
-impl<C: Connector> Drop for Rest<C> {
-    fn drop(&mut self) {
-        if let Ok(_turn) = self.0.closing.try_lock() {
-            for lane in self.0.lanes_in_closing_order() {
-                drop(lane.supply.take_if(|_| true));
-            }
+/// Drops what is idle in a closed pool where no runtime is left to say goodbye on, unless another call is closing it.
+fn drop_idle<C: Connector>(pool: Arc<Inner<C>>) {
+    if let Ok(_turn) = pool.closing.try_lock() {
+        for lane in pool.lanes_in_closing_order() {
+            drop(lane.supply.take_if(|_| true));
         }
     }
 }

@@ -123,6 +123,12 @@ impl Registry {
         waiter.change(&state, |waits| *waits += 1);
         // While no holder waits for anything, nothing has to be worked out.
         if state.chained == 0 || state.can_end(lane, self.sizes) {
+            drop(state);
+            if waiter.held.is_some() {
+                // What this call holds may not come back any more.
+                foreign();
+                self.gone.notify_waiters();
+            }
             return Ok(waiter);
         }
         state.stats.total_deadlocks += 1;

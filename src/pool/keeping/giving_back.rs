@@ -28,7 +28,8 @@ impl<C: Connector> Unproven<C> {
     pub(in crate::pool) fn new(opened: Opened<C>) -> Self {
         Self(guard(Box::new(opened), |opened| {
             let pool = Arc::clone(opened.permit.pool());
-            pool.background(discard(opened));
+            // Nothing that was in service is lost, so nothing is opened in its place.
+            pool.background(async move { drop(opened.close(CLOSE_LIMIT).await) });
         }))
     }
 }

@@ -72,9 +72,10 @@ impl Memory {
         let rests =
             |host: &usize| access == Access::Read && rests.iter().any(|(one, until)| one == host && *until > now);
         // Turns are taken among those that would do, so that each of them gets as many.
-        let (resting, mut order): (Vec<usize>, Vec<usize>) = (0..count).partition(rests);
-        let first = first.checked_rem(order.len()).unwrap_or_default();
-        order.rotate_left(first);
+        let (mut resting, mut order): (Vec<usize>, Vec<usize>) = (0..count).partition(rests);
+        for part in [&mut order, &mut resting] {
+            part.rotate_left(first.checked_rem(part.len()).unwrap_or_default());
+        }
         order.extend(resting);
         order
     }
@@ -115,6 +116,10 @@ mod tests {
         let memory = Memory::default();
         memory.refused(0, Access::Read);
         assert!((0..3).all(|_| memory.order(3, Access::Read)[2] == 0));
+        memory.refused(1, Access::Read);
+        let second = [(); 4].map(|()| memory.order(3, Access::Read)[1]);
+        assert!(second.contains(&0) && second.contains(&1), "those who are asked last take turns too: {second:?}");
+        memory.did(1, Access::Read);
         assert_eq!(memory.order(3, Access::Write)[0], 0, "what it refused is reading");
         tokio::time::advance(REST).await;
         assert!((0..3).any(|_| memory.order(3, Access::Read)[0] == 0));

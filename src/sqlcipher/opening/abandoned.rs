@@ -43,11 +43,11 @@ impl Abandoned {
     ) -> Result<Connected> {
         while let Some(answer) = self.take(access) {
             // Its error was another caller's.
-            if let Ok(connected) = self.wait(access, answer).await
-                && !connected.0.has_moved()
-            {
+            let Ok(connected) = self.wait(access, answer).await else { continue };
+            if !connected.0.has_moved() {
                 return Ok(connected);
             }
+            errand::send(move || drop(connected)).await.ok();
         }
         self.wait(access, errand::send(work)).await
     }

@@ -69,6 +69,11 @@ impl Turns {
         self.given > 0 && changes.saturating_mul(FAIR) < writes
     }
 
+    /// The lock was left alone: a new turn begins.
+    pub(crate) fn rested(&mut self) {
+        (self.began, self.last, self.writes) = (Instant::now(), Instant::now(), 0);
+    }
+
     /// A write has taken a thread: it was long, and the next one looks at the clock.
     pub(crate) fn worked(&mut self) {
         self.last = Instant::now();
