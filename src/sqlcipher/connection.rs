@@ -45,14 +45,15 @@ impl SqlCipherConnection {
             let control = Arc::new(Control::default());
             let engine = opens.connect(access, &control)?;
             let may = opens.inline(access, engine.session.index().is_some());
+            let turns = Turns::new(if access == Access::Write { engine.data_version() } else { None });
             let shared = Arc::new(Shared::new(control, engine));
             if may.keep {
                 opens.snapshots().register(&shared);
             }
-            Ok((shared, may))
+            Ok((shared, may, turns))
         };
-        let (shared, may) = opened.abandoned().connect(access, work).await?;
-        Ok(Self { shared, opened, access, may, state: ResourceState::Idle, job: 0, stream: None, turns: Turns::new() })
+        let (shared, may, turns) = opened.abandoned().connect(access, work).await?;
+        Ok(Self { shared, opened, access, may, state: ResourceState::Idle, job: 0, stream: None, turns })
     }
 
     /// Runs `work` on a thread that may block. Dropping the future stops it.
@@ -80,7 +81,6 @@ impl SqlCipherConnection {
         let Self { access: Access::Write, state: ResourceState::Idle, turns, shared, .. } = self else { return };
         if turns.is_over(|| shared.try_lock()?.data_version()) && clock::check().is_ok() {
             Box::pin(clock::sleep(TURN)).await;
-            turns.rested();
         }
     }
 

@@ -53,8 +53,7 @@ impl<C: Connector> Inner<C> {
                 Err(failed) => failed,
             };
             self.registry.count_error();
-            let attempt = Attempt::new(number, first.elapsed(), &error);
-            let pause = caught(|| self.settings.retry.next_delay(attempt)).flatten();
+            let pause = self.settings.retry.next_delay(Attempt::new(number, first.elapsed(), &error));
             let left = deadline.saturating_duration_since(Instant::now());
             let asks = or_other && error.is_transient() && !left.is_zero();
             let Some(pause) = pause.filter(|pause| *pause < left) else {

@@ -74,7 +74,8 @@ impl Memory {
         // Turns are taken among those that would do, so that each of them gets as many.
         let (mut resting, mut order): (Vec<usize>, Vec<usize>) = (0..count).partition(rests);
         for part in [&mut order, &mut resting] {
-            part.rotate_left(first.checked_rem(part.len()).unwrap_or_default());
+            let turn = first.checked_rem(part.len()).unwrap_or_default();
+            part.rotate_left(turn);
         }
         order.extend(resting);
         order

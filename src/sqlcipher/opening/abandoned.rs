@@ -16,9 +16,10 @@ use crate::lock::Lock;
 use crate::sqlcipher::running::errand;
 use crate::sqlcipher::running::inline::Inline;
 use crate::sqlcipher::running::job::Shared;
+use crate::sqlcipher::running::turns::Turns;
 
 /// A connection that was just opened, and what it may do inline.
-pub(crate) type Connected = (Arc<Shared>, Inline);
+pub(crate) type Connected = (Arc<Shared>, Inline, Turns);
 
 type Answer = oneshot::Receiver<Result<Connected>>;
 

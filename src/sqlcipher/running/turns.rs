@@ -28,7 +28,7 @@ pub(crate) struct Turns {
     began: Instant,
     /// When it was busy last.
     last: Instant,
-    /// What SQLite counted of other connections' commits at the end of the last turn.
+    /// What SQLite counted of other connections' commits at the end of the last turn, or at the open.
     seen: Option<u32>,
     calls: u8,
     /// Writes in this turn.
@@ -38,9 +38,10 @@ pub(crate) struct Turns {
 }
 
 impl Turns {
-    pub(crate) fn new() -> Self {
+    /// `seen`: what SQLite counts of others' commits now. With it a process that writes before this one does is known.
+    pub(crate) fn new(seen: Option<u32>) -> Self {
         let now = Instant::now();
-        Self { began: now, last: now, seen: None, calls: 0, writes: 0, given: 0 }
+        Self { began: now, last: now, seen, calls: 0, writes: 0, given: 0 }
     }
 
     /// Whether a turn ends before the next write. `version` is SQLite's count of commits by other connections.
@@ -67,11 +68,6 @@ impl Turns {
         };
         self.given = if changes > 0 { GIVEN } else { self.given.saturating_sub(1) };
         self.given > 0 && changes.saturating_mul(FAIR) < writes
-    }
-
-    /// The lock was left alone: a new turn begins.
-    pub(crate) fn rested(&mut self) {
-        (self.began, self.last, self.writes) = (Instant::now(), Instant::now(), 0);
     }
 
     /// A write has taken a thread: it was long, and the next one looks at the clock.
