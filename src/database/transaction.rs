@@ -137,8 +137,8 @@ impl<C: Connector<Connection: Connection>> Transaction<C> {
     /// Makes everything done in the transaction last.
     ///
     /// # Errors
-    /// [`Reason::Doomed`] when a statement failed before: everything was rolled back. Otherwise as classified by the
-    /// engine, and rolled back too; [`ErrorKind::OutcomeUnknown`] when the answer was lost.
+    /// [`Reason::Doomed`](crate::Reason::Doomed) when a statement failed before: everything was rolled back. Otherwise as classified by the
+    /// engine, and rolled back too; [`ErrorKind::OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown) when the answer was lost.
     ///
     /// # Cancel safety
     /// After the future was polled once, dropping it leaves the outcome unknown.

@@ -16,7 +16,7 @@
 //! `inner.rs` says what there is and what owns what. A *permit* is the right to have one open connection; it is owned by
 //! the connection, or by whoever is opening one, or lies in its *lane* as a number. A *lane* has idle connections, free
 //! capacity, and a fair queue of calls that wait; an engine with a single writer has two. What is half done is a type whose
-//! `Drop` undoes it: [`Permit`](inner::Permit), [`Unproven`](inner::Unproven), [`Lease`](inner::Lease). What the statistics
+//! `Drop` undoes it: `Permit`, `Unproven`, `Lease`. What the statistics
 //! show lives in one registry: a lock for the lane and one for each connection.
 //!
 //! The idle connections lie here and not in a pool of the crate bb8: its reaper drops connections under its own lock, so
