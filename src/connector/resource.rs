@@ -10,8 +10,8 @@ use crate::error::{Error, ErrorKind, Result};
 ///
 /// **For implementors.** The pool lends a resource to one borrower at a time. When it comes back, the pool looks at
 /// [`state`](Resource::state): `Idle` can be lent again at once, `Broken` is closed, anything else is
-/// [`reset`](Resource::reset) first, and closed if it is not `Idle` then. Any future of a resource may be dropped half-way; the state must then be honest,
-/// so set it to [`Unknown`](ResourceState::Unknown) before an await and correct it after.
+/// [`reset`](Resource::reset) first, and closed if it is not `Idle` then. Any future of a resource may be dropped half-way;
+/// the state must then be honest, so set it to [`Unknown`](ResourceState::Unknown) before an await and correct it after.
 pub trait Resource: Send + Sized + 'static {
     /// The state as this side knows it; no I/O.
     fn state(&self) -> ResourceState;

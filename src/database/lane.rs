@@ -74,7 +74,6 @@ impl Lane {
         C: Connector<Connection: Connection>,
     {
         let waiting = pool.wait(Access::Write)?;
-        pool.refuse_if_closed()?;
         let (number, mut answer) = self.join(pool, call, statement);
         let in_time = match call.deadline {
             None => waiting.until(&mut answer).await,

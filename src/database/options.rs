@@ -13,8 +13,7 @@ use crate::retry::{ExponentialBackoff, RetryPolicy};
 ///
 /// ```
 /// use std::time::Duration;
-/// use strongroom::database::TransactionOptions;
-/// use strongroom::database::Isolation;
+/// use strongroom::database::{Isolation, TransactionOptions};
 /// use strongroom::pool::FixedDelay;
 ///
 /// let options = TransactionOptions::new()

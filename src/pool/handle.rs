@@ -130,6 +130,7 @@ impl<C: Connector> Pool<C> {
 
     /// Enters a call that waits for what the holder of a connection will bring it.
     pub(crate) fn wait(&self, access: Access) -> Result<Waiting<'_, C>> {
+        self.refuse_if_closed()?;
         let deadline = Instant::now() + self.inner().settings.acquire_timeout;
         Waiting::begin(self.inner(), self.inner().lane_for(access).id, deadline)
     }

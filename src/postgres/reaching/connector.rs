@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio_postgres::config::{ChannelBinding, SslMode, TargetSessionAttrs};
 
 use super::dial::{Dial, Dialed};
-use super::hosts::{Host, Memory};
+use super::hosts::{Host, Memory, Readers, no_host};
 use super::passfile::PassFile;
 use super::tls::Tls;
 use super::url;
@@ -65,19 +65,6 @@ pub struct PostgresConnector {
     memory: Arc<Memory>,
     /// How many of its sessions were found broken.
     breaks: Arc<AtomicUsize>,
-}
-
-/// Where connections go that only read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Readers {
-    /// To all hosts in turn.
-    #[default]
-    Any,
-    /// To the standbys in turn; to any host when no standby will do.
-    PreferStandby,
-    /// To the host that accepts writes, so that they see what has just been committed.
-    Primary,
 }
 
 impl PostgresConnector {
@@ -385,20 +372,6 @@ impl Connector for PostgresConnector {
         let cache = Cache::new(self.statement_cache);
         Ok(PostgresConnection::new(session, cache, access, self.bulk_copy, age))
     }
-}
-
-/// All hosts failed: the error of the only one, or one that tells what each of them said.
-#[cold]
-fn no_host(mut failures: Vec<Error>) -> Error {
-    if failures.len() == 1 {
-        return failures.swap_remove(0);
-    }
-    // A host that answers but refuses writes tells more than one that does not answer.
-    let reason =
-        failures.iter().find(|error| error.reason() == Reason::NotWritable).map_or(Reason::Broken, Error::reason);
-    let said: Vec<String> = failures.iter().map(ToString::to_string).collect();
-    let error = Error::new(ErrorKind::Connection, format!("no host will do: {}", said.join(", ")));
-    error.because(reason).transient().during(Phase::Connect)
 }
 
 impl fmt::Debug for PostgresConnector {

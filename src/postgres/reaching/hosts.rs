@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::connector::Access;
+use crate::error::{Error, ErrorKind, Phase, Reason};
 use crate::lock::{Guard, Lock};
 
 /// Readers ask a host that would not do after the others for so long.
@@ -48,6 +49,19 @@ impl fmt::Debug for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
+}
+
+/// Where connections go that only read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Readers {
+    /// To all hosts in turn.
+    #[default]
+    Any,
+    /// To the standbys in turn; to any host when no standby will do.
+    PreferStandby,
+    /// To the host that accepts writes, so that they see what has just been committed.
+    Primary,
 }
 
 /// What is remembered of the hosts, by their number.
@@ -97,6 +111,20 @@ impl Memory {
     fn rests(&self, access: Access) -> Guard<'_, Vec<(usize, Instant)>> {
         self.rests[usize::from(access == Access::Read)].lock()
     }
+}
+
+/// All hosts failed: the error of the only one, or one that tells what each of them said.
+#[cold]
+pub(super) fn no_host(mut failures: Vec<Error>) -> Error {
+    if failures.len() == 1 {
+        return failures.swap_remove(0);
+    }
+    // A host that answers but refuses writes tells more than one that does not answer.
+    let reason =
+        failures.iter().find(|error| error.reason() == Reason::NotWritable).map_or(Reason::Broken, Error::reason);
+    let said: Vec<String> = failures.iter().map(ToString::to_string).collect();
+    let error = Error::new(ErrorKind::Connection, format!("no host will do: {}", said.join(", ")));
+    error.because(reason).transient().during(Phase::Connect)
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ mod passfile;
 mod tls;
 mod url;
 
-pub use connector::{PostgresConnector, Readers};
+pub use connector::PostgresConnector;
 pub(crate) use dial::Dialed;
+pub use hosts::Readers;
 pub use tls::Tls;

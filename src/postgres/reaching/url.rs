@@ -9,7 +9,8 @@ use std::time::Duration;
 use tokio_postgres::config::{ChannelBinding, TargetSessionAttrs};
 use zeroize::Zeroizing;
 
-use super::connector::{PostgresConnector, Readers};
+use super::connector::PostgresConnector;
+use super::hosts::Readers;
 use super::passfile::{self, PassFile};
 use super::tls::Tls;
 use crate::error::{Error, ErrorKind, Reason, Result};
