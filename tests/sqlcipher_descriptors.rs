@@ -83,3 +83,20 @@ async fn a_database_that_is_closed_waits_for_abandoned_connects() {
     assert!(db.close().await.unwrap().is_clean());
     assert_eq!(open_files(&home.path()), 0);
 }
+
+#[tokio::test]
+async fn a_connect_that_was_abandoned_before_the_file_was_emptied_is_lent_to_nobody() {
+    let home = Home::new(Kind::KeyedFile);
+    let db = home.builder().pool_min(0).pool_max(2).open().await.unwrap();
+    with_table(&db).await;
+    walk(async { db.fetch_value::<i64>("SELECT count(*) FROM t", ()).await.unwrap() }, 1).await;
+    let opened = open_files(&home.path()) + 1;
+    while open_files(&home.path()) < opened {
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    }
+    // By another process: to close the file in this one would give up the locks of the connections.
+    let cut = std::process::Command::new("truncate").args(["-s", "0"]).arg(home.path()).status().unwrap();
+    assert!(cut.success());
+    let error = db.fetch_value::<i64>("SELECT count(*) FROM t", ()).await.unwrap_err();
+    assert!(error.to_string().contains("the file was emptied"), "{error}");
+}

@@ -8,6 +8,7 @@ use std::thread;
 use super::bulk::SqlCipherBulk;
 use super::ffi::exit_gate;
 use super::log::alone::Alone;
+use super::opening::abandoned::Connected;
 use super::opening::opened::Opened;
 use super::running::control::Control;
 use super::running::engine::Engine;
@@ -52,7 +53,8 @@ impl SqlCipherConnection {
             }
             Ok((shared, may, turns))
         };
-        let (shared, may, turns) = opened.abandoned().connect(access, work).await?;
+        let is_fit = |(shared, ..): &Connected| !shared.has_moved() && opened.refuse_emptied().is_ok();
+        let (shared, may, turns) = opened.abandoned().connect(access, is_fit, work).await?;
         Ok(Self { shared, opened, access, may, state: ResourceState::Idle, job: 0, stream: None, turns })
     }
 

@@ -7,9 +7,12 @@
 //! Source: "How To Corrupt An SQLite Database File", section 2.2 (POSIX locks), and `setPendingFd` in `os_unix.c`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
+use crate::clock::timeout_at;
 use crate::connector::Access;
 use crate::error::{Error, Result};
 use crate::lock::Lock;
@@ -20,6 +23,9 @@ use crate::sqlcipher::running::turns::Turns;
 
 /// A connection that was just opened, and what it may do inline.
 pub(crate) type Connected = (Arc<Shared>, Inline, Turns);
+
+/// Whoever waits for one looks for another that is done after this pause, then after twice that, and so on up to the second.
+const LOOKS: [Duration; 2] = [Duration::from_millis(5), Duration::from_secs(1)];
 
 type Answer = oneshot::Receiver<Result<Connected>>;
 
@@ -36,16 +42,18 @@ struct Connect<'a> {
 }
 
 impl Abandoned {
-    /// Goes on with an abandoned connect, or begins one by sending `work` to a thread.
+    /// Goes on with an abandoned connect whose connection is still fit for use, or begins one by sending `work` to a
+    /// thread.
     pub(crate) async fn connect(
         &self,
         access: Access,
+        is_fit: impl Fn(&Connected) -> bool,
         work: impl FnOnce() -> Result<Connected> + Send + 'static,
     ) -> Result<Connected> {
         while let Some(answer) = self.take(access) {
             // Its error was another caller's.
             let Ok(connected) = self.wait(access, answer).await else { continue };
-            if !connected.0.has_moved() {
+            if is_fit(&connected) {
                 return Ok(connected);
             }
             errand::send(move || drop(connected)).await.ok();
@@ -55,17 +63,34 @@ impl Abandoned {
 
     async fn wait(&self, access: Access, answer: Answer) -> Result<Connected> {
         let mut connect = Connect { abandoned: self, access, answer: Some(answer) };
-        let done = match &mut connect.answer {
-            Some(answer) => answer.await,
-            None => return Err(Error::panicked("engine")),
-        };
-        connect.answer = None;
-        done.map_err(|_| Error::panicked("engine"))?
+        let mut pause = LOOKS[0];
+        while let Some(answer) = &mut connect.answer {
+            if let Ok(done) = timeout_at(Instant::now() + pause, answer).await {
+                connect.answer = None;
+                return done.map_err(|_| Error::panicked("engine"))?;
+            }
+            // One that hangs keeps nobody from another that has got further.
+            if let Some(done) = self.take_done(access)
+                && let Some(hanging) = connect.answer.replace(done)
+            {
+                self.0.lock().push((access, hanging));
+            }
+            pause = LOOKS[1].min(pause * 2);
+        }
+        Err(Error::panicked("engine"))
     }
 
     fn take(&self, access: Access) -> Option<Answer> {
+        self.take_done(access).or_else(|| self.take_if(|(other, _)| *other == access))
+    }
+
+    fn take_done(&self, access: Access) -> Option<Answer> {
+        self.take_if(|(other, answer)| *other == access && !answer.is_empty())
+    }
+
+    fn take_if(&self, choose: impl Fn(&(Access, Answer)) -> bool) -> Option<Answer> {
         let mut left = self.0.lock();
-        let at = left.iter().position(|(other, _)| *other == access)?;
+        let at = left.iter().position(choose)?;
         Some(left.swap_remove(at).1)
     }
 
