@@ -415,3 +415,26 @@ async fn a_write_that_is_asked_to_stop_in_vain_says_how_long_that_was_tried() {
         assert!(error.to_string().contains(part), "{error}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_already_runs_when_its_time_to_wait_is_up_is_not_counted_as_a_timeout() {
+    let (db, faults) = mocked(true);
+    // The pool's limit of 30 s passes while it runs, and that of the handle.
+    for (handle, takes) in
+        [(db.clone(), secs(40)), (db.with_timeout(secs(2)), secs(3)), (db.with_timeout(secs(60)), secs(31))]
+    {
+        let guard = db.begin().await.unwrap();
+        let waiting = tokio::spawn(async move { handle.execute(PUT, ()).await });
+        while db.stats().waiting == 0 {
+            tokio::task::yield_now().await;
+        }
+        faults.at(Point::RunGroup, Fault::Slow(takes));
+        guard.rollback().await.unwrap();
+        waiting.await.unwrap().expect("it had its turn");
+        assert_eq!((db.stats().total_timeouts, db.stats().waiting), (0, 0), "{takes:?}");
+    }
+    let guard = db.begin().await.unwrap();
+    let error = db.execute(PUT, ()).await.unwrap_err();
+    assert_eq!((error.kind(), db.stats().total_timeouts), (ErrorKind::PoolExhausted, 1), "one that had no turn is");
+    drop(guard);
+}

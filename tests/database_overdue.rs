@@ -172,3 +172,26 @@ async fn the_shorter_of_age_and_limit_counts() {
         .unwrap_err();
     assert!(error.to_string().contains("time limit of 50ms"), "{error}");
 }
+
+#[test]
+fn a_loan_is_named_though_the_runtime_that_looks_after_loans_stands_still() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (log, _guard) = Log::listen();
+    let (still, living) = (runtime(), runtime());
+    let db = mocked().pool_max(4).max_transaction_age(millis(50)).build();
+    let _first = still.block_on(db.connection()).unwrap();
+    living.block_on(async {
+        // Long enough that its absence is no mere lateness.
+        tokio::time::sleep(millis(1200)).await;
+        let _second = db.connection().await.unwrap();
+        let named = async {
+            while log.lines().len() < 2 {
+                tokio::time::sleep(millis(5)).await;
+            }
+        };
+        tokio::time::timeout(secs(20), named).await.expect("nobody looks");
+    });
+    // The chore that it has replaced says nothing more.
+    still.block_on(async { tokio::time::sleep(millis(100)).await });
+    assert_eq!(log.lines().len(), 2, "{:?}", log.lines());
+}

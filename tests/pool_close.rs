@@ -183,3 +183,59 @@ async fn a_connection_that_was_on_its_way_to_a_waiter_is_not_waited_for() {
     assert_eq!(waited.map(drop).unwrap_err().kind(), ErrorKind::Closed);
     assert_eq!(begin.elapsed(), millis(0));
 }
+
+/// Asks a pool with a reader whose goodbye takes longer than it keeps its capacity.
+async fn closes_the_writer_last(toys: &Toys, pool: &strongroom::Pool<Toys>) {
+    assert_eq!((toys.world.begun(Step::Close), toys.world.closed()), (1, 0), "the reader says goodbye");
+    let report = pool.close(secs(5)).await;
+    assert!(report.is_clean(), "{report:?}");
+    assert_eq!(toys.world.journal()[2..], ["close Read", "close Write"]);
+    assert_eq!(pool.stats().total_connections, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_writer_waits_for_a_reader_that_is_being_tidied_up() {
+    let toys = Toys::default();
+    let pool = toys.pool().min_size(0).max_size(2).writer_lane(true).build();
+    drop(pool.get().await.unwrap());
+    let mut reader = pool.get_for(Access::Read).await.unwrap();
+    reader.state = ResourceState::Broken;
+    toys.world.script(Step::Close, [Gate::Slow(1500)]);
+    drop(reader);
+    settle().await;
+    closes_the_writer_last(&toys, &pool).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_writer_waits_for_a_reader_that_the_reaper_closes() {
+    let toys = Toys::default();
+    let pool = toys.pool().min_size(1).max_size(2).writer_lane(true).idle_timeout(Some(millis(100))).build();
+    drop(pool.get().await.unwrap());
+    toys.world.script(Step::Close, [Gate::Slow(1500)]);
+    drop(pool.get_for(Access::Read).await.unwrap());
+    sleep(millis(300)).await;
+    closes_the_writer_last(&toys, &pool).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_loan_that_comes_back_while_others_say_goodbye_is_closed_at_once() {
+    let toys = Toys::default();
+    let pool = toys.pool().max_size(2).build();
+    let (mut broken, late) = (pool.get().await.unwrap(), pool.get().await.unwrap());
+    broken.state = ResourceState::Broken;
+    toys.world.script(Step::Close, [Gate::Slow(5000)]);
+    drop(broken);
+    settle().await;
+    let begin = Instant::now();
+    let closing = tokio::spawn({
+        let pool = pool.clone();
+        async move { pool.close(millis(0)).await }
+    });
+    sleep(secs(2)).await;
+    drop(late);
+    settle().await;
+    assert_eq!(toys.world.closed(), 1, "it does not wait for the other");
+    let report = closing.await.unwrap();
+    assert_eq!((report.closed, report.abandoned, report.errors.len()), (2, 0, 0));
+    assert_eq!(begin.elapsed(), secs(5));
+}

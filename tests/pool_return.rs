@@ -9,7 +9,7 @@ use strongroom::engine::{Resource as _, ResourceState};
 use strongroom::pool::AlwaysHealthy;
 use strongroom::{Pool, Pooled};
 use tokio::runtime::{Builder, Runtime};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use toy::{Gate, Step, Toys, millis, secs, settle};
 
 fn pool_of(toys: &Toys, size: u32) -> Pool<Toys> {
@@ -73,7 +73,37 @@ async fn a_goodbye_that_fails_or_hangs_costs_no_capacity() {
         returned(&pool, ResourceState::Broken).await;
         pool.get().await.unwrap_or_else(|error| panic!("{gate:?}: {error}"));
     }
+    sleep(secs(10)).await;
     assert_eq!(toys.world.live(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_goodbye_keeps_its_capacity_for_a_second_and_goes_on_without_it() {
+    for (gate, closed) in [(Gate::Never, 0), (Gate::Slow(4000), 1)] {
+        let toys = Toys::default();
+        let pool = pool_of(&toys, 1);
+        toys.world.script(Step::Close, [gate]);
+        returned(&pool, ResourceState::Broken).await;
+        let begin = Instant::now();
+        drop(pool.get().await.unwrap());
+        assert_eq!((begin.elapsed(), toys.world.live()), (secs(1), 2), "{gate:?}");
+        sleep(secs(10)).await;
+        assert_eq!(
+            (toys.world.closed(), toys.world.live()),
+            (closed, 1),
+            "{gate:?}: said, or given up after ten seconds"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_short_goodbye_is_over_before_another_connection_is_opened() {
+    let toys = Toys::default();
+    let pool = pool_of(&toys, 1);
+    toys.world.script(Step::Close, [Gate::Slow(900)]);
+    returned(&pool, ResourceState::Broken).await;
+    drop(pool.get().await.unwrap());
+    assert_eq!(toys.world.journal(), ["open Write", "close Write", "open Write"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -110,7 +140,7 @@ async fn warming_opens_what_is_missing_and_nothing_else() {
     let pool = toys.pool().min_size(3).max_size(4).build();
     let loan = pool.get().await.unwrap();
     toys.world.script(Step::Connect, [Gate::Slow(100), Gate::Slow(100)]);
-    let begin = tokio::time::Instant::now();
+    let begin = Instant::now();
     pool.warm().await.unwrap();
     assert_eq!(begin.elapsed(), millis(100), "side by side");
     assert_eq!((pool.stats().total_connections, pool.stats().idle_connections), (3, 2));

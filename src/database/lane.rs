@@ -17,7 +17,7 @@ use super::call::Call;
 use super::deadline::{Deadline, Stage, stop, within};
 use super::queue::Queue;
 use super::route;
-use crate::clock::{sleep_until, timeout_at};
+use crate::clock::sleep_until;
 use crate::connector::{Access, Canceller, Connection, Connector, Resource as _, Statement};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lock::{Guard, Lock, foreign};
@@ -73,20 +73,17 @@ impl Lane {
     where
         C: Connector<Connection: Connection>,
     {
-        let waiting = pool.wait(Access::Write)?;
+        let waiting = pool.wait(Access::Write, call.deadline.map(|deadline| deadline.at))?;
         let (number, mut answer) = self.join(pool, call, statement);
-        let in_time = match call.deadline {
-            None => waiting.until(&mut answer).await,
-            Some(deadline) => match timeout_at(deadline.at, waiting.until(&mut answer)).await {
-                Ok(answer) => answer,
-                Err(_elapsed) => Err(deadline.waited("queued for the writer", pool, Access::Write)),
-            },
-        };
-        match in_time {
+        match waiting.until(&mut answer).await {
             Ok(answer) => answer.unwrap_or_else(|_| Err(lost())),
-            Err(error) if self.leave(number) => Err(error),
+            Err(late) if self.leave(number) => Err(match call.deadline.filter(|deadline| deadline.is_over()) {
+                Some(deadline) => deadline.waited("queued for the writer", pool, Access::Write),
+                None => late.in_vain(),
+            }),
             // It is being run: what becomes of it is the only true answer. At its deadline the driver stops it.
-            Err(_) => {
+            Err(late) => {
+                drop(late);
                 let limit = call.limit(|| Stage::Write(Canceller::none()));
                 within(limit, async { pool.attend(answer).await.unwrap_or_else(|_| Err(lost())) }).await
             }

@@ -12,6 +12,7 @@ use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{self, Duration};
 
+use scopeguard::{ScopeGuard, guard};
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
@@ -50,6 +51,8 @@ struct State {
     /// Since when it has been waiting to be polled.
     woken: Option<time::Instant>,
     keeper: Option<Waker>,
+    /// Nobody keeps it any more: the last keeper has gone while an earlier one polled it.
+    alone: bool,
     done: bool,
     /// Numbers the keepers; only the last one counts.
     turn: u64,
@@ -166,6 +169,7 @@ impl Chore {
     fn next_turn(&self) -> u64 {
         let mut state = self.0.lock();
         state.turn += 1;
+        state.alone = false;
         state.woken = Some(time::Instant::now());
         state.turn
     }
@@ -184,32 +188,49 @@ impl Chore {
     fn poll(self: &Arc<Self>) -> Poll<()> {
         let waker = Waker::from(Arc::clone(self));
         loop {
+            // When the work has ended, be it by a panic. It is dropped before that.
+            let ended = guard(self, |chore| chore.end());
             let mut state = self.0.lock();
             state.woken = None;
             let Some(mut work) = state.work.take() else {
+                ScopeGuard::into_inner(ended);
                 state.again = true;
                 return if state.done { Poll::Ready(()) } else { Poll::Pending };
             };
             drop(state);
             foreign();
             if work.as_mut().poll(&mut Context::from_waker(&waker)).is_ready() {
-                drop(work);
-                // Whoever took it over meanwhile has nothing to do.
-                let mut state = self.0.lock();
-                state.done = true;
-                let keeper = state.keeper.take();
-                drop(state);
-                if let Some(keeper) = keeper {
-                    keeper.wake();
-                }
                 return Poll::Ready(());
             }
+            ScopeGuard::into_inner(ended);
             let mut state = self.0.lock();
             state.work = Some(work);
             if !std::mem::take(&mut state.again) {
                 return Poll::Pending;
             }
         }
+    }
+
+    /// Whoever took it over meanwhile has nothing to do.
+    fn end(&self) {
+        let mut state = self.0.lock();
+        state.done = true;
+        let keeper = state.keeper.take();
+        drop(state);
+        if let Some(keeper) = keeper {
+            foreign();
+            keeper.wake();
+        }
+    }
+
+    /// Whether the keeper that has just polled it has to keep it again; the number of its turn then.
+    fn is_alone(&self) -> Option<u64> {
+        let mut state = self.0.lock();
+        if !std::mem::take(&mut state.alone) || state.done {
+            return None;
+        }
+        state.turn += 1;
+        Some(state.turn)
     }
 }
 
@@ -240,18 +261,117 @@ struct Keeper {
 impl Future for Keeper {
     type Output = ();
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if self.chore.keep(cx.waker(), self.turn) { self.chore.poll() } else { Poll::Ready(()) }
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        while self.chore.keep(cx.waker(), self.turn) {
+            let polled = self.chore.poll();
+            match self.chore.is_alone() {
+                Some(turn) => self.turn = turn,
+                None => return polled,
+            }
+        }
+        Poll::Ready(())
     }
 }
 
 impl Drop for Keeper {
     fn drop(&mut self) {
-        let state = self.chore.0.lock();
-        let is_left = state.turn == self.turn && state.work.is_some();
+        let mut state = self.chore.0.lock();
+        let is_last = state.turn == self.turn && !state.done;
+        let is_left = is_last && state.work.is_some();
+        state.alone |= is_last && !is_left;
         drop(state);
         if is_left {
             self.chores.leave(Left { chore: Arc::clone(&self.chore), turn: self.turn });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::sync::atomic::AtomicU32;
+    use std::sync::mpsc;
+    use std::thread;
+
+    use tokio::runtime::{Builder, Runtime};
+    use tokio::task::JoinHandle;
+
+    use super::*;
+
+    fn runtime() -> Runtime {
+        Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
+    }
+
+    /// A chore whose first poll, on its own runtime, lasts until it is told to go on: a runtime that is blocked. Then it
+    /// ends as `then` says. Another runtime takes it over meanwhile.
+    fn taken_over(then: impl Fn(u32) -> Poll<()> + Send + 'static) -> (Runtime, Arc<Chore>, mpsc::Sender<()>) {
+        let (first, chores) = (runtime(), Arc::<Chores>::default());
+        let (begun, has_begun) = mpsc::channel();
+        let (go_on, goes_on) = mpsc::channel::<()>();
+        let polls = AtomicU32::new(0);
+        chores.begin(
+            first.handle(),
+            poll_fn(move |cx| {
+                let poll = polls.fetch_add(1, SeqCst);
+                if poll == 0 {
+                    begun.send(cx.waker().clone()).unwrap();
+                    goes_on.recv().unwrap();
+                }
+                then(poll)
+            }),
+        );
+        has_begun.recv().unwrap();
+        let chore = chores.known.lock()[0].upgrade().unwrap();
+        (first, chore, go_on)
+    }
+
+    fn keep(chore: &Arc<Chore>, runtime: &Runtime) -> JoinHandle<()> {
+        let (chore, chores, turn) = (Arc::clone(chore), Arc::default(), chore.next_turn());
+        runtime.spawn(Keeper { chores, chore, turn })
+    }
+
+    fn until(what: &str, happened: impl Fn() -> bool) {
+        let end = time::Instant::now() + Duration::from_secs(20);
+        while !happened() {
+            assert!(time::Instant::now() < end, "{what}: did not happen");
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    #[test]
+    fn a_chore_that_panics_has_ended_for_whoever_took_it_over() {
+        let (_first, chore, go_on) = taken_over(|_| panic!("as told"));
+        let second = runtime();
+        let keeper = keep(&chore, &second);
+        until("taking over", || chore.0.lock().again);
+        go_on.send(()).unwrap();
+        until("the end", || keeper.is_finished());
+        assert!(chore.0.lock().done);
+    }
+
+    #[test]
+    fn a_chore_whose_last_keeper_goes_while_an_earlier_one_polls_it_is_kept_by_that_one() {
+        let (done, is_done) = mpsc::channel();
+        let (_first, chore, go_on) = taken_over(move |poll| match poll {
+            // Woken once more, by the one who came; then by the test.
+            0 | 1 => Poll::Pending,
+            _ => {
+                done.send(()).unwrap();
+                Poll::Ready(())
+            }
+        });
+        let second = runtime();
+        let keeper = keep(&chore, &second);
+        until("taking over", || chore.0.lock().again);
+        keeper.abort();
+        assert!(second.block_on(keeper).unwrap_err().is_cancelled());
+        go_on.send(()).unwrap();
+        until("the polls", || {
+            let state = chore.0.lock();
+            state.done || state.work.is_some()
+        });
+        thread::sleep(Duration::from_millis(5));
+        chore.wake_by_ref();
+        is_done.recv_timeout(Duration::from_secs(5)).expect("nobody keeps it");
     }
 }

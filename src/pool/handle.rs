@@ -128,10 +128,11 @@ impl<C: Connector> Pool<C> {
         if self.is_closed() { Err(self.inner().closed_error()) } else { Ok(()) }
     }
 
-    /// Enters a call that waits for what the holder of a connection will bring it.
-    pub(crate) fn wait(&self, access: Access) -> Result<Waiting<'_, C>> {
+    /// Enters a call that waits for what the holder of a connection will bring it, until `end` at the latest.
+    pub(crate) fn wait(&self, access: Access, end: Option<Instant>) -> Result<Waiting<'_, C>> {
         self.refuse_if_closed()?;
         let deadline = Instant::now() + self.inner().settings.acquire_timeout;
+        let deadline = end.map_or(deadline, |end| end.min(deadline));
         Waiting::begin(self.inner(), self.inner().lane_for(access).id, deadline)
     }
 

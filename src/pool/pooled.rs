@@ -72,9 +72,9 @@ impl<C: Connector> Pooled<C> {
         let opened = self.opened();
         let pool = opened.permit.pool();
         if let Some(age) = pool.settings.max_loan_age
-            && opened.entry.watch()
+            && let Some(turn) = opened.entry.watch()
         {
-            pool.look_after_loans(age);
+            pool.look_after_loans(turn, age);
         }
     }
 

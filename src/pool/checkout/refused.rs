@@ -47,8 +47,8 @@ impl<C: Connector> Inner<C> {
         let waiting = Waiting::begin(self, lane.id, deadline)?;
         tokio::select! {
             biased;
-            outcome = waiting.until(self.other(lane)) => outcome.unwrap_or_else(|error| {
-                let error = error.context(refusal.message());
+            outcome = waiting.until(self.other(lane)) => outcome.unwrap_or_else(|late| {
+                let error = late.in_vain().context(refusal.message());
                 let hint = refusal.advice().map(str::to_owned);
                 let error = error.caused_by(refusal);
                 Err(match hint {

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::clock;
 use crate::connector::Connector;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::pool::chores::Attendant;
 use crate::pool::holders::{LaneId, Waiter};
 use crate::pool::inner::Inner;
@@ -16,7 +16,8 @@ use crate::pool::inner::Inner;
 /// A call that waits, from the moment it is entered.
 pub(crate) struct Waiting<'a, C: Connector> {
     pool: &'a Arc<Inner<C>>,
-    waiter: Waiter<'a>,
+    /// Counted as waiting for as long as it lives.
+    _waiter: Waiter<'a>,
     attendant: Attendant<'a>,
     lane: LaneId,
     deadline: Instant,
@@ -31,21 +32,23 @@ impl<'a, C: Connector> Waiting<'a, C> {
     pub(in crate::pool) fn begin(pool: &'a Arc<Inner<C>>, lane: LaneId, deadline: Instant) -> Result<Self> {
         clock::check()?;
         let waiter = pool.registry.wait(lane).map_err(|exhaustion| exhaustion.deadlock(&pool.settings.name))?;
-        Ok(Self { pool, waiter, attendant: pool.chores.attend(), lane, deadline })
+        Ok(Self { pool, _waiter: waiter, attendant: pool.chores.attend(), lane, deadline })
     }
 
     /// Waits for `news`, which comes from whoever has the connection.
     ///
     /// # Errors
-    /// [`AllInUse`](crate::error::Reason::AllInUse), with the names of the holders, when the acquire timeout has passed.
-    pub(crate) async fn until<T>(self, news: impl Future<Output = T>) -> Result<T> {
-        let outcome = self.attendant.wait(news, Some(self.deadline)).await;
-        let Self { pool, waiter, lane, .. } = self;
-        outcome.map_err(|_elapsed| {
-            pool.registry.count_timeout();
-            let exhaustion = pool.registry.exhaustion(lane);
-            drop(waiter);
-            exhaustion.timed_out(&pool.settings.name, pool.settings.acquire_timeout)
-        })
+    /// The call itself when its time is up: whether it has waited [in vain](Self::in_vain) may still have to be found out.
+    pub(crate) async fn until<T>(self, news: impl Future<Output = T>) -> Result<T, Self> {
+        self.attendant.wait(news, Some(self.deadline)).await.map_err(|_elapsed| self)
+    }
+
+    /// Counts the call among those that got nothing within the acquire timeout.
+    ///
+    /// The error is [`AllInUse`](crate::error::Reason::AllInUse), with the names of the holders.
+    pub(crate) fn in_vain(self) -> Error {
+        let Self { pool, lane, .. } = self;
+        pool.registry.count_timeout();
+        pool.registry.exhaustion(lane).timed_out(&pool.settings.name, pool.settings.acquire_timeout)
     }
 }

@@ -13,7 +13,7 @@ use crate::clock;
 use crate::connector::Connector;
 use crate::error::{Phase, Result};
 use crate::pool::guarded::{caught, guarded};
-use crate::pool::inner::{CLOSE_LIMIT, Inner};
+use crate::pool::inner::{CLOSE_LIMIT, Inner, Lane};
 
 /// How long loans may still take to end once their calls were cancelled: a rollback is short.
 const GRACE: Duration = Duration::from_secs(1);
@@ -35,10 +35,8 @@ impl<C: Connector> Inner<C> {
             // Whether they made it shows in the statistics.
             attendant.wait(self.all_back(), Instant::now().checked_add(GRACE)).await.ok();
         }
-        self.close_idle().await;
-        // The reaper may have taken some before, and what could not be lent again is closed by whoever tidied it up.
-        attendant.wait(self.registry.only_lent_left(), Instant::now().checked_add(CLOSE_LIMIT)).await.ok();
         drop(attendant);
+        self.close_unlent().await;
         let shut_down = guarded("connector's shutdown", Instant::now() + GRACE, async {
             self.connector.shut_down().await;
             Ok(())
@@ -103,7 +101,7 @@ impl<C: Connector> Inner<C> {
             let rest = guard(Arc::clone(self), drop_idle);
             self.background(async move {
                 let turn = rest.closing.lock().await;
-                rest.close_idle().await;
+                rest.close_unlent().await;
                 drop(turn);
                 // What has come back meanwhile has a chore of its own.
                 ScopeGuard::into_inner(rest);
@@ -111,12 +109,32 @@ impl<C: Connector> Inner<C> {
         }
     }
 
-    /// Closes all idle connections, lane by lane.
-    async fn close_idle(&self) {
+    /// Closes all connections that are not lent, lane by lane.
+    async fn close_unlent(&self) {
         for lane in self.lanes_in_closing_order() {
-            let idle = lane.supply.take_if(|_| true);
+            self.close_lane(lane).await;
+        }
+    }
+
+    /// Closes what is idle in a lane, and what comes back meanwhile, until only loans are left of it. The reaper and those
+    /// who tidy up close others.
+    async fn close_lane(&self, lane: &Lane<C>) {
+        let (attendant, end) = (self.chores.attend(), Instant::now() + CLOSE_LIMIT);
+        loop {
+            let mut back = pin!(self.closed.notified());
+            back.as_mut().enable();
             // How that went, they tell the pool themselves.
-            join_all(idle.into_iter().map(|opened| opened.close(CLOSE_LIMIT))).await;
+            join_all(lane.supply.take_if(|_| true).into_iter().map(|opened| opened.close(CLOSE_LIMIT))).await;
+            let is_over = async {
+                tokio::select! {
+                    biased;
+                    () = self.registry.only_lent_left(lane.id) => true,
+                    () = back => false,
+                }
+            };
+            if attendant.wait(is_over, Some(end)).await.unwrap_or(true) {
+                return;
+            }
         }
     }
 

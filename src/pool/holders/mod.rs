@@ -13,5 +13,5 @@ mod stats;
 
 pub use hold::HoldToken;
 pub(super) use loans::{Holder, LaneId, MAIN, READERS};
-pub(super) use registry::{Registered, Registry, Waiter};
+pub(super) use registry::{LATE, Registered, Registry, Waiter};
 pub use stats::PoolStats;

@@ -20,6 +20,12 @@ use super::stats::PoolStats;
 use crate::connector::Canceller;
 use crate::lock::{Guard, Lock, foreign};
 
+/// A chore that looks this late is not driven any more: its runtime stands still.
+pub(in crate::pool) const LATE: Duration = Duration::from_secs(1);
+
+/// The longest time between two looks, so that a runtime that stands still is noticed.
+const LONGEST: Duration = Duration::from_secs(30);
+
 pub(in crate::pool) struct Registry {
     /// Tells this pool's tokens from those of others.
     pool: u64,
@@ -37,12 +43,21 @@ struct State {
     registered: u64,
     /// What is not counted by connection, and the counts of those that are gone.
     stats: PoolStats,
-    /// A task looks after the loans that are watched.
-    looked_after: bool,
+    /// Who looks after the loans that are watched.
+    watch: Watch,
     /// How many connections of each lane are being opened.
     dialing: [u32; 2],
     /// How many of the calls that wait do so inside a future that holds a connection.
     chained: u32,
+}
+
+/// The chore that looks after the loans that are watched.
+#[derive(Default)]
+struct Watch {
+    /// Numbers the chores; only the last one counts.
+    turn: u64,
+    /// When it looks next; `None`: there is none.
+    next: Option<Instant>,
 }
 
 /// A connection's place in the registry, kept exactly as long as the connection.
@@ -177,31 +192,36 @@ impl Registry {
         entries.filter_map(|entry| entry.lock().holder.as_ref().map(|holder| holder.since.elapsed())).max()
     }
 
-    /// Waits until there are no connections but those that are lent.
-    pub(in crate::pool) async fn only_lent_left(&self) {
+    /// Waits until there are no connections of `lane` but those that are lent.
+    pub(in crate::pool) async fn only_lent_left(&self, lane: LaneId) {
         loop {
             let mut gone = pin!(self.gone.notified());
             gone.as_mut().enable();
-            if self.lock().entries.iter().flatten().all(|entry| entry.lock().holder.is_some()) {
+            let is_left = |entry: &Arc<Entry>| entry.lane == lane && entry.lock().holder.is_none();
+            if !self.lock().entries.iter().flatten().any(is_left) {
                 return;
             }
             gone.await;
         }
     }
 
-    /// When the oldest of the loans that are watched is due. `None`: there are none, and nobody looks after them now.
-    pub(in crate::pool) fn next_due(&self, age: Duration) -> Option<Instant> {
+    /// When the chore of this number looks at the loans that are watched: once the oldest is due, or a while from now.
+    /// `None`: there are none, or another chore looks after them.
+    pub(in crate::pool) fn next_look(&self, turn: u64, age: Duration) -> Option<Instant> {
         let mut state = self.lock();
         let mut oldest: Option<Instant> = None;
         state.watched(|holder| oldest = Some(oldest.map_or(holder.since, |oldest| oldest.min(holder.since))));
         let due = oldest.and_then(|since| since.checked_add(age));
-        state.looked_after = due.is_some();
-        due
+        let next = due.map(|due| due.min(Instant::now() + LONGEST));
+        (state.watch.turn == turn).then(|| state.watch.next = next).and(next)
     }
 
-    /// Whoever looked after the loans does so no longer.
-    pub(in crate::pool) fn nobody_looks(&self) {
-        self.lock().looked_after = false;
+    /// The chore of this number looks after the loans no longer.
+    pub(in crate::pool) fn looks_no_longer(&self, turn: u64) {
+        let mut state = self.lock();
+        if state.watch.turn == turn {
+            state.watch.next = None;
+        }
     }
 
     /// Who has held a connection for longer than `age`; each is told once.
@@ -309,10 +329,16 @@ impl Registered {
         self.entry.lock().holder.as_mut().map(change);
     }
 
-    /// Has the loan watched for its age; true if somebody is needed who does that.
-    pub(in crate::pool) fn watch(&self) -> bool {
+    /// Has the loan watched for its age. The number of the chore that is needed now, because there is none, or its
+    /// runtime stands still.
+    pub(in crate::pool) fn watch(&self) -> Option<u64> {
         self.describe(|holder| holder.watched = true);
-        !std::mem::replace(&mut self.registry.lock().looked_after, true)
+        let (mut state, now) = (self.registry.lock(), Instant::now());
+        if state.watch.next.is_some_and(|next| now < next + LATE) {
+            return None;
+        }
+        state.watch = Watch { turn: state.watch.turn + 1, next: Some(now) };
+        Some(state.watch.turn)
     }
 
     /// Names the loan.

@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::pool::holders::LATE;
+
 /// Looks are this far apart, at most and at least, where no connection is known to come of age before.
 const RATES: [Duration; 2] = [Duration::from_millis(5), Duration::from_secs(30)];
-
-/// A reaper that is this late is not driven any more: its runtime stands still.
-const LATE: Duration = Duration::from_secs(1);
 
 /// The looks of a pool whose connections age. Read by every loan, and so no lock.
 pub(in crate::pool) struct Looks {

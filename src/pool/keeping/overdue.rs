@@ -3,32 +3,25 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use scopeguard::guard;
 use tokio::time::Instant;
 
 use crate::clock::sleep_until;
 use crate::connector::Connector;
-use crate::pool::holders::Registry;
 use crate::pool::inner::Inner;
 
 impl<C: Connector> Inner<C> {
-    /// Looks after the loans that are watched until there are none; a task that exists only while there are some.
-    pub(in crate::pool) fn look_after_loans(self: &Arc<Self>, age: Duration) {
-        let (home, looking) = (Arc::downgrade(self), Looking(Arc::clone(&self.registry)));
+    /// Looks after the loans that are watched until there are none; the chore of this number, which exists only while
+    /// there are some.
+    pub(in crate::pool) fn look_after_loans(self: &Arc<Self>, turn: u64, age: Duration) {
+        let home = Arc::downgrade(self);
+        let looking = guard(Arc::clone(&self.registry), move |registry| registry.looks_no_longer(turn));
         self.background(async move {
-            while let Some(due) = looking.0.next_due(age) {
-                sleep_until(due).await;
+            while let Some(next) = looking.next_look(turn, age) {
+                sleep_until(next).await;
                 warn(&home, age);
             }
         });
-    }
-}
-
-/// Ends with the runtime, too; the next loan that is watched then finds nobody who looks.
-struct Looking(Arc<Registry>);
-
-impl Drop for Looking {
-    fn drop(&mut self) {
-        self.0.nobody_looks();
     }
 }
 
