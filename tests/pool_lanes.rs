@@ -85,3 +85,28 @@ async fn without_the_lane_every_connection_can_do_everything() {
     let (reader, writer) = (pool.get_for(Access::Read).await.unwrap(), pool.get().await.unwrap());
     assert_eq!((reader.access, writer.access), (Access::Write, Access::Write));
 }
+
+#[tokio::test(start_paused = true)]
+async fn where_reads_go_elsewhere_half_of_the_connections_are_for_them() {
+    for (max, writers, readers) in [(1, 1, 0), (2, 1, 1), (5, 3, 2), (10, 5, 5)] {
+        let toys = Toys { reads_elsewhere: true, ..Toys::default() };
+        let pool = toys.pool().min_size(2).max_size(max).acquire_timeout(secs(1)).build();
+        pool.warm().await.unwrap();
+        let mut loans = Vec::new();
+        for (access, size) in [(Access::Write, writers), (Access::Read, readers)] {
+            for _ in 0..size {
+                let loan = pool.get_for(access).await.unwrap();
+                assert_eq!(loan.access, access);
+                loans.push(loan);
+            }
+            if size > 0 {
+                let error = pool.get_for(access).await.map(drop).unwrap_err();
+                assert!(error.to_string().contains(&format!("{size} of {size} in use")), "{error}");
+            }
+        }
+        assert_eq!((toys.world.live(), pool.stats().active_connections), (max as usize, max));
+        loans.clear();
+        assert!(pool.close(secs(1)).await.is_clean());
+        assert_eq!(toys.world.journal().last().unwrap(), "close Write");
+    }
+}

@@ -15,7 +15,8 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use strongroom::engine::Access;
+use futures_util::TryStreamExt as _;
+use strongroom::engine::{Access, TransactionMode};
 use strongroom::pool::ExponentialBackoff;
 use strongroom::postgres::PostgresConnector;
 use strongroom::postgres::{Readers, TargetSessionAttrs, Tls};
@@ -214,4 +215,61 @@ async fn readers_are_spread_over_the_standbys() {
     assert_eq!(ports(&only, Access::Write).await, [node(2); 6]);
     cluster.script("kill", "n2");
     assert_eq!(ports(&prefer, Access::Read).await, [node(0); 6]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_reads_from_the_standbys_if_told_to_and_does_all_else_on_the_primary() {
+    const STANDBY: &str = "SELECT pg_is_in_recovery()";
+    let Some(cluster) = Cluster::start() else { return };
+    let open = async |connector| AsyncDatabase::with_connector(connector).pool_max(4).open().await.expect("a database");
+    for connector in [cluster.connector(), cluster.connector().readers(Readers::Primary)] {
+        let db = open(connector).await;
+        for _ in 0..4 {
+            assert_eq!(db.fetch_value::<bool>(STANDBY, ()).await.unwrap(), Some(false));
+        }
+    }
+    let any = open(cluster.connector().readers(Readers::Any)).await;
+    let mut both = (any.read_connection().await.unwrap(), any.read_connection().await.unwrap());
+    let port = "SELECT inet_server_port()";
+    let first = both.0.fetch_value::<i64>(port, ()).await.unwrap();
+    assert_ne!(first, both.1.fetch_value::<i64>(port, ()).await.unwrap(), "they take turns");
+    drop(both);
+
+    let db = open(cluster.connector().readers(Readers::PreferStandby)).await;
+    db.execute_script("CREATE TABLE read (id BIGINT); CREATE SEQUENCE numbers").await.unwrap();
+    assert_eq!(db.fetch_value::<i64>("INSERT INTO read VALUES (1) RETURNING id", ()).await.unwrap(), Some(1));
+    while db.fetch_value::<i64>("SELECT count(*) FROM pg_class WHERE relname = 'numbers'", ()).await.unwrap() != Some(1)
+    {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    for number in 1..4_i64 {
+        let next = db.fetch_value::<i64>("SELECT nextval('numbers')", ()).await.unwrap();
+        assert_eq!(next, Some(number), "what only the function writes goes to the primary, once");
+    }
+    for locks in ["SELECT id FROM read FOR UPDATE", "WITH w AS (DELETE FROM read RETURNING id) SELECT id FROM w"] {
+        assert_eq!(db.fetch_value::<i64>(locks, ()).await.unwrap(), Some(1), "{locks}");
+    }
+    for _ in 0..4 {
+        assert_eq!(db.fetch_value::<bool>(STANDBY, ()).await.unwrap(), Some(true));
+    }
+    let streamed: Vec<_> = db.fetch_stream(STANDBY, ()).try_collect().await.unwrap();
+    assert!(streamed[0].get::<bool>(0).unwrap());
+    assert!(db.table_exists("read").await.unwrap());
+    let mut reader = db.read_connection().await.unwrap();
+    assert_eq!(reader.fetch_value::<bool>(STANDBY, ()).await.unwrap(), Some(true));
+    let mut writer = db.connection().await.unwrap();
+    assert_eq!(writer.fetch_value::<bool>(STANDBY, ()).await.unwrap(), Some(false));
+    drop((reader, writer));
+    let on_standby = db.transaction(async |tx| tx.fetch_value::<bool>(STANDBY, ()).await).await.unwrap();
+    let mut reading = db.begin_with(TransactionMode::READ).await.unwrap();
+    assert_eq!((on_standby, reading.fetch_value::<bool>(STANDBY, ()).await.unwrap()), (Some(false), Some(false)));
+    reading.rollback().await.unwrap();
+    let error = db.fetch_all("SELECT nothing FROM nowhere", ()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Query);
+    assert!(db.stats().total_connections <= 4, "{:?}", db.stats());
+    // Without a standby, reads go to the primary.
+    cluster.script("kill", "n1");
+    cluster.script("kill", "n2");
+    let last = open(cluster.connector().readers(Readers::PreferStandby)).await;
+    assert_eq!(last.fetch_value::<bool>(STANDBY, ()).await.unwrap(), Some(false));
 }

@@ -26,6 +26,9 @@ pub struct Capabilities {
     pub single_writer: bool,
     /// Connections can read while another one writes. If not, everything goes through the lane.
     pub concurrent_readers: bool,
+    /// Connections that are opened for reading may lead to other servers, which can be a moment behind, as standbys are:
+    /// reads outside of transactions take them, and the pool has both. Not for engines with a single writer.
+    pub reads_elsewhere: bool,
     /// Statements that wait for the single writer may be given to it together, to share a commit:
     /// [`Connection::run_group`](crate::Connection::run_group) is worth calling.
     pub group_commit: bool,
@@ -59,6 +62,7 @@ impl Capabilities {
             dialect,
             single_writer: false,
             concurrent_readers: true,
+            reads_elsewhere: false,
             group_commit: false,
             savepoints: true,
             cancel: CancelKind::None,

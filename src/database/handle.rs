@@ -16,7 +16,7 @@ use super::route;
 use super::stream::RowStream;
 use crate::DefaultConnector;
 use crate::connector::{Access, Capabilities, Connection, Connector, Outcome, Resource as _, Statement};
-use crate::error::Result;
+use crate::error::{Reason, Result};
 use crate::params::IntoParams;
 use crate::pool::{CloseReport, Pool, PoolStats};
 use crate::row::{Changes, Rows};
@@ -156,14 +156,17 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
             }
             let mut reader = call.lend(self.pool(), access).await?;
             let limit = call.limit_of(&mut reader, access, &statement.sql)?;
-            match within(limit, route::run_in(&mut reader, statement, access)).await? {
-                Outcome::Ran(rows) => Ok(rows),
-                Outcome::Refused(_, statement) => {
-                    drop(reader);
-                    // Boxed, like everything off the short way, so that a read does not carry its state.
-                    Box::pin(self.write(statement, call)).await
-                }
-            }
+            let kept = self.capabilities().reads_elsewhere.then(|| statement.clone());
+            let refused = match within(limit, route::run_in(&mut reader, statement, access)).await {
+                Ok(Outcome::Ran(rows)) => return Ok(rows),
+                Ok(Outcome::Refused(_, statement)) => statement,
+                // A function that writes, of which its words say nothing: a standby has changed nothing.
+                Err(error) if error.reason() == Reason::NotWritable => kept.ok_or(error)?,
+                Err(error) => return Err(error),
+            };
+            drop(reader);
+            // Boxed, like everything off the short way, so that a read does not carry its state.
+            Box::pin(self.write(refused, call)).await
         })
     }
 

@@ -127,10 +127,7 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
         &self,
         mode: TransactionMode,
     ) -> impl Future<Output = Result<Transaction<C>>> + Send + use<'_, C> {
-        let access = match mode.access {
-            Access::Write => Access::Write,
-            Access::Read => route::read_access(self.capabilities()),
-        };
+        let access = route::transaction_access(self.capabilities(), mode);
         let location = Location::caller();
         async move {
             let held = self.borrow(access, self.call(location)).await?;
@@ -152,7 +149,7 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
         self.raw(Access::Write)
     }
 
-    /// Lends a connection that reads.
+    /// Lends a connection that reads; where reads go to standbys, one to a standby.
     ///
     /// # Errors
     /// As [`connection`](Self::connection).

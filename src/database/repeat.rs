@@ -12,7 +12,7 @@ use super::options::TransactionOptions;
 use super::route;
 use super::transaction::Transaction;
 use crate::clock::sleep;
-use crate::connector::{Access, Connection, Connector};
+use crate::connector::{Connection, Connector};
 use crate::error::{Error, Result};
 use crate::retry::Attempt;
 
@@ -199,10 +199,7 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
         E: From<Error> + Send,
         F: for<'t> AsyncFuncMut<&'t mut Transaction<C>, Result<T, E>> + Send,
     {
-        let access = match options.mode.access {
-            Access::Write => Access::Write,
-            Access::Read => route::read_access(self.capabilities()),
-        };
+        let access = route::transaction_access(self.capabilities(), options.mode);
         let (held, nests) = (self.borrow(access, call).await?, self.capabilities().savepoints);
         let mut transaction = Transaction::begin_on(held, options.mode, nests).await?;
         let limit = transaction.closure_limit();

@@ -7,20 +7,27 @@ use std::pin::pin;
 
 use crate::connector::{
     Access, Capabilities, Connection, Connector, Outcome, Resource, ResourceState, Scope, Statement, StatementKind,
+    TransactionMode,
 };
 use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::pool::Pooled;
 use crate::row::Rows;
 use crate::turn;
 
-/// Whether reads have connections of their own beside the writer.
+/// Whether reads have connections of their own.
 pub(super) fn readers_apart(capabilities: &Capabilities) -> bool {
-    capabilities.single_writer && capabilities.concurrent_readers
+    capabilities.single_writer && capabilities.concurrent_readers || capabilities.reads_elsewhere
 }
 
 /// The access with which a read asks for a connection. Where connections are all alike, they can all write.
 pub(super) fn read_access(capabilities: &Capabilities) -> Access {
     if readers_apart(capabilities) { Access::Read } else { Access::Write }
+}
+
+/// The access with which a transaction asks for one: it sees what was committed before it, so it goes where that is.
+pub(super) fn transaction_access(capabilities: &Capabilities, mode: TransactionMode) -> Access {
+    let sees_all = capabilities.single_writer && mode.access == Access::Read;
+    if sees_all { read_access(capabilities) } else { Access::Write }
 }
 
 /// What a statement may do on a connection that was lent for one call.

@@ -110,12 +110,18 @@ pub(super) enum Grant<C: Connector> {
 impl<C: Connector> Inner<C> {
     pub(super) fn new(connector: C, settings: Settings<C>) -> Arc<Self> {
         let (min, max) = (settings.min_size, settings.max_size);
-        let (main, readers) = if settings.writer_lane {
-            let apart = max > 1 && connector.capabilities().concurrent_readers;
-            let readers = || Lane::new(READERS, Access::Read, max - 1, min.saturating_sub(1));
-            (Lane::new(MAIN, Access::Write, 1, min.min(1)), apart.then(readers))
+        let capabilities = connector.capabilities();
+        let readers = match (settings.writer_lane, max) {
+            (_, 1) => None,
+            (true, _) => capabilities.concurrent_readers.then(|| (max - 1, min.saturating_sub(1))),
+            (false, _) => capabilities.reads_elsewhere.then_some((max / 2, min / 2)),
+        };
+        let readers = readers.map(|(size, min)| Lane::new(READERS, Access::Read, size, min));
+        let (size, kept) = readers.as_ref().map_or((max, min), |readers| (max - readers.size, min - readers.min));
+        let main = if settings.writer_lane {
+            Lane::new(MAIN, Access::Write, 1, kept.min(1))
         } else {
-            (Lane::new(MAIN, Access::Write, max, min), None)
+            Lane::new(MAIN, Access::Write, size, kept)
         };
         let registry = Arc::new(Registry::new([main.size, readers.as_ref().map_or(0, |lane| lane.size)]));
         let looks = Looks::every(settings.idle_timeout, settings.max_lifetime);

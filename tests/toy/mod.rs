@@ -104,6 +104,7 @@ impl World {
 pub struct Toys {
     pub world: Arc<World>,
     pub no_readers: bool,
+    pub reads_elsewhere: bool,
 }
 
 /// A connection to nothing.
@@ -135,6 +136,7 @@ impl Connector for Toys {
     fn capabilities(&self) -> Capabilities {
         let mut capabilities = Capabilities::new("toy", Dialect::Other);
         capabilities.concurrent_readers = !self.no_readers;
+        capabilities.reads_elsewhere = self.reads_elsewhere;
         capabilities
     }
 

@@ -59,7 +59,7 @@ pub struct PostgresConnector {
     /// Settings in the form in which the server takes them.
     options: Option<String>,
     pass_file: Option<PassFile>,
-    readers: Readers,
+    readers: Option<Readers>,
     channel_binding: ChannelBinding,
     /// Of the hosts.
     memory: Arc<Memory>,
@@ -85,7 +85,7 @@ impl PostgresConnector {
             settings: Vec::new(),
             options: None,
             pass_file: None,
-            readers: Readers::default(),
+            readers: None,
             channel_binding: ChannelBinding::Prefer,
             memory: Arc::default(),
             breaks: Arc::default(),
@@ -140,8 +140,13 @@ impl PostgresConnector {
 
     /// Where connections go that only read, unless [`target_session_attrs`](Self::target_session_attrs) says so for all.
     /// A standby is a moment behind.
+    ///
+    /// An `AsyncDatabase` on several hosts reads from the primary, too, as long as this is not called, so that whatever was
+    /// committed is seen. With [`Readers::Any`] or [`Readers::PreferStandby`], half of the pool's connections are for reading
+    /// only: `fetch_*` outside of transactions, `table_exists` and `read_connection` take them; everything else, and a
+    /// statement that turns out to write, goes to the primary.
     pub fn readers(mut self, readers: Readers) -> Self {
-        self.readers = readers;
+        self.readers = Some(readers);
         self
     }
 
@@ -261,7 +266,7 @@ impl PostgresConnector {
     }
 
     fn prefers_standby(&self, access: Access) -> bool {
-        access == Access::Read && self.readers == Readers::PreferStandby
+        access == Access::Read && self.readers == Some(Readers::PreferStandby)
     }
 
     fn database_name(&self) -> &str {
@@ -342,6 +347,8 @@ impl Connector for PostgresConnector {
     fn capabilities(&self) -> Capabilities {
         let mut capabilities = Capabilities::new("PostgreSQL", Dialect::Postgres);
         capabilities.cancel = CancelKind::Server;
+        let is_spread = matches!(self.readers, Some(Readers::Any | Readers::PreferStandby));
+        capabilities.reads_elsewhere = is_spread && self.hosts.len() > 1 && self.target.is_none();
         capabilities
     }
 
@@ -353,7 +360,7 @@ impl Connector for PostgresConnector {
         let age = Age::of(&self.breaks);
         let tls = self.tls.client_config()?;
         let config = self.config(access).await?;
-        let target = self.target.unwrap_or(match (access, self.readers) {
+        let target = self.target.unwrap_or(match (access, self.readers.unwrap_or_default()) {
             (Access::Write, _) | (_, Readers::Primary) => TargetSessionAttrs::ReadWrite,
             (_, Readers::Any) => TargetSessionAttrs::Any,
             (_, Readers::PreferStandby) => TargetSessionAttrs::ReadOnly,

@@ -33,10 +33,12 @@ impl Connection for PostgresConnection {
     type Native = Client;
     type Bulk<'c> = PostgresBulk<'c>;
 
-    /// By the first words of the text, without asking the server: all connections are alike here, so it matters only
-    /// what needs a connection of its own.
+    /// By the words of the text, without asking the server. Sessions that may write are all alike, so there it matters
+    /// only what needs a connection of its own. One that only reads refuses what writes by the words of a function alone.
     fn classify(&mut self, sql: &str) -> Result<StatementKind> {
-        Ok(self.cache.peek(sql).unwrap_or_else(|| Shape::of(sql)).kind)
+        let shape = self.cache.peek(sql).unwrap_or_else(|| Shape::of(sql));
+        let reads = self.session.access == Access::Read && shape.reads && shape.kind == StatementKind::Write;
+        Ok(if reads { StatementKind::Read } else { shape.kind })
     }
 
     async fn run(&mut self, statement: Statement) -> Result<Rows> {

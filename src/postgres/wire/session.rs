@@ -111,7 +111,7 @@ pub(crate) struct Session {
     /// It will not work again.
     pub(crate) lost: bool,
     age: Age,
-    access: Access,
+    pub(crate) access: Access,
     /// What the open transaction, or the session, may do.
     mode: Access,
 }
