@@ -46,6 +46,7 @@ const HEAD: &str = "
 use strongroom::database::{RawConnection, Transaction};
 use strongroom::{AsyncDatabase, Result};
 pub struct NotAValue;
+pub struct NotARow;
 ";
 
 fn function(number: usize, body: &str) -> String {
@@ -55,13 +56,32 @@ fn function(number: usize, body: &str) -> String {
     )
 }
 
-#[test]
-fn a_parameter_that_cannot_be_bound_is_one_error() {
+/// Each of these lines, wrong in one place, is one error at that line, of at most so many lines, which `explains` itself.
+fn each_is_one_short_error(wrong: &[&str], most: usize, explains: impl Fn(&str) -> bool) {
     let (directory, libraries) = built();
     let right =
         format!("{HEAD}{}", function(0, "db.execute(\"..\", (1, \"a\")).await?; tx.execute(\"..\", ()).await?"));
     let fits = |library: &&PathBuf| said_of(&right, &directory, library).is_empty();
     let library = libraries.iter().find(fits).expect("a library beside the test that a right program compiles with");
+    let functions: Vec<_> = wrong.iter().enumerate().map(|(number, body)| function(number, body)).collect();
+    let program = format!("{HEAD}{}", functions.concat());
+    let said = said_of(&program, &directory, library);
+    let (said, _) = said.split_once("\nerror: aborting").unwrap();
+    let errors: Vec<_> = said.split("error[").skip(1).collect();
+    for body in wrong {
+        let line = program.lines().position(|line| line.trim() == format!("{body};")).unwrap() + 1;
+        let place = format!("program.rs:{line}:");
+        let of_it: Vec<_> = errors.iter().filter(|error| error.contains(&place)).collect();
+
+        let [error] = of_it[..] else { panic!("{} errors for {body}\n{said}", of_it.len()) };
+        assert!(explains(error), "{body}\n{error}");
+        assert!(error.lines().count() <= most, "{} lines: {body}\n{error}", error.lines().count());
+    }
+    assert_eq!(errors.len(), wrong.len(), "{said}");
+}
+
+#[test]
+fn a_parameter_that_cannot_be_bound_is_one_error() {
     let wrong = [
         "db.execute(\"..\", (1, NotAValue)).await?",
         "db.execute(\"..\", NotAValue).await?",
@@ -80,19 +100,27 @@ fn a_parameter_that_cannot_be_bound_is_one_error() {
         "drop(db.fetch_stream(\"..\", (1, NotAValue)))",
         "let (a, b) = (db.execute(\"..\", (NotAValue,)), ()); (a.await?, b)",
     ];
-    let functions: Vec<_> = wrong.iter().enumerate().map(|(number, body)| function(number, body)).collect();
-    let program = format!("{HEAD}{}", functions.concat());
-    let said = said_of(&program, &directory, library);
-    let (said, _) = said.split_once("\nerror: aborting").unwrap();
-    let errors: Vec<_> = said.split("error[").skip(1).collect();
-    for body in wrong {
-        let line = program.lines().position(|line| line.trim() == format!("{body};")).unwrap() + 1;
-        let place = format!("program.rs:{line}:");
-        let of_it: Vec<_> = errors.iter().filter(|error| error.contains(&place)).collect();
-        let [error] = of_it[..] else { panic!("{} errors for {body}\n{said}", of_it.len()) };
-        let names_it = error.contains("`NotAValue` cannot be bound") || error.contains("cannot be used as parameters");
-        assert!(names_it, "{body}\n{error}");
-        assert!(error.lines().count() <= 40, "{body}\n{error}");
-    }
-    assert_eq!(errors.len(), wrong.len(), "{said}");
+    each_is_one_short_error(&wrong, 37, |error| {
+        error.contains("`NotAValue` cannot be bound") || error.contains("cannot be used as parameters")
+    });
+}
+
+#[test]
+fn a_type_that_no_row_can_be_read_into_is_one_error() {
+    let wrong = [
+        "db.fetch_all_as::<NotARow>(\"..\", ()).await?",
+        "db.fetch_one_as::<(i64, NotARow)>(\"..\", ()).await?",
+        "tx.fetch_one_as::<NotARow>(\"..\", ()).await?",
+        "conn.fetch_all_as::<Option<NotARow>>(\"..\", ()).await?",
+        "db.fetch_all(\"..\", ()).await?.decode::<NotARow>()?",
+    ];
+    each_is_one_short_error(&wrong, 38, |error| error.contains("#[derive(serde::Deserialize)]"));
+    let wrong = [
+        "db.fetch_value::<NotARow>(\"..\", ()).await?",
+        "tx.fetch_value::<Option<NotARow>>(\"..\", ()).await?",
+        "db.fetch_one(\"..\", ()).await?.unwrap().get::<NotARow>(0)?",
+    ];
+    each_is_one_short_error(&wrong, 37, |error| {
+        error.contains("NotARow") && error.contains("cannot be read from a column")
+    });
 }

@@ -117,6 +117,56 @@ async fn one_bad_set_fails_all_in_both_ways() {
     }
 }
 
+/// An update of one row for each set, which is no COPY.
+const UPDATE: &str = "UPDATE t SET name = $2 WHERE id = $1 AND 1 / $1 > -2";
+
+#[tokio::test]
+async fn outside_a_transaction_the_first_set_that_fails_is_the_last_that_is_run() {
+    let Some(server) = server() else { return };
+    let mut connection = server.connect().await;
+    script(
+        &mut connection,
+        "CREATE TABLE t (id bigint, name text); INSERT INTO t SELECT generate_series(-9, 9), 'old'",
+    )
+    .await;
+    let set = |number: i64| (number, "new").into_params().unwrap();
+    let done = "SELECT coalesce(string_agg(cast(id AS text), ',' ORDER BY id), '') FROM t WHERE name = 'new'";
+    // The server refuses to divide by zero.
+    let error = connection.run_many(UPDATE.into(), [1, 2, 0, 3, 4].map(set).into_iter().collect()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Query, "{error}");
+    assert_eq!(value::<String>(&mut connection, done).await, "1,2");
+    // A value that does not fit is found before it is sent.
+    let mut sets: Vec<Params> = [5, 6].map(set).into();
+    sets.extend([(true, true).into_params().unwrap(), set(7)]);
+    let error = connection.run_many(UPDATE.into(), sets.into_iter().collect()).await.unwrap_err();
+    assert_eq!(error.reason(), Reason::Type, "{error}");
+    assert_eq!(value::<String>(&mut connection, done).await, "1,2,5,6");
+    assert_eq!(connection.state(), ResourceState::Idle);
+    // An insert with an effect of its own, and one that answers.
+    for insert in ["INSERT INTO t VALUES (1 / $1, lower($2))", "INSERT INTO t VALUES (1 / $1, $2) RETURNING id"] {
+        script(&mut connection, "DELETE FROM t").await;
+        let outcome = connection.run_many(insert.into(), [1, 1, 0, 1].map(set).into_iter().collect()).await;
+        outcome.unwrap_err();
+        assert_eq!(value::<i64>(&mut connection, "SELECT count(*) FROM t").await, 2, "{insert}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_sent_before_a_set_that_does_not_fit_is_stopped() {
+    let Some(server) = server() else { return };
+    let mut connection = server.connect().await;
+    connection.begin(TransactionMode::WRITE).await.unwrap();
+    let sets: strongroom::values::ParamSets =
+        [params![20.0, 1].unwrap(), params![20.0, 1].unwrap(), params![true, 1].unwrap()].into_iter().collect();
+    let many = connection.run_many("SELECT pg_sleep($1), cast($2 AS bigint)".into(), sets);
+    let patience = std::time::Duration::from_secs(15);
+    let error = tokio::time::timeout(patience, many).await.expect("nobody waits for the first").unwrap_err();
+    assert_eq!(error.reason(), Reason::Type, "{error}");
+    tokio::time::timeout(patience, connection.rollback()).await.expect("the first is stopped").unwrap();
+    assert_eq!(connection.state(), ResourceState::Idle);
+    assert_eq!(value::<i64>(&mut connection, "SELECT cast(1 AS bigint)").await, 1);
+}
+
 #[tokio::test]
 async fn columns_that_changed_their_type_get_the_values_and_not_their_bytes() {
     let Some(server) = server() else { return };

@@ -17,6 +17,7 @@ use strongroom::engine::{Access, Phase, Resource};
 use strongroom::postgres::PostgresConnector;
 use strongroom::postgres::{ChannelBinding, TargetSessionAttrs, Tls};
 use strongroom::{Connection, Connector, Error, ErrorKind, KeySource, PassphraseKeySource, Reason, Result, Secret};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 async fn refused(connector: PostgresConnector) -> Error {
     connector.connect(Access::Write).await.expect_err("nobody gets in")
@@ -220,6 +221,78 @@ async fn a_login_is_bound_to_the_server_s_certificate_where_that_can_be() {
             assert_eq!((error.kind(), error.reason()), (ErrorKind::Connection, Reason::AuthRefused), "{error}");
             assert!(error.to_string().contains("does not bind the login"), "{error}");
         }
+    }
+}
+
+/// Stands between a client and the server on `port`, with a certificate of its own that the client trusts, and passes
+/// everything on. `strips`: it hides from the client that the login can be bound.
+async fn stand_between(port: u16, authority: &CertifiedIssuer<'_, KeyPair>, strips: bool) -> u16 {
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
+
+    const PLEASE: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
+    let Identity { certificate, key } = identity(authority, "localhost", 4000);
+    let certificate = CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(authority.pem().as_bytes()).unwrap()).unwrap();
+    let provider = || Arc::new(rustls::crypto::ring::default_provider());
+    let served = rustls::ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap();
+    let served = served.with_no_client_auth().with_single_cert(vec![certificate], key).unwrap();
+    let asked = rustls::ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap();
+    let asked = asked.with_root_certificates(roots).with_no_client_auth();
+    let (served, asked) =
+        (tokio_rustls::TlsAcceptor::from(Arc::new(served)), tokio_rustls::TlsConnector::from(Arc::new(asked)));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let own = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let (served, asked) = (served.clone(), asked.clone());
+            tokio::spawn(async move {
+                client.read_exact(&mut [0; 8]).await?;
+                client.write_all(b"S").await?;
+                let mut client = served.accept(client).await?;
+                let mut server = tokio::net::TcpStream::connect(("127.0.0.1", port)).await?;
+                server.write_all(&PLEASE).await?;
+                server.read_exact(&mut [0]).await?;
+                let mut server = asked.connect(ServerName::try_from("localhost").unwrap(), server).await?;
+                if strips {
+                    let mut first = vec![0; 4096];
+                    let length = client.read(&mut first).await?;
+                    server.write_all(&first[..length]).await?;
+                    let mut offer = vec![0; 4096];
+                    let length = server.read(&mut offer).await?;
+                    assert!(String::from_utf8_lossy(&offer[..length]).contains("SCRAM-SHA-256-PLUS"), "it is offered");
+                    let offer = [&[b'R', 0, 0, 0, 23, 0, 0, 0, 10][..], b"SCRAM-SHA-256\0\0"].concat();
+                    client.write_all(&offer).await?;
+                }
+                tokio::io::copy_bidirectional(&mut client, &mut server).await
+            });
+        }
+    });
+    own
+}
+
+#[tokio::test]
+async fn nobody_with_another_certificate_stands_between_a_bound_login_and_the_server() {
+    let authority = authority();
+    let Some(server) = tls_server(&identity(&authority, "localhost", 4000)) else { return };
+    for strips in [false, true] {
+        let port = stand_between(server.port, &authority, strips).await;
+        let connector = PostgresConnector::new("localhost", port).database("postgres").user("app");
+        let connector = connector.key(PassphraseKeySource::new(PASSWORD)).tls(Tls::authority(authority.pem()).unwrap());
+        // Its certificate is trusted, so without binding it reads everything.
+        let unbound = connector.clone().channel_binding(ChannelBinding::Disable);
+        assert_eq!(
+            value::<i64>(&mut unbound.connect(Access::Write).await.unwrap(), "SELECT cast(1 AS bigint)").await,
+            1
+        );
+        for binding in [ChannelBinding::Prefer, ChannelBinding::Require] {
+            let error = refused(connector.clone().channel_binding(binding)).await;
+            let text = format!("{strips}, {binding:?}: {error}");
+            assert_eq!((error.kind(), error.reason()), (ErrorKind::Connection, Reason::AuthRefused), "{text}");
+            assert!(!error.is_transient(), "{text}");
+        }
+        refused(connector).await;
     }
 }
 

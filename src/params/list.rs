@@ -46,6 +46,7 @@ pub fn list<T: IntoValue>(values: impl IntoIterator<Item = T>) -> Result<Value> 
 }
 
 /// Lets an error of [`list`](crate::list) surface where the statement runs.
+#[diagnostic::do_not_recommend]
 impl IntoValue for Result<Value> {
     fn into_value(self) -> Result<Value> {
         self

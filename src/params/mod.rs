@@ -100,6 +100,7 @@ pub trait IntoParams {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl IntoParams for Params {
     fn into_params(self) -> Result<Params> {
         Ok(self)
@@ -107,12 +108,14 @@ impl IntoParams for Params {
 }
 
 /// Lets an error of [`params!`](crate::params!) surface where the statement runs.
+#[diagnostic::do_not_recommend]
 impl IntoParams for Result<Params> {
     fn into_params(self) -> Result<Params> {
         self
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl IntoParams for () {
     fn into_params(self) -> Result<Params> {
         Ok(Params::None)

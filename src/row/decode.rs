@@ -1,5 +1,6 @@
 //! Rows into structs, tuples and scalars through serde, without a tree in between.
 
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::deserialize::Columns;
@@ -40,7 +41,7 @@ impl Row {
     /// # Errors
     /// [`Reason::Type`] when a column is missing, repeated where one of its values would be lost, of another type, or does
     /// not fit.
-    pub fn decode<T: DeserializeOwned>(&self) -> Result<T> {
+    pub fn decode<T: for<'de> Deserialize<'de>>(&self) -> Result<T> {
         Decoder::default().decode(self.view())
     }
 }
@@ -50,7 +51,7 @@ impl Rows {
     ///
     /// # Errors
     /// [`Reason::Type`] for the first row that does not fit.
-    pub fn decode<T: DeserializeOwned>(&self) -> Result<Vec<T>> {
+    pub fn decode<T: for<'de> Deserialize<'de>>(&self) -> Result<Vec<T>> {
         let mut all = Vec::with_capacity(self.len());
         let mut decoder = Decoder::default();
         for index in 0..self.len() {

@@ -7,11 +7,18 @@ use std::sync::Arc;
 use super::{Null, Value, ValueRef};
 use crate::error::{Error, ErrorKind, Reason, Result};
 
+// One implementation of `IntoValue` and none of `FromValue` is recommended: rustc would list eight of fifty, and the notes
+// say more. With none at all it would list those of `IntoParams`.
+
 /// A Rust type that can be bound to a placeholder. Implement it for your own types to bind them.
 ///
 /// # Errors
 /// [`Reason::Type`] when the value does not fit, such as a `u64` above `i64::MAX`.
-#[diagnostic::on_unimplemented(message = "`{Self}` cannot be bound as a parameter", label = "not a value")]
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be bound as a parameter",
+    label = "not a value",
+    note = "bind a number, text, bytes, a bool or an `Option` of one; wrap what is `Serialize` in `Json(..)`; or implement `IntoValue`"
+)]
 pub trait IntoValue {
     /// Converts into a value.
     ///
@@ -32,6 +39,12 @@ pub trait IntoValue {
 }
 
 /// A Rust type that can be read from a column. Implement it for your own types to read them.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be read from a column",
+    label = "not a value",
+    note = "read a number, text, bytes, a bool or an `Option` of one; `Json<T>` where `T` is `Deserialize`; or implement `FromValue`",
+    note = "a whole row is read by `fetch_one_as` and `fetch_all_as`"
+)]
 pub trait FromValue: Sized {
     /// Converts from a value.
     ///
@@ -52,12 +65,14 @@ fn out_of_range(value: impl std::fmt::Display, wanted: &str) -> Error {
     Error::new(ErrorKind::Query, format!("integer {value} does not fit into {wanted}")).because(Reason::Type)
 }
 
+#[diagnostic::do_not_recommend]
 impl IntoValue for Value {
     fn into_value(self) -> Result<Value> {
         Ok(self)
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl IntoValue for Null {
     fn into_value(self) -> Result<Value> {
         Ok(Value::Null)
@@ -78,6 +93,7 @@ impl<T: IntoValue> IntoValue for Option<T> {
 }
 
 /// References bind as what they point to, so slices and borrowed fields need no `clone`.
+#[diagnostic::do_not_recommend]
 impl<T: IntoValue + Clone> IntoValue for &T {
     fn into_value(self) -> Result<Value> {
         self.clone().into_value()
@@ -90,6 +106,7 @@ impl<T: IntoValue + Clone> IntoValue for &T {
 
 macro_rules! into_value {
     ($($type:ty => |$value:ident| $made:expr;)*) => {$(
+        #[diagnostic::do_not_recommend]
         impl IntoValue for $type {
             fn into_value(self) -> Result<Value> {
                 let $value = self;
@@ -113,6 +130,7 @@ into_value! {
 /// Types that have the text or bytes somewhere else.
 macro_rules! borrowed {
     ($($type:ty => |$value:ident| $made:expr, $shown:expr;)*) => {$(
+        #[diagnostic::do_not_recommend]
         impl IntoValue for $type {
             fn into_value(self) -> Result<Value> {
                 let $value = self;
@@ -138,6 +156,7 @@ borrowed! {
     ValueRef<'_> => |value| value.to_owned(), *value;
 }
 
+#[diagnostic::do_not_recommend]
 impl<const N: usize> IntoValue for [u8; N] {
     fn into_value(self) -> Result<Value> {
         Ok(Value::Blob(self.into()))
@@ -146,12 +165,14 @@ impl<const N: usize> IntoValue for [u8; N] {
 
 macro_rules! integers {
     ($($type:ty)*) => {$(
+        #[diagnostic::do_not_recommend]
         impl IntoValue for $type {
             fn into_value(self) -> Result<Value> {
                 i64::try_from(self).map(Value::Integer).map_err(|_| out_of_range(self, "a 64-bit signed integer"))
             }
         }
 
+        #[diagnostic::do_not_recommend]
         impl FromValue for $type {
             fn from_value(value: ValueRef<'_>) -> Result<Self> {
                 match value {
@@ -167,12 +188,14 @@ macro_rules! integers {
 
 integers! { i8 i16 i32 i64 i128 isize u8 u16 u32 u64 u128 usize }
 
+#[diagnostic::do_not_recommend]
 impl FromValue for Value {
     fn from_value(value: ValueRef<'_>) -> Result<Self> {
         Ok(value.to_owned())
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<T: FromValue> FromValue for Option<T> {
     fn from_value(value: ValueRef<'_>) -> Result<Self> {
         match value {
@@ -183,6 +206,7 @@ impl<T: FromValue> FromValue for Option<T> {
 }
 
 /// SQLite has no booleans: 0 and 1 are read as such, other integers are not.
+#[diagnostic::do_not_recommend]
 impl FromValue for bool {
     fn from_value(value: ValueRef<'_>) -> Result<Self> {
         match value {
@@ -196,6 +220,7 @@ impl FromValue for bool {
 }
 
 /// Integers are read as floats only where nothing is lost (up to 2^53).
+#[diagnostic::do_not_recommend]
 impl FromValue for f64 {
     fn from_value(value: ValueRef<'_>) -> Result<Self> {
         match value {
@@ -206,6 +231,7 @@ impl FromValue for f64 {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl FromValue for f32 {
     #[allow(clippy::cast_possible_truncation, reason = "reading as f32 asks for its precision")]
     fn from_value(value: ValueRef<'_>) -> Result<Self> {
@@ -220,6 +246,7 @@ pub(crate) fn exact_float(value: i64) -> Option<f64> {
     (value.unsigned_abs() <= EXACT).then_some(value as f64)
 }
 
+#[diagnostic::do_not_recommend]
 impl FromValue for String {
     fn from_value(value: ValueRef<'_>) -> Result<Self> {
         match value {
@@ -229,18 +256,21 @@ impl FromValue for String {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl FromValue for Box<str> {
     fn from_value(value: ValueRef<'_>) -> Result<Self> {
         String::from_value(value).map(Into::into)
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl FromValue for Arc<str> {
     fn from_value(value: ValueRef<'_>) -> Result<Self> {
         String::from_value(value).map(Into::into)
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl FromValue for Vec<u8> {
     fn from_value(value: ValueRef<'_>) -> Result<Self> {
         match value {
@@ -250,6 +280,7 @@ impl FromValue for Vec<u8> {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<const N: usize> FromValue for [u8; N] {
     fn from_value(value: ValueRef<'_>) -> Result<Self> {
         match value {

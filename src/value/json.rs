@@ -44,6 +44,7 @@ fn read<T: DeserializeOwned>(text: &str) -> Result<T> {
     })
 }
 
+#[diagnostic::do_not_recommend]
 impl<T: Serialize> IntoValue for Json<T> {
     fn into_value(self) -> Result<Value> {
         json_text(&self.0).map(Value::Text).ok_or_else(|| {
@@ -53,6 +54,7 @@ impl<T: Serialize> IntoValue for Json<T> {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<T: DeserializeOwned> FromValue for Json<T> {
     fn from_value(value: ValueRef<'_>) -> Result<Self> {
         match value {
@@ -64,12 +66,14 @@ impl<T: DeserializeOwned> FromValue for Json<T> {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl IntoValue for serde_json::Value {
     fn into_value(self) -> Result<Value> {
         Json(self).into_value()
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl FromValue for serde_json::Value {
     fn from_value(value: ValueRef<'_>) -> Result<Self> {
         Json::from_value(value).map(|Json(value)| value)

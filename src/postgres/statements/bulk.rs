@@ -15,7 +15,7 @@ use super::cache::Prepared;
 use super::copy::{Plan, copy_in};
 use super::sending::fit;
 use super::words::tokens;
-use crate::error::Result;
+use crate::error::{Phase, Result};
 use crate::params::lexer::Token;
 use crate::params::{ArrangedSets, ParamSets, Style};
 use crate::postgres::connection::PostgresConnection;
@@ -57,11 +57,7 @@ impl PostgresConnection {
         }
         let copies = copying.is_some() || (self.bulk_copy && sets.len() >= WORTH_A_COPY);
         let plan = if copies { self.plan(sql, &prepared).await? } else { None };
-        let Some(plan) = plan else {
-            let answer = pin!(send_ahead(&self.client, &prepared, &arranged));
-            let counted = self.session.during(Call::Statement { reads: prepared.shape.reads }, answer).await?;
-            return Ok(Some(Changes::new(if prepared.shape.counts_changes { counted } else { 0 }, None)));
-        };
+        let Some(plan) = plan else { return self.send_all(&prepared, &arranged).await.map(Some) };
         let mut binary = copying.is_none() && self.may_copy_binary(&plan, &prepared).await?;
         if copying.is_none() && !binary && self.session.transaction == Transaction::Open {
             prepared = self.prepare_anew(sql, &prepared).await?;
@@ -79,6 +75,24 @@ impl PostgresConnection {
         }
         self.session.call = Some(COPY);
         Ok(None)
+    }
+
+    /// Each set as a statement of its own, prepared once.
+    ///
+    /// Inside a transaction they are sent ahead: behind one that fails, the server refuses the rest. Outside it would go
+    /// on with them, so there each waits for the answer to the one before.
+    async fn send_all(&mut self, prepared: &Prepared, sets: &ArrangedSets<'_>) -> Result<Changes> {
+        let call = Call::Statement { reads: prepared.shape.reads };
+        let ahead = if self.session.transaction == Transaction::Open { AHEAD } else { 1 };
+        let answer = pin!(send_ahead(&self.client, prepared, sets, ahead));
+        match self.session.during(call, answer).await? {
+            Ok(counted) => Ok(Changes::new(if prepared.shape.counts_changes { counted } else { 0 }, None)),
+            Err(unfit) => {
+                // Those that were sent before it may still run; the next call stops them.
+                self.session.call = Some(call);
+                Err(unfit.during(Phase::Statement))
+            }
+        }
     }
 
     /// Each set as a statement of its own, parsed each time: the server then finds out what a value is.
@@ -231,16 +245,25 @@ fn list<'s, T>(tokens: &mut impl Iterator<Item = Token<'s>>, item: impl Fn(Token
     }
 }
 
-/// Sends statements before the answers to earlier ones are here, in order.
-async fn send_ahead(client: &Client, prepared: &Prepared, sets: &ArrangedSets<'_>) -> Result<u64, Fault> {
+/// Sends statements before the answers to earlier ones are here, in order, at most `ahead` at a time. Ends with the
+/// first set whose values do not fit, without waiting for those that were sent before it.
+async fn send_ahead(
+    client: &Client,
+    prepared: &Prepared,
+    sets: &ArrangedSets<'_>,
+    ahead: usize,
+) -> Result<Result<u64>, Fault> {
     let mut counted = 0;
-    let mut waiting: VecDeque<Answer<'_>> = VecDeque::with_capacity(AHEAD);
+    let mut waiting: VecDeque<Answer<'_>> = VecDeque::with_capacity(ahead);
     let count = prepared.statement.params().len();
     for values in sets.iter() {
-        if waiting.len() == AHEAD {
+        if waiting.len() == ahead {
             counted += next(&mut waiting).await?;
         }
-        let parameters = fit(prepared, (0..count).map(|index| values.get(index)))?;
+        let parameters = match fit(prepared, (0..count).map(|index| values.get(index))) {
+            Ok(parameters) => parameters,
+            Err(unfit) => return Ok(Err(unfit)),
+        };
         let mut answer: Answer<'_> = Box::pin(client.execute_raw(&prepared.statement, parameters));
         // The driver sends a statement when its future is polled first; doing that here keeps them in order.
         match poll_fn(|cx| Poll::Ready(answer.as_mut().poll(cx))).await {
@@ -251,7 +274,7 @@ async fn send_ahead(client: &Client, prepared: &Prepared, sets: &ArrangedSets<'_
     while !waiting.is_empty() {
         counted += next(&mut waiting).await?;
     }
-    Ok(counted)
+    Ok(Ok(counted))
 }
 
 type Answer<'a> = Pin<Box<dyn Future<Output = Result<u64, tokio_postgres::Error>> + Send + 'a>>;

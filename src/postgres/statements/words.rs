@@ -45,14 +45,14 @@ impl Shape {
             || first_is(&["CREATE", "DROP"]) && second_is(&["DATABASE", "TABLESPACE", "SUBSCRIPTION"])
             || first_is(&["CREATE", "DROP", "REINDEX"]) && has(&["CONCURRENTLY"])
             || first.is("ALTER") && second.is("SYSTEM");
-        let reads = session
-            || first.is("SET")
-            || first_is(&["SELECT", "VALUES", "TABLE", "SHOW", "WITH"])
-                && !has(&["INSERT", "UPDATE", "DELETE", "MERGE", "INTO"]);
+        let query = first_is(&["SELECT", "VALUES", "TABLE", "SHOW", "WITH"])
+            && !has(&["INSERT", "UPDATE", "DELETE", "MERGE", "INTO"]);
+        let reads = session || first.is("SET") || query;
         Self {
             kind: match () {
                 () if transaction || session => StatementKind::Control,
                 () if outside => StatementKind::OutsideTransaction,
+                () if query => StatementKind::Read,
                 () => StatementKind::Write,
             },
             transaction,

@@ -37,6 +37,7 @@ fn date_time(moment: Moment) -> Option<NaiveDateTime> {
     Some(date(moment.date?)?.and_time(time(moment.clock.unwrap_or_default())?))
 }
 
+#[diagnostic::do_not_recommend]
 impl<Z: TimeZone> IntoValue for DateTime<Z> {
     fn into_value(self) -> Result<Value> {
         let utc = self.naive_utc();
@@ -44,18 +45,21 @@ impl<Z: TimeZone> IntoValue for DateTime<Z> {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl IntoValue for NaiveDateTime {
     fn into_value(self) -> Result<Value> {
         Moment { date: Some(day(self.date())), clock: Some(clock(self.time())), offset: None }.into_value()
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl IntoValue for NaiveDate {
     fn into_value(self) -> Result<Value> {
         Moment { date: Some(day(self)), clock: None, offset: None }.into_value()
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl IntoValue for NaiveTime {
     fn into_value(self) -> Result<Value> {
         Moment { date: None, clock: Some(clock(self)), offset: None }.into_value()
@@ -63,6 +67,7 @@ impl IntoValue for NaiveTime {
 }
 
 /// What says no offset is in UTC, as everything in SQLite.
+#[diagnostic::do_not_recommend]
 impl<Z: TimeZone> FromValue for DateTime<Z>
 where
     Self: From<DateTime<FixedOffset>>,
@@ -84,6 +89,7 @@ where
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl FromValue for NaiveDateTime {
     fn from_value(value: ValueRef<'_>) -> Result<Self> {
         const WANTED: &str = "date and time";
@@ -96,12 +102,14 @@ impl FromValue for NaiveDateTime {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl FromValue for NaiveDate {
     fn from_value(value: ValueRef<'_>) -> Result<Self> {
         parse(value, "date", |moment| moment.date.filter(|_| moment.clock.is_none()).and_then(date))
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl FromValue for NaiveTime {
     fn from_value(value: ValueRef<'_>) -> Result<Self> {
         parse(value, "time of day", |moment| moment.clock.filter(|_| moment.date.is_none()).and_then(time))

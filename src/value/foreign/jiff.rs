@@ -37,6 +37,7 @@ macro_rules! impls {
             Some(DateTime::from_parts(date(moment.date?)?, time(moment.clock.unwrap_or_default())?))
         }
 
+        #[diagnostic::do_not_recommend]
         impl IntoValue for Timestamp {
             fn into_value(self) -> Result<Value> {
                 let utc = Offset::UTC.to_datetime(self);
@@ -44,18 +45,21 @@ macro_rules! impls {
             }
         }
 
+        #[diagnostic::do_not_recommend]
         impl IntoValue for DateTime {
             fn into_value(self) -> Result<Value> {
                 Moment { date: Some(day(self.date())), clock: Some(clock(self.time())), offset: None }.into_value()
             }
         }
 
+        #[diagnostic::do_not_recommend]
         impl IntoValue for Date {
             fn into_value(self) -> Result<Value> {
                 Moment { date: Some(day(self)), clock: None, offset: None }.into_value()
             }
         }
 
+        #[diagnostic::do_not_recommend]
         impl IntoValue for Time {
             fn into_value(self) -> Result<Value> {
                 Moment { date: None, clock: Some(clock(self)), offset: None }.into_value()
@@ -63,6 +67,7 @@ macro_rules! impls {
         }
 
         /// What says no offset is in UTC, as everything in SQLite.
+        #[diagnostic::do_not_recommend]
         impl FromValue for Timestamp {
             fn from_value(value: ValueRef<'_>) -> Result<Self> {
                 const WANTED: &str = "point in time";
@@ -79,6 +84,7 @@ macro_rules! impls {
             }
         }
 
+        #[diagnostic::do_not_recommend]
         impl FromValue for DateTime {
             fn from_value(value: ValueRef<'_>) -> Result<Self> {
                 const WANTED: &str = "date and time";
@@ -91,12 +97,14 @@ macro_rules! impls {
             }
         }
 
+        #[diagnostic::do_not_recommend]
         impl FromValue for Date {
             fn from_value(value: ValueRef<'_>) -> Result<Self> {
                 parse(value, "date", |moment| moment.date.filter(|_| moment.clock.is_none()).and_then(date))
             }
         }
 
+        #[diagnostic::do_not_recommend]
         impl FromValue for Time {
             fn from_value(value: ValueRef<'_>) -> Result<Self> {
                 parse(value, "time of day", |moment| moment.clock.filter(|_| moment.date.is_none()).and_then(time))

@@ -27,30 +27,35 @@ fn date_time(moment: Moment) -> Option<PrimitiveDateTime> {
     Some(PrimitiveDateTime::new(date(moment.date?)?, time(moment.clock.unwrap_or_default())?))
 }
 
+#[diagnostic::do_not_recommend]
 impl IntoValue for UtcDateTime {
     fn into_value(self) -> Result<Value> {
         Moment { date: Some(day(self.date())), clock: Some(clock(self.time())), offset: Some(0) }.into_value()
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl IntoValue for OffsetDateTime {
     fn into_value(self) -> Result<Value> {
         UtcDateTime::from(self).into_value()
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl IntoValue for PrimitiveDateTime {
     fn into_value(self) -> Result<Value> {
         Moment { date: Some(day(self.date())), clock: Some(clock(self.time())), offset: None }.into_value()
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl IntoValue for Date {
     fn into_value(self) -> Result<Value> {
         Moment { date: Some(day(self)), clock: None, offset: None }.into_value()
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl IntoValue for Time {
     fn into_value(self) -> Result<Value> {
         Moment { date: None, clock: Some(clock(self)), offset: None }.into_value()
@@ -58,6 +63,7 @@ impl IntoValue for Time {
 }
 
 /// What says no offset is in UTC, as everything in SQLite.
+#[diagnostic::do_not_recommend]
 impl FromValue for OffsetDateTime {
     fn from_value(value: ValueRef<'_>) -> Result<Self> {
         const WANTED: &str = "point in time";
@@ -73,12 +79,14 @@ impl FromValue for OffsetDateTime {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl FromValue for UtcDateTime {
     fn from_value(value: ValueRef<'_>) -> Result<Self> {
         OffsetDateTime::from_value(value).map(Self::from)
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl FromValue for PrimitiveDateTime {
     fn from_value(value: ValueRef<'_>) -> Result<Self> {
         const WANTED: &str = "date and time";
@@ -91,12 +99,14 @@ impl FromValue for PrimitiveDateTime {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl FromValue for Date {
     fn from_value(value: ValueRef<'_>) -> Result<Self> {
         parse(value, "date", |moment| moment.date.filter(|_| moment.clock.is_none()).and_then(date))
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl FromValue for Time {
     fn from_value(value: ValueRef<'_>) -> Result<Self> {
         parse(value, "time of day", |moment| moment.clock.filter(|_| moment.date.is_none()).and_then(time))

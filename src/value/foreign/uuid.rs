@@ -4,12 +4,14 @@ use uuid::Uuid;
 
 use super::{FromValue, IntoValue, Result, Value, ValueRef, invalid, mismatch};
 
+#[diagnostic::do_not_recommend]
 impl IntoValue for Uuid {
     fn into_value(self) -> Result<Value> {
         Ok(Value::Text(self.to_string()))
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl FromValue for Uuid {
     fn from_value(value: ValueRef<'_>) -> Result<Self> {
         match value {
