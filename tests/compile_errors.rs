@@ -100,7 +100,7 @@ fn a_parameter_that_cannot_be_bound_is_one_error() {
         "drop(db.fetch_stream(\"..\", (1, NotAValue)))",
         "let (a, b) = (db.execute(\"..\", (NotAValue,)), ()); (a.await?, b)",
     ];
-    each_is_one_short_error(&wrong, 37, |error| {
+    each_is_one_short_error(&wrong, 39, |error| {
         error.contains("`NotAValue` cannot be bound") || error.contains("cannot be used as parameters")
     });
 }
@@ -120,7 +120,7 @@ fn a_type_that_no_row_can_be_read_into_is_one_error() {
         "tx.fetch_value::<Option<NotARow>>(\"..\", ()).await?",
         "db.fetch_one(\"..\", ()).await?.unwrap().get::<NotARow>(0)?",
     ];
-    each_is_one_short_error(&wrong, 37, |error| {
+    each_is_one_short_error(&wrong, 39, |error| {
         error.contains("NotARow") && error.contains("cannot be read from a column")
     });
 }
