@@ -45,7 +45,7 @@ impl SqlCipherConnection {
         let work = move || {
             let control = Arc::new(Control::default());
             let engine = opens.connect(access, &control)?;
-            let may = opens.inline(access, engine.session.index().is_some());
+            let may = opens.inline(access, engine.session.index().is_some(), engine.still.is_some());
             let turns = Turns::new(if access == Access::Write { engine.data_version() } else { None });
             let shared = Arc::new(Shared::new(control, engine));
             if may.keep {

@@ -12,9 +12,10 @@ use super::errors;
 use super::ffi::fork;
 use super::opening::location::Location;
 use super::opening::opened::{Opened, Settings};
+use super::opening::way::{Way, Wishes};
 use super::running::job::on_thread;
 use super::stats::EngineStats;
-use super::tuning::Tuning;
+use super::tuning::{Checkpoints, Tuning};
 use crate::connector::{Access, CancelKind, Capabilities, Connector};
 use crate::error::{Error, ErrorKind, Phase, Result};
 use crate::key::KeySource;
@@ -46,6 +47,7 @@ pub struct SqlCipherConnector {
     /// Absolute from the beginning: the process may change its directory later.
     path: PathBuf,
     has_key: bool,
+    wishes: Wishes,
     settings: Settings,
     state: Arc<Mutex<State>>,
 }
@@ -66,9 +68,10 @@ impl SqlCipherConnector {
         // What is no path is refused at opening, as it was written.
         let path = std::path::absolute(&shown).unwrap_or_else(|_| shown.clone());
         let (tuning, tallies, log) = (Tuning::default(), Arc::default(), Arc::default());
-        let settings = Settings { create_if_missing: true, compatibility: KeySpec::CURRENT, tuning, tallies, log };
+        let (way, compatibility) = (Way::default(), KeySpec::CURRENT);
+        let settings = Settings { way, create_if_missing: true, compatibility, tuning, tallies, log };
         let state = Arc::new(Mutex::new(State::Unopened { key: None }));
-        Self { shown, path, has_key: false, settings, state }
+        Self { shown, path, has_key: false, wishes: Wishes::default(), settings, state }
     }
 
     /// Encrypts with the key from `source`. Without SQLCipher in the build, opening then fails.
@@ -79,7 +82,45 @@ impl SqlCipherConnector {
 
     /// Whether a file that is missing is created; true by default.
     pub fn create_if_missing(mut self, create: bool) -> Self {
-        self.settings.create_if_missing = create;
+        self.wishes.create = Some(create);
+        self
+    }
+
+    /// Opens for reading only: nothing is written, made or removed on the disk, and the process needs no right to. Others
+    /// may write meanwhile, and what they commit is read.
+    ///
+    /// Statements that would write are refused before they begin
+    /// ([`ErrorKind::Unsupported`], [`Reason::NotWritable`](crate::Reason::NotWritable)); temporary tables are allowed
+    /// where the connection is the caller's own. A file that is missing is not created. A log that another program left
+    /// behind is read as it stands. What cannot be had: a file with a transaction that was cut off in a rollback mode
+    /// (a hot journal), which somebody has to roll back first.
+    ///
+    /// Where nobody else has the file open, its log needs an index that SQLite would make in a file; here it is kept in
+    /// memory, by each connection. A read during which another process begins to write is then answered by an error that
+    /// may pass ([`ErrorKind::Busy`]), as SQLite would not notice it.
+    pub fn read_only(mut self) -> Self {
+        self.wishes.read_only = true;
+        self
+    }
+
+    /// Opens for reading what never changes, such as a file on a medium that cannot be written: without locks, and
+    /// without a look at whether somebody writes. If somebody does, reads may be wrong; use
+    /// [`read_only`](Self::read_only) where that is possible.
+    ///
+    /// A log that stands beside the file is read too. Everything else is as with [`read_only`](Self::read_only).
+    pub fn immutable(mut self) -> Self {
+        self.wishes.immutable = true;
+        self
+    }
+
+    /// Keeps all other processes out: they can neither read nor write until the database is closed, and are told that it
+    /// is locked. Opening fails with [`ErrorKind::Busy`] while another process has the file open.
+    ///
+    /// SQLite gives the file to one connection, so readers do not work beside the writer, as in a pool of one: everything
+    /// takes its turn in the lane, and [`Tuning::kept_snapshots`] and [`Checkpoints::Background`] have no effect. No index
+    /// of the log is made in a file (`-shm`), which helps where there is no shared memory, as on network drives.
+    pub fn exclusive(mut self) -> Self {
+        self.wishes.exclusive = true;
         self
     }
 
@@ -118,7 +159,7 @@ impl SqlCipherConnector {
         if fork::has_inherited() && !location.is_memory() {
             return Err(errors::forked());
         }
-        let settings = self.settings.clone();
+        let (settings, location) = self.settings_for(location)?;
         if !(1..=KeySpec::CURRENT).contains(&settings.compatibility) {
             let message = format!("cipher compatibility {} is not between 1 and 4", settings.compatibility);
             let error = Error::new(ErrorKind::Config, message).during(Phase::Connect);
@@ -134,6 +175,23 @@ impl SqlCipherConnector {
             Ok(opened)
         })
         .await?
+    }
+}
+
+impl SqlCipherConnector {
+    /// The settings as they fit together, or why they do not.
+    fn settings_for(&self, location: Location) -> Result<(Settings, Location)> {
+        let mut settings = self.settings.clone();
+        settings.way = self.wishes.way(&location)?;
+        settings.create_if_missing = self.wishes.creates();
+        if settings.way == Way::Exclusive {
+            settings.log.make_private();
+        }
+        if !settings.way.only_reads() {
+            return Ok((settings, location));
+        }
+        settings.tuning = settings.tuning.checkpoints(Checkpoints::External);
+        Ok((settings, location.only_read()))
     }
 }
 
@@ -153,7 +211,7 @@ impl Connector for SqlCipherConnector {
         let mut capabilities = Capabilities::new("SQLite", Dialect::Sqlite);
         capabilities.single_writer = true;
         // A database in memory has no write-ahead log: an open write makes readers fail.
-        capabilities.concurrent_readers = self.shown.as_os_str() != ":memory:";
+        capabilities.concurrent_readers = self.shown.as_os_str() != ":memory:" && !self.wishes.exclusive;
         capabilities.group_commit = self.settings.tuning.group_commit;
         capabilities.cancel = CancelKind::Interrupt;
         capabilities.max_params = 32_766;
@@ -178,6 +236,7 @@ impl fmt::Debug for SqlCipherConnector {
         f.debug_struct("SqlCipherConnector")
             .field("path", &self.shown)
             .field("has_key", &self.has_key)
+            .field("wishes", &self.wishes)
             .field("settings", &self.settings)
             .finish_non_exhaustive()
     }

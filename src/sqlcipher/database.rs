@@ -141,6 +141,65 @@ impl DatabaseBuilder<SqlCipherConnector> {
         self.map_connector(|connector| connector.create_if_missing(create))
     }
 
+    /// Opens for reading only: nothing is written, made or removed on the disk; see
+    /// [`SqlCipherConnector::read_only`](crate::SqlCipherConnector::read_only).
+    ///
+    /// ```
+    /// use strongroom::{AsyncDatabase, ErrorKind};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> strongroom::Result<()> {
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("app.db");
+    /// # let (made, _) = AsyncDatabase::builder(&path).scope(async |db| db.execute_script("CREATE TABLE t (a)").await).await?;
+    /// # made?;
+    /// let db = AsyncDatabase::builder(&path).read_only().open().await?;
+    /// assert_eq!(db.fetch_value::<i64>("SELECT count(*) FROM t", ()).await?, Some(0));
+    /// let refused = db.execute("INSERT INTO t VALUES (1)", ()).await.unwrap_err();
+    /// assert_eq!(refused.kind(), ErrorKind::Unsupported);
+    /// # Ok(()) }
+    /// ```
+    pub fn read_only(self) -> Self {
+        self.map_connector(SqlCipherConnector::read_only)
+    }
+
+    /// Opens for reading what never changes, without locks; see
+    /// [`SqlCipherConnector::immutable`](crate::SqlCipherConnector::immutable).
+    ///
+    /// ```
+    /// use strongroom::AsyncDatabase;
+    ///
+    /// # async fn open() -> strongroom::Result<()> {
+    /// let db = AsyncDatabase::builder("/media/cdrom/atlas.db").immutable().open().await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn immutable(self) -> Self {
+        self.map_connector(SqlCipherConnector::immutable)
+    }
+
+    /// Keeps all other processes out while the database is open; see
+    /// [`SqlCipherConnector::exclusive`](crate::SqlCipherConnector::exclusive).
+    ///
+    /// ```
+    /// use strongroom::{AsyncDatabase, ErrorKind};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> strongroom::Result<()> {
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("app.db");
+    /// let db = AsyncDatabase::builder(&path).exclusive().open().await?;
+    /// db.execute_script("CREATE TABLE t (a)").await?;
+    /// assert!(!path.with_extension("db-shm").exists());
+    ///
+    /// # use strongroom::{pool::NoRetry, sqlcipher::Tuning};
+    /// # let impatient = Tuning::default().busy_timeout(std::time::Duration::ZERO);
+    /// # let builder = AsyncDatabase::builder(&path).tuning(impatient).retry(NoRetry);
+    /// let another = builder.open().await.unwrap_err();
+    /// assert_eq!(another.kind(), ErrorKind::Busy);
+    /// # Ok(()) }
+    /// ```
+    pub fn exclusive(self) -> Self {
+        self.map_connector(SqlCipherConnector::exclusive)
+    }
+
     /// The version of SQLCipher's format, 1 to 4, for files that older programs wrote; 4 by default.
     pub fn cipher_compatibility(self, version: u8) -> Self {
         self.map_connector(|connector| connector.cipher_compatibility(version))

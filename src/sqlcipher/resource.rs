@@ -12,7 +12,14 @@ use crate::error::{Error, ErrorKind, Phase, Reason, Result};
 
 impl Resource for SqlCipherConnection {
     fn state(&self) -> ResourceState {
-        if self.stream.is_some() { ResourceState::Unknown } else { self.state }
+        if self.stream.is_some() {
+            ResourceState::Unknown
+        } else if self.may.change && !self.shared.is_still() {
+            // Somebody has begun to write to what it takes for unchanging.
+            ResourceState::Broken
+        } else {
+            self.state
+        }
     }
 
     fn canceller(&self) -> Canceller {

@@ -14,6 +14,7 @@ pub(super) mod kdf;
 pub(super) mod key;
 pub(super) mod last_id;
 pub(super) mod publish;
+pub(super) mod quiet;
 pub(super) mod running;
 pub(super) mod system;
 pub(super) mod wal_index;

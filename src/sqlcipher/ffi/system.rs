@@ -40,11 +40,12 @@ pub(in super::super) fn open_failure(connection: &Connection) -> Option<io::Erro
     reason(unsafe { connection.handle() })
 }
 
-/// Opens a connection as rusqlite does; when that fails, says why the system refused. rusqlite closes the handle that
+/// Opens a connection as rusqlite does, through the file layer of this name if one is given; when that fails, says why the system refused. rusqlite closes the handle that
 /// knows.
 pub(in super::super) fn open(
     name: &CStr,
     flags: OpenFlags,
+    layer: Option<&CStr>,
 ) -> Result<Connection, (rusqlite::Error, Option<io::Error>)> {
     let mut handle: *mut ffi::sqlite3 = ptr::null_mut();
     // SAFETY: a constant of the library.
@@ -54,7 +55,8 @@ pub(in super::super) fn open(
     // SAFETY: `name` ends with a NUL byte; SQLite writes one handle, or null when memory is short. A handle that did not
     // open is closed here, once, and after the last look at it; one that did is the connection's.
     unsafe {
-        let code = ffi::sqlite3_open_v2(name.as_ptr(), &raw mut handle, flags.bits(), ptr::null());
+        let code =
+            ffi::sqlite3_open_v2(name.as_ptr(), &raw mut handle, flags.bits(), layer.map_or(ptr::null(), CStr::as_ptr));
         if code == ffi::SQLITE_OK {
             let connection = Connection::from_handle_owned(handle);
             return connection.and_then(patient).map_err(|error| (error, None));

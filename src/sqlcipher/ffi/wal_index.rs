@@ -25,27 +25,45 @@ pub(in super::super) struct Mark([u32; WORDS]);
 
 /// The mapped header. Dropped before its connection, which owns the mapping.
 #[derive(Debug)]
-pub(in super::super) struct WalIndex(*const AtomicU32);
+pub(in super::super) struct WalIndex {
+    header: *const AtomicU32,
+    /// Mapped for writing too.
+    writable: bool,
+}
 
 // SAFETY: the mapping is shared memory that any thread of the process may read; it is read by atomic loads only.
 unsafe impl Send for WalIndex {}
+
+/// Maps the first region of the index, and says with which code SQLite answered. `None`: there are no indexes.
+fn map(connection: &Connection) -> Option<(i32, *mut c_void)> {
+    let file = file::of(connection).ok()?;
+    let mut region: *mut c_void = ptr::null_mut();
+    // SAFETY: SQLite owns the file object while the connection lives. `xShmMap` exists from version 2 of the methods
+    // on; with `bExtend` 0 it maps what is there, once per process and file, and creates nothing. The connection is
+    // used by this thread only at this moment, as SQLite demands without its own mutex.
+    let code = unsafe {
+        let methods = file.as_ref()?.pMethods.as_ref().filter(|methods| methods.iVersion >= 2)?;
+        methods.xShmMap?(file, 0, REGION, 0, &raw mut region)
+    };
+    Some((code, region))
+}
+
+/// Whether somebody who may write works with the index of a connection that has read in WAL mode, and opened the index
+/// only for reading.
+pub(in super::super) fn is_shared(connection: &Connection) -> bool {
+    // An index that was left behind answers SQLITE_READONLY_CANTINIT.
+    map(connection).is_some_and(|(code, _)| matches!(code, ffi::SQLITE_OK | ffi::SQLITE_READONLY))
+}
 
 impl WalIndex {
     /// Finds the index of a connection that has read its database in WAL mode. `None` where there is none, or where it
     /// is of another version.
     pub(in super::super) fn of(connection: &Connection) -> Option<Self> {
-        let file = file::of(connection).ok()?;
-        let mut region: *mut c_void = ptr::null_mut();
-        // SAFETY: SQLite owns the file object while the connection lives. `xShmMap` exists from version 2 of the
-        // methods on; with `bExtend` 0 it maps what is there, once per process and file, and creates nothing. The
-        // connection is used by this thread only at this moment, as SQLite demands without its own mutex.
-        let code = unsafe {
-            let methods = file.as_ref()?.pMethods.as_ref().filter(|methods| methods.iVersion >= 2)?;
-            methods.xShmMap?(file, 0, REGION, 0, &raw mut region)
-        };
-        let index = Self(region.cast::<AtomicU32>().cast_const());
-        let is_known = code == ffi::SQLITE_OK && !region.is_null() && index.mark().0[0] == VERSION;
-        is_known.then_some(index)
+        let (code, region) = map(connection)?;
+        let writable = code == ffi::SQLITE_OK;
+        let index = Self { header: region.cast::<AtomicU32>().cast_const(), writable };
+        let is_mapped = (writable || code == ffi::SQLITE_READONLY) && !region.is_null();
+        (is_mapped && index.mark().0[0] == VERSION).then_some(index)
     }
 
     /// Copies the header. A copy taken while somebody writes it differs from every complete one, or equals the one
@@ -55,7 +73,7 @@ impl WalIndex {
         for (at, word) in words.iter_mut().enumerate() {
             // SAFETY: the region is 32 KiB, aligned to a page, and stays mapped as long as the connection is open in
             // WAL mode, which outlives `self`.
-            *word = unsafe { &*self.0.add(at) }.load(Ordering::Relaxed);
+            *word = unsafe { &*self.header.add(at) }.load(Ordering::Relaxed);
         }
         fence(Ordering::Acquire);
         Mark(words)
@@ -64,7 +82,7 @@ impl WalIndex {
     /// How many of the log's frames are in the database file already: `nBackfill`, behind the two copies of the header.
     fn backfilled(&self) -> u32 {
         // SAFETY: as in `mark`; the word lies within the first region.
-        unsafe { &*self.0.add(2 * WORDS) }.load(Ordering::Relaxed)
+        unsafe { &*self.header.add(2 * WORDS) }.load(Ordering::Relaxed)
     }
 
     /// Has everything in the log copied anew by the next checkpoint, of any process. False while another checkpoint is
@@ -76,7 +94,7 @@ impl WalIndex {
     pub(in super::super) fn copy_anew(&self, connection: &Connection) -> bool {
         /// The lock of whoever checkpoints, which guards `nBackfill`.
         const CHECKPOINT: i32 = 1;
-        let Ok(file) = file::of(connection) else { return false };
+        let Some(file) = file::of(connection).ok().filter(|_| self.writable) else { return false };
         // SAFETY: SQLite owns the file object while the connection lives; `xShmLock` exists from version 2 of the
         // methods on, which `of` has seen. A connection holds this lock only inside of a checkpoint, and none runs on
         // this one now.
@@ -90,7 +108,7 @@ impl WalIndex {
         }
         // Readers that begin now look into the log for everything. Those who began before read the file as they did.
         // SAFETY: as in `mark`; the word lies within the first region.
-        unsafe { &*self.0.add(2 * WORDS) }.store(0, Ordering::SeqCst);
+        unsafe { &*self.header.add(2 * WORDS) }.store(0, Ordering::SeqCst);
         lock(ffi::SQLITE_SHM_UNLOCK);
         true
     }

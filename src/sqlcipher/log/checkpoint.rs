@@ -41,6 +41,8 @@ pub(crate) struct Log {
     threshold: AtomicU32,
     /// The file may lack what was copied into it.
     distrusted: AtomicBool,
+    /// Its index is in the memory of one connection, which copies it by itself.
+    private: AtomicBool,
     failures: AtomicU64,
 }
 
@@ -51,6 +53,7 @@ impl Default for Log {
             done: Notify::new(),
             threshold: AtomicU32::new(WORTH_COPYING),
             distrusted: AtomicBool::new(false),
+            private: AtomicBool::new(false),
             failures: AtomicU64::new(0),
         }
     }
@@ -60,6 +63,20 @@ impl Log {
     /// How many checkpoints have failed.
     pub(crate) fn failures(&self) -> u64 {
         self.failures.load(Relaxed)
+    }
+
+    /// The database has one connection, which keeps the index to itself.
+    pub(crate) fn make_private(&self) {
+        self.private.store(true, SeqCst);
+    }
+
+    pub(crate) fn is_private(&self) -> bool {
+        self.private.load(SeqCst)
+    }
+
+    /// The index of the log, where others see it too. To look for one that is private would make another.
+    pub(crate) fn index(&self, connection: &Connection) -> Option<WalIndex> {
+        if self.is_private() { None } else { WalIndex::of(connection) }
     }
 
     /// Copies what no reader keeps from being copied, and more in other modes; says how many frames of the log are not in
@@ -93,8 +110,8 @@ impl Log {
 
     /// After an error of the disk: nothing that was copied into the file so far is relied on.
     pub(crate) fn distrust(&self, connection: &Connection) {
-        // In memory there is no log.
-        let Some(index) = WalIndex::of(connection) else { return };
+        // In memory there is no log. A private index counts as copied only what was synced, as nobody else copies.
+        let Some(index) = self.index(connection) else { return };
         self.distrusted.store(true, SeqCst);
         if index.copy_anew(connection) {
             self.distrusted.store(false, SeqCst);
@@ -107,7 +124,7 @@ impl Log {
         if !self.distrusted.load(SeqCst) {
             return true;
         }
-        let Some(index) = WalIndex::of(connection) else { return false };
+        let Some(index) = self.index(connection) else { return false };
         let until = Instant::now() + PATIENCE;
         loop {
             if index.copy_anew(connection) {

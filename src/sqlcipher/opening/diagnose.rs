@@ -220,7 +220,7 @@ fn fits_later_pages(connection: &Connection, key: &KeySpec) -> bool {
 
 fn opens_with(location: &Location, secret: &Secret, salt: [u8; 16], level: u8) -> bool {
     let open = || -> crate::error::Result<()> {
-        let connection = location.open()?;
+        let connection = location.open_to_look()?;
         let key = KeySpec::make(secret, salt, level)?;
         cipher::key(&connection, &key)?;
         trial(&connection).map_err(errors::classify)

@@ -10,7 +10,20 @@ use rusqlite::{Connection, OpenFlags};
 use super::diagnose;
 use crate::error::{Error, ErrorKind, Phase, Reason, Result};
 use crate::sqlcipher::codes::LOOK_AT_THE_DISK;
-use crate::sqlcipher::ffi::system;
+use crate::sqlcipher::ffi::{quiet, system};
+
+/// How a connection that only reads looks at the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum View {
+    /// With locks; an index that nobody works with is left alone.
+    Probing,
+    /// With locks, in the index of those who work with it.
+    Shared,
+    /// Without locks, the file with its log.
+    Apart,
+    /// Without locks, the file alone.
+    Alone,
+}
 
 /// A file, or one database in memory that all connections share.
 #[derive(Clone, Debug)]
@@ -20,6 +33,8 @@ pub(crate) enum Location {
         path: PathBuf,
         /// As the user wrote it.
         shown: PathBuf,
+        /// Nothing may be written or made.
+        only_read: bool,
     },
     /// A name for SQLite's `memdb`: connections that give the same name get the same database, and keys work. The
     /// shared cache would hand the decrypted pages to connections without a key.
@@ -47,7 +62,19 @@ impl Location {
         if text.contains('\0') {
             return Err(refuse("the path of the database contains a NUL character"));
         }
-        Ok(Self::File { path: path.to_owned(), shown: shown.to_owned() })
+        Ok(Self::File { path: path.to_owned(), shown: shown.to_owned(), only_read: false })
+    }
+
+    /// The same file, only to be read.
+    pub(crate) fn only_read(self) -> Self {
+        match self {
+            Self::File { path, shown, .. } => Self::File { path, shown, only_read: true },
+            memory @ Self::Memory(_) => memory,
+        }
+    }
+
+    fn is_only_read(&self) -> bool {
+        matches!(self, Self::File { only_read: true, .. })
     }
 
     /// What the user wrote.
@@ -87,10 +114,24 @@ impl Location {
 
     /// Whether a log with something in it stands beside the file.
     pub(crate) fn has_log(&self) -> bool {
-        let Self::File { path, .. } = self else { return false };
-        let mut log = path.clone().into_os_string();
-        log.push("-wal");
-        Path::new(&log).metadata().is_ok_and(|log| log.len() > 0)
+        self.beside("-wal").is_some_and(|log| log.metadata().is_ok_and(|log| log.len() > 0))
+    }
+
+    /// Whether a transaction that was cut off left its journal behind. One that has ended has zeros at its beginning, or
+    /// nothing.
+    pub(crate) fn has_journal(&self) -> bool {
+        let begins = |journal: PathBuf| {
+            let mut start = [0; 8];
+            io::Read::read_exact(&mut std::fs::File::open(journal)?, &mut start).map(|()| start != [0; 8])
+        };
+        self.beside("-journal").is_some_and(|journal| begins(journal).unwrap_or(false))
+    }
+
+    fn beside(&self, end: &str) -> Option<PathBuf> {
+        let Self::File { path, .. } = self else { return None };
+        let mut name = path.clone().into_os_string();
+        name.push(end);
+        Some(PathBuf::from(name))
     }
 
     fn may_create(&self, path: &Path, create_if_missing: bool) -> Result<bool> {
@@ -100,10 +141,15 @@ impl Location {
             return Err(error.because(Reason::NotFound).hint("create the directory first"));
         }
         if !create_if_missing {
+            let way_out = if self.is_only_read() {
+                "what is only read is never created; check the path"
+            } else {
+                "call .create_if_missing(true) to create it"
+            };
             return Err(self
                 .error(ErrorKind::Connection, "there is no such file")
                 .because(Reason::NotFound)
-                .hint("call .create_if_missing(true) to create it"));
+                .hint(way_out));
         }
         Ok(true)
     }
@@ -125,12 +171,42 @@ impl Location {
         self.open_at(None)
     }
 
+    /// The same for a look at the file's beginning, which needs no log.
+    pub(crate) fn open_to_look(&self) -> Result<Connection> {
+        if self.is_only_read() { self.open_view(View::Alone) } else { self.open() }
+    }
+
     /// Opens a file of this database, or creates it. What the connection attaches may be new, too.
     pub(crate) fn open_or_create(&self, file: &Path) -> Result<Connection> {
         self.open_at(Some(file))
     }
 
+    /// Opens a connection that only reads, looking at the file in this way.
+    pub(crate) fn open_view(&self, view: View) -> Result<Connection> {
+        let Some(quiet) = quiet::names() else {
+            return Err(self.error(ErrorKind::Unsupported, "the engine has no files here that are only read"));
+        };
+        let (layer, more) = match view {
+            View::Probing => (quiet.locking, "&readonly_shm=1"),
+            View::Shared => (quiet.locking, ""),
+            View::Apart => (quiet.lockless, ""),
+            View::Alone => (quiet.lockless, "&immutable=1"),
+        };
+        let Self::File { path, .. } = self else { return self.open_once(None) };
+        let name = CString::new(format!("{}?mode=ro{more}", uri(path)))
+            .map_err(|error| self.error(ErrorKind::Config, error))?;
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX
+            | OpenFlags::SQLITE_OPEN_PRIVATE_CACHE
+            | OpenFlags::SQLITE_OPEN_EXRESCODE
+            | OpenFlags::SQLITE_OPEN_URI;
+        system::open(&name, flags, Some(layer)).map_err(|(error, why)| diagnose::explain(self, error, why))
+    }
+
     fn open_at(&self, file: Option<&Path>) -> Result<Connection> {
+        if self.is_only_read() {
+            return self.open_view(View::Probing);
+        }
         let connection = self.open_once(file)?;
         // SQLite settles for reading when writing is refused, also when all that was missing was a file descriptor, at
         // that very moment. What may only be read is so the second time, too.
@@ -153,7 +229,7 @@ impl Location {
             (Self::Memory(name), None) => (name.as_bytes(), OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_CREATE),
         };
         let name = CString::new(name).map_err(|error| self.error(ErrorKind::Config, error))?;
-        system::open(&name, flags | more).map_err(|(error, why)| diagnose::explain(self, error, why))
+        system::open(&name, flags | more, None).map_err(|(error, why)| diagnose::explain(self, error, why))
     }
 
     /// The size of the file; asking for it takes no lock and drops none.
@@ -182,9 +258,12 @@ impl Location {
                 .because(Reason::NotFound)
                 .hint("check who deletes it, and whether the process may write to the directory");
         }
-        self.error(ErrorKind::Connection, "the system refused access")
-            .because(Reason::NotPermitted)
-            .hint("the process needs to read and write the file, and to create files beside it")
+        let way_out = if self.is_only_read() {
+            "the process needs to read the file, and its log (-wal) and index (-shm) where they are"
+        } else {
+            "the process needs to read and write the file, and to create files beside it"
+        };
+        self.error(ErrorKind::Connection, "the system refused access").because(Reason::NotPermitted).hint(way_out)
     }
 
     /// The system could not do what it was asked, whoever asks and whatever stands in the file.
@@ -207,6 +286,21 @@ impl Location {
 pub(crate) fn is_of_the_disk(error: &io::Error) -> bool {
     const FAULTS: [i32; 5] = [libc::EIO, libc::ENXIO, libc::ENODEV, libc::ESTALE, libc::ETIMEDOUT];
     error.raw_os_error().is_some_and(|number| FAULTS.contains(&number))
+}
+
+/// The path as a URI: what could be taken for an option is written by its number.
+fn uri(path: &Path) -> String {
+    let mut uri = String::from(if cfg!(windows) { "file:///" } else { "file:" });
+    for byte in path.as_os_str().as_encoded_bytes() {
+        match byte {
+            b'\\' if cfg!(windows) => uri.push('/'),
+            b'/' | b'-' | b'_' | b'.' | b'~' => uri.push(char::from(*byte)),
+            b':' if cfg!(windows) => uri.push(':'),
+            byte if byte.is_ascii_alphanumeric() => uri.push(char::from(*byte)),
+            byte => uri.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    uri
 }
 
 pub(crate) fn directory_of(path: &Path) -> &Path {

@@ -1,7 +1,7 @@
 //! How a database is opened: the path is looked at, a new file is made, the key is proved, and a failure is explained.
 //!
 //! `location` says what may be opened, `creation` makes a new file, `opened` opens the first connection and all others,
-//! `abandoned` keeps connects whose callers went away, `cut_off` and `diagnose` look at what cannot be opened.
+//! `way` says what for, `reading` opens what is only read, `abandoned` keeps connects whose callers went away, `cut_off` and `diagnose` look at what cannot be opened.
 
 pub(crate) mod abandoned;
 pub(crate) mod creation;
@@ -9,3 +9,5 @@ pub(crate) mod cut_off;
 pub(crate) mod diagnose;
 pub(crate) mod location;
 pub(crate) mod opened;
+pub(crate) mod reading;
+pub(crate) mod way;

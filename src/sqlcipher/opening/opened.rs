@@ -12,6 +12,8 @@ use super::creation;
 use super::cut_off;
 use super::diagnose;
 use super::location::Location;
+use super::reading::{self, Failure, Still};
+use super::way::Way;
 use crate::connector::Access;
 use crate::error::{Error, ErrorKind, Result};
 use crate::secret::Secret;
@@ -19,7 +21,7 @@ use crate::sqlcipher::cipher::{self, KeySpec};
 use crate::sqlcipher::errors;
 use crate::sqlcipher::ffi::fork::Process;
 use crate::sqlcipher::ffi::{exit_gate, header};
-use crate::sqlcipher::log::checkpoint::Log;
+use crate::sqlcipher::log::checkpoint::{Log, WORTH_COPYING};
 use crate::sqlcipher::log::snapshot::Snapshots;
 use crate::sqlcipher::running::control::Control;
 use crate::sqlcipher::running::engine::Engine;
@@ -31,6 +33,7 @@ use crate::sqlcipher::tuning::{Checkpoints, Synchronous, Tuning};
 /// What connections are opened with.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
+    pub(crate) way: Way,
     pub(crate) create_if_missing: bool,
     pub(crate) compatibility: u8,
     pub(crate) tuning: Tuning,
@@ -47,7 +50,7 @@ pub(crate) struct Opened {
     /// The file had a first page when it was opened; it has one from then on.
     has_content: bool,
     /// The connection of the first opening, for whoever asks first.
-    spare: Mutex<Option<Connection>>,
+    spare: Mutex<Option<Tried>>,
     /// Keeps a database in memory alive while no other connection is open.
     #[allow(dead_code, reason = "it only has to live")]
     anchor: Option<Mutex<Connection>>,
@@ -61,6 +64,11 @@ pub(crate) struct Opened {
 impl Opened {
     /// Opens for the first time. Blocks: derives the key, and creates the file if need be.
     pub(crate) fn first(location: Location, settings: Settings, secret: Option<&Secret>) -> Result<Self> {
+        let (way, shown) = (settings.way, location.clone());
+        Self::open_first(location, settings, secret).map_err(|error| way.explain(&shown, error))
+    }
+
+    fn open_first(location: Location, settings: Settings, secret: Option<&Secret>) -> Result<Self> {
         let (_pass, process) = (exit_gate::enter(), Process::opening());
         let is_new = location.is_new(settings.create_if_missing)?;
         // An engine that does not encrypt is refused before a file is created; so was a key that would not protect.
@@ -68,14 +76,14 @@ impl Opened {
             cipher::require(&Connection::open_in_memory().map_err(errors::classify)?)?;
         }
         let opening = Opening { location: &location, settings: &settings, is_new };
-        let (connection, key) = match secret {
-            Some(secret) => opening.encrypted(secret).map(|(connection, key)| (connection, Some(key)))?,
+        let (tried, key) = match secret {
+            Some(secret) => opening.encrypted(secret).map(|(tried, key)| (tried, Some(key)))?,
             None => (opening.plain()?, None),
         };
         exit_gate::install();
-        let built_in = built_in(&connection).map_err(|error| location.describe(errors::classify(error)))?;
+        let built_in = built_in(&tried.connection).map_err(|error| location.describe(errors::classify(error)))?;
         let (spare, anchor) =
-            if location.is_memory() { (None, Some(Mutex::new(connection))) } else { (Some(connection), None) };
+            if location.is_memory() { (None, Some(Mutex::new(tried.connection))) } else { (Some(tried), None) };
         let log = Arc::clone(&settings.log);
         let has_content = location.len().is_some_and(|len| len > 0);
         Ok(Self {
@@ -97,8 +105,8 @@ impl Opened {
     pub(crate) fn connect(&self, access: Access, control: &Arc<Control>) -> Result<Engine> {
         let _pass = exit_gate::enter();
         let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let connection = match spare {
-            Some(connection) => connection,
+        let Tried { connection, still } = match spare {
+            Some(tried) => tried,
             None => self.open_another()?,
         };
         if self.settings.tuning.memory_security {
@@ -107,7 +115,8 @@ impl Opened {
             set.map_err(|error| self.location.describe(errors::classify(error)))?;
         }
         let watch = Arc::new(Watch::new(self.key.is_some(), self.is_memory(), Arc::clone(&self.built_in)));
-        let engine = Engine::new(connection, watch, self.settings.tallies.open(), Arc::clone(&self.log));
+        let mut engine = Engine::new(connection, watch, self.settings.tallies.open(), Arc::clone(&self.log));
+        (engine.way, engine.still) = (self.settings.way, still);
         self.configure(engine, access, control).map_err(|error| self.location.describe(errors::classify(error)))
     }
 
@@ -116,19 +125,27 @@ impl Opened {
         if self.has_content && self.location.len() == Some(0) { Err(diagnose::emptied(&self.location)) } else { Ok(()) }
     }
 
-    fn open_another(&self) -> Result<Connection> {
+    fn open_another(&self) -> Result<Tried> {
         self.refuse_emptied()?;
-        let connection = self.location.open()?;
-        if let Some(key) = &self.key {
-            cipher::key(&connection, key)?;
+        let key = |connection: &Connection| self.key.as_ref().map_or(Ok(()), |key| cipher::key(connection, key));
+        if self.settings.way.only_reads() {
+            let opened = reading::open(&self.location, self.settings.way, &key);
+            return opened.map(Tried::reading).map_err(|failure| match failure {
+                Failure::Engine(connection, error) => diagnose::later(&self.location, &connection, error),
+                Failure::Explained(error) => error,
+            });
         }
-        trial(&connection).map_err(|error| diagnose::later(&self.location, &connection, error))?;
-        Ok(connection)
+        let connection = self.location.open()?;
+        key(&connection)?;
+        let way = self.settings.way;
+        let taken = way.take(&connection).and_then(|()| trial(&connection));
+        taken.map_err(|error| way.explain(&self.location, diagnose::later(&self.location, &connection, error)))?;
+        Ok(Tried { connection, still: None })
     }
 
     /// A connection that only copies the log, as durably as the others write.
     pub(crate) fn open_for_checkpoints(&self) -> Result<Connection> {
-        let connection = self.open_another()?;
+        let Tried { connection, .. } = self.open_another()?;
         let synchronous = self.settings.tuning.synchronous.pragma();
         let set = connection.execute_batch(&format!("PRAGMA synchronous = {synchronous}"));
         set.map_err(|error| self.location.describe(errors::classify(error)))?;
@@ -140,6 +157,8 @@ impl Opened {
             &self.settings.tuning;
         let mut engine = engine;
         engine.install(control, *busy_timeout)?;
+        let by_itself =
+            if engine.log.is_private() && *checkpoints != Checkpoints::External { WORTH_COPYING } else { 0 };
         let connection = engine.raw();
         connection.set_prepared_statement_cache_capacity(*statement_cache);
         let query_only = if access == Access::Read { "ON" } else { "OFF" };
@@ -150,17 +169,17 @@ impl Opened {
         ))?;
         pragma(connection, &format!("PRAGMA journal_size_limit = {journal_size_limit}"))?;
         // SQLite's own would tell nobody when it fails.
-        pragma(connection, "PRAGMA wal_autocheckpoint = 0")?;
+        pragma(connection, &format!("PRAGMA wal_autocheckpoint = {by_itself}"))?;
         if *checkpoints == Checkpoints::External {
             connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         }
-        engine.session.accept(&engine.connection);
+        engine.accept_session();
         engine.checkpoints = *checkpoints;
         Ok(engine)
     }
 
     /// What a connection of this database may do inline.
-    pub(crate) fn inline(&self, access: Access, index: bool) -> Inline {
+    pub(crate) fn inline(&self, access: Access, index: bool, change: bool) -> Inline {
         let Tuning { inline_reads, inline_writes, kept_snapshots, synchronous, .. } = self.settings.tuning;
         // Without a log, a commit writes to the file and waits for it; in memory there is nothing to wait for.
         let quick = self.is_memory() || (index && synchronous == Synchronous::Normal);
@@ -168,6 +187,7 @@ impl Opened {
             reads: inline_reads,
             writes: inline_writes && quick && access == Access::Write,
             keep: kept_snapshots && index && access == Access::Read,
+            change,
         }
     }
 
@@ -206,6 +226,20 @@ impl Drop for Opened {
     }
 }
 
+/// A connection that was keyed and has read.
+#[derive(Debug)]
+struct Tried {
+    connection: Connection,
+    /// What it takes for unchanging, if anything.
+    still: Option<Still>,
+}
+
+impl Tried {
+    fn reading((connection, still): reading::Reading) -> Self {
+        Self { connection, still }
+    }
+}
+
 /// The first opening of one database.
 struct Opening<'a> {
     location: &'a Location,
@@ -214,7 +248,18 @@ struct Opening<'a> {
 }
 
 impl Opening<'_> {
-    fn plain(&self) -> Result<Connection> {
+    fn plain(&self) -> Result<Tried> {
+        if self.settings.way.only_reads() {
+            let probe = self.location.open()?;
+            self.refuse_piece(&probe)?;
+            return match reading::open(self.location, self.settings.way, &|_| Ok(())) {
+                Ok(opened) => self.whole(Tried::reading(opened)),
+                Err(Failure::Engine(connection, error)) => {
+                    Err(diagnose::without_key(self.location, &connection, error))
+                }
+                Err(Failure::Explained(error)) => Err(error),
+            };
+        }
         self.create(None)?;
         let connection = match self.location {
             // The file is there by now; this is for new files that are attached to it.
@@ -223,14 +268,17 @@ impl Opening<'_> {
         };
         self.refuse_piece(&connection)?;
         match self.set_up(&connection) {
-            Ok(()) => self.refuse_cut_off(&connection).map(|()| connection),
+            Ok(()) => self.whole(Tried { connection, still: None }),
             Err(error) => Err(diagnose::without_key(self.location, &connection, error)),
         }
     }
 
     /// Two programs may create the file at the same moment, each with a salt of its own; one of them then finds a salt
     /// that is not its own and derives again, once.
-    fn encrypted(&self, secret: &Secret) -> Result<(Connection, KeySpec)> {
+    fn encrypted(&self, secret: &Secret) -> Result<(Tried, KeySpec)> {
+        if self.settings.way.only_reads() {
+            return self.encrypted_to_read(secret);
+        }
         let make = |salt| KeySpec::make(secret, salt, self.settings.compatibility);
         let mut ready = if self.is_new { Some(make(random_salt()?)?) } else { None };
         self.create(ready.as_ref())?;
@@ -245,15 +293,32 @@ impl Opening<'_> {
             };
             cipher::key(&connection, &key)?;
             let Err(error) = self.set_up(&connection) else {
-                self.refuse_cut_off(&connection)?;
                 creation::prove_encrypted(self.location, &connection, &key)?;
-                return Ok((connection, key));
+                return Ok((self.whole(Tried { connection, still: None })?, key));
             };
             let now = self.salt(&connection)?;
             if last || now.is_none() || now == found {
                 return Err(diagnose::with_key(self.location, &connection, secret, &key, error));
             }
             last = true;
+        }
+    }
+
+    fn encrypted_to_read(&self, secret: &Secret) -> Result<(Tried, KeySpec)> {
+        let probe = self.location.open()?;
+        let Some(salt) = self.salt(&probe)? else { return Err(diagnose::not_a_database(self.location)) };
+        drop(probe);
+        let key = KeySpec::make(secret, salt, self.settings.compatibility)?;
+        match reading::open(self.location, self.settings.way, &|connection| cipher::key(connection, &key)) {
+            Ok(opened) => {
+                let tried = self.whole(Tried::reading(opened))?;
+                creation::prove_encrypted(self.location, &tried.connection, &key)?;
+                Ok((tried, key))
+            }
+            Err(Failure::Engine(connection, error)) => {
+                Err(diagnose::with_key(self.location, &connection, secret, &key, error))
+            }
+            Err(Failure::Explained(error)) => Err(error),
         }
     }
 
@@ -271,6 +336,7 @@ impl Opening<'_> {
     /// the write-ahead log.
     fn set_up(&self, connection: &Connection) -> rusqlite::Result<()> {
         connection.busy_timeout(self.settings.tuning.busy_timeout)?;
+        self.settings.way.take(connection)?;
         trial(connection)?;
         let in_memory = self.is_new && self.location.is_memory();
         if in_memory {
@@ -288,6 +354,10 @@ impl Opening<'_> {
     }
 
     /// What was read so far says nothing of the end of the file.
+    fn whole(&self, tried: Tried) -> Result<Tried> {
+        self.refuse_cut_off(&tried.connection).map(|()| tried)
+    }
+
     fn refuse_cut_off(&self, connection: &Connection) -> Result<()> {
         let is_cut_off = || cut_off::is_cut_off(self.location, connection);
         if self.is_new || !is_cut_off().map_err(|error| diagnose::explain_with(self.location, connection, error))? {

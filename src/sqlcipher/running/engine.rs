@@ -18,6 +18,8 @@ use crate::row::{Changes, Rows, RowsBuilder};
 use crate::sqlcipher::errors::{self, classify, poisons};
 use crate::sqlcipher::ffi::running;
 use crate::sqlcipher::log::checkpoint::{Log, WORTH_COPYING};
+use crate::sqlcipher::opening::reading::Still;
+use crate::sqlcipher::opening::way::Way;
 use crate::sqlcipher::statement::plan::{self, Plan, Plans};
 use crate::sqlcipher::statement::ready::Step;
 use crate::sqlcipher::statement::watch::{Mode, Seen, Watch};
@@ -36,6 +38,9 @@ pub(crate) struct Engine {
     /// Who copies the log into the file.
     pub(crate) checkpoints: Checkpoints,
     pub(crate) log: Arc<Log>,
+    pub(crate) way: Way,
+    /// What the connection takes for unchanging, if anything.
+    pub(crate) still: Option<Still>,
 }
 
 /// What SQLite counts between two questions whether to stop: some twenty microseconds of work.
@@ -44,7 +49,8 @@ const STEPS_BETWEEN_QUESTIONS: i32 = 1000;
 impl Engine {
     pub(crate) fn new(connection: Connection, watch: Arc<Watch>, tally: Arc<Tally>, log: Arc<Log>) -> Self {
         let (plans, kept, session) = (Plans::default(), KeptSnapshot::default(), Session::default());
-        Self { connection, watch, plans, kept, tally, session, checkpoints: Checkpoints::default(), log }
+        let (checkpoints, way) = (Checkpoints::default(), Way::default());
+        Self { connection, watch, plans, kept, tally, session, checkpoints, log, way, still: None }
     }
 
     /// Puts our handlers in place.
@@ -80,8 +86,17 @@ impl Engine {
     /// Takes the session as it is for how it shall be.
     pub(crate) fn baseline(&mut self) {
         if self.session.is_altered() {
-            self.session.accept(&self.connection);
+            self.accept_session();
         }
+    }
+
+    pub(crate) fn accept_session(&mut self) {
+        self.session.accept(self.log.index(&self.connection));
+    }
+
+    /// Whether what was read is of one state of the file.
+    pub(crate) fn is_still(&self) -> bool {
+        self.still.as_ref().is_none_or(Still::holds)
     }
 
     /// Whether the file was moved, replaced or deleted under the connection.
@@ -114,6 +129,10 @@ impl Engine {
     /// Has the error tell what the system told, and says whether the connection must not be used again after it. What cannot be written stays so for the
     /// connection that was told, also when the file can be written again.
     pub(crate) fn is_spoiled_by(&self, error: &mut Error) -> bool {
+        if self.way.only_reads() && error.reason() == Reason::NotWritable {
+            *error = self.way.refused();
+            return false;
+        }
         *error = errors::with_the_system(error.clone(), &self.connection);
         if error.reason() == Reason::Io && self.session.index().is_some() {
             self.log.distrust(&self.connection);
@@ -187,6 +206,11 @@ impl Engine {
     /// Refuses what may not run where it would run now.
     pub(crate) fn permit(&self, kind: StatementKind) -> Result<()> {
         self.session.permit(kind, || self.in_transaction())
+    }
+
+    /// Refuses what would write where nothing is written.
+    pub(crate) fn permit_writing(&self, writes: bool) -> Result<()> {
+        if writes && self.way.only_reads() { Err(self.way.refused()) } else { Ok(()) }
     }
 
     /// Runs one statement and hands its rows to `take`, which says whether to go on.
@@ -286,6 +310,9 @@ impl Engine {
 
     /// The goodbye of a connection that wrote: statistics for the planner, and the log folded into the file.
     pub(crate) fn settle(&mut self) -> rusqlite::Result<()> {
+        if self.way.only_reads() {
+            return Ok(());
+        }
         self.watch.look(Mode::Open);
         self.connection.execute_batch("PRAGMA optimize")?;
         if self.checkpoints == Checkpoints::External {

@@ -46,6 +46,8 @@ pub(crate) struct Inline {
     pub(crate) writes: bool,
     /// Keep the snapshot of a read for the next one.
     pub(crate) keep: bool,
+    /// Somebody may change what the connection takes for unchanging.
+    pub(crate) change: bool,
 }
 
 impl Engine {
@@ -68,6 +70,8 @@ impl Engine {
         }
         let (outcome, stopped) = control.inline(|| self.run(statement));
         match outcome {
+            // On a thread it is told of that.
+            Ok(_) if !self.is_still() => None,
             Ok(rows) => {
                 self.tally.inline.add(1);
                 Some(Ok(rows))

@@ -13,6 +13,7 @@ use super::errand;
 use crate::connector::ResourceState;
 use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::sqlcipher::ffi::exit_gate;
+use crate::sqlcipher::opening::reading::changed;
 
 /// What a job takes along to its thread.
 #[derive(Debug)]
@@ -52,6 +53,11 @@ impl Shared {
         self.try_lock().is_some_and(|engine| !engine.watch.is_in_memory() && engine.has_moved())
     }
 
+    /// Whether an idle connection would read what is there now.
+    pub(crate) fn is_still(&self) -> bool {
+        self.try_lock().is_none_or(|engine| engine.is_still())
+    }
+
     /// Runs a job on this thread.
     pub(crate) fn work<T>(&self, job: u64, work: impl FnOnce(&mut Engine) -> Result<T>) -> Done<T> {
         let _pass = exit_gate::enter();
@@ -65,6 +71,8 @@ impl Shared {
             return Done { outcome: Err(stopped()), state: state_of(&engine) };
         };
         let outcome = catch_unwind(AssertUnwindSafe(|| work(&mut engine)));
+        let outcome =
+            outcome.map(|outcome| outcome.and_then(|done| engine.is_still().then_some(done).ok_or_else(changed)));
         drop(running);
         if outcome.as_ref().is_ok_and(Result::is_ok) {
             engine.checkpoint_if_due();

@@ -24,7 +24,7 @@ impl Engine {
 
     fn run_each(&mut self, sql: &str, defines: &mut bool) -> Result<()> {
         let keeps = self.keeps_snapshot();
-        let Self { connection, watch, session, .. } = self;
+        let Self { connection, watch, session, way, .. } = self;
         let open = || !connection.is_autocommit() && !keeps;
         let mode = if open() { Mode::Inside } else { Mode::Open };
         let mut rest = rusqlite::Batch::new(connection, sql);
@@ -38,6 +38,9 @@ impl Engine {
             let Some(mut statement) = next.map_err(|error| refused(error, seen, mode))? else { return Ok(()) };
             let kind = seen.kind(statement.readonly());
             session.permit(kind, open)?;
+            if way.only_reads() && seen.writes(statement.readonly()) {
+                return Err(way.refused());
+            }
             watch.mode(Mode::Running);
             let before = commits::count(connection);
             let mut rows = statement.raw_query();

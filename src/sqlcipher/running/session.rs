@@ -1,7 +1,5 @@
 //! What callers did to a session that decides what may come next.
 
-use rusqlite::Connection;
-
 use crate::connector::{Access, StatementKind};
 use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::sqlcipher::ffi::wal_index::WalIndex;
@@ -31,9 +29,9 @@ impl Session {
     }
 
     /// Takes the session as it is for how it shall be.
-    pub(crate) fn accept(&mut self, connection: &Connection) {
+    pub(crate) fn accept(&mut self, index: Option<WalIndex>) {
         self.altered = false;
-        self.index = WalIndex::of(connection);
+        self.index = index;
     }
 
     pub(crate) fn index(&self) -> Option<&WalIndex> {

@@ -34,6 +34,8 @@ pub(crate) struct Plan {
     empty: bool,
     /// It may fail and keep what it did until then.
     halfway: bool,
+    /// It would change what is stored.
+    writes: bool,
     identity: Identity,
     shortness: Shortness,
 }
@@ -125,13 +127,27 @@ impl Plan {
             StatementKind::Write if explains => StatementKind::Read,
             kind => kind,
         };
+        let changes = !explains && seen.writes(statement.readonly());
         let empty = statement.readonly() && !seen.anything();
         let writes = !explains && seen.changes_rows();
         let halfway = writes && halfway::may_stop(connection, text.as_deref().unwrap_or(sql));
         let identity = if writes { Identity::of(seen, connection, watch) } else { Identity::Never };
         let seen = if explains { seen.without_changes() } else { seen };
         let (header, shortness) = (Arc::from([]), Shortness { skip: 0, penalty: 64 });
-        Ok(Self { kind, seen, placeholders, slots, text, header, header_read: -1, empty, halfway, identity, shortness })
+        Ok(Self {
+            kind,
+            seen,
+            placeholders,
+            slots,
+            text,
+            header,
+            header_read: -1,
+            empty,
+            halfway,
+            writes: changes,
+            identity,
+            shortness,
+        })
     }
 
     pub(crate) fn seen(&self) -> Seen {
@@ -146,6 +162,11 @@ impl Plan {
     /// Whether it may fail and keep what it did until then.
     pub(crate) fn may_stop_halfway(&self) -> bool {
         self.halfway
+    }
+
+    /// Whether it would change what is stored.
+    pub(crate) fn writes(&self) -> bool {
+        self.writes
     }
 
     /// The text to prepare for what the user wrote as `sql`.

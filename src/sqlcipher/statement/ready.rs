@@ -38,8 +38,9 @@ impl Engine {
     pub(crate) fn ready<T>(&mut self, sql: &Arc<str>, fit: impl FnOnce(&Plan) -> Result<T>) -> Result<(Ready<'_>, T)> {
         let place = self.prepare(sql)?;
         let plan = self.plans.at(place);
-        let (kind, fitting) = (plan.kind(), fit(plan)?);
+        let (kind, writes, fitting) = (plan.kind(), plan.writes(), fit(plan)?);
         self.permit(kind)?;
+        self.permit_writing(writes)?;
         // Preparing it anew may act again.
         let seen = self.plans.at(place).seen();
         self.session.alter(self.outlives(seen));

@@ -59,6 +59,8 @@ const REMEMBERS: u32 = 1 << 19;
 const REFUSED_PROCESS: u32 = 1 << 20;
 /// Copies the database into another file.
 const INTO: u32 = 1 << 21;
+/// Writes, and not only temporary data.
+const PERSISTS: u32 = 1 << 22;
 const CONTROLS: u32 = ALTERS | TRANSACTION;
 const REFUSED: u32 =
     REFUSED_KEY | REFUSED_ATTACH | REFUSED_EXTENSION | REFUSED_TEMPORARY | REFUSED_IN_MEMORY | REFUSED_PROCESS;
@@ -117,6 +119,8 @@ impl Watch {
     /// The authorizer itself.
     pub(crate) fn judge(&self, context: &AuthContext<'_>) -> Authorization {
         let flags = self.flags(context);
+        let persists = flags & WRITES != 0 && context.database_name != Some("temp");
+        let flags = if persists { flags | PERSISTS } else { flags };
         self.seen.fetch_or(flags | ANYTHING, Relaxed);
         let denied = match self.mode.load(Relaxed) {
             mode if mode == Mode::Guarded as u8 => REFUSED | CONTROLS | BOUNDED,
@@ -278,6 +282,15 @@ impl Seen {
         } else {
             StatementKind::Read
         }
+    }
+
+    /// Whether a statement that SQLite calls read-only or not changes what is stored. To prepare one that reads may
+    /// prepare others that write, as virtual tables do; a pragma that tells of the journal counts as writing.
+    pub(crate) fn writes(self, readonly: bool) -> bool {
+        let has = |flag| self.0 & flag != 0;
+        let only_asks = self.0 == ANYTHING;
+        let only_temporary = has(WRITES) && !has(PERSISTS);
+        has(ALONE) || !(readonly || only_asks || only_temporary)
     }
 
     /// Whether it alters the session beyond beginning and ending transactions.

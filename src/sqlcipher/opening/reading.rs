@@ -1,0 +1,208 @@
+//! Opening a file that is only read, so that nothing is made or changed on the disk.
+//!
+//! SQLite reads a database in WAL mode by an index in shared memory, a file that it makes if it is missing. Three cases
+//! are told apart:
+//!
+//! - The file is in a rollback mode, or somebody works with it: SQLite's own way, with its locks. The index is there.
+//! - Nobody works with it, and there is a log: a connection that takes no locks reads the log into an index of its own.
+//! - Nobody works with it, and there is no log: the file alone is the database.
+//!
+//! In the last two SQLite notices nobody who begins to write later. Whoever does makes the index or takes it over, so the
+//! files are looked at before and after every call (`Still`).
+//!
+//! Source: "Write-Ahead Logging", section 5 ("Read-Only Databases") and 8 ("Use of WAL Without Shared-Memory");
+//! `unixLockSharedMemory` in `os_unix.c`, which cuts the index to three bytes before it takes it over.
+
+use std::fs::Metadata;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ErrorCode, ffi};
+
+use super::diagnose;
+use super::location::{Location, View};
+use super::opened::trial;
+use super::way::Way;
+use crate::error::{Error, ErrorKind, Phase, Reason, Result};
+use crate::sqlcipher::ffi::wal_index;
+
+/// So often others may begin or end their work while a connection is being opened.
+const ATTEMPTS: usize = 8;
+
+/// A connection that reads, and what it takes for unchanging, if anything.
+pub(crate) type Reading = (Connection, Option<Still>);
+
+/// Why a connection cannot read: with what it found, to be explained, or explained already.
+pub(crate) enum Failure {
+    Engine(Connection, rusqlite::Error),
+    Explained(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Explained(error)
+    }
+}
+
+/// The files of a database as they stood at one moment. SQLite's locks do not tell of those who change them.
+#[derive(Clone, Debug)]
+pub(crate) struct Still {
+    files: [PathBuf; 3],
+    looks: [Option<Look>; 3],
+}
+
+/// What tells one state of a file from another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Look {
+    length: u64,
+    modified: Option<SystemTime>,
+    number: u64,
+}
+
+impl Still {
+    fn of(path: &Path) -> Self {
+        let files = ["", "-wal", "-shm"].map(|end| {
+            let mut file = path.as_os_str().to_owned();
+            file.push(end);
+            PathBuf::from(file)
+        });
+        let looks = files.each_ref().map(|file| look(file));
+        Self { files, looks }
+    }
+
+    /// Whether nobody has changed the database since.
+    pub(crate) fn holds(&self) -> bool {
+        self.files.iter().zip(&self.looks).all(|(file, then)| look(file) == *then)
+    }
+
+    fn has_log(&self) -> bool {
+        self.looks[1].is_some_and(|log| log.length > 0)
+    }
+
+    fn has_index(&self) -> bool {
+        self.looks[1].is_some() && self.looks[2].is_some()
+    }
+}
+
+fn look(file: &Path) -> Option<Look> {
+    let found = file.metadata().ok()?;
+    Some(Look { length: found.len(), modified: found.modified().ok(), number: number(&found) })
+}
+
+#[cfg(unix)]
+fn number(found: &Metadata) -> u64 {
+    std::os::unix::fs::MetadataExt::ino(found)
+}
+
+#[cfg(not(unix))]
+fn number(_: &Metadata) -> u64 {
+    0
+}
+
+/// What a call is told in the middle of which somebody began to write.
+#[cold]
+pub(crate) fn changed() -> Error {
+    Error::new(ErrorKind::Busy, "another process began to write to the file while it was read")
+        .because(Reason::Moved)
+        .hint("read again")
+        .transient()
+}
+
+/// Opens a connection that reads. `key` is called with each that is tried.
+pub(crate) fn open(location: &Location, way: Way, key: &dyn Fn(&Connection) -> Result<()>) -> Result<Reading, Failure> {
+    let Location::File { path, .. } = location else {
+        return Err(location.error(ErrorKind::Config, "it is no file").into());
+    };
+    if way == Way::Immutable {
+        return unchanging(location, &Still::of(path), key).map(|connection| (connection, None));
+    }
+    for _ in 0..ATTEMPTS {
+        let still = Still::of(path);
+        if let Some(connection) = shared(location, &still, key)? {
+            return Ok((connection, None));
+        }
+        match unchanging(location, &still, key) {
+            Ok(connection) if still.holds() => return Ok((connection, Some(still))),
+            Err(error) if still.holds() => return Err(error),
+            _ => {}
+        }
+    }
+    Err(changed().during(Phase::Connect).into())
+}
+
+/// A connection by SQLite's own way; `None` where nobody works with a database in WAL mode.
+fn shared(
+    location: &Location,
+    still: &Still,
+    key: &dyn Fn(&Connection) -> Result<()>,
+) -> Result<Option<Connection>, Failure> {
+    let connection = ready(location, View::Probing, key)?;
+    match trial(&connection) {
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::CannotOpen) && !still.has_index() => {
+            return Ok(None);
+        }
+        Err(error) => return Err(explained(location, connection, error)),
+        Ok(()) => {}
+    }
+    let mode: rusqlite::Result<String> = connection.query_row("PRAGMA journal_mode", (), |row| row.get(0));
+    match mode {
+        Ok(mode) if mode != "wal" => Ok(Some(connection)),
+        Ok(_) if wal_index::is_shared(&connection) => {
+            drop(connection);
+            let connection = ready(location, View::Shared, key)?;
+            match trial(&connection) {
+                Ok(()) => Ok(Some(connection)),
+                Err(error) => Err(explained(location, connection, error)),
+            }
+        }
+        Ok(_) => Ok(None),
+        Err(error) => Err(explained(location, connection, error)),
+    }
+}
+
+/// A connection that takes the files for unchanging.
+fn unchanging(
+    location: &Location,
+    still: &Still,
+    key: &dyn Fn(&Connection) -> Result<()>,
+) -> Result<Connection, Failure> {
+    if location.has_journal() {
+        return Err(unfinished(location).into());
+    }
+    let view = if still.has_log() { View::Apart } else { View::Alone };
+    let connection = ready(location, view, key)?;
+    let tried = match view {
+        // Without an index that others see; nothing is locked.
+        View::Apart => connection.execute_batch("PRAGMA locking_mode = EXCLUSIVE").and_then(|()| trial(&connection)),
+        _ => trial(&connection),
+    };
+    match tried {
+        Ok(()) => Ok(connection),
+        Err(error) => Err(explained(location, connection, error)),
+    }
+}
+
+fn ready(location: &Location, view: View, key: &dyn Fn(&Connection) -> Result<()>) -> Result<Connection> {
+    let connection = location.open_view(view)?;
+    connection
+        .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
+        .map_err(|error| diagnose::explain(location, error, None))?;
+    key(&connection)?;
+    Ok(connection)
+}
+
+fn explained(location: &Location, connection: Connection, error: rusqlite::Error) -> Failure {
+    match error.sqlite_error().map(|error| error.extended_code) {
+        Some(ffi::SQLITE_READONLY_ROLLBACK) => Failure::Explained(unfinished(location)),
+        _ => Failure::Engine(connection, error),
+    }
+}
+
+/// To roll it back would change the file.
+fn unfinished(location: &Location) -> Error {
+    location
+        .error(ErrorKind::Storage, "a transaction was cut off, and must be rolled back before the file can be read")
+        .because(Reason::NotWritable)
+        .hint("open it once for writing, which does that, or copy it with its journal and open the copy")
+}
