@@ -24,6 +24,9 @@ pub mod postgres {}
 #[doc = include_str!("../docs/performance.md")]
 pub mod performance {}
 
+#[doc = include_str!("../docs/maintenance.md")]
+pub mod maintenance {}
+
 #[doc = include_str!("../docs/weight.md")]
 pub mod weight {}
 

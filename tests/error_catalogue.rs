@@ -194,6 +194,59 @@ async fn opening(page: &mut Catalogue) {
     page.row("a hook leaves a transaction open", &hook.open().await.unwrap_err());
 }
 
+/// What `.read_only()`, `.immutable()`, `.exclusive()` and the settings of other programs' files can fail with.
+async fn other_ways(page: &mut Catalogue) {
+    page.section(
+        "Other ways to open",
+        "Settings of the builder that do not fit each other or the file, and what a database that is only read refuses.",
+    );
+    let (path, header) = (page.at("app.db"), page.at("header.db"));
+    let memory = plain(Path::new(":memory:")).read_only();
+    let brief = Tuning::default().busy_timeout(Duration::from_millis(20));
+    let shared = page.at("shared.db");
+    create(plain(&shared)).await;
+    let other = rusqlite::Connection::open(&shared).unwrap();
+    other.execute_batch("BEGIN; SELECT * FROM t").unwrap();
+    let hot = page.at("hot.db");
+    create(plain(&hot)).await;
+    let cut_off = rusqlite::Connection::open(&hot).unwrap();
+    cut_off.execute_batch("PRAGMA journal_mode = DELETE; PRAGMA cache_size = 2; BEGIN; CREATE TABLE u (a)").unwrap();
+    cut_off.execute(&format!("INSERT INTO u SELECT zeroblob(500) FROM ({})", numbers(2000)), ()).unwrap();
+    let two_salts = keyed(&header, Secret::raw_key_with_salt([7; 32], [1; 16])).plaintext_header_with([2; 16]);
+    for (situation, builder) in [
+        ("two ways were asked for", raw(&path).read_only().exclusive()),
+        ("what is only read was to be created", raw(&path).immutable().create_if_missing(true)),
+        ("a database in memory was to be only read", memory),
+        ("what is only to be read is not there", raw(&page.at("missing.db")).read_only()),
+        ("what is only to be read has a transaction that was cut off", plain(&hot).immutable()),
+        ("somebody else has the file that was to be had exclusively", plain(&shared).exclusive().tuning(brief)),
+        ("there are no such pages", raw(&path).cipher_page_size(1000)),
+        ("nobody makes a key in so many rounds", raw(&path).cipher_kdf_iter(0)),
+        ("the settings are of a cipher, and there is no key", plain(&shared).cipher_kdf_iter(4000)),
+        (
+            "the header is not encrypted, and the salt or the key is another one",
+            raw(&header).plaintext_header_with([0; 16]),
+        ),
+        ("the header is not encrypted, and the key brings no salt", raw(&header).plaintext_header()),
+        ("the header is not encrypted, and there are two salts", two_salts),
+        ("the header was said to be unencrypted", keyed(&path, "right").plaintext_header_with([0; 16])),
+    ] {
+        page.row(situation, &refusal(builder).await);
+    }
+    drop((other, cut_off));
+    for builder in [plain(&shared).read_only(), plain(&shared).immutable()] {
+        let db = builder.open().await.unwrap();
+        page.row("a statement would write", &db.execute("INSERT INTO t VALUES (1)", ()).await.unwrap_err());
+    }
+    let db = plain(&shared).read_only().open().await.unwrap();
+    let mut tx = db.begin_with(TransactionMode::READ).await.unwrap();
+    tx.fetch_all("SELECT a FROM t", ()).await.unwrap();
+    let other = rusqlite::Connection::open(&shared).unwrap();
+    other.execute("INSERT INTO t VALUES (1)", ()).unwrap();
+    let error = tx.fetch_all("SELECT a FROM t", ()).await.unwrap_err();
+    page.row("somebody began to write in the middle of a read", &error);
+}
+
 const CHILD: &str = "STRONGROOM_TEST_DENIED";
 
 /// What only a process without privileges is denied.
@@ -452,6 +505,7 @@ async fn the_catalogue_shows_what_is_really_said() {
     rustix::process::setrlimit(rustix::process::Resource::Nofile, few).unwrap();
     let mut page = Catalogue { text: INTRODUCTION.into(), directory: TempDir::new().unwrap(), bare: Vec::new() };
     opening(&mut page).await;
+    other_ways(&mut page).await;
     keys(&mut page).await;
     while_open(&mut page).await;
     waiting(&mut page).await;

@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use tokio::sync::Mutex;
 
-use super::cipher::{self, KeySpec};
+use super::cipher;
 use super::connection::SqlCipherConnection;
 use super::errors;
 use super::ffi::fork;
+use super::format::{Format, Header};
 use super::opening::location::Location;
 use super::opening::opened::{Opened, Settings};
 use super::opening::way::{Way, Wishes};
@@ -68,8 +69,8 @@ impl SqlCipherConnector {
         // What is no path is refused at opening, as it was written.
         let path = std::path::absolute(&shown).unwrap_or_else(|_| shown.clone());
         let (tuning, tallies, log) = (Tuning::default(), Arc::default(), Arc::default());
-        let (way, compatibility) = (Way::default(), KeySpec::CURRENT);
-        let settings = Settings { way, create_if_missing: true, compatibility, tuning, tallies, log };
+        let (way, format) = (Way::default(), Format::default());
+        let settings = Settings { way, create_if_missing: true, format, tuning, tallies, log };
         let state = Arc::new(Mutex::new(State::Unopened { key: None }));
         Self { shown, path, has_key: false, wishes: Wishes::default(), settings, state }
     }
@@ -127,7 +128,38 @@ impl SqlCipherConnector {
     /// The version of SQLCipher's format, 1 to 4, for files that older programs wrote; 4 by default. Another number is
     /// an error at opening.
     pub fn cipher_compatibility(mut self, version: u8) -> Self {
-        self.settings.compatibility = version;
+        self.settings.format.compatibility = version;
+        self
+    }
+
+    /// How many rounds made the key from the passphrase, for files of programs that set `kdf_iter`; at most 10,000,000.
+    /// Raw keys are not derived. A new file with fewer than the usual 256,000 is easier to attack.
+    pub fn cipher_kdf_iter(mut self, rounds: u32) -> Self {
+        self.settings.format.rounds = Some(rounds);
+        self
+    }
+
+    /// The size of a page in bytes, for files of programs that set `cipher_page_size`: a power of two from 512 to 65536.
+    pub fn cipher_page_size(mut self, bytes: u32) -> Self {
+        self.settings.format.page_size = Some(bytes);
+        self
+    }
+
+    /// Leaves the first 32 bytes of the file unencrypted (`cipher_plaintext_header_size`), so that iOS recognises the
+    /// database in a container that apps share. They hold the size of the pages and counters, and no data.
+    ///
+    /// The salt, which stands there otherwise, comes with the key ([`Secret::raw_key_with_salt`]). Without it, the file
+    /// cannot be opened: keep it as long as the file, as
+    /// [`plaintext_header_with`](Self::plaintext_header_with) needs it too.
+    pub fn plaintext_header(mut self) -> Self {
+        self.settings.format.header = Header::Plain(None);
+        self
+    }
+
+    /// [`plaintext_header`](Self::plaintext_header) with a salt that is given here, for passphrases and raw keys. It is no
+    /// secret, but must be another one, of random bytes, for each file.
+    pub fn plaintext_header_with(mut self, salt: [u8; 16]) -> Self {
+        self.settings.format.header = Header::Plain(Some(salt));
         self
     }
 
@@ -160,11 +192,7 @@ impl SqlCipherConnector {
             return Err(errors::forked());
         }
         let (settings, location) = self.settings_for(location)?;
-        if !(1..=KeySpec::CURRENT).contains(&settings.compatibility) {
-            let message = format!("cipher compatibility {} is not between 1 and 4", settings.compatibility);
-            let error = Error::new(ErrorKind::Config, message).during(Phase::Connect);
-            return Err(error.hint("it is the major version of the SQLCipher that wrote the file"));
-        }
+        settings.format.check(self.has_key)?;
         let secret = match key {
             Some(source) => Some(resolve(&**source).await?),
             None => None,

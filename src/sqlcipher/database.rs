@@ -95,6 +95,48 @@ impl AsyncDatabase<SqlCipherConnector> {
         self.connection().await?.interact(work).await
     }
 
+    /// [`interact`](Self::interact) on a connection that reads, beside the writer; SQLite refuses what would write.
+    ///
+    /// ```
+    /// use strongroom::AsyncDatabase;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> strongroom::Result<()> {
+    /// # let db = AsyncDatabase::builder(":memory:").open().await?;
+    /// let sum: i64 = db.read_interact(|c| c.query_row("SELECT 40 + 2", (), |row| row.get(0))).await?;
+    /// assert_eq!(sum, 42);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// When no reader can be had, and what `work` answers.
+    ///
+    /// # Cancel safety
+    /// As [`interact`](Self::interact).
+    pub async fn read_interact<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut rusqlite::Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.read_connection().await?.interact(work).await
+    }
+
+    /// [`try_interact`](Self::try_interact) on a connection that reads.
+    ///
+    /// # Errors
+    /// As [`read_interact`](Self::read_interact), turned into `E`; what `work` answers as it is.
+    ///
+    /// # Cancel safety
+    /// As [`interact`](Self::interact).
+    pub async fn try_read_interact<T, E>(
+        &self,
+        work: impl FnOnce(&mut rusqlite::Connection) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+    {
+        self.read_connection().await?.try_interact(work).await
+    }
+
     /// [`interact`](Self::interact) for a closure with an error type of your own; see
     /// [`SqlCipherConnection::try_interact`](crate::sqlcipher::SqlCipherConnection::try_interact).
     ///
@@ -203,6 +245,45 @@ impl DatabaseBuilder<SqlCipherConnector> {
     /// The version of SQLCipher's format, 1 to 4, for files that older programs wrote; 4 by default.
     pub fn cipher_compatibility(self, version: u8) -> Self {
         self.map_connector(|connector| connector.cipher_compatibility(version))
+    }
+
+    /// How many rounds made the key from the passphrase, for files of programs that set `kdf_iter`; see
+    /// [`SqlCipherConnector::cipher_kdf_iter`](crate::SqlCipherConnector::cipher_kdf_iter).
+    pub fn cipher_kdf_iter(self, rounds: u32) -> Self {
+        self.map_connector(|connector| connector.cipher_kdf_iter(rounds))
+    }
+
+    /// The size of a page in bytes, for files of programs that set `cipher_page_size`; see
+    /// [`SqlCipherConnector::cipher_page_size`](crate::SqlCipherConnector::cipher_page_size).
+    pub fn cipher_page_size(self, bytes: u32) -> Self {
+        self.map_connector(|connector| connector.cipher_page_size(bytes))
+    }
+
+    /// Leaves the first 32 bytes of the file unencrypted, for containers that apps share on iOS; the salt comes with the
+    /// key. See [`SqlCipherConnector::plaintext_header`](crate::SqlCipherConnector::plaintext_header).
+    ///
+    /// ```
+    /// use strongroom::{AsyncDatabase, PassphraseKeySource, Secret};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> strongroom::Result<()> {
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("app.db");
+    /// # let (key, salt) = ([7; 32], [8; 16]); // both from the keychain
+    /// let key = PassphraseKeySource::new(Secret::raw_key_with_salt(key, salt));
+    /// let db = AsyncDatabase::builder(&path).key(key).plaintext_header().open().await?;
+    /// db.execute_script("CREATE TABLE t (a)").await?;
+    /// db.close().await?;
+    /// assert!(std::fs::read(&path).unwrap().starts_with(b"SQLite format 3\0"));
+    /// # Ok(()) }
+    /// ```
+    pub fn plaintext_header(self) -> Self {
+        self.map_connector(SqlCipherConnector::plaintext_header)
+    }
+
+    /// [`plaintext_header`](Self::plaintext_header) with a salt that is given here; see
+    /// [`SqlCipherConnector::plaintext_header_with`](crate::SqlCipherConnector::plaintext_header_with).
+    pub fn plaintext_header_with(self, salt: [u8; 16]) -> Self {
+        self.map_connector(|connector| connector.plaintext_header_with(salt))
     }
 
     /// Cache, durability and waiting.

@@ -11,6 +11,7 @@ mod connector;
 mod database;
 mod errors;
 mod ffi;
+mod format;
 mod log;
 mod opening;
 mod resource;

@@ -5,6 +5,7 @@ use std::convert::Infallible;
 
 use rusqlite::Connection;
 
+use super::format::Format;
 use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::secret::Secret;
 
@@ -13,9 +14,7 @@ use crate::secret::Secret;
 pub(super) struct KeySpec(Infallible);
 
 impl KeySpec {
-    pub(super) const CURRENT: u8 = 4;
-
-    pub(super) fn make(_: &Secret, _: [u8; 16], _: u8) -> Result<Self> {
+    pub(super) fn make(_: &Secret, _: [u8; 16], _: Format) -> Result<Self> {
         Err(no_cipher())
     }
 
@@ -27,7 +26,7 @@ impl KeySpec {
         match self.0 {}
     }
 
-    pub(super) fn compatibility(&self) -> u8 {
+    pub(super) fn format(&self) -> Format {
         match self.0 {}
     }
 }
@@ -48,6 +47,10 @@ pub(super) fn check_passphrase(_: &Secret) -> Result<()> {
 
 pub(super) fn key(_: &Connection, spec: &KeySpec) -> Result<()> {
     match spec.0 {}
+}
+
+pub(super) fn is_at_work(_: &Connection) -> bool {
+    false
 }
 
 pub(super) fn is_authentic(spec: &KeySpec, _: u32, _: &[u8]) -> bool {

@@ -14,7 +14,7 @@ impl Resource for SqlCipherConnection {
     fn state(&self) -> ResourceState {
         if self.stream.is_some() {
             ResourceState::Unknown
-        } else if self.may.change && !self.shared.is_still() {
+        } else if self.state == ResourceState::Idle && self.may.change && !self.shared.is_still() {
             // Somebody has begun to write to what it takes for unchanging.
             ResourceState::Broken
         } else {

@@ -6,11 +6,12 @@
 use crate::error::{Error, ErrorKind, Phase, Reason, Result};
 use crate::secret::Secret;
 use crate::sqlcipher::ffi::exit_gate;
+use crate::sqlcipher::format::Format;
 use crate::sqlcipher::{ffi::kdf::Hash, ffi::kdf::hmac, ffi::kdf::pbkdf2};
 
 /// Derives the 32-byte key into `key`.
-pub(super) fn derive(passphrase: &[u8], salt: [u8; 16], compatibility: u8, key: &mut [u8]) -> Result<()> {
-    let (hash, rounds) = match compatibility {
+pub(super) fn derive(passphrase: &[u8], salt: [u8; 16], format: Format, key: &mut [u8]) -> Result<()> {
+    let (hash, rounds) = match format.compatibility {
         1 | 2 => (Hash::Sha1, 4_000),
         3 => (Hash::Sha1, 64_000),
         _ => (Hash::Sha512, 256_000),
@@ -18,7 +19,7 @@ pub(super) fn derive(passphrase: &[u8], salt: [u8; 16], compatibility: u8, key: 
     // libcrypto registers its own handler for the exit at its first use; ours must come after it.
     hmac(hash, &[], &[])?;
     exit_gate::install();
-    pbkdf2(hash, passphrase, &salt, rounds, key)
+    pbkdf2(hash, passphrase, &salt, format.rounds.unwrap_or(rounds), key)
 }
 
 /// Refuses passphrases that other SQLCipher programs could not use, or would take for a raw key.

@@ -14,6 +14,7 @@ pub(super) use spec::KeySpec;
 use rusqlite::Connection;
 
 use super::ffi;
+use super::format::{CURRENT, Format, PLAIN_HEADER};
 use crate::error::{Error, ErrorKind, Phase, Reason, Result};
 use crate::secret::{Secret, SecretForm};
 
@@ -40,12 +41,24 @@ pub(super) fn require(connection: &Connection) -> Result<()> {
 /// Keys a fresh connection. Nothing is read yet.
 pub(super) fn key(connection: &Connection, spec: &KeySpec) -> Result<()> {
     spec.with_text(|text| ffi::key::set(connection, text)).map_err(|_| cannot_key())?;
-    if spec.compatibility() != KeySpec::CURRENT {
-        // A number and no secret, so a statement may carry it. It must stand between keying and the first read.
-        let pragma = format!("PRAGMA cipher_compatibility = {}", spec.compatibility());
-        connection.query_row(&pragma, (), |_| Ok(())).or_else(no_rows).map_err(|_| cannot_key())?;
+    let Format { compatibility, page_size, .. } = spec.format();
+    let plain_header = spec.format().has_plain_header().then_some(PLAIN_HEADER);
+    let settings = [
+        ("cipher_compatibility", Some(u32::from(compatibility)).filter(|_| compatibility != CURRENT)),
+        ("cipher_page_size", page_size),
+        ("cipher_plaintext_header_size", plain_header),
+    ];
+    // Numbers and no secrets, so statements may carry them. They must stand between keying and the first read.
+    for (name, value) in settings.into_iter().filter_map(|(name, value)| Some((name, value?))) {
+        let set = connection.query_row(&format!("PRAGMA {name} = {value}"), (), |_| Ok(()));
+        set.or_else(no_rows).map_err(|_| cannot_key())?;
     }
     Ok(())
+}
+
+/// Whether a connection that has read found the codes of the pages right.
+pub(super) fn is_at_work(connection: &Connection) -> bool {
+    connection.query_row("PRAGMA cipher_status", (), |row| row.get::<_, String>(0)).is_ok_and(|status| status == "1")
 }
 
 fn no_rows(error: rusqlite::Error) -> rusqlite::Result<()> {

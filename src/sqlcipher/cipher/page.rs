@@ -18,7 +18,7 @@ const ROUNDS: u32 = 2;
 
 /// Whether page `number`, which must not be the first, carries the code that `key` makes.
 pub(in super::super) fn is_authentic(key: &KeySpec, number: u32, page: &[u8]) -> bool {
-    let (hash, empty) = match key.compatibility() {
+    let (hash, empty) = match key.format().compatibility {
         // Format 1 has no codes.
         1 => return false,
         // The room for vector and code is a multiple of 16: 12 bytes stay empty.

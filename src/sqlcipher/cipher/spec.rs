@@ -7,26 +7,24 @@ use zeroize::{Zeroize, Zeroizing};
 use super::derive;
 use crate::error::Result;
 use crate::secret::{Secret, SecretForm};
+use crate::sqlcipher::format::{CURRENT, Format};
 
 /// What every further connection is keyed with; wiped on drop.
 pub(in super::super) struct KeySpec {
     key_and_salt: Box<[u8; 48]>,
-    compatibility: u8,
+    format: Format,
 }
 
 impl KeySpec {
-    /// The version of SQLCipher's file format that this crate writes.
-    pub(in super::super) const CURRENT: u8 = 4;
-
     /// Makes the key from a secret and the salt of the file. Takes a tenth of a second and more for passphrases: call
     /// on a thread that may block.
-    pub(in super::super) fn make(secret: &Secret, salt: [u8; 16], compatibility: u8) -> Result<Self> {
-        let mut spec = Self { key_and_salt: Box::new([0; 48]), compatibility };
+    pub(in super::super) fn make(secret: &Secret, salt: [u8; 16], format: Format) -> Result<Self> {
+        let mut spec = Self { key_and_salt: Box::new([0; 48]), format };
         let key_and_salt = &mut spec.key_and_salt;
         match secret.form() {
             SecretForm::Passphrase => {
                 derive::check_passphrase(secret)?;
-                derive::derive(secret.expose(), salt, compatibility, &mut key_and_salt[..32])?;
+                derive::derive(secret.expose(), salt, format, &mut key_and_salt[..32])?;
                 key_and_salt[32..].copy_from_slice(&salt);
             }
             SecretForm::RawKey => {
@@ -48,11 +46,12 @@ impl KeySpec {
 
     /// The size of a page in this format, in bytes.
     pub(in super::super) fn page_size(&self) -> usize {
-        if self.compatibility == Self::CURRENT { 4096 } else { 1024 }
+        let usual = if self.format.compatibility == CURRENT { 4096 } else { 1024 };
+        self.format.page_size.map_or(usual, |size| size as usize)
     }
 
-    pub(in super::super) fn compatibility(&self) -> u8 {
-        self.compatibility
+    pub(in super::super) fn format(&self) -> Format {
+        self.format
     }
 
     /// Lends the text `x'...'`, which is wiped afterwards.

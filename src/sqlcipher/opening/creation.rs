@@ -64,8 +64,12 @@ fn make(location: &Location, draft: &Path, key: Option<&KeySpec>) -> Result<()> 
 
 /// After the first write the file must begin with the salt; anything else is not encrypted with our key.
 pub(crate) fn prove_encrypted(location: &Location, connection: &Connection, key: &KeySpec) -> Result<()> {
+    let plain_header = key.format().has_plain_header();
     match header::read(connection).map_err(|error| diagnose::explain_with(location, connection, error))? {
-        Some(header) if header == *key.salt() => Ok(()),
+        Some(_) if plain_header && diagnose::has_plain_header_only(connection) && cipher::is_at_work(connection) => {
+            Ok(())
+        }
+        Some(header) if !plain_header && header == *key.salt() => Ok(()),
         _ => Err(location
             .error(ErrorKind::Encryption, "the file did not become encrypted")
             .because(Reason::NoCipher)

@@ -14,6 +14,7 @@ use crate::secret::Secret;
 use crate::sqlcipher::cipher::{self, KeySpec};
 use crate::sqlcipher::errors;
 use crate::sqlcipher::ffi::{header, system};
+use crate::sqlcipher::format::{CURRENT, Format};
 
 /// The first bytes of a plaintext database.
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
@@ -40,7 +41,7 @@ pub(crate) fn not_encrypted(location: &Location, connection: &Connection) -> Err
 }
 
 /// Encrypted behind a header that is not: SQLCipher needs room at the end of every page, and the header tells of it.
-fn has_plain_header_only(connection: &Connection) -> bool {
+pub(crate) fn has_plain_header_only(connection: &Connection) -> bool {
     /// Where the header says how many bytes of each page are kept free.
     const RESERVED: usize = 20;
     /// An initialisation vector, at least.
@@ -51,9 +52,30 @@ fn has_plain_header_only(connection: &Connection) -> bool {
 
 fn plain_header(location: &Location) -> Error {
     location
-        .error(ErrorKind::Encryption, "the file is encrypted but for its header, which this crate does not open")
+        .error(ErrorKind::Encryption, "the file is encrypted but for its header (cipher_plaintext_header_size)")
         .because(Reason::OtherCipherSettings)
-        .hint("export it with the sqlcipher program, without cipher_plaintext_header_size")
+        .hint(
+            "call .plaintext_header() on the builder, with a key that brings its salt, or .plaintext_header_with(salt)",
+        )
+}
+
+/// Explains that a plaintext header was announced and is not there.
+pub(crate) fn encrypted_header(location: &Location) -> Error {
+    location
+        .error(ErrorKind::Encryption, "the header of the file is encrypted, or it is no database")
+        .because(Reason::OtherCipherSettings)
+        .hint("leave .plaintext_header() away")
+}
+
+/// Explains a failed first read of a file whose header is not encrypted. SQLite believes what the header says.
+fn behind_plain_header(location: &Location, connection: &Connection, key: &KeySpec) -> Error {
+    if fits_later_pages(connection, key) {
+        return damaged(location, "the key is right, but page 1 is damaged");
+    }
+    location
+        .error(ErrorKind::Encryption, "the key, or the salt that was given with it, does not open it")
+        .because(Reason::WrongKey)
+        .hint("check both; other cipher settings or a damaged first page look the same")
 }
 
 /// Explains a failed first read of a database opened without a key.
@@ -83,6 +105,10 @@ pub(crate) fn with_key(
     key: &KeySpec,
     error: rusqlite::Error,
 ) -> Error {
+    let is_corrupt = error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt);
+    if key.format().has_plain_header() && (is_corrupt || is_not_a_database(&error)) {
+        return behind_plain_header(location, connection, key);
+    }
     if !is_not_a_database(&error) {
         return explain_with(location, connection, error);
     }
@@ -97,7 +123,7 @@ pub(crate) fn with_key(
     if fits_later_pages(connection, key) {
         return damaged(location, "the key is right, but page 1 is damaged");
     }
-    let others = (1..=KeySpec::CURRENT).rev().filter(|level| *level != key.compatibility());
+    let others = (1..=CURRENT).rev().filter(|level| *level != key.format().compatibility);
     if let Some(level) = others.into_iter().find(|level| opens_with(location, secret, salt, *level)) {
         return location
             .error(
@@ -221,7 +247,7 @@ fn fits_later_pages(connection: &Connection, key: &KeySpec) -> bool {
 fn opens_with(location: &Location, secret: &Secret, salt: [u8; 16], level: u8) -> bool {
     let open = || -> crate::error::Result<()> {
         let connection = location.open_to_look()?;
-        let key = KeySpec::make(secret, salt, level)?;
+        let key = KeySpec::make(secret, salt, Format::of(level))?;
         cipher::key(&connection, &key)?;
         trial(&connection).map_err(errors::classify)
     };

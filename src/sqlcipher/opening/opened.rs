@@ -15,12 +15,13 @@ use super::location::Location;
 use super::reading::{self, Failure, Still};
 use super::way::Way;
 use crate::connector::Access;
-use crate::error::{Error, ErrorKind, Result};
-use crate::secret::Secret;
+use crate::error::{Error, ErrorKind, Reason, Result};
+use crate::secret::{Secret, SecretForm};
 use crate::sqlcipher::cipher::{self, KeySpec};
 use crate::sqlcipher::errors;
 use crate::sqlcipher::ffi::fork::Process;
 use crate::sqlcipher::ffi::{exit_gate, header};
+use crate::sqlcipher::format::{Format, Header};
 use crate::sqlcipher::log::checkpoint::{Log, WORTH_COPYING};
 use crate::sqlcipher::log::snapshot::Snapshots;
 use crate::sqlcipher::running::control::Control;
@@ -35,7 +36,7 @@ use crate::sqlcipher::tuning::{Checkpoints, Synchronous, Tuning};
 pub(crate) struct Settings {
     pub(crate) way: Way,
     pub(crate) create_if_missing: bool,
-    pub(crate) compatibility: u8,
+    pub(crate) format: Format,
     pub(crate) tuning: Tuning,
     pub(crate) tallies: Arc<Tallies>,
     pub(crate) log: Arc<Log>,
@@ -279,24 +280,26 @@ impl Opening<'_> {
         if self.settings.way.only_reads() {
             return self.encrypted_to_read(secret);
         }
-        let make = |salt| KeySpec::make(secret, salt, self.settings.compatibility);
-        let mut ready = if self.is_new { Some(make(random_salt()?)?) } else { None };
+        let outer = self.outer_salt(secret)?;
+        let fresh = || outer.map_or_else(random_salt, Ok);
+        let make = |salt| KeySpec::make(secret, salt, self.settings.format);
+        let mut ready = if self.is_new { Some(make(fresh()?)?) } else { None };
         self.create(ready.as_ref())?;
         let mut last = false;
         loop {
             let connection = self.location.open()?;
-            let found = self.salt(&connection)?;
+            let found = self.salt(&connection, outer)?;
             let fits = |key: &KeySpec| found.is_none_or(|salt| key.salt() == salt);
             let key = match ready.take().filter(fits) {
                 Some(key) => key,
-                None => make(found.map_or_else(random_salt, Ok)?)?,
+                None => make(found.map_or_else(fresh, Ok)?)?,
             };
             cipher::key(&connection, &key)?;
             let Err(error) = self.set_up(&connection) else {
                 creation::prove_encrypted(self.location, &connection, &key)?;
                 return Ok((self.whole(Tried { connection, still: None })?, key));
             };
-            let now = self.salt(&connection)?;
+            let now = self.salt(&connection, outer)?;
             if last || now.is_none() || now == found {
                 return Err(diagnose::with_key(self.location, &connection, secret, &key, error));
             }
@@ -306,9 +309,10 @@ impl Opening<'_> {
 
     fn encrypted_to_read(&self, secret: &Secret) -> Result<(Tried, KeySpec)> {
         let probe = self.location.open()?;
-        let Some(salt) = self.salt(&probe)? else { return Err(diagnose::not_a_database(self.location)) };
+        let outer = self.outer_salt(secret)?;
+        let Some(salt) = self.salt(&probe, outer)? else { return Err(diagnose::not_a_database(self.location)) };
         drop(probe);
-        let key = KeySpec::make(secret, salt, self.settings.compatibility)?;
+        let key = KeySpec::make(secret, salt, self.settings.format)?;
         match reading::open(self.location, self.settings.way, &|connection| cipher::key(connection, &key)) {
             Ok(opened) => {
                 let tried = self.whole(Tried::reading(opened))?;
@@ -322,13 +326,36 @@ impl Opening<'_> {
         }
     }
 
-    /// The salt of the file; `None` for one that has no first page yet.
-    fn salt(&self, connection: &Connection) -> Result<Option<[u8; 16]>> {
+    /// The salt that does not stand in the file, where its header is not encrypted.
+    fn outer_salt(&self, secret: &Secret) -> Result<Option<[u8; 16]>> {
+        let Header::Plain(given) = self.settings.format.header else { return Ok(None) };
+        let own = match secret.form() {
+            SecretForm::RawKeyWithSalt => secret.expose().last_chunk::<16>().copied(),
+            _ => None,
+        };
+        match (given, own) {
+            (Some(given), Some(own)) if given != own => Err(self
+                .location
+                .error(ErrorKind::Config, "plaintext_header_with() gives one salt, and the key brings another")
+                .hint("call plaintext_header(), and the salt of the key is used")),
+            (None, None) => Err(self
+                .location
+                .error(ErrorKind::Key, "the header is not to be encrypted, and the key brings no salt")
+                .because(Reason::Missing)
+                .hint("give Secret::raw_key_with_salt as the key, or the salt to plaintext_header_with()")),
+            (given, own) => Ok(given.or(own)),
+        }
+    }
+
+    /// The salt of the file, which is `outer` if one is given; `None` for one that has no first page yet.
+    fn salt(&self, connection: &Connection, outer: Option<[u8; 16]>) -> Result<Option<[u8; 16]>> {
         let header = header::read(connection);
         let header = header.map_err(|error| diagnose::explain_with(self.location, connection, error))?;
-        match header {
-            Some(header) if diagnose::is_plain(header) => Err(diagnose::not_encrypted(self.location, connection)),
-            other => Ok(other),
+        match (header, outer) {
+            (Some(_), Some(outer)) if diagnose::has_plain_header_only(connection) => Ok(Some(outer)),
+            (Some(header), _) if diagnose::is_plain(header) => Err(diagnose::not_encrypted(self.location, connection)),
+            (Some(_), Some(_)) => Err(diagnose::encrypted_header(self.location)),
+            (other, _) => Ok(other),
         }
     }
 
