@@ -1,6 +1,7 @@
 //! Where a database stands, checked before the engine touches it.
 
 use std::ffi::CString;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::{fmt, io};
@@ -297,7 +298,7 @@ fn uri(path: &Path) -> String {
             b'/' | b'-' | b'_' | b'.' | b'~' => uri.push(char::from(*byte)),
             b':' if cfg!(windows) => uri.push(':'),
             byte if byte.is_ascii_alphanumeric() => uri.push(char::from(*byte)),
-            byte => uri.push_str(&format!("%{byte:02X}")),
+            byte => drop(write!(uri, "%{byte:02X}")),
         }
     }
     uri

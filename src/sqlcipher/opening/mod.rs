@@ -1,12 +1,13 @@
 //! How a database is opened: the path is looked at, a new file is made, the key is proved, and a failure is explained.
 //!
-//! `location` says what may be opened, `creation` makes a new file, `opened` opens the first connection and all others,
+//! `location` says what may be opened, `creation` makes a new file, `first` opens for the first time, `opened` all that come later,
 //! `way` says what for, `reading` opens what is only read, `abandoned` keeps connects whose callers went away, `cut_off` and `diagnose` look at what cannot be opened.
 
 pub(crate) mod abandoned;
 pub(crate) mod creation;
 pub(crate) mod cut_off;
 pub(crate) mod diagnose;
+mod first;
 pub(crate) mod location;
 pub(crate) mod opened;
 pub(crate) mod reading;

@@ -35,7 +35,7 @@ pub(crate) type Reading = (Connection, Option<Still>);
 
 /// Why a connection cannot read: with what it found, to be explained, or explained already.
 pub(crate) enum Failure {
-    Engine(Connection, rusqlite::Error),
+    Engine(Box<(Connection, rusqlite::Error)>),
     Explained(Error),
 }
 
@@ -195,7 +195,7 @@ fn ready(location: &Location, view: View, key: &dyn Fn(&Connection) -> Result<()
 fn explained(location: &Location, connection: Connection, error: rusqlite::Error) -> Failure {
     match error.sqlite_error().map(|error| error.extended_code) {
         Some(ffi::SQLITE_READONLY_ROLLBACK) => Failure::Explained(unfinished(location)),
-        _ => Failure::Engine(connection, error),
+        _ => Failure::Engine(Box::new((connection, error))),
     }
 }
 

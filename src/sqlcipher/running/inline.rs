@@ -39,6 +39,7 @@ const BETWEEN_LOOKS: usize = 32;
 
 /// What a connection may do inline.
 #[derive(Clone, Copy, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "independent facts, each read by its own caller")]
 pub(crate) struct Inline {
     /// Short reads.
     pub(crate) reads: bool,
