@@ -88,6 +88,7 @@ impl Program {
         self
     }
 
+    #[cfg(target_os = "linux")]
     pub(super) fn stdin(mut self, from: impl Into<Stdio>) -> Self {
         self.command.stdin(from);
         self
