@@ -14,6 +14,7 @@ use super::stream::HeldStream;
 use super::transaction::Transaction;
 use crate::connector::{Access, Connection, Connector, Statement, StatementKind, TransactionMode};
 use crate::error::{Error, Result};
+use crate::turn;
 
 impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
     /// Runs `work` in a transaction: commits when it answers `Ok`, rolls back when it answers an error, panics, or is
@@ -130,6 +131,7 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
         let access = route::transaction_access(self.capabilities(), mode);
         let location = Location::caller();
         async move {
+            turn::take().await;
             let held = self.borrow(access, self.call(location)).await?;
             Transaction::begin_on(held, mode, self.capabilities().savepoints).await
         }

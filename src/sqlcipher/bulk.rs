@@ -27,7 +27,7 @@ impl<'c> SqlCipherBulk<'c> {
     async fn run_here(&mut self, sets: &ParamSets) -> Result<(usize, Changes)> {
         let Self { connection, sql } = self;
         let (mut done, mut total) = (0, Changes::default());
-        if !connection.may.writes || sets.bytes() > MOST_HERE {
+        if !connection.may.inside || sets.bytes() > MOST_HERE {
             return Ok((done, total));
         }
         connection.job += 1;

@@ -15,6 +15,7 @@ use super::running::engine::Engine;
 use super::running::inline::Inline;
 use super::running::job::{Shared, StopOnDrop, on_thread, state_of};
 use super::running::stream::OpenStream;
+use super::running::transaction::Boundary;
 use super::running::turns::{TURN, Turns};
 use crate::clock;
 use crate::connector::{
@@ -88,7 +89,7 @@ impl SqlCipherConnection {
 
     /// Runs a short statement on this task. `None`: it has had no effect; run it on a thread.
     fn inline(&mut self, statement: &Statement) -> Option<Result<Rows>> {
-        if !(self.may.reads || self.may.writes) {
+        if !(self.may.reads || self.may.inside) {
             return None;
         }
         let may = Inline { keep: self.may.keep && self.opened.snapshots().allowed(), ..self.may };
@@ -129,6 +130,22 @@ impl SqlCipherConnection {
         let count = group.len();
         let results = self.job(move |engine| Ok(engine.run_group(&group))).await;
         results.unwrap_or_else(|error| (0..count).map(|_| Err(error.clone())).collect())
+    }
+
+    /// Begins or ends a transaction or a savepoint: on this task if that is short, else on a thread.
+    pub(super) async fn cross(&mut self, boundary: Boundary) -> Result<()> {
+        let may = self.may;
+        let here = self.here(|engine, control| {
+            let mut outcome = engine.cross_inline(boundary, control, may)?;
+            let spoiled = outcome.as_mut().is_err_and(|error| engine.is_spoiled_by(error));
+            Some((outcome, spoiled))
+        });
+        match here {
+            Ok(Some(outcome)) => outcome,
+            // Boxed, so that the short way does not carry the state of the long one.
+            Ok(None) => Box::pin(self.job(move |engine| engine.cross(boundary))).await,
+            Err(_panic) => Err(Error::panicked("commit or rollback hook")),
+        }
     }
 
     /// Does short work on this task, if nobody else is at it. The work says whether it spoiled the connection.
@@ -304,27 +321,27 @@ impl Connection for SqlCipherConnection {
 
     async fn begin(&mut self, mode: TransactionMode) -> Result<()> {
         self.take_turns().await;
-        self.job(move |engine| engine.begin(mode)).await
+        self.cross(Boundary::Begin(mode)).await
     }
 
     async fn commit(&mut self) -> Result<()> {
-        self.job(Engine::commit).await
+        self.cross(Boundary::Commit).await
     }
 
     async fn rollback(&mut self) -> Result<()> {
-        self.job(Engine::rollback).await
+        self.cross(Boundary::Rollback).await
     }
 
     async fn savepoint(&mut self, depth: u32) -> Result<()> {
-        self.job(move |engine| engine.savepoint(depth)).await
+        self.cross(Boundary::Savepoint(depth)).await
     }
 
     async fn release(&mut self, depth: u32) -> Result<()> {
-        self.job(move |engine| engine.release(depth)).await
+        self.cross(Boundary::Release(depth)).await
     }
 
     async fn rollback_to(&mut self, depth: u32) -> Result<()> {
-        self.job(move |engine| engine.rollback_to(depth)).await
+        self.cross(Boundary::RollbackTo(depth)).await
     }
 
     async fn table_exists(&mut self, name: &str) -> Result<bool> {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::connection::SqlCipherConnection;
 use super::errors;
 use super::ffi::exit_gate;
-use super::running::engine::Engine;
 use super::running::job::{on_thread, state_of, unshared};
+use super::running::transaction::Boundary;
 use crate::connector::{Access, Canceller, Resource, ResourceState};
 use crate::error::{Error, ErrorKind, Phase, Reason, Result};
 
@@ -47,7 +47,7 @@ impl Resource for SqlCipherConnection {
     }
 
     async fn reset(&mut self) -> Result<()> {
-        self.job(Engine::rollback).await
+        self.cross(Boundary::Rollback).await
     }
 
     fn baseline(&mut self) {

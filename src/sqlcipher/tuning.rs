@@ -115,8 +115,10 @@ impl Tuning {
     }
 
     /// Runs short writes on the calling task when nobody else writes and a commit does not wait for the disk
-    /// ([`Synchronous::Normal`]), and plain inserts of `execute_many` for a tenth of a millisecond at a time; on by
-    /// default.
+    /// ([`Synchronous::Normal`]); on by default. Of a transaction, its beginning, savepoints, and each write that cannot
+    /// be long run there in any case (a write of one row that is found by its key, without triggers), plain inserts of
+    /// `execute_many` for a tenth of a millisecond at a time, and the commit where it does not wait for the disk and has
+    /// little to write.
     pub fn inline_writes(self, on: bool) -> Self {
         Self { inline_writes: on, ..self }
     }

@@ -182,10 +182,13 @@ impl Opened {
     pub(crate) fn inline(&self, access: Access, index: bool, change: bool) -> Inline {
         let Tuning { inline_reads, inline_writes, kept_snapshots, synchronous, .. } = self.settings.tuning;
         // Without a log, a commit writes to the file and waits for it; in memory there is nothing to wait for.
-        let quick = self.is_memory() || (index && synchronous == Synchronous::Normal);
+        let logs = self.is_memory() || index;
+        let quick = self.is_memory() || synchronous == Synchronous::Normal;
+        let writes = inline_writes && access == Access::Write && logs;
         Inline {
             reads: inline_reads,
-            writes: inline_writes && quick && access == Access::Write,
+            writes: writes && quick,
+            inside: writes,
             keep: kept_snapshots && index && access == Access::Read,
             change,
         }

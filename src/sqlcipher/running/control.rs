@@ -30,6 +30,9 @@ const NO_BUDGET: u8 = 0;
 /// The inline statement was stopped.
 const SPENT: u8 = 1;
 
+/// What runs inline is not stopped for being long, but waits for no lock either.
+const ENDLESS: u8 = u8::MAX;
+
 /// SQLite counts the steps of a prepared statement over all its runs, so the first question may come at once. The
 /// second one within a run means that a whole interval has passed.
 const BUDGET: u8 = 3;
@@ -47,6 +50,14 @@ impl Control {
         self.budget.store(BUDGET, Relaxed);
         let done = work();
         (done, self.budget.swap(NO_BUDGET, Relaxed) == SPENT)
+    }
+
+    /// Runs `work` inline that must come to its end and takes no lock that another process may have.
+    pub(crate) fn inline_to_the_end<T>(&self, work: impl FnOnce() -> T) -> T {
+        self.budget.store(ENDLESS, Relaxed);
+        let done = work();
+        self.budget.store(NO_BUDGET, Relaxed);
+        done
     }
 
     /// Gives the next statement of inline work a budget of its own; false if the last one was stopped.
@@ -68,6 +79,7 @@ impl Control {
         match self.budget.load(Relaxed) {
             NO_BUDGET => self.is_cancelled() || exit_gate::is_closed(),
             SPENT => true,
+            ENDLESS => false,
             left => {
                 self.budget.store(left - 1, Relaxed);
                 left - 1 == SPENT
@@ -157,6 +169,16 @@ mod tests {
         let (answers, stopped) = control.inline(|| [control.should_stop(), control.should_stop()]);
         assert_eq!((answers, stopped), ([false, true], true));
         assert!(!control.inline(|| control.should_stop()).1);
+    }
+
+    #[test]
+    fn what_must_come_to_its_end_is_not_stopped_and_waits_for_no_lock() {
+        let control = Control::default();
+        let asked = control.inline_to_the_end(|| {
+            let stopped = (0..1000).any(|_| control.should_stop());
+            (stopped, control.wait_for_lock(0, Duration::from_secs(60), &mut None))
+        });
+        assert_eq!(asked, (false, false));
     }
 
     #[test]

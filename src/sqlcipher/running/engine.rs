@@ -35,6 +35,8 @@ pub(crate) struct Engine {
     pub(crate) kept: KeptSnapshot,
     pub(crate) tally: Arc<Tally>,
     pub(crate) session: Session,
+    /// How long the statements of the open transaction have run, as far as they may have written.
+    pub(crate) worked: Duration,
     /// Who copies the log into the file.
     pub(crate) checkpoints: Checkpoints,
     pub(crate) log: Arc<Log>,
@@ -49,8 +51,8 @@ const STEPS_BETWEEN_QUESTIONS: i32 = 1000;
 impl Engine {
     pub(crate) fn new(connection: Connection, watch: Arc<Watch>, tally: Arc<Tally>, log: Arc<Log>) -> Self {
         let (plans, kept, session) = (Plans::default(), KeptSnapshot::default(), Session::default());
-        let (checkpoints, way) = (Checkpoints::default(), Way::default());
-        Self { connection, watch, plans, kept, tally, session, checkpoints, log, way, still: None }
+        let (worked, checkpoints, way) = (Duration::ZERO, Checkpoints::default(), Way::default());
+        Self { connection, watch, plans, kept, tally, session, worked, checkpoints, log, way, still: None }
     }
 
     /// Puts our handlers in place.

@@ -6,8 +6,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rusqlite::TransactionState;
-
 use super::control::Control;
 use super::engine::Engine;
 use crate::connector::{Statement, StatementKind};
@@ -31,11 +29,15 @@ pub(crate) struct KeptSnapshot {
 /// How long a bulk insert keeps the runtime's thread at a time.
 const SLICE: Duration = Duration::from_micros(100);
 
-/// A slice that takes longer than this, as when the disk is slow, is the last one for a while.
-const LONG_SLICE: Duration = Duration::from_millis(2);
+/// A slice, or a write in a transaction, that takes longer than this, as when the disk is slow, is the last one for a
+/// while.
+const LONG: Duration = Duration::from_millis(2);
 
 /// How many sets run between two looks at the clock.
 const BETWEEN_LOOKS: usize = 32;
+
+/// More than this of values, in bytes, is written on a thread.
+const MOST_INSIDE: usize = 64 << 10;
 
 /// What a connection may do inline.
 #[derive(Clone, Copy, Debug)]
@@ -43,8 +45,10 @@ const BETWEEN_LOOKS: usize = 32;
 pub(crate) struct Inline {
     /// Short reads.
     pub(crate) reads: bool,
-    /// Short writes that commit by themselves without waiting for the disk.
+    /// Short writes that commit by themselves without waiting for the disk, and commits.
     pub(crate) writes: bool,
+    /// Short writes in transactions, which wait for nothing before the commit.
+    pub(crate) inside: bool,
     /// Keep the snapshot of a read for the next one.
     pub(crate) keep: bool,
     /// Somebody may change what the connection takes for unchanging.
@@ -55,9 +59,12 @@ impl Engine {
     /// Runs a statement here unless it is known to be long. `None`: it has had no effect; run it on a thread.
     pub(crate) fn run_inline(&mut self, statement: &Statement, control: &Control, may: Inline) -> Option<Result<Rows>> {
         let in_transaction = self.in_transaction();
-        let may_write = may.writes && !in_transaction && !self.is_checkpoint_due();
+        let may_write = !in_transaction && may.writes && !self.is_checkpoint_due();
         let plan = self.plans.get(&statement.sql)?;
         let allowed = match plan.kind() {
+            StatementKind::Write if in_transaction => {
+                return if may.inside { self.write_inside(statement, control) } else { None };
+            }
             StatementKind::Read => may.reads,
             StatementKind::Write => may_write,
             _ => false,
@@ -93,6 +100,35 @@ impl Engine {
         }
     }
 
+    /// Runs a write of the open transaction here. To stop it would cost the whole transaction, so that it runs only if
+    /// it cannot be long: each step of its program is taken once. `None`: not to be run here.
+    fn write_inside(&mut self, statement: &Statement, control: &Control) -> Option<Result<Rows>> {
+        let sql = &statement.sql;
+        let place = self.plans.find(sql)?;
+        if !self.is_writing() {
+            return None;
+        }
+        self.watch.look(Mode::Open);
+        let plan = self.plans.at(place);
+        if plan.bytes(&statement.params) > MOST_INSIDE
+            || !plan.goes_straight(&self.connection, sql)
+            || !plan.try_inline()
+        {
+            return None;
+        }
+        let began = Instant::now();
+        let outcome = control.inline_to_the_end(|| self.run(statement));
+        let took = began.elapsed();
+        self.worked += took;
+        if took > LONG
+            && let Some(plan) = self.plans.get(sql)
+        {
+            plan.was_slow();
+        }
+        self.tally.inline.add(1);
+        Some(outcome)
+    }
+
     /// Runs sets of a plain insert here for about as long as [`SLICE`]. `None`: not to be run here.
     ///
     /// In a transaction that writes already, none of them waits for a lock. They have no budget: to be stopped would
@@ -103,8 +139,7 @@ impl Engine {
         sets: &ParamSets,
         first: usize,
     ) -> Option<Result<(usize, Changes)>> {
-        let writes = self.connection.transaction_state(Some(rusqlite::MAIN_DB));
-        let writes = writes.is_ok_and(|state| state == TransactionState::Write);
+        let writes = self.is_writing();
         let plan = self.plans.get(sql)?;
         if !writes || !plan.only_inserts() || !plan.try_inline() {
             return None;
@@ -113,7 +148,9 @@ impl Engine {
         let mut enough = |done: usize| done.is_multiple_of(BETWEEN_LOOKS) && began.elapsed() > SLICE;
         let outcome = self.run_many(sql, sets, first, &mut enough);
         self.tally.inline.add(1);
-        if began.elapsed() > LONG_SLICE {
+        let took = began.elapsed();
+        self.worked += took;
+        if took > LONG {
             self.plans.get(sql)?.was_long();
         }
         Some(outcome)

@@ -5,7 +5,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::control::Control;
 use super::engine::Engine;
@@ -70,10 +70,14 @@ impl Shared {
         let Some(running) = self.control.start(job) else {
             return Done { outcome: Err(stopped()), state: state_of(&engine) };
         };
+        let (began, inside) = (Instant::now(), engine.in_transaction());
         let outcome = catch_unwind(AssertUnwindSafe(|| work(&mut engine)));
         let outcome =
             outcome.map(|outcome| outcome.and_then(|done| engine.is_still().then_some(done).ok_or_else(changed)));
         drop(running);
+        if inside {
+            engine.worked += began.elapsed();
+        }
         if outcome.as_ref().is_ok_and(Result::is_ok) {
             engine.checkpoint_if_due();
         }

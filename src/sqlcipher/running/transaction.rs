@@ -1,53 +1,133 @@
 //! Transactions and savepoints, begun and ended by us.
 
+use std::time::Duration;
+
+use rusqlite::TransactionState;
+
+use super::control::Control;
 use super::engine::Engine;
+use super::inline::Inline;
 use crate::connector::{Access, StatementKind, TransactionMode};
-use crate::error::{ErrorKind, Phase, Result};
+use crate::error::{Error, ErrorKind, Phase, Result};
 use crate::sqlcipher::errors::{classify, in_commit};
 use crate::sqlcipher::ffi::commits;
 use crate::sqlcipher::statement::watch::Mode;
 
+/// What begins or ends a transaction or a savepoint; savepoints are named by their depth.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Boundary {
+    Begin(TransactionMode),
+    Commit,
+    Rollback,
+    Savepoint(u32),
+    Release(u32),
+    RollbackTo(u32),
+}
+
+/// A transaction whose statements have run for longer than this may have changed many pages: to write them, and to seal
+/// each where the file is encrypted, can take ten times as long.
+const LIGHT: Duration = Duration::from_micros(100);
+
 impl Engine {
-    pub(crate) fn begin(&mut self, mode: TransactionMode) -> Result<()> {
+    pub(crate) fn cross(&mut self, boundary: Boundary) -> Result<()> {
+        match boundary {
+            Boundary::Begin(mode) => self.begin(mode),
+            Boundary::Commit => self.commit(),
+            Boundary::Rollback => self.rollback(),
+            Boundary::Savepoint(depth) => {
+                self.permit(StatementKind::Read)?;
+                self.control(&format!("SAVEPOINT strongroom_{depth}"), Phase::Begin)
+            }
+            Boundary::Release(depth) => {
+                self.permit(StatementKind::Read)?;
+                self.control(&format!("RELEASE strongroom_{depth}"), Phase::Commit)
+            }
+            Boundary::RollbackTo(depth) => {
+                self.permit(StatementKind::Read)?;
+                self.control(&format!("ROLLBACK TO strongroom_{depth}"), Phase::Rollback)?;
+                self.control(&format!("RELEASE strongroom_{depth}"), Phase::Rollback)
+            }
+        }
+    }
+
+    /// The same on the caller's own task, where it is short and waits neither for the disk nor for another process.
+    /// `None`: it has had no effect; do it on a thread.
+    pub(crate) fn cross_inline(&mut self, boundary: Boundary, control: &Control, may: Inline) -> Option<Result<()>> {
+        if !self.is_short(boundary, may) || !self.is_still() {
+            return None;
+        }
+        self.end_snapshot();
+        if self.keeps_snapshot() {
+            return None;
+        }
+        let outcome = control.inline_to_the_end(|| match boundary {
+            Boundary::Commit => self.commit_if_possible(),
+            _ => self.cross(boundary),
+        });
+        match outcome {
+            Err(error) if error.kind() == ErrorKind::Busy => None,
+            Err(error) if matches!(boundary, Boundary::Commit) => Some(Err(self.not_committed(error))),
+            outcome => Some(outcome),
+        }
+    }
+
+    fn is_short(&self, boundary: Boundary, may: Inline) -> bool {
+        let (writes, light) = (self.is_writing(), self.worked < LIGHT);
+        match boundary {
+            Boundary::Begin(mode) if mode.access == Access::Write => may.inside,
+            // Who has altered the session may have left the log, and then each commit waits for the disk.
+            Boundary::Commit if writes => {
+                may.writes && light && !self.session.is_altered() && !self.is_checkpoint_due()
+            }
+            Boundary::Rollback | Boundary::RollbackTo(_) if writes => may.inside && light,
+            _ if writes => may.inside,
+            _ => may.reads,
+        }
+    }
+
+    /// Whether the lock of the writer is held, so that a statement has nothing to wait for.
+    pub(crate) fn is_writing(&self) -> bool {
+        let state = self.connection.transaction_state(Some(rusqlite::MAIN_DB));
+        state.is_ok_and(|state| state == TransactionState::Write)
+    }
+
+    fn begin(&mut self, mode: TransactionMode) -> Result<()> {
         self.permit(StatementKind::Read)?;
         let begin = if mode.access == Access::Write { "BEGIN IMMEDIATE" } else { "BEGIN" };
         self.control(begin, Phase::Begin)?;
         self.session.begun(mode.access);
+        self.worked = Duration::ZERO;
         Ok(())
-    }
-
-    pub(crate) fn savepoint(&mut self, depth: u32) -> Result<()> {
-        self.permit(StatementKind::Read)?;
-        self.control(&format!("SAVEPOINT strongroom_{depth}"), Phase::Begin)
-    }
-
-    pub(crate) fn release(&mut self, depth: u32) -> Result<()> {
-        self.permit(StatementKind::Read)?;
-        self.control(&format!("RELEASE strongroom_{depth}"), Phase::Commit)
-    }
-
-    pub(crate) fn rollback_to(&mut self, depth: u32) -> Result<()> {
-        self.permit(StatementKind::Read)?;
-        self.control(&format!("ROLLBACK TO strongroom_{depth}"), Phase::Rollback)?;
-        self.control(&format!("RELEASE strongroom_{depth}"), Phase::Rollback)
     }
 
     /// Commits; whatever fails, no transaction is open afterwards.
     pub(crate) fn commit(&mut self) -> Result<()> {
+        self.commit_if_possible().map_err(|error| self.not_committed(error))
+    }
+
+    /// Commits; if it fails, the transaction may be open still.
+    fn commit_if_possible(&mut self) -> Result<()> {
         self.watch.look(Mode::Open);
         let before = commits::count(&self.connection);
         let committed = self.connection.prepare_cached("COMMIT").and_then(|mut commit| commit.raw_execute());
-        if committed.is_ok() {
-            self.session.ended();
-        }
-        committed.map(drop).map_err(|error| {
-            let begun = commits::count(&self.connection) != before;
-            let error = in_commit(classify(error), begun).during(Phase::Commit);
-            match self.rollback() {
-                Err(failed) if error.kind() != ErrorKind::OutcomeUnknown => failed.caused_by(error),
-                _ => error,
+        match committed {
+            Ok(_) => {
+                self.session.ended();
+                Ok(())
             }
-        })
+            Err(error) => {
+                let begun = commits::count(&self.connection) != before;
+                Err(in_commit(classify(error), begun).during(Phase::Commit))
+            }
+        }
+    }
+
+    /// Rolls back what could not be committed.
+    fn not_committed(&mut self, error: Error) -> Error {
+        match self.rollback() {
+            Err(failed) if error.kind() != ErrorKind::OutcomeUnknown => failed.caused_by(error),
+            _ => error,
+        }
     }
 
     pub(crate) fn rollback(&mut self) -> Result<()> {

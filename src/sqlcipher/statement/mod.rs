@@ -1,11 +1,12 @@
 //! What is known of one statement: what it does, and how its values are bound.
 //!
 //! `watch` is the authorizer, which sees what a statement does while it is prepared; `plan` keeps that with the
-//! placeholders, `ready` has a statement prepared and permitted, `halfway` finds those that can stop half-way, `withhold`
-//! keeps values out of errors.
+//! placeholders, `ready` has a statement prepared and permitted, `halfway` finds those that can stop half-way, `straight`
+//! those that cannot be long, `withhold` keeps values out of errors.
 
 pub(crate) mod halfway;
 pub(crate) mod plan;
 pub(crate) mod ready;
+pub(crate) mod straight;
 pub(crate) mod watch;
 pub(crate) mod withhold;

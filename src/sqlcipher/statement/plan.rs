@@ -7,8 +7,8 @@ use std::sync::Arc;
 use rusqlite::types::ValueRef as SqlRef;
 use rusqlite::{Connection, StatementStatus};
 
-use super::halfway;
 use super::watch::{Seen, Watch};
+use super::{halfway, straight};
 use crate::connector::StatementKind;
 use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::params::{Arranged, ArrangedSets, Dialect, ParamSets, Params, Placeholders, Style};
@@ -36,6 +36,8 @@ pub(crate) struct Plan {
     halfway: bool,
     /// It would change what is stored.
     writes: bool,
+    /// Whether each step of its program is taken once; found out when it is first asked for.
+    straight: Option<bool>,
     identity: Identity,
     shortness: Shortness,
 }
@@ -145,6 +147,7 @@ impl Plan {
             empty,
             halfway,
             writes: changes,
+            straight: None,
             identity,
             shortness,
         })
@@ -196,6 +199,30 @@ impl Plan {
         let Shortness { skip, penalty } = &mut self.shortness;
         *skip = *penalty;
         *penalty = penalty.saturating_mul(2).min(1 << 16);
+    }
+
+    /// It ran inline and took its time, for a reason that may pass.
+    pub(crate) fn was_slow(&mut self) {
+        self.shortness.skip = 64;
+    }
+
+    /// Whether it is a write whose work does not grow with the number of rows.
+    pub(crate) fn goes_straight(&mut self, connection: &Connection, sql: &str) -> bool {
+        let Self { straight, text, seen, .. } = self;
+        *straight.get_or_insert_with(|| {
+            seen.only_inserts() || straight::goes(connection, text.as_deref().unwrap_or(sql)).unwrap_or(false)
+        })
+    }
+
+    /// How many bytes of text and blobs it is given by these parameters.
+    pub(crate) fn bytes(&self, params: &Params) -> usize {
+        let size = |value: ValueRef<'_>| match value {
+            ValueRef::Text(text) | ValueRef::List(text) => text.len(),
+            ValueRef::Blob(blob) => blob.len(),
+            _ => 0,
+        };
+        // Those that do not fit are an error in any case.
+        self.values(params).map_or(0, |values| self.slots.iter().map(|index| size(values.get(*index))).sum())
     }
 
     /// Checks that parameters and placeholders fit, before anything runs.
