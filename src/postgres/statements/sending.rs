@@ -8,9 +8,10 @@ use tokio_postgres::{Client, RowStream};
 
 use super::cache::Prepared;
 use super::collect::Collector;
-use super::words::{Shape, statements};
+use super::words::Shape;
 use crate::connector::StatementKind;
 use crate::error::{Error, ErrorKind, Phase, Reason, Result};
+use crate::params::lexer::statements;
 use crate::params::{Dialect, Params, Placeholders};
 use crate::postgres::connection::PostgresConnection;
 use crate::postgres::error::sqlstate;
@@ -190,7 +191,7 @@ impl<'s> Fitted<'s> {
 /// The same statement with those columns as text, as PostgreSQL writes it, that are not read otherwise; `None` where it
 /// cannot stand in a WITH.
 fn with_casts(sql: &str, statement: &tokio_postgres::Statement) -> Option<String> {
-    let sql = statements(sql).next().filter(|sql| Shape::of(sql).nests)?;
+    let sql = statements(sql, Dialect::Postgres).next().filter(|sql| Shape::of(sql).nests)?;
     let columns = statement.columns().iter().enumerate();
     let (names, casts): (Vec<_>, Vec<_>) = columns
         .map(|(index, column)| {

@@ -1,10 +1,8 @@
 //! Looking at the text of a statement: just enough to tell what kind it is, never what it means.
 
-use std::ops::Range;
-
 use crate::connector::StatementKind;
 use crate::params::Dialect;
-use crate::params::lexer::{Token, Tokens};
+use crate::params::lexer::{Token, Tokens, statements};
 
 /// The tokens of a text in PostgreSQL's dialect.
 pub(crate) fn tokens(sql: &str) -> Tokens<'_> {
@@ -69,31 +67,14 @@ impl Shape {
 /// Whether one of the statements of a script alters the session: its settings, what it listens to, temporary tables.
 pub(crate) fn alters_session(script: &str) -> bool {
     let control = |shape: Shape| shape.kind == StatementKind::Control && !shape.transaction;
-    statements(script).any(|one| control(Shape::of(one)))
+    statements(script, Dialect::Postgres).any(|one| control(Shape::of(one)))
         || tokens(script).any(|token| token.is_one_of(&["TEMP", "TEMPORARY", "set_config"]))
 }
 
 /// Whether the statements of a script do nothing but alter the session, and so leave nothing behind when it breaks.
 pub(crate) fn only_sets(script: &str) -> bool {
     let sets = |shape: Shape| shape.reads && shape.kind == StatementKind::Control;
-    statements(script).all(|one| sets(Shape::of(one)))
-}
-
-/// The statements of a script, without the semicolons behind them.
-pub(crate) fn statements(script: &str) -> impl Iterator<Item = &str> {
-    let mut tokens = tokens(script);
-    std::iter::from_fn(move || {
-        let mut statement: Option<Range<usize>> = None;
-        loop {
-            match (tokens.next(), &mut statement) {
-                (None | Some(Token::Symbol(b';')), Some(found)) => return Some(&script[found.clone()]),
-                (None, None) => return None,
-                (Some(Token::Symbol(b';')), None) => {}
-                (Some(_), Some(found)) => found.end = tokens.span().end,
-                (Some(_), None) => statement = Some(tokens.span()),
-            }
-        }
-    })
+    statements(script, Dialect::Postgres).all(|one| sets(Shape::of(one)))
 }
 
 const READERS: &[&str] = &["SELECT", "VALUES", "TABLE", "FETCH", "MOVE"];
