@@ -142,7 +142,12 @@ impl<C: Connector<Connection: Connection>> Transaction<C> {
     ///
     /// # Cancel safety
     /// After the future was polled once, dropping it leaves the outcome unknown.
-    pub async fn commit(mut self) -> Result<()> {
+    pub async fn commit(self) -> Result<()> {
+        self.commit_and_keep().await.map(drop)
+    }
+
+    /// [`commit`](Self::commit), which leaves the connection with the caller.
+    pub(super) async fn commit_and_keep(mut self) -> Result<Held<C>> {
         let state = &mut self.state;
         if let Err(doomed) = state.ready(None).await {
             let undone = state.held.undo_all().await;
@@ -152,7 +157,9 @@ impl<C: Connector<Connection: Connection>> Transaction<C> {
             }
             return Err(doomed.during(Phase::Commit));
         }
-        within(state.held.limit(Stage::Commit), state.held.commit()).await.map_err(|error| error.during(Phase::Commit))
+        let committed = within(state.held.limit(Stage::Commit), state.held.commit()).await;
+        committed.map_err(|error| error.during(Phase::Commit))?;
+        Ok(self.state.held)
     }
 
     /// Undoes everything done in the transaction, and waits until that is done.
@@ -162,8 +169,14 @@ impl<C: Connector<Connection: Connection>> Transaction<C> {
     ///
     /// # Cancel safety
     /// It is rolled back either way, at the latest before its connection is lent again.
-    pub async fn rollback(mut self) -> Result<()> {
-        self.state.held.undo_all().await.map_err(|error| error.during(Phase::Rollback))
+    pub async fn rollback(self) -> Result<()> {
+        self.rollback_and_keep().await.map(drop)
+    }
+
+    /// [`rollback`](Self::rollback), which leaves the connection with the caller.
+    pub(super) async fn rollback_and_keep(mut self) -> Result<Held<C>> {
+        self.state.held.undo_all().await.map_err(|error| error.during(Phase::Rollback))?;
+        Ok(self.state.held)
     }
 
     /// Says what the transaction is for; shown to those who wait for its connection in vain.
