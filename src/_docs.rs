@@ -21,6 +21,9 @@ pub mod sops {}
 #[cfg_attr(feature = "postgres", doc = include_str!("../docs/postgres.md"))]
 pub mod postgres {}
 
+#[cfg_attr(feature = "migrations", doc = include_str!("../docs/migrations.md"))]
+pub mod migrations {}
+
 #[doc = include_str!("../docs/performance.md")]
 pub mod performance {}
 

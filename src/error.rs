@@ -75,6 +75,8 @@ pub enum ErrorKind {
     Key,
     /// A setting or an argument is wrong.
     Config,
+    /// The migrations of the program and those that the database has had do not fit together.
+    Migration,
     /// The pool or the database was closed.
     Closed,
     /// The engine, or this build of the crate, cannot do this.
@@ -124,6 +126,17 @@ pub enum Reason {
     WouldDeadlock,
     /// Every connection stayed in use.
     AllInUse,
+    // Migration
+    /// The text of a migration is not the one that ran.
+    MigrationChanged,
+    /// The database has had a migration that the program does not have.
+    MigrationMissing,
+    /// A migration of the program comes before one that the database has had already.
+    MigrationOutOfOrder,
+    /// A migration that runs outside of transactions began and did not finish.
+    MigrationUnfinished,
+    /// The database has had a migration that is newer than all of the program.
+    NewerSchema,
     // Constraint
     /// A unique or primary key constraint.
     Unique,

@@ -76,6 +76,8 @@
 //! [`begin`](AsyncDatabase::begin) gives a guard, and [`connection`](AsyncDatabase::connection) lends a connection with
 //! all that the driver can do.
 //!
+//! `migrate` (feature `migrations`) brings the schema to what the program needs; see [the guide](_docs::migrations).
+//!
 //! Any future may be dropped at any await: its statement is stopped, an open transaction rolled back, the connection lent
 //! again. [`with_timeout`](AsyncDatabase::with_timeout) bounds waiting and running together and says what became of a
 //! late call, [`transaction_with`](AsyncDatabase::transaction_with) runs a transaction again after a conflict, and
@@ -89,7 +91,7 @@
 //!   a sixth of a second each. Here writers queue in a fair lane, and a key is derived once.
 //! - *`PRAGMA key`?* SQL texts end up in logs and errors; an empty key, or a build without SQLCipher, silently gives a
 //!   plaintext file. Here the key goes through `sqlite3_key_v2` from a wiped buffer, and every such case is an error.
-//! - *an ORM, migrations, queries checked at compile time?* Other crates do these well. This one ends at SQL.
+//! - *an ORM, queries checked at compile time?* Other crates do these well. This one ends at SQL.
 //!
 //! # The house
 //!
@@ -112,6 +114,7 @@
 //! | `sqlite` | by `sqlcipher` | alone: the engine without encryption, which refuses every key |
 //! | `sops`, `sops-ssh` | `sops` | keys from SOPS files; SSH keys as age identities |
 //! | `config` | yes | [`DatabaseConfig`] from YAML, TOML, JSON and the environment |
+//! | `migrations` | yes | `migrate`: the schema as a list of migrations |
 //! | `testing` | | mocks, a scripted connector, fault injection, conformance suites |
 //! | `postgres` | | `PostgresConnector`: the same calls on a PostgreSQL cluster |
 //! | `bb8` | | `engine::Bb8Manager`: the engines in a pool of the crate bb8, for programs that have one |

@@ -1,7 +1,7 @@
 //! `docs/errors.md` is made here, from errors that are really provoked; this test fails when the page is not what comes
 //! out, and writes it when `STRONGROOM_BLESS` is set.
 
-#![cfg(all(feature = "sqlcipher", feature = "sops", feature = "testing", target_os = "linux"))]
+#![cfg(all(feature = "sqlcipher", feature = "sops", feature = "testing", feature = "migrations", target_os = "linux"))]
 
 mod common;
 
@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use common::{ENDLESS, memory, numbers, secs};
+use strongroom::database::migrations::{Adopt, MigrateOptions, Migration, Migrations};
 use strongroom::engine::TransactionMode;
 use strongroom::pool::{NoRetry, Ping};
 use strongroom::sqlcipher::Tuning;
@@ -468,6 +469,69 @@ async fn transactions(page: &mut Catalogue) {
     page.row("the database was closed while a statement ran", &stopped.await.unwrap());
 }
 
+async fn migrations(page: &mut Catalogue) {
+    page.section(
+        "Migrations",
+        "Of `migrate`, and of `migration_plan` before it. What a migration itself failed with stands behind its number and name.\n\
+         A run that failed has left each migration done or not begun, but for those outside of transactions.",
+    );
+    let rows =
+        "CREATE TABLE orders (id INTEGER PRIMARY KEY, user INTEGER REFERENCES users); INSERT INTO orders VALUES (1, 1)";
+    let users = "CREATE TABLE users (id INTEGER PRIMARY KEY); INSERT INTO users VALUES (1)";
+    let list = || Migrations::new().sql(1, "users", users).sql(3, "orders", rows);
+    let db = memory().await;
+    db.migrate(&list()).await.unwrap();
+    let rebuild = "DROP TABLE users; CREATE TABLE users (id INTEGER PRIMARY KEY)";
+    let vacuum =
+        || list().add(Migration::sql(4, "compact", "VACUUM; INSERT INTO nowhere VALUES (1)").outside_transaction());
+    let closure = Migration::code(4, "closure", async |_tx| Ok(()));
+    for (situation, wrong) in [
+        ("a text has changed since it ran", Migrations::new().sql(1, "users", "SELECT 1").sql(3, "orders", rows)),
+        ("one that ran is not in the list", Migrations::new().sql(3, "orders", rows)),
+        ("one comes before those that ran", list().sql(2, "late", "SELECT 1")),
+        ("the database is newer than the program", Migrations::new().sql(1, "users", users)),
+        ("two have the same number", list().sql(3, "invoices", "SELECT 1")),
+        ("a number is below 0", list().sql(-1, "before all", "SELECT 1")),
+        ("a closure is to run outside of a transaction", list().add(closure.outside_transaction())),
+        ("one fails", list().sql(4, "totals", "INSERT INTO totals VALUES (1)")),
+        ("one ends its transaction", list().sql(4, "totals", "BEGIN; CREATE TABLE totals (a); COMMIT")),
+        ("rows lose what they refer to", list().add(Migration::sql(4, "rebuild", rebuild).without_foreign_keys())),
+        ("one outside of transactions fails", vacuum()),
+    ] {
+        page.row(situation, &db.migrate(&wrong).await.unwrap_err());
+    }
+    page.row("it began before, and did not finish", &db.migration_plan(&vacuum()).await.unwrap_err());
+    let nowhere = db.migrate_with(&list(), MigrateOptions::new().up_to(9)).await.unwrap_err();
+    page.row("there is no migration of the number to stop at", &nowhere);
+
+    let db = memory().await;
+    let adopting = |from| MigrateOptions::new().adopt(from);
+    let mut conn = db.connection().await.unwrap();
+    conn.execute_script("PRAGMA user_version = 2").await.unwrap();
+    drop(conn);
+    let error = db.migrate_with(&list(), adopting(Adopt::UserVersion)).await.unwrap_err();
+    page.row("`user_version` counts one that is not in the list", &error);
+    let sqlx = "CREATE TABLE _sqlx_migrations (version BIGINT, description TEXT, success BOOLEAN, checksum BLOB);
+                INSERT INTO _sqlx_migrations VALUES (1, 'users', 1, x'00')";
+    db.execute_script(sqlx).await.unwrap();
+    let error = db.migrate_with(&list(), adopting(Adopt::Sqlx)).await.unwrap_err();
+    page.row("a text has changed since sqlx ran it", &error);
+    db.execute("UPDATE _sqlx_migrations SET success = 0", ()).await.unwrap();
+    let error = db.migrate_with(&list(), adopting(Adopt::Sqlx)).await.unwrap_err();
+    page.row("sqlx could not run it", &error);
+
+    let folder = page.at("migrations");
+    page.row("there is no such folder", &Migrations::<SqlCipherConnector>::from_folder(&folder).unwrap_err());
+    std::fs::create_dir(&folder).unwrap();
+    page.row("a folder holds none", &Migrations::<SqlCipherConnector>::from_folder(&folder).unwrap_err());
+    for (situation, name, text) in [
+        ("the name of a file has no number", "users.sql", ""),
+        ("the comment of a file is not understood", "1_users.sql", "-- strongroom: no-transaction"),
+    ] {
+        page.row(situation, &Migrations::<SqlCipherConnector>::from_files([(name, text)]).unwrap_err());
+    }
+}
+
 async fn configuration(page: &mut Catalogue) {
     page.section(
         "Configuration",
@@ -512,6 +576,7 @@ async fn the_catalogue_shows_what_is_really_said() {
     limits(&mut page).await;
     statements(&mut page).await;
     transactions(&mut page).await;
+    migrations(&mut page).await;
     configuration(&mut page).await;
     page.text += "\n[troubleshooting]: troubleshooting.md\n[the page about them]: sops.md\n";
     drop(std::panic::take_hook());

@@ -17,6 +17,9 @@ mod held;
 mod lane;
 mod lending;
 mod limited;
+#[cfg(feature = "migrations")]
+#[cfg_attr(docsrs, doc(cfg(feature = "migrations")))]
+pub mod migrations;
 mod options;
 mod queue;
 mod raw;

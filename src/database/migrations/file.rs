@@ -1,0 +1,123 @@
+//! Migrations as files: `0001_create_users.sql`.
+
+use std::borrow::Cow;
+
+use super::migration::Migration;
+use crate::connector::Connector;
+use crate::error::{Error, ErrorKind, Result};
+
+/// What stands in a comment at the top of a file to say how it runs.
+const MARK: &str = "strongroom:";
+
+/// Whether a file is no migration of ours: of another kind, or the way back of another tool.
+pub(super) fn is_foreign(path: &str) -> bool {
+    let name = last(path);
+    !has_ending(name, ".sql") || has_ending(name, ".down.sql")
+}
+
+/// A migration from a file of this name, with or without folders before it.
+pub(super) fn migration<C: Connector>(path: &str, text: Cow<'static, str>) -> Result<Migration<C>> {
+    let file = last(path);
+    let (version, name) = number_and_name(file).ok_or_else(|| {
+        Error::new(ErrorKind::Config, format!("the file name {file} is not that of a migration"))
+            .hint("begin it with a number, as in 0001_create_users.sql")
+            .about(file.to_owned())
+    })?;
+    let directives: Vec<String> = directives(&text).map(str::to_owned).collect();
+    let mut migration = Migration::sql(version, name, text);
+    for directive in directives {
+        migration = match &*directive {
+            "outside-transaction" => migration.outside_transaction(),
+            "without-foreign-keys" => migration.without_foreign_keys(),
+            "repeatable" => migration.repeatable(),
+            other => {
+                let message = format!("{file} asks for {other}, which means nothing");
+                return Err(Error::new(ErrorKind::Config, message)
+                    .hint("it can ask for outside-transaction, without-foreign-keys and repeatable")
+                    .about(file.to_owned()));
+            }
+        };
+    }
+    Ok(migration)
+}
+
+fn last(path: &str) -> &str {
+    path.rsplit(['/', '\\']).next().unwrap_or(path)
+}
+
+fn has_ending(name: &str, ending: &str) -> bool {
+    name.len()
+        .checked_sub(ending.len())
+        .and_then(|at| name.get(at..))
+        .is_some_and(|end| end.eq_ignore_ascii_case(ending))
+}
+
+/// `0001_create_users.sql`, `20260301120000_create_users.up.sql`, `V1__create_users.sql`, `3.sql`.
+fn number_and_name(file: &str) -> Option<(i64, String)> {
+    let stem =
+        if has_ending(file, ".up.sql") { &file[..file.len() - 7] } else { &file[..file.len().checked_sub(4)?] };
+    let numbered = stem.strip_prefix(['V', 'U']).filter(|rest| rest.contains("__")).unwrap_or(stem);
+    let digits = numbered.len() - numbered.trim_start_matches(|letter: char| letter.is_ascii_digit()).len();
+    let (number, rest) = numbered.split_at(digits);
+    let name = rest.trim_start_matches(['_', '-', ' ', '.']);
+    if !rest.is_empty() && name.len() == rest.len() {
+        return None;
+    }
+    let name = if name.is_empty() { number } else { name };
+    Some((number.parse().ok()?, name.replace(['_', '-'], " ")))
+}
+
+/// The words behind [`MARK`] in the comments at the top; `-- no-transaction` in the first line is sqlx's.
+fn directives(text: &str) -> impl Iterator<Item = &str> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let first = text.lines().next().is_some_and(|line| line.trim_end() == "-- no-transaction");
+    let comments = text.lines().map(str::trim).take_while(|line| line.is_empty() || line.starts_with("--"));
+    let marked = comments.filter_map(|line| line.trim_start_matches('-').trim().strip_prefix(MARK));
+    let words = marked.flat_map(|words| words.split([',', ' '])).filter(|word| !word.is_empty());
+    first.then_some("outside-transaction").into_iter().chain(words)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connector::NoConnector;
+    use crate::database::migrations::migration::Way;
+
+    fn parsed(path: &str, text: &'static str) -> Result<Migration<NoConnector>> {
+        migration(path, text.into())
+    }
+
+    #[test]
+    fn numbers_and_names_stand_in_the_name_of_a_file() {
+        for (path, version, name) in [
+            ("0001_create_users.sql", 1, "create users"),
+            ("a/b\\20260301120000_add-index.up.sql", 20_260_301_120_000, "add index"),
+            ("V12__orders.SQL", 12, "orders"),
+            ("7.sql", 7, "7"),
+            ("3-x.sql", 3, "x"),
+        ] {
+            let migration = parsed(path, "").unwrap();
+            assert_eq!((migration.version(), migration.name()), (version, name), "{path}");
+        }
+        for path in ["users.sql", "1users.sql", "99999999999999999999_x.sql", "-1_x.sql", "V_x.sql", ".sql", "sql", ""]
+        {
+            let error = parsed(path, "").unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Config, "{path}");
+        }
+    }
+
+    #[test]
+    fn how_a_file_runs_stands_at_its_top() {
+        for (text, way, repeatable) in [
+            ("SELECT 1", Way::Transaction, false),
+            ("-- no-transaction\nVACUUM", Way::Outside, false),
+            ("-- Tidies up.\r\n\r\n-- strongroom: outside-transaction, repeatable\r\nVACUUM", Way::Outside, true),
+            ("--strongroom: without-foreign-keys", Way::WithoutForeignKeys, false),
+            ("SELECT 1;\n-- strongroom: outside-transaction", Way::Transaction, false),
+        ] {
+            let migration = parsed("1_x.sql", text).unwrap();
+            assert_eq!((migration.way, migration.repeatable), (way, repeatable), "{text}");
+        }
+        assert!(parsed("1_x.sql", "-- strongroom: no-transaction").is_err());
+    }
+}

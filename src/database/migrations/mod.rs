@@ -1,0 +1,46 @@
+//! The schema of a program, as a list of migrations that every database goes through once.
+//!
+//! [`AsyncDatabase::migrate`](crate::AsyncDatabase::migrate) runs those of a list of [`Migrations`] that a database has
+//! not had. [The guide](crate::_docs::migrations) shows the rest: folders of files, tables that are made anew, what cannot
+//! run in a transaction, histories of other tools.
+
+// `list.rs` holds the steps of the program, `history.rs` those that a database has had, `plan.rs` compares the two, and
+// `run.rs` does what is left. What differs between engines are a few texts in `history.rs`.
+
+mod adopt;
+mod calls;
+mod checksum;
+mod file;
+mod history;
+mod list;
+mod migration;
+mod options;
+mod plan;
+#[cfg(feature = "testing")]
+mod proof;
+mod report;
+mod run;
+
+pub use adopt::Adopt;
+pub use list::Migrations;
+pub use migration::Migration;
+pub use options::MigrateOptions;
+#[cfg(feature = "testing")]
+pub use proof::{MigrationCheck, schema_of};
+pub use report::{MigrationPlan, MigrationProgress, MigrationReport, MigrationRun, MigrationState, PlannedMigration};
+
+/// Takes files of SQL into the program: [`Migrations::from_files`] of their names and texts. The names are relative to the
+/// source file, as for `include_str!`. A result, because names may not be understood or a number stand twice.
+///
+/// ```ignore
+/// let migrations: Migrations = strongroom::migrations![
+///     "../migrations/0001_create_users.sql",
+///     "../migrations/0002_add_orders.sql",
+/// ]?;
+/// ```
+#[macro_export]
+macro_rules! migrations {
+    ($($file:literal),+ $(,)?) => {
+        $crate::database::migrations::Migrations::from_files([$(($file, ::core::include_str!($file))),+])
+    };
+}

@@ -1,0 +1,327 @@
+//! Running what is left to do.
+//!
+//! One connection does all of it. Each step is found anew inside its own transaction, after that has its lock: what another
+//! process has done meanwhile is seen there. The connection does not come back altered, because the pool closes
+//! connections whose session may have been.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::history::{self, Line, Words};
+use super::migration::{Body, Migration, Way};
+use super::options::MigrateOptions;
+use super::plan::{Left, Step};
+use super::report::{MigrationProgress, MigrationReport, MigrationRun, MigrationState};
+use crate::clock;
+use crate::connector::{Connection, Connector, Statement, TransactionMode};
+use crate::database::deadline::{self, Stage, within};
+use crate::database::held::Held;
+use crate::database::route;
+use crate::database::state::TransactionState;
+use crate::database::transaction::Transaction;
+use crate::error::{Error, ErrorKind, Phase, Reason, Result};
+use crate::params::Dialect;
+use crate::params::lexer::statements;
+
+/// A run that finds another one at work looks again after this pause.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// Where a run outside of transactions holds no lock (SQLite), one that has begun may still be at work. It is given up
+/// for lost when it has done nothing for so long that would hold us up: longer than a thread is kept from running.
+const LOST_AFTER: Duration = Duration::from_secs(2);
+
+/// Whether SQLite looks after foreign keys in the session of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Keys {
+    /// Nobody has looked yet.
+    Unasked,
+    /// As the session has them anyway.
+    Normal(bool),
+    /// Switched off here; they were so before.
+    Off(bool),
+}
+
+pub(super) struct Run<'m, C: Connector> {
+    list: Vec<&'m Migration<C>>,
+    words: Words,
+    options: MigrateOptions,
+    nests: bool,
+    total: usize,
+    report: MigrationReport,
+    keys: Keys,
+    /// When it began to wait for another run.
+    since: Instant,
+    /// What began outside of transactions, and when, and is not done.
+    begun: Option<(i64, String)>,
+    /// Since when that has not changed.
+    unchanged: Option<((i64, String), Instant)>,
+}
+
+impl<'m, C: Connector<Connection: Connection>> Run<'m, C> {
+    pub(super) fn new(
+        list: Vec<&'m Migration<C>>,
+        words: Words,
+        options: MigrateOptions,
+        nests: bool,
+        total: usize,
+    ) -> Self {
+        let report = MigrationReport::default();
+        let (keys, since) = (Keys::Unasked, Instant::now());
+        Self { list, words, options, nests, total, report, keys, since, begun: None, unchanged: None }
+    }
+
+    pub(super) async fn go(mut self, held: Held<C>) -> Result<MigrationReport> {
+        let mut held = self.lock(held).await?;
+        loop {
+            let mut tx = self.begin(held).await?;
+            let left = self.left_in(&mut tx).await;
+            if self.other_may_be_at_work() {
+                held = tx.rollback_and_keep().await?;
+                self.pause(&mut held).await?;
+                continue;
+            }
+            let left = left?;
+            let Some(step) = left.steps.first() else {
+                self.report.version = left.version;
+                held = tx.commit_and_keep().await?;
+                break;
+            };
+            if self.words.0 == Dialect::Sqlite && self.keys.must_change(step.is_without_foreign_keys()) {
+                held = tx.rollback_and_keep().await?;
+                self.keys = self.switch_keys(&mut held).await?;
+                continue;
+            }
+            let migration = step.migration();
+            held = match (step, migration.way) {
+                (Step::TakeAsDone(_), _) => self.finish(tx, migration, None).await?,
+                (Step::Run(_), Way::Outside) => self.run_outside(tx, migration).await?,
+                (Step::Run(_), _) => self.run_inside(tx, migration).await?,
+            };
+        }
+        self.unlock(held).await;
+        Ok(self.report)
+    }
+
+    /// Whether another run may be at work outside of transactions, where it holds no lock. Its transactions and VACUUM hold
+    /// us up at [`begin`](Self::begin); between them it is quick.
+    fn other_may_be_at_work(&mut self) -> bool {
+        let asked = |version: &i64| self.options.again.contains(version) || self.options.done.contains(version);
+        let Some(begun) = self.begun.take().filter(|(version, _)| self.words.0 == Dialect::Sqlite && !asked(version))
+        else {
+            self.unchanged = None;
+            return false;
+        };
+        match &self.unchanged {
+            Some((seen, since)) if *seen == begun => since.elapsed() < LOST_AFTER,
+            _ => {
+                self.unchanged = Some((begun, Instant::now()));
+                true
+            }
+        }
+    }
+
+    /// What is left to do, as the transaction sees it. What is adopted is written down.
+    async fn left_in(&mut self, mut tx: &mut Transaction<C>) -> Result<Left<'m, C>> {
+        let history = history::open(tx, self.words).await?;
+        self.begun = history.iter().find_map(|line| Some((line.version, line.unfinished.clone()?)));
+        let left = Left::of(&self.list, history, &mut tx, self.words, &self.options).await?;
+        let origin = self.options.adopt.map(super::Adopt::origin);
+        for Line { version, name, checksum, .. } in &left.adopted {
+            let line = (*version, name.as_str(), checksum.as_deref(), None::<i64>, origin);
+            tx.execute(&self.words.add_finished(), line).await?;
+        }
+        self.report.adopted += left.adopted.len();
+        Ok(left)
+    }
+
+    /// Runs a migration and adds its line, in one transaction.
+    async fn run_inside(&mut self, mut tx: Transaction<C>, migration: &Migration<C>) -> Result<Held<C>> {
+        let began = self.begins(migration);
+        let titled = |error: Error| in_migration(error, migration);
+        match &migration.body {
+            Body::Sql { text, .. } => tx.execute_script(text).await,
+            Body::Code(work) => {
+                let (limit, token) = (tx.closure_limit(), tx.token());
+                let work = async { Ok(token.hold(work(&mut tx)).await) };
+                within(limit, work).await.unwrap_or_else(Err)
+            }
+        }
+        .map_err(titled)?;
+        if migration.way == Way::WithoutForeignKeys {
+            check_foreign_keys(&mut tx).await.map_err(titled)?;
+        }
+        let took = i64::try_from(began.elapsed().as_micros()).unwrap_or(i64::MAX);
+        let line = (migration.version, migration.name(), migration.checksum(), took, None::<&str>);
+        tx.execute(&self.words.add_finished(), line).await.map_err(titled)?;
+        let held = tx.commit_and_keep().await.map_err(titled)?;
+        self.done(migration, began);
+        Ok(held)
+    }
+
+    /// Notes that a migration begins, runs it, and notes that it has finished.
+    async fn run_outside(&mut self, mut tx: Transaction<C>, migration: &Migration<C>) -> Result<Held<C>> {
+        let began = self.begins(migration);
+        let titled = |error: Error| in_migration(error, migration);
+        let line = (migration.version, migration.name(), migration.checksum());
+        tx.execute(&self.words.add_begun(), line).await.map_err(titled)?;
+        let mut held = tx.commit_and_keep().await.map_err(titled)?;
+        let Body::Sql { text, .. } = &migration.body else { return Ok(held) };
+        // PostgreSQL takes a text of several statements for a transaction.
+        let texts: Vec<&str> =
+            if self.words.is_postgres() { statements(text, self.words.0).collect() } else { vec![text] };
+        for text in texts {
+            let limit = held.limit_stopping(Stage::Script);
+            within(limit, route::run_script(&mut held, text)).await.map_err(titled)?;
+        }
+        let tx = self.begin(held).await?;
+        let held = self.finish(tx, migration, Some(began)).await?;
+        self.done(migration, began);
+        Ok(held)
+    }
+
+    async fn finish(
+        &mut self,
+        mut tx: Transaction<C>,
+        migration: &Migration<C>,
+        began: Option<Instant>,
+    ) -> Result<Held<C>> {
+        let took = began.map(|began| i64::try_from(began.elapsed().as_micros()).unwrap_or(i64::MAX));
+        let titled = |error: Error| in_migration(error, migration);
+        tx.execute(&self.words.finish(), (migration.version, took)).await.map_err(titled)?;
+        tx.commit_and_keep().await.map_err(titled)
+    }
+
+    /// Begins a transaction that keeps other runs away, and waits for theirs.
+    async fn begin(&mut self, mut held: Held<C>) -> Result<Transaction<C>> {
+        self.since = Instant::now();
+        loop {
+            let begun = within(held.limit(Stage::Begin), held.begin(TransactionMode::WRITE)).await;
+            match begun {
+                Ok(()) => break,
+                // It has waited within already.
+                Err(error) if error.kind() == ErrorKind::Busy && self.since.elapsed() < self.options.patience => {
+                    deadline::check(held.limit(Stage::Begin))?;
+                    self.pause(&mut held).await?;
+                }
+                Err(error) => return Err(error.during(Phase::Begin).context("migrating")),
+            }
+        }
+        held.note_state();
+        let mut tx = Transaction { state: TransactionState::new(held), nests: self.nests };
+        if let Some(lock) = self.words.lock_step() {
+            tx.fetch_all(lock, ()).await?;
+        }
+        Ok(tx)
+    }
+
+    /// Takes the lock of the whole run, where there is one.
+    async fn lock(&mut self, mut held: Held<C>) -> Result<Held<C>> {
+        let Some(lock) = self.words.lock_run() else { return Ok(held) };
+        // Whatever happens from here on, nobody else gets this session, and its end is that of the lock.
+        within(held.limit(Stage::Begin), held.run_script("SET client_min_messages = warning".into())).await?;
+        loop {
+            let limit = held.limit(Stage::Read);
+            let rows = within(limit, held.run(Statement::new(lock, ())?)).await?;
+            if rows.first().map_or(Ok(false), |row| row.get::<bool>(0))? {
+                return Ok(held);
+            }
+            if self.since.elapsed() >= self.options.patience {
+                return Err(Error::new(
+                    ErrorKind::Busy,
+                    "another process has been migrating this database all the time",
+                )
+                .hint("give it more time by MigrateOptions::patience()")
+                .transient());
+            }
+            self.pause(&mut held).await?;
+        }
+    }
+
+    async fn unlock(&self, mut held: Held<C>) {
+        if let Some(unlock) = self.words.unlock_run()
+            && let Ok(statement) = Statement::new(unlock, ())
+            && let Err(error) = held.run(statement).await
+        {
+            tracing::debug!(%error, "the lock of a migration ends with its connection");
+        }
+    }
+
+    async fn pause(&self, held: &mut Held<C>) -> Result<()> {
+        deadline::check(held.limit(Stage::Begin))?;
+        clock::sleep(LOOK_AGAIN).await;
+        Ok(())
+    }
+
+    /// Switches foreign keys off, or back to what they were. Only outside of a transaction, where nothing else is open.
+    async fn switch_keys(&self, held: &mut Held<C>) -> Result<Keys> {
+        let (sql, keys) = match self.keys {
+            Keys::Off(true) => ("PRAGMA foreign_keys = ON", Keys::Normal(true)),
+            Keys::Off(false) => ("PRAGMA foreign_keys = OFF", Keys::Normal(false)),
+            Keys::Normal(before) => ("PRAGMA foreign_keys = OFF", Keys::Off(before)),
+            Keys::Unasked => {
+                let asked = held.run(Statement::new("PRAGMA foreign_keys", ())?).await?;
+                let before = asked.first().map_or(Ok(true), |row| row.get::<bool>(0))?;
+                ("PRAGMA foreign_keys = OFF", Keys::Off(before))
+            }
+        };
+        within(held.limit(Stage::Begin), held.run_script(sql.into())).await?;
+        Ok(keys)
+    }
+
+    fn begins(&self, migration: &Migration<C>) -> Instant {
+        self.tell(migration, MigrationState::Begins);
+        Instant::now()
+    }
+
+    fn done(&mut self, migration: &Migration<C>, began: Instant) {
+        let took = began.elapsed();
+        self.tell(migration, MigrationState::Done(took));
+        self.report.ran.push(MigrationRun { version: migration.version, name: migration.name.to_string(), took });
+        tracing::info!(version = migration.version, name = %migration.name, ?took, "migrated");
+    }
+
+    fn tell(&self, migration: &Migration<C>, state: MigrationState) {
+        let (number, name) = (self.report.ran.len() + 1, migration.name());
+        let total = self.total.max(number);
+        self.options.tell(MigrationProgress { version: migration.version, name, state, number, total });
+    }
+}
+
+impl Keys {
+    /// Whether they have to be switched before a migration that asks for `off`.
+    fn must_change(self, off: bool) -> bool {
+        matches!(self, Self::Off(_)) != off
+    }
+}
+
+/// Looks at all foreign keys, and names the tables that break one.
+async fn check_foreign_keys<C: Connector<Connection: Connection>>(tx: &mut Transaction<C>) -> Result<()> {
+    let sql = "SELECT \"table\", parent, count(*) FROM pragma_foreign_key_check GROUP BY 1, 2 ORDER BY 1, 2 LIMIT 5";
+    let broken = tx.fetch_all(sql, ()).await?;
+    if broken.is_empty() {
+        return Ok(());
+    }
+    let named = broken.iter().map(|row| {
+        let (table, parent, count): (String, String, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        Ok(format!("{count} of {table} to {parent}"))
+    });
+    let named = named.collect::<Result<Vec<_>>>()?.join(", ");
+    Err(Error::new(ErrorKind::Constraint, format!("rows refer to rows that are not there: {named}"))
+        .because(Reason::ForeignKey)
+        .hint("keep or mend these rows in the migration; PRAGMA foreign_key_check names them"))
+}
+
+/// An error of a migration, with its title, and with what helps there.
+fn in_migration<C: Connector>(error: Error, migration: &Migration<C>) -> Error {
+    let error = error.context(migration.title()).about(migration.title());
+    // Both engines say so only in words.
+    let outside = ["within a transaction", "inside a transaction"].iter().any(|words| error.message().contains(words));
+    if migration.way != Way::Outside && (error.reason() == Reason::Control || outside) {
+        return error.hint(
+            "it runs in a transaction already: leave out BEGIN, COMMIT and pragmas of the session, or mark it \
+             without_foreign_keys() or outside_transaction()",
+        );
+    }
+    error
+}

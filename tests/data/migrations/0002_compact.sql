@@ -1,0 +1,2 @@
+-- strongroom: outside-transaction, repeatable
+VACUUM;
