@@ -248,6 +248,31 @@ async fn other_ways(page: &mut Catalogue) {
     page.row("somebody began to write in the middle of a read", &error);
 }
 
+async fn maintenance(page: &mut Catalogue) {
+    use strongroom::Connection as _;
+
+    page.section("Maintenance", "What an engine, or a database opened like this, does not do.");
+    let db = memory().await;
+    page.row("a checkpoint in memory", &db.checkpoint().await.unwrap_err());
+    let mut conn = db.connection().await.unwrap();
+    conn.execute_script("BEGIN").await.unwrap();
+    let inside = conn.maintain(strongroom::engine::Maintenance::Vacuum).await.unwrap_err();
+    page.row("maintenance inside a transaction", &inside);
+    drop(conn);
+    let external = Tuning::default().checkpoints(strongroom::sqlcipher::Checkpoints::External);
+    create(plain(&page.at("external.db"))).await;
+    let db = plain(&page.at("external.db")).tuning(external).open().await.unwrap();
+    page.row("a checkpoint where others copy the log", &db.checkpoint().await.unwrap_err());
+    rusqlite::Connection::open(page.at("foreign.db")).unwrap().execute_batch("CREATE TABLE t (a)").unwrap();
+    let db = plain(&page.at("foreign.db")).open().await.unwrap();
+    page.row("a file of another program, with free pages", &db.vacuum_free(None, |_| {}).await.unwrap_err());
+    let db = AsyncDatabase::with_connector(strongroom::testing::ScriptedConnector::new()).open().await.unwrap();
+    page.row("an engine without checkpoints", &db.checkpoint().await.unwrap_err());
+    page.row("an engine without a vacuum", &db.vacuum().await.unwrap_err());
+    page.row("an engine without such statistics", &db.optimize().await.unwrap_err());
+    page.row("an engine that tells no sizes", &db.sizes().await.unwrap_err());
+}
+
 const CHILD: &str = "STRONGROOM_TEST_DENIED";
 
 /// What only a process without privileges is denied.
@@ -570,6 +595,7 @@ async fn the_catalogue_shows_what_is_really_said() {
     let mut page = Catalogue { text: INTRODUCTION.into(), directory: TempDir::new().unwrap(), bare: Vec::new() };
     opening(&mut page).await;
     other_ways(&mut page).await;
+    maintenance(&mut page).await;
     keys(&mut page).await;
     while_open(&mut page).await;
     waiting(&mut page).await;

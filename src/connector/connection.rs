@@ -3,7 +3,10 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use super::{BulkInsert, CheckDepth, CheckStep, Outcome, Resource, Scope, Statement, StatementKind, TransactionMode};
+use super::{
+    BulkInsert, CheckDepth, CheckStep, Maintained, Maintenance, Outcome, Resource, Scope, Statement, StatementKind,
+    TransactionMode,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::params::ParamSets;
 use crate::row::Changes;
@@ -187,6 +190,22 @@ pub trait Connection: Resource {
             let error = Error::new(ErrorKind::Unsupported, "this engine has no checks for damage");
             Err(error.hint("use the tools of its server"))
         }
+    }
+
+    /// Does what a database needs from time to time. The answer is that of the same name. The provided body is that of an
+    /// engine whose server sees to all of it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for what the engine does not do; as classified by it.
+    fn maintain(&mut self, task: Maintenance) -> impl Future<Output = Result<Maintained>> + Send {
+        let what = match task {
+            Maintenance::Checkpoint => "checkpoints that its clients ask for",
+            Maintenance::Vacuum | Maintenance::FreePages(_) => "a vacuum of the whole database",
+            Maintenance::Optimize => "statistics that its clients ask for",
+            Maintenance::Sizes | Maintenance::TableSizes => "sizes that this call could tell",
+        };
+        let error = Error::new(ErrorKind::Unsupported, format!("this engine has no {what}"));
+        async { Err(error.hint("its server does that by itself, or by statements of its own")) }
     }
 
     /// The driver's own connection, for what this contract does not cover.

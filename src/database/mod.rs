@@ -17,6 +17,7 @@ mod held;
 mod lane;
 mod lending;
 mod limited;
+mod maintenance;
 #[cfg(feature = "migrations")]
 #[cfg_attr(docsrs, doc(cfg(feature = "migrations")))]
 pub mod migrations;
@@ -34,6 +35,7 @@ pub use answer::Answer;
 pub use builder::DatabaseBuilder;
 pub use check::{CheckProblem, CheckProgress, CheckReport};
 pub use handle::AsyncDatabase;
+pub use maintenance::VacuumProgress;
 pub use options::TransactionOptions;
 pub use raw::RawConnection;
 pub use repeat::{AsyncFunc, AsyncFuncMut};
@@ -42,4 +44,6 @@ pub use stream::RowStream;
 pub use transaction::Transaction;
 
 pub use crate::config::{CipherConfig, DatabaseConfig, KeyPlace, PoolConfig, RetryConfig};
-pub use crate::connector::{CheckDepth, Isolation, TransactionMode};
+pub use crate::connector::{
+    CheckDepth, CheckpointReport, Isolation, OptimizeReport, Sizes, TableSize, TransactionMode, VacuumReport,
+};

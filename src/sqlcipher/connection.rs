@@ -19,8 +19,8 @@ use super::running::transaction::Boundary;
 use super::running::turns::{TURN, Turns};
 use crate::clock;
 use crate::connector::{
-    Access, CheckDepth, CheckStep, Connection, Resource, ResourceState, Scope, Statement, StatementKind,
-    TransactionMode,
+    Access, CheckDepth, CheckStep, Connection, Maintained, Maintenance, Resource, ResourceState, Scope, Statement,
+    StatementKind, TransactionMode,
 };
 use crate::error::{Error, Phase, Result};
 use crate::row::Rows;
@@ -356,6 +356,17 @@ impl Connection for SqlCipherConnection {
             self.state = ResourceState::Altered;
         }
         Ok(step)
+    }
+
+    async fn maintain(&mut self, task: Maintenance) -> Result<Maintained> {
+        // Two checkpoints at once would wait for each other.
+        self.opened.log_is_left_alone().await;
+        let (alone, control, patience) = (self.alone(), Arc::clone(&self.shared.control), self.opened.busy_timeout());
+        self.job(move |engine| {
+            let _alone = alone.always();
+            engine.maintain(task, &control, patience)
+        })
+        .await
     }
 
     /// rusqlite's connection, on this thread: its calls block. Prefer

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::connector::{
-    Access, BulkInsert, Canceller, Capabilities, CheckDepth, CheckStep, Connection, Connector, Outcome, Resource,
-    ResourceState, Scope, Statement, StatementKind, TransactionMode,
+    Access, BulkInsert, Canceller, Capabilities, CheckDepth, CheckStep, Connection, Connector, Maintained, Maintenance,
+    Outcome, Resource, ResourceState, Scope, Statement, StatementKind, TransactionMode,
 };
 use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::lock::{Guard, Lock};
@@ -85,6 +85,8 @@ pub enum Point {
     RollbackTo,
     TableExists,
     CheckStep,
+    /// [`Connection::maintain`].
+    Maintain,
 }
 
 /// The plan of a [`FaultyConnector`]; clones share it.
@@ -360,6 +362,10 @@ impl<K: Connection> Connection for FaultyConnection<K> {
 
     async fn check_step(&mut self, depth: CheckDepth, number: usize, limit: usize) -> Result<CheckStep> {
         call!(self, CheckStep, self.inner.check_step(depth, number, limit))
+    }
+
+    async fn maintain(&mut self, task: Maintenance) -> Result<Maintained> {
+        call!(self, Maintain, self.inner.maintain(task))
     }
 
     fn native(&mut self) -> &mut K::Native {

@@ -1,6 +1,6 @@
 //! How work runs on a connection: inline on the caller's task, or as a numbered job on a thread that may block.
 //!
-//! `engine` is the synchronous connection; `inline`, `group`, `script`, `stream`, `interact`, `transaction` and `check`
+//! `engine` is the synchronous connection; `inline`, `group`, `script`, `stream`, `interact`, `transaction`, `check` and `maintenance`
 //! are the kinds of work; `job`, `control` and `errand` start and stop it; `session` knows what a caller did to it, `turns` leaves
 //! the lock to other processes.
 
@@ -12,6 +12,7 @@ pub(crate) mod group;
 pub(crate) mod inline;
 pub(crate) mod interact;
 pub(crate) mod job;
+pub(crate) mod maintenance;
 pub(crate) mod script;
 pub(crate) mod session;
 pub(crate) mod stream;
