@@ -200,7 +200,7 @@ pub trait Connection: Resource {
     fn maintain(&mut self, task: Maintenance) -> impl Future<Output = Result<Maintained>> + Send {
         let what = match task {
             Maintenance::Checkpoint => "checkpoints that its clients ask for",
-            Maintenance::Vacuum | Maintenance::FreePages(_) => "a vacuum of the whole database",
+            Maintenance::Vacuum | Maintenance::FreePages(_) => "vacuum of the whole database",
             Maintenance::Optimize => "statistics that its clients ask for",
             Maintenance::Sizes | Maintenance::TableSizes => "sizes that this call could tell",
         };
