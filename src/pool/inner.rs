@@ -21,17 +21,12 @@ use super::holders::{LaneId, MAIN, READERS, Registered, Registry};
 use super::keeping::Looks;
 use super::settings::Settings;
 use super::supply::{Cell, Closed, Supply};
-use crate::clock::timeout_at;
 use crate::connector::{Access, Connector, Resource as _, ResourceState};
 use crate::error::{Error, ErrorKind, Phase, Result};
 use crate::lock::{Lock, foreign};
 
 /// How long a connection may take to say goodbye: long enough for a checkpoint of a large log.
 pub(super) const CLOSE_LIMIT: Duration = Duration::from_secs(10);
-
-/// How long it keeps its permit meanwhile, while the pool is open: a server that counts connections has let go of it by
-/// then, or will not soon, and callers wait.
-pub(super) const GOODBYE: Duration = Duration::from_secs(1);
 
 /// What all handles of a pool share.
 pub(super) struct Inner<C: Connector> {
@@ -235,27 +230,28 @@ impl<C: Connector> Opened<C> {
         self.expires.is_some_and(|end| Instant::now() >= end)
     }
 
-    /// Takes it out of service and says goodbye. Its capacity is the caller's when that is done, or has taken `patience`;
-    /// then it goes on in the background. The entry is kept until the end.
-    pub(super) async fn close(self, patience: Duration) -> Permit<C> {
+    /// Takes it out of service and says goodbye, for at most `limit`. Its capacity is the caller's then.
+    pub(super) async fn close(self, limit: Duration) -> Permit<C> {
+        let (permit, goodbye) = self.part(limit);
+        goodbye.await;
+        permit
+    }
+
+    /// The two halves of [`close`](Self::close). The entry is kept until the goodbye has been said.
+    pub(super) fn part(self, limit: Duration) -> (Permit<C>, impl Future<Output = ()> + Send + 'static) {
         let Self { permit, entry, resource, .. } = self;
-        let (pool, now) = (Arc::clone(&permit.pool), Instant::now());
+        let pool = Arc::clone(&permit.pool);
         entry.retire(0);
-        let mut goodbye = Box::pin(async move {
-            let outcome = guarded("connection's close", now + CLOSE_LIMIT, async { resource.close().await }).await;
+        let goodbye = async move {
+            let outcome = guarded("connection's close", Instant::now() + limit, async { resource.close().await }).await;
             // Before the entry goes, for which the one who reports it waits.
             pool.note_goodbye(&outcome);
             drop(entry);
             if let Err(error) = &outcome {
                 tracing::debug!(%error, "a connection did not close cleanly");
             }
-        });
-        if patience >= CLOSE_LIMIT {
-            goodbye.await;
-        } else if timeout_at(now + patience, goodbye.as_mut()).await.is_err() {
-            permit.pool.background(goodbye);
-        }
-        permit
+        };
+        (permit, goodbye)
     }
 }
 
@@ -281,6 +277,6 @@ impl<C: Connector> From<(Box<Opened<C>>, Arc<Cell<Box<Opened<C>>>>)> for Grant<C
 }
 
 /// How long a caller who has until `deadline` may be kept by the goodbye of a connection that is of no use to it.
-pub(super) fn patience(deadline: Instant) -> Duration {
-    GOODBYE.min(deadline.saturating_duration_since(Instant::now()) / 2)
+pub(super) fn goodbye_limit(deadline: Instant) -> Duration {
+    CLOSE_LIMIT.min(deadline.saturating_duration_since(Instant::now()) / 2)
 }

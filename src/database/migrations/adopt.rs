@@ -209,7 +209,7 @@ mod tests {
     #[allow(deprecated, reason = "its algorithm is not promised, but is this one")]
     fn siphash_is_that_of_the_standard_library() {
         for length in 0..70 {
-            let bytes: Vec<u8> = (0..length).map(|number| number * 7 + 3).collect();
+            let bytes: Vec<u8> = (0..length).map(|number: u8| number.wrapping_mul(7).wrapping_add(3)).collect();
             let mut theirs = std::collections::hash_map::DefaultHasher::new();
             theirs.write(&bytes);
             assert_eq!(siphash_1_3(&bytes), theirs.finish(), "{length}");

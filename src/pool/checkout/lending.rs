@@ -13,7 +13,7 @@ use crate::clock;
 use crate::connector::{Access, Connector, ResourceState};
 use crate::error::{ErrorKind, Result};
 use crate::pool::guarded::{caught, guarded};
-use crate::pool::inner::{Grant, Inner, Lane, Lease, Permit, patience};
+use crate::pool::inner::{Grant, Inner, Lane, Lease, Permit, goodbye_limit};
 use crate::pool::supply::{Closed, Need};
 
 /// How long a health check may take; at most half of what is left to the caller, so that there is time to connect anew.
@@ -177,7 +177,7 @@ impl<C: Connector> Inner<C> {
             tracing::debug!(pool = %self.settings.name, %error, "an idle connection failed its health check");
         }
         self.registry.count_error();
-        Err(lease.into_opened().close(patience(deadline)).await)
+        Err(lease.into_opened().close(goodbye_limit(deadline)).await)
     }
 
     /// Opens a connection for a caller who has until `deadline`, or finds another one.

@@ -15,7 +15,7 @@ use crate::clock::{self, sleep};
 use crate::connector::{Canceller, Connector, Resource as _, ResourceState};
 use crate::error::{Error, ErrorKind, Phase, Reason, Result};
 use crate::pool::guarded::{caught, guarded};
-use crate::pool::inner::{Inner, Lane, Lease, Opened, Permit, Unproven, patience};
+use crate::pool::inner::{Inner, Lane, Lease, Opened, Permit, Unproven, goodbye_limit};
 use crate::retry::Attempt;
 
 /// Where a connection came from for which there was a permit.
@@ -93,7 +93,7 @@ impl<C: Connector> Inner<C> {
         });
         match self.prove(&mut unproven.0, end).await {
             Ok(()) => Ok(unproven.approve()),
-            Err(error) => Err((ScopeGuard::into_inner(unproven.0).close(patience(deadline)).await, error)),
+            Err(error) => Err((ScopeGuard::into_inner(unproven.0).close(goodbye_limit(deadline)).await, error)),
         }
     }
 

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::connector::{Connector, Resource as _, ResourceState};
 use crate::pool::guarded::guarded;
-use crate::pool::inner::{GOODBYE, Lease, Opened, Taken, Unproven};
+use crate::pool::inner::{CLOSE_LIMIT, Lease, Opened, Taken, Unproven};
 use crate::pool::supply::Cell;
 
 /// How long a connection may take to be reset: a rollback is short, and a caller may be waiting.
@@ -29,7 +29,7 @@ impl<C: Connector> Unproven<C> {
         Self(guard(Box::new(opened), |opened| {
             let pool = Arc::clone(opened.permit.pool());
             // Nothing that was in service is lost, so nothing is opened in its place.
-            pool.background(async move { drop(opened.close(GOODBYE).await) });
+            pool.background(async move { drop(opened.close(CLOSE_LIMIT).await) });
         }))
     }
 }
@@ -86,7 +86,7 @@ async fn reset<C: Connector>(opened: &mut Opened<C>) -> bool {
 }
 
 async fn discard<C: Connector>(opened: Box<Opened<C>>) {
-    let permit = opened.close(GOODBYE).await;
+    let permit = opened.close(CLOSE_LIMIT).await;
     let (pool, lane) = (Arc::clone(permit.pool()), permit.lane().id);
     drop(permit);
     pool.refill(pool.lane(lane)).await;

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::Looks;
 use crate::clock::sleep_until;
 use crate::connector::Connector;
-use crate::pool::inner::{GOODBYE, Inner, Opened};
+use crate::pool::inner::{CLOSE_LIMIT, Inner, Opened};
 
 /// One reaper. It does not keep the pool.
 struct Reaper<C: Connector> {
@@ -36,8 +36,12 @@ impl<C: Connector> Inner<C> {
                 // `retire` refuses for those that are kept.
                 (opened.is_expired() && opened.entry.retire(0)) || (unused && opened.entry.retire(lane.min))
             };
-            let old = lane.supply.take_if(is_old);
-            goodbyes.extend(old.into_iter().map(async |opened| drop(opened.close(GOODBYE).await)));
+            for opened in lane.supply.take_if(is_old) {
+                let (permit, goodbye) = opened.part(CLOSE_LIMIT);
+                // A goodbye that hangs keeps nobody from opening a connection.
+                drop(permit);
+                goodbyes.push(goodbye);
+            }
         }
         if goodbyes.is_empty() {
             return;
