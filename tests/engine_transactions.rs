@@ -203,12 +203,12 @@ fn a_long_statement_in_a_transaction_takes_a_thread_each_time_and_loses_nothing(
                 let mut tx = db.begin().await.unwrap();
                 tx.execute(RAISE, (1,)).await.unwrap();
                 let (raised, turns) = turns_beside(tx.execute(RAISE_ALL, ())).await;
-                assert_eq!(raised.unwrap().rows_affected, rows as u64);
+                assert_eq!(raised.unwrap().rows_affected, rows.cast_unsigned());
                 assert!(turns > 3, "{kind:?}, round {round}: {turns} turns beside a long write");
                 let (read, turns) = turns_beside(tx.fetch_value::<i64>(&long, ())).await;
                 assert_eq!(read.unwrap(), Some(200_000));
                 assert!(turns > 3, "{kind:?}, round {round}: {turns} turns beside a long read");
-                let (_, committing) = waits(tx.commit().map(|done| done.unwrap())).await;
+                let ((), committing) = waits(tx.commit().map(|done| done.unwrap())).await;
                 assert!(committing, "{kind:?}: so many pages are written on a thread");
                 assert_eq!(sum().await, before + rows + 1, "{kind:?}");
             }
@@ -310,8 +310,7 @@ async fn a_transaction_dropped_at_any_await_is_whole_or_undone() {
                 let mut running = Box::pin(db.transaction(step));
                 let mut done = false;
                 for _ in 0..polls {
-                    if let Some(outcome) = timeout(millis(0), &mut running).now_or_never().and_then(|early| early.ok())
-                    {
+                    if let Some(outcome) = timeout(millis(0), &mut running).now_or_never().and_then(Result::ok) {
                         outcome.unwrap();
                         done = true;
                         break;

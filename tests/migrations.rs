@@ -344,7 +344,7 @@ async fn a_run_that_is_dropped_at_any_moment_leaves_each_migration_done_or_not_b
             if last < 6 {
                 assert!(!db.table_exists("after").await.unwrap(), "{what}");
             }
-            assert_eq!(schema(&db).await.contains("rebuilt"), false, "{what}");
+            assert!(!schema(&db).await.contains("rebuilt"), "{what}");
             assert_eq!(schema(&db).await.contains("NOT NULL)"), last >= 4, "{what}");
             assert_whole(&db, &what).await;
             assert_eq!(db.migrate(&list).await.expect(&what).version, Some(6), "{what}");

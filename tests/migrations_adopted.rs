@@ -1,6 +1,6 @@
 //! Histories of other tools are taken over: what they did is not done again, and what does not fit is refused by name.
 //!
-//! The tables are written here as the tools write them (sqlx 0.8, refinery 0.8 to 0.10, rusqlite_migration 2), with
+//! The tables are written here as the tools write them (sqlx 0.8, refinery 0.8 to 0.10, `rusqlite_migration` 2), with
 //! checksums by other implementations of the same algorithms.
 #![cfg(all(feature = "sqlcipher", feature = "migrations"))]
 

@@ -13,6 +13,8 @@ mod cipher;
 use cipher::{create, files, holds, keyed, plain, read, refusal};
 
 type Builder = DatabaseBuilder<SqlCipherConnector>;
+/// What the other program says, and what is said here.
+type Setting = (&'static str, fn(Builder) -> Builder);
 
 const SALT: [u8; 16] = *b"sixteen salt....";
 
@@ -34,7 +36,7 @@ fn read_elsewhere(path: &Path, secret: impl Into<Secret>, pragmas: &str) -> Stri
 #[tokio::test]
 async fn rounds_and_pages_of_other_programs_are_read_and_written() {
     let directory = TempDir::new().unwrap();
-    let settings: [(&str, fn(Builder) -> Builder); 4] = [
+    let settings: [Setting; 4] = [
         ("PRAGMA kdf_iter = 4000", |builder| builder.cipher_kdf_iter(4000)),
         ("PRAGMA cipher_page_size = 1024", |builder| builder.cipher_page_size(1024)),
         ("PRAGMA cipher_page_size = 65536; PRAGMA kdf_iter = 1", |builder| {
