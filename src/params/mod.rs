@@ -8,6 +8,8 @@ pub(crate) mod lexer;
 pub(crate) mod list;
 mod placeholders;
 mod role;
+#[cfg(any(feature = "migrations", feature = "postgres"))]
+pub(crate) mod script;
 mod sets;
 
 pub use arranged::{Arranged, ArrangedSets};

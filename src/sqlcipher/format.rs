@@ -7,9 +7,6 @@ use crate::error::{Error, ErrorKind, Phase, Result};
 /// The version of SQLCipher's file format that this crate writes.
 pub(super) const CURRENT: u8 = 4;
 
-/// How many bytes of a file stay readable where its header is not encrypted: what iOS looks at, and no more.
-pub(super) const PLAIN_HEADER: u32 = 32;
-
 /// More rounds than this would take a minute for each open.
 const ROUNDS: RangeInclusive<u32> = 1..=10_000_000;
 

@@ -22,7 +22,7 @@ use crate::database::state::TransactionState;
 use crate::database::transaction::Transaction;
 use crate::error::{Error, ErrorKind, Phase, Reason, Result};
 use crate::params::Dialect;
-use crate::params::lexer::statements;
+use crate::params::script::statements;
 
 /// A run that finds another one at work looks again after this pause.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);

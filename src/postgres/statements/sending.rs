@@ -11,7 +11,7 @@ use super::collect::Collector;
 use super::words::Shape;
 use crate::connector::StatementKind;
 use crate::error::{Error, ErrorKind, Phase, Reason, Result};
-use crate::params::lexer::statements;
+use crate::params::script::statements;
 use crate::params::{Dialect, Params, Placeholders};
 use crate::postgres::connection::PostgresConnection;
 use crate::postgres::error::sqlstate;

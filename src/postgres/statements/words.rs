@@ -2,7 +2,8 @@
 
 use crate::connector::StatementKind;
 use crate::params::Dialect;
-use crate::params::lexer::{Token, Tokens, statements};
+use crate::params::lexer::{Token, Tokens};
+use crate::params::script::statements;
 
 /// The tokens of a text in PostgreSQL's dialect.
 pub(crate) fn tokens(sql: &str) -> Tokens<'_> {

@@ -14,9 +14,12 @@ pub(super) use spec::KeySpec;
 use rusqlite::Connection;
 
 use super::ffi;
-use super::format::{CURRENT, Format, PLAIN_HEADER};
+use super::format::{CURRENT, Format};
 use crate::error::{Error, ErrorKind, Phase, Reason, Result};
 use crate::secret::{Secret, SecretForm};
+
+/// How many bytes of a file stay readable where its header is not encrypted: what iOS looks at, and no more.
+const PLAIN_HEADER: u32 = 32;
 
 /// The version of the cipher in the engine, where there is one.
 fn version(connection: &Connection) -> Option<String> {
