@@ -132,22 +132,6 @@ impl SqlCipherConnection {
         results.unwrap_or_else(|error| (0..count).map(|_| Err(error.clone())).collect())
     }
 
-    /// Begins or ends a transaction or a savepoint: on this task if that is short, else on a thread.
-    pub(super) async fn cross(&mut self, boundary: Boundary) -> Result<()> {
-        let may = self.may;
-        let here = self.here(|engine, control| {
-            let mut outcome = engine.cross_inline(boundary, control, may)?;
-            let spoiled = outcome.as_mut().is_err_and(|error| engine.is_spoiled_by(error));
-            Some((outcome, spoiled))
-        });
-        match here {
-            Ok(Some(outcome)) => outcome,
-            // Boxed, so that the short way does not carry the state of the long one.
-            Ok(None) => Box::pin(self.job(move |engine| engine.cross(boundary))).await,
-            Err(_panic) => Err(Error::panicked("commit or rollback hook")),
-        }
-    }
-
     /// Does short work on this task, if nobody else is at it. The work says whether it spoiled the connection.
     pub(super) fn here<T>(
         &mut self,

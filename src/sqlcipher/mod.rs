@@ -2,6 +2,7 @@
 //!
 //! A wing on floors 0 and 1; only `database.rs` reaches up to floor 3.
 
+mod boundary;
 mod bulk;
 #[cfg(feature = "sqlcipher")]
 mod cipher;

@@ -40,8 +40,8 @@ pub(in super::super) fn open_failure(connection: &Connection) -> Option<io::Erro
     reason(unsafe { connection.handle() })
 }
 
-/// Opens a connection as rusqlite does, through the file layer of this name if one is given; when that fails, says why the system refused. rusqlite closes the handle that
-/// knows.
+/// Opens a connection as rusqlite does, through the file layer of this name if one is given; when that fails, says why
+/// the system refused. rusqlite closes the handle that knows.
 pub(in super::super) fn open(
     name: &CStr,
     flags: OpenFlags,
