@@ -5,8 +5,6 @@
 
 use std::fs::{File, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::process::CommandExt as _;
-use std::path::Path;
 use std::process::Command;
 
 use strongroom::pool::Ping;
@@ -15,45 +13,13 @@ use tempfile::TempDir;
 
 #[path = "common/cipher.rs"]
 mod cipher;
+#[path = "common/unprivileged.rs"]
+mod unprivileged;
 
 use cipher::{create, keyed, refusal};
+use unprivileged::{allow, here, is_child, parent};
 
-const CHILD: &str = "STRONGROOM_TEST_PERMISSIONS";
-const NOBODY: u32 = 65534;
 const PUT: &str = "INSERT INTO t VALUES ('row')";
-
-/// Runs the test `name` again in a process that is not root and has `CHILD` set to `path`. False: this is that process.
-fn parent(name: &str, path: &Path) -> bool {
-    if std::env::var_os(CHILD).is_some() {
-        return false;
-    }
-    // A file that grows beyond the limit of its process would end it; ignored, the write fails instead.
-    let mut command = Command::new("/bin/sh");
-    command.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]).arg(std::env::current_exe().unwrap());
-    command.args(["--exact", name, "--nocapture"]).env(CHILD, path).current_dir("/");
-    if is_root() {
-        command.uid(NOBODY).gid(NOBODY);
-    }
-    let output = command.output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
-    assert!(said.contains("1 passed"), "the child ran nothing: {said}");
-    true
-}
-
-fn is_root() -> bool {
-    // Who owns what this process creates.
-    let probe = TempDir::new().unwrap();
-    std::os::unix::fs::MetadataExt::uid(&probe.path().metadata().unwrap()) == 0
-}
-
-fn here() -> std::path::PathBuf {
-    std::env::var_os(CHILD).unwrap().into()
-}
-
-fn allow(path: &Path, mode: u32) {
-    std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
-}
 
 fn key() -> Secret {
     Secret::raw_key([7; 32])
@@ -62,7 +28,7 @@ fn key() -> Secret {
 #[tokio::test]
 async fn a_file_that_may_not_be_read_or_written_says_which() {
     let directory = TempDir::new().unwrap();
-    if std::env::var_os(CHILD).is_none() {
+    if !is_child() {
         create(keyed(&directory.path().join("hidden.db"), key())).await;
         create(keyed(&directory.path().join("read_only.db"), key())).await;
         allow(&directory.path().join("hidden.db"), 0o000);
@@ -86,7 +52,7 @@ async fn a_file_that_may_not_be_read_or_written_says_which() {
 #[tokio::test]
 async fn access_that_is_taken_away_and_given_back_heals_the_same_handle() {
     let directory = TempDir::new().unwrap();
-    if std::env::var_os(CHILD).is_none() {
+    if !is_child() {
         allow(directory.path(), 0o777);
     }
     if parent("access_that_is_taken_away_and_given_back_heals_the_same_handle", directory.path()) {
@@ -150,7 +116,7 @@ fn limit_files(bytes: Option<u64>) {
 #[tokio::test]
 async fn a_file_that_may_not_grow_costs_the_statement_and_nothing_else() {
     let directory = TempDir::new().unwrap();
-    if std::env::var_os(CHILD).is_none() {
+    if !is_child() {
         allow(directory.path(), 0o777);
     }
     if parent("a_file_that_may_not_grow_costs_the_statement_and_nothing_else", directory.path()) {
@@ -242,7 +208,7 @@ async fn whole(db: &AsyncDatabase) {
 #[tokio::test]
 async fn a_process_without_file_descriptors_says_so_and_heals() {
     let directory = TempDir::new().unwrap();
-    if std::env::var_os(CHILD).is_none() {
+    if !is_child() {
         allow(directory.path(), 0o777);
     }
     if parent("a_process_without_file_descriptors_says_so_and_heals", directory.path()) {

@@ -2,11 +2,7 @@
 
 #![cfg(all(feature = "sqlcipher", target_os = "linux"))]
 
-use std::fs::Permissions;
-use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use strongroom::engine::TransactionMode;
@@ -17,14 +13,14 @@ use tempfile::TempDir;
 mod cipher;
 #[path = "common/other.rs"]
 mod other;
+#[path = "common/unprivileged.rs"]
+mod unprivileged;
 
 use cipher::{create, files, keyed, plain, refusal};
 use other::{Other, key};
+use unprivileged::{allow, here, is_child, parent};
 
 type Builder = DatabaseBuilder<SqlCipherConnector>;
-
-const CHILD: &str = "STRONGROOM_TEST_READ_ONLY";
-const NOBODY: u32 = 65534;
 
 #[test]
 fn the_other_process() {
@@ -92,31 +88,10 @@ async fn what_is_read_is_all_that_was_committed_and_nothing_changes_on_the_disk(
     }
 }
 
-/// Runs the test `name` again in a process that is not root. False: this is that process.
-fn parent(name: &str, path: &Path) -> bool {
-    if std::env::var_os(CHILD).is_some() {
-        return false;
-    }
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", name, "--nocapture"]).env(CHILD, path).current_dir("/");
-    if std::os::unix::fs::MetadataExt::uid(&path.metadata().unwrap()) == 0 {
-        command.uid(NOBODY).gid(NOBODY);
-    }
-    let output = command.output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
-    assert!(said.contains("1 passed"), "the child ran nothing: {said}");
-    true
-}
-
-fn allow(path: &Path, mode: u32) {
-    std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
-}
-
 #[tokio::test]
 async fn neither_the_directory_nor_the_files_need_to_be_writable() {
     let directory = TempDir::new().unwrap();
-    if std::env::var_os(CHILD).is_none() {
+    if !is_child() {
         for left in ALL {
             let inside = directory.path().join(format!("{left:?}"));
             std::fs::create_dir(&inside).unwrap();
@@ -135,7 +110,7 @@ async fn neither_the_directory_nor_the_files_need_to_be_writable() {
         allow(directory.path(), 0o755);
         return;
     }
-    let here = std::path::PathBuf::from(std::env::var_os(CHILD).unwrap());
+    let here = here();
     for left in ALL {
         let inside = here.join(format!("{left:?}"));
         let before = files(&inside);
