@@ -310,7 +310,9 @@ async fn a_dropped_resolve_kills_the_program_and_its_children() {
     let script = format!("sleep 600 & echo $! > {0}.new; echo $$ >> {0}.new; mv {0}.new {0}; wait", pids.display());
     let source = asked(&fake(&folder, &script));
     let task = tokio::spawn(async move { source.resolve().await });
+    let begin = Instant::now();
     while !pids.exists() {
+        assert!(begin.elapsed() < Duration::from_secs(20), "the program does not begin");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     task.abort();

@@ -2,18 +2,18 @@
 //! to a process without privileges.
 #![cfg(all(feature = "sops", target_os = "linux"))]
 
+#[path = "common/unprivileged.rs"]
+mod unprivileged;
+
 use std::fs;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
-use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::os::unix::fs::symlink;
+use std::path::Path;
 
 use strongroom::keys::sops::{AgeIdentity, IdentitySources, SopsBackend, SopsFormat, encrypt};
 use strongroom::{Error, FileKeySource, KeySource, Reason, Secret, SopsKeySource};
+use unprivileged::{allow, here, is_child, parent};
 
-const CHILD: &str = "STRONGROOM_TEST_UNREADABLE";
 const NAME: &str = "a_file_that_cannot_be_read_says_why";
-const NOBODY: u32 = 65534;
 
 /// The names of what cannot be read.
 const CASES: [(&str, Reason); 6] = [
@@ -33,31 +33,23 @@ fn furnish(folder: &Path) {
     fs::create_dir(folder.join("locked")).unwrap();
     fs::write(folder.join("locked/inside"), "secret").unwrap();
     for name in ["hidden", "locked"] {
-        fs::set_permissions(folder.join(name), fs::Permissions::from_mode(0o000)).unwrap();
+        allow(&folder.join(name), 0o000);
     }
     let other = AgeIdentity::generate();
     let file = encrypt(SopsFormat::Yaml, &[("db_key", &Secret::new("value"))], &[other.recipient()]).unwrap();
     fs::write(folder.join("s.yaml"), file).unwrap();
-    fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).unwrap();
+    allow(folder, 0o755);
 }
 
 #[tokio::test]
 async fn a_file_that_cannot_be_read_says_why() {
-    if let Some(folder) = std::env::var_os(CHILD) {
-        return child(&PathBuf::from(folder)).await;
+    if is_child() {
+        return child(&here()).await;
     }
     let folder = tempfile::tempdir().unwrap();
     furnish(folder.path());
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", NAME, "--nocapture"]).env(CHILD, folder.path()).current_dir("/");
-    if std::os::unix::fs::MetadataExt::uid(&folder.path().metadata().unwrap()) == 0 {
-        command.uid(NOBODY).gid(NOBODY);
-    }
-    let output = command.output().unwrap();
-    fs::set_permissions(folder.path().join("locked"), fs::Permissions::from_mode(0o700)).unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
-    assert!(said.contains("1 passed"), "the child ran nothing: {said}");
+    parent(NAME, folder.path());
+    allow(&folder.path().join("locked"), 0o700);
 }
 
 async fn child(folder: &Path) {

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Home, Kind, Walked, open_files, walk, with_table};
+use common::{Home, Kind, Walked, eventually, open_files, walk, with_table};
 use futures_util::StreamExt;
 use strongroom::AsyncDatabase;
 
@@ -97,9 +97,7 @@ async fn a_connect_that_was_abandoned_before_the_file_was_emptied_is_lent_to_nob
             break (home, db, before);
         }
     };
-    while open_files(&home.path()) == before {
-        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
-    }
+    eventually("the connect goes on", || open_files(&home.path()) > before).await;
     // By another process: to close the file in this one would give up the locks of the connections.
     let cut = std::process::Command::new("truncate").args(["-s", "0"]).arg(home.path()).status().unwrap();
     assert!(cut.success());
