@@ -20,7 +20,7 @@ pub(crate) struct Lock<T>(Mutex<T>);
 
 pub(crate) struct Guard<'a, T> {
     data: MutexGuard<'a, T>,
-    _held: Held,
+    _held: Marked,
 }
 
 impl<T> Lock<T> {
@@ -29,7 +29,7 @@ impl<T> Lock<T> {
     }
 
     pub(crate) fn lock(&self) -> Guard<'_, T> {
-        Guard { data: self.0.lock().unwrap_or_else(PoisonError::into_inner), _held: Held::new() }
+        Guard { data: self.0.lock().unwrap_or_else(PoisonError::into_inner), _held: Marked::new() }
     }
 }
 
@@ -39,9 +39,9 @@ pub(crate) fn foreign() {
     debug_assert!(HELD.try_with(Cell::get).unwrap_or(0) == 0, "foreign code would run under a lock");
 }
 
-struct Held;
+struct Marked;
 
-impl Held {
+impl Marked {
     fn new() -> Self {
         if cfg!(debug_assertions) {
             HELD.try_with(|held| held.set(held.get() + 1)).ok();
@@ -50,7 +50,7 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for Marked {
     fn drop(&mut self) {
         if cfg!(debug_assertions) {
             HELD.try_with(|held| held.set(held.get() - 1)).ok();

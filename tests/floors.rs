@@ -248,3 +248,63 @@ fn types_carry_the_words_of_the_field() {
     }
     assert!(wrong.is_empty(), "{wrong:?}");
 }
+
+/// Names of types that are declared twice where one of both is seen: still to be told apart.
+const DECLARED_TWICE: [&str; 19] = [
+    "Answer",
+    "Call",
+    "Cell",
+    "Connection",
+    "Events",
+    "Form",
+    "KeySpec",
+    "Rest",
+    "Run",
+    "Settings",
+    "Source",
+    "Step",
+    "Transaction",
+    "Turn",
+    "Unfit",
+    "View",
+    "Watch",
+    "Way",
+    "Work",
+];
+
+/// The types that a text declares, without those of its tests.
+fn declared_types(text: &str) -> Vec<&str> {
+    let code = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
+    let name = |line: &'_ str| -> Option<usize> {
+        let kinds = ["struct ", "enum ", "trait ", "union ", "type "];
+        let (at, kind) = kinds.iter().find_map(|kind| Some((line.find(kind)?, kind)))?;
+        // Associated types stand further in.
+        let is_declared = line[..at].is_empty() || line[..at].starts_with("pub") || line[..at].starts_with("unsafe");
+        is_declared.then_some(at + kind.len())
+    };
+    let names = code.lines().filter_map(|line| Some(&line[name(line)?..]));
+    names.filter_map(|rest| rest.split(|letter: char| !letter.is_alphanumeric()).next()).collect()
+}
+
+#[test]
+fn a_type_has_a_name_of_its_own() {
+    let mut declared: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (file, text) in sources() {
+        // The primitives of a model bear the names of what they stand for.
+        if file.ends_with("/model.rs") {
+            continue;
+        }
+        for name in declared_types(&text) {
+            declared.entry(name.to_owned()).or_default().push(file.clone());
+        }
+    }
+    assert!(declared.len() > 200 && declared.contains_key("AsyncDatabase"), "misread: {declared:?}");
+    // A wing sees no other, so two of them may each have their own.
+    let is_seen = |files: &Vec<String>| {
+        let rooms: BTreeSet<_> = files.iter().map(|file| room(file)).collect();
+        rooms.len() < files.len() || !rooms.iter().all(|room| WINGS.contains(room))
+    };
+    let twice: Vec<_> = declared.iter().filter(|(_, files)| files.len() > 1 && is_seen(files)).collect();
+    let wrong: Vec<_> = twice.iter().filter(|(name, _)| !DECLARED_TWICE.contains(&name.as_str())).collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}

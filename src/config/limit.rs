@@ -4,13 +4,13 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 /// Zero opens nothing until it is needed. Moreover never above `pool.max_size`.
-pub(crate) const POOL_MIN_SIZE: Limit<u32> = Limit { name: "pool.min_size", default: 1, min: 0, max: 10 };
+pub(crate) const POOL_MIN_SIZE: Bounds<u32> = Bounds { name: "pool.min_size", default: 1, min: 0, max: 10 };
 
 /// Above a hundred, threads and file descriptors cost more than waiting does.
-pub(crate) const POOL_MAX_SIZE: Limit<u32> = Limit { name: "pool.max_size", default: 10, min: 1, max: 100 };
+pub(crate) const POOL_MAX_SIZE: Bounds<u32> = Bounds { name: "pool.max_size", default: 10, min: 1, max: 100 };
 
 /// The default is longer than a cold start of most servers.
-pub(crate) const POOL_ACQUIRE_TIMEOUT: Limit<Duration> = Limit {
+pub(crate) const POOL_ACQUIRE_TIMEOUT: Bounds<Duration> = Bounds {
     name: "pool.acquire_timeout",
     default: Duration::from_secs(30),
     min: Duration::from_secs(1),
@@ -18,10 +18,10 @@ pub(crate) const POOL_ACQUIRE_TIMEOUT: Limit<Duration> = Limit {
 };
 
 /// Above ten, a failing disk or server is only made busier.
-pub(crate) const RETRY_ATTEMPTS: Limit<u32> = Limit { name: "retry.max_attempts", default: 3, min: 1, max: 10 };
+pub(crate) const RETRY_ATTEMPTS: Bounds<u32> = Bounds { name: "retry.max_attempts", default: 3, min: 1, max: 10 };
 
 /// Shorter than a tenth of a second, the cause has no time to pass.
-pub(crate) const RETRY_DELAY: Limit<Duration> = Limit {
+pub(crate) const RETRY_DELAY: Bounds<Duration> = Bounds {
     name: "retry.delay",
     default: Duration::from_millis(500),
     min: Duration::from_millis(100),
@@ -29,14 +29,14 @@ pub(crate) const RETRY_DELAY: Limit<Duration> = Limit {
 };
 
 /// A setting's default and its hard bounds.
-pub(crate) struct Limit<T> {
+pub(crate) struct Bounds<T> {
     pub(crate) name: &'static str,
     pub(crate) default: T,
     pub(crate) min: T,
     pub(crate) max: T,
 }
 
-impl<T: Ord + Copy + Debug> Limit<T> {
+impl<T: Ord + Copy + Debug> Bounds<T> {
     /// Moves `value` into the bounds and says so in the log.
     pub(crate) fn clamp(&self, value: T) -> T {
         let clamped = value.clamp(self.min, self.max);

@@ -34,9 +34,10 @@ pub struct Capabilities {
     pub group_commit: bool,
     /// Transactions can be nested by savepoints.
     pub savepoints: bool,
-    /// How a running statement can be stopped.
+    /// How a running statement can be stopped, for callers who need to know; the conformance suite holds the engine to it.
     pub cancel: CancelKind,
-    /// The largest number of parameters of one statement.
+    /// The largest number of parameters of one statement, for callers who build statements; the conformance suite holds the
+    /// engine to it.
     pub max_params: usize,
     /// What is stored is encrypted by the engine.
     pub encryption_at_rest: bool,

@@ -21,6 +21,7 @@ pub use connection::Connection;
 pub use maintenance::{CheckpointReport, Maintained, Maintenance, OptimizeReport, Sizes, TableSize, VacuumReport};
 pub use none::NoConnector;
 pub use resource::{Cancel, Canceller, Resource, ResourceState};
+pub(crate) use statement::left_open;
 pub use statement::{Isolation, Outcome, Scope, Statement, StatementKind, TransactionMode};
 
 use crate::error::Result;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Access;
-use crate::error::{Error, ErrorKind, Reason, Result};
+use crate::error::{Error, ErrorKind, Phase, Reason, Result};
 use crate::params::{IntoParams, Params};
 use crate::row::Rows;
 
@@ -81,6 +81,15 @@ impl Scope {
     pub fn check(self, kind: StatementKind) -> Result<()> {
         if self.admits(kind) { Ok(()) } else { Err(kind.refused()) }
     }
+}
+
+/// The error of a script that left a transaction open, which has been rolled back.
+#[cold]
+pub(crate) fn left_open() -> Error {
+    Error::new(ErrorKind::Transaction, "the script left a transaction open, which was rolled back")
+        .because(Reason::Control)
+        .during(Phase::Statement)
+        .hint("end it with COMMIT, or leave BEGIN away and use transaction()")
 }
 
 impl StatementKind {

@@ -11,11 +11,8 @@ use super::repeat::AsyncFunc;
 use crate::connector::{Connection, Connector};
 use crate::error::Result;
 use crate::health::HealthCheck;
-use crate::pool::Pool;
-use crate::pool::{CloseReport, PoolBuilder};
+use crate::pool::{CloseReport, Pool, PoolBuilder};
 use crate::retry::{FixedDelay, RetryPolicy};
-
-type Hook<K> = Box<dyn for<'a> Fn(&'a mut K) -> Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>> + Send + Sync>;
 
 /// Settings of an [`AsyncDatabase`], each with a default; start with `AsyncDatabase::builder(path)` or
 /// [`AsyncDatabase::with_connector`].
@@ -23,23 +20,9 @@ type Hook<K> = Box<dyn for<'a> Fn(&'a mut K) -> Pin<Box<dyn Future<Output = Resu
 /// Numbers outside their bounds are moved to the bound, with a warning in the log.
 #[must_use = "a builder does nothing until `open` or `build`"]
 pub struct DatabaseBuilder<C: Connector> {
-    connector: C,
-    settings: Settings,
-    retry: Option<Box<dyn RetryPolicy>>,
-    health: Option<Box<dyn HealthCheck<C::Connection>>>,
-    on_connect: Option<Hook<C::Connection>>,
-}
-
-/// What was set; the pool has the defaults.
-#[derive(Clone, Copy, Debug, Default)]
-struct Settings {
-    pool_min: Option<u32>,
-    pool_max: Option<u32>,
-    pool_timeout: Option<Duration>,
-    max_retries: Option<u32>,
-    retry_delay: Option<Duration>,
-    idle_timeout: Option<Duration>,
-    max_lifetime: Option<Duration>,
+    pool: PoolBuilder<C>,
+    /// Which failed connects are tried again, unless the pool was given a policy.
+    attempts: Option<FixedDelay>,
     max_age: Option<Duration>,
     end_overdue: bool,
 }
@@ -47,62 +30,58 @@ struct Settings {
 impl<C: Connector> AsyncDatabase<C> {
     /// Starts building a database on `connector`: any engine, or a mock.
     pub fn with_connector(connector: C) -> DatabaseBuilder<C> {
-        DatabaseBuilder::new(connector)
+        let attempts = Some(FixedDelay::default());
+        DatabaseBuilder { pool: Pool::builder(connector), attempts, max_age: None, end_overdue: false }
     }
 }
 
 impl<C: Connector> DatabaseBuilder<C> {
-    fn new(connector: C) -> Self {
-        Self { connector, settings: Settings::default(), retry: None, health: None, on_connect: None }
-    }
-
     /// Changes the connector, for settings that only its engine has.
     pub fn map_connector(self, change: impl FnOnce(C) -> C) -> Self {
-        Self { connector: change(self.connector), ..self }
+        self.with_pool(|pool| pool.map_connector(change))
+    }
+
+    fn with_pool(self, change: impl FnOnce(PoolBuilder<C>) -> PoolBuilder<C>) -> Self {
+        Self { pool: change(self.pool), ..self }
     }
 
     /// How many connections are kept open: 0 to 10, at most the maximum; 1 by default.
-    pub fn pool_min(mut self, connections: u32) -> Self {
-        self.settings.pool_min = Some(connections);
-        self
+    pub fn pool_min(self, connections: u32) -> Self {
+        self.with_pool(|pool| pool.min_size(connections))
     }
 
     /// How many connections there may be, the writer included: 1 to 100; 10 by default. With 1, the same connection
     /// reads and writes, and readers wait behind transactions.
-    pub fn pool_max(mut self, connections: u32) -> Self {
-        self.settings.pool_max = Some(connections);
-        self
+    pub fn pool_max(self, connections: u32) -> Self {
+        self.with_pool(|pool| pool.max_size(connections))
     }
 
     /// How long a call waits for a connection: 1 to 300 s; 30 s by default.
-    pub fn pool_timeout(mut self, limit: Duration) -> Self {
-        self.settings.pool_timeout = Some(limit);
-        self
+    pub fn pool_timeout(self, limit: Duration) -> Self {
+        self.with_pool(|pool| pool.acquire_timeout(limit))
     }
 
     /// How many attempts a failing connect gets, the first included, in spite of the name: 1 to 10; 3 by default, and
     /// with 1 nothing is tried again. Only what may pass is.
     pub fn max_retries(mut self, attempts: u32) -> Self {
-        self.settings.max_retries = Some(attempts);
+        self.attempts = self.attempts.map(|policy| policy.attempts(attempts));
         self
     }
 
     /// The pause between attempts: 0.1 to 60 s; 0.5 s by default.
     pub fn retry_delay(mut self, delay: Duration) -> Self {
-        self.settings.retry_delay = Some(delay);
+        self.attempts = self.attempts.map(|policy| policy.delay(delay));
         self
     }
 
     /// Closes connections that nobody used for this long. Off by default: embedded connections cost nothing to keep.
-    pub fn idle_timeout(mut self, limit: Duration) -> Self {
-        self.settings.idle_timeout = Some(limit);
-        self
+    pub fn idle_timeout(self, limit: Duration) -> Self {
+        self.with_pool(|pool| pool.idle_timeout(Some(limit)))
     }
 
     /// Closes connections of this age. Off by default.
-    pub fn max_lifetime(mut self, limit: Duration) -> Self {
-        self.settings.max_lifetime = Some(limit);
-        self
+    pub fn max_lifetime(self, limit: Duration) -> Self {
+        self.with_pool(|pool| pool.max_lifetime(Some(limit)))
     }
 
     /// Warns in the log, once for each, about transactions, borrowed connections and streams that have held their
@@ -110,8 +89,8 @@ impl<C: Connector> DatabaseBuilder<C> {
     /// the write-ahead log from being cut back; one that writes keeps all writers waiting. Off by default, and then
     /// nothing is watched.
     pub fn max_transaction_age(mut self, limit: Duration) -> Self {
-        self.settings.max_age = Some(limit);
-        self
+        self.max_age = Some(limit);
+        self.with_pool(|pool| pool.max_loan_age(Some(limit)))
     }
 
     /// Whether what reaches [`max_transaction_age`](Self::max_transaction_age) is also ended by force; false by
@@ -134,21 +113,20 @@ impl<C: Connector> DatabaseBuilder<C> {
     /// # Ok(()) }
     /// ```
     pub fn end_overdue_transactions(mut self, end: bool) -> Self {
-        self.settings.end_overdue = end;
+        self.end_overdue = end;
         self
     }
 
     /// Decides which failed connects are tried again, in place of [`max_retries`](Self::max_retries) and
     /// [`retry_delay`](Self::retry_delay).
     pub fn retry(mut self, policy: impl RetryPolicy + 'static) -> Self {
-        self.retry = Some(Box::new(policy));
-        self
+        self.attempts = None;
+        self.with_pool(|pool| pool.retry(policy))
     }
 
     /// Decides whether an idle connection may be lent again; `SkipIfRecent<Ping>` by default.
-    pub fn health(mut self, check: impl HealthCheck<C::Connection> + 'static) -> Self {
-        self.health = Some(Box::new(check));
-        self
+    pub fn health(self, check: impl HealthCheck<C::Connection> + 'static) -> Self {
+        self.with_pool(|pool| pool.health(check))
     }
 
     /// Sets every new connection up before anyone uses it: functions, collations, pragmas. If it fails, the connect has
@@ -168,13 +146,12 @@ impl<C: Connector> DatabaseBuilder<C> {
     /// assert_eq!(on, Some(1));
     /// # Ok(()) }
     /// ```
-    pub fn on_connect<F>(mut self, hook: F) -> Self
+    pub fn on_connect<F>(self, hook: F) -> Self
     where
         F: for<'a> Fn(&'a mut C::Connection) -> Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>>,
         F: Send + Sync + 'static,
     {
-        self.on_connect = Some(Box::new(hook));
-        self
+        self.with_pool(|pool| pool.on_connect(hook))
     }
 
     /// [`on_connect`](Self::on_connect) with an async closure: `async |connection| ...`. It captures
@@ -206,20 +183,12 @@ impl<C: Connector> DatabaseBuilder<C> {
 
     /// Makes the database without opening anything; the first call connects. May run outside a runtime.
     pub fn build(self) -> AsyncDatabase<C> {
-        let capabilities = self.connector.capabilities();
-        let Self { connector, settings, retry, health, on_connect } = self;
-        let mut pool = settings.apply(Pool::builder(connector)).writer_lane(capabilities.single_writer);
-        pool = match retry {
-            Some(policy) => pool.retry(policy),
-            None => pool.retry(settings.fixed_delay()),
-        };
-        if let Some(check) = health {
-            pool = pool.health(check);
+        let capabilities = self.pool.connector().capabilities();
+        let mut pool = self.pool.writer_lane(capabilities.single_writer);
+        if let Some(policy) = self.attempts {
+            pool = pool.retry(policy);
         }
-        if let Some(hook) = on_connect {
-            pool = pool.on_connect(hook);
-        }
-        AsyncDatabase::new(pool.build(), capabilities, settings.max_age.filter(|_| settings.end_overdue))
+        AsyncDatabase::new(pool.build(), capabilities, self.max_age.filter(|_| self.end_overdue))
     }
 
     /// Makes the database and opens the connections it keeps, one at the minimum, so that a wrong path or key shows
@@ -269,34 +238,8 @@ impl<C: Connector<Connection: Connection>> DatabaseBuilder<C> {
     }
 }
 
-impl Settings {
-    fn apply<C: Connector>(&self, mut pool: PoolBuilder<C>) -> PoolBuilder<C> {
-        if let Some(connections) = self.pool_min {
-            pool = pool.min_size(connections);
-        }
-        if let Some(connections) = self.pool_max {
-            pool = pool.max_size(connections);
-        }
-        if let Some(limit) = self.pool_timeout {
-            pool = pool.acquire_timeout(limit);
-        }
-        pool.idle_timeout(self.idle_timeout).max_lifetime(self.max_lifetime).max_loan_age(self.max_age)
-    }
-
-    fn fixed_delay(&self) -> FixedDelay {
-        let mut policy = FixedDelay::default();
-        if let Some(attempts) = self.max_retries {
-            policy = policy.attempts(attempts);
-        }
-        if let Some(delay) = self.retry_delay {
-            policy = policy.delay(delay);
-        }
-        policy
-    }
-}
-
 impl<C: Connector> fmt::Debug for DatabaseBuilder<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DatabaseBuilder").field("settings", &self.settings).finish_non_exhaustive()
+        f.debug_struct("DatabaseBuilder").field("pool", &self.pool).finish_non_exhaustive()
     }
 }

@@ -23,11 +23,11 @@ const STEP: usize = 256;
 const BYTES: usize = 2 << 20;
 
 /// Appends the next sets, [`STEP`] at most, to a chunk; false when there are no more.
-pub(super) type Source<'a> = Box<dyn FnMut(&mut ParamSets) -> Result<bool> + Send + 'a>;
+pub(super) type SetSource<'a> = Box<dyn FnMut(&mut ParamSets) -> Result<bool> + Send + 'a>;
 
 /// The sets of an iterator. Its type ends here: a future that names it can often not be spawned, because closures over
 /// borrowed items are then "not general enough".
-pub(super) fn source<'a, I>(sets: I) -> Source<'a>
+pub(super) fn source<'a, I>(sets: I) -> SetSource<'a>
 where
     I: IntoIterator<Item: IntoParams, IntoIter: Send + 'a>,
 {
@@ -45,7 +45,7 @@ where
 }
 
 /// Runs `sql` for every set, inside a transaction that the caller has begun.
-pub(super) async fn run<K: Connection>(connection: &mut K, sql: Arc<str>, mut sets: Source<'_>) -> Result<Changes> {
+pub(super) async fn run<K: Connection>(connection: &mut K, sql: Arc<str>, mut sets: SetSource<'_>) -> Result<Changes> {
     let mut size = FIRST;
     let mut draw = async || {
         let mut chunk = ParamSets::new();

@@ -7,11 +7,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::answer::Running;
+use super::answer::RowsFuture;
 use super::bulk;
 use super::call::Call;
-use super::deadline::{Stage, within};
-use super::lane::Lane;
+use super::deadline::{Deadline, Stage, within};
+use super::lane::WriteLane;
 use super::route;
 use super::stream::RowStream;
 use crate::DefaultConnector;
@@ -58,17 +58,17 @@ use crate::turn;
 /// # Ok(()) }
 /// ```
 pub struct AsyncDatabase<C: Connector = DefaultConnector> {
-    pub(super) inner: Arc<Inner<C>>,
+    pub(super) inner: Arc<DatabaseInner<C>>,
     /// How long each call through this handle may take.
     pub(super) limit: Option<Duration>,
 }
 
-pub(super) struct Inner<C: Connector> {
+pub(super) struct DatabaseInner<C: Connector> {
     pool: Pool<C>,
     capabilities: Capabilities,
     /// How old what is borrowed may become before it is ended by force.
     pub(super) max_age: Option<Duration>,
-    pub(super) lane: Arc<Lane>,
+    pub(super) lane: Arc<WriteLane>,
 }
 
 impl<C: Connector> AsyncDatabase<C> {
@@ -76,7 +76,7 @@ impl<C: Connector> AsyncDatabase<C> {
     pub const CLOSE_DEADLINE: Duration = Duration::from_secs(30);
 
     pub(super) fn new(pool: Pool<C>, capabilities: Capabilities, max_age: Option<Duration>) -> Self {
-        Self { inner: Arc::new(Inner { pool, capabilities, max_age, lane: Arc::default() }), limit: None }
+        Self { inner: Arc::new(DatabaseInner { pool, capabilities, max_age, lane: Arc::default() }), limit: None }
     }
 
     pub(crate) fn pool(&self) -> &Pool<C> {
@@ -101,6 +101,48 @@ impl<C: Connector> AsyncDatabase<C> {
     /// How many connections are open.
     pub fn pool_size(&self) -> u32 {
         self.stats().total_connections
+    }
+
+    /// The same database, with a time limit for each call: for waiting, queueing and running together. Cheap: use it
+    /// for a single call, or keep it beside the other handles. It replaces a limit that this handle has.
+    ///
+    /// The time begins when the call is first polled, and covers everything that the call gives: a
+    /// [`Transaction`](crate::Transaction), a [`RawConnection`](crate::database::RawConnection) or a stream has to be done with by
+    /// then, and whatever is asked of it later fails. A closure that is late is dropped and rolled back.
+    /// [`connect`](Self::connect) and [`close`](Self::close) have limits of their own.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use strongroom::{AsyncDatabase, ErrorKind, Reason};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> strongroom::Result<()> {
+    /// let db = AsyncDatabase::builder(":memory:").open().await?;
+    /// let endless = "WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n";
+    /// let late = db.with_timeout(Duration::from_millis(50)).fetch_all(endless, ()).await.unwrap_err();
+    /// assert_eq!((late.kind(), late.reason()), (ErrorKind::Timeout, Reason::RolledBack));
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// A late call fails and says in which [`phase`](crate::Error::phase) it was, and what became of it:
+    ///
+    /// | [`kind`](crate::Error::kind) | [`reason`](crate::Error::reason) | |
+    /// |---|---|---|
+    /// | [`Timeout`](crate::ErrorKind::Timeout) | [`NotStarted`](crate::Reason::NotStarted) | it still waited for a connection or for the writer; those who had it are named |
+    /// | [`Timeout`](crate::ErrorKind::Timeout) | [`RolledBack`](crate::Reason::RolledBack) | it was stopped and has changed nothing |
+    /// | [`Timeout`](crate::ErrorKind::Timeout) | [`Unspecified`](crate::Reason::Unspecified) | a script was stopped; what it had committed before stays |
+    /// | [`OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown) | | a commit, or a write that commits by itself, gave no answer within 2 s after the deadline, when it had been asked to stop; only such calls are answered after the deadline |
+    ///
+    /// A call that answers within that grace (two seconds, in which it is being stopped; mostly that takes milliseconds) has its own answer, also if
+    /// that is a success. A write that shares a commit with others is stopped by rolling all of them back; the others
+    /// run again.
+    pub fn with_timeout(&self, limit: Duration) -> Self {
+        Self { limit: Some(limit), ..self.clone() }
+    }
+
+    /// A call that begins now.
+    pub(super) fn call(&self, location: &'static Location<'static>) -> Call<'static> {
+        Call { location, deadline: self.limit.and_then(Deadline::after), label: None }
     }
 
     /// Opens the connections that the pool keeps at least, one at the minimum. Without this, the first call opens.
@@ -144,7 +186,7 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
 
     /// Runs a statement that only reads on a reader; one that turns out to write goes to the writer.
     #[track_caller]
-    fn reading(&self, statement: Result<Statement>) -> Running<'_> {
+    fn reading(&self, statement: Result<Statement>) -> RowsFuture<'_> {
         let location = Location::caller();
         Box::pin(async move {
             let statement = statement?;
@@ -171,7 +213,7 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
     }
 
     #[track_caller]
-    fn writing(&self, statement: Result<Statement>) -> Running<'_> {
+    fn writing(&self, statement: Result<Statement>) -> RowsFuture<'_> {
         let location = Location::caller();
         Box::pin(async move {
             let statement = statement?;

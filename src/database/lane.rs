@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::call::Call;
 use super::deadline::{Deadline, Stage, stop, within};
-use super::queue::Queue;
+use super::queue::Batches;
 use super::route;
 use crate::clock::sleep_until;
 use crate::connector::{Access, Canceller, Connection, Connector, Resource as _, Statement};
@@ -31,8 +31,8 @@ const GROUP: usize = 64;
 
 /// The batches of one database.
 #[derive(Debug, Default)]
-pub(super) struct Lane {
-    queue: Lock<Queue<Job>>,
+pub(super) struct WriteLane {
+    queue: Lock<Batches<Job>>,
 }
 
 /// A statement and the caller who waits for its result.
@@ -43,8 +43,8 @@ struct Job {
     deadline: Option<Deadline>,
 }
 
-impl Lane {
-    fn lock(&self) -> Guard<'_, Queue<Job>> {
+impl WriteLane {
+    fn lock(&self) -> Guard<'_, Batches<Job>> {
         self.queue.lock()
     }
 
@@ -105,7 +105,7 @@ impl Lane {
         let arrivals = pool.arrivals(Access::Write);
         let (number, is_first) = self.lock().join(arrivals, job);
         if is_first {
-            let driver = Driver { lane: Arc::clone(self), batch: number, ended: false };
+            let driver = BatchDriver { lane: Arc::clone(self), batch: number, ended: false };
             let (held, location) = (pool.clone(), call.location);
             pool.background(async move { driver.drive(&held, location).await });
         }
@@ -121,13 +121,13 @@ impl Lane {
 }
 
 /// Brings the writer to a batch. Should it end half-way, by a panic or because nobody waits any more, it is told.
-struct Driver {
-    lane: Arc<Lane>,
+struct BatchDriver {
+    lane: Arc<WriteLane>,
     batch: u64,
     ended: bool,
 }
 
-impl Driver {
+impl BatchDriver {
     async fn drive<C>(mut self, pool: &Pool<C>, location: &'static Location<'static>)
     where
         C: Connector<Connection: Connection>,
@@ -171,7 +171,7 @@ impl Driver {
     }
 }
 
-impl Drop for Driver {
+impl Drop for BatchDriver {
     fn drop(&mut self) {
         if !self.ended {
             self.refuse_all(&Error::new(ErrorKind::Closed, "the write lane ended before it came to this statement"));

@@ -4,9 +4,8 @@
 //! [`Capabilities`](crate::Capabilities).
 
 #[macro_use]
-mod one_liners;
-
 mod answer;
+
 mod builder;
 mod bulk;
 mod call;
@@ -16,7 +15,6 @@ mod handle;
 mod held;
 mod lane;
 mod lending;
-mod limited;
 mod maintenance;
 #[cfg(feature = "migrations")]
 #[cfg_attr(docsrs, doc(cfg(feature = "migrations")))]

@@ -1,12 +1,12 @@
 //! What waits for the one writer: batches of jobs, in the order in which their drivers queue for it.
 //!
-//! Pure state, behind the lock of [`Lane`](super::lane::Lane), which knows callers, drivers and time.
+//! Pure state, behind the lock of [`WriteLane`](super::lane::WriteLane), which knows callers, drivers and time.
 
 use std::collections::VecDeque;
 
 /// The batches of one database.
 #[derive(Debug)]
-pub(super) struct Queue<J> {
+pub(super) struct Batches<J> {
     batches: VecDeque<Batch<J>>,
     next: u64,
 }
@@ -21,13 +21,13 @@ struct Batch<J> {
     jobs: VecDeque<(u64, J)>,
 }
 
-impl<J> Default for Queue<J> {
+impl<J> Default for Batches<J> {
     fn default() -> Self {
         Self { batches: VecDeque::new(), next: 0 }
     }
 }
 
-impl<J> Queue<J> {
+impl<J> Batches<J> {
     /// Whether nobody waits, so that a newcomer overtakes nobody.
     pub(super) fn is_empty(&self) -> bool {
         self.batches.is_empty()
@@ -93,7 +93,7 @@ mod tests {
     use shuttle::sync::{Arc, Condvar, Mutex};
     use shuttle::thread;
 
-    use super::Queue;
+    use super::Batches;
 
     /// What became of a job.
     #[derive(Clone, Copy, Debug, PartialEq)]
@@ -141,7 +141,7 @@ mod tests {
 
     #[derive(Default)]
     struct Lane {
-        queue: Mutex<Queue<Arc<Job>>>,
+        queue: Mutex<Batches<Arc<Job>>>,
         arrivals: AtomicU64,
         writer: Mutex<()>,
         drivers: Mutex<Vec<thread::JoinHandle<()>>>,

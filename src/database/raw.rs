@@ -5,7 +5,7 @@ use std::future::Future;
 use std::ops::{Deref, DerefMut};
 use std::pin::{Pin, pin};
 
-use super::answer::Running;
+use super::answer::RowsFuture;
 use super::bulk;
 use super::deadline::{self, Stage, within};
 use super::held::Held;
@@ -71,11 +71,11 @@ impl<C: Connector<Connection: Connection>> RawConnection<C> {
 
     one_liners! { self: &mut Self }
 
-    fn reading(&mut self, statement: Result<Statement>) -> Running<'_> {
+    fn reading(&mut self, statement: Result<Statement>) -> RowsFuture<'_> {
         self.writing(statement)
     }
 
-    fn writing(&mut self, statement: Result<Statement>) -> Running<'_> {
+    fn writing(&mut self, statement: Result<Statement>) -> RowsFuture<'_> {
         Box::pin(async move {
             let statement = statement?;
             turn::take().await;
@@ -119,7 +119,7 @@ impl<C: Connector<Connection: Connection>> RawConnection<C> {
         Box::pin(self.insert_many(sql, bulk::source(sets)))
     }
 
-    pub(super) async fn insert_many(&mut self, sql: &str, sets: bulk::Source<'_>) -> Result<Changes> {
+    pub(super) async fn insert_many(&mut self, sql: &str, sets: bulk::SetSource<'_>) -> Result<Changes> {
         let limit = self.held.limit(Stage::InTransaction);
         if self.ready().await?.state() == ResourceState::InTransaction {
             return within(limit, bulk::run(&mut **self.held, sql.into(), sets)).await;

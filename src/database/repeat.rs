@@ -1,4 +1,4 @@
-//! Running a transaction again.
+//! RowsFuture a transaction again.
 
 use std::future::Future;
 use std::panic::Location;

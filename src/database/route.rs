@@ -7,9 +7,9 @@ use std::pin::pin;
 
 use crate::connector::{
     Access, Capabilities, Connection, Connector, Outcome, Resource, ResourceState, Scope, Statement, StatementKind,
-    TransactionMode,
+    TransactionMode, left_open,
 };
-use crate::error::{Error, ErrorKind, Reason, Result};
+use crate::error::Result;
 use crate::pool::Pooled;
 use crate::row::Rows;
 use crate::turn;
@@ -67,7 +67,5 @@ where
         return Ok(());
     }
     writer.rollback().await?;
-    Err(Error::new(ErrorKind::Transaction, "the script left a transaction open, which was rolled back")
-        .because(Reason::Control)
-        .hint("end it with COMMIT, or leave BEGIN away and use transaction()"))
+    Err(left_open())
 }

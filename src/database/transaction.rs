@@ -4,7 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::{Pin, pin};
 
-use super::answer::Running;
+use super::answer::RowsFuture;
 use super::bulk;
 use super::deadline::{self, Limit, Stage, within};
 use super::held::Held;
@@ -56,11 +56,11 @@ impl<C: Connector<Connection: Connection>> Transaction<C> {
 
     one_liners! { self: &mut Self }
 
-    fn reading(&mut self, statement: Result<Statement>) -> Running<'_> {
+    fn reading(&mut self, statement: Result<Statement>) -> RowsFuture<'_> {
         self.writing(statement)
     }
 
-    fn writing(&mut self, statement: Result<Statement>) -> Running<'_> {
+    fn writing(&mut self, statement: Result<Statement>) -> RowsFuture<'_> {
         Box::pin(async move {
             let (statement, state) = (statement?, &mut self.state);
             turn::take().await;
@@ -92,7 +92,7 @@ impl<C: Connector<Connection: Connection>> Transaction<C> {
         Box::pin(self.insert_many(sql, bulk::source(sets)))
     }
 
-    pub(super) async fn insert_many(&mut self, sql: &str, sets: bulk::Source<'_>) -> Result<Changes> {
+    pub(super) async fn insert_many(&mut self, sql: &str, sets: bulk::SetSource<'_>) -> Result<Changes> {
         let state = &mut self.state;
         state.ready(Some(sql)).await?;
         let outcome = within(state.limit(), bulk::run(&mut **state.held, sql.into(), sets)).await;

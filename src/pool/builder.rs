@@ -7,34 +7,41 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use super::handle::Pool;
-use super::inner::Inner;
-use super::settings::Settings;
+use super::inner::PoolInner;
+use super::settings::PoolSettings;
 use crate::connector::Connector;
 use crate::error::Result;
 use crate::health::HealthCheck;
 use crate::retry::RetryPolicy;
 
-/// Settings of a [`Pool`], each with a default; see [`Pool::builder`].
+/// PoolSettings of a [`Pool`], each with a default; see [`Pool::builder`].
 ///
 /// Values outside their bounds are moved to the bound, with a warning in the log; nothing here fails or panics.
 #[must_use = "a builder does nothing until `build`"]
 pub struct PoolBuilder<C: Connector> {
     connector: C,
-    settings: Settings<C>,
+    settings: PoolSettings<C>,
 }
 
 impl<C: Connector> Pool<C> {
     /// Begins to put a pool together.
     pub fn builder(connector: C) -> PoolBuilder<C> {
-        let settings = Settings::new(connector.capabilities().engine);
-        PoolBuilder { connector, settings }
+        PoolBuilder { connector, settings: PoolSettings::default() }
     }
 }
 
 impl<C: Connector> PoolBuilder<C> {
+    pub(crate) fn connector(&self) -> &C {
+        &self.connector
+    }
+
+    pub(crate) fn map_connector(self, change: impl FnOnce(C) -> C) -> Self {
+        Self { connector: change(self.connector), ..self }
+    }
+
     /// The pool's name in errors and logs; the engine's name by default.
     pub fn name(mut self, name: impl Into<Cow<'static, str>>) -> Self {
-        self.settings.name = name.into();
+        self.settings.name = Some(name.into());
         self
     }
 
@@ -126,7 +133,7 @@ impl<C: Connector> PoolBuilder<C> {
 
     /// Makes the pool. Opens nothing and needs no runtime; connections are opened when they are asked for.
     pub fn build(self) -> Pool<C> {
-        Pool::from_inner(Inner::new(self.connector, self.settings.clamped()))
+        Pool::from_inner(PoolInner::new(self.connector, self.settings.clamped()))
     }
 }
 
@@ -137,6 +144,9 @@ impl<C: Connector> fmt::Debug for PoolBuilder<C> {
             .field("min_size", &self.settings.min_size)
             .field("max_size", &self.settings.max_size)
             .field("acquire_timeout", &self.settings.acquire_timeout)
+            .field("idle_timeout", &self.settings.idle_timeout)
+            .field("max_lifetime", &self.settings.max_lifetime)
+            .field("max_loan_age", &self.settings.max_loan_age)
             .finish_non_exhaustive()
     }
 }

@@ -19,33 +19,33 @@ use tokio::time::Instant;
 use crate::clock::{Elapsed, timeout_at};
 use crate::lock::{Lock, foreign};
 
-/// Work that was woken, and has not run for this long, is taken over. By the clock on the wall, also in tests that pause
+/// ChoreWork that was woken, and has not run for this long, is taken over. By the clock on the wall, also in tests that pause
 /// tokio's.
 const NEGLECT: Duration = Duration::from_millis(10);
 
 /// Whoever waits looks for such work after this pause, then after twice that, and so on up to the second.
 const LOOKS: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(320)];
 
-type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
+type ChoreWork = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// The background work of one pool.
 #[derive(Default)]
 pub(super) struct Chores {
     known: Lock<Vec<Weak<Chore>>>,
-    /// Work whose runtime has ended, while somebody waited.
-    left: Lock<Vec<Left>>,
+    /// ChoreWork whose runtime has ended, while somebody waited.
+    left: Lock<Vec<LeftChore>>,
     any_left: AtomicBool,
     /// How many wait, and will look.
     waiting: AtomicUsize,
 }
 
 #[derive(Default)]
-struct Chore(Lock<State>);
+struct Chore(Lock<ChoreState>);
 
 #[derive(Default)]
-struct State {
+struct ChoreState {
     /// Taken out while it is polled, and when it is done.
-    work: Option<Work>,
+    work: Option<ChoreWork>,
     /// To be polled once more by who polls it now.
     again: bool,
     /// Since when it has been waiting to be polled.
@@ -55,13 +55,14 @@ struct State {
     alone: bool,
     done: bool,
     /// Numbers the keepers; only the last one counts.
-    turn: u64,
+    generation: u64,
 }
 
 impl Chores {
     /// Runs `work` on `runtime`, or wherever somebody waits.
     pub(super) fn begin(self: &Arc<Self>, runtime: &Handle, work: impl Future<Output = ()> + Send + 'static) {
-        let state = State { work: Some(Box::pin(work)), woken: Some(time::Instant::now()), ..State::default() };
+        let state =
+            ChoreState { work: Some(Box::pin(work)), woken: Some(time::Instant::now()), ..ChoreState::default() };
         let chore = Arc::new(Chore(Lock::new(state)));
         {
             let mut known = self.known.lock();
@@ -69,7 +70,7 @@ impl Chores {
             known.push(Arc::downgrade(&chore));
         }
         foreign();
-        runtime.spawn(Keeper { chores: Arc::clone(self), chore, turn: 0 });
+        runtime.spawn(ChoreKeeper { chores: Arc::clone(self), chore, generation: 0 });
     }
 
     /// Takes over what does not get on. Called in a runtime, by those who wait.
@@ -79,8 +80,8 @@ impl Chores {
         let known: Vec<_> = self.known.lock().iter().filter_map(Weak::upgrade).collect();
         neglected.extend(known.into_iter().filter(|chore| chore.is_neglected()));
         for chore in neglected {
-            let turn = chore.next_turn();
-            runtime.spawn(Keeper { chores: Arc::clone(self), chore, turn });
+            let generation = chore.next_generation();
+            runtime.spawn(ChoreKeeper { chores: Arc::clone(self), chore, generation });
         }
     }
 
@@ -94,7 +95,7 @@ impl Chores {
     }
 
     /// The runtime of `chore` has ended. If nobody will look, it is given up, and its guards give back what they hold.
-    fn leave(&self, left: Left) {
+    fn leave(&self, left: LeftChore) {
         self.left.lock().push(left);
         self.any_left.store(true, SeqCst);
         if self.waiting.load(SeqCst) == 0 {
@@ -108,7 +109,7 @@ impl Chores {
         }
     }
 
-    fn take_left(&self) -> Vec<Left> {
+    fn take_left(&self) -> Vec<LeftChore> {
         self.any_left.store(false, SeqCst);
         std::mem::take(&mut *self.left.lock())
     }
@@ -141,18 +142,18 @@ impl Drop for Attendant<'_> {
     }
 }
 
-/// Work without a runtime, and the turn of its last keeper.
-struct Left {
+/// Work without a runtime, and the generation of its last keeper.
+struct LeftChore {
     chore: Arc<Chore>,
-    turn: u64,
+    generation: u64,
 }
 
-impl Left {
+impl LeftChore {
     /// Drops the work, unless somebody has taken it over. What it waits for holds its waker, and so the chore: to let go
     /// of that would not be enough.
     fn give_up(self) {
         let mut state = self.chore.0.lock();
-        let work = if state.turn == self.turn { state.work.take() } else { None };
+        let work = if state.generation == self.generation { state.work.take() } else { None };
         state.done |= work.is_some();
         drop(state);
         foreign();
@@ -166,19 +167,19 @@ impl Chore {
         state.work.is_some() && state.woken.is_some_and(|since| since.elapsed() >= NEGLECT)
     }
 
-    fn next_turn(&self) -> u64 {
+    fn next_generation(&self) -> u64 {
         let mut state = self.0.lock();
-        state.turn += 1;
+        state.generation += 1;
         state.alone = false;
         state.woken = Some(time::Instant::now());
-        state.turn
+        state.generation
     }
 
     /// Makes `keeper` the one who is woken. False: it has been replaced.
-    fn keep(&self, keeper: &Waker, turn: u64) -> bool {
+    fn keep(&self, keeper: &Waker, generation: u64) -> bool {
         let keeper = keeper.clone();
         let mut state = self.0.lock();
-        let is_current = state.turn == turn;
+        let is_current = state.generation == generation;
         let old = if is_current { state.keeper.replace(keeper) } else { Some(keeper) };
         drop(state);
         drop(old);
@@ -223,14 +224,14 @@ impl Chore {
         }
     }
 
-    /// Whether the keeper that has just polled it has to keep it again; the number of its turn then.
+    /// Whether the keeper that has just polled it has to keep it again; its generation then.
     fn is_alone(&self) -> Option<u64> {
         let mut state = self.0.lock();
         if !std::mem::take(&mut state.alone) || state.done {
             return None;
         }
-        state.turn += 1;
-        Some(state.turn)
+        state.generation += 1;
+        Some(state.generation)
     }
 }
 
@@ -252,20 +253,20 @@ impl Wake for Chore {
 }
 
 /// Runs a chore as a task of one runtime.
-struct Keeper {
+struct ChoreKeeper {
     chores: Arc<Chores>,
     chore: Arc<Chore>,
-    turn: u64,
+    generation: u64,
 }
 
-impl Future for Keeper {
+impl Future for ChoreKeeper {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        while self.chore.keep(cx.waker(), self.turn) {
+        while self.chore.keep(cx.waker(), self.generation) {
             let polled = self.chore.poll();
             match self.chore.is_alone() {
-                Some(turn) => self.turn = turn,
+                Some(generation) => self.generation = generation,
                 None => return polled,
             }
         }
@@ -273,15 +274,15 @@ impl Future for Keeper {
     }
 }
 
-impl Drop for Keeper {
+impl Drop for ChoreKeeper {
     fn drop(&mut self) {
         let mut state = self.chore.0.lock();
-        let is_last = state.turn == self.turn && !state.done;
+        let is_last = state.generation == self.generation && !state.done;
         let is_left = is_last && state.work.is_some();
         state.alone |= is_last && !is_left;
         drop(state);
         if is_left {
-            self.chores.leave(Left { chore: Arc::clone(&self.chore), turn: self.turn });
+            self.chores.leave(LeftChore { chore: Arc::clone(&self.chore), generation: self.generation });
         }
     }
 }
@@ -326,8 +327,8 @@ mod tests {
     }
 
     fn keep(chore: &Arc<Chore>, runtime: &Runtime) -> JoinHandle<()> {
-        let (chore, chores, turn) = (Arc::clone(chore), Arc::default(), chore.next_turn());
-        runtime.spawn(Keeper { chores, chore, turn })
+        let (chore, chores, generation) = (Arc::clone(chore), Arc::default(), chore.next_generation());
+        runtime.spawn(ChoreKeeper { chores, chore, generation })
     }
 
     fn until(what: &str, happened: impl Fn() -> bool) {

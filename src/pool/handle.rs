@@ -1,19 +1,18 @@
-//! What users hold of a pool.
+//! What users hold of a pool: the pool itself, and connections on loan from it.
 
 use std::fmt;
 use std::future::Future;
+use std::ops::{Deref, DerefMut};
 use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::checkout::Waiting;
-use super::closing::CloseReport;
-use super::holders::PoolStats;
-use super::inner::Inner;
-use super::pooled::Pooled;
-use crate::connector::{Access, Connector};
+use super::checkout::WaitingCall;
+use super::holders::{HoldToken, Holder, PoolStats};
+use super::inner::{CloseReport, Lease, OpenConnection, PoolInner};
+use crate::connector::{Access, Connector, Resource as _, ResourceState};
 use crate::error::Result;
 
 /// Lends connections, at most so many at a time.
@@ -39,25 +38,25 @@ use crate::error::Result;
 /// }
 /// ```
 pub struct Pool<C: Connector> {
-    handle: Arc<Handle<C>>,
+    handle: Arc<PoolHandle<C>>,
 }
 
 /// What the clones of a pool share. Connections keep the inner part alive, and idle ones are kept in it; so the last clone
 /// that goes has them closed.
-struct Handle<C: Connector>(Arc<Inner<C>>);
+struct PoolHandle<C: Connector>(Arc<PoolInner<C>>);
 
-impl<C: Connector> Drop for Handle<C> {
+impl<C: Connector> Drop for PoolHandle<C> {
     fn drop(&mut self) {
         self.0.abandon();
     }
 }
 
 impl<C: Connector> Pool<C> {
-    pub(super) fn from_inner(inner: Arc<Inner<C>>) -> Self {
-        Self { handle: Arc::new(Handle(inner)) }
+    pub(super) fn from_inner(inner: Arc<PoolInner<C>>) -> Self {
+        Self { handle: Arc::new(PoolHandle(inner)) }
     }
 
-    fn inner(&self) -> &Arc<Inner<C>> {
+    fn inner(&self) -> &Arc<PoolInner<C>> {
         &self.handle.0
     }
 
@@ -129,14 +128,14 @@ impl<C: Connector> Pool<C> {
     }
 
     /// Enters a call that waits for what the holder of a connection will bring it, until `end` at the latest.
-    pub(crate) fn wait(&self, access: Access, end: Option<Instant>) -> Result<Waiting<'_, C>> {
+    pub(crate) fn wait(&self, access: Access, end: Option<Instant>) -> Result<WaitingCall<'_, C>> {
         self.refuse_if_closed()?;
         let deadline = Instant::now() + self.inner().settings.acquire_timeout;
         let deadline = end.map_or(deadline, |end| end.min(deadline));
-        Waiting::begin(self.inner(), self.inner().lane_for(access).id, deadline)
+        WaitingCall::begin(self.inner(), self.inner().lane_for(access).id, deadline)
     }
 
-    /// Runs `task` in the background; see [`Inner::background`].
+    /// Runs `task` in the background; see [`PoolInner::background`].
     pub(crate) fn background(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.inner().background(task);
     }
@@ -216,10 +215,106 @@ impl<C: Connector> Clone for Pool<C> {
 impl<C: Connector> fmt::Debug for Pool<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pool")
-            .field("name", &self.inner().settings.name)
+            .field("name", &self.inner().name)
             .field("max_size", &self.inner().settings.max_size)
             .field("closed", &self.is_closed())
             .field("stats", &self.stats())
             .finish()
+    }
+}
+
+/// A connection on loan from a [`Pool`](super::Pool); dropping it gives it back.
+///
+/// A connection that comes back [`Idle`](ResourceState::Idle) can be lent again at once. Any other is
+/// [`reset`](crate::engine::Resource::reset) in the background first, or closed if it is broken or cannot be reset; until then
+/// it counts as lent. It may be dropped anywhere, outside of a runtime too.
+pub struct Pooled<C: Connector> {
+    lease: Lease<C>,
+}
+
+impl<C: Connector> Pooled<C> {
+    fn new(lease: Lease<C>) -> Self {
+        Self { lease }
+    }
+
+    /// Says what the connection is used for; shown to those who wait for it in vain. Not for secrets.
+    pub fn label(&self, label: impl Into<Arc<str>>) {
+        let label = label.into();
+        self.describe(|holder| holder.label = Some(label));
+    }
+
+    /// Tells the pool whether the connection is inside a transaction now; shown to those who wait for it in vain.
+    ///
+    /// The pool cannot look into a connection that is lent, so whoever begins or ends a transaction says so.
+    pub fn note_state(&self) {
+        let inside = matches!(self.state(), ResourceState::InTransaction | ResourceState::Failed);
+        self.describe(|holder| holder.in_transaction = inside);
+    }
+
+    /// Names this loan, for code that runs while it lasts; see [`HoldToken::hold`].
+    ///
+    /// ```
+    /// # use strongroom::{Connector, ErrorKind, Pool, Reason, Result};
+    /// /// Asks for a second connection while the only one is in use until it has the second.
+    /// async fn nested<C: Connector>(pool_of_one: &Pool<C>) -> Result<()> {
+    ///     let connection = pool_of_one.get().await?;
+    ///     let error = connection.token().hold(pool_of_one.get()).await.unwrap_err();
+    ///     assert_eq!((error.kind(), error.reason()), (ErrorKind::PoolExhausted, Reason::WouldDeadlock));
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn token(&self) -> HoldToken {
+        self.opened().entry.token()
+    }
+
+    /// The connection is kept, but used for nobody until [`resume`](Self::resume), and not counted as lent.
+    pub(crate) fn rest(&mut self) {
+        self.opened().entry.give_back();
+        self.lease.opened_mut().since = Instant::now();
+    }
+
+    /// Notes that it is used again, unless it is already.
+    pub(crate) fn resume(&self, location: &'static Location<'static>) {
+        self.opened().entry.resume(location);
+    }
+
+    /// Has the loan watched for its age, because it lasts as long as somebody likes; see
+    /// [`max_loan_age`](super::PoolBuilder::max_loan_age).
+    pub(crate) fn watch(&self) {
+        let opened = self.opened();
+        let pool = opened.permit.pool();
+        if let Some(age) = pool.settings.max_loan_age
+            && let Some(generation) = opened.entry.watch()
+        {
+            pool.look_after_loans(generation, age);
+        }
+    }
+
+    fn describe(&self, change: impl FnOnce(&mut Holder)) {
+        self.opened().entry.describe(change);
+    }
+
+    fn opened(&self) -> &OpenConnection<C> {
+        self.lease.opened()
+    }
+}
+
+impl<C: Connector> Deref for Pooled<C> {
+    type Target = C::Connection;
+
+    fn deref(&self) -> &C::Connection {
+        &self.opened().resource
+    }
+}
+
+impl<C: Connector> DerefMut for Pooled<C> {
+    fn deref_mut(&mut self) -> &mut C::Connection {
+        &mut self.lease.opened_mut().resource
+    }
+}
+
+impl<C: Connector> fmt::Debug for Pooled<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pooled").finish_non_exhaustive()
     }
 }

@@ -3,6 +3,7 @@
 //! Only definitions and what they know of themselves. How connections are lent stands in `checkout/`, how they come back
 //! in `keeping/`, how all that ends in `closing/`.
 
+use std::borrow::Cow;
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
@@ -15,12 +16,11 @@ use tokio::sync::{Mutex, Notify};
 use tokio::time::Instant;
 
 use super::chores::Chores;
-use super::closing::CloseReport;
 use super::guarded::{caught, guarded};
 use super::holders::{LaneId, MAIN, READERS, Registered, Registry};
 use super::keeping::Looks;
-use super::settings::Settings;
-use super::supply::{Cell, Closed, Supply};
+use super::settings::PoolSettings;
+use super::supply::{Closed, IdleCell, Supply};
 use crate::connector::{Access, Connector, Resource as _, ResourceState};
 use crate::error::{Error, ErrorKind, Phase, Result};
 use crate::lock::{Lock, foreign};
@@ -29,13 +29,15 @@ use crate::lock::{Lock, foreign};
 pub(super) const CLOSE_LIMIT: Duration = Duration::from_secs(10);
 
 /// What all handles of a pool share.
-pub(super) struct Inner<C: Connector> {
+pub(super) struct PoolInner<C: Connector> {
     pub(super) connector: C,
-    pub(super) settings: Settings<C>,
+    pub(super) settings: PoolSettings<C>,
+    /// In errors and logs.
+    pub(super) name: Cow<'static, str>,
     pub(super) registry: Arc<Registry>,
     main: Lane<C>,
     readers: Option<Lane<C>>,
-    /// Held by whoever closes idle connections, so that one closes the writer only when all have closed the readers.
+    /// HeldLoan by whoever closes idle connections, so that one closes the writer only when all have closed the readers.
     pub(super) closing: Mutex<()>,
     /// What has been closed since the pool is, and was not reported yet.
     pub(super) goodbyes: Lock<CloseReport>,
@@ -56,20 +58,40 @@ pub(super) struct Lane<C: Connector> {
     pub(super) size: u32,
     /// How many connections are kept.
     pub(super) min: u32,
-    pub(super) supply: Supply<Box<Opened<C>>, Grant<C>>,
+    pub(super) supply: Supply<Box<OpenConnection<C>>, Grant<C>>,
     /// How many calls have had to wait so far; a call that waits now came after all of them.
     pub(super) arrivals: AtomicU64,
 }
 
+/// What [`Pool::close`](crate::pool::Pool::close) did.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct CloseReport {
+    /// Connections that were closed, cleanly or not, since the pool refuses callers; those that an earlier call has
+    /// reported are left out.
+    pub closed: u32,
+    /// Connections that were still lent when the deadline and the grace had passed. Each is closed when it comes back.
+    pub abandoned: u32,
+    /// What went wrong while closing connections.
+    pub errors: Vec<Error>,
+}
+
+impl CloseReport {
+    /// Whether every connection came back and closed without an error.
+    pub fn is_clean(&self) -> bool {
+        self.abandoned == 0 && self.errors.is_empty()
+    }
+}
+
 /// The right to have one connection. Dropped, it is free capacity, or goes to the first call that waits.
 pub(super) struct Permit<C: Connector> {
-    pool: Arc<Inner<C>>,
+    pool: Arc<PoolInner<C>>,
     lane: LaneId,
 }
 
 /// A connection, what the pool knows about it, and its permit. Idle connections lie in a lane's supply as they are.
 /// Dropped, it is gone without a goodbye.
-pub(super) struct Opened<C: Connector> {
+pub(super) struct OpenConnection<C: Connector> {
     // In this order: what is registered must be open, and what is open must have a permit.
     pub(super) resource: C::Connection,
     pub(super) entry: Registered,
@@ -84,16 +106,16 @@ pub(super) struct Opened<C: Connector> {
 pub(super) type Guarded<T> = ScopeGuard<T, fn(T)>;
 
 /// A new connection whose hook has not run yet. Dropped, it is closed in the background.
-pub(super) struct Unproven<C: Connector>(pub(super) Guarded<Box<Opened<C>>>);
+pub(super) struct Unproven<C: Connector>(pub(super) Guarded<Box<OpenConnection<C>>>);
 
 /// A connection that was taken out of the supply, to be checked or lent. Dropped, it goes back, if it is as it should be,
 /// and is put in order in the background otherwise.
 pub(super) struct Lease<C: Connector>(pub(super) Guarded<Taken<C>>);
 
 pub(super) struct Taken<C: Connector> {
-    pub(super) opened: Box<Opened<C>>,
+    pub(super) opened: Box<OpenConnection<C>>,
     /// Where it goes back to. Beside the connection, so that to put it there touches nothing that threads share.
-    pub(super) cell: Arc<Cell<Box<Opened<C>>>>,
+    pub(super) cell: Arc<IdleCell<Box<OpenConnection<C>>>>,
 }
 
 /// What a call gets that asks a lane.
@@ -102,10 +124,11 @@ pub(super) enum Grant<C: Connector> {
     Permit(Permit<C>),
 }
 
-impl<C: Connector> Inner<C> {
-    pub(super) fn new(connector: C, settings: Settings<C>) -> Arc<Self> {
+impl<C: Connector> PoolInner<C> {
+    pub(super) fn new(connector: C, mut settings: PoolSettings<C>) -> Arc<Self> {
         let (min, max) = (settings.min_size, settings.max_size);
         let capabilities = connector.capabilities();
+        let name = settings.name.take().unwrap_or(Cow::Borrowed(capabilities.engine));
         let readers = match (settings.writer_lane, max) {
             (_, 1) => None,
             (true, _) => capabilities.concurrent_readers.then(|| (max - 1, min.saturating_sub(1))),
@@ -123,6 +146,7 @@ impl<C: Connector> Inner<C> {
         Arc::new(Self {
             connector,
             settings,
+            name,
             registry,
             main,
             readers,
@@ -169,7 +193,7 @@ impl<C: Connector> Inner<C> {
     }
 
     pub(super) fn closed_error(&self) -> Error {
-        let message = format!("the pool \"{}\" is closed", self.settings.name);
+        let message = format!("the pool \"{}\" is closed", self.name);
         Error::new(ErrorKind::Closed, message).during(Phase::Acquire).hint("open a new one to go on")
     }
 
@@ -201,7 +225,7 @@ impl<C: Connector> Lane<C> {
 }
 
 impl<C: Connector> Permit<C> {
-    pub(super) fn pool(&self) -> &Arc<Inner<C>> {
+    pub(super) fn pool(&self) -> &Arc<PoolInner<C>> {
         &self.pool
     }
 
@@ -215,12 +239,12 @@ impl<C: Connector> Drop for Permit<C> {
         foreign();
         let again = || Grant::Permit(Self { pool: Arc::clone(&self.pool), lane: self.lane });
         if self.lane().supply.release(again) {
-            Inner::came_back_late(&self.pool);
+            PoolInner::came_back_late(&self.pool);
         }
     }
 }
 
-impl<C: Connector> Opened<C> {
+impl<C: Connector> OpenConnection<C> {
     /// The state as the connection knows it; a connection that panics over it is broken.
     pub(super) fn state(&self) -> ResourceState {
         caught(|| self.resource.state()).unwrap_or(ResourceState::Broken)
@@ -256,22 +280,22 @@ impl<C: Connector> Opened<C> {
 }
 
 impl<C: Connector> Lease<C> {
-    pub(super) fn opened(&self) -> &Opened<C> {
+    pub(super) fn opened(&self) -> &OpenConnection<C> {
         &self.0.opened
     }
 
-    pub(super) fn opened_mut(&mut self) -> &mut Opened<C> {
+    pub(super) fn opened_mut(&mut self) -> &mut OpenConnection<C> {
         &mut self.0.opened
     }
 
     /// The connection by itself; the caller sees to what becomes of it.
-    pub(super) fn into_opened(self) -> Opened<C> {
+    pub(super) fn into_opened(self) -> OpenConnection<C> {
         *ScopeGuard::into_inner(self.0).opened
     }
 }
 
-impl<C: Connector> From<(Box<Opened<C>>, Arc<Cell<Box<Opened<C>>>>)> for Grant<C> {
-    fn from((opened, cell): (Box<Opened<C>>, Arc<Cell<Box<Opened<C>>>>)) -> Self {
+impl<C: Connector> From<(Box<OpenConnection<C>>, Arc<IdleCell<Box<OpenConnection<C>>>>)> for Grant<C> {
+    fn from((opened, cell): (Box<OpenConnection<C>>, Arc<IdleCell<Box<OpenConnection<C>>>>)) -> Self {
         Self::Connection(Lease::new(opened, cell))
     }
 }

@@ -32,15 +32,13 @@ mod handle;
 mod holders;
 mod inner;
 mod keeping;
-mod pooled;
 mod settings;
 mod supply;
 
 pub use builder::PoolBuilder;
-pub use closing::CloseReport;
-pub use handle::Pool;
+pub use handle::{Pool, Pooled};
 pub use holders::{HoldToken, PoolStats};
-pub use pooled::Pooled;
+pub use inner::CloseReport;
 
 pub use async_trait::async_trait;
 

@@ -5,14 +5,14 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
-use crate::config::{limit::Limit, limit::POOL_ACQUIRE_TIMEOUT, limit::POOL_MAX_SIZE, limit::POOL_MIN_SIZE};
+use crate::config::{limit::Bounds, limit::POOL_ACQUIRE_TIMEOUT, limit::POOL_MAX_SIZE, limit::POOL_MIN_SIZE};
 use crate::connector::Connector;
 use crate::error::Result;
 use crate::health::{HealthCheck, Ping, SkipIfRecent};
 use crate::retry::{FixedDelay, RetryPolicy};
 
 /// Bounds of `connect_timeout`, where it is set.
-pub(super) const CONNECT_TIMEOUT: Limit<Duration> = Limit {
+pub(super) const CONNECT_TIMEOUT: Bounds<Duration> = Bounds {
     name: "pool.connect_timeout",
     default: Duration::from_secs(300),
     min: Duration::from_millis(10),
@@ -21,7 +21,7 @@ pub(super) const CONNECT_TIMEOUT: Limit<Duration> = Limit {
 
 /// Bounds of `idle_timeout`, `max_lifetime` and `max_loan_age`, where they are set: zero would close what was just
 /// opened.
-pub(super) const AGE: Limit<Duration> = Limit {
+pub(super) const AGE: Bounds<Duration> = Bounds {
     name: "pool.idle_timeout, pool.max_lifetime or pool.max_loan_age",
     default: Duration::MAX,
     min: Duration::from_millis(10),
@@ -32,8 +32,9 @@ pub(super) const AGE: Limit<Duration> = Limit {
 pub(super) type Hook<K> =
     Box<dyn for<'a> Fn(&'a mut K) -> Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>> + Send + Sync>;
 
-pub(super) struct Settings<C: Connector> {
-    pub(super) name: Cow<'static, str>,
+pub(super) struct PoolSettings<C: Connector> {
+    /// The engine's by default.
+    pub(super) name: Option<Cow<'static, str>>,
     pub(super) min_size: u32,
     pub(super) max_size: u32,
     pub(super) acquire_timeout: Duration,
@@ -47,10 +48,10 @@ pub(super) struct Settings<C: Connector> {
     pub(super) on_connect: Option<Hook<C::Connection>>,
 }
 
-impl<C: Connector> Settings<C> {
-    pub(super) fn new(name: &'static str) -> Self {
+impl<C: Connector> Default for PoolSettings<C> {
+    fn default() -> Self {
         Self {
-            name: Cow::Borrowed(name),
+            name: None,
             min_size: POOL_MIN_SIZE.default,
             max_size: POOL_MAX_SIZE.default,
             acquire_timeout: POOL_ACQUIRE_TIMEOUT.default,
@@ -65,13 +66,15 @@ impl<C: Connector> Settings<C> {
             on_connect: None,
         }
     }
+}
 
+impl<C: Connector> PoolSettings<C> {
     /// Moves everything into its bounds, with a warning for each thing moved.
     pub(super) fn clamped(self) -> Self {
         let max_size = POOL_MAX_SIZE.clamp(self.max_size);
         Self {
             max_size,
-            min_size: Limit { max: POOL_MIN_SIZE.max.min(max_size), ..POOL_MIN_SIZE }.clamp(self.min_size),
+            min_size: Bounds { max: POOL_MIN_SIZE.max.min(max_size), ..POOL_MIN_SIZE }.clamp(self.min_size),
             acquire_timeout: POOL_ACQUIRE_TIMEOUT.clamp(self.acquire_timeout),
             connect_timeout: self.connect_timeout.map(|limit| CONNECT_TIMEOUT.clamp(limit)),
             idle_timeout: self.idle_timeout.map(|age| AGE.clamp(age)),

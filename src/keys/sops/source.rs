@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::config::limit::Limit;
+use crate::config::limit::Bounds;
 use crate::error::Result;
 use crate::key::KeySource;
 use crate::keys::kept::Cache;
@@ -22,11 +22,11 @@ use super::path::KeyPath;
 use super::reader::{Reader, blocking};
 
 /// Long enough for a pool to fill, short enough that a secret does not outlive its use by much.
-const TTL: Limit<Duration> =
-    Limit { name: "sops.ttl", default: Duration::from_secs(300), min: Duration::ZERO, max: Duration::from_secs(3600) };
+const TTL: Bounds<Duration> =
+    Bounds { name: "sops.ttl", default: Duration::from_secs(300), min: Duration::ZERO, max: Duration::from_secs(3600) };
 
 /// Key services answer within seconds; a program that waits for a person would wait for ever.
-const TIMEOUT: Limit<Duration> = Limit {
+const TIMEOUT: Bounds<Duration> = Bounds {
     name: "sops.program_timeout",
     default: Duration::from_secs(30),
     min: Duration::from_secs(1),

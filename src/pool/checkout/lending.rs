@@ -7,22 +7,22 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::opening::Found;
-use super::waiting::Waiting;
+use super::opening::Obtained;
+use super::waiting::WaitingCall;
 use crate::clock;
 use crate::connector::{Access, Connector, ResourceState};
 use crate::error::{ErrorKind, Result};
 use crate::pool::guarded::{caught, guarded};
-use crate::pool::inner::{Grant, Inner, Lane, Lease, Permit, goodbye_limit};
+use crate::pool::inner::{Grant, Lane, Lease, Permit, PoolInner, goodbye_limit};
 use crate::pool::supply::{Closed, Need};
 
 /// How long a health check may take; at most half of what is left to the caller, so that there is time to connect anew.
 const HEALTH_LIMIT: Duration = Duration::from_secs(5);
 
-/// Waiting for longer than this is said in the log.
+/// WaitingCall for longer than this is said in the log.
 const SLOW: Duration = Duration::from_secs(2);
 
-impl<C: Connector> Inner<C> {
+impl<C: Connector> PoolInner<C> {
     /// Cancel safe at every await: whatever has been taken so far gives itself back.
     pub(in crate::pool) async fn checkout(
         self: &Arc<Self>,
@@ -41,7 +41,7 @@ impl<C: Connector> Inner<C> {
         let came = Instant::now();
         let waited = came - now;
         if waited > SLOW {
-            tracing::warn!(pool = %self.settings.name, %location, ?waited, "waited long for a connection");
+            tracing::warn!(pool = %self.name, %location, ?waited, "waited long for a connection");
         }
         self.lend(grant, lane, came, deadline, location, true).await
     }
@@ -85,7 +85,7 @@ impl<C: Connector> Inner<C> {
 
     /// Waits in the queue until `deadline`.
     async fn wait(self: &Arc<Self>, lane: &Lane<C>, deadline: Instant) -> Result<Grant<C>> {
-        let waiting = Waiting::begin(self, lane.id, deadline)?;
+        let waiting = WaitingCall::begin(self, lane.id, deadline)?;
         lane.arrivals.fetch_add(1, Relaxed);
         waiting.until(self.queued(lane, Need::Any)).await.unwrap_or_else(|late| Err(late.in_vain()))
     }
@@ -143,8 +143,8 @@ impl<C: Connector> Inner<C> {
             grant = match lane.supply.take() {
                 Some(idle) => Grant::from(idle),
                 None => match self.open_for(permit, deadline).await? {
-                    Found::New(lease) => return Ok((lease, Instant::now(), waited)),
-                    Found::Other(lease) => {
+                    Obtained::New(lease) => return Ok((lease, Instant::now(), waited)),
+                    Obtained::Other(lease) => {
                         waited = true;
                         Grant::Connection(lease)
                     }
@@ -174,14 +174,14 @@ impl<C: Connector> Inner<C> {
             let limit = HEALTH_LIMIT.min(deadline.saturating_duration_since(now) / 2);
             let check = async { self.settings.health.check(&mut opened.resource, idle).await };
             let Err(error) = guarded("health check", now + limit, check).await else { return Ok(lease) };
-            tracing::debug!(pool = %self.settings.name, %error, "an idle connection failed its health check");
+            tracing::debug!(pool = %self.name, %error, "an idle connection failed its health check");
         }
         self.registry.count_error();
         Err(lease.into_opened().close(goodbye_limit(deadline)).await)
     }
 
     /// Opens a connection for a caller who has until `deadline`, or finds another one.
-    async fn open_for(self: &Arc<Self>, permit: Permit<C>, deadline: Instant) -> Result<Found<C>> {
+    async fn open_for(self: &Arc<Self>, permit: Permit<C>, deadline: Instant) -> Result<Obtained<C>> {
         let outcome = self.open_or_other(permit, deadline).await;
         if outcome.as_ref().is_err_and(|error| error.kind() == ErrorKind::Timeout) && Instant::now() >= deadline {
             self.registry.count_timeout();

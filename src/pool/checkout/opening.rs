@@ -15,24 +15,29 @@ use crate::clock::{self, sleep};
 use crate::connector::{Canceller, Connector, Resource as _, ResourceState};
 use crate::error::{Error, ErrorKind, Phase, Reason, Result};
 use crate::pool::guarded::{caught, guarded};
-use crate::pool::inner::{Inner, Lane, Lease, Opened, Permit, Unproven, goodbye_limit};
+use crate::pool::inner::{Lane, Lease, OpenConnection, Permit, PoolInner, Unproven, goodbye_limit};
 use crate::retry::Attempt;
 
 /// Where a connection came from for which there was a permit.
-pub(super) enum Found<C: Connector> {
+pub(super) enum Obtained<C: Connector> {
     New(Lease<C>),
     /// Opening one failed for now; this one came back.
     Other(Lease<C>),
 }
 
-impl<C: Connector> Inner<C> {
+impl<C: Connector> PoolInner<C> {
     /// Opens a connection, but not for a pool that is being closed. Where that fails for now, one that is idle or comes
     /// back will do.
-    pub(super) async fn open_or_other(self: &Arc<Self>, permit: Permit<C>, deadline: Instant) -> Result<Found<C>> {
+    pub(super) async fn open_or_other(self: &Arc<Self>, permit: Permit<C>, deadline: Instant) -> Result<Obtained<C>> {
         self.unless_closed(permit, deadline, true).await
     }
 
-    async fn unless_closed(self: &Arc<Self>, permit: Permit<C>, deadline: Instant, or_other: bool) -> Result<Found<C>> {
+    async fn unless_closed(
+        self: &Arc<Self>,
+        permit: Permit<C>,
+        deadline: Instant,
+        or_other: bool,
+    ) -> Result<Obtained<C>> {
         clock::check()?;
         tokio::select! {
             biased;
@@ -43,13 +48,18 @@ impl<C: Connector> Inner<C> {
     }
 
     /// Connects, trying again as the policy says.
-    async fn attempts(self: &Arc<Self>, mut permit: Permit<C>, deadline: Instant, or_other: bool) -> Result<Found<C>> {
+    async fn attempts(
+        self: &Arc<Self>,
+        mut permit: Permit<C>,
+        deadline: Instant,
+        or_other: bool,
+    ) -> Result<Obtained<C>> {
         let first = Instant::now();
         let mut number = 1;
         loop {
             let error;
             (permit, error) = match self.attempt(permit, deadline).await {
-                Ok(lease) => return Ok(Found::New(lease)),
+                Ok(lease) => return Ok(Obtained::New(lease)),
                 Err(failed) => failed,
             };
             self.registry.count_error();
@@ -58,17 +68,17 @@ impl<C: Connector> Inner<C> {
             let asks = or_other && error.is_transient() && !left.is_zero();
             let Some(pause) = pause.filter(|pause| *pause < left) else {
                 if asks {
-                    return self.other_until(permit.lane(), deadline, error).await.map(Found::Other);
+                    return self.other_until(permit.lane(), deadline, error).await.map(Obtained::Other);
                 }
                 // Whoever retries outside would only repeat what was tried here.
                 return Err(error.permanent().during(Phase::Connect));
             };
-            tracing::debug!(pool = %self.settings.name, %error, number, ?pause, "connecting again after a pause");
+            tracing::debug!(pool = %self.name, %error, number, ?pause, "connecting again after a pause");
             number += 1;
             if !asks {
                 sleep(pause).await;
             } else if let Some(other) = self.other_within(permit.lane(), pause).await? {
-                return Ok(Found::Other(other));
+                return Ok(Obtained::Other(other));
             }
         }
     }
@@ -84,7 +94,7 @@ impl<C: Connector> Inner<C> {
         };
         self.runtime.get_or_init(Handle::current);
         let canceller = caught(|| resource.canceller()).unwrap_or_else(Canceller::none);
-        let mut unproven = Unproven::new(Opened {
+        let mut unproven = Unproven::new(OpenConnection {
             resource,
             entry: self.registry.register(lane, canceller),
             permit,
@@ -98,7 +108,7 @@ impl<C: Connector> Inner<C> {
     }
 
     /// Runs the hook, after which a connection has to be idle.
-    async fn prove(&self, opened: &mut Opened<C>, end: Instant) -> Result<()> {
+    async fn prove(&self, opened: &mut OpenConnection<C>, end: Instant) -> Result<()> {
         if let Some(hook) = &self.settings.on_connect {
             guarded("on_connect hook", end, async { hook(&mut opened.resource).await }).await?;
         }
@@ -148,7 +158,7 @@ impl<C: Connector> Inner<C> {
             return;
         }
         if let Err(error) = self.open_missing(lane).await {
-            tracing::warn!(pool = %self.settings.name, %error, "a lost connection could not be replaced");
+            tracing::warn!(pool = %self.name, %error, "a lost connection could not be replaced");
         }
     }
 }

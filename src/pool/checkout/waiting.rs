@@ -1,21 +1,28 @@
 //! Waiting for what somebody else has: entered in the registry, so that deadlocks and holders are known, and bounded by
 //! the acquire timeout.
+//!
+//! A call whose connect failed waits, too, while the pool has other connections: a role, a server or a pooler may allow fewer than
+//! the pool does. It takes one that comes back, and stands before those who wait for anything, because it came before them:
+//! without that, a pool under load would keep it until its timeout. It keeps its permit meanwhile: another call would only
+//! be refused with it, too.
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::clock;
 use crate::connector::Connector;
-use crate::error::{Error, Result};
+use crate::error::{Error, Phase, Result};
 use crate::pool::chores::Attendant;
 use crate::pool::holders::{LaneId, Waiter};
-use crate::pool::inner::Inner;
+use crate::pool::inner::{Grant, Lane, Lease, PoolInner};
+use crate::pool::supply::Need;
 
 /// A call that waits, from the moment it is entered.
-pub(crate) struct Waiting<'a, C: Connector> {
-    pool: &'a Arc<Inner<C>>,
+pub(crate) struct WaitingCall<'a, C: Connector> {
+    pool: &'a Arc<PoolInner<C>>,
     /// Counted as waiting for as long as it lives.
     _waiter: Waiter<'a>,
     attendant: Attendant<'a>,
@@ -23,15 +30,15 @@ pub(crate) struct Waiting<'a, C: Connector> {
     deadline: Instant,
 }
 
-impl<'a, C: Connector> Waiting<'a, C> {
+impl<'a, C: Connector> WaitingCall<'a, C> {
     /// Enters a call that waits for a connection of `lane`.
     ///
     /// # Errors
     /// [`WouldDeadlock`](crate::error::Reason::WouldDeadlock) when waiting could never end; outside of a runtime with
     /// timers.
-    pub(in crate::pool) fn begin(pool: &'a Arc<Inner<C>>, lane: LaneId, deadline: Instant) -> Result<Self> {
+    pub(in crate::pool) fn begin(pool: &'a Arc<PoolInner<C>>, lane: LaneId, deadline: Instant) -> Result<Self> {
         clock::check()?;
-        let waiter = pool.registry.wait(lane).map_err(|exhaustion| exhaustion.deadlock(&pool.settings.name))?;
+        let waiter = pool.registry.wait(lane).map_err(|exhaustion| exhaustion.deadlock(&pool.name))?;
         Ok(Self { pool, _waiter: waiter, attendant: pool.chores.attend(), lane, deadline })
     }
 
@@ -49,6 +56,51 @@ impl<'a, C: Connector> Waiting<'a, C> {
     pub(crate) fn in_vain(self) -> Error {
         let Self { pool, lane, .. } = self;
         pool.registry.count_timeout();
-        pool.registry.exhaustion(lane).timed_out(&pool.settings.name, pool.settings.acquire_timeout)
+        pool.registry.exhaustion(lane).timed_out(&pool.name, pool.settings.acquire_timeout)
+    }
+}
+
+impl<C: Connector> PoolInner<C> {
+    /// A connection that is idle or comes back, as long as it takes.
+    async fn other(self: &Arc<Self>, lane: &Lane<C>) -> Result<Lease<C>> {
+        loop {
+            // A permit to open a further one would be of no use.
+            if let Grant::Connection(lease) = self.queued(lane, Need::Connection).await? {
+                return Ok(lease);
+            }
+        }
+    }
+
+    /// The same within a pause between two attempts to connect.
+    pub(super) async fn other_within(self: &Arc<Self>, lane: &Lane<C>, pause: Duration) -> Result<Option<Lease<C>>> {
+        let end = Instant::now() + pause;
+        self.chores.attend().wait(self.other(lane), Some(end)).await.ok().transpose()
+    }
+
+    /// The same until `deadline`, after the last attempt to connect failed with `refusal`.
+    ///
+    /// # Errors
+    /// `refusal` as it is, once no connection can come back; [`AllInUse`](crate::error::Reason::AllInUse) because of it
+    /// when the acquire timeout has passed.
+    pub(super) async fn other_until(
+        self: &Arc<Self>,
+        lane: &Lane<C>,
+        deadline: Instant,
+        refusal: Error,
+    ) -> Result<Lease<C>> {
+        let waiting = WaitingCall::begin(self, lane.id, deadline)?;
+        tokio::select! {
+            biased;
+            outcome = waiting.until(self.other(lane)) => outcome.unwrap_or_else(|late| {
+                let error = late.in_vain().context(refusal.message());
+                let hint = refusal.advice().map(str::to_owned);
+                let error = error.caused_by(refusal);
+                Err(match hint {
+                    Some(hint) => error.hint(hint),
+                    None => error,
+                })
+            }),
+            () = self.registry.none_left(lane.id) => Err(refusal.permanent().during(Phase::Connect)),
+        }
     }
 }

@@ -1,11 +1,15 @@
-//! The loans of one connection, and who has it.
+//! The loans of one connection: who has it, for how long at least, and how many there were.
+//!
+//! A loan that outlives the code that runs now is what tells a deadlock from a queue. Being in the same task proves nothing:
+//! two branches of a `join!` may each hold a connection and neither waits for the other. A transaction closure does prove it,
+//! because its connection comes back only after the closure has ended.
 
+use std::future::Future;
 use std::panic::Location;
 use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::stats::PoolStats;
 use crate::connector::Canceller;
 use crate::lock::{Guard, Lock};
 
@@ -17,7 +21,7 @@ pub(in crate::pool) const READERS: LaneId = 1;
 pub(in crate::pool) type LaneId = usize;
 
 /// What is known of one connection.
-pub(super) struct Entry {
+pub(super) struct Ledger {
     pub(super) lane: LaneId,
     pub(super) canceller: Canceller,
     loans: Lock<Loans>,
@@ -50,7 +54,7 @@ pub(in crate::pool) struct Holder {
     pub(super) waits: [u32; 2],
 }
 
-impl Entry {
+impl Ledger {
     pub(super) fn new(lane: LaneId, canceller: Canceller, serial: u64) -> Self {
         let loans = Loans { in_service: false, holder: None, serial, acquired: 0, waited: 0, released: 0 };
         Self { lane, canceller, loans: Lock::new(loans) }
@@ -91,4 +95,80 @@ impl Loans {
         self.release();
         self.in_service = false;
     }
+}
+
+tokio::task_local! {
+    static HELD: Arc<HeldLoan>;
+}
+
+/// Names one loan; see [`Pooled::token`](crate::pool::Pooled::token).
+#[derive(Clone, Copy, Debug)]
+pub struct HoldToken {
+    pub(in crate::pool) pool: u64,
+    pub(in crate::pool) key: usize,
+    pub(in crate::pool) serial: u64,
+}
+
+/// A loan that outlives the code that runs now, and the one around it.
+pub(in crate::pool) struct HeldLoan {
+    pub(in crate::pool) token: HoldToken,
+    outer: Option<Arc<Self>>,
+}
+
+impl HoldToken {
+    /// Runs `future`, promising that the connection is not given back before it ends.
+    ///
+    /// If the future asks the same pool for another connection, and every connection is held by a call that waits in
+    /// this way, it gets [`PoolExhausted`](crate::ErrorKind::PoolExhausted) with reason
+    /// [`WouldDeadlock`](crate::Reason::WouldDeadlock) at once instead of after the acquire timeout. A wait that the
+    /// future itself would give up (by `select!` or a shorter timeout) is refused as well.
+    ///
+    /// # Cancel safety
+    /// As the future itself.
+    pub async fn hold<F: Future>(self, future: F) -> F::Output {
+        HELD.scope(Arc::new(HeldLoan { token: self, outer: current() }), future).await
+    }
+}
+
+/// The innermost loan that outlives the code that runs now.
+pub(in crate::pool) fn current() -> Option<Arc<HeldLoan>> {
+    HELD.try_with(Arc::clone).ok()
+}
+
+/// The loans of one pool that outlive the code that runs now, from the inside out.
+pub(in crate::pool) fn of_pool(innermost: Option<&Arc<HeldLoan>>, pool: u64) -> impl Iterator<Item = HoldToken> {
+    std::iter::successors(innermost, |held| held.outer.as_ref())
+        .map(|held| held.token)
+        .filter(move |token| token.pool == pool)
+}
+
+/// One state of a pool; all numbers belong to the same moment.
+///
+/// Always true: `total_acquired - total_released == active_connections` and
+/// `active_connections + idle_connections == total_connections`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PoolStats {
+    /// Connections that are open and in service.
+    pub total_connections: u32,
+    /// Connections that are lent, or are being put in order after having been lent.
+    pub active_connections: u32,
+    /// Connections that wait to be lent.
+    pub idle_connections: u32,
+    /// Calls that wait for a connection.
+    pub waiting: u32,
+    /// Loans so far.
+    pub total_acquired: u64,
+    /// Loans that are over.
+    pub total_released: u64,
+    /// Calls that got no connection within the acquire timeout.
+    pub total_timeouts: u64,
+    /// Failed attempts to connect, failed health checks, and connections that came back broken.
+    pub total_errors: u64,
+    /// Calls refused because waiting could never have ended.
+    pub total_deadlocks: u64,
+    /// Loans that had to wait for a free connection first.
+    pub total_waited: u64,
+    /// Connections opened so far.
+    pub total_opened: u64,
 }

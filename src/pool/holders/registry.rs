@@ -14,9 +14,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::explain::Exhaustion;
-use super::hold::{self, Held, HoldToken};
-use super::loans::{Entry, Holder, LaneId};
-use super::stats::PoolStats;
+use super::loans::{self, HeldLoan, HoldToken, Holder, LaneId, Ledger, PoolStats};
 use crate::connector::Canceller;
 use crate::lock::{Guard, Lock, foreign};
 
@@ -30,21 +28,21 @@ pub(in crate::pool) struct Registry {
     /// Tells this pool's tokens from those of others.
     pool: u64,
     sizes: [u32; 2],
-    state: Lock<State>,
+    state: Lock<RegistryState>,
     /// Wakes when a connection is gone, or an attempt to open one has ended.
     gone: Notify,
 }
 
 #[derive(Default)]
-struct State {
+struct RegistryState {
     /// Open connections.
-    entries: Vec<Option<Arc<Entry>>>,
+    entries: Vec<Option<Arc<Ledger>>>,
     /// How many there have been.
     registered: u64,
     /// What is not counted by connection, and the counts of those that are gone.
     stats: PoolStats,
     /// Who looks after the loans that are watched.
-    watch: Watch,
+    watch: LoanWatch,
     /// How many connections of each lane are being opened.
     dialing: [u32; 2],
     /// How many of the calls that wait do so inside a future that holds a connection.
@@ -53,9 +51,9 @@ struct State {
 
 /// The chore that looks after the loans that are watched.
 #[derive(Default)]
-struct Watch {
+struct LoanWatch {
     /// Numbers the chores; only the last one counts.
-    turn: u64,
+    generation: u64,
     /// When it looks next; `None`: there is none.
     next: Option<Instant>,
 }
@@ -63,7 +61,7 @@ struct Watch {
 /// A connection's place in the registry, kept exactly as long as the connection.
 pub(in crate::pool) struct Registered {
     registry: Arc<Registry>,
-    entry: Arc<Entry>,
+    entry: Arc<Ledger>,
     key: usize,
 }
 
@@ -77,7 +75,7 @@ pub(in crate::pool) struct Dialing<'a> {
 pub(in crate::pool) struct Waiter<'a> {
     registry: &'a Registry,
     lane: LaneId,
-    held: Option<Arc<Held>>,
+    held: Option<Arc<HeldLoan>>,
 }
 
 impl Registry {
@@ -86,7 +84,7 @@ impl Registry {
         Self { pool: NEXT.fetch_add(1, Ordering::Relaxed), sizes, state: Lock::default(), gone: Notify::new() }
     }
 
-    fn lock(&self) -> Guard<'_, State> {
+    fn lock(&self) -> Guard<'_, RegistryState> {
         self.state.lock()
     }
 
@@ -110,7 +108,7 @@ impl Registry {
         let mut state = self.lock();
         state.registered += 1;
         let serial = state.registered << 32;
-        let entry = Arc::new(Entry::new(lane, canceller, serial));
+        let entry = Arc::new(Ledger::new(lane, canceller, serial));
         let free = state.entries.iter().position(Option::is_none);
         let key = free.unwrap_or_else(|| {
             state.entries.push(None);
@@ -130,7 +128,7 @@ impl Registry {
 
     /// Enters a call that has to wait, unless waiting could never end: then says why.
     pub(in crate::pool) fn wait(&self, lane: LaneId) -> Result<Waiter<'_>, Exhaustion> {
-        let held = hold::current().filter(|held| hold::of_pool(Some(held), self.pool).next().is_some());
+        let held = loans::current().filter(|held| loans::of_pool(Some(held), self.pool).next().is_some());
         let waiter = Waiter { registry: self, lane, held };
         let mut state = self.lock();
         state.stats.waiting += 1;
@@ -197,7 +195,7 @@ impl Registry {
         loop {
             let mut gone = pin!(self.gone.notified());
             gone.as_mut().enable();
-            let is_left = |entry: &Arc<Entry>| entry.lane == lane && entry.lock().holder.is_none();
+            let is_left = |entry: &Arc<Ledger>| entry.lane == lane && entry.lock().holder.is_none();
             if !self.lock().entries.iter().flatten().any(is_left) {
                 return;
             }
@@ -207,19 +205,19 @@ impl Registry {
 
     /// When the chore of this number looks at the loans that are watched: once the oldest is due, or a while from now.
     /// `None`: there are none, or another chore looks after them.
-    pub(in crate::pool) fn next_look(&self, turn: u64, age: Duration) -> Option<Instant> {
+    pub(in crate::pool) fn next_look(&self, generation: u64, age: Duration) -> Option<Instant> {
         let mut state = self.lock();
         let mut oldest: Option<Instant> = None;
         state.watched(|holder| oldest = Some(oldest.map_or(holder.since, |oldest| oldest.min(holder.since))));
         let due = oldest.and_then(|since| since.checked_add(age));
         let next = due.map(|due| due.min(Instant::now() + LONGEST));
-        (state.watch.turn == turn).then(|| state.watch.next = next).and(next)
+        (state.watch.generation == generation).then(|| state.watch.next = next).and(next)
     }
 
     /// The chore of this number looks after the loans no longer.
-    pub(in crate::pool) fn looks_no_longer(&self, turn: u64) {
+    pub(in crate::pool) fn looks_no_longer(&self, generation: u64) {
         let mut state = self.lock();
-        if state.watch.turn == turn {
+        if state.watch.generation == generation {
             state.watch.next = None;
         }
     }
@@ -244,7 +242,7 @@ impl Registry {
     }
 }
 
-impl State {
+impl RegistryState {
     /// Shows the holders of the loans that are watched.
     fn watched(&self, mut look: impl FnMut(&mut Holder)) {
         for entry in self.entries.iter().flatten() {
@@ -263,7 +261,7 @@ impl State {
     /// connections is on its way or has a holder that waits for nothing but living lanes".
     fn can_end(&self, lane: LaneId, sizes: [u32; 2]) -> bool {
         // What holders wait for changes only under this state's own lock.
-        let waits = |entry: &Arc<Entry>| entry.lock().holder.as_ref().map(|holder| (entry.lane, holder.waits));
+        let waits = |entry: &Arc<Ledger>| entry.lock().holder.as_ref().map(|holder| (entry.lane, holder.waits));
         let lent: Vec<(LaneId, [u32; 2])> = self.entries.iter().flatten().filter_map(waits).collect();
         let count = |lane| lent.iter().filter(|(lent, _)| *lent == lane).count();
         let mut alive: [bool; 2] = std::array::from_fn(|lane| count(lane) < sizes[lane] as usize);
@@ -337,8 +335,8 @@ impl Registered {
         if state.watch.next.is_some_and(|next| now < next + LATE) {
             return None;
         }
-        state.watch = Watch { turn: state.watch.turn + 1, next: Some(now) };
-        Some(state.watch.turn)
+        state.watch = LoanWatch { generation: state.watch.generation + 1, next: Some(now) };
+        Some(state.watch.generation)
     }
 
     /// Names the loan.
@@ -373,8 +371,8 @@ impl Drop for Dialing<'_> {
 }
 
 impl Waiter<'_> {
-    fn change(&self, state: &State, change: impl Fn(&mut u32)) {
-        for token in hold::of_pool(self.held.as_ref(), self.registry.pool) {
+    fn change(&self, state: &RegistryState, change: impl Fn(&mut u32)) {
+        for token in loans::of_pool(self.held.as_ref(), self.registry.pool) {
             let Some(Some(entry)) = state.entries.get(token.key) else { continue };
             if let Some(holder) = entry.lock().holder.as_mut().filter(|holder| holder.serial == token.serial) {
                 change(&mut holder.waits[self.lane]);

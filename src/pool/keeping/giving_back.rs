@@ -12,20 +12,20 @@ use tokio::time::Instant;
 
 use crate::connector::{Connector, Resource as _, ResourceState};
 use crate::pool::guarded::guarded;
-use crate::pool::inner::{CLOSE_LIMIT, Lease, Opened, Taken, Unproven};
-use crate::pool::supply::Cell;
+use crate::pool::inner::{CLOSE_LIMIT, Lease, OpenConnection, Taken, Unproven};
+use crate::pool::supply::IdleCell;
 
 /// How long a connection may take to be reset: a rollback is short, and a caller may be waiting.
 const RESET_LIMIT: Duration = Duration::from_secs(5);
 
 impl<C: Connector> Lease<C> {
-    pub(in crate::pool) fn new(opened: Box<Opened<C>>, cell: Arc<Cell<Box<Opened<C>>>>) -> Self {
+    pub(in crate::pool) fn new(opened: Box<OpenConnection<C>>, cell: Arc<IdleCell<Box<OpenConnection<C>>>>) -> Self {
         Self(guard(Taken { opened, cell }, give_back))
     }
 }
 
 impl<C: Connector> Unproven<C> {
-    pub(in crate::pool) fn new(opened: Opened<C>) -> Self {
+    pub(in crate::pool) fn new(opened: OpenConnection<C>) -> Self {
         Self(guard(Box::new(opened), |opened| {
             let pool = Arc::clone(opened.permit.pool());
             // Nothing that was in service is lost, so nothing is opened in its place.
@@ -67,7 +67,7 @@ async fn tidy<C: Connector>(mut taken: Taken<C>) {
 }
 
 /// Tries to make a connection fit to be lent again.
-async fn reset<C: Connector>(opened: &mut Opened<C>) -> bool {
+async fn reset<C: Connector>(opened: &mut OpenConnection<C>) -> bool {
     if opened.is_expired() {
         return false;
     }
@@ -85,7 +85,7 @@ async fn reset<C: Connector>(opened: &mut Opened<C>) -> bool {
     false
 }
 
-async fn discard<C: Connector>(opened: Box<Opened<C>>) {
+async fn discard<C: Connector>(opened: Box<OpenConnection<C>>) {
     let permit = opened.close(CLOSE_LIMIT).await;
     let (pool, lane) = (Arc::clone(permit.pool()), permit.lane().id);
     drop(permit);

@@ -18,7 +18,7 @@ pub(in crate::pool) struct Looks {
     /// Until when the next look is to be, in milliseconds since the origin; 0: nobody looks.
     expected: AtomicU64,
     /// Numbers the reapers; only the last one counts.
-    turn: AtomicU64,
+    generation: AtomicU64,
 }
 
 impl Looks {
@@ -30,7 +30,7 @@ impl Looks {
             rate: (shortest / 2).clamp(RATES[0], RATES[1]),
             origin: Instant::now(),
             expected: AtomicU64::new(0),
-            turn: AtomicU64::new(0),
+            generation: AtomicU64::new(0),
         })
     }
 
@@ -42,12 +42,12 @@ impl Looks {
         }
         let next = self.since_origin(now + self.rate + LATE);
         self.expected.compare_exchange(expected, next, Relaxed, Relaxed).ok()?;
-        Some(self.turn.fetch_add(1, Relaxed) + 1)
+        Some(self.generation.fetch_add(1, Relaxed) + 1)
     }
 
     /// Notes when the reaper looks next. False: it has been replaced.
-    pub(super) fn expect(&self, turn: u64, next: Instant) -> bool {
-        let is_current = self.turn.load(Relaxed) == turn;
+    pub(super) fn expect(&self, generation: u64, next: Instant) -> bool {
+        let is_current = self.generation.load(Relaxed) == generation;
         if is_current {
             self.expected.store(self.since_origin(next + LATE), Relaxed);
         }
@@ -55,8 +55,8 @@ impl Looks {
     }
 
     /// This reaper looks no longer.
-    pub(super) fn end(&self, turn: u64) {
-        if self.turn.load(Relaxed) == turn {
+    pub(super) fn end(&self, generation: u64) {
+        if self.generation.load(Relaxed) == generation {
             self.expected.store(0, Relaxed);
         }
     }

@@ -8,16 +8,16 @@ use tokio::time::Instant;
 
 use crate::clock::sleep_until;
 use crate::connector::Connector;
-use crate::pool::inner::Inner;
+use crate::pool::inner::PoolInner;
 
-impl<C: Connector> Inner<C> {
+impl<C: Connector> PoolInner<C> {
     /// Looks after the loans that are watched until there are none; the chore of this number, which exists only while
     /// there are some.
-    pub(in crate::pool) fn look_after_loans(self: &Arc<Self>, turn: u64, age: Duration) {
+    pub(in crate::pool) fn look_after_loans(self: &Arc<Self>, generation: u64, age: Duration) {
         let home = Arc::downgrade(self);
-        let looking = guard(Arc::clone(&self.registry), move |registry| registry.looks_no_longer(turn));
+        let looking = guard(Arc::clone(&self.registry), move |registry| registry.looks_no_longer(generation));
         self.background(async move {
-            while let Some(next) = looking.next_look(turn, age) {
+            while let Some(next) = looking.next_look(generation, age) {
                 sleep_until(next).await;
                 warn(&home, age);
             }
@@ -25,12 +25,12 @@ impl<C: Connector> Inner<C> {
     }
 }
 
-fn warn<C: Connector>(home: &Weak<Inner<C>>, age: Duration) {
+fn warn<C: Connector>(home: &Weak<PoolInner<C>>, age: Duration) {
     let Some(inner) = home.upgrade() else { return };
     for holder in inner.registry.take_overdue(age) {
         let held = Instant::now().saturating_duration_since(holder.since);
         tracing::warn!(
-            pool = %inner.settings.name,
+            pool = %inner.name,
             location = %holder.location,
             label = holder.label.as_deref().unwrap_or_default(),
             ?held,

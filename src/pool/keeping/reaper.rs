@@ -9,19 +9,19 @@ use tokio::time::Instant;
 use super::Looks;
 use crate::clock::sleep_until;
 use crate::connector::Connector;
-use crate::pool::inner::{CLOSE_LIMIT, Inner, Opened};
+use crate::pool::inner::{CLOSE_LIMIT, OpenConnection, PoolInner};
 
 /// One reaper. It does not keep the pool.
 struct Reaper<C: Connector> {
-    pool: Weak<Inner<C>>,
-    turn: u64,
+    pool: Weak<PoolInner<C>>,
+    generation: u64,
 }
 
-impl<C: Connector> Inner<C> {
+impl<C: Connector> PoolInner<C> {
     /// Sees to it that somebody looks for connections that are too old.
     pub(in crate::pool) fn look_after_idle(self: &Arc<Self>, now: Instant) {
-        if let Some(turn) = self.looks.as_ref().and_then(|looks| looks.begin(now)) {
-            let reaper = Reaper { pool: Arc::downgrade(self), turn };
+        if let Some(generation) = self.looks.as_ref().and_then(|looks| looks.begin(now)) {
+            let reaper = Reaper { pool: Arc::downgrade(self), generation };
             self.background(async move { reaper.run().await });
         }
     }
@@ -30,7 +30,7 @@ impl<C: Connector> Inner<C> {
     fn reap(self: &Arc<Self>, looks: &Looks) {
         let (now, mut goodbyes) = (Instant::now(), Vec::new());
         for lane in self.lanes_in_closing_order() {
-            let is_old = |opened: &mut Box<Opened<C>>| {
+            let is_old = |opened: &mut Box<OpenConnection<C>>| {
                 let unused =
                     looks.idle_timeout.is_some_and(|limit| now.saturating_duration_since(opened.since) >= limit);
                 // `retire` refuses for those that are kept.
@@ -84,14 +84,14 @@ impl<C: Connector> Reaper<C> {
         let looks = pool.looks.as_ref().filter(|_| !pool.is_closed())?;
         pool.reap(looks);
         let next = pool.next_look(looks);
-        looks.expect(self.turn, next).then_some(next)
+        looks.expect(self.generation, next).then_some(next)
     }
 }
 
 impl<C: Connector> Drop for Reaper<C> {
     fn drop(&mut self) {
         if let Some(looks) = self.pool.upgrade().as_ref().and_then(|pool| pool.looks.as_ref()) {
-            looks.end(self.turn);
+            looks.end(self.generation);
         }
     }
 }

@@ -1,17 +1,11 @@
-//! What a lane has to give: idle connections, free capacity, and the queue of the calls that wait for either.
+//! What a lane has to give.
 //!
-//! - `granting.rs`: the whole of it; `idle.rs` and `queue.rs`: its two halves; `demand.rs`: what they ask each other.
-//!
-//! Plain data under short locks; it knows neither time nor tasks. `model.rs` runs this code in many orders of its steps.
+//! `stock.rs` is plain data under short locks; it knows neither time nor tasks. `model.rs` runs this code in many orders of
+//! its steps, over the primitives of its own instead of those of `sync.rs`.
 
-mod demand;
-mod granting;
-mod idle;
 #[cfg(test)]
 mod model;
-mod queue;
+mod stock;
 mod sync;
 
-pub(super) use granting::Supply;
-pub(super) use idle::Cell;
-pub(super) use queue::{Closed, Need};
+pub(super) use stock::{Closed, IdleCell, Need, Supply};

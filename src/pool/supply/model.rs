@@ -29,24 +29,15 @@ mod sync {
     pub(super) fn foreign() {}
 }
 
-macro_rules! again {
-    ($($file:literal $name:ident),*) => {
-        $(
-            #[allow(clippy::duplicate_mod, dead_code, reason = "the same code over other primitives is the point")]
-            #[path = $file]
-            mod $name;
-        )*
-    };
-}
-again!("demand.rs" demand, "idle.rs" idle, "queue.rs" queue, "granting.rs" granting);
+#[allow(clippy::duplicate_mod, dead_code, unused_imports, reason = "the same code over other primitives is the point")]
+#[path = "stock.rs"]
+mod stock;
 
 use shuttle::future::block_on;
 use shuttle::sync::{Condvar, Mutex};
 use shuttle::thread;
 
-use granting::Supply;
-use idle::Cell;
-use queue::{Closed, Need};
+use stock::{Closed, IdleCell, Need, Supply};
 use sync::{Arc, AtomicUsize, SeqCst};
 
 struct Lane {
@@ -62,15 +53,15 @@ struct Permit(Arc<Lane>);
 struct Connection(Permit);
 
 /// Dropped, it goes back.
-struct Lease(Option<(Connection, Arc<Cell<Connection>>)>);
+struct Lease(Option<(Connection, Arc<IdleCell<Connection>>)>);
 
 enum Grant {
     Connection(Lease),
     Permit(Permit),
 }
 
-impl From<(Connection, Arc<Cell<Connection>>)> for Grant {
-    fn from(taken: (Connection, Arc<Cell<Connection>>)) -> Self {
+impl From<(Connection, Arc<IdleCell<Connection>>)> for Grant {
+    fn from(taken: (Connection, Arc<IdleCell<Connection>>)) -> Self {
         Self::Connection(Lease(Some(taken)))
     }
 }
@@ -134,7 +125,7 @@ impl Lane {
         self.late.1.notify_all();
     }
 
-    /// As `Inner::free` does it.
+    /// As `PoolInner::free` does it.
     fn free(self: &Arc<Self>) -> Result<Option<Grant>, Closed> {
         match self.supply.take() {
             Some(idle) => Ok(Some(Grant::from(idle))),
@@ -142,7 +133,7 @@ impl Lane {
         }
     }
 
-    /// As `Inner::queued` does it.
+    /// As `PoolInner::queued` does it.
     fn queued(self: &Arc<Self>, need: Need, waits: bool) -> Result<Option<Grant>, Closed> {
         let Some(mut ticket) = self.supply.enter(need)? else {
             return Ok(Some(Grant::Permit(Permit(Arc::clone(self)))));
@@ -180,7 +171,7 @@ impl Lane {
         Ok(())
     }
 
-    /// As `Inner::close` does it.
+    /// As `PoolInner::close` does it.
     fn close(&self) {
         self.supply.close();
         let mut guard = self.late.0.lock().unwrap();

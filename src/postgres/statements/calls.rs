@@ -9,8 +9,10 @@ use tokio_postgres::{Client, RowStream};
 use super::collect::Collector;
 use super::sending::{Fitted, may_be_stale};
 use super::words::{Shape, alters_session, only_sets};
-use crate::connector::{Access, BulkInsert, Connection, Isolation, Statement, StatementKind, TransactionMode};
-use crate::error::{Error, ErrorKind, Phase, Reason, Result};
+use crate::connector::{
+    Access, BulkInsert, Connection, Isolation, Statement, StatementKind, TransactionMode, left_open,
+};
+use crate::error::{Error, ErrorKind, Phase, Result};
 use crate::params::ParamSets;
 use crate::postgres::connection::{BEGIN_STREAM, PostgresConnection};
 use crate::postgres::error::sqlstate;
@@ -88,15 +90,7 @@ impl Connection for PostgresConnection {
             Call::Script { reads: false } => outcome_unknown(call, error),
             _ => error,
         })?;
-        let left_open = !self.session.link.take_no_transaction();
-        if left_open {
-            let error = Error::new(ErrorKind::Transaction, "the script left a transaction open, which was rolled back");
-            return Err(error
-                .because(Reason::Control)
-                .during(Phase::Statement)
-                .hint("end it with COMMIT, or use begin and commit"));
-        }
-        Ok(())
+        if self.session.link.take_no_transaction() { Ok(()) } else { Err(left_open()) }
     }
 
     /// The rows stay with the server until they are fetched: the driver reads no further while nobody takes what it

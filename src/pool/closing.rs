@@ -1,4 +1,5 @@
-//! Closing a pool, and what comes back after that.
+//! The end of a pool: callers are refused, loans awaited, readers closed first and the writer last; and what comes back after
+//! that.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -8,26 +9,25 @@ use futures_util::future::join_all;
 use scopeguard::{ScopeGuard, guard};
 use tokio::time::Instant;
 
-use super::CloseReport;
+use super::guarded::{caught, guarded};
+use super::inner::{CLOSE_LIMIT, CloseReport, Lane, PoolInner};
 use crate::clock;
 use crate::connector::Connector;
 use crate::error::{Phase, Result};
-use crate::pool::guarded::{caught, guarded};
-use crate::pool::inner::{CLOSE_LIMIT, Inner, Lane};
 
 /// How long loans may still take to end once their calls were cancelled: a rollback is short.
 const GRACE: Duration = Duration::from_secs(1);
 
-impl<C: Connector> Inner<C> {
-    pub(in crate::pool) async fn close(self: &Arc<Self>, deadline: Duration) -> CloseReport {
+impl<C: Connector> PoolInner<C> {
+    pub(super) async fn close(self: &Arc<Self>, deadline: Duration) -> CloseReport {
         self.refuse_callers();
         if let Err(error) = clock::check() {
             let abandoned = self.registry.stats().active_connections;
             return CloseReport { abandoned, errors: vec![error.during(Phase::Close)], ..CloseReport::default() };
         }
         let attendant = self.chores.attend();
-        // Who has the turn may be a chore of a runtime that nobody drives.
-        let Ok(turn) = attendant.wait(self.closing.lock(), None).await else { unreachable!("nothing bounds it") };
+        // It may be locked by a chore of a runtime that nobody drives.
+        let Ok(alone) = attendant.wait(self.closing.lock(), None).await else { unreachable!("nothing bounds it") };
         if attendant.wait(self.all_back(), Instant::now().checked_add(deadline)).await.is_err() {
             for canceller in self.registry.lent_cancellers() {
                 caught(|| canceller.cancel());
@@ -42,19 +42,19 @@ impl<C: Connector> Inner<C> {
             Ok(())
         })
         .await;
-        drop(turn);
+        drop(alone);
         // Taken at the end, so that a call that is dropped before leaves it to the next one.
         let mut report = std::mem::take(&mut *self.goodbyes.lock());
         report.errors.extend(shut_down.err());
         report.abandoned = self.registry.stats().active_connections;
         if !report.is_clean() {
-            tracing::warn!(pool = %self.settings.name, ?report, "the pool did not close cleanly");
+            tracing::warn!(pool = %self.name, ?report, "the pool did not close cleanly");
         }
         report
     }
 
     /// The last handle has gone: nobody will ask, and what is idle would keep the pool in memory.
-    pub(in crate::pool) fn abandon(self: &Arc<Self>) {
+    pub(super) fn abandon(self: &Arc<Self>) {
         self.refuse_callers();
         // With a loan, its end does this.
         if self.is_whole() {
@@ -70,7 +70,7 @@ impl<C: Connector> Inner<C> {
     }
 
     /// Waits until the pool is closed.
-    pub(in crate::pool) async fn when_closed(&self) {
+    pub(super) async fn when_closed(&self) {
         let mut closed = pin!(self.closed.notified());
         closed.as_mut().enable();
         if !self.is_closed() {
@@ -95,14 +95,14 @@ impl<C: Connector> Inner<C> {
     }
 
     /// Sees to what came back to a closed pool: tells those who wait for it, and closes what is idle once they are done.
-    pub(in crate::pool) fn came_back_late(self: &Arc<Self>) {
+    pub(super) fn came_back_late(self: &Arc<Self>) {
         self.closed.notify_waiters();
         if self.lanes_in_closing_order().any(|lane| lane.supply.has_idle()) {
             let rest = guard(Arc::clone(self), drop_idle);
             self.background(async move {
-                let turn = rest.closing.lock().await;
+                let alone = rest.closing.lock().await;
                 rest.close_unlent().await;
-                drop(turn);
+                drop(alone);
                 // What has come back meanwhile has a chore of its own.
                 ScopeGuard::into_inner(rest);
             });
@@ -139,7 +139,7 @@ impl<C: Connector> Inner<C> {
     }
 
     /// Notes how a connection has said goodbye, for the report.
-    pub(in crate::pool) fn note_goodbye(&self, outcome: &Result<()>) {
+    pub(super) fn note_goodbye(&self, outcome: &Result<()>) {
         if self.is_closed() {
             let error = outcome.as_ref().err().map(|error| error.clone().during(Phase::Close));
             let mut goodbyes = self.goodbyes.lock();
@@ -150,8 +150,8 @@ impl<C: Connector> Inner<C> {
 }
 
 /// Drops what is idle in a closed pool where no runtime is left to say goodbye on, unless another call is closing it.
-fn drop_idle<C: Connector>(pool: Arc<Inner<C>>) {
-    if let Ok(_turn) = pool.closing.try_lock() {
+fn drop_idle<C: Connector>(pool: Arc<PoolInner<C>>) {
+    if let Ok(_alone) = pool.closing.try_lock() {
         for lane in pool.lanes_in_closing_order() {
             drop(lane.supply.take_if(|_| true));
         }
