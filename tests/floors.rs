@@ -307,4 +307,6 @@ fn a_type_has_a_name_of_its_own() {
     let twice: Vec<_> = declared.iter().filter(|(_, files)| files.len() > 1 && is_seen(files)).collect();
     let wrong: Vec<_> = twice.iter().filter(|(name, _)| !DECLARED_TWICE.contains(&name.as_str())).collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
+    let told_apart = DECLARED_TWICE.iter().filter(|name| !twice.iter().any(|(other, _)| other == *name));
+    assert_eq!(told_apart.collect::<Vec<_>>(), Vec::<&&str>::new(), "no longer declared twice");
 }

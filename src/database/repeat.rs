@@ -1,4 +1,4 @@
-//! RowsFuture a transaction again.
+//! Running a transaction again.
 
 use std::future::Future;
 use std::panic::Location;

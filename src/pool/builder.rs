@@ -14,7 +14,7 @@ use crate::error::Result;
 use crate::health::HealthCheck;
 use crate::retry::RetryPolicy;
 
-/// PoolSettings of a [`Pool`], each with a default; see [`Pool::builder`].
+/// Settings of a [`Pool`], each with a default; see [`Pool::builder`].
 ///
 /// Values outside their bounds are moved to the bound, with a warning in the log; nothing here fails or panics.
 #[must_use = "a builder does nothing until `build`"]

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use crate::clock::{Elapsed, timeout_at};
 use crate::lock::{Lock, foreign};
 
-/// ChoreWork that was woken, and has not run for this long, is taken over. By the clock on the wall, also in tests that pause
+/// Work that was woken, and has not run for this long, is taken over. By the clock on the wall, also in tests that pause
 /// tokio's.
 const NEGLECT: Duration = Duration::from_millis(10);
 
@@ -32,7 +32,7 @@ type ChoreWork = Pin<Box<dyn Future<Output = ()> + Send>>;
 #[derive(Default)]
 pub(super) struct Chores {
     known: Lock<Vec<Weak<Chore>>>,
-    /// ChoreWork whose runtime has ended, while somebody waited.
+    /// Work whose runtime has ended, while somebody waited.
     left: Lock<Vec<LeftChore>>,
     any_left: AtomicBool,
     /// How many wait, and will look.

@@ -37,7 +37,7 @@ pub(super) struct PoolInner<C: Connector> {
     pub(super) registry: Arc<Registry>,
     main: Lane<C>,
     readers: Option<Lane<C>>,
-    /// HeldLoan by whoever closes idle connections, so that one closes the writer only when all have closed the readers.
+    /// Held by whoever closes idle connections, so that one closes the writer only when all have closed the readers.
     pub(super) closing: Mutex<()>,
     /// What has been closed since the pool is, and was not reported yet.
     pub(super) goodbyes: Lock<CloseReport>,

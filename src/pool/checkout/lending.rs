@@ -19,7 +19,7 @@ use crate::pool::supply::{Closed, Need};
 /// How long a health check may take; at most half of what is left to the caller, so that there is time to connect anew.
 const HEALTH_LIMIT: Duration = Duration::from_secs(5);
 
-/// WaitingCall for longer than this is said in the log.
+/// Waiting for longer than this is said in the log.
 const SLOW: Duration = Duration::from_secs(2);
 
 impl<C: Connector> PoolInner<C> {
