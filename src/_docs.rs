@@ -30,6 +30,9 @@ pub mod performance {}
 #[doc = include_str!("../docs/maintenance.md")]
 pub mod maintenance {}
 
+#[cfg_attr(feature = "sqlite", doc = include_str!("../docs/copies.md"))]
+pub mod copies {}
+
 #[doc = include_str!("../docs/weight.md")]
 pub mod weight {}
 

@@ -8,9 +8,9 @@
 #[cfg_attr(docsrs, doc(cfg(feature = "bb8")))]
 pub use crate::bb8::{Bb8Connection, Bb8Manager};
 pub use crate::connector::{
-    Access, BulkInsert, Cancel, CancelKind, Canceller, Capabilities, CheckDepth, CheckStep, Connection, Connector,
-    Isolation, Maintained, Maintenance, NoConnector, OneByOne, Outcome, Resource, ResourceState, Scope, Statement,
-    StatementKind, TransactionMode,
+    Access, Backup, BulkInsert, Cancel, CancelKind, Canceller, Capabilities, CheckDepth, CheckStep, Connection,
+    Connector, CopyKey, Isolation, Maintained, Maintenance, NoConnector, OneByOne, Outcome, Resource, ResourceState,
+    Scope, Statement, StatementKind, TransactionMode,
 };
 pub use crate::error::Phase;
 pub use crate::params::{Arranged, ArrangedSets, Dialect, Params, Placeholders, Style};

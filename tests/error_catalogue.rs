@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use common::{ENDLESS, memory, numbers, secs};
 use strongroom::database::migrations::{Adopt, MigrateOptions, Migration, Migrations};
+use strongroom::database::{BackupOptions, BackupStage};
 use strongroom::engine::TransactionMode;
 use strongroom::pool::{NoRetry, Ping};
 use strongroom::sqlcipher::Tuning;
@@ -276,6 +277,62 @@ async fn maintenance(page: &mut Catalogue) {
 const CHILD: &str = "STRONGROOM_TEST_DENIED";
 
 /// What only a process without privileges is denied.
+async fn copies(page: &mut Catalogue) {
+    use strongroom::Connection as _;
+
+    page.section(
+        "Copies",
+        "Nothing is left where the copy was to stand, and what stood there is as before. What keeps a database from being opened\n\
+         keeps a copy from being made, too.",
+    );
+    let (path, target) = (page.at("copied.db"), page.at("copy.db"));
+    let rows = format!("CREATE TABLE t AS SELECT i, hex(i) h FROM ({})", numbers(4000));
+    create(keyed(&path, Secret::raw_key([7; 32]))).await;
+    let db = raw(&path).open().await.unwrap();
+    db.execute_script(&rows.replace("TABLE t", "TABLE rows")).await.unwrap();
+    std::fs::write(&target, "something else").unwrap();
+    page.row("a file is there already", &db.backup_to(&target).await.unwrap_err());
+    std::fs::remove_file(&target).unwrap();
+    page.row("a directory is there", &db.backup_to(page.directory.path()).await.unwrap_err());
+    page.row("there is no such directory", &db.backup_to(page.at("missing/copy.db")).await.unwrap_err());
+    std::fs::write(page.at("copy.db-wal"), "left over").unwrap();
+    page.row("the log of another database is there", &db.backup_to(&target).await.unwrap_err());
+    std::fs::remove_file(page.at("copy.db-wal")).unwrap();
+    let replacing = || BackupOptions::new().replace(true);
+    db.backup_to(&target).await.unwrap();
+    let used = raw(&target).open().await.unwrap();
+    used.checkpoint().await.unwrap();
+    page.row(
+        "it is to be replaced, and somebody has it open",
+        &db.backup_with(&target, replacing()).await.unwrap_err(),
+    );
+    used.close().await.unwrap();
+    let slow = |_| std::thread::sleep(Duration::from_millis(2));
+    let brief = replacing().step_pages(1).hold_log_at_most(Duration::from_millis(1)).on_progress(slow);
+    page.row("it took longer than the log may be held", &db.backup_with(&target, brief).await.unwrap_err());
+    let directory = page.directory.path().to_owned();
+    let spoil = replacing().on_progress(move |now| {
+        if (now.stage, now.done) == (BackupStage::Check, 0) {
+            let names = directory.read_dir().unwrap().map(|entry| entry.unwrap().path());
+            names.filter(|path| path.to_string_lossy().contains("-copy-")).for_each(|draft| flip(&draft, 3 * 4096));
+        }
+    });
+    page.row("the disk did not keep what was written", &db.backup_with(&target, spoil).await.unwrap_err());
+    let mut conn = db.connection().await.unwrap();
+    conn.execute_script("BEGIN").await.unwrap();
+    page.row(
+        "a transaction is open",
+        &conn.back_up(strongroom::engine::Backup::new(page.at("another.db"))).await.unwrap_err(),
+    );
+    drop(conn);
+    db.close().await.unwrap();
+    flip(&path, 5 * 4096);
+    let db = raw(&path).open().await.unwrap();
+    page.row("a page of the original is damaged", &db.backup_to(page.at("another.db")).await.unwrap_err());
+    let other = AsyncDatabase::with_connector(strongroom::testing::ScriptedConnector::new()).open().await.unwrap();
+    page.row("an engine without copies, as PostgreSQL", &other.backup_to(page.at("another.db")).await.unwrap_err());
+}
+
 async fn denied(page: &mut Catalogue) {
     let home = page.at("denied");
     std::fs::create_dir(&home).unwrap();
@@ -596,6 +653,7 @@ async fn the_catalogue_shows_what_is_really_said() {
     opening(&mut page).await;
     other_ways(&mut page).await;
     maintenance(&mut page).await;
+    copies(&mut page).await;
     keys(&mut page).await;
     while_open(&mut page).await;
     waiting(&mut page).await;

@@ -4,8 +4,8 @@ use std::future::Future;
 use std::sync::Arc;
 
 use super::{
-    BulkInsert, CheckDepth, CheckStep, Maintained, Maintenance, Outcome, Resource, Scope, Statement, StatementKind,
-    TransactionMode,
+    Backup, BackupReport, BulkInsert, CheckDepth, CheckStep, Maintained, Maintenance, Outcome, Resource, Scope,
+    Statement, StatementKind, TransactionMode,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::params::ParamSets;
@@ -206,6 +206,18 @@ pub trait Connection: Resource {
         };
         let error = Error::new(ErrorKind::Unsupported, format!("this engine has no {what}"));
         async { Err(error.hint("its server does that by itself, or by statements of its own")) }
+    }
+
+    /// Copies the database into a file, as it is at one moment. The provided body is that of an engine whose server has
+    /// tools for that.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) where there is no such thing; as classified by the
+    /// engine. The copy is there or it is not; nothing is left behind.
+    fn back_up(&mut self, backup: Backup) -> impl Future<Output = Result<BackupReport>> + Send {
+        drop(backup);
+        let error = Error::new(ErrorKind::Unsupported, "this engine makes no copies of its database");
+        async { Err(error.hint("use the tools of its server, such as pg_dump or pg_basebackup")) }
     }
 
     /// The driver's own connection, for what this contract does not cover.

@@ -10,6 +10,7 @@ mod builder;
 mod bulk;
 mod call;
 mod check;
+mod copies;
 mod deadline;
 mod handle;
 mod held;
@@ -32,6 +33,7 @@ mod transaction;
 pub use answer::Answer;
 pub use builder::DatabaseBuilder;
 pub use check::{CheckProblem, CheckProgress, CheckReport};
+pub use copies::BackupOptions;
 pub use handle::AsyncDatabase;
 pub use maintenance::VacuumProgress;
 pub use options::TransactionOptions;
@@ -43,5 +45,6 @@ pub use transaction::Transaction;
 
 pub use crate::config::{CipherConfig, DatabaseConfig, KeyPlace, PoolConfig, RetryConfig};
 pub use crate::connector::{
-    CheckDepth, CheckpointReport, Isolation, OptimizeReport, Sizes, TableSize, TransactionMode, VacuumReport,
+    BackupProgress, BackupReport, BackupStage, CheckDepth, CheckpointReport, Isolation, OptimizeReport, Sizes,
+    TableSize, TransactionMode, VacuumReport,
 };

@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError};
 use std::thread;
 
 use super::bulk::SqlCipherBulk;
+use super::copies;
 use super::ffi::exit_gate;
 use super::log::alone::Alone;
 use super::opening::abandoned::Connected;
@@ -19,8 +20,8 @@ use super::running::transaction::Boundary;
 use super::running::turns::{TURN, Turns};
 use crate::clock;
 use crate::connector::{
-    Access, CheckDepth, CheckStep, Connection, Maintained, Maintenance, Resource, ResourceState, Scope, Statement,
-    StatementKind, TransactionMode,
+    Access, Backup, BackupReport, CheckDepth, CheckStep, Connection, Maintained, Maintenance, Resource, ResourceState,
+    Scope, Statement, StatementKind, TransactionMode,
 };
 use crate::error::{Error, Phase, Result};
 use crate::row::Rows;
@@ -351,6 +352,11 @@ impl Connection for SqlCipherConnection {
             engine.maintain(task, &control, patience)
         })
         .await
+    }
+
+    async fn back_up(&mut self, backup: Backup) -> Result<BackupReport> {
+        let (opened, control) = (Arc::clone(&self.opened), Arc::clone(&self.shared.control));
+        self.job(move |engine| copies::back_up(engine, &opened, &control, backup)).await
     }
 
     /// rusqlite's connection, on this thread: its calls block. Prefer

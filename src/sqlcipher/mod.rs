@@ -9,6 +9,7 @@ mod cipher;
 mod codes;
 mod connection;
 mod connector;
+mod copies;
 mod database;
 mod errors;
 mod ffi;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::connector::{
-    Access, BulkInsert, Canceller, Capabilities, CheckDepth, CheckStep, Connection, Connector, Maintained, Maintenance,
-    Outcome, Resource, ResourceState, Scope, Statement, StatementKind, TransactionMode,
+    Access, Backup, BackupReport, BulkInsert, Canceller, Capabilities, CheckDepth, CheckStep, Connection, Connector,
+    Maintained, Maintenance, Outcome, Resource, ResourceState, Scope, Statement, StatementKind, TransactionMode,
 };
 use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::lock::{Guard, Lock};
@@ -87,6 +87,7 @@ pub enum Point {
     CheckStep,
     /// [`Connection::maintain`].
     Maintain,
+    BackUp,
 }
 
 /// The plan of a [`FaultyConnector`]; clones share it.
@@ -366,6 +367,10 @@ impl<K: Connection> Connection for FaultyConnection<K> {
 
     async fn maintain(&mut self, task: Maintenance) -> Result<Maintained> {
         call!(self, Maintain, self.inner.maintain(task))
+    }
+
+    async fn back_up(&mut self, backup: Backup) -> Result<BackupReport> {
+        call!(self, BackUp, self.inner.back_up(backup))
     }
 
     fn native(&mut self) -> &mut K::Native {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::connector::{
-    Access, BulkInsert, Canceller, Capabilities, CheckDepth, CheckStep, Connection, Connector, Maintained, Maintenance,
-    Outcome, Resource, ResourceState, Scope, Statement, StatementKind, TransactionMode,
+    Access, Backup, BackupReport, BulkInsert, Canceller, Capabilities, CheckDepth, CheckStep, Connection, Connector,
+    Maintained, Maintenance, Outcome, Resource, ResourceState, Scope, Statement, StatementKind, TransactionMode,
 };
 use crate::error::Result;
 use crate::health::HealthCheck;
@@ -102,6 +102,7 @@ mockall::mock! {
             limit: usize,
         ) -> impl Future<Output = Result<CheckStep>> + Send;
         fn maintain(&mut self, task: Maintenance) -> impl Future<Output = Result<Maintained>> + Send;
+        fn back_up(&mut self, backup: Backup) -> impl Future<Output = Result<BackupReport>> + Send;
         fn native(&mut self) -> &mut ();
     }
 }

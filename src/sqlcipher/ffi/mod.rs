@@ -17,4 +17,5 @@ pub(super) mod publish;
 pub(super) mod quiet;
 pub(super) mod running;
 pub(super) mod system;
+pub(super) mod taken;
 pub(super) mod wal_index;

@@ -78,7 +78,7 @@ pub(crate) fn prove_encrypted(location: &Location, connection: &Connection, key:
 }
 
 /// Where the file will stand: a symbolic link may lead to a place where nothing is yet.
-fn followed(path: &Path) -> PathBuf {
+pub(crate) fn followed(path: &Path) -> PathBuf {
     let mut target = path.to_owned();
     for _ in 0..MOST_LINKS {
         let Ok(next) = target.read_link() else { break };
@@ -116,7 +116,7 @@ fn discard(target: &Path, stale: &[(PathBuf, (u64, Option<std::time::SystemTime>
     }
 }
 
-fn sync_directory(target: &Path) -> io::Result<()> {
+pub(crate) fn sync_directory(target: &Path) -> io::Result<()> {
     if cfg!(unix) { std::fs::File::open(directory_of(target))?.sync_all() } else { Ok(()) }
 }
 

@@ -189,7 +189,7 @@ impl Opening<'_> {
     }
 }
 
-fn random_salt() -> Result<[u8; 16]> {
+pub(crate) fn random_salt() -> Result<[u8; 16]> {
     let mut salt = [0; 16];
     match getrandom::fill(&mut salt) {
         Ok(()) => Ok(salt),

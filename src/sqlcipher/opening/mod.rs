@@ -7,7 +7,7 @@ pub(crate) mod abandoned;
 pub(crate) mod creation;
 pub(crate) mod cut_off;
 pub(crate) mod diagnose;
-mod first;
+pub(crate) mod first;
 pub(crate) mod location;
 pub(crate) mod opened;
 pub(crate) mod reading;

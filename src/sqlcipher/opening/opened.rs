@@ -194,6 +194,11 @@ impl Opened {
         }
     }
 
+    /// What the database is encrypted with.
+    pub(crate) fn key(&self) -> Option<&KeySpec> {
+        self.key.as_ref()
+    }
+
     pub(crate) fn abandoned(&self) -> &Abandoned {
         &self.abandoned
     }

@@ -1,0 +1,9 @@
+//! Copies of a database: made beside their place, looked at, and then given their name.
+
+mod backup;
+mod draft;
+mod pages;
+mod rows;
+mod verify;
+
+pub(super) use backup::back_up;
