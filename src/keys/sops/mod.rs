@@ -13,6 +13,7 @@ mod data_key;
 mod document;
 mod dotenv;
 mod encrypt;
+mod exchange;
 mod file;
 mod flat;
 mod format;
@@ -40,6 +41,7 @@ mod ssh;
 mod time;
 mod tree;
 mod wipe;
+mod write;
 mod yaml;
 
 pub use backend::SopsBackend;
@@ -47,7 +49,7 @@ pub use encrypt::{AgeIdentity, encrypt};
 pub use format::SopsFormat;
 pub use identity::IdentitySources;
 pub use path::KeyPath;
-pub use reader::decrypt;
+pub use reader::{decrypt, replace};
 pub use source::SopsKeySource;
 
 use crate::error::{Error, ErrorKind, Phase, Reason};

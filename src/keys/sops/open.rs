@@ -9,7 +9,6 @@ use zeroize::Zeroizing;
 use crate::error::{Error, Reason, Result};
 use crate::secret::Secret;
 
-use super::data_key::DataKey;
 use super::document::{Document, Spelling};
 use super::gcm::{Cipher, Clear, Sealed, Type};
 use super::path::KeyPath;
@@ -41,29 +40,52 @@ pub(super) fn locate<'a>(document: &'a Document, path: &KeyPath) -> Result<&'a N
 }
 
 /// Decrypts the file, verifies it whole and returns the value of `target`, a leaf that [`locate`] found.
-pub(super) fn open(document: &Document, key: DataKey, path: &KeyPath, target: &Node) -> Result<Secret> {
-    let cipher = Cipher::new(key);
-    let expected = stored_mac(document, &cipher)?;
-    let found = verify(document, &cipher, target, &expected)?.ok_or_else(|| empty(path))?;
-    if found.bytes.is_empty() {
-        return Err(empty(path));
-    }
+pub(super) fn open(document: &Document, cipher: &Cipher, path: &KeyPath, target: &Node) -> Result<Secret> {
+    verify(document, cipher, path, target).map(|(_, found)| Secret::new(found.bytes))
+}
+
+/// What stands in a file in which `target` has another value, last changed at `moment`: the ciphertext of the value, and
+/// the MAC. The file is verified first.
+pub(super) fn reseal(
+    document: &Document,
+    cipher: &Cipher,
+    path: &KeyPath,
+    target: &Node,
+    value: &[u8],
+    moment: &str,
+) -> Result<(String, String)> {
+    let (spelling, found) = verify(document, cipher, path, target)?;
+    let Some(place) = found.place else {
+        return Err(fault(Reason::Exposed, format!("the value at `{path}` is not encrypted"))
+            .hint("choose a value that the rules of the file encrypt"));
+    };
+    let mut walk = Walk::new(document, cipher, target, spelling);
+    walk.instead = Some(value);
+    walk.run(document)?;
+    Ok((cipher.seal(value, &place)?, cipher.seal(&hex(&walk.hash.finalize()), moment)?))
+}
+
+/// Finds the spelling that the MAC covers, and what the file holds at `target` in it.
+fn verify(document: &Document, cipher: &Cipher, path: &KeyPath, target: &Node) -> Result<(Spelling, Found)> {
+    let expected = stored_mac(document, cipher)?;
+    let (spelling, found) = covered(document, cipher, target, &expected)?;
+    let found = found.filter(|found| !found.bytes.is_empty()).ok_or_else(|| empty(path))?;
     if found.kind == Type::Comment {
         return Err(comment(path));
     }
     if !found.covered {
         return Err(uncovered(path));
     }
-    Ok(Secret::new(found.bytes))
+    Ok((spelling, found))
 }
 
-/// Finds the spelling that the MAC covers, and what the file holds at `target` in it; `None` for an empty value.
-fn verify(document: &Document, cipher: &Cipher, target: &Node, expected: &[u8]) -> Result<Option<Found>> {
+/// The spelling that the MAC covers, and what it finds at `target`; nothing for an empty value.
+fn covered(document: &Document, cipher: &Cipher, target: &Node, expected: &[u8]) -> Result<(Spelling, Option<Found>)> {
     let mut refusal = None;
     for spelling in &document.spellings {
         let mut walk = Walk::new(document, cipher, target, *spelling);
         let error = match walk.run(document) {
-            Ok(()) if walk.matches(expected) => return Ok(walk.found),
+            Ok(()) if walk.matches(expected) => return Ok((*spelling, walk.found)),
             Ok(()) => fault(Reason::Tampered, "its MAC does not match")
                 .hint("a value was added, removed or changed without sops"),
             Err(error) => error,
@@ -105,6 +127,8 @@ struct Found {
     kind: Type,
     /// Whether the MAC covers it.
     covered: bool,
+    /// What its ciphertext is bound to; nothing if it is not encrypted.
+    place: Option<String>,
 }
 
 /// A mapping or list on the way down, and what of it is still to be visited.
@@ -150,6 +174,8 @@ struct Walk<'a> {
     place: String,
     count: usize,
     found: Option<Found>,
+    /// What is hashed in place of the value of `target`.
+    instead: Option<&'a [u8]>,
 }
 
 impl<'a> Walk<'a> {
@@ -158,7 +184,7 @@ impl<'a> Walk<'a> {
         if document.metadata.mac_only_encrypted {
             hash.update(ONLY_ENCRYPTED);
         }
-        Self { document, cipher, target, spelling, hash, place: String::new(), count: 0, found: None }
+        Self { document, cipher, target, spelling, hash, place: String::new(), count: 0, found: None, instead: None }
     }
 
     /// Visits all values. No recursion: the ciphers always run at the same depth of the stack, which is wiped later.
@@ -219,10 +245,11 @@ impl<'a> Walk<'a> {
         let clear = text.and_then(|text| Sealed::parse(text)).and_then(|sealed| self.cipher.open(sealed, &self.place));
         let clear = clear.ok_or_else(|| self.refused(looks_encrypted))?;
         if clear.kind != Type::Comment {
-            self.hash.update(&*clear.bytes);
+            self.hash.update(self.instead.filter(|_| wanted).unwrap_or(&clear.bytes));
         }
         if wanted {
-            self.found = Some(Found { kind: clear.kind, bytes: clear.released(), covered: true });
+            let place = Some(self.place.clone());
+            self.found = Some(Found { kind: clear.kind, bytes: clear.released(), covered: true, place });
         }
         Ok(())
     }
@@ -237,7 +264,7 @@ impl<'a> Walk<'a> {
         if wanted {
             let kind = if matches!(scalar, Scalar::Bool(_)) { Type::Bool } else { Type::Text };
             let bytes = Zeroizing::new(bytes.to_vec());
-            self.found = Some(Found { bytes: Clear { bytes, kind }.released(), kind, covered });
+            self.found = Some(Found { bytes: Clear { bytes, kind }.released(), kind, covered, place: None });
         }
     }
 

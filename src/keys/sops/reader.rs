@@ -16,11 +16,12 @@ use super::backend::{self, SopsBackend};
 use super::data_key::DataKey;
 use super::document::Document;
 use super::format::SopsFormat;
+use super::gcm::Cipher;
 use super::identity::{IdentitySources, Loaded};
 use super::metadata::{AgeKey, Group};
 use super::path::KeyPath;
 use super::program::{self, Program};
-use super::{age, fault, file, gpg, open, ssh, wipe};
+use super::{age, exchange, fault, file, gpg, open, ssh, wipe, write};
 
 /// Reads the value at `path` of a SOPS file that is in memory already, by age identities alone.
 ///
@@ -51,6 +52,48 @@ pub fn decrypt(file: &[u8], format: SopsFormat, path: &KeyPath, identities: &Ide
     })
 }
 
+/// Puts `value` where the value at `path` of a SOPS file in memory is, and gives the text of the file back. All of it
+/// that is not the ciphertext of this value, the MAC or the time of the last change stays as it is: order, comments,
+/// other values, recipients and the data key.
+///
+/// Blocks: on the files that `identities` name, and for about a millisecond on ciphers. No program is run.
+///
+/// ```
+/// use strongroom::Secret;
+/// use strongroom::keys::sops::{self, AgeIdentity, IdentitySources, SopsFormat};
+///
+/// # fn main() -> strongroom::Result<()> {
+/// let identity = AgeIdentity::generate();
+/// let file = sops::encrypt(SopsFormat::Yaml, &[("db_key", &Secret::new("staple"))], &[identity.recipient()])?;
+/// let identities = IdentitySources::none().secret(identity.secret().clone());
+/// let path = "db_key".parse()?;
+///
+/// let file = sops::replace(file.as_bytes(), SopsFormat::Yaml, &path, &Secret::new("battery"), &identities)?;
+/// assert_eq!(sops::decrypt(file.as_bytes(), SopsFormat::Yaml, &path, &identities)?.expose(), b"battery");
+/// # Ok(()) }
+/// ```
+///
+/// # Errors
+/// [`ErrorKind::Key`], with the same reasons as [`SopsKeySource`](super::SopsKeySource);
+/// [`Reason::Exposed`] when the rules of the file leave the value unencrypted, [`Reason::Empty`] for an empty value, and
+/// [`Reason::Malformed`] for a raw key. [`ErrorKind::Unsupported`] when a ciphertext cannot be told from the rest of the
+/// file, because an editor has broken its line or has copied it.
+pub fn replace(
+    file: &[u8],
+    format: SopsFormat,
+    path: &KeyPath,
+    value: &Secret,
+    identities: &IdentitySources,
+) -> Result<String> {
+    wipe::with_clean_stack(|| {
+        let mut opening = Opening::begin(file, format, path, identities)?.try_identities();
+        if !opening.is_open() {
+            return Err(opening.locked(&opening.for_the_program(identities)));
+        }
+        exchange::value(file, format, path, value, &opening.cipher()?)
+    })
+}
+
 /// What to read, and how.
 #[derive(Clone, Debug)]
 pub(super) struct Reader {
@@ -78,8 +121,7 @@ impl Reader {
         if self.backend == SopsBackend::Binary {
             return self.ask_the_program(&opening, path).await;
         }
-        let mut opening = self.run_identity_commands(opening).await?;
-        self.run_gpg(&mut opening).await;
+        let opening = self.unlock(opening).await?;
         if opening.is_open() {
             let path = path.clone();
             return blocking(move || opening.finish(&path)).await;
@@ -96,12 +138,38 @@ impl Reader {
         }
     }
 
+    /// Puts `value` where the value at `path` is. The `sops` program is not asked, whatever the backend.
+    pub(super) async fn replace(&self, path: &KeyPath, value: Secret) -> Result<()> {
+        let (file, format) = (self.file.clone(), self.format());
+        let stamp = blocking(move || file::stamp(file.path())).await?;
+        let mut opening = self.unlock(self.begin(path).await?).await?;
+        if !opening.is_open() {
+            return Err(opening.locked(&opening.for_the_program(&self.identities)).hint("let `sops set` do it"));
+        }
+        let (file, path) = (self.file.clone(), path.clone());
+        blocking(move || {
+            let text = exchange::value(&file::read(file.path())?, format, &path, &value, &opening.cipher()?)?;
+            write::over(file.path(), text.as_bytes(), &stamp)
+        })
+        .await
+    }
+
+    /// Tries what takes another program: commands that print identities, and `gpg`.
+    async fn unlock(&self, opening: Opening) -> Result<Opening> {
+        let mut opening = self.run_identity_commands(opening).await?;
+        self.run_gpg(&mut opening).await;
+        Ok(opening)
+    }
+
+    fn format(&self) -> SopsFormat {
+        self.format.unwrap_or_else(|| SopsFormat::of(self.file.path()))
+    }
+
     async fn begin(&self, path: &KeyPath) -> Result<Opening> {
         let (reader, path) = (self.clone(), path.clone());
         blocking(move || {
             let bytes = file::read(reader.file.path())?;
-            let format = reader.format.unwrap_or_else(|| SopsFormat::of(reader.file.path()));
-            let opening = Opening::begin(&bytes, format, &path, &reader.identities)?;
+            let opening = Opening::begin(&bytes, reader.format(), &path, &reader.identities)?;
             Ok(if reader.backend == SopsBackend::Binary { opening } else { opening.try_identities() })
         })
         .await
@@ -189,10 +257,15 @@ impl Opening {
         self
     }
 
-    fn finish(self, path: &KeyPath) -> Result<Secret> {
-        let Self { document, parts, .. } = self;
-        let key = DataKey::assemble(&document.metadata, parts.into_iter().flatten().collect())?;
-        open::open(&document, key, path, open::locate(&document, path)?)
+    fn finish(mut self, path: &KeyPath) -> Result<Secret> {
+        let cipher = self.cipher()?;
+        open::open(&self.document, &cipher, path, open::locate(&self.document, path)?)
+    }
+
+    /// The cipher of the data key, once enough groups are open.
+    fn cipher(&mut self) -> Result<Cipher> {
+        let parts = self.parts.iter_mut().filter_map(Option::take).collect();
+        DataKey::assemble(&self.document.metadata, parts).map(Cipher::new)
     }
 
     fn closed_groups(&self) -> impl Iterator<Item = &Group> {

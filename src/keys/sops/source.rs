@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::config::limit::Bounds;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::key::KeySource;
 use crate::keys::kept::Cache;
 use crate::keys::place::{self, Place};
@@ -162,11 +162,36 @@ impl SopsKeySource {
         self
     }
 
+    /// Puts `value` in place of the value that the file has. Order, comments, every other value, the recipients and the
+    /// data key of the file stay as they are, and so do its permissions and its owner; links are followed.
+    ///
+    /// The file is read and verified first, by identities and `gpg`; the `sops` program is never asked to write. The
+    /// new file is written beside it, synced and renamed, so that at every moment the old or the new one is there. Of
+    /// two programs that do this at the same time the later one fails, or takes the place of the other.
+    ///
+    /// A database and the file of its key do not change at the same moment: the new key has to stand in a second file
+    /// before the database is encrypted under it. See also [`replace`](super::replace), which has the file in memory.
+    ///
+    /// # Errors
+    /// As [`replace`](super::replace). [`Reason::NotPermitted`] and [`Reason::Io`] when the file cannot be written;
+    /// transient if it was changed meanwhile.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the old or the new file.
+    pub async fn replace(&self, value: &Secret) -> Result<()> {
+        let replaced = async { self.reader.replace(&self.path()?, value.clone()).await };
+        replaced.await.map_err(|error: Error| error.context(format!("SOPS file {}", self.reader.file)))
+    }
+
+    fn path(&self) -> Result<KeyPath> {
+        match &self.key {
+            Key::Text(text) => text.parse(),
+            Key::Path(path) => Ok(path.clone()),
+        }
+    }
+
     async fn cached(&self) -> Result<Secret> {
-        let path = match &self.key {
-            Key::Text(text) => text.parse()?,
-            Key::Path(path) => path.clone(),
-        };
+        let path = self.path()?;
         if self.ttl.is_zero() {
             return self.reader.read(&path).await;
         }

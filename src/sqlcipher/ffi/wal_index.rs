@@ -39,8 +39,9 @@ fn map(connection: &Connection) -> Option<(i32, *mut c_void)> {
     let file = file::of(connection).ok()?;
     let mut region: *mut c_void = ptr::null_mut();
     // SAFETY: SQLite owns the file object while the connection lives. `xShmMap` exists from version 2 of the methods
-    // on; with `bExtend` 0 it maps what is there, once per process and file, and creates nothing. The connection is
-    // used by this thread only at this moment, as SQLite demands without its own mutex.
+    // on. A connection that has read in WAL mode has the index open already, so the call makes no file; with `bExtend` 0
+    // it adds no region to it. The connection is used by this thread only at this moment, as SQLite demands without its
+    // own mutex.
     let code = unsafe {
         let methods = file.as_ref()?.pMethods.as_ref().filter(|methods| methods.iVersion >= 2)?;
         methods.xShmMap?(file, 0, REGION, 0, &raw mut region)
