@@ -63,14 +63,14 @@ const TIMEOUT: Bounds<Duration> = Bounds {
 #[derive(Clone, Debug)]
 pub struct SopsKeySource {
     reader: Reader,
-    key: Key,
+    key: PathText,
     ttl: Duration,
     cache: Arc<Cache<Stamp>>,
 }
 
 /// The path as it was given: text is parsed when it is needed, so that making a source cannot fail.
 #[derive(Clone, Debug)]
-enum Key {
+enum PathText {
     Text(String),
     Path(KeyPath),
 }
@@ -93,7 +93,7 @@ impl SopsKeySource {
             program: None,
             program_timeout: TIMEOUT.default,
         };
-        Self { reader, key: Key::Text(key.into()), ttl: TTL.default, cache: Arc::default() }
+        Self { reader, key: PathText::Text(key.into()), ttl: TTL.default, cache: Arc::default() }
     }
 
     /// Reads the value at `db_key`.
@@ -103,7 +103,7 @@ impl SopsKeySource {
 
     /// Reads the value at `path` instead, without any syntax of paths.
     pub fn key_path(mut self, path: KeyPath) -> Self {
-        self.key = Key::Path(path);
+        self.key = PathText::Path(path);
         self.forget()
     }
 
@@ -185,8 +185,8 @@ impl SopsKeySource {
 
     fn path(&self) -> Result<KeyPath> {
         match &self.key {
-            Key::Text(text) => text.parse(),
-            Key::Path(path) => Ok(path.clone()),
+            PathText::Text(text) => text.parse(),
+            PathText::Path(path) => Ok(path.clone()),
         }
     }
 
@@ -223,8 +223,8 @@ impl KeySource for SopsKeySource {
     fn describe(&self) -> String {
         let file = &self.reader.file;
         match &self.key {
-            Key::Text(text) => format!("`{text}` in the SOPS file {file}"),
-            Key::Path(path) => format!("`{path}` in the SOPS file {file}"),
+            PathText::Text(text) => format!("`{text}` in the SOPS file {file}"),
+            PathText::Path(path) => format!("`{path}` in the SOPS file {file}"),
         }
     }
 }
