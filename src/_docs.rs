@@ -33,6 +33,9 @@ pub mod maintenance {}
 #[cfg_attr(feature = "sqlite", doc = include_str!("../docs/copies.md"))]
 pub mod copies {}
 
+#[doc = include_str!("../docs/sleep.md")]
+pub mod sleep {}
+
 #[doc = include_str!("../docs/weight.md")]
 pub mod weight {}
 

@@ -126,6 +126,8 @@ pub enum Reason {
     WouldDeadlock,
     /// Every connection stayed in use.
     AllInUse,
+    /// Connections were still lent when all of them had to be let go of.
+    StillLent,
     // Migration
     /// The text of a migration is not the one that ran.
     MigrationChanged,

@@ -16,7 +16,7 @@ use common::{ENDLESS, memory, numbers, secs};
 use strongroom::database::migrations::{Adopt, MigrateOptions, Migration, Migrations};
 use strongroom::database::{BackupOptions, BackupStage};
 use strongroom::engine::TransactionMode;
-use strongroom::pool::{NoRetry, Ping};
+use strongroom::pool::{NoRetry, Ping, SuspendOptions};
 use strongroom::sqlcipher::Tuning;
 use strongroom::testing::{Fault, FaultyConnector, Point};
 use strongroom::{
@@ -458,12 +458,31 @@ async fn waiting(page: &mut Catalogue) {
     drop(holder);
     let nested = db.transaction(async |_| db.execute("INSERT INTO t VALUES (1)", ()).await).await.unwrap_err();
     page.row("a transaction waits for a second connection that only itself could give back", &nested);
+    suspending(page, &db).await;
     let stuck = FaultyConnector::new(SqlCipherConnector::new(":memory:"));
     stuck.faults().at(Point::Connect, Fault::Hang);
     let hung = AsyncDatabase::with_connector(stuck).pool_timeout(secs(1)).retry(NoRetry).open().await.unwrap_err();
     page.row("connecting takes too long", &hung);
     db.close().await.unwrap();
     page.row("the database was closed", &db.execute("INSERT INTO t VALUES (1)", ()).await.unwrap_err());
+}
+
+async fn suspending(page: &mut Catalogue, db: &AsyncDatabase) {
+    let brief = SuspendOptions::new().limit(Duration::from_millis(20)).until_resumed();
+    let holder = db.connection().await.unwrap();
+    page.row("the database is to sleep, and somebody works", &db.suspend_with(brief).await.unwrap_err());
+    let asleep = tokio::spawn({
+        let db = db.clone();
+        async move { db.suspend_with(brief.limit(secs(10))).await.unwrap_err() }
+    });
+    tokio::task::yield_now().await;
+    db.resume();
+    page.row("the database is to sleep, and is resumed before it does", &asleep.await.unwrap());
+    drop(holder);
+    db.suspend_with(brief).await.unwrap();
+    let waited = db.with_timeout(Duration::from_millis(20)).fetch_all("SELECT 1", ()).await.unwrap_err();
+    page.row("the database sleeps until resumed, and the call has a limit", &waited);
+    db.resume();
 }
 
 async fn limits(page: &mut Catalogue) {

@@ -65,6 +65,18 @@ impl Work {
                 }
                 db.execute_batch("COMMIT; DELETE FROM log").unwrap();
             }),
+            Self::Sleep => timed(1, || {
+                let own = rusqlite::Connection::open(format!("{}-beside", db.path().unwrap())).unwrap();
+                if setup.encrypted {
+                    strongroom::apply_cipher_key(&own, &Secret::raw_key(KEY)).unwrap();
+                }
+                own.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL").unwrap();
+                own.execute_batch("CREATE TABLE IF NOT EXISTS log (a); INSERT INTO log VALUES (1)").unwrap();
+                std::hint::black_box(
+                    own.query_row("SELECT max(rowid) FROM log", (), |row| row.get::<_, i64>(0)).unwrap(),
+                );
+                own.close().unwrap();
+            }),
             Self::Fetch | Self::FetchAs | Self::Stream => timed(100_000, || {
                 std::hint::black_box(tuples(db, ALL, ()));
             }),

@@ -28,7 +28,7 @@ fn main() {
     let secret = Setup { encrypted: true, ..plain };
     let full = Setup { full: true, ..plain };
     let large = Setup { rows: 100_000, ..plain };
-    let works: [(&str, Setup, Work, bool); 25] = [
+    let works: [(&str, Setup, Work, bool); 27] = [
         ("point read, 1 task", plain, Work::Reads { tasks: 1 }, false),
         ("point read, 32 tasks", plain, Work::Reads { tasks: TASKS }, true),
         ("point read of 100,000 rows, 32 tasks", large, Work::Reads { tasks: TASKS }, true),
@@ -59,6 +59,8 @@ fn main() {
             Work::Reads { tasks: TASKS },
             true,
         ),
+        ("write, suspend, read, 1 task", plain, Work::Sleep, false),
+        ("encrypted write, suspend, read, 1 task", secret, Work::Sleep, false),
     ];
     println!("{:48} {:>12} {:>12} {:>7}  {:>9} {:>9}", "work", "direct", "strongroom", "ratio", "p50 us", "p99 us");
     for (name, setup, work, by_rate) in works {

@@ -22,7 +22,7 @@ impl Work {
             | Self::Ranges { tasks }
             | Self::Transactions { tasks }
             | Self::Inserts { tasks } => tasks,
-            Self::First => 1,
+            Self::First | Self::Sleep => 1,
             Self::Mixed => TASKS,
             Self::Bulk | Self::Fetch | Self::FetchAs | Self::Stream => return self.ours_in_bulk(db).await,
         };
@@ -78,6 +78,11 @@ impl Work {
             }
             Self::First => {
                 std::hint::black_box(db.fetch_value::<i64>(ALL, ()).await.unwrap());
+            }
+            Self::Sleep => {
+                db.execute(INSERT, (id, "some text of a log")).await.unwrap();
+                db.suspend().await.unwrap();
+                std::hint::black_box(db.fetch_value::<String>(READ, (id,)).await.unwrap());
             }
             Self::Mixed if random.below(10) == 0 => {
                 db.execute(UPDATE, (id,)).await.unwrap();

@@ -45,6 +45,8 @@ pub(crate) enum Work {
     Fetch,
     FetchAs,
     Stream,
+    /// A write, letting go of everything, and a read that opens again.
+    Sleep,
 }
 
 /// A row of table `t`.

@@ -87,6 +87,16 @@ pub trait Connector: Send + Sync + 'static {
     /// [`RetryPolicy`](crate::RetryPolicy).
     fn connect(&self, access: Access) -> impl Future<Output = Result<Self::Connection>> + Send;
 
+    /// Called when the pool lets go of everything for a while, after all connections were closed: closes what the
+    /// connector has open beside them, and waits for work of its own on the database. What it has found out, such as a
+    /// derived key, it keeps; [`connect`](Connector::connect) follows. By default there is nothing to do.
+    ///
+    /// # Errors
+    /// What could not be let go of; the pool is not suspended then.
+    fn release(&self) -> impl Future<Output = Result<()>> + Send {
+        async { Ok(()) }
+    }
+
     /// Called once, when the pool has closed and nothing will be opened any more: the place to forget secrets.
     fn shut_down(&self) -> impl Future<Output = ()> + Send {
         async {}

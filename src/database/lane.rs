@@ -73,7 +73,7 @@ impl WriteLane {
     where
         C: Connector<Connection: Connection>,
     {
-        let waiting = pool.wait(Access::Write, call.deadline.map(|deadline| deadline.at))?;
+        let waiting = pool.wait(Access::Write, call.deadline.map(|deadline| deadline.at)).await?;
         let (number, mut answer) = self.join(pool, call, statement);
         match waiting.until(&mut answer).await {
             Ok(answer) => answer.unwrap_or_else(|_| Err(lost())),

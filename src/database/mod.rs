@@ -26,6 +26,7 @@ mod raw;
 mod repeat;
 mod route;
 mod savepoint;
+mod sleep;
 mod state;
 mod stream;
 mod transaction;

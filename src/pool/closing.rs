@@ -67,6 +67,8 @@ impl<C: Connector> PoolInner<C> {
             lane.supply.close();
         }
         self.closed.notify_waiters();
+        // What a suspension holds would be waited for.
+        self.resume();
     }
 
     /// Waits until the pool is closed.

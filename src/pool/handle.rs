@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::checkout::WaitingCall;
 use super::holders::{HoldToken, Holder, PoolStats};
 use super::inner::{CloseReport, Lease, OpenConnection, PoolInner};
+use super::suspending::SuspendOptions;
 use crate::connector::{Access, Connector, Resource as _, ResourceState};
 use crate::error::Result;
 
@@ -128,11 +129,11 @@ impl<C: Connector> Pool<C> {
     }
 
     /// Enters a call that waits for what the holder of a connection will bring it, until `end` at the latest.
-    pub(crate) fn wait(&self, access: Access, end: Option<Instant>) -> Result<WaitingCall<'_, C>> {
-        self.refuse_if_closed()?;
+    pub(crate) async fn wait(&self, access: Access, end: Option<Instant>) -> Result<WaitingCall<'_, C>> {
         let deadline = Instant::now() + self.inner().settings.acquire_timeout;
-        let deadline = end.map_or(deadline, |end| end.min(deadline));
-        WaitingCall::begin(self.inner(), self.inner().lane_for(access).id, deadline)
+        let call = WaitingCall::begin(self.inner(), self.inner().lane_for(access).id, deadline, end).await?;
+        // It may have been closed while the call sat out a suspension.
+        self.refuse_if_closed().map(|()| call)
     }
 
     /// Runs `task` in the background; see [`PoolInner::background`].
@@ -152,7 +153,7 @@ impl<C: Connector> Pool<C> {
     /// Who has the connections for `access`, for a caller who has waited in vain for one; counts as a timeout.
     pub(crate) fn why_not(&self, access: Access) -> String {
         self.inner().registry.count_timeout();
-        self.inner().registry.exhaustion(self.inner().lane_for(access).id).to_string()
+        self.inner().exhaustion(self.inner().lane_for(access).id).to_string()
     }
 
     /// For how long the oldest loan that lasts now has lasted, of the connections for `access`; where all are alike, of
@@ -180,6 +181,65 @@ impl<C: Connector> Pool<C> {
     /// What the pool has done and is doing, at one moment.
     pub fn stats(&self) -> PoolStats {
         self.inner().registry.stats()
+    }
+
+    /// Lets go of everything: closes all connections, readers first and the writer last, and whatever the connector has
+    /// open beside them. The pool stays as it is, and opens again for the next call, or when it is
+    /// [resumed](Self::resume) if the options say so.
+    ///
+    /// Calls that come meanwhile wait. It waits for those that came before, and for borrowed connections, for as long as
+    /// the options say. Calling it again does no harm. If somebody resumes before it is done, it is called off.
+    ///
+    /// ```
+    /// use strongroom::pool::SuspendOptions;
+    /// use strongroom::{Connector, Pool, Result};
+    ///
+    /// async fn in_the_background<C: Connector>(pool: &Pool<C>) -> Result<()> {
+    ///     pool.suspend(SuspendOptions::new().until_resumed()).await?;
+    ///     assert!(pool.is_suspended());
+    ///     assert_eq!(pool.stats().total_connections, 0);
+    ///     pool.resume();
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// Nothing is suspended then:
+    /// - [`Timeout`](crate::ErrorKind::Timeout) with [`StillLent`](crate::Reason::StillLent): somebody kept a connection
+    ///   for too long; the message says who. Without that reason: a connection did not close.
+    /// - [`Cancelled`](crate::ErrorKind::Cancelled): it was called off.
+    /// - [`Closed`](crate::ErrorKind::Closed): the pool was closed.
+    /// - What the connector could not let go of.
+    ///
+    /// What went wrong while single connections closed, such as copying a log, stands in the report.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the pool awake; connections that were closed are opened again when they are needed.
+    #[track_caller]
+    pub fn suspend(&self, options: SuspendOptions) -> impl Future<Output = Result<CloseReport>> + Send + '_ {
+        let location = Location::caller();
+        self.suspend_at(options, location)
+    }
+
+    /// [`suspend`](Self::suspend) on behalf of a caller further up.
+    pub(crate) async fn suspend_at(
+        &self,
+        options: SuspendOptions,
+        location: &'static Location<'static>,
+    ) -> Result<CloseReport> {
+        self.inner().suspend(options, location).await
+    }
+
+    /// Ends a suspension, or calls one off that is under way. Calls that wait for that go on. Opens nothing by itself, and
+    /// does nothing to a pool that is awake.
+    pub fn resume(&self) {
+        self.inner().resume();
+    }
+
+    /// Whether the pool has let go of everything since [`suspend`](Self::suspend), and nobody has opened a connection or
+    /// resumed it since.
+    pub fn is_suspended(&self) -> bool {
+        self.inner().is_suspended()
     }
 
     /// Closes the pool for all its clones, in this order: calls that come or wait fail with

@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::future::Future;
+use std::panic::Location;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::thread::available_parallelism;
@@ -46,6 +47,7 @@ pub(super) struct PoolInner<C: Connector> {
     /// Where work that nobody waits for is done, if it is begun outside of any runtime.
     pub(super) runtime: OnceLock<Handle>,
     pub(super) chores: Arc<Chores>,
+    pub(super) sleep: Sleep<C>,
     /// When idle connections are looked at for their age, where that is limited.
     pub(super) looks: Option<Looks>,
 }
@@ -63,12 +65,47 @@ pub(super) struct Lane<C: Connector> {
     pub(super) arrivals: AtomicU64,
 }
 
-/// What [`Pool::close`](crate::pool::Pool::close) did.
+/// Whether the pool has let go of everything, for a while.
+pub(super) struct Sleep<C: Connector> {
+    pub(super) state: Lock<SleepState<C>>,
+    /// Wakes when the state has changed.
+    pub(super) changed: Notify,
+    /// Held by the one who suspends.
+    pub(super) alone: Mutex<()>,
+}
+
+pub(super) struct SleepState<C: Connector> {
+    pub(super) stage: SleepStage<C>,
+    /// Where the suspension was asked for that keeps calls waiting.
+    pub(super) by: Option<&'static Location<'static>>,
+    /// How often somebody has resumed so far.
+    pub(super) resumes: u64,
+}
+
+pub(super) enum SleepStage<C: Connector> {
+    Awake,
+    /// Loans are awaited, until then at the latest.
+    Falling(Instant),
+    /// Nothing is open. The next call opens again.
+    Asleep,
+    /// Nothing is open, and nothing can be: the permits are here, and calls queue for them.
+    #[allow(dead_code, reason = "they only have to live")]
+    Held(Vec<Permit<C>>),
+}
+
+impl<C: Connector> Default for Sleep<C> {
+    fn default() -> Self {
+        let state = SleepState { stage: SleepStage::Awake, by: None, resumes: 0 };
+        Self { state: Lock::new(state), changed: Notify::new(), alone: Mutex::default() }
+    }
+}
+
+/// What [`Pool::close`](crate::pool::Pool::close) or [`Pool::suspend`](crate::pool::Pool::suspend) did.
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct CloseReport {
-    /// Connections that were closed, cleanly or not, since the pool refuses callers; those that an earlier call has
-    /// reported are left out.
+    /// Connections that were closed, cleanly or not, by a suspension, or since the pool refuses callers; those that an
+    /// earlier call has reported are left out.
     pub closed: u32,
     /// Connections that were still lent when the deadline and the grace had passed. Each is closed when it comes back.
     pub abandoned: u32,
@@ -124,6 +161,15 @@ pub(super) enum Grant<C: Connector> {
     Permit(Permit<C>),
 }
 
+impl<C: Connector> Grant<C> {
+    pub(super) fn lane(&self) -> LaneId {
+        match self {
+            Self::Connection(lease) => lease.opened().permit.lane,
+            Self::Permit(permit) => permit.lane,
+        }
+    }
+}
+
 impl<C: Connector> PoolInner<C> {
     pub(super) fn new(connector: C, mut settings: PoolSettings<C>) -> Arc<Self> {
         let (min, max) = (settings.min_size, settings.max_size);
@@ -155,6 +201,7 @@ impl<C: Connector> PoolInner<C> {
             closed: Notify::new(),
             runtime: OnceLock::new(),
             chores: Arc::default(),
+            sleep: Sleep::default(),
             looks,
         })
     }
@@ -257,12 +304,12 @@ impl<C: Connector> OpenConnection<C> {
     /// Takes it out of service and says goodbye, for at most `limit`. Its capacity is the caller's then.
     pub(super) async fn close(self, limit: Duration) -> Permit<C> {
         let (permit, goodbye) = self.part(limit);
-        goodbye.await;
+        goodbye.await.ok();
         permit
     }
 
     /// The two halves of [`close`](Self::close). The entry is kept until the goodbye has been said.
-    pub(super) fn part(self, limit: Duration) -> (Permit<C>, impl Future<Output = ()> + Send + 'static) {
+    pub(super) fn part(self, limit: Duration) -> (Permit<C>, impl Future<Output = Result<()>> + Send + 'static) {
         let Self { permit, entry, resource, .. } = self;
         let pool = Arc::clone(&permit.pool);
         entry.retire(0);
@@ -274,6 +321,7 @@ impl<C: Connector> OpenConnection<C> {
             if let Err(error) = &outcome {
                 tracing::debug!(%error, "a connection did not close cleanly");
             }
+            outcome
         };
         (permit, goodbye)
     }

@@ -34,11 +34,13 @@ mod inner;
 mod keeping;
 mod settings;
 mod supply;
+mod suspending;
 
 pub use builder::PoolBuilder;
 pub use handle::{Pool, Pooled};
 pub use holders::{HoldToken, PoolStats};
 pub use inner::CloseReport;
+pub use suspending::SuspendOptions;
 
 pub use async_trait::async_trait;
 

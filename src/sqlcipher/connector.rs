@@ -251,6 +251,15 @@ impl Connector for SqlCipherConnector {
         SqlCipherConnection::open(self.opened().await?, access).await
     }
 
+    async fn release(&self) -> Result<()> {
+        // An opening whose caller has gone away is waited for.
+        let state = Arc::clone(&self.state).lock_owned().await;
+        match &*state {
+            State::Opened(opened) => opened.let_go().await,
+            State::Unopened { .. } | State::ShutDown => Ok(()),
+        }
+    }
+
     async fn shut_down(&self) {
         let state = std::mem::replace(&mut *self.state.lock().await, State::ShutDown);
         if let State::Opened(opened) = state {

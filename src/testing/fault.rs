@@ -212,6 +212,10 @@ impl<C: Connector> Connector for FaultyConnector<C> {
         Ok(FaultyConnection { inner, faults: self.faults.clone(), broken: false })
     }
 
+    async fn release(&self) -> Result<()> {
+        self.inner.release().await
+    }
+
     async fn shut_down(&self) {
         self.inner.shut_down().await;
     }

@@ -43,6 +43,8 @@ impl<C: Connector> PoolInner<C> {
         if waited > SLOW {
             tracing::warn!(pool = %self.name, %location, ?waited, "waited long for a connection");
         }
+        // Only a suspension keeps a call for longer than its time.
+        let deadline = if came > deadline { came + self.settings.acquire_timeout } else { deadline };
         self.lend(grant, lane, came, deadline, location, true).await
     }
 
@@ -85,13 +87,13 @@ impl<C: Connector> PoolInner<C> {
 
     /// Waits in the queue until `deadline`.
     async fn wait(self: &Arc<Self>, lane: &Lane<C>, deadline: Instant) -> Result<Grant<C>> {
-        let waiting = WaitingCall::begin(self, lane.id, deadline)?;
+        let waiting = WaitingCall::begin(self, lane.id, deadline, None).await?;
         lane.arrivals.fetch_add(1, Relaxed);
         waiting.until(self.queued(lane, Need::Any)).await.unwrap_or_else(|late| Err(late.in_vain()))
     }
 
     /// Waits in the queue as long as it takes.
-    pub(super) async fn queued(self: &Arc<Self>, lane: &Lane<C>, need: Need) -> Result<Grant<C>> {
+    pub(in crate::pool) async fn queued(self: &Arc<Self>, lane: &Lane<C>, need: Need) -> Result<Grant<C>> {
         let closed = |Closed| self.closed_error();
         let Some(mut ticket) = lane.supply.enter(need).map_err(closed)? else {
             return Ok(Grant::Permit(self.permit_of(lane)));

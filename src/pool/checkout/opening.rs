@@ -39,6 +39,7 @@ impl<C: Connector> PoolInner<C> {
         or_other: bool,
     ) -> Result<Obtained<C>> {
         clock::check()?;
+        self.wake();
         tokio::select! {
             biased;
             () = self.when_closed() => Err(self.closed_error()),
@@ -127,12 +128,16 @@ impl<C: Connector> PoolInner<C> {
     }
 
     /// Opens what is missing to the number of connections that a lane keeps.
-    async fn open_missing(self: &Arc<Self>, lane: &Lane<C>) -> Result<()> {
+    async fn open_missing(self: &Arc<Self>, lane: &Lane<C>, wakes: bool) -> Result<()> {
         let deadline = Instant::now() + self.settings.acquire_timeout;
         let missing = lane.min.saturating_sub(self.registry.open(lane.id));
         let mut openings = Vec::new();
         for _ in 0..missing {
             let Some(permit) = self.permit(lane)? else { break };
+            // Asked now: with a permit out, nobody falls asleep.
+            if !wakes && self.is_suspended() {
+                break;
+            }
             openings.push(self.unless_closed(permit, deadline, false));
         }
         // All of them are given back together, so that none is idle before the last one is there.
@@ -145,8 +150,9 @@ impl<C: Connector> PoolInner<C> {
     /// The writer first: it makes the file that the readers expect to find.
     pub(in crate::pool) async fn warm(self: &Arc<Self>) -> Result<()> {
         clock::check()?;
+        self.awake().await;
         for lane in self.lanes_in_opening_order() {
-            self.open_missing(lane).await?;
+            self.open_missing(lane, true).await?;
         }
         Ok(())
     }
@@ -157,7 +163,7 @@ impl<C: Connector> PoolInner<C> {
         if self.is_closed() || self.registry.open(lane.id) >= lane.min {
             return;
         }
-        if let Err(error) = self.open_missing(lane).await {
+        if let Err(error) = self.open_missing(lane, false).await {
             tracing::warn!(pool = %self.name, %error, "a lost connection could not be replaced");
         }
     }

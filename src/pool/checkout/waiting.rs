@@ -7,6 +7,7 @@
 //! be refused with it, too.
 
 use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,30 +25,76 @@ use crate::pool::supply::Need;
 pub(crate) struct WaitingCall<'a, C: Connector> {
     pool: &'a Arc<PoolInner<C>>,
     /// Counted as waiting for as long as it lives.
-    _waiter: Waiter<'a>,
+    waiter: Waiter<'a>,
     attendant: Attendant<'a>,
     lane: LaneId,
     deadline: Instant,
+    /// When the caller itself gives up.
+    end: Option<Instant>,
 }
 
 impl<'a, C: Connector> WaitingCall<'a, C> {
-    /// Enters a call that waits for a connection of `lane`.
+    /// Enters a call that waits for a connection of `lane`, until `end` at the latest if the caller itself gives up then.
+    /// Sits out a suspension first, unless that waits for what the call has.
     ///
     /// # Errors
     /// [`WouldDeadlock`](crate::error::Reason::WouldDeadlock) when waiting could never end; outside of a runtime with
     /// timers.
-    pub(in crate::pool) fn begin(pool: &'a Arc<PoolInner<C>>, lane: LaneId, deadline: Instant) -> Result<Self> {
-        clock::check()?;
-        let waiter = pool.registry.wait(lane).map_err(|exhaustion| exhaustion.deadlock(&pool.name))?;
-        Ok(Self { pool, _waiter: waiter, attendant: pool.chores.attend(), lane, deadline })
+    pub(in crate::pool) async fn begin(
+        pool: &'a Arc<PoolInner<C>>,
+        lane: LaneId,
+        deadline: Instant,
+        end: Option<Instant>,
+    ) -> Result<Self> {
+        let presses = pool.suspended_until().is_some() && pool.registry.holds_one();
+        let deadline = end.map_or(deadline, |end| end.min(deadline));
+        let mut call = Self { end, ..Self::begin_pressing(pool, lane, deadline, presses)? };
+        if pool.suspended_until().is_some() && !call.waiter.presses() {
+            // Boxed, like all that is rare.
+            Box::pin(call.sit_out()).await;
+        }
+        Ok(call)
     }
 
-    /// Waits for `news`, which comes from whoever has the connection.
+    /// The same for a call that a suspension has to let by.
+    fn begin_pressing(pool: &'a Arc<PoolInner<C>>, lane: LaneId, deadline: Instant, presses: bool) -> Result<Self> {
+        clock::check()?;
+        let waiter = pool.registry.wait(lane, presses).map_err(|exhaustion| exhaustion.deadlock(&pool.name))?;
+        Ok(Self { pool, waiter, attendant: pool.chores.attend(), lane, deadline, end: None })
+    }
+
+    /// Waits for the end of a suspension. The time to wait for a connection begins then.
+    async fn sit_out(&mut self) {
+        while let Some(until) = self.pool.suspended_until() {
+            let end = until.into_iter().chain(self.end).min();
+            if self.attendant.wait(self.pool.awake(), end).await.is_err() {
+                break;
+            }
+        }
+        let deadline = Instant::now() + self.pool.settings.acquire_timeout;
+        self.deadline = self.end.map_or(deadline, |end| end.min(deadline));
+    }
+
+    /// Waits for `news`, which comes from whoever has the connection. What a suspension takes of the time is given again.
     ///
     /// # Errors
     /// The call itself when its time is up: whether it has waited [in vain](Self::in_vain) may still have to be found out.
-    pub(crate) async fn until<T>(self, news: impl Future<Output = T>) -> Result<T, Self> {
-        self.attendant.wait(news, Some(self.deadline)).await.map_err(|_elapsed| self)
+    pub(crate) async fn until<T>(mut self, news: impl Future<Output = T>) -> Result<T, Self> {
+        let mut news = pin!(news);
+        loop {
+            if let Ok(news) = self.attendant.wait(news.as_mut(), Some(self.deadline)).await {
+                return Ok(news);
+            }
+            let is_over = self.end.is_some_and(|end| Instant::now() >= end);
+            if is_over || self.pool.suspended_until().is_none() {
+                return Err(self);
+            }
+            tokio::select! {
+                biased;
+                news = news.as_mut() => return Ok(news),
+                () = self.sit_out() => {}
+            }
+        }
     }
 
     /// Counts the call among those that got nothing within the acquire timeout.
@@ -56,7 +103,7 @@ impl<'a, C: Connector> WaitingCall<'a, C> {
     pub(crate) fn in_vain(self) -> Error {
         let Self { pool, lane, .. } = self;
         pool.registry.count_timeout();
-        pool.registry.exhaustion(lane).timed_out(&pool.name, pool.settings.acquire_timeout)
+        pool.exhaustion(lane).timed_out(&pool.name, pool.settings.acquire_timeout)
     }
 }
 
@@ -88,7 +135,7 @@ impl<C: Connector> PoolInner<C> {
         deadline: Instant,
         refusal: Error,
     ) -> Result<Lease<C>> {
-        let waiting = WaitingCall::begin(self, lane.id, deadline)?;
+        let waiting = WaitingCall::begin_pressing(self, lane.id, deadline, true)?;
         tokio::select! {
             biased;
             outcome = waiting.until(self.other(lane)) => outcome.unwrap_or_else(|late| {

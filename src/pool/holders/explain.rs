@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::fmt::Write as _;
+use std::panic::Location;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -18,6 +19,8 @@ pub(in crate::pool) struct Exhaustion {
     pub(in crate::pool) holders: Vec<Holder>,
     pub(in crate::pool) size: u32,
     pub(in crate::pool) waiting: u32,
+    /// Where the suspension was asked for that keeps calls waiting.
+    pub(in crate::pool) suspended_by: Option<&'static Location<'static>>,
 }
 
 impl Exhaustion {
@@ -58,10 +61,10 @@ impl fmt::Display for Exhaustion {
             f.write_str(if index == 0 { ", held by " } else { " and by " })?;
             write!(f, "{holder}")?;
         }
-        match held.saturating_sub(NAMED) {
-            0 => Ok(()),
-            more => write!(f, " and by {more} more"),
+        if held > NAMED {
+            write!(f, " and by {} more", held - NAMED)?;
         }
+        self.suspended_by.map_or(Ok(()), |place| write!(f, ", and suspended by {place}"))
     }
 }
 

@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::explain::Exhaustion;
-use super::loans::{self, HeldLoan, HoldToken, Holder, LaneId, Ledger, PoolStats};
+use super::loans::{HoldToken, Holder, LaneId, Ledger, PoolStats};
 use crate::connector::Canceller;
 use crate::lock::{Guard, Lock, foreign};
 
@@ -26,27 +26,29 @@ const LONGEST: Duration = Duration::from_secs(30);
 
 pub(in crate::pool) struct Registry {
     /// Tells this pool's tokens from those of others.
-    pool: u64,
-    sizes: [u32; 2],
+    pub(super) pool: u64,
+    pub(super) sizes: [u32; 2],
     state: Lock<RegistryState>,
     /// Wakes when a connection is gone, or an attempt to open one has ended.
-    gone: Notify,
+    pub(super) gone: Notify,
 }
 
 #[derive(Default)]
-struct RegistryState {
+pub(super) struct RegistryState {
     /// Open connections.
-    entries: Vec<Option<Arc<Ledger>>>,
+    pub(super) entries: Vec<Option<Arc<Ledger>>>,
     /// How many there have been.
     registered: u64,
     /// What is not counted by connection, and the counts of those that are gone.
-    stats: PoolStats,
+    pub(super) stats: PoolStats,
     /// Who looks after the loans that are watched.
     watch: LoanWatch,
     /// How many connections of each lane are being opened.
     dialing: [u32; 2],
     /// How many of the calls that wait do so inside a future that holds a connection.
-    chained: u32,
+    pub(super) chained: u32,
+    /// How many of those that wait for each lane keep a suspension from getting on, because it waits for them.
+    pub(super) pressing: [u32; 2],
 }
 
 /// The chore that looks after the loans that are watched.
@@ -71,20 +73,13 @@ pub(in crate::pool) struct Dialing<'a> {
     lane: LaneId,
 }
 
-/// A call that waits.
-pub(in crate::pool) struct Waiter<'a> {
-    registry: &'a Registry,
-    lane: LaneId,
-    held: Option<Arc<HeldLoan>>,
-}
-
 impl Registry {
     pub(in crate::pool) fn new(sizes: [u32; 2]) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Self { pool: NEXT.fetch_add(1, Ordering::Relaxed), sizes, state: Lock::default(), gone: Notify::new() }
     }
 
-    fn lock(&self) -> Guard<'_, RegistryState> {
+    pub(super) fn lock(&self) -> Guard<'_, RegistryState> {
         self.state.lock()
     }
 
@@ -124,30 +119,6 @@ impl Registry {
 
     pub(in crate::pool) fn count_timeout(&self) {
         self.lock().stats.total_timeouts += 1;
-    }
-
-    /// Enters a call that has to wait, unless waiting could never end: then says why.
-    pub(in crate::pool) fn wait(&self, lane: LaneId) -> Result<Waiter<'_>, Exhaustion> {
-        let held = loans::current().filter(|held| loans::of_pool(Some(held), self.pool).next().is_some());
-        let waiter = Waiter { registry: self, lane, held };
-        let mut state = self.lock();
-        state.stats.waiting += 1;
-        state.chained += u32::from(waiter.held.is_some());
-        waiter.change(&state, |waits| *waits += 1);
-        // While no holder waits for anything, nothing has to be worked out.
-        if state.chained == 0 || state.can_end(lane, self.sizes) {
-            drop(state);
-            if waiter.held.is_some() {
-                // What this call holds may not come back any more.
-                foreign();
-                self.gone.notify_waiters();
-            }
-            return Ok(waiter);
-        }
-        state.stats.total_deadlocks += 1;
-        let exhaustion = state.exhaustion(lane, self.sizes);
-        drop(state);
-        Err(exhaustion)
     }
 
     /// Notes a connection that is being opened.
@@ -259,7 +230,7 @@ impl RegistryState {
 
     /// Whether a connection of `lane` can ever come back: the least fixpoint of "a lane is alive if one of its
     /// connections is on its way or has a holder that waits for nothing but living lanes".
-    fn can_end(&self, lane: LaneId, sizes: [u32; 2]) -> bool {
+    pub(super) fn can_end(&self, lane: LaneId, sizes: [u32; 2]) -> bool {
         // What holders wait for changes only under this state's own lock.
         let waits = |entry: &Arc<Ledger>| entry.lock().holder.as_ref().map(|holder| (entry.lane, holder.waits));
         let lent: Vec<(LaneId, [u32; 2])> = self.entries.iter().flatten().filter_map(waits).collect();
@@ -274,11 +245,11 @@ impl RegistryState {
         alive[lane]
     }
 
-    fn exhaustion(&self, lane: LaneId, sizes: [u32; 2]) -> Exhaustion {
+    pub(super) fn exhaustion(&self, lane: LaneId, sizes: [u32; 2]) -> Exhaustion {
         let entries = self.entries.iter().flatten().filter(|entry| entry.lane == lane);
         let mut holders: Vec<Holder> = entries.filter_map(|entry| entry.lock().holder.clone()).collect();
         holders.sort_by_key(|holder| holder.since);
-        Exhaustion { holders, size: sizes[lane], waiting: self.stats.waiting }
+        Exhaustion { holders, size: sizes[lane], waiting: self.stats.waiting, suspended_by: None }
     }
 }
 
@@ -367,25 +338,5 @@ impl Drop for Dialing<'_> {
         self.registry.lock().dialing[self.lane] -= 1;
         foreign();
         self.registry.gone.notify_waiters();
-    }
-}
-
-impl Waiter<'_> {
-    fn change(&self, state: &RegistryState, change: impl Fn(&mut u32)) {
-        for token in loans::of_pool(self.held.as_ref(), self.registry.pool) {
-            let Some(Some(entry)) = state.entries.get(token.key) else { continue };
-            if let Some(holder) = entry.lock().holder.as_mut().filter(|holder| holder.serial == token.serial) {
-                change(&mut holder.waits[self.lane]);
-            }
-        }
-    }
-}
-
-impl Drop for Waiter<'_> {
-    fn drop(&mut self) {
-        let mut state = self.registry.lock();
-        state.stats.waiting -= 1;
-        state.chained -= u32::from(self.held.is_some());
-        self.change(&state, |waits| *waits -= 1);
     }
 }

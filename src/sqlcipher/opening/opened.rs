@@ -26,6 +26,7 @@ use crate::sqlcipher::log::snapshot::Snapshots;
 use crate::sqlcipher::running::control::Control;
 use crate::sqlcipher::running::engine::Engine;
 use crate::sqlcipher::running::inline::Inline;
+use crate::sqlcipher::running::job::on_thread;
 use crate::sqlcipher::statement::watch::Watch;
 use crate::sqlcipher::stats::Tallies;
 use crate::sqlcipher::tuning::{Checkpoints, Synchronous, Tuning};
@@ -118,6 +119,19 @@ impl Opened {
         let mut engine = Engine::new(connection, watch, self.settings.tallies.open(), Arc::clone(&self.log));
         (engine.way, engine.still) = (self.settings.way, still);
         self.configure(engine, access, control).map_err(|error| self.location.describe(errors::classify(error)))
+    }
+
+    /// Closes what is open beside the connections that were asked for, and waits for who copies the log.
+    pub(crate) async fn let_go(&self) -> Result<()> {
+        self.refuse_child()?;
+        self.abandoned.close().await;
+        self.log_is_left_alone().await;
+        let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).take();
+        on_thread(move || {
+            let _pass = exit_gate::enter();
+            drop(spare);
+        })
+        .await
     }
 
     /// Without its first page, a file would be taken for a new database, with no table in it.

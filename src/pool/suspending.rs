@@ -1,0 +1,364 @@
+//! Letting go of everything for a while.
+//!
+//! Whoever suspends collects all capacity, like a caller who wants every connection at once: it waits in the queues, so
+//! that calls under way end, and those that come later sit it out. A call that has one connection and waits for another
+//! would never end that way; it is let by. What was collected goes back when the future is dropped.
+
+use std::panic::Location;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::future::join_all;
+use futures_util::stream::FuturesUnordered;
+use tokio::time::Instant;
+
+use super::guarded::{caught, guarded};
+use super::holders::{Exhaustion, LaneId, MAIN};
+use super::inner::{CLOSE_LIMIT, CloseReport, Grant, Lane, Permit, PoolInner, SleepStage};
+use super::supply::Need;
+use crate::clock::{self, timeout_at};
+use crate::connector::Connector;
+use crate::error::{Error, ErrorKind, Phase, Reason, Result};
+use crate::lock::foreign;
+
+/// Calls that have to be let by are looked for this often.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// A suspension that waits for longer is waited for no longer.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
+
+/// How long calls may still take to end once they were stopped: a rollback is short.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// How a pool is suspended: for how long it waits for those who work, and who ends it.
+///
+/// ```
+/// use std::time::Duration;
+/// use strongroom::pool::SuspendOptions;
+///
+/// let options = SuspendOptions::new().limit(Duration::from_secs(2)).stop_late().until_resumed();
+/// # let _ = options;
+/// ```
+#[derive(Clone, Copy, Debug)]
+#[must_use]
+pub struct SuspendOptions {
+    limit: Duration,
+    stop_late: bool,
+    until_resumed: bool,
+}
+
+impl Default for SuspendOptions {
+    fn default() -> Self {
+        Self { limit: Self::LIMIT, stop_late: false, until_resumed: false }
+    }
+}
+
+impl SuspendOptions {
+    /// How long calls under way may take by default: as long as phones give a program that goes to the background.
+    pub const LIMIT: Duration = Duration::from_secs(5);
+
+    /// Waits for calls under way for [`LIMIT`](Self::LIMIT), and lets the next call open again.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How long calls under way, open transactions, streams and borrowed connections may take to end. Then nothing is
+    /// suspended. Copying the log and closing come after that and are not bounded by it.
+    pub fn limit(self, limit: Duration) -> Self {
+        Self { limit, ..self }
+    }
+
+    /// Stops what still runs at the limit: those calls get [`Cancelled`](ErrorKind::Cancelled), and have changed nothing.
+    /// Who holds a connection without a call that could be stopped, as a transaction does between two statements, still
+    /// keeps everything from being suspended.
+    pub fn stop_late(self) -> Self {
+        Self { stop_late: true, ..self }
+    }
+
+    /// Has calls wait until somebody resumes, instead of opening again for the first that comes. Their time to wait for a
+    /// connection begins then; [`with_timeout`](crate::AsyncDatabase::with_timeout) bounds them nevertheless.
+    pub fn until_resumed(self) -> Self {
+        Self { until_resumed: true, ..self }
+    }
+}
+
+/// A suspension under way. Dropped, the pool is awake again.
+struct Falling<'a, C: Connector> {
+    pool: &'a Arc<PoolInner<C>>,
+    resumes: u64,
+}
+
+impl<C: Connector> PoolInner<C> {
+    pub(super) async fn suspend(
+        self: &Arc<Self>,
+        options: SuspendOptions,
+        location: &'static Location<'static>,
+    ) -> Result<CloseReport> {
+        clock::check()?;
+        if self.registry.is_inside() {
+            // It would wait for itself.
+            return Err(self.exhaustion(MAIN).deadlock(&self.name));
+        }
+        let resumes = self.sleep.state.lock().resumes;
+        tokio::select! {
+            biased;
+            outcome = self.fall_asleep(options, location, resumes) => outcome,
+            () = self.until(|pool| pool.sleep.state.lock().resumes != resumes) => Err(self.called_off()),
+            () = self.when_closed() => Err(self.closed_error()),
+        }
+    }
+
+    async fn fall_asleep(
+        self: &Arc<Self>,
+        options: SuspendOptions,
+        location: &'static Location<'static>,
+        resumes: u64,
+    ) -> Result<CloseReport> {
+        let end = Instant::now().checked_add(options.limit);
+        let attendant = self.chores.attend();
+        let Ok(_alone) = attendant.wait(self.sleep.alone.lock(), end).await else {
+            return Err(self.still_lent(options.limit));
+        };
+        if self.sleeps_already(options.until_resumed) {
+            return Ok(CloseReport::default());
+        }
+        let until = Instant::now() + options.limit.min(LONGEST) + GRACE + 2 * CLOSE_LIMIT;
+        let falling = Falling::begin(self, location, resumes, until)?;
+        // Who has just looked, and waits for another connection than its own, is in the queue before this.
+        tokio::task::yield_now().await;
+        let grants = self.drain(options, end).await?;
+        let (report, permits) = self.let_go(grants).await?;
+        falling.end(permits, options.until_resumed).map(|()| report)
+    }
+
+    /// Everything that the pool has to give, once nobody has any of it.
+    async fn drain(self: &Arc<Self>, options: SuspendOptions, end: Option<Instant>) -> Result<Vec<Grant<C>>> {
+        let (attendant, mut all) = (self.chores.attend(), pin!(self.collect()));
+        match attendant.wait(all.as_mut(), end).await {
+            Ok(grants) => return grants,
+            Err(_elapsed) if options.stop_late => {}
+            Err(_elapsed) => return Err(self.still_lent(options.limit)),
+        }
+        for canceller in self.registry.lent_cancellers() {
+            caught(|| canceller.cancel());
+        }
+        let grace = Some(Instant::now() + GRACE);
+        attendant.wait(all, grace).await.unwrap_or_else(|_elapsed| Err(self.still_lent(options.limit)))
+    }
+
+    async fn collect(self: &Arc<Self>) -> Result<Vec<Grant<C>>> {
+        let (mut collected, mut coming) = (Vec::new(), FuturesUnordered::new());
+        for lane in self.lanes_in_closing_order() {
+            coming.extend((0..lane.size).map(|_| self.one_of(lane)));
+        }
+        loop {
+            match timeout_at(Instant::now() + LOOK, coming.next()).await {
+                Ok(Some(grant)) => collected.push(grant?),
+                Ok(None) => return Ok(collected),
+                Err(_elapsed) => {
+                    for lane in self.lanes_in_closing_order() {
+                        for grant in self.let_by(lane, &mut collected) {
+                            drop(grant);
+                            coming.push(self.one_of(lane));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    async fn one_of(self: &Arc<Self>, lane: &Lane<C>) -> Result<Grant<C>> {
+        // Seen by the write lane, which lets nobody join a batch that somebody waits behind.
+        lane.arrivals.fetch_add(1, Relaxed);
+        self.queued(lane, Need::Any).await
+    }
+
+    /// What has to go back for the sake of calls that wait for it while the suspension waits for them.
+    fn let_by(&self, lane: &Lane<C>, collected: &mut Vec<Grant<C>>) -> Vec<Grant<C>> {
+        let pressing = self.registry.pressing(lane.id) as usize;
+        collected.extract_if(.., |grant| grant.lane() == lane.id).take(pressing).collect()
+    }
+
+    /// Closes what was collected, readers first, and whatever the connector has open beside that.
+    async fn let_go(self: &Arc<Self>, grants: Vec<Grant<C>>) -> Result<(CloseReport, Vec<Permit<C>>)> {
+        let (mut report, mut permits) = (CloseReport::default(), Vec::new());
+        let mut grants = grants;
+        for lane in self.lanes_in_closing_order() {
+            let mut goodbyes = Vec::new();
+            for grant in grants.extract_if(.., |grant| grant.lane() == lane.id) {
+                match grant {
+                    Grant::Permit(permit) => permits.push(permit),
+                    Grant::Connection(lease) => {
+                        let (permit, goodbye) = lease.into_opened().part(CLOSE_LIMIT);
+                        permits.push(permit);
+                        goodbyes.push(goodbye);
+                    }
+                }
+            }
+            for outcome in join_all(goodbyes).await {
+                report.closed += 1;
+                match outcome {
+                    Err(error) if error.kind() == ErrorKind::Timeout => return Err(error.during(Phase::Close)),
+                    outcome => report.errors.extend(outcome.err().map(|error| error.during(Phase::Close))),
+                }
+            }
+            // Others that had no use any more may still be closing.
+            let end = Instant::now() + CLOSE_LIMIT;
+            guarded("goodbye of a connection", end, async {
+                self.registry.only_lent_left(lane.id).await;
+                Ok(())
+            })
+            .await?;
+        }
+        let end = Instant::now() + CLOSE_LIMIT;
+        guarded("connector's release", end, async { self.connector.release().await }).await?;
+        Ok((report, permits))
+    }
+
+    /// Ends a suspension, also one that is under way.
+    pub(super) fn resume(&self) {
+        let mut state = self.sleep.state.lock();
+        state.resumes += 1;
+        let falls = matches!(state.stage, SleepStage::Falling(_));
+        let stage = if falls { None } else { Some(std::mem::replace(&mut state.stage, SleepStage::Awake)) };
+        drop(state);
+        foreign();
+        // Permits that were held go to those who wait.
+        drop(stage);
+        self.sleep.changed.notify_waiters();
+    }
+
+    /// Somebody opens a connection.
+    pub(super) fn wake(&self) {
+        let mut state = self.sleep.state.lock();
+        if matches!(state.stage, SleepStage::Asleep) {
+            state.stage = SleepStage::Awake;
+        }
+    }
+
+    /// Whether nothing is open, so that nothing is to be opened for its own sake.
+    pub(super) fn is_suspended(&self) -> bool {
+        matches!(self.sleep.state.lock().stage, SleepStage::Asleep | SleepStage::Held(_))
+    }
+
+    /// Where the suspension was asked for that keeps calls waiting now.
+    pub(super) fn suspended_by(&self) -> Option<&'static Location<'static>> {
+        let state = self.sleep.state.lock();
+        state.by.filter(|_| matches!(state.stage, SleepStage::Falling(_) | SleepStage::Held(_)))
+    }
+
+    /// Who has the connections of a lane, and whether it is suspended.
+    pub(super) fn exhaustion(&self, lane: LaneId) -> Exhaustion {
+        Exhaustion { suspended_by: self.suspended_by(), ..self.registry.exhaustion(lane) }
+    }
+
+    /// Whether a suspension keeps calls waiting now, and until when at the latest, if that is known.
+    pub(super) fn suspended_until(&self) -> Option<Option<Instant>> {
+        match self.sleep.state.lock().stage {
+            SleepStage::Awake | SleepStage::Asleep => None,
+            // One that is not driven any more keeps nobody.
+            SleepStage::Falling(until) => (Instant::now() < until).then_some(Some(until)),
+            SleepStage::Held(_) => Some(None),
+        }
+    }
+
+    /// Waits until no suspension keeps calls waiting.
+    pub(super) async fn awake(&self) {
+        self.until(|pool| pool.suspended_until().is_none() || pool.is_closed()).await;
+    }
+
+    async fn until(&self, so: impl Fn(&Self) -> bool) {
+        loop {
+            let mut changed = pin!(self.sleep.changed.notified());
+            changed.as_mut().enable();
+            if so(self) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// Whether there is nothing left to do.
+    fn sleeps_already(&self, until_resumed: bool) -> bool {
+        match self.sleep.state.lock().stage {
+            SleepStage::Asleep => !until_resumed,
+            SleepStage::Held(_) => true,
+            SleepStage::Awake | SleepStage::Falling(_) => false,
+        }
+    }
+
+    fn called_off(&self) -> Error {
+        let message = format!("suspending the pool \"{}\" was called off: it was resumed meanwhile", self.name);
+        Error::new(ErrorKind::Cancelled, message).hint("nothing is suspended, and every call works")
+    }
+
+    fn still_lent(&self, limit: Duration) -> Error {
+        let lanes = self.lanes_in_opening_order().map(|lane| self.registry.exhaustion(lane.id));
+        let lanes: Vec<_> = lanes.filter(|lane| !lane.holders.is_empty()).map(|lane| lane.to_string()).collect();
+        let message = format!(
+            "the pool \"{}\" was not suspended, because connections were still lent after {limit:?}: {}",
+            self.name,
+            lanes.join(", and ")
+        );
+        Error::new(ErrorKind::Timeout, message)
+            .because(Reason::StillLent)
+            .hint("end transactions, streams and borrowed connections first, or raise the limit; everything works on")
+    }
+}
+
+impl<'a, C: Connector> Falling<'a, C> {
+    fn begin(
+        pool: &'a Arc<PoolInner<C>>,
+        by: &'static Location<'static>,
+        resumes: u64,
+        until: Instant,
+    ) -> Result<Self> {
+        let mut state = pool.sleep.state.lock();
+        if state.resumes != resumes {
+            drop(state);
+            return Err(pool.called_off());
+        }
+        (state.stage, state.by) = (SleepStage::Falling(until), Some(by));
+        Ok(Self { pool, resumes })
+    }
+
+    /// The pool sleeps from now on, unless it is to be awake or closed meanwhile.
+    fn end(self, permits: Vec<Permit<C>>, until_resumed: bool) -> Result<()> {
+        let mut state = self.pool.sleep.state.lock();
+        let refused = if self.pool.is_closed() {
+            Some(PoolInner::closed_error as fn(&PoolInner<C>) -> Error)
+        } else if state.resumes != self.resumes {
+            Some(PoolInner::called_off as fn(&PoolInner<C>) -> Error)
+        } else {
+            None
+        };
+        if let Some(refused) = refused {
+            drop(state);
+            return Err(refused(self.pool));
+        }
+        if until_resumed {
+            state.stage = SleepStage::Held(permits);
+            return Ok(());
+        }
+        state.stage = SleepStage::Asleep;
+        drop(state);
+        foreign();
+        drop(permits);
+        Ok(())
+    }
+}
+
+impl<C: Connector> Drop for Falling<'_, C> {
+    fn drop(&mut self) {
+        let mut state = self.pool.sleep.state.lock();
+        if matches!(state.stage, SleepStage::Falling(_)) {
+            state.stage = SleepStage::Awake;
+        }
+        drop(state);
+        foreign();
+        self.pool.sleep.changed.notify_waiters();
+    }
+}
