@@ -64,7 +64,7 @@ impl fmt::Display for Exhaustion {
         if held > NAMED {
             write!(f, " and by {} more", held - NAMED)?;
         }
-        self.suspended_by.map_or(Ok(()), |place| write!(f, ", and suspended by {place}"))
+        self.suspended_by.map_or(Ok(()), |place| write!(f, ", and suspended by {place} for now"))
     }
 }
 
