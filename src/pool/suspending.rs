@@ -255,13 +255,13 @@ impl<C: Connector> PoolInner<C> {
         Exhaustion { suspended_by: self.suspended_by(), ..self.registry.exhaustion(lane) }
     }
 
-    /// Whether a suspension keeps calls waiting now, and until when at the latest, if that is known.
-    pub(super) fn suspended_until(&self) -> Option<Option<Instant>> {
+    /// Whether a suspension keeps calls waiting now, and when to ask again at the latest.
+    pub(super) fn suspended_until(&self) -> Option<Instant> {
         match self.sleep.state.lock().stage {
             SleepStage::Awake | SleepStage::Asleep => None,
             // One that is not driven any more keeps nobody.
-            SleepStage::Falling(until) => (Instant::now() < until).then_some(Some(until)),
-            SleepStage::Held(_) => Some(None),
+            SleepStage::Falling(until) => (Instant::now() < until).then_some(until),
+            SleepStage::Held(_) => Some(Instant::now() + LONGEST),
         }
     }
 

@@ -63,11 +63,17 @@ impl<'a, C: Connector> WaitingCall<'a, C> {
         Ok(Self { pool, waiter, attendant: pool.chores.attend(), lane, deadline, end: None })
     }
 
+    /// Whether the caller has given up.
+    fn is_over(&self) -> bool {
+        self.end.is_some_and(|end| Instant::now() >= end)
+    }
+
     /// Waits for the end of a suspension. The time to wait for a connection begins then.
     async fn sit_out(&mut self) {
         while let Some(until) = self.pool.suspended_until() {
-            let end = until.into_iter().chain(self.end).min();
-            if self.attendant.wait(self.pool.awake(), end).await.is_err() {
+            let end = self.end.map_or(until, |end| end.min(until));
+            self.attendant.wait(self.pool.awake(), Some(end)).await.ok();
+            if self.is_over() {
                 break;
             }
         }
@@ -85,8 +91,7 @@ impl<'a, C: Connector> WaitingCall<'a, C> {
             if let Ok(news) = self.attendant.wait(news.as_mut(), Some(self.deadline)).await {
                 return Ok(news);
             }
-            let is_over = self.end.is_some_and(|end| Instant::now() >= end);
-            if is_over || self.pool.suspended_until().is_none() {
+            if self.is_over() || self.pool.suspended_until().is_none() {
                 return Err(self);
             }
             tokio::select! {
