@@ -329,6 +329,27 @@ async fn copies(page: &mut Catalogue) {
     flip(&path, 5 * 4096);
     let db = raw(&path).open().await.unwrap();
     page.row("a page of the original is damaged", &db.backup_to(page.at("another.db")).await.unwrap_err());
+    let options = strongroom::sqlcipher::ReplaceOptions::new;
+    let used = raw(&target).open().await.unwrap();
+    page.row(
+        "a database is to be replaced, and somebody has it open",
+        &raw(&target).decrypt(options()).await.unwrap_err(),
+    );
+    used.close().await.unwrap();
+    page.row("a file is to be encrypted and is already", &raw(&target).encrypt(options()).await.unwrap_err());
+    page.row("a file is to be encrypted, and there is no key", &plain(&target).encrypt(options()).await.unwrap_err());
+    page.row("a file is to be decrypted, and there is no key", &plain(&target).decrypt(options()).await.unwrap_err());
+    let sized = raw(&target).cipher_page_size(8192);
+    page.row("a file is to be encrypted with settings of its own", &sized.encrypt(options()).await.unwrap_err());
+    let in_memory = plain(Path::new(":memory:")).restore_from(&target, options()).await.unwrap_err();
+    page.row("a database in memory is to be restored", &in_memory);
+    let kept = raw(&target).decrypt(options().keep(&path)).await.unwrap_err();
+    page.row("what stands there cannot be kept", &kept);
+    let mut conn = raw(&target).open().await.unwrap().connection().await.unwrap();
+    let mut backup = strongroom::engine::Backup::new(page.at("another.db"));
+    backup.replace = strongroom::engine::Replace::Original(None);
+    page.row("an original is to be replaced that others may have open", &conn.back_up(backup).await.unwrap_err());
+    drop(conn);
     let other = AsyncDatabase::with_connector(strongroom::testing::ScriptedConnector::new()).open().await.unwrap();
     page.row("an engine without copies, as PostgreSQL", &other.backup_to(page.at("another.db")).await.unwrap_err());
 }

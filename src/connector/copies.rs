@@ -19,6 +19,21 @@ pub enum CopyKey {
     Other(Secret),
 }
 
+/// What a copy may take the place of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Replace {
+    /// Nothing: no file may stand there.
+    #[default]
+    Nothing,
+    /// A file without a log, such as an older copy.
+    File,
+    /// A database with its log, which nobody may have open. It is kept under this name, if there is one.
+    Database(Option<PathBuf>),
+    /// The original itself, which this connection must have for itself. It is kept under this name, if there is one.
+    Original(Option<PathBuf>),
+}
+
 /// What [`Connection::back_up`](crate::Connection::back_up) is asked to do.
 #[non_exhaustive]
 pub struct Backup {
@@ -26,8 +41,8 @@ pub struct Backup {
     pub target: PathBuf,
     /// What it is encrypted with.
     pub key: CopyKey,
-    /// Whether it may take the place of a file.
-    pub replace: bool,
+    /// What it may take the place of.
+    pub replace: Replace,
     /// How thoroughly it is looked at.
     pub check: CheckDepth,
     /// How many pages are copied between two looks at whether to stop.
@@ -44,7 +59,7 @@ impl Backup {
         Self {
             target: target.into(),
             key: CopyKey::Same,
-            replace: false,
+            replace: Replace::Nothing,
             check: CheckDepth::Quick,
             pages: 512,
             hold: None,

@@ -19,7 +19,7 @@ pub use bulk::{BulkInsert, OneByOne};
 pub use capabilities::{CancelKind, Capabilities};
 pub use check::{CheckDepth, CheckStep};
 pub use connection::Connection;
-pub use copies::{Backup, BackupProgress, BackupReport, BackupStage, CopyKey};
+pub use copies::{Backup, BackupProgress, BackupReport, BackupStage, CopyKey, Replace};
 pub use maintenance::{CheckpointReport, Maintained, Maintenance, OptimizeReport, Sizes, TableSize, VacuumReport};
 pub use none::NoConnector;
 pub use resource::{Cancel, Canceller, Resource, ResourceState};

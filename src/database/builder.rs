@@ -45,6 +45,11 @@ impl<C: Connector> DatabaseBuilder<C> {
         Self { pool: change(self.pool), ..self }
     }
 
+    /// The connector alone, for what is done without a pool.
+    pub(crate) fn into_connector(self) -> C {
+        self.pool.into_connector()
+    }
+
     /// How many connections are kept open: 0 to 10, at most the maximum; 1 by default.
     pub fn pool_min(self, connections: u32) -> Self {
         self.with_pool(|pool| pool.min_size(connections))

@@ -10,7 +10,7 @@ use super::deadline::{Stage, within};
 use super::handle::AsyncDatabase;
 use super::route;
 use crate::connector::{
-    Backup, BackupProgress, BackupReport, CheckDepth, Connection, Connector, CopyKey, Resource as _,
+    Backup, BackupProgress, BackupReport, CheckDepth, Connection, Connector, CopyKey, Replace, Resource as _,
 };
 use crate::error::{Phase, Result};
 use crate::key::KeySource;
@@ -31,12 +31,12 @@ use crate::key::KeySource;
 /// ```
 #[must_use = "options do nothing until they are given to `backup_with`"]
 pub struct BackupOptions {
-    key: Key,
+    key: CopyKeySource,
     backup: Backup,
 }
 
 /// Where the key of a copy comes from.
-enum Key {
+enum CopyKeySource {
     Same,
     Plain,
     Source(Box<dyn KeySource>),
@@ -44,7 +44,7 @@ enum Key {
 
 impl Default for BackupOptions {
     fn default() -> Self {
-        Self { key: Key::Same, backup: Backup::new(PathBuf::new()) }
+        Self { key: CopyKeySource::Same, backup: Backup::new(PathBuf::new()) }
     }
 }
 
@@ -57,18 +57,18 @@ impl BackupOptions {
     /// Encrypts the copy with the key from `source`, which is asked once. The copy has a salt of its own and the format
     /// that the builder names; its header is encrypted.
     pub fn key(self, source: impl KeySource + 'static) -> Self {
-        Self { key: Key::Source(Box::new(source)), ..self }
+        Self { key: CopyKeySource::Source(Box::new(source)), ..self }
     }
 
     /// Does not encrypt the copy: whoever has the file can read all of it.
     pub fn plaintext(self) -> Self {
-        Self { key: Key::Plain, ..self }
+        Self { key: CopyKeySource::Plain, ..self }
     }
 
     /// Whether the copy may take the place of a file that stands there, which nobody may have open then; false by
     /// default.
     pub fn replace(mut self, replace: bool) -> Self {
-        self.backup.replace = replace;
+        self.backup.replace = if replace { Replace::File } else { Replace::Nothing };
         self
     }
 
@@ -103,9 +103,9 @@ impl BackupOptions {
     /// What the engine is asked for.
     async fn resolved(self, target: PathBuf) -> Result<Backup> {
         let key = match self.key {
-            Key::Same => CopyKey::Same,
-            Key::Plain => CopyKey::Plain,
-            Key::Source(source) => {
+            CopyKeySource::Same => CopyKey::Same,
+            CopyKeySource::Plain => CopyKey::Plain,
+            CopyKeySource::Source(source) => {
                 let secret = source.resolve().await;
                 CopyKey::Other(secret.map_err(|error| error.about(source.describe()).during(Phase::Key))?)
             }
@@ -117,9 +117,9 @@ impl BackupOptions {
 impl fmt::Debug for BackupOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let key = match &self.key {
-            Key::Same => "the same".to_owned(),
-            Key::Plain => "none".to_owned(),
-            Key::Source(source) => source.describe(),
+            CopyKeySource::Same => "the same".to_owned(),
+            CopyKeySource::Plain => "none".to_owned(),
+            CopyKeySource::Source(source) => source.describe(),
         };
         f.debug_struct("BackupOptions").field("key", &key).field("backup", &self.backup).finish()
     }

@@ -35,6 +35,10 @@ impl<C: Connector> PoolBuilder<C> {
         &self.connector
     }
 
+    pub(crate) fn into_connector(self) -> C {
+        self.connector
+    }
+
     pub(crate) fn map_connector(self, change: impl FnOnce(C) -> C) -> Self {
         Self { connector: change(self.connector), ..self }
     }

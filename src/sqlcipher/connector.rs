@@ -207,6 +207,33 @@ impl SqlCipherConnector {
 }
 
 impl SqlCipherConnector {
+    /// A connector with the same settings for another file, or for the same one in another way, which does not make it.
+    pub(super) fn like(&self, path: &Path, secret: Option<&Secret>) -> Self {
+        let mut other = Self::new(path).create_if_missing(false).tuning(self.settings.tuning.clone());
+        if let Some(secret) = secret {
+            other = other.key(secret.clone());
+            other.settings.format = self.settings.format;
+        }
+        other
+    }
+
+    /// The path of the file; `None` in memory.
+    pub(super) fn file(&self) -> Option<&Path> {
+        if self.shown.as_os_str() == ":memory:" { None } else { Some(&self.path) }
+    }
+
+    pub(super) fn format(&self) -> Format {
+        self.settings.format
+    }
+
+    /// The secret, asked for without opening anything.
+    pub(super) async fn secret(&self) -> Result<Option<Secret>> {
+        match &*self.state.lock().await {
+            State::Unopened { key: Some(source) } => resolve(&**source).await.map(Some),
+            _ => Ok(None),
+        }
+    }
+
     /// The settings as they fit together, or why they do not.
     fn settings_for(&self, location: Location) -> Result<(Settings, Location)> {
         let mut settings = self.settings.clone();

@@ -30,5 +30,6 @@ pub use bulk::SqlCipherBulk;
 pub use cipher::{apply_cipher_key, is_sqlcipher_available};
 pub use connection::SqlCipherConnection;
 pub use connector::SqlCipherConnector;
+pub use copies::ReplaceOptions;
 pub use stats::EngineStats;
 pub use tuning::{Checkpoints, Synchronous, Tuning};

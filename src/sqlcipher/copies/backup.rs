@@ -8,26 +8,27 @@ use rusqlite::Connection;
 use super::draft::Draft;
 use super::verify::{Expected, verify};
 use super::{pages, rows};
-use crate::connector::{Backup, BackupProgress, BackupReport, BackupStage, CopyKey};
+use crate::connector::{Backup, BackupProgress, BackupReport, BackupStage, CopyKey, Replace};
 use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::sqlcipher::cipher::{self, KeySpec};
 use crate::sqlcipher::errors::classify;
 use crate::sqlcipher::format::{Format, Header};
 use crate::sqlcipher::opening::first::random_salt;
 use crate::sqlcipher::opening::opened::{Opened, trial};
+use crate::sqlcipher::opening::way::Way;
 use crate::sqlcipher::running::control::Control;
 use crate::sqlcipher::running::engine::Engine;
 use crate::sqlcipher::statement::watch::Mode;
 
 /// Whether to go on, asked between two steps; and who is told how far it is.
-pub(super) struct Look<'a> {
+pub(super) struct Watcher<'a> {
     control: &'a Control,
     progress: &'a mut (dyn FnMut(BackupProgress) + Send),
     /// Since when the log cannot start over, and for how long it may.
     held: Option<(Instant, Duration)>,
 }
 
-impl Look<'_> {
+impl Watcher<'_> {
     pub(super) fn at(&mut self, stage: BackupStage, done: u64, total: u64) -> Result<()> {
         self.pause()?;
         // The rows of a copy are looked at without being counted.
@@ -49,6 +50,42 @@ impl Look<'_> {
                     .hint("raise hold_log_at_most(), or copy when less is written"))
             }
             _ => Ok(()),
+        }
+    }
+}
+
+/// An original that is about to be replaced: alone in its file, without a log. Has its log again if that came to nothing.
+struct Folded<'e>(Option<&'e Engine>);
+
+impl<'e> Folded<'e> {
+    fn of(engine: &'e Engine) -> Result<Self> {
+        if engine.way != Way::Exclusive {
+            let error = Error::new(ErrorKind::Unsupported, "a database can be replaced only by who has it for itself");
+            return Err(error.hint("open it with .exclusive()"));
+        }
+        engine.watch.look(Mode::Open);
+        let folded = Self(Some(engine));
+        let mode = |sql| engine.connection.query_row(sql, (), |row| row.get::<_, String>(0)).map_err(classify);
+        if mode("PRAGMA journal_mode = DELETE")? != "delete" {
+            return Err(Error::new(ErrorKind::Busy, "the log could not be folded into the file").transient());
+        }
+        // Whoever opens the new file at once may have a journal of this name, which must not be removed with ours.
+        mode("PRAGMA journal_mode = MEMORY")?;
+        if let Some(path) = engine.connection.path() {
+            std::fs::remove_file(format!("{path}-journal")).ok();
+        }
+        Ok(folded)
+    }
+
+    fn replaced(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Folded<'_> {
+    fn drop(&mut self) {
+        if let Some(engine) = self.0 {
+            engine.connection.query_row("PRAGMA journal_mode = WAL", (), |_| Ok(())).ok();
         }
     }
 }
@@ -96,8 +133,9 @@ pub(in super::super) fn back_up(
             Some(&own)
         }
     };
-    let draft = Draft::beside(&backup.target, backup.replace)?;
-    let mut look = Look { control, progress: &mut *backup.progress, held: None };
+    let in_place = if matches!(backup.replace, Replace::Original(_)) { Some(Folded::of(engine)?) } else { None };
+    let draft = Draft::beside(&backup.target, std::mem::take(&mut backup.replace))?;
+    let mut look = Watcher { control, progress: &mut *backup.progress, held: None };
     let held_since = Instant::now();
     let expected = {
         let snapshot = Snapshot::of(engine)?;
@@ -125,6 +163,9 @@ pub(in super::super) fn back_up(
     let pages = verify(&draft, key, &expected, backup.check, control, &mut look)?;
     let (bytes, tables) = (draft.bytes(), expected.tables() as u64);
     draft.publish()?;
+    if let Some(original) = in_place {
+        original.replaced();
+    }
     Ok(BackupReport { pages, bytes, encrypted: key.is_some(), tables, held, duration: began.elapsed() })
 }
 

@@ -10,13 +10,17 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
+use crate::connector::Replace;
 use crate::error::{Error, ErrorKind, Reason, Result};
-use crate::sqlcipher::ffi::{publish, taken};
+use crate::sqlcipher::ffi::{exit_gate, publish, taken};
 use crate::sqlcipher::opening::creation::{followed, sync_directory};
 use crate::sqlcipher::opening::location::{Location, directory_of, is_of_the_disk};
 
 /// How the name of a draft goes on after that of its target; random digits follow.
 const MARK: &str = "-copy-";
+
+/// What belongs to a database and stands beside it.
+const LOGS: [&str; 2] = ["-wal", "-journal"];
 
 /// What SQLite may have made beside it.
 const BESIDE: [&str; 3] = ["-wal", "-shm", "-journal"];
@@ -28,18 +32,41 @@ pub(super) struct Draft {
     path: PathBuf,
     /// Locked. Closed after all connections to it.
     file: File,
-    replace: bool,
+    replace: Replace,
     published: bool,
+    /// Keeps all others from what stands at the target.
+    taken: Option<Connection>,
 }
 
 impl Draft {
     /// Makes an empty one for `target`. A symbolic link there is followed.
-    pub(super) fn beside(target: &Path, replace: bool) -> Result<Self> {
+    pub(super) fn beside(target: &Path, replace: Replace) -> Result<Self> {
         let target = followed(target);
-        refuse(&target, replace)?;
+        refuse(&target, &replace)?;
+        let taken = if matches!(replace, Replace::Database(_)) { taken(&target)? } else { None };
         sweep(&target);
         let (path, file) = make(&target).map_err(|error| failed(&target, "the copy could not be begun", &error))?;
-        Ok(Self { target, path, file, replace, published: false })
+        let draft = Self { target, path, file, replace, published: false, taken };
+        if matches!(draft.replace, Replace::Database(_) | Replace::Original(_)) {
+            draft.as_accessible().map_err(|error| draft.failed("its permissions could not be set", &error))?;
+        }
+        Ok(draft)
+    }
+
+    /// What takes the place of a database can be used by those who could use that.
+    fn as_accessible(&self) -> io::Result<()> {
+        let Ok(found) = self.target.metadata() else { return Ok(()) };
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::MetadataExt as _;
+            // Only a process with that right can give it to somebody else.
+            std::os::unix::fs::chown(&self.path, Some(found.uid()), Some(found.gid())).ok();
+        }
+        self.file.set_permissions(found.permissions())
+    }
+
+    fn failed(&self, what: &str, error: &io::Error) -> Error {
+        failed(&self.target, what, error)
     }
 
     /// Where it is, as the engine opens it. Errors name the target.
@@ -63,18 +90,50 @@ impl Draft {
     /// Gives it its name, for good.
     pub(super) fn publish(mut self) -> Result<()> {
         // Somebody may have put something there meanwhile.
-        refuse(&self.target, self.replace)?;
-        let _taken = if self.replace { taken(&self.target)? } else { None };
-        let renamed = if self.replace {
-            std::fs::rename(&self.path, &self.target)
-        } else {
+        refuse(&self.target, &self.replace)?;
+        if self.replace == Replace::File {
+            self.taken = taken(&self.target)?;
+        }
+        let kept = self.keep()?;
+        let renamed = if self.replace == Replace::Nothing {
             publish::rename_new(&self.path, &self.target)
+        } else {
+            std::fs::rename(&self.path, &self.target)
         };
-        renamed.map_err(|error| failed(&self.target, "the copy could not be given its name", &error))?;
+        renamed.map_err(|error| self.failed("the copy could not be given its name", &error))?;
         self.published = true;
-        sync_directory(&self.target).map_err(|error| {
-            failed(&self.target, "the copy is whole and in its place, but its directory could not be synced", &error)
+        let synced = sync_directory(&self.target);
+        if let Some(kept) = kept {
+            remove(&kept);
+        }
+        synced.map_err(|error| {
+            self.failed("the copy is whole and in its place, but its directory could not be synced", &error)
         })
+    }
+
+    /// Gives what stands at the target a second name, so that it is whole whatever happens, and takes its log away, which
+    /// would be taken for the copy's. Says by which name it is to be removed when the copy stands.
+    fn keep(&self) -> Result<Option<PathBuf>> {
+        let (Replace::Database(keep) | Replace::Original(keep)) = &self.replace else { return Ok(None) };
+        let with_something = |end: &&str| beside(&self.target, end).metadata().is_ok_and(|log| log.len() > 0);
+        let logs: Vec<_> = LOGS.into_iter().filter(with_something).collect();
+        if self.target.symlink_metadata().is_err() || (keep.is_none() && logs.is_empty()) {
+            return Ok(None);
+        }
+        let name = keep.clone().unwrap_or_else(|| beside(&self.path, "-before"));
+        let both = || {
+            std::fs::hard_link(&self.target, &name)?;
+            logs.iter().try_for_each(|end| std::fs::hard_link(beside(&self.target, end), beside(&name, end)))?;
+            sync_directory(&name)
+        };
+        both().map_err(|error| {
+            let what = format!("what stands there could not be kept as {}", name.display());
+            self.failed(&what, &error).hint("give .keep() a new name on the same file system")
+        })?;
+        for end in BESIDE {
+            std::fs::remove_file(beside(&self.target, end)).ok();
+        }
+        Ok(if keep.is_none() { Some(name) } else { None })
     }
 }
 
@@ -87,7 +146,7 @@ impl Drop for Draft {
 }
 
 /// Refuses to overwrite, and a log that the engine would take for the copy's.
-fn refuse(target: &Path, replace: bool) -> Result<()> {
+fn refuse(target: &Path, replace: &Replace) -> Result<()> {
     let shown = target.display();
     let refused = |message: String, hint: &'static str| {
         Err(Error::new(ErrorKind::Config, message).about(shown.to_string()).hint(hint))
@@ -96,13 +155,16 @@ fn refuse(target: &Path, replace: bool) -> Result<()> {
         Ok(found) if found.is_dir() => {
             return refused(format!("the copy cannot stand at {shown}: it is a directory"), "give the path of a file");
         }
-        Ok(_) if !replace => {
+        Ok(_) if *replace == Replace::Nothing => {
             let hint = "give another name, or call .replace(true)";
             return refused(format!("the copy cannot stand at {shown}: there is a file already"), hint);
         }
         _ => {}
     }
-    for end in ["-wal", "-journal"] {
+    if matches!(replace, Replace::Database(_) | Replace::Original(_)) {
+        return Ok(());
+    }
+    for end in LOGS {
         let log = beside(target, end);
         if log.metadata().is_ok_and(|log| log.len() > 0) {
             let message = format!("the copy cannot stand at {shown}: {} belongs to another database", log.display());
@@ -113,6 +175,12 @@ fn refuse(target: &Path, replace: bool) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Refuses to go on with a file that somebody has open.
+pub(super) fn refuse_occupied(target: &Path) -> Result<()> {
+    let _pass = exit_gate::enter();
+    taken(target).map(drop)
 }
 
 /// Takes what stands at the target from all others, as long as the connection lives.

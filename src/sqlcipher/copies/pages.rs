@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 use rusqlite::backup::{Backup, StepResult};
 
-use super::backup::Look;
+use super::backup::Watcher;
 use crate::connector::BackupStage;
 use crate::error::Result;
 use crate::sqlcipher::errors::classify;
@@ -16,7 +16,7 @@ use crate::sqlcipher::errors::classify;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Copies what `source` sees in its open transaction, so that no commit of others has it begin anew.
-pub(super) fn copy(source: &Connection, target: &mut Connection, pages: u32, look: &mut Look<'_>) -> Result<()> {
+pub(super) fn copy(source: &Connection, target: &mut Connection, pages: u32, look: &mut Watcher<'_>) -> Result<()> {
     let pages = i32::try_from(pages).unwrap_or(i32::MAX);
     let backup = Backup::new(source, target).map_err(classify)?;
     let mut since = Instant::now();

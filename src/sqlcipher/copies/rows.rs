@@ -13,7 +13,7 @@ use foldhash::quality::FixedState;
 use rusqlite::types::{ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{Connection, params_from_iter};
 
-use super::backup::Look;
+use super::backup::Watcher;
 use crate::connector::BackupStage;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sqlcipher::errors::classify;
@@ -45,7 +45,7 @@ struct Way {
 }
 
 /// Copies everything into the empty `target`, and says what each table holds.
-pub(super) fn copy(source: &Connection, target: &Connection, look: &mut Look<'_>) -> Result<Vec<Contents>> {
+pub(super) fn copy(source: &Connection, target: &Connection, look: &mut Watcher<'_>) -> Result<Vec<Contents>> {
     let number = |pragma: &str| source.query_row(pragma, (), |row| row.get::<_, i64>(0)).map_err(classify);
     let encoding: String = source.query_row("PRAGMA encoding", (), |row| row.get(0)).map_err(classify)?;
     let (vacuum, user, id) =
@@ -84,7 +84,11 @@ pub(super) fn copy(source: &Connection, target: &Connection, look: &mut Look<'_>
 }
 
 /// What the tables of `names` hold here.
-pub(super) fn contents(connection: &Connection, expected: &[Contents], look: &mut Look<'_>) -> Result<Vec<Contents>> {
+pub(super) fn contents(
+    connection: &Connection,
+    expected: &[Contents],
+    look: &mut Watcher<'_>,
+) -> Result<Vec<Contents>> {
     let mut found = Vec::new();
     for Contents { table, .. } in expected {
         let way = Way::of(connection, table)?;

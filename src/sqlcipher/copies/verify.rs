@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rusqlite::Connection;
 
-use super::backup::Look;
+use super::backup::Watcher;
 use super::draft::Draft;
 use super::rows::{self, Contents, quoted};
 use crate::connector::{BackupStage, CheckDepth};
@@ -33,7 +33,7 @@ type Object = (String, String, String, Option<String>);
 
 impl Expected {
     /// Looks at the original, in the transaction in which it is copied.
-    pub(super) fn of(source: &Connection, depth: CheckDepth, look: &mut Look<'_>) -> Result<Self> {
+    pub(super) fn of(source: &Connection, depth: CheckDepth, look: &mut Watcher<'_>) -> Result<Self> {
         let schema = schema(source).map_err(classify)?;
         let counts = if depth == CheckDepth::Full { counts(source, &schema, look)? } else { Vec::new() };
         Ok(Self { schema, counts, contents: Vec::new() })
@@ -52,7 +52,7 @@ pub(super) fn verify(
     expected: &Expected,
     depth: CheckDepth,
     control: &Arc<Control>,
-    look: &mut Look<'_>,
+    look: &mut Watcher<'_>,
 ) -> Result<u64> {
     let location = draft.location(true);
     // Without locks and without a log, which a draft does not have.
@@ -102,7 +102,7 @@ fn schema(connection: &Connection) -> rusqlite::Result<Vec<Object>> {
     objects.collect()
 }
 
-fn counts(connection: &Connection, schema: &[Object], look: &mut Look<'_>) -> Result<Vec<(String, u64)>> {
+fn counts(connection: &Connection, schema: &[Object], look: &mut Watcher<'_>) -> Result<Vec<(String, u64)>> {
     // What a virtual table holds stands in its shadow tables.
     let of_its_own = |sql: &Option<String>| sql.as_ref().is_none_or(|sql| !sql.starts_with("CREATE VIRTUAL"));
     let tables = schema.iter().filter(|(kind, .., sql)| kind == "table" && of_its_own(sql));

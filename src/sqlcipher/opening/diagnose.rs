@@ -37,7 +37,7 @@ pub(crate) fn not_encrypted(location: &Location, connection: &Connection) -> Err
     location
         .error(ErrorKind::Encryption, "a key was given, but the file is not encrypted")
         .because(Reason::NotEncrypted)
-        .hint("open it without a key, or copy it into an encrypted one: strongroom::_docs::troubleshooting shows how")
+        .hint("open it without a key, or encrypt it once with .encrypt() of the builder")
 }
 
 /// Encrypted behind a header that is not: SQLCipher needs room at the end of every page, and the header tells of it.
