@@ -9,7 +9,7 @@ use rusqlite::{Connection, ffi};
 
 use super::codes::{self, LOOK_AT_THE_DISK, Meaning};
 use super::ffi::system;
-use super::opening::location::is_of_the_disk;
+use super::os::{TOO_MANY_FILES, has_too_many_files, is_of_the_disk};
 use super::statement::watch::Seen;
 use crate::error::{Error, ErrorKind, Phase, Reason};
 
@@ -159,11 +159,9 @@ pub(super) fn with_the_system(error: Error, connection: &Connection) -> Error {
 
 /// SQLite has one code for every file that it cannot open; what the system says is another thing than a missing file.
 fn not_opened(why: &io::Error) -> Option<Error> {
-    let (reason, hint) = match (why.raw_os_error(), why.kind()) {
-        (Some(libc::EMFILE | libc::ENFILE), _) => {
-            (Reason::TooManyOpenFiles, "raise the limit (ulimit -n) or lower pool_max; a connection needs three")
-        }
-        (_, io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem) => {
+    let (reason, hint) = match why.kind() {
+        _ if has_too_many_files(why) => (Reason::TooManyOpenFiles, TOO_MANY_FILES),
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
             (Reason::NotPermitted, "the process needs to create and write the file")
         }
         _ if is_of_the_disk(why) => return Some(failed(why)),

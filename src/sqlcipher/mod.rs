@@ -16,6 +16,7 @@ mod ffi;
 mod format;
 mod log;
 mod opening;
+mod os;
 mod resource;
 mod running;
 mod statement;

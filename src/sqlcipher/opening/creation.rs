@@ -53,7 +53,8 @@ fn make(location: &Location, draft: &Path, key: Option<&KeySpec>) -> Result<()> 
     // A journal of its own would only be one more file; a draft is never rolled back. The vacuum mode has to be settled
     // before the first page.
     let done = connection.execute_batch(
-        "PRAGMA journal_mode = MEMORY; PRAGMA synchronous = FULL; PRAGMA auto_vacuum = INCREMENTAL; PRAGMA user_version = 0",
+        "PRAGMA journal_mode = MEMORY; PRAGMA synchronous = FULL; PRAGMA fullfsync = ON; PRAGMA auto_vacuum = INCREMENTAL;
+         PRAGMA user_version = 0",
     );
     done.map_err(|error| diagnose::explain_with(location, &connection, error))?;
     if let Some(key) = key {

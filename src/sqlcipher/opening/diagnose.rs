@@ -7,7 +7,7 @@ use std::io;
 
 use rusqlite::{Connection, ErrorCode};
 
-use super::location::{Location, is_of_the_disk};
+use super::location::Location;
 use super::opened::trial;
 use crate::error::{Error, ErrorKind, Reason};
 use crate::secret::Secret;
@@ -15,6 +15,7 @@ use crate::sqlcipher::cipher::{self, KeySpec};
 use crate::sqlcipher::errors;
 use crate::sqlcipher::ffi::{header, system};
 use crate::sqlcipher::format::{CURRENT, Format};
+use crate::sqlcipher::os::is_of_the_disk;
 
 /// The first bytes of a plaintext database.
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";

@@ -12,6 +12,7 @@ use super::diagnose;
 use crate::error::{Error, ErrorKind, Phase, Reason, Result};
 use crate::sqlcipher::codes::LOOK_AT_THE_DISK;
 use crate::sqlcipher::ffi::{quiet, system};
+use crate::sqlcipher::os::{TOO_MANY_FILES, has_too_many_files, is_of_the_disk};
 
 /// How a connection that only reads looks at the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -244,11 +245,11 @@ impl Location {
         let Self::File { path, .. } = self else { return self.error(ErrorKind::Connection, "the engine refused") };
         // Opening the directory needs a descriptor too, and touches no file that the engine has locked.
         let listed = directory_of(path).read_dir();
-        if listed.is_err_and(|error| matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))) {
+        if listed.is_err_and(|error| has_too_many_files(&error)) {
             return self
                 .error(ErrorKind::Connection, "there are no file descriptors left")
                 .because(Reason::TooManyOpenFiles)
-                .hint("raise the limit (ulimit -n) or lower pool_max; a connection needs three");
+                .hint(TOO_MANY_FILES);
         }
         if let Err(error) = path.metadata()
             && error.kind() == io::ErrorKind::NotFound
@@ -281,12 +282,6 @@ impl Location {
     pub(crate) fn describe(&self, error: Error) -> Error {
         error.context(format_args!("cannot open {self}")).about(self.to_string()).during(Phase::Connect)
     }
-}
-
-/// Whether this is the fault of what holds the file, and not of who asks.
-pub(crate) fn is_of_the_disk(error: &io::Error) -> bool {
-    const FAULTS: [i32; 5] = [libc::EIO, libc::ENXIO, libc::ENODEV, libc::ESTALE, libc::ETIMEDOUT];
-    error.raw_os_error().is_some_and(|number| FAULTS.contains(&number))
 }
 
 /// The path as a URI: what could be taken for an option is written by its number.

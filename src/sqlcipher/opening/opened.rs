@@ -160,8 +160,7 @@ impl Opened {
     /// A connection that only copies the log, as durably as the others write.
     pub(crate) fn open_for_checkpoints(&self) -> Result<Connection> {
         let Tried { connection, .. } = self.open_another()?;
-        let synchronous = self.settings.tuning.synchronous.pragma();
-        let set = connection.execute_batch(&format!("PRAGMA synchronous = {synchronous}"));
+        let set = connection.execute_batch(self.settings.tuning.synchronous.pragmas());
         set.map_err(|error| self.location.describe(errors::classify(error)))?;
         Ok(connection)
     }
@@ -176,9 +175,9 @@ impl Opened {
         let connection = engine.raw();
         connection.set_prepared_statement_cache_capacity(*statement_cache);
         let query_only = if access == Access::Read { "ON" } else { "OFF" };
-        let synchronous = synchronous.pragma();
+        let durability = synchronous.pragmas();
         connection.execute_batch(&format!(
-            "PRAGMA foreign_keys = ON; PRAGMA synchronous = {synchronous}; PRAGMA cache_size = -{cache_kib};
+            "{durability} PRAGMA foreign_keys = ON; PRAGMA cache_size = -{cache_kib};
              PRAGMA temp_store = MEMORY; PRAGMA query_only = {query_only};"
         ))?;
         pragma(connection, &format!("PRAGMA journal_size_limit = {journal_size_limit}"))?;

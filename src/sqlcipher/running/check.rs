@@ -7,7 +7,7 @@ use crate::connector::{CheckDepth, CheckStep};
 use crate::error::Result;
 use crate::sqlcipher::errors::{self, classify};
 use crate::sqlcipher::ffi::system;
-use crate::sqlcipher::opening::location::is_of_the_disk;
+use crate::sqlcipher::os::is_of_the_disk;
 use crate::sqlcipher::statement::watch::Mode;
 
 /// What a step of a check runs.

@@ -1,0 +1,46 @@
+//! What the number of a system's error means: `errno`, and on Windows what `GetLastError` says, where the same numbers
+//! stand for other things (5 is `EIO`, and `ERROR_ACCESS_DENIED`).
+
+use std::io;
+
+/// The way out when there are too many files.
+pub(super) const TOO_MANY_FILES: &str = if cfg!(unix) {
+    "raise the limit (ulimit -n) or lower pool_max; a connection needs three"
+} else {
+    "lower pool_max, or close other files of this process; a connection needs three"
+};
+
+/// Whether this is the fault of what holds the file, and not of who asks.
+pub(super) fn is_of_the_disk(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    const FAULTS: [i32; 5] = [libc::EIO, libc::ENXIO, libc::ENODEV, libc::ESTALE, libc::ETIMEDOUT];
+    // NOT_READY, CRC, SEEK, WRITE_FAULT, READ_FAULT, GEN_FAILURE, BAD_NETPATH, UNEXP_NET_ERR, NETNAME_DELETED, SEM_TIMEOUT,
+    // IO_DEVICE, DISK_OPERATION_FAILED, DEVICE_NOT_CONNECTED, FILE_CORRUPT.
+    #[cfg(not(unix))]
+    const FAULTS: [i32; 14] = [21, 23, 25, 29, 30, 31, 53, 59, 64, 121, 1117, 1127, 1167, 1392];
+    error.raw_os_error().is_some_and(|number| FAULTS.contains(&number))
+}
+
+/// Whether the process, or the system, has no file descriptors left.
+pub(super) fn has_too_many_files(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    const NUMBERS: [i32; 2] = [libc::EMFILE, libc::ENFILE];
+    // TOO_MANY_OPEN_FILES.
+    #[cfg(not(unix))]
+    const NUMBERS: [i32; 1] = [4];
+    error.raw_os_error().is_some_and(|number| NUMBERS.contains(&number))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{has_too_many_files, io, is_of_the_disk};
+
+    #[test]
+    fn numbers_are_read_as_the_system_means_them() {
+        let of = |number| io::Error::from_raw_os_error(number);
+        let (disk, files, denied) = if cfg!(windows) { (1117, 4, 5) } else { (5, 24, 13) };
+        assert!(is_of_the_disk(&of(disk)) && !is_of_the_disk(&of(files)) && !is_of_the_disk(&of(denied)));
+        assert!(has_too_many_files(&of(files)) && !has_too_many_files(&of(disk)) && !has_too_many_files(&of(denied)));
+        assert_eq!(of(denied).kind(), io::ErrorKind::PermissionDenied);
+    }
+}
