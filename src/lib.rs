@@ -175,12 +175,11 @@ pub use database::{AsyncDatabase, DatabaseBuilder, Transaction};
 pub use error::{Error, ErrorKind, Reason, Result};
 pub use health::HealthCheck;
 pub use key::KeySource;
+#[cfg(not(target_family = "wasm"))]
+pub use keys::CommandKeySource;
 #[cfg(feature = "sops")]
 pub use keys::SopsKeySource;
-pub use keys::{
-    CachedKeySource, ChainKeySource, CommandKeySource, EnvKeySource, FileKeySource, PassphraseKeySource,
-    resolve_cipher_key,
-};
+pub use keys::{CachedKeySource, ChainKeySource, EnvKeySource, FileKeySource, PassphraseKeySource, resolve_cipher_key};
 pub use params::{list, named};
 pub use pool::{Pool, PoolStats, Pooled};
 pub use retry::RetryPolicy;

@@ -5,6 +5,7 @@
 mod buffer;
 mod cached;
 mod chain;
+#[cfg(not(target_family = "wasm"))]
 mod command;
 mod configured;
 mod env;
@@ -18,6 +19,7 @@ pub mod sops;
 
 pub use cached::CachedKeySource;
 pub use chain::ChainKeySource;
+#[cfg(not(target_family = "wasm"))]
 pub use command::CommandKeySource;
 pub use env::EnvKeySource;
 pub use file::FileKeySource;

@@ -20,7 +20,7 @@ use super::fault;
 use super::tree::MAX_FILE;
 
 /// Variables that programs need to find their home, their settings and their way to a key service.
-const NAMES: [&str; 17] = [
+const NAMES: [&str; 25] = [
     "HOME",
     "PATH",
     "USER",
@@ -38,6 +38,14 @@ const NAMES: [&str; 17] = [
     "SystemRoot",
     "USERPROFILE",
     "AppData",
+    "LocalAppData",
+    "ProgramData",
+    "HomeDrive",
+    "HomePath",
+    "ComSpec",
+    "PathExt",
+    "TEMP",
+    "TMP",
 ];
 /// Beginnings of the names of such variables.
 const PREFIXES: [&str; 7] = ["SOPS_", "AWS_", "AZURE_", "GOOGLE_", "CLOUDSDK_", "VAULT_", "HUAWEICLOUD_"];
@@ -124,7 +132,10 @@ impl Program {
 
 fn passes(name: &OsStr) -> bool {
     let name = name.to_string_lossy();
-    NAMES.contains(&&*name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+    // Windows has it as `Path`, and takes both for one.
+    let is_same = |one: &str, other: &str| if cfg!(windows) { one.eq_ignore_ascii_case(other) } else { one == other };
+    let begins = |prefix: &str| name.get(..prefix.len()).is_some_and(|start| is_same(start, prefix));
+    NAMES.iter().any(|known| is_same(&name, known)) || PREFIXES.iter().any(|prefix| begins(prefix))
 }
 
 /// Words of a command line: split at white space, quotes keep words together, a backslash keeps a character. There is
@@ -206,7 +217,15 @@ async fn read(mut from: impl AsyncRead + Unpin) -> Result<Zeroizing<Vec<u8>>> {
 
 #[cfg(test)]
 mod tests {
-    use super::words;
+    use super::{passes, words};
+
+    #[test]
+    fn names_of_the_environment_are_one_in_upper_and_lower_case_on_windows_only() {
+        for (name, elsewhere) in [("PATH", true), ("Path", false), ("SOPS_AGE_KEY", true), ("Sops_Age_Key", false)] {
+            assert_eq!(passes(name.as_ref()), elsewhere || cfg!(windows), "{name}");
+        }
+        assert!(!passes("SECRET".as_ref()) && !passes("SOPS".as_ref()) && !passes("\u{e4}\u{e4}\u{e4}".as_ref()));
+    }
 
     #[test]
     fn command_lines_are_split_without_a_shell() {
