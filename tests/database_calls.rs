@@ -1,4 +1,5 @@
 //! Every one-liner on every handle, and what comes back.
+#![cfg(feature = "sqlite")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! Futures that are dropped half-way: nothing is lost, nothing stays open, and nothing happens by halves.
+#![cfg(feature = "sqlite")]
 
 mod common;
 

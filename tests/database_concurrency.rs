@@ -1,4 +1,5 @@
 //! Many callers at once: nobody sees a lock, sums are right, the order is fair, and the numbers are true.
+#![cfg(feature = "sqlite")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! From building to closing, and what happens to a database whose runtime, file or process goes away.
+#![cfg(feature = "sqlcipher")]
 
 mod common;
 
@@ -225,6 +226,7 @@ async fn a_scope_closes_whatever_its_work_answers() {
     assert_eq!(error.kind(), ErrorKind::Connection, "{error}");
 }
 
+#[cfg(unix)]
 #[tokio::test]
 async fn a_file_deleted_under_the_pool_is_noticed_and_once_it_is_back_the_pool_heals() {
     for kind in Kind::FILES {
@@ -250,6 +252,7 @@ async fn a_file_deleted_under_the_pool_is_noticed_and_once_it_is_back_the_pool_h
     }
 }
 
+#[cfg(unix)]
 #[tokio::test]
 async fn a_file_replaced_under_the_pool_is_noticed_by_the_next_call() {
     for kind in Kind::FILES {
@@ -271,6 +274,26 @@ async fn a_file_replaced_under_the_pool_is_noticed_by_the_next_call() {
         db.close().await.unwrap();
         let db = home.open().await;
         assert_eq!(db.fetch_all_as::<i64>("SELECT n FROM t ORDER BY n", ()).await.unwrap(), [1, 3], "{kind:?}");
+    }
+}
+
+/// What SQLite has open it shares for reading and writing only.
+#[cfg(windows)]
+#[tokio::test]
+async fn a_file_that_is_open_can_be_neither_deleted_nor_moved_nor_replaced() {
+    for kind in Kind::FILES {
+        let home = Home::new(kind);
+        let db = home.open().await;
+        with_table(&db).await;
+        let other = home.directory.path().join("other");
+        std::fs::write(&other, "something else").unwrap();
+        assert!(std::fs::remove_file(home.path()).is_err(), "{kind:?}");
+        assert!(std::fs::rename(home.path(), home.directory.path().join("backup")).is_err(), "{kind:?}");
+        assert!(std::fs::rename(&other, home.path()).is_err(), "{kind:?}");
+        db.execute("INSERT INTO t (n) VALUES (1)", ()).await.unwrap();
+        assert_eq!(count(&db).await, 1, "{kind:?}");
+        db.close().await.unwrap();
+        std::fs::remove_file(home.path()).unwrap();
     }
 }
 

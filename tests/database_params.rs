@@ -1,4 +1,5 @@
 //! Parameters: every way to write them, every value, and refusal before anything runs.
+#![cfg(feature = "sqlite")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! What one-liners run, what they refuse, and that a refused statement has done nothing.
+#![cfg(feature = "sqlcipher")]
 
 mod common;
 

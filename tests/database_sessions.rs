@@ -1,4 +1,5 @@
 //! What a caller does to a connection never reaches the next one.
+#![cfg(feature = "sqlite")]
 
 mod common;
 

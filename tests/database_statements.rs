@@ -1,4 +1,5 @@
 //! What a statement answers: of itself alone, as much as was asked for, and all of it or nothing.
+#![cfg(feature = "sqlite")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! Rows that are fetched while their statement runs: order, backpressure, and the end, early or with an error.
+#![cfg(feature = "sqlite")]
 
 mod common;
 

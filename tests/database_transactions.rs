@@ -1,4 +1,5 @@
 //! Transactions: what is kept, what is undone, and what a failed or dropped call does to them.
+#![cfg(feature = "sqlite")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! Nine defects of the library that this one succeeds, none of which may come along.
+#![cfg(feature = "sqlcipher")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! What was bound does not stand in errors, whatever SQLite says.
+#![cfg(feature = "sqlite")]
 
 mod common;
 

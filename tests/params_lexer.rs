@@ -1,4 +1,5 @@
 //! Reading placeholders: texts put together from pieces whose placeholders are known, and SQLite's own word for it.
+#![cfg(feature = "sqlite")]
 
 use proptest::prelude::*;
 use strongroom::engine::{Dialect, Placeholders, Style};

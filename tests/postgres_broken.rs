@@ -1,5 +1,5 @@
 //! A connection that is cut at every place where it can be.
-#![cfg(feature = "postgres")]
+#![cfg(all(feature = "postgres", target_os = "linux"))]
 #![allow(clippy::large_futures, reason = "a test may have a large stack")]
 
 #[path = "common/postgres.rs"]

@@ -1,5 +1,5 @@
 //! One statement with many sets of parameters: as COPY where that is the same, sent ahead otherwise.
-#![cfg(feature = "postgres")]
+#![cfg(all(feature = "postgres", target_os = "linux"))]
 
 #[path = "common/postgres.rs"]
 mod common;

@@ -1,5 +1,5 @@
 //! Dropped futures, cancel requests, and streams: what is stopped, and what is not.
-#![cfg(feature = "postgres")]
+#![cfg(all(feature = "postgres", target_os = "linux"))]
 
 #[path = "common/postgres.rs"]
 mod common;

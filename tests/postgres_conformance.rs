@@ -1,5 +1,5 @@
 //! The connector's conformance suite, as every engine runs it.
-#![cfg(all(feature = "postgres", feature = "testing"))]
+#![cfg(all(feature = "postgres", feature = "testing", target_os = "linux"))]
 
 #[path = "common/postgres.rs"]
 mod common;

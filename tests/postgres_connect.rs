@@ -1,5 +1,5 @@
 //! Getting in: passwords, hosts, TLS, and poolers in between.
-#![cfg(feature = "postgres")]
+#![cfg(all(feature = "postgres", target_os = "linux"))]
 
 #[path = "common/postgres.rs"]
 mod common;

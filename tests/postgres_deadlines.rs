@@ -1,5 +1,5 @@
 //! Deadlines of calls on a server that takes no request to stop them.
-#![cfg(feature = "postgres")]
+#![cfg(all(feature = "postgres", target_os = "linux"))]
 
 #[path = "common/postgres.rs"]
 mod common;

@@ -1,5 +1,5 @@
 //! Who reads the socket, and what callers learn when it breaks.
-#![cfg(feature = "postgres")]
+#![cfg(all(feature = "postgres", target_os = "linux"))]
 
 #[path = "common/postgres.rs"]
 mod common;

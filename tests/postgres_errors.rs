@@ -1,5 +1,5 @@
 //! Errors of the server: kind, reason, whether to try again, and nothing of the user's data in them.
-#![cfg(feature = "postgres")]
+#![cfg(all(feature = "postgres", target_os = "linux"))]
 
 #[path = "common/postgres.rs"]
 mod common;

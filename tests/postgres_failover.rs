@@ -1,7 +1,7 @@
 //! A primary dies under load: nothing that was acknowledged is lost, and nothing is done twice.
 //!
 //! `STRONGROOM_FAILOVER_ROUNDS` says how often, 1 by default.
-#![cfg(feature = "postgres")]
+#![cfg(all(feature = "postgres", target_os = "linux"))]
 #![allow(clippy::large_futures, reason = "a test may have a large stack")]
 
 #[path = "common/postgres.rs"]

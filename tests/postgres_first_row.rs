@@ -1,5 +1,5 @@
 //! `fetch_one` and its like: a statement that reads stops after its first row.
-#![cfg(feature = "postgres")]
+#![cfg(all(feature = "postgres", target_os = "linux"))]
 #![allow(clippy::large_futures, reason = "a test may have a large stack")]
 
 #[path = "common/postgres.rs"]

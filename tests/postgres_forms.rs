@@ -1,5 +1,12 @@
 //! The forms of docs/values.md on PostgreSQL: times, UUIDs, JSON, lists, structs as parameters, decimals.
-#![cfg(all(feature = "postgres", feature = "chrono", feature = "jiff", feature = "uuid", feature = "json"))]
+#![cfg(all(
+    feature = "postgres",
+    feature = "chrono",
+    feature = "jiff",
+    feature = "uuid",
+    feature = "json",
+    target_os = "linux"
+))]
 
 #[path = "common/postgres.rs"]
 mod common;

@@ -1,5 +1,5 @@
 //! Lists and UUIDs as parameters of PostgreSQL.
-#![cfg(feature = "postgres")]
+#![cfg(all(feature = "postgres", target_os = "linux"))]
 #![allow(clippy::large_futures, reason = "a test may have a large stack")]
 
 #[path = "common/postgres.rs"]

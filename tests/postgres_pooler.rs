@@ -1,5 +1,5 @@
 //! Behind a pooler in transaction mode, where every statement may meet another server session.
-#![cfg(feature = "postgres")]
+#![cfg(all(feature = "postgres", target_os = "linux"))]
 
 #[path = "common/postgres.rs"]
 mod common;

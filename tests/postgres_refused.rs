@@ -1,5 +1,5 @@
 //! A server that allows fewer connections than the pool.
-#![cfg(feature = "postgres")]
+#![cfg(all(feature = "postgres", target_os = "linux"))]
 #![allow(clippy::large_futures, reason = "a test may have a large stack")]
 
 #[path = "common/postgres.rs"]

@@ -1,5 +1,5 @@
 //! Transactions that PostgreSQL gives up are run again.
-#![cfg(feature = "postgres")]
+#![cfg(all(feature = "postgres", target_os = "linux"))]
 
 #[path = "common/postgres.rs"]
 mod common;

@@ -1,5 +1,5 @@
 //! Statements that were prepared before somebody changed what they are about.
-#![cfg(feature = "postgres")]
+#![cfg(all(feature = "postgres", target_os = "linux"))]
 
 #[path = "common/postgres.rs"]
 mod common;

@@ -1,5 +1,5 @@
 //! Transactions: what begins and ends them, what fails them, and what a commit may claim.
-#![cfg(feature = "postgres")]
+#![cfg(all(feature = "postgres", target_os = "linux"))]
 
 #[path = "common/postgres.rs"]
 mod common;

@@ -1,5 +1,5 @@
 //! Where a server is: URLs, libpq's environment and files, sockets; and no password in any text.
-#![cfg(feature = "postgres")]
+#![cfg(all(feature = "postgres", target_os = "linux"))]
 
 #[path = "common/postgres.rs"]
 mod common;

@@ -1,5 +1,5 @@
 //! Values of every type, to the server and back.
-#![cfg(feature = "postgres")]
+#![cfg(all(feature = "postgres", target_os = "linux"))]
 
 #[path = "common/postgres.rs"]
 mod common;

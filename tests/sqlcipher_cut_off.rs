@@ -1,4 +1,5 @@
 //! Files that lack their end.
+#![cfg(feature = "sqlite")]
 
 mod common;
 

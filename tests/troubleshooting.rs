@@ -1,6 +1,7 @@
 //! The troubleshooting page quotes errors; each is provoked here and must stand in the page word for word.
 
-#![cfg(all(feature = "sqlcipher", feature = "sops"))]
+// Paths are quoted as they are written on Unix.
+#![cfg(all(feature = "sqlcipher", feature = "sops", unix))]
 
 use std::path::Path;
 use std::time::Duration;

@@ -51,10 +51,10 @@ impl Home {
         if self.kind.is_file() { self.directory.path().join("app.db") } else { PathBuf::from(":memory:") }
     }
 
-    /// A raw key, so that no test pays for deriving one.
+    /// A raw key, so that no test pays for deriving one. Plain SQLite refuses keys, and everything is plain then.
     pub fn builder(&self) -> DatabaseBuilder<SqlCipherConnector> {
         let builder = AsyncDatabase::builder(self.path()).pool_timeout(secs(10));
-        if self.kind.is_keyed() { builder.key(key()) } else { builder }
+        if self.kind.is_keyed() && cfg!(feature = "sqlcipher") { builder.key(key()) } else { builder }
     }
 
     pub async fn open(&self) -> AsyncDatabase {
