@@ -11,6 +11,7 @@ pub mod errors {}
 
 /// [All errors]: crate::_docs::errors
 /// [keys from SOPS files]: crate::_docs::sops
+/// [the page about platforms]: crate::_docs::platforms
 ///
 #[doc = include_str!("../docs/troubleshooting.md")]
 pub mod troubleshooting {}
@@ -41,6 +42,9 @@ pub mod weight {}
 
 #[doc = include_str!("../docs/values.md")]
 pub mod values {}
+
+#[doc = include_str!("../docs/platforms.md")]
+pub mod platforms {}
 
 /// [the page of errors]: crate::_docs::errors
 ///
