@@ -14,7 +14,8 @@ use crate::connector::Replace;
 use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::sqlcipher::ffi::{exit_gate, publish, taken};
 use crate::sqlcipher::opening::creation::{followed, sync_directory};
-use crate::sqlcipher::opening::location::{Location, directory_of, is_of_the_disk};
+use crate::sqlcipher::opening::location::{Location, directory_of};
+use crate::sqlcipher::os::is_of_the_disk;
 
 /// How the name of a draft goes on after that of its target; random digits follow.
 const MARK: &str = "-copy-";
