@@ -7,16 +7,13 @@
 //!
 //! `STRONGROOM_PORT` names the first node's port if it is not 55431.
 
-use std::time::Instant;
-
-use futures_util::TryStreamExt;
+use strongroom::database::CopyRows;
 use strongroom::pool::ExponentialBackoff;
 use strongroom::postgres::PostgresConnector;
 use strongroom::postgres::Tls;
-use strongroom::{AsyncDatabase, Connection, Connector, PassphraseKeySource, Result, Row, Value};
+use strongroom::{AsyncDatabase, Connection, Connector, PassphraseKeySource, Result};
 
 const TRADES: i64 = 50_000;
-const COLUMNS: &str = "id, symbol, cents, buy, note";
 
 /// The bot itself: it does not know which engine it runs on.
 async fn trade<C>(db: &AsyncDatabase<C>, id: i64) -> Result<()>
@@ -42,65 +39,6 @@ async fn schema<C: Connector<Connection: Connection>>(db: &AsyncDatabase<C>) -> 
          CREATE TABLE IF NOT EXISTS positions (symbol TEXT PRIMARY KEY, trades BIGINT NOT NULL)",
     )
     .await
-}
-
-/// Copies a table, telling how far it is.
-async fn copy<A, B>(from: &AsyncDatabase<A>, to: &AsyncDatabase<B>, table: &str, columns: &str, key: &str) -> Result<()>
-where
-    A: Connector<Connection: Connection>,
-    B: Connector<Connection: Connection>,
-{
-    let total: i64 = from.fetch_value(&format!("SELECT count(*) FROM {table}"), ()).await?.unwrap_or(0);
-    let places: Vec<String> = (1..=columns.split(", ").count()).map(|number| format!("${number}")).collect();
-    let insert = format!("INSERT INTO {table} ({columns}) VALUES ({})", places.join(", "));
-    let began = Instant::now();
-    let mut done = 0;
-    let rows = from.fetch_stream(&format!("SELECT {columns} FROM {table} ORDER BY {key}"), ());
-    let mut batches = rows.try_chunks(5_000);
-    while let Some(batch) = batches.try_next().await.map_err(|error| error.1)? {
-        done += batch.len();
-        to.execute_many(&insert, batch.iter().map(values)).await?;
-        println!("{table}: {done} of {total} rows, {:?}", began.elapsed());
-    }
-    Ok(())
-}
-
-fn values(row: &Row) -> Vec<Value> {
-    row.iter().map(|(_, value)| value.to_owned()).collect()
-}
-
-/// Compares a table row by row, while both sides stream.
-async fn compare<A, B>(
-    one: &AsyncDatabase<A>,
-    other: &AsyncDatabase<B>,
-    table: &str,
-    columns: &str,
-    key: &str,
-) -> Result<u64>
-where
-    A: Connector<Connection: Connection>,
-    B: Connector<Connection: Connection>,
-{
-    let sql = format!("SELECT {columns} FROM {table} ORDER BY {key}");
-    let (mut left, mut right) = (one.fetch_stream(&sql, ()), other.fetch_stream(&sql, ()));
-    let mut same = 0;
-    loop {
-        match (left.try_next().await?, right.try_next().await?) {
-            (None, None) => return Ok(same),
-            (Some(left), Some(right)) => {
-                // SQLite keeps truth values as 0 and 1.
-                let plain = |value| match value {
-                    Value::Bool(truth) => Value::Integer(truth.into()),
-                    other => other,
-                };
-                let left: Vec<Value> = values(&left).into_iter().map(plain).collect();
-                let right: Vec<Value> = values(&right).into_iter().map(plain).collect();
-                assert_eq!(left, right, "row {same} of {table} differs");
-                same += 1;
-            }
-            _ => panic!("{table} has more rows on one side"),
-        }
-    }
 }
 
 #[tokio::main]
@@ -134,11 +72,12 @@ async fn main() -> Result<()> {
 
     cluster.execute_script("DROP TABLE IF EXISTS trades; DROP TABLE IF EXISTS positions").await?;
     schema(&cluster).await?;
-    copy(&file, &cluster, "positions", "symbol, trades", "symbol").await?;
-    copy(&file, &cluster, "trades", COLUMNS, "id").await?;
-    let same = compare(&file, &cluster, "trades", COLUMNS, "id").await?;
-    let positions = compare(&file, &cluster, "positions", "symbol, trades", "symbol").await?;
-    println!("{same} trades and {positions} positions are the same on both sides");
+    let what = CopyRows::of(["positions", "trades"])
+        .on_progress(|now| println!("{}: {} of {} rows", now.table, now.done, now.total));
+    let report = file.copy_rows(&cluster, what).await?;
+    for (table, rows) in &report.tables {
+        println!("{rows} rows of {table} are the same on both sides");
+    }
 
     for id in TRADES + 100..TRADES + 200 {
         trade(&cluster, id).await?;

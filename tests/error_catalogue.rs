@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use common::{ENDLESS, memory, numbers, secs};
 use strongroom::database::migrations::{Adopt, MigrateOptions, Migration, Migrations};
-use strongroom::database::{BackupOptions, BackupStage};
+use strongroom::database::{BackupOptions, BackupStage, CopyRows};
 use strongroom::engine::TransactionMode;
 use strongroom::pool::{NoRetry, Ping, SuspendOptions};
 use strongroom::sqlcipher::Tuning;
@@ -350,6 +350,15 @@ async fn copies(page: &mut Catalogue) {
     backup.replace = strongroom::engine::Replace::Original(None);
     page.row("an original is to be replaced that others may have open", &conn.back_up(backup).await.unwrap_err());
     drop(conn);
+    let (from, to) = (memory().await, memory().await);
+    from.execute_script("CREATE TABLE users (id, name); INSERT INTO users VALUES (1, 'alice')").await.unwrap();
+    to.execute_script("CREATE TABLE users (id)").await.unwrap();
+    let users = || CopyRows::of(["users"]);
+    page.row("rows are copied, and the target lacks a column", &from.copy_rows(&to, users()).await.unwrap_err());
+    let upper = "ALTER TABLE users ADD name; \
+                 CREATE TRIGGER upper AFTER INSERT ON users BEGIN UPDATE users SET name = upper(name); END";
+    to.execute_script(upper).await.unwrap();
+    page.row("rows are copied, and the target changes them", &from.copy_rows(&to, users()).await.unwrap_err());
     let other = AsyncDatabase::with_connector(strongroom::testing::ScriptedConnector::new()).open().await.unwrap();
     page.row("an engine without copies, as PostgreSQL", &other.backup_to(page.at("another.db")).await.unwrap_err());
 }
