@@ -1,19 +1,27 @@
 //! Turns: what runs on a runtime's thread without waiting gives the other tasks of the thread theirs.
+//!
+//! A turn is counted in time that calls took, not in calls: sixteen point reads take ten microseconds, sixteen reads of a
+//! hundred rows three hundred.
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
+use std::time::Duration;
 
 use tokio::task;
 
-/// Calls in a row for whose answers nobody waited, after which the other tasks of the thread get their turn.
-const CALLS: u8 = 16;
+/// How long calls for whose answers nobody waited follow each other before the other tasks of the thread get their
+/// turn. With so many tasks as this counts, each waits for that long times their number.
+const TURN: Duration = Duration::from_micros(10);
 
 /// The same while no other task of this thread calls anything: to yield then mostly wakes another thread for nothing.
-const CALLS_ALONE: u8 = 64;
+const TURN_ALONE: Duration = Duration::from_micros(50);
+
+/// How long a call is taken to last that nobody has measured: to look at the clock twice would cost it a tenth of that.
+const SHORT: Duration = Duration::from_nanos(600);
 
 thread_local! {
-    static TURN: Cell<Turn> = const { Cell::new(Turn { task: None, done: 0, ends: CALLS }) };
+    static TURN_HERE: Cell<Turn> = const { Cell::new(Turn::NEW) };
 }
 
 /// What was done on this thread since others had their turn. Calls of different tasks are counted together: tasks that
@@ -21,27 +29,29 @@ thread_local! {
 #[derive(Clone, Copy)]
 struct Turn {
     task: Option<task::Id>,
-    done: u8,
-    ends: u8,
+    alone: bool,
+    spent: Duration,
 }
 
 impl Turn {
-    /// Counts a call of `task`; the flag says that others are next.
-    fn after(self, task: Option<task::Id>) -> (Self, bool) {
-        let ends = if self.task == task { self.ends } else { CALLS };
-        match self.done + 1 {
-            // If the next call on this thread is of the same task again, it is alone.
-            last if last >= ends => (Self { task, done: 0, ends: CALLS_ALONE }, true),
-            done => (Self { task, done, ends }, false),
+    const NEW: Self = Self { task: None, alone: false, spent: Duration::ZERO };
+
+    /// Before a call of `task`; the flag says that others are next.
+    fn before(self, task: Option<task::Id>) -> (Self, bool) {
+        let alone = self.alone && self.task == task;
+        if self.spent < if alone { TURN_ALONE } else { TURN } {
+            return (Self { task, alone, ..self }, false);
         }
+        // If the next call on this thread is of the same task again, it is alone.
+        (Self { task, alone: true, spent: Duration::ZERO }, true)
     }
 }
 
 /// Lets the other tasks of this thread run from time to time: a call that an engine answers on the spot never waits, so
 /// nothing else would. Called before a connection is taken, because others would wait for that one.
 pub(crate) async fn take() {
-    let (turn, over) = TURN.get().after(task::try_id());
-    TURN.set(turn);
+    let (turn, over) = TURN_HERE.get().before(task::try_id());
+    TURN_HERE.set(turn);
     if over {
         task::yield_now().await;
     }
@@ -49,17 +59,29 @@ pub(crate) async fn take() {
 
 /// Lets the other tasks of this thread run now: between two pieces of a work of several.
 pub(crate) async fn pass() {
-    TURN.set(Turn { done: 0, ..TURN.get() });
+    others_run();
     task::yield_now().await;
 }
 
-/// Runs a call of an engine; while it waits for its answer, others run anyway. To yield then would cost another thread's
-/// waking.
+fn others_run() {
+    TURN_HERE.set(Turn { spent: Duration::ZERO, ..TURN_HERE.get() });
+}
+
+/// Work on the caller's task took so long. Told by engines of what they know not to be short.
+pub(crate) fn took(time: Duration) {
+    let turn = TURN_HERE.get();
+    TURN_HERE.set(Turn { spent: turn.spent.saturating_add(time), ..turn });
+}
+
+/// Runs a call of an engine, and counts it; while it waits for its answer, others run anyway. To yield then would cost
+/// another thread's waking.
 pub(crate) async fn noting<T>(mut call: Pin<&mut impl Future<Output = T>>) -> T {
     poll_fn(|cx| {
         let polled = call.as_mut().poll(cx);
         if polled.is_pending() {
-            TURN.set(Turn { done: 0, ..TURN.get() });
+            others_run();
+        } else {
+            took(SHORT);
         }
         polled
     })
@@ -70,13 +92,14 @@ pub(crate) async fn noting<T>(mut call: Pin<&mut impl Future<Output = T>>) -> T 
 mod tests {
     use super::*;
 
-    /// After how many calls each turn of these tasks ends.
-    fn turns(tasks: &[Option<task::Id>]) -> Vec<u8> {
-        let mut turn = TURN.get();
+    /// After how many calls that take so long each turn of these tasks ends.
+    fn turns(time: Duration, tasks: &[Option<task::Id>]) -> Vec<u32> {
+        TURN_HERE.set(Turn::NEW);
         let length = |task: &Option<task::Id>| {
-            (1..=u8::MAX).find(|_| {
-                let over;
-                (turn, over) = turn.after(*task);
+            (1..=1000).find(|_| {
+                took(time);
+                let (turn, over) = TURN_HERE.get().before(*task);
+                TURN_HERE.set(turn);
                 over
             })
         };
@@ -86,16 +109,28 @@ mod tests {
     #[tokio::test]
     async fn a_task_gets_long_turns_only_while_it_is_alone() {
         let [one, two] = [tokio::spawn(async {}), tokio::spawn(async {})].map(|task| Some(task.id()));
-        assert_eq!(turns(&[one, two, one, two]), [16, 16, 16, 16]);
-        assert_eq!(turns(&[one, one, one]), [16, 64, 64]);
-        assert_eq!(turns(&[one, one, two, one, one]), [16, 64, 16, 16, 64]);
+        let micro = Duration::from_micros(1);
+        assert_eq!(turns(micro, &[one, two, one, two]), [10, 10, 10, 10]);
+        assert_eq!(turns(micro, &[one, one, one]), [10, 50, 50]);
+        assert_eq!(turns(micro, &[one, one, two, one, one]), [10, 50, 10, 10, 50]);
         // A future that is polled outside of any task has none.
-        assert_eq!(turns(&[None, None, one]), [16, 64, 16]);
-        let (mut turn, mut over) = (TURN.get(), false);
-        for call in 1..=16 {
-            assert!(!over, "call {call}");
-            (turn, over) = turn.after(if call % 2 == 0 { one } else { two });
+        assert_eq!(turns(micro, &[None, None, one]), [10, 50, 10]);
+        assert_eq!(turns(Duration::from_micros(18), &[one, two, one, one]), [1, 1, 1, 3]);
+        TURN_HERE.set(Turn::NEW);
+        for call in 1..=10 {
+            took(micro);
+            let (turn, over) = TURN_HERE.get().before(if call % 2 == 0 { one } else { two });
+            TURN_HERE.set(turn);
+            assert_eq!(over, call == 10, "two tasks in turn share one");
         }
-        assert!(over, "two tasks in turn share one");
+    }
+
+    #[tokio::test]
+    async fn what_an_engine_measures_counts_for_as_long_as_it_took() {
+        others_run();
+        noting(std::pin::pin!(async { took(TURN) })).await;
+        assert!(TURN_HERE.get().before(None).1);
+        noting(std::pin::pin!(task::yield_now())).await;
+        assert!(TURN_HERE.get().spent < TURN, "while it waited, others ran");
     }
 }
