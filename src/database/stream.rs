@@ -3,7 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use futures_core::Stream;
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -12,7 +12,7 @@ use super::deadline::{self, Limit, Stage, within};
 use super::held::Held;
 use crate::connector::{Connection, Connector, Statement};
 use crate::error::Result;
-use crate::row::{Row, Rows};
+use crate::row::{Row, Rows, RowsIter};
 
 /// Rows per chunk: one crossing to the engine's thread each.
 pub(super) const CHUNK: usize = 256;
@@ -26,7 +26,9 @@ pub(super) const CHUNK: usize = 256;
 /// Dropping it ends the statement; the connection is lent again once it has really ended.
 #[must_use = "streams do nothing unless polled"]
 pub struct RowStream<'a> {
-    rows: Pin<Box<dyn Stream<Item = Result<Row>> + Send + 'a>>,
+    chunks: Pin<Box<dyn Stream<Item = Result<Rows>> + Send + 'a>>,
+    /// What is left of the last chunk.
+    rows: Option<RowsIter>,
 }
 
 /// Whoever holds the connection of a stream.
@@ -73,9 +75,7 @@ impl<'a> RowStream<'a> {
                 |mut chunks| async move { Ok(chunks.next().await?.map(|rows| (rows, chunks))) },
             ))
         };
-        let chunks = stream::once(open).try_flatten();
-        let rows = chunks.map_ok(|rows| stream::iter(rows.into_iter().map(Ok))).try_flatten();
-        Self { rows: rows.boxed() }
+        Self { chunks: stream::once(open).try_flatten().boxed(), rows: None }
     }
 }
 
@@ -83,7 +83,16 @@ impl Stream for RowStream<'_> {
     type Item = Result<Row>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Row>>> {
-        self.rows.as_mut().poll_next(context)
+        loop {
+            if let Some(row) = self.rows.as_mut().and_then(Iterator::next) {
+                return Poll::Ready(Some(Ok(row)));
+            }
+            self.rows = match ready!(self.chunks.as_mut().poll_next(context)) {
+                Some(Ok(rows)) => Some(rows.into_iter()),
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => return Poll::Ready(None),
+            };
+        }
     }
 }
 
