@@ -14,5 +14,5 @@ pub use crate::connector::{
 };
 pub use crate::error::Phase;
 pub use crate::params::{Arranged, ArrangedSets, Dialect, Params, Placeholders, Style};
-pub use crate::row::{Changes, RowsBuilder};
+pub use crate::row::{Changes, RowRef, RowSink, RowsBuilder};
 pub use crate::value::ValueRef;

@@ -9,8 +9,7 @@ use super::{
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::params::ParamSets;
-use crate::row::Changes;
-use crate::row::Rows;
+use crate::row::{Changes, RowSink, Rows};
 
 /// A connection that speaks SQL: only what an engine must do itself. Convenience lives in the handles above.
 ///
@@ -63,6 +62,33 @@ pub trait Connection: Resource {
                 kind if scope.admits(kind) => self.run(statement).await.map(Outcome::Ran),
                 kind => Ok(Outcome::Refused(kind, statement)),
             }
+        }
+    }
+
+    /// The same, with the rows shown to `sink` while the statement runs, instead of being collected. A statement that
+    /// reads ends when no more rows are wanted; one that writes runs to its end.
+    ///
+    /// An engine that does not collect rows first overrides this. It calls [`begin`](RowSink::begin) whenever the
+    /// statement begins, and may move the sink to another thread, but has put it back when it answers.
+    ///
+    /// # Errors
+    /// As classified by the engine; what has become of the sink does not matter then.
+    fn run_into(
+        &mut self,
+        statement: Statement,
+        scope: Scope,
+        sink: &mut Box<dyn RowSink>,
+    ) -> impl Future<Output = Result<Outcome<Changes>>> + Send {
+        async move {
+            let outcome = match scope {
+                // Whoever may do anything need not ask.
+                Scope::Session => Outcome::Ran(self.run(statement).await?),
+                _ => self.run_in(statement, scope).await?,
+            };
+            Ok(outcome.map(|rows| {
+                rows.show_to(sink.as_mut());
+                rows.changes()
+            }))
         }
     }
 

@@ -116,22 +116,29 @@ impl StatementKind {
 /// What became of a statement that was to run within a [`Scope`].
 #[derive(Debug)]
 #[must_use = "the statement may not have run"]
-pub enum Outcome {
-    /// It ran.
-    Ran(Rows),
+pub enum Outcome<T = Rows> {
+    /// It ran, and this is what it gave.
+    Ran(T),
     /// It may not run here, being of this kind, and is given back. Nothing has happened.
     Refused(StatementKind, Statement),
 }
 
-impl Outcome {
-    /// The rows.
+impl<T> Outcome<T> {
+    /// The rows, or what became of them.
     ///
     /// # Errors
     /// That of [`StatementKind::refused`] if it did not run.
-    pub fn rows(self) -> Result<Rows> {
+    pub fn rows(self) -> Result<T> {
         match self {
             Self::Ran(rows) => Ok(rows),
             Self::Refused(kind, _) => Err(kind.refused()),
+        }
+    }
+
+    pub(crate) fn map<R>(self, ran: impl FnOnce(T) -> R) -> Outcome<R> {
+        match self {
+            Self::Ran(rows) => Outcome::Ran(ran(rows)),
+            Self::Refused(kind, statement) => Outcome::Refused(kind, statement),
         }
     }
 }

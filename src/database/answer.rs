@@ -9,7 +9,6 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use crate::error::Result;
-use crate::row::Rows;
 
 /// Writes the one-liners for a handle whose methods take `$self: $receiver`.
 macro_rules! one_liners {
@@ -29,8 +28,12 @@ macro_rules! one_liners {
             sql: &str,
             params: impl $crate::params::IntoParams,
         ) -> $crate::database::Answer<'_, $crate::row::Changes> {
-            let running = $self.writing($crate::connector::Statement::new(sql, params));
-            $crate::database::Answer::new(running, |rows| Ok(rows.changes()))
+            let statement = $crate::connector::Statement::new(sql, params);
+            let location = std::panic::Location::caller();
+            $crate::database::Answer::new(async move {
+                let rows = $self.writing(statement?, location).await?;
+                Ok(rows.changes())
+            })
         }
 
         /// Fetches the first row, if there is one. A statement that reads is stopped there; one that writes runs to its
@@ -47,9 +50,12 @@ macro_rules! one_liners {
             sql: &str,
             params: impl $crate::params::IntoParams,
         ) -> $crate::database::Answer<'_, Option<$crate::row::Row>> {
-            let running =
-                $self.reading($crate::connector::Statement::new(sql, params).map($crate::connector::Statement::first));
-            $crate::database::Answer::new(running, |rows| Ok(rows.first()))
+            let statement = $crate::connector::Statement::new(sql, params).map($crate::connector::Statement::first);
+            let location = std::panic::Location::caller();
+            $crate::database::Answer::new(async move {
+                let rows = $self.reading(statement?, location, &mut $crate::database::yields::Collected).await?;
+                Ok(rows.first())
+            })
         }
 
         /// Fetches all rows.
@@ -65,7 +71,11 @@ macro_rules! one_liners {
             sql: &str,
             params: impl $crate::params::IntoParams,
         ) -> $crate::database::Answer<'_, $crate::row::Rows> {
-            $crate::database::Answer::new($self.reading($crate::connector::Statement::new(sql, params)), Ok)
+            let statement = $crate::connector::Statement::new(sql, params);
+            let location = std::panic::Location::caller();
+            $crate::database::Answer::new(async move {
+                $self.reading(statement?, location, &mut $crate::database::yields::Collected).await
+            })
         }
 
         /// Fetches the first column of the first row; `None` when there is no row. A NULL is an error unless `T` is an
@@ -77,14 +87,18 @@ macro_rules! one_liners {
         /// # Cancel safety
         /// As [`execute`](Self::execute); a statement that only reads leaves nothing behind.
         #[track_caller]
-        pub fn fetch_value<T: $crate::value::FromValue>(
+        pub fn fetch_value<T: $crate::value::FromValue + Send + 'static>(
             $self: $receiver,
             sql: &str,
             params: impl $crate::params::IntoParams,
         ) -> $crate::database::Answer<'_, Option<T>> {
-            let running =
-                $self.reading($crate::connector::Statement::new(sql, params).map($crate::connector::Statement::first));
-            $crate::database::Answer::new(running, |rows| rows.first().map(|row| row.get(0)).transpose())
+            let statement = $crate::connector::Statement::new(sql, params).map($crate::connector::Statement::first);
+            let location = std::panic::Location::caller();
+            $crate::database::Answer::new(async move {
+                let mut sink = $crate::database::yields::Shown($crate::row::Decoding::<Option<T>>::values());
+                $self.reading(statement?, location, &mut sink).await?;
+                $crate::row::made(sink.0)
+            })
         }
 
         /// Fetches the first row into a struct (by column names), a tuple or a scalar. Stops as
@@ -96,17 +110,23 @@ macro_rules! one_liners {
         /// # Cancel safety
         /// As [`execute`](Self::execute); a statement that only reads leaves nothing behind.
         #[track_caller]
-        pub fn fetch_one_as<T: serde::de::DeserializeOwned>(
+        pub fn fetch_one_as<T: serde::de::DeserializeOwned + Send + 'static>(
             $self: $receiver,
             sql: &str,
             params: impl $crate::params::IntoParams,
         ) -> $crate::database::Answer<'_, Option<T>> {
-            let running =
-                $self.reading($crate::connector::Statement::new(sql, params).map($crate::connector::Statement::first));
-            $crate::database::Answer::new(running, |rows| rows.first().map(|row| row.decode()).transpose())
+            let statement = $crate::connector::Statement::new(sql, params).map($crate::connector::Statement::first);
+            let location = std::panic::Location::caller();
+            $crate::database::Answer::new(async move {
+                let mut sink = $crate::database::yields::Shown($crate::row::Decoding::<Option<T>>::rows());
+                $self.reading(statement?, location, &mut sink).await?;
+                $crate::row::made(sink.0)
+            })
         }
 
-        /// Fetches all rows into structs (by column names), tuples or scalars.
+        /// Fetches all rows into structs (by column names), tuples or scalars. They are decoded while the statement runs,
+        /// perhaps on another thread; [`Rows::decode`](crate::Rows::decode) does it afterwards, and also for types that
+        /// cannot be sent. A panic of the type's own code comes out of this call.
         ///
         /// # Errors
         /// As classified by the engine; [`Reason::Type`](crate::Reason::Type) when a row does not fit.
@@ -114,19 +134,21 @@ macro_rules! one_liners {
         /// # Cancel safety
         /// As [`execute`](Self::execute); a statement that only reads leaves nothing behind.
         #[track_caller]
-        pub fn fetch_all_as<T: serde::de::DeserializeOwned>(
+        pub fn fetch_all_as<T: serde::de::DeserializeOwned + Send + 'static>(
             $self: $receiver,
             sql: &str,
             params: impl $crate::params::IntoParams,
         ) -> $crate::database::Answer<'_, Vec<T>> {
-            let running = $self.reading($crate::connector::Statement::new(sql, params));
-            $crate::database::Answer::new(running, |rows| rows.decode())
+            let statement = $crate::connector::Statement::new(sql, params);
+            let location = std::panic::Location::caller();
+            $crate::database::Answer::new(async move {
+                let mut sink = $crate::database::yields::Shown($crate::row::Decoding::<Vec<T>>::rows());
+                $self.reading(statement?, location, &mut sink).await?;
+                $crate::row::made(sink.0)
+            })
         }
     };
 }
-
-/// A statement under way, whatever handle runs it.
-pub(super) type RowsFuture<'a> = Pin<Box<dyn Future<Output = Result<Rows>> + Send + 'a>>;
 
 /// The answer to one statement, as a future: what `execute`, `fetch_all` and their like give.
 ///
@@ -137,13 +159,12 @@ pub(super) type RowsFuture<'a> = Pin<Box<dyn Future<Output = Result<Rows>> + Sen
 /// As the call says that gave it.
 #[must_use = "futures do nothing unless polled"]
 pub struct Answer<'a, T> {
-    running: RowsFuture<'a>,
-    read: fn(Rows) -> Result<T>,
+    running: Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>,
 }
 
 impl<'a, T> Answer<'a, T> {
-    pub(super) fn new(running: RowsFuture<'a>, read: fn(Rows) -> Result<T>) -> Self {
-        Self { running, read }
+    pub(super) fn new(running: impl Future<Output = Result<T>> + Send + 'a) -> Self {
+        Self { running: Box::pin(running) }
     }
 }
 
@@ -151,8 +172,7 @@ impl<T> Future for Answer<'_, T> {
     type Output = Result<T>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<T>> {
-        let read = self.read;
-        self.running.as_mut().poll(context).map(|rows| rows.and_then(read))
+        self.running.as_mut().poll(context)
     }
 }
 

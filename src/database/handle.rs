@@ -7,13 +7,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::answer::RowsFuture;
 use super::bulk;
 use super::call::Call;
 use super::deadline::{Deadline, Stage, within};
 use super::lane::WriteLane;
 use super::route;
 use super::stream::RowStream;
+use super::yields::Yields;
 use crate::DefaultConnector;
 use crate::connector::{Access, Capabilities, Connection, Connector, Outcome, Resource as _, Statement};
 use crate::error::{Reason, Result};
@@ -185,41 +185,36 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
     one_liners! { self: &Self }
 
     /// Runs a statement that only reads on a reader; one that turns out to write goes to the writer.
-    #[track_caller]
-    fn reading(&self, statement: Result<Statement>) -> RowsFuture<'_> {
-        let location = Location::caller();
-        Box::pin(async move {
-            let statement = statement?;
-            turn::take().await;
-            let call = self.call(location);
-            let access = route::read_access(self.capabilities());
-            if access == Access::Write && self.capabilities().single_writer {
-                return Box::pin(self.write(statement, call)).await;
-            }
+    async fn reading<Y: Yields>(
+        &self,
+        statement: Statement,
+        location: &'static Location<'static>,
+        yields: &mut Y,
+    ) -> Result<Y::Made> {
+        turn::take().await;
+        let call = self.call(location);
+        let access = route::read_access(self.capabilities());
+        let statement = if access == Access::Write && self.capabilities().single_writer {
+            statement
+        } else {
             let mut reader = call.lend(self.pool(), access).await?;
             let limit = call.limit_of(&mut reader, access, &statement.sql)?;
             let kept = self.capabilities().reads_elsewhere.then(|| statement.clone());
-            let refused = match within(limit, route::run_in(&mut reader, statement, access)).await {
-                Ok(Outcome::Ran(rows)) => return Ok(rows),
+            match within(limit, route::run_in(&mut reader, statement, access, yields)).await {
+                Ok(Outcome::Ran(made)) => return Ok(made),
                 Ok(Outcome::Refused(_, statement)) => statement,
                 // A function that writes, of which its words say nothing: a standby has changed nothing.
                 Err(error) if error.reason() == Reason::NotWritable => kept.ok_or(error)?,
                 Err(error) => return Err(error),
-            };
-            drop(reader);
-            // Boxed, like everything off the short way, so that a read does not carry its state.
-            Box::pin(self.write(refused, call)).await
-        })
+            }
+        };
+        // Boxed, like everything off the short way, so that a read does not carry its state.
+        Ok(yields.collected(Box::pin(self.write(statement, call)).await?))
     }
 
-    #[track_caller]
-    fn writing(&self, statement: Result<Statement>) -> RowsFuture<'_> {
-        let location = Location::caller();
-        Box::pin(async move {
-            let statement = statement?;
-            turn::take().await;
-            self.write(statement, self.call(location)).await
-        })
+    async fn writing(&self, statement: Statement, location: &'static Location<'static>) -> Result<Rows> {
+        turn::take().await;
+        self.write(statement, self.call(location)).await
     }
 
     /// Runs a statement that may write: through the lane, where statements that wait for the one writer share a commit.

@@ -31,6 +31,7 @@ mod sleep;
 mod state;
 mod stream;
 mod transaction;
+mod yields;
 
 pub use answer::Answer;
 pub use builder::DatabaseBuilder;

@@ -3,15 +3,16 @@
 use std::fmt;
 use std::future::Future;
 use std::ops::{Deref, DerefMut};
+use std::panic::Location;
 use std::pin::{Pin, pin};
 
-use super::answer::RowsFuture;
 use super::bulk;
 use super::deadline::{self, Stage, within};
 use super::held::Held;
 use super::stream::{CHUNK, Chunks, RowStream};
+use super::yields::{Collected, Yields};
 use crate::DefaultConnector;
-use crate::connector::{Connection, Connector, Resource, ResourceState, Statement, TransactionMode};
+use crate::connector::{Connection, Connector, Resource, ResourceState, Scope, Statement, TransactionMode};
 use crate::error::{ErrorKind, Reason, Result};
 use crate::params::IntoParams;
 use crate::row::{Changes, Rows};
@@ -71,18 +72,15 @@ impl<C: Connector<Connection: Connection>> RawConnection<C> {
 
     one_liners! { self: &mut Self }
 
-    fn reading(&mut self, statement: Result<Statement>) -> RowsFuture<'_> {
-        self.writing(statement)
+    async fn reading<Y: Yields>(&mut self, statement: Statement, _: &Location<'_>, yields: &mut Y) -> Result<Y::Made> {
+        turn::take().await;
+        let limit = self.held.limit_stopping(Stage::Write);
+        let connection = self.ready().await?;
+        within(limit, turn::noting(pin!(yields.run(connection, statement, Scope::Session)))).await?.rows()
     }
 
-    fn writing(&mut self, statement: Result<Statement>) -> RowsFuture<'_> {
-        Box::pin(async move {
-            let statement = statement?;
-            turn::take().await;
-            let limit = self.held.limit_stopping(Stage::Write);
-            let connection = self.ready().await?;
-            within(limit, turn::noting(pin!(connection.run(statement)))).await
-        })
+    async fn writing(&mut self, statement: Statement, location: &Location<'_>) -> Result<Rows> {
+        self.reading(statement, location, &mut Collected).await
     }
 
     /// The connection, without what a dropped `execute_many` left behind.

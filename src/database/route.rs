@@ -5,6 +5,7 @@
 
 use std::pin::pin;
 
+use super::yields::Yields;
 use crate::connector::{
     Access, Capabilities, Connection, Connector, Outcome, Resource, ResourceState, Scope, Statement, StatementKind,
     TransactionMode, left_open,
@@ -39,11 +40,16 @@ pub(super) fn scope(access: Access) -> Scope {
 ///
 /// # Errors
 /// As classified by the engine, and where the statement may run on no connection that is lent for one call.
-pub(super) async fn run_in<C>(lent: &mut Pooled<C>, statement: Statement, access: Access) -> Result<Outcome>
+pub(super) async fn run_in<C, Y: Yields>(
+    lent: &mut Pooled<C>,
+    statement: Statement,
+    access: Access,
+    yields: &mut Y,
+) -> Result<Outcome<Y::Made>>
 where
     C: Connector<Connection: Connection>,
 {
-    match turn::noting(pin!(lent.run_in(statement, scope(access)))).await? {
+    match turn::noting(pin!(yields.run(&mut **lent, statement, scope(access)))).await? {
         Outcome::Refused(kind @ StatementKind::Control, _) => Err(kind.refused()),
         outcome => Ok(outcome),
     }

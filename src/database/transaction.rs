@@ -2,14 +2,15 @@
 
 use std::fmt;
 use std::future::Future;
+use std::panic::Location;
 use std::pin::{Pin, pin};
 
-use super::answer::RowsFuture;
 use super::bulk;
 use super::deadline::{self, Limit, Stage, within};
 use super::held::Held;
 use super::state::TransactionState;
 use super::stream::{CHUNK, Chunks, RowStream};
+use super::yields::{Collected, Yields};
 use crate::DefaultConnector;
 use crate::connector::{Connection, Connector, Resource as _, ResourceState, Scope, Statement, TransactionMode};
 use crate::error::{Error, Phase, Result};
@@ -56,19 +57,18 @@ impl<C: Connector<Connection: Connection>> Transaction<C> {
 
     one_liners! { self: &mut Self }
 
-    fn reading(&mut self, statement: Result<Statement>) -> RowsFuture<'_> {
-        self.writing(statement)
+    async fn reading<Y: Yields>(&mut self, statement: Statement, _: &Location<'_>, yields: &mut Y) -> Result<Y::Made> {
+        let state = &mut self.state;
+        turn::take().await;
+        state.ready(None).await?;
+        let limit = state.limit();
+        let connection = &mut **state.held;
+        let outcome = within(limit, turn::noting(pin!(yields.run(connection, statement, Scope::Transaction)))).await;
+        state.judge(outcome)?.rows()
     }
 
-    fn writing(&mut self, statement: Result<Statement>) -> RowsFuture<'_> {
-        Box::pin(async move {
-            let (statement, state) = (statement?, &mut self.state);
-            turn::take().await;
-            state.ready(None).await?;
-            let limit = state.limit();
-            let outcome = within(limit, turn::noting(pin!(state.held.run_in(statement, Scope::Transaction)))).await;
-            state.judge(outcome)?.rows()
-        })
+    async fn writing(&mut self, statement: Statement, location: &Location<'_>) -> Result<Rows> {
+        self.reading(statement, location, &mut Collected).await
     }
 
     /// Runs a statement once for each set of parameters; see

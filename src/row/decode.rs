@@ -55,7 +55,7 @@ impl Rows {
         let mut all = Vec::with_capacity(self.len());
         let mut decoder = Decoder::default();
         for index in 0..self.len() {
-            all.push(decoder.decode(View { data: &self.0, index })?);
+            all.push(decoder.decode(self.0.view(index))?);
         }
         Ok(all)
     }
@@ -66,13 +66,13 @@ impl Rows {
 /// A value is offered to serde as it is stored. If the row cannot be decoded so, what was refused is offered in another
 /// form (see [`Offers`]), and the row decoded again: until it fits, or there is no other form.
 #[derive(Default)]
-struct Decoder {
+pub(super) struct Decoder {
     /// What the last row that needed other forms was decoded with.
     known: Option<Offers>,
 }
 
 impl Decoder {
-    fn decode<T: DeserializeOwned>(&mut self, row: View<'_>) -> Result<T> {
+    pub(super) fn decode<T: DeserializeOwned>(&mut self, row: View<'_>) -> Result<T> {
         let stored = Offers::default();
         let Mismatch(message) = match Self::attempt(row, &stored) {
             Ok(value) => return Ok(value),

@@ -31,7 +31,7 @@ impl<'a> Columns<'a> {
 
     /// A map would keep one of two values under the same name, and nobody would know which.
     fn refuse_repeated(self) -> Result<(), Mismatch> {
-        let names = &self.row.data.columns;
+        let names = self.row.columns;
         match (1..names.len()).find(|&index| names[..index].contains(&names[index])) {
             None => Ok(()),
             Some(index) => {
@@ -144,7 +144,7 @@ impl<'de> MapAccess<'de> for Columns<'_> {
     type Error = Mismatch;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Mismatch> {
-        let Some(name) = self.row.data.columns.get(self.next) else { return Ok(None) };
+        let Some(name) = self.row.columns.get(self.next) else { return Ok(None) };
         let name: StrDeserializer<'_, Mismatch> = (**name).into_deserializer();
         seed.deserialize(name).map(Some)
     }

@@ -7,11 +7,14 @@ mod decode;
 mod deserialize;
 mod mismatch;
 mod offers;
+mod sink;
 
 use std::fmt;
 use std::sync::Arc;
 
 pub use builder::RowsBuilder;
+pub(crate) use sink::{Decoding, made};
+pub use sink::{RowRef, RowSink};
 
 use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::value::Cells;
@@ -162,7 +165,7 @@ impl Row {
     /// [`Reason::NoSuchColumn`], and [`Reason::Type`] when the value has another type or does not fit.
     pub fn get<T: FromValue>(&self, column: impl ColumnIndex) -> Result<T> {
         let index = column.find(self)?;
-        T::from_value(self.cell(index)).map_err(|error| error.context(format_args!("column {}", self.name(index))))
+        self.view().read(index)
     }
 
     /// Looks at a column without copying its text or bytes.
@@ -193,37 +196,58 @@ impl Row {
         self.rows.columns.iter().enumerate().map(|(index, name)| (&**name, self.cell(index)))
     }
 
-    fn name(&self, index: usize) -> &str {
-        self.view().name(index)
-    }
-
     fn cell(&self, index: usize) -> ValueRef<'_> {
         self.view().cell(index)
     }
 
     fn view(&self) -> View<'_> {
-        View { data: &self.rows, index: self.index }
+        self.rows.view(self.index)
+    }
+}
+
+impl Data {
+    fn view(&self, index: usize) -> View<'_> {
+        View {
+            columns: &self.columns,
+            cells: Place::Gathered { cells: &self.cells, first: index * self.columns.len() },
+        }
     }
 }
 
 /// A row that somebody else keeps alive. Columns have been checked against the header.
 #[derive(Clone, Copy)]
 struct View<'a> {
-    data: &'a Data,
-    index: usize,
+    columns: &'a [Arc<str>],
+    cells: Place<'a>,
+}
+
+/// Where the cells of a row are.
+#[derive(Clone, Copy)]
+enum Place<'a> {
+    /// Among those of a result, from this one on.
+    Gathered { cells: &'a Cells, first: usize },
+    /// With the engine, which stands at the row.
+    Shown(&'a [ValueRef<'a>]),
 }
 
 impl<'a> View<'a> {
     fn len(self) -> usize {
-        self.data.columns.len()
+        self.columns.len()
     }
 
     fn name(self, column: usize) -> &'a str {
-        &self.data.columns[column]
+        &self.columns[column]
     }
 
     fn cell(self, column: usize) -> ValueRef<'a> {
-        self.data.cells.get(self.index * self.len() + column)
+        match self.cells {
+            Place::Gathered { cells, first } => cells.get(first + column),
+            Place::Shown(cells) => cells[column],
+        }
+    }
+
+    fn read<T: FromValue>(self, column: usize) -> Result<T> {
+        T::from_value(self.cell(column)).map_err(|error| error.context(format_args!("column {}", self.name(column))))
     }
 }
 
@@ -238,14 +262,14 @@ pub trait ColumnIndex {
 
 impl ColumnIndex for usize {
     fn find(&self, row: &Row) -> Result<usize> {
-        if *self < row.len() { Ok(*self) } else { Err(no_such_column(row, format_args!("number {self}"))) }
+        if *self < row.len() { Ok(*self) } else { Err(no_such_column(row.columns(), format_args!("number {self}"))) }
     }
 }
 
 impl ColumnIndex for &str {
     fn find(&self, row: &Row) -> Result<usize> {
         let found = row.columns().iter().position(|name| **name == **self);
-        found.ok_or_else(|| no_such_column(row, format_args!("{self}")))
+        found.ok_or_else(|| no_such_column(row.columns(), format_args!("{self}")))
     }
 }
 
@@ -262,11 +286,11 @@ impl ColumnIndex for &String {
 }
 
 #[cold]
-fn no_such_column(row: &Row, wanted: fmt::Arguments<'_>) -> Error {
+fn no_such_column(columns: &[Arc<str>], wanted: fmt::Arguments<'_>) -> Error {
     let message = format!("the row has no column {wanted}");
-    let hint = match row.len() {
+    let hint = match columns.len() {
         0 => "it has no columns".to_owned(),
-        count => format!("it has {count}: {}", row.columns().join(", ")),
+        count => format!("it has {count}: {}", columns.join(", ")),
     };
     Error::new(ErrorKind::Query, message).because(Reason::NoSuchColumn).hint(hint)
 }

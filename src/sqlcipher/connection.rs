@@ -18,13 +18,15 @@ use super::running::job::{Shared, StopOnDrop, on_thread, state_of};
 use super::running::stream::OpenStream;
 use super::running::transaction::Boundary;
 use super::running::turns::{TURN, Turns};
+use super::running::yields::{Collected, Shown};
+use super::statements::Inlined;
 use crate::clock;
 use crate::connector::{
-    Access, Backup, BackupReport, CheckDepth, CheckStep, Connection, Maintained, Maintenance, Resource, ResourceState,
-    Scope, Statement, StatementKind, TransactionMode,
+    Access, Backup, BackupReport, CheckDepth, CheckStep, Connection, Maintained, Maintenance, Outcome, Resource,
+    ResourceState, Scope, Statement, StatementKind, TransactionMode,
 };
 use crate::error::{Error, Phase, Result};
-use crate::row::Rows;
+use crate::row::{Changes, RowSink, Rows};
 
 /// A connection to a SQLite or SQLCipher database.
 ///
@@ -81,31 +83,20 @@ impl SqlCipherConnection {
     }
 
     /// Before a write: leaves the lock to another process for a while, if that is its turn. Nothing has begun yet.
-    async fn take_turns(&mut self) {
+    pub(super) async fn take_turns(&mut self) {
         let Self { access: Access::Write, state: ResourceState::Idle, turns, shared, .. } = self else { return };
         if turns.is_over(|| shared.try_lock()?.data_version()) && clock::check().is_ok() {
             Box::pin(clock::sleep(TURN)).await;
         }
     }
 
-    /// Runs a short statement on this task. `None`: it has had no effect; run it on a thread.
-    fn inline(&mut self, statement: &Statement) -> Option<Result<Rows>> {
-        if !(self.may.reads || self.may.inside) {
-            return None;
-        }
-        let may = Inline { keep: self.may.keep && self.opened.snapshots().allowed(), ..self.may };
-        let outcome = self.here(|engine, control| {
-            let mut outcome = engine.run_inline(statement, control, may)?;
-            let spoiled = outcome.as_mut().is_err_and(|error| engine.is_spoiled_by(error));
-            Some((outcome, spoiled))
-        });
-        outcome.unwrap_or_else(|_panic| Some(Err(Error::panicked("SQL function"))))
-    }
-
     /// Runs short writes of several callers on this task, in one transaction. `None`: they have had no effect.
     fn inline_group(&mut self, group: &[Statement]) -> Option<Vec<Result<Rows>>> {
         if let [statement] = group {
-            return self.inline(statement).map(|outcome| vec![outcome]);
+            return match self.inline(statement, Scope::Write, &mut Collected) {
+                Inlined::Ran(outcome) => Some(vec![outcome]),
+                Inlined::Refused(_) | Inlined::Elsewhere | Inlined::Busy => None,
+            };
         }
         if !self.may.writes {
             return None;
@@ -120,17 +111,6 @@ impl SqlCipherConnection {
             Some((results, spoiled))
         });
         results.unwrap_or_else(|_panic| Some(group.iter().map(|_| Err(Error::panicked("engine"))).collect()))
-    }
-
-    /// Runs statements together that may run here.
-    async fn run_admitted(&mut self, group: Vec<Statement>) -> Vec<Result<Rows>> {
-        self.take_turns().await;
-        if let Some(results) = self.inline_group(&group) {
-            return results;
-        }
-        let count = group.len();
-        let results = self.job(move |engine| Ok(engine.run_group(&group))).await;
-        results.unwrap_or_else(|error| (0..count).map(|_| Err(error.clone())).collect())
     }
 
     /// Does short work on this task, if nobody else is at it. The work says whether it spoiled the connection.
@@ -241,35 +221,34 @@ impl Connection for SqlCipherConnection {
     }
 
     async fn run(&mut self, statement: Statement) -> Result<Rows> {
-        // What runs inline never waits; tokio counts it, so that the other tasks of this thread get their turn.
-        tokio::task::consume_budget().await;
-        self.take_turns().await;
-        if let Some(outcome) = self.inline(&statement) {
-            return outcome.map_err(|error| error.during(Phase::Statement));
-        }
-        let alone = self.alone();
-        let work = move |engine: &mut Engine| {
-            let _alone = alone.for_statement(engine, &statement.sql)?;
-            engine.run(&statement)
-        };
-        // Boxed, so that the short way does not carry the state of the long one.
-        Box::pin(self.job(work)).await.map_err(|error| error.during(Phase::Statement))
+        self.run_by(statement, Scope::Session, &mut Collected).await?.rows()
+    }
+
+    async fn run_in(&mut self, statement: Statement, scope: Scope) -> Result<Outcome> {
+        self.run_by(statement, scope, &mut Collected).await
+    }
+
+    async fn run_into(
+        &mut self,
+        statement: Statement,
+        scope: Scope,
+        sink: &mut Box<dyn RowSink>,
+    ) -> Result<Outcome<Changes>> {
+        let mut shown = Shown(Box::new(()));
+        std::mem::swap(sink, &mut shown.0);
+        let outcome = self.run_by(statement, scope, &mut shown).await;
+        *sink = shown.0;
+        outcome
     }
 
     async fn run_group(&mut self, group: Vec<Statement>) -> Vec<Result<Rows>> {
-        let (mut admitted, mut refused) = (Vec::with_capacity(group.len()), Vec::new());
-        for (index, statement) in group.into_iter().enumerate() {
-            match self.classify(&statement.sql).and_then(|kind| Scope::Write.check(kind)) {
-                Ok(()) => admitted.push(statement),
-                Err(error) => refused.push((index, error)),
-            }
+        self.take_turns().await;
+        if let Some(results) = self.inline_group(&group) {
+            return results;
         }
-        let mut results = self.run_admitted(admitted).await;
-        // In rising order, so that each lands where its statement was.
-        for (index, error) in refused {
-            results.insert(index, Err(error));
-        }
-        results
+        let count = group.len();
+        let results = self.job(move |engine| Ok(engine.run_group(&group))).await;
+        results.unwrap_or_else(|error| (0..count).map(|_| Err(error.clone())).collect())
     }
 
     async fn bulk(&mut self, sql: Arc<str>) -> Result<SqlCipherBulk<'_>> {

@@ -20,6 +20,7 @@ mod os;
 mod resource;
 mod running;
 mod statement;
+mod statements;
 mod stats;
 mod tuning;
 

@@ -108,8 +108,9 @@ impl Tuning {
         Self { busy_timeout, ..self }
     }
 
-    /// Runs short reads on the calling task, without a thread in between; on by default. A read that turns out to be
-    /// long is stopped after some twenty microseconds and runs again on a thread, and is not tried for a while.
+    /// Runs short reads on the calling task, without a thread in between; on by default. A read that takes longer than
+    /// was learned of it, twenty microseconds to begin with, is stopped and runs again on a thread. Statements that take
+    /// more than about a hundred run there from then on.
     pub fn inline_reads(self, on: bool) -> Self {
         Self { inline_reads: on, ..self }
     }

@@ -11,7 +11,7 @@ use crate::connector::{
 use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::lock::{Guard, Lock};
 use crate::params::ParamSets;
-use crate::row::{Changes, Rows};
+use crate::row::{Changes, RowSink, Rows};
 
 /// Wraps a connector; its [`Faults`] decide what goes wrong, and when.
 ///
@@ -295,6 +295,15 @@ impl<K: Connection> Connection for FaultyConnection<K> {
 
     async fn run_in(&mut self, statement: Statement, scope: Scope) -> Result<Outcome> {
         call!(self, Run, self.inner.run_in(statement, scope))
+    }
+
+    async fn run_into(
+        &mut self,
+        statement: Statement,
+        scope: Scope,
+        sink: &mut Box<dyn RowSink>,
+    ) -> Result<Outcome<Changes>> {
+        call!(self, Run, self.inner.run_into(statement, scope, sink))
     }
 
     async fn bulk(&mut self, sql: Arc<str>) -> Result<FaultyBulk<'_, K>> {

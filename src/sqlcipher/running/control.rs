@@ -47,7 +47,12 @@ impl Control {
 
     /// Runs `work` inline. The second answer says whether it was stopped for being long.
     pub(crate) fn inline<T>(&self, work: impl FnOnce() -> T) -> (T, bool) {
-        self.budget.store(BUDGET, Relaxed);
+        self.inline_beyond(0, work)
+    }
+
+    /// The same for what is known to take so many questions, and may.
+    pub(crate) fn inline_beyond<T>(&self, known: u32, work: impl FnOnce() -> T) -> (T, bool) {
+        self.budget.store(BUDGET.saturating_add(known.try_into().unwrap_or(u8::MAX)), Relaxed);
         let done = work();
         (done, self.budget.swap(NO_BUDGET, Relaxed) == SPENT)
     }

@@ -14,14 +14,15 @@ use super::session::Session;
 use crate::connector::{Statement, StatementKind};
 use crate::error::{Error, Reason, Result};
 use crate::params::ParamSets;
-use crate::row::{Changes, Rows, RowsBuilder};
+use crate::row::{Changes, RowSink, Rows, RowsBuilder};
 use crate::sqlcipher::errors::{self, classify, poisons};
 use crate::sqlcipher::ffi::running;
 use crate::sqlcipher::log::checkpoint::{Log, WORTH_COPYING};
 use crate::sqlcipher::opening::reading::Still;
 use crate::sqlcipher::opening::way::Way;
-use crate::sqlcipher::statement::plan::{self, Plan, Plans};
+use crate::sqlcipher::statement::plan::{Plan, Plans};
 use crate::sqlcipher::statement::ready::Step;
+use crate::sqlcipher::statement::rows;
 use crate::sqlcipher::statement::watch::{Mode, Seen, Watch};
 use crate::sqlcipher::stats::Tally;
 use crate::sqlcipher::tuning::Checkpoints;
@@ -46,7 +47,7 @@ pub(crate) struct Engine {
 }
 
 /// What SQLite counts between two questions whether to stop: some twenty microseconds of work.
-const STEPS_BETWEEN_QUESTIONS: i32 = 1000;
+pub(super) const STEPS_BETWEEN_QUESTIONS: u32 = 1000;
 
 impl Engine {
     pub(crate) fn new(connection: Connection, watch: Arc<Watch>, tally: Arc<Tally>, log: Arc<Log>) -> Self {
@@ -58,7 +59,7 @@ impl Engine {
     /// Puts our handlers in place.
     pub(crate) fn install(&mut self, control: &Arc<Control>, busy_timeout: Duration) -> rusqlite::Result<()> {
         let (progress, busy, watch) = (Arc::clone(control), Arc::clone(control), Arc::clone(&self.watch));
-        running::ask(&mut self.connection, STEPS_BETWEEN_QUESTIONS, move || progress.should_stop())?;
+        running::ask(&mut self.connection, STEPS_BETWEEN_QUESTIONS.cast_signed(), move || progress.should_stop())?;
         let mut since = None;
         self.connection
             .busy_handler(Some(move |tries: i32| busy.wait_for_lock(tries.unsigned_abs(), busy_timeout, &mut since)))?;
@@ -256,7 +257,7 @@ impl Engine {
             // What writes goes on to its end; the other rows are not wanted.
             Step::Row(row, reads) => {
                 if let Some(builder) = builder.as_mut().filter(|builder| !first_only || builder.is_empty()) {
-                    plan::push_row(builder, row)?;
+                    rows::push_row(builder, row)?;
                 }
                 Ok(!(first_only && reads))
             }
@@ -264,6 +265,25 @@ impl Engine {
         let mut builder = builder.unwrap_or_else(|| RowsBuilder::with_header(Arc::from([])));
         builder.changes(changes);
         Ok(builder.finish())
+    }
+
+    /// Runs one statement and shows its rows to `sink`.
+    pub(crate) fn run_into(&mut self, statement: &Statement, sink: &mut dyn RowSink) -> Result<Changes> {
+        sink.begin();
+        let (mut columns, mut wanted): (Option<Arc<[Arc<str>]>>, _) = (None, true);
+        self.stepping(statement, &mut |step| match step {
+            Step::Header(header) => {
+                columns = Some(header);
+                Ok(true)
+            }
+            // What writes goes on to its end; the other rows are not wanted.
+            Step::Row(row, reads) => {
+                if let Some(columns) = columns.as_ref().filter(|_| wanted) {
+                    wanted = rows::show_row(sink, columns, row)?;
+                }
+                Ok(wanted || !reads)
+            }
+        })
     }
 
     /// Runs one statement and hands its rows over in chunks, until `send` says that nobody wants more.
@@ -281,7 +301,7 @@ impl Engine {
             }
             Step::Row(row, _) => {
                 let Some(filling) = &mut builder else { return Ok(false) };
-                plan::push_row(filling, row)?;
+                rows::push_row(filling, row)?;
                 if filling.len() < chunk {
                     return Ok(true);
                 }

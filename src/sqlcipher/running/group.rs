@@ -4,14 +4,28 @@ use std::sync::Arc;
 
 use super::control::Control;
 use super::engine::Engine;
-use crate::connector::{Statement, StatementKind};
-use crate::error::{ErrorKind, Phase, Result};
+use crate::connector::{Scope, Statement, StatementKind};
+use crate::error::{Error, ErrorKind, Phase, Result};
 use crate::row::Rows;
 
 impl Engine {
-    /// Runs statements that waited together, each with its own result and atomic by itself, in one transaction if that
-    /// works out.
+    /// Runs statements that waited together, each with its own result and atomic by itself. What may not run on a
+    /// connection that was lent for one call is refused.
     pub(crate) fn run_group(&mut self, group: &[Statement]) -> Vec<Result<Rows>> {
+        let mut verdict = |statement: &Statement| Scope::Write.check(self.classify(&statement.sql)?);
+        let refused: Vec<_> = group.iter().map(|statement| verdict(statement).err()).collect();
+        let admitted = group.iter().zip(&refused).filter(|(_, refused)| refused.is_none());
+        let admitted: Vec<_> = admitted.map(|(statement, _)| statement).collect();
+        let mut results = self.run_admitted(&admitted).into_iter();
+        let result = |refused: Option<Error>| match refused {
+            Some(error) => Some(Err(error)),
+            None => results.next(),
+        };
+        refused.into_iter().filter_map(result).collect()
+    }
+
+    /// Runs statements in one transaction if that works out.
+    fn run_admitted(&mut self, group: &[&Statement]) -> Vec<Result<Rows>> {
         let alone = |engine: &mut Self| group.iter().map(|statement| engine.run(statement)).collect();
         if group.len() < 2 || self.in_transaction() || !group.iter().all(|statement| self.may_join(&statement.sql)) {
             return alone(self);
@@ -41,13 +55,13 @@ impl Engine {
         let mut done = 0;
         let (results, stopped) = control.inline(|| {
             self.control("BEGIN IMMEDIATE", Phase::Begin).ok()?;
-            self.run_together(group, &mut || {
+            self.run_together(&group.iter().collect::<Vec<_>>(), &mut || {
                 done += 1;
                 control.renew()
             })
         });
         if stopped && let Some(statement) = group.get(done - 1) {
-            self.plans.get(&statement.sql)?.was_long();
+            self.plans.get(&statement.sql)?.was_stopped();
         }
         match results {
             Some(results) => {
@@ -73,7 +87,7 @@ impl Engine {
     }
 
     /// Inside a transaction; ends it. `go_on` is asked after each statement. `None` when it came to nothing.
-    fn run_together(&mut self, group: &[Statement], go_on: &mut dyn FnMut() -> bool) -> Option<Vec<Result<Rows>>> {
+    fn run_together(&mut self, group: &[&Statement], go_on: &mut dyn FnMut() -> bool) -> Option<Vec<Result<Rows>>> {
         let mut results = Vec::with_capacity(group.len());
         for statement in group {
             results.push(self.run(statement));

@@ -7,15 +7,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::control::Control;
-use super::engine::Engine;
+use super::engine::{Engine, STEPS_BETWEEN_QUESTIONS};
 use crate::connector::{Statement, StatementKind};
 use crate::error::{ErrorKind, Result};
 use crate::params::ParamSets;
-use crate::row::{Changes, Rows};
+use crate::row::Changes;
 use crate::sqlcipher::ffi::wal_index::{Mark, WalIndex};
 use crate::sqlcipher::log::snapshot::LONGEST_LOG;
 use crate::sqlcipher::statement::watch::Mode;
 use crate::sqlcipher::tuning::Checkpoints;
+use crate::turn;
 
 /// The read transaction that a connection keeps open between calls.
 #[derive(Debug, Default)]
@@ -39,6 +40,9 @@ const BETWEEN_LOOKS: usize = 32;
 /// More than this of values, in bytes, is written on a thread.
 const MOST_INSIDE: usize = 64 << 10;
 
+/// A read that is known to take so many steps, some two microseconds, is measured: others wait for its thread.
+const MEASURED: u32 = 100;
+
 /// What a connection may do inline.
 #[derive(Clone, Copy, Debug)]
 #[allow(clippy::struct_excessive_bools, reason = "independent facts, each read by its own caller")]
@@ -56,14 +60,20 @@ pub(crate) struct Inline {
 }
 
 impl Engine {
-    /// Runs a statement here unless it is known to be long. `None`: it has had no effect; run it on a thread.
-    pub(crate) fn run_inline(&mut self, statement: &Statement, control: &Control, may: Inline) -> Option<Result<Rows>> {
+    /// Runs a statement here by `run`, unless it is known to be long. `None`: it has had no effect; run it on a thread.
+    pub(crate) fn run_inline<T>(
+        &mut self,
+        statement: &Statement,
+        control: &Control,
+        may: Inline,
+        run: impl FnOnce(&mut Self) -> Result<T>,
+    ) -> Option<Result<T>> {
         let in_transaction = self.in_transaction();
         let may_write = !in_transaction && may.writes && !self.is_checkpoint_due();
         let plan = self.plans.get(&statement.sql)?;
         let allowed = match plan.kind() {
             StatementKind::Write if in_transaction => {
-                return if may.inside { self.write_inside(statement, control) } else { None };
+                return if may.inside { self.write_inside(statement, control, run) } else { None };
             }
             StatementKind::Read => may.reads,
             StatementKind::Write => may_write,
@@ -72,11 +82,18 @@ impl Engine {
         if !allowed || !plan.try_inline() {
             return None;
         }
-        let reads = plan.kind() == StatementKind::Read;
+        let (reads, steps) = (plan.kind() == StatementKind::Read, plan.cost());
         if reads && !in_transaction && self.freshen(may.keep).is_err() {
             return None;
         }
-        let (outcome, stopped) = control.inline(|| self.run(statement));
+        let (outcome, stopped) = {
+            let began = (!reads || steps >= MEASURED).then(Instant::now);
+            let done = control.inline_beyond(steps / STEPS_BETWEEN_QUESTIONS, || run(self));
+            if let Some(began) = began {
+                turn::took(began.elapsed());
+            }
+            done
+        };
         match outcome {
             // On a thread it is told of that.
             Ok(_) if !self.is_still() => None,
@@ -87,7 +104,7 @@ impl Engine {
             Err(error) => {
                 self.end_snapshot();
                 if stopped {
-                    self.plans.get(&statement.sql)?.was_long();
+                    self.plans.get(&statement.sql)?.was_stopped();
                 }
                 let elsewhere = match error.kind() {
                     // It may be done already, and is never done twice.
@@ -102,7 +119,12 @@ impl Engine {
 
     /// Runs a write of the open transaction here. To stop it would cost the whole transaction, so that it runs only if
     /// it cannot be long: each step of its program is taken once. `None`: not to be run here.
-    fn write_inside(&mut self, statement: &Statement, control: &Control) -> Option<Result<Rows>> {
+    fn write_inside<T>(
+        &mut self,
+        statement: &Statement,
+        control: &Control,
+        run: impl FnOnce(&mut Self) -> Result<T>,
+    ) -> Option<Result<T>> {
         let sql = &statement.sql;
         let place = self.plans.find(sql)?;
         if !self.is_writing() {
@@ -117,8 +139,9 @@ impl Engine {
             return None;
         }
         let began = Instant::now();
-        let outcome = control.inline_to_the_end(|| self.run(statement));
+        let outcome = control.inline_to_the_end(|| run(self));
         let took = began.elapsed();
+        turn::took(took);
         self.worked += took;
         if took > LONG
             && let Some(plan) = self.plans.get(sql)
@@ -151,7 +174,7 @@ impl Engine {
         let took = began.elapsed();
         self.worked += took;
         if took > LONG {
-            self.plans.get(sql)?.was_long();
+            self.plans.get(sql)?.was_slow();
         }
         Some(outcome)
     }

@@ -2,11 +2,12 @@
 //!
 //! `watch` is the authorizer, which sees what a statement does while it is prepared; `plan` keeps that with the
 //! placeholders, `ready` has a statement prepared and permitted, `halfway` finds those that can stop half-way, `straight`
-//! those that cannot be long, `withhold` keeps values out of errors.
+//! those that cannot be long, `rows` reads rows, `withhold` keeps values out of errors.
 
 pub(crate) mod halfway;
 pub(crate) mod plan;
 pub(crate) mod ready;
+pub(crate) mod rows;
 pub(crate) mod straight;
 pub(crate) mod watch;
 pub(crate) mod withhold;

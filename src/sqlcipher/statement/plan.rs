@@ -4,7 +4,6 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use rusqlite::types::ValueRef as SqlRef;
 use rusqlite::{Connection, StatementStatus};
 
 use super::watch::{Seen, Watch};
@@ -12,7 +11,7 @@ use super::{halfway, straight};
 use crate::connector::StatementKind;
 use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::params::{Arranged, ArrangedSets, Dialect, ParamSets, Params, Placeholders, Style};
-use crate::row::{Changes, RowsBuilder};
+use crate::row::Changes;
 use crate::sqlcipher::errors::classify_refused;
 use crate::sqlcipher::ffi::last_id::Forgotten;
 use crate::value::ValueRef;
@@ -39,7 +38,7 @@ pub(crate) struct Plan {
     /// Whether each step of its program is taken once; found out when it is first asked for.
     straight: Option<bool>,
     identity: Identity,
-    shortness: Shortness,
+    cost: Cost,
 }
 
 /// What SQLite tells of the row that a statement inserts.
@@ -54,13 +53,28 @@ enum Identity {
     Certain,
 }
 
-/// What was learned of how long a statement runs.
-#[derive(Debug)]
-struct Shortness {
-    /// So many runs go to a thread before another one is tried inline.
-    skip: u32,
-    /// The next value of `skip`.
-    penalty: u32,
+/// What was learned of how long a statement runs, in steps of SQLite's machine; some fifty of them take a microsecond.
+/// About the longest of the last runs: what was long and is not any more is forgotten slowly.
+#[derive(Clone, Copy, Debug, Default)]
+struct Cost {
+    steps: u32,
+    /// It was stopped, so it takes more than that; how many, its next run tells.
+    stopped: bool,
+}
+
+impl Cost {
+    /// What takes more than this, about a hundred microseconds, runs on a thread.
+    const INLINE: u32 = 5000;
+
+    fn forget(&mut self) {
+        self.steps -= self.steps.div_ceil(16);
+    }
+
+    fn learn(&mut self, steps: u32) {
+        self.forget();
+        self.steps = if self.stopped { steps } else { self.steps.max(steps) };
+        self.stopped = false;
+    }
 }
 
 /// How many statements are remembered before all are forgotten: programs have tens; a program that builds its texts
@@ -135,7 +149,7 @@ impl Plan {
         let halfway = writes && halfway::may_stop(connection, text.as_deref().unwrap_or(sql));
         let identity = if writes { Identity::of(seen, connection, watch) } else { Identity::Never };
         let seen = if explains { seen.without_changes() } else { seen };
-        let (header, shortness) = (Arc::from([]), Shortness { skip: 0, penalty: 64 });
+        let (header, cost) = (Arc::from([]), Cost::default());
         Ok(Self {
             kind,
             seen,
@@ -149,7 +163,7 @@ impl Plan {
             writes: changes,
             straight: None,
             identity,
-            shortness,
+            cost,
         })
     }
 
@@ -189,21 +203,31 @@ impl Plan {
 
     /// Whether to try it on the caller's own task.
     pub(crate) fn try_inline(&mut self) -> bool {
-        let now = self.shortness.skip == 0 && self.may_run_twice() && !self.halfway;
-        self.shortness.skip = self.shortness.skip.saturating_sub(1);
-        now
+        let short = self.cost.steps <= Cost::INLINE;
+        if !short {
+            self.cost.forget();
+        }
+        short && self.may_run_twice() && !self.halfway
     }
 
-    /// It was tried inline and is long.
-    pub(crate) fn was_long(&mut self) {
-        let Shortness { skip, penalty } = &mut self.shortness;
-        *skip = *penalty;
-        *penalty = penalty.saturating_mul(2).min(1 << 16);
+    /// How many steps it took at most of late.
+    pub(crate) fn cost(&self) -> u32 {
+        self.cost.steps
     }
 
-    /// It ran inline and took its time, for a reason that may pass.
+    /// It has run to its end, in so many steps.
+    pub(super) fn learn(&mut self, steps: u32) {
+        self.cost.learn(steps);
+    }
+
+    /// It was stopped on the caller's task, and runs on a thread next.
+    pub(crate) fn was_stopped(&mut self) {
+        self.cost = Cost { steps: 2 * Cost::INLINE, stopped: true };
+    }
+
+    /// It held the caller's task for long, for reasons that its steps do not show.
     pub(crate) fn was_slow(&mut self) {
-        self.shortness.skip = 64;
+        self.cost.learn(16 * Cost::INLINE);
     }
 
     /// Whether it is a write whose work does not grow with the number of rows.
@@ -372,26 +396,4 @@ fn bind(statement: &mut rusqlite::Statement<'_>, slot: usize, value: ValueRef<'_
         ValueRef::Blob(value) => statement.raw_bind_parameter(slot, value),
     };
     bound.map_err(crate::sqlcipher::errors::classify)
-}
-
-/// Copies one row into the result.
-pub(crate) fn push_row(builder: &mut RowsBuilder, row: &rusqlite::Row<'_>) -> Result<()> {
-    let columns = row.as_ref().column_count();
-    for index in 0..columns {
-        let value = match row.get_ref(index).map_err(crate::sqlcipher::errors::classify)? {
-            SqlRef::Null => ValueRef::Null,
-            SqlRef::Integer(value) => ValueRef::Integer(value),
-            SqlRef::Real(value) => ValueRef::Real(value),
-            SqlRef::Blob(value) => ValueRef::Blob(value),
-            SqlRef::Text(text) => ValueRef::Text(std::str::from_utf8(text).map_err(|_| not_utf8(index))?),
-        };
-        builder.push(value);
-    }
-    Ok(())
-}
-
-#[cold]
-fn not_utf8(index: usize) -> Error {
-    let message = format!("column number {index} holds text that is not UTF-8");
-    Error::new(ErrorKind::Query, message).because(Reason::Type).hint("select cast(column as blob) to read its bytes")
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, StatementStatus};
 
 use super::plan::Plan;
 use super::watch::{Mode, Seen, Watch};
@@ -91,7 +91,18 @@ impl Ready<'_> {
         values: &Arranged<'_>,
         take: &mut dyn FnMut(Step<'_, '_>) -> Result<bool>,
     ) -> Result<Changes> {
-        self.telling_of_commits(|ready| ready.step(values, take))
+        let changes = self.telling_of_commits(|ready| ready.step(values, take));
+        let steps = self.take_steps();
+        if changes.is_ok() {
+            self.plan.learn(steps);
+        }
+        changes
+    }
+
+    /// How many steps of SQLite's machine were taken since the last time.
+    fn take_steps(&mut self) -> u32 {
+        // Without a statement there is nothing to ask.
+        if self.plan.is_empty() { 0 } else { self.prepared.reset_status(StatementStatus::VmStep).cast_unsigned() }
     }
 
     /// Has the error of a statement that may commit say whether the commit is what failed.
@@ -171,6 +182,8 @@ impl Ready<'_> {
                 break;
             }
         }
+        // They are not those of one run.
+        self.take_steps();
         Ok((done, self.plan.changes(self.connection, rows, forgotten.as_ref())))
     }
 }

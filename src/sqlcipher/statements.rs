@@ -1,0 +1,89 @@
+//! One statement on a connection: on the caller's task if it is short, or else as a job.
+
+use super::connection::SqlCipherConnection;
+use super::running::engine::Engine;
+use super::running::inline::Inline;
+use super::running::yields::Yields;
+use crate::connector::{Connection as _, Outcome, Scope, Statement, StatementKind};
+use crate::error::{Error, Phase, Result};
+
+/// What became of a statement that was tried on the caller's task.
+pub(super) enum Inlined<T> {
+    Ran(Result<T>),
+    /// It may not run here, or cannot be prepared.
+    Refused(Result<StatementKind>),
+    /// It may, but not on the caller's task.
+    Elsewhere,
+    /// Nobody has looked: somebody else is at the connection, or nothing runs here.
+    Busy,
+}
+
+impl SqlCipherConnection {
+    /// Runs a statement if `scope` admits it: on this task if it is short, or else on a thread.
+    pub(super) async fn run_by<Y: Yields>(
+        &mut self,
+        statement: Statement,
+        scope: Scope,
+        yields: &mut Y,
+    ) -> Result<Outcome<Y::Made>> {
+        // What runs inline never waits; tokio counts it, so that the other tasks of this thread get their turn.
+        tokio::task::consume_budget().await;
+        self.take_turns().await;
+        let mut inlined = self.inline(&statement, scope, yields);
+        if matches!(inlined, Inlined::Busy) && scope != Scope::Session {
+            // A look at kept snapshots is soon over; a stream that nobody reads is told to stop.
+            let kind = self.classify(&statement.sql)?;
+            if !scope.admits(kind) {
+                return Ok(Outcome::Refused(kind, statement));
+            }
+            inlined = self.inline(&statement, scope, yields);
+        }
+        match inlined {
+            Inlined::Ran(outcome) => return outcome.map(Outcome::Ran).map_err(|error| error.during(Phase::Statement)),
+            Inlined::Refused(kind) => return Ok(Outcome::Refused(kind?, statement)),
+            Inlined::Elsewhere | Inlined::Busy => {}
+        }
+        let alone = self.alone();
+        let mut taken = yields.take();
+        let work = move |engine: &mut Engine| {
+            let _alone = alone.for_statement(engine, &statement.sql)?;
+            let made = taken.run(engine, &statement)?;
+            Ok((made, taken))
+        };
+        // Boxed, so that the short way does not carry the state of the long one.
+        let (made, taken) = Box::pin(self.job(work)).await.map_err(|error| error.during(Phase::Statement))?;
+        *yields = taken;
+        Ok(Outcome::Ran(made))
+    }
+
+    /// Runs a short statement on this task, if `scope` admits it.
+    pub(super) fn inline<Y: Yields>(
+        &mut self,
+        statement: &Statement,
+        scope: Scope,
+        yields: &mut Y,
+    ) -> Inlined<Y::Made> {
+        if !(self.may.reads || self.may.inside) {
+            return Inlined::Busy;
+        }
+        let may = Inline { keep: self.may.keep && self.opened.snapshots().allowed(), ..self.may };
+        let outcome = self.here(|engine, control| {
+            if scope != Scope::Session {
+                match engine.classify(&statement.sql) {
+                    Ok(kind) if scope.admits(kind) => {}
+                    refused => return Some((Inlined::Refused(refused), false)),
+                }
+            }
+            let Some(mut outcome) = engine.run_inline(statement, control, may, |engine| yields.run(engine, statement))
+            else {
+                return Some((Inlined::Elsewhere, false));
+            };
+            let spoiled = outcome.as_mut().is_err_and(|error| engine.is_spoiled_by(error));
+            Some((Inlined::Ran(outcome), spoiled))
+        });
+        match outcome {
+            Ok(outcome) => outcome.unwrap_or(Inlined::Busy),
+            Err(_panic) => Inlined::Ran(Err(Error::panicked("SQL function"))),
+        }
+    }
+}
