@@ -73,7 +73,7 @@ impl<C: Connector<Connection: Connection>> RawConnection<C> {
     one_liners! { self: &mut Self }
 
     async fn reading<Y: Yields>(&mut self, statement: Statement, _: &Location<'_>, yields: &mut Y) -> Result<Y::Made> {
-        turn::take().await;
+        turn::take_holding().await;
         let limit = self.held.limit_stopping(Stage::Write);
         let connection = self.ready().await?;
         within(limit, turn::noting(pin!(yields.run(connection, statement, Scope::Session)))).await?.rows()

@@ -59,7 +59,7 @@ impl<C: Connector<Connection: Connection>> Transaction<C> {
 
     async fn reading<Y: Yields>(&mut self, statement: Statement, _: &Location<'_>, yields: &mut Y) -> Result<Y::Made> {
         let state = &mut self.state;
-        turn::take().await;
+        turn::take_holding().await;
         state.ready(None).await?;
         let limit = state.limit();
         let connection = &mut **state.held;
