@@ -1,6 +1,6 @@
 //! A statement whose rows are fetched while it runs.
 //!
-//! The job fills chunks on its thread and stops at a channel that holds one, so a slow reader holds it back. Dropping
+//! The job fills chunks on its thread and stops at a channel that holds few, so a slow reader holds it back. Dropping
 //! the receiving end ends it.
 
 use std::sync::Arc;
@@ -13,6 +13,9 @@ use crate::connector::{ResourceState, Statement};
 use crate::error::Result;
 use crate::row::Rows;
 
+/// Chunks between the job and the reader. Two, so that neither waits where the other is late by less than a chunk.
+const AHEAD: usize = 2;
+
 /// An open stream.
 #[derive(Debug)]
 pub(crate) struct OpenStream {
@@ -24,7 +27,7 @@ pub(crate) struct OpenStream {
 
 impl OpenStream {
     pub(crate) fn start(shared: Arc<Shared>, job: u64, statement: Statement, chunk: usize, stop: StopOnDrop) -> Self {
-        let (sender, chunks) = mpsc::channel(1);
+        let (sender, chunks) = mpsc::channel(AHEAD);
         let job = errand::send(move || {
             let mut send = |rows| sender.blocking_send(rows).is_ok();
             shared.work(job, |engine| engine.run_in_chunks(&statement, chunk.max(1), &mut send))

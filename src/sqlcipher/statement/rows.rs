@@ -19,16 +19,21 @@ pub(crate) fn push_row(builder: &mut RowsBuilder, row: &rusqlite::Row<'_>) -> Re
 
 /// Shows one row to a sink; says whether it wants another.
 pub(crate) fn show_row(sink: &mut dyn RowSink, columns: &[Arc<str>], row: &rusqlite::Row<'_>) -> Result<bool> {
-    /// Most rows are no wider, and need no memory for their cells.
-    const FEW: usize = 12;
+    // Most rows are narrow, and need no memory for their cells.
+    match columns.len() {
+        0..=2 => show_in(&mut [ValueRef::Null; 2], sink, columns, row),
+        3..=8 => show_in(&mut [ValueRef::Null; 8], sink, columns, row),
+        wide => show_in(&mut vec![ValueRef::Null; wide], sink, columns, row),
+    }
+}
 
-    let (mut few, mut many) = ([ValueRef::Null; FEW], Vec::new());
-    let cells = if columns.len() <= FEW {
-        &mut few[..columns.len()]
-    } else {
-        many.resize(columns.len(), ValueRef::Null);
-        &mut many[..]
-    };
+fn show_in<'r>(
+    room: &mut [ValueRef<'r>],
+    sink: &mut dyn RowSink,
+    columns: &'r [Arc<str>],
+    row: &'r rusqlite::Row<'_>,
+) -> Result<bool> {
+    let cells = &mut room[..columns.len()];
     for (index, place) in cells.iter_mut().enumerate() {
         *place = cell(row, index)?;
     }
