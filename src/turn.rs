@@ -19,7 +19,7 @@ const TURN_ALONE: Duration = Duration::from_micros(50);
 
 /// The same for calls inside a transaction, and on a connection that was lent for long: others wait for that until it
 /// ends, so to yield there costs them more than it gives.
-const TURN_HOLDING: Duration = Duration::from_micros(200);
+const TURN_HOLDING: Duration = Duration::from_millis(1);
 
 /// How long a call is taken to last that nobody has measured: to look at the clock twice would cost it a tenth of that.
 const SHORT: Duration = Duration::from_nanos(600);

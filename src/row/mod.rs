@@ -209,7 +209,7 @@ impl Data {
     fn view(&self, index: usize) -> View<'_> {
         View {
             columns: &self.columns,
-            cells: Place::Gathered { cells: &self.cells, first: index * self.columns.len() },
+            cells: CellsOf::Gathered { cells: &self.cells, first: index * self.columns.len() },
         }
     }
 }
@@ -218,12 +218,12 @@ impl Data {
 #[derive(Clone, Copy)]
 struct View<'a> {
     columns: &'a [Arc<str>],
-    cells: Place<'a>,
+    cells: CellsOf<'a>,
 }
 
 /// Where the cells of a row are.
 #[derive(Clone, Copy)]
-enum Place<'a> {
+enum CellsOf<'a> {
     /// Among those of a result, from this one on.
     Gathered { cells: &'a Cells, first: usize },
     /// With the engine, which stands at the row.
@@ -241,8 +241,8 @@ impl<'a> View<'a> {
 
     fn cell(self, column: usize) -> ValueRef<'a> {
         match self.cells {
-            Place::Gathered { cells, first } => cells.get(first + column),
-            Place::Shown(cells) => cells[column],
+            CellsOf::Gathered { cells, first } => cells.get(first + column),
+            CellsOf::Shown(cells) => cells[column],
         }
     }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 
 use super::decode::Decoder;
-use super::{Place, Rows, View, no_such_column};
+use super::{CellsOf, Rows, View, no_such_column};
 use crate::error::{Error, ErrorKind, Result};
 use crate::value::{FromValue, ValueRef};
 
@@ -23,7 +23,7 @@ impl<'a> RowRef<'a> {
     /// When there is not one cell for each column: a defect of the connector.
     pub fn new(columns: &'a [Arc<str>], cells: &'a [ValueRef<'a>]) -> Self {
         assert_eq!(columns.len(), cells.len(), "the row is incomplete");
-        Self(View { columns, cells: Place::Shown(cells) })
+        Self(View { columns, cells: CellsOf::Shown(cells) })
     }
 
     /// The names of the columns, in order; names may repeat.
@@ -108,10 +108,10 @@ pub(crate) struct Decoding<G: Gathered> {
     read: fn(&mut Decoder, View<'_>) -> Result<G::Item>,
     decoder: Decoder,
     gathered: G,
-    failed: Option<Failed>,
+    failed: Option<Spoilt>,
 }
 
-enum Failed {
+enum Spoilt {
     Error(Error),
     Panic(Box<dyn Any + Send>),
 }
@@ -154,8 +154,8 @@ impl<G: Gathered> RowSink for Decoding<G> {
         let item = catch_unwind(AssertUnwindSafe(|| (self.read)(&mut self.decoder, row)));
         let failed = match item {
             Ok(Ok(item)) => return self.gathered.add(item),
-            Ok(Err(error)) => Failed::Error(error),
-            Err(panic) => Failed::Panic(panic),
+            Ok(Err(error)) => Spoilt::Error(error),
+            Err(panic) => Spoilt::Panic(panic),
         };
         self.failed = Some(failed);
         false
@@ -173,7 +173,7 @@ pub(crate) fn made<G: Gathered>(sink: Box<dyn RowSink>) -> Result<G> {
     };
     match decoding.failed {
         None => Ok(decoding.gathered),
-        Some(Failed::Error(error)) => Err(error),
-        Some(Failed::Panic(panic)) => resume_unwind(panic),
+        Some(Spoilt::Error(error)) => Err(error),
+        Some(Spoilt::Panic(panic)) => resume_unwind(panic),
     }
 }

@@ -12,13 +12,13 @@ use super::log::alone::Alone;
 use super::opening::abandoned::Connected;
 use super::opening::opened::Opened;
 use super::running::control::Control;
+use super::running::delivery::{ToRows, ToSink};
 use super::running::engine::Engine;
 use super::running::inline::Inline;
 use super::running::job::{Shared, StopOnDrop, on_thread, state_of};
 use super::running::stream::OpenStream;
 use super::running::transaction::Boundary;
 use super::running::turns::{TURN, Turns};
-use super::running::yields::{Collected, Shown};
 use super::statements::Inlined;
 use crate::clock;
 use crate::connector::{
@@ -93,7 +93,7 @@ impl SqlCipherConnection {
     /// Runs short writes of several callers on this task, in one transaction. `None`: they have had no effect.
     fn inline_group(&mut self, group: &[Statement]) -> Option<Vec<Result<Rows>>> {
         if let [statement] = group {
-            return match self.inline(statement, Scope::Write, &mut Collected) {
+            return match self.inline(statement, Scope::Write, &mut ToRows) {
                 Inlined::Ran(outcome) => Some(vec![outcome]),
                 Inlined::Refused(_) | Inlined::Elsewhere | Inlined::Busy => None,
             };
@@ -221,11 +221,11 @@ impl Connection for SqlCipherConnection {
     }
 
     async fn run(&mut self, statement: Statement) -> Result<Rows> {
-        self.run_by(statement, Scope::Session, &mut Collected).await?.rows()
+        self.run_by(statement, Scope::Session, &mut ToRows).await?.rows()
     }
 
     async fn run_in(&mut self, statement: Statement, scope: Scope) -> Result<Outcome> {
-        self.run_by(statement, scope, &mut Collected).await
+        self.run_by(statement, scope, &mut ToRows).await
     }
 
     async fn run_into(
@@ -234,7 +234,7 @@ impl Connection for SqlCipherConnection {
         scope: Scope,
         sink: &mut Box<dyn RowSink>,
     ) -> Result<Outcome<Changes>> {
-        let mut shown = Shown(Box::new(()));
+        let mut shown = ToSink(Box::new(()));
         std::mem::swap(sink, &mut shown.0);
         let outcome = self.run_by(statement, scope, &mut shown).await;
         *sink = shown.0;

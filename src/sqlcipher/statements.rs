@@ -1,9 +1,9 @@
 //! One statement on a connection: on the caller's task if it is short, or else as a job.
 
 use super::connection::SqlCipherConnection;
+use super::running::delivery::Delivery;
 use super::running::engine::Engine;
 use super::running::inline::Inline;
-use super::running::yields::Yields;
 use crate::connector::{Connection as _, Outcome, Scope, Statement, StatementKind};
 use crate::error::{Error, Phase, Result};
 
@@ -20,23 +20,23 @@ pub(super) enum Inlined<T> {
 
 impl SqlCipherConnection {
     /// Runs a statement if `scope` admits it: on this task if it is short, or else on a thread.
-    pub(super) async fn run_by<Y: Yields>(
+    pub(super) async fn run_by<Y: Delivery>(
         &mut self,
         statement: Statement,
         scope: Scope,
-        yields: &mut Y,
+        delivery: &mut Y,
     ) -> Result<Outcome<Y::Made>> {
         // What runs inline never waits; tokio counts it, so that the other tasks of this thread get their turn.
         tokio::task::consume_budget().await;
         self.take_turns().await;
-        let mut inlined = self.inline(&statement, scope, yields);
+        let mut inlined = self.inline(&statement, scope, delivery);
         if matches!(inlined, Inlined::Busy) && scope != Scope::Session {
             // A look at kept snapshots is soon over; a stream that nobody reads is told to stop.
             let kind = self.classify(&statement.sql)?;
             if !scope.admits(kind) {
                 return Ok(Outcome::Refused(kind, statement));
             }
-            inlined = self.inline(&statement, scope, yields);
+            inlined = self.inline(&statement, scope, delivery);
         }
         match inlined {
             Inlined::Ran(outcome) => return outcome.map(Outcome::Ran).map_err(|error| error.during(Phase::Statement)),
@@ -44,7 +44,7 @@ impl SqlCipherConnection {
             Inlined::Elsewhere | Inlined::Busy => {}
         }
         let alone = self.alone();
-        let mut taken = yields.take();
+        let mut taken = delivery.take();
         let work = move |engine: &mut Engine| {
             let _alone = alone.for_statement(engine, &statement.sql)?;
             let made = taken.run(engine, &statement)?;
@@ -52,16 +52,16 @@ impl SqlCipherConnection {
         };
         // Boxed, so that the short way does not carry the state of the long one.
         let (made, taken) = Box::pin(self.job(work)).await.map_err(|error| error.during(Phase::Statement))?;
-        *yields = taken;
+        *delivery = taken;
         Ok(Outcome::Ran(made))
     }
 
     /// Runs a short statement on this task, if `scope` admits it.
-    pub(super) fn inline<Y: Yields>(
+    pub(super) fn inline<Y: Delivery>(
         &mut self,
         statement: &Statement,
         scope: Scope,
-        yields: &mut Y,
+        delivery: &mut Y,
     ) -> Inlined<Y::Made> {
         if !(self.may.reads || self.may.inside) {
             return Inlined::Busy;
@@ -74,7 +74,8 @@ impl SqlCipherConnection {
                     refused => return Some((Inlined::Refused(refused), false)),
                 }
             }
-            let Some(mut outcome) = engine.run_inline(statement, control, may, |engine| yields.run(engine, statement))
+            let Some(mut outcome) =
+                engine.run_inline(statement, control, may, |engine| delivery.run(engine, statement))
             else {
                 return Some((Inlined::Elsewhere, false));
             };

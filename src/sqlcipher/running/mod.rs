@@ -2,10 +2,11 @@
 //!
 //! `engine` is the synchronous connection; `inline`, `group`, `script`, `stream`, `interact`, `transaction`, `check` and `maintenance`
 //! are the kinds of work; `job`, `control` and `errand` start and stop it; `session` knows what a caller did to it, `turns` leaves
-//! the lock to other processes, and `yields` says what becomes of rows.
+//! the lock to other processes, and `delivery` says what becomes of rows.
 
 pub(crate) mod check;
 pub(crate) mod control;
+pub(crate) mod delivery;
 pub(crate) mod engine;
 pub(crate) mod errand;
 pub(crate) mod group;
@@ -18,4 +19,3 @@ pub(crate) mod session;
 pub(crate) mod stream;
 pub(crate) mod transaction;
 pub(crate) mod turns;
-pub(crate) mod yields;

@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::row::{Changes, RowSink, Rows};
 
 /// What becomes of the rows of a statement, here or on another thread.
-pub(crate) trait Yields: Send + 'static {
+pub(crate) trait Delivery: Send + 'static {
     type Made: Send + 'static;
 
     fn run(&mut self, engine: &mut Engine, statement: &Statement) -> Result<Self::Made>;
@@ -16,9 +16,9 @@ pub(crate) trait Yields: Send + 'static {
 }
 
 /// The rows are collected.
-pub(crate) struct Collected;
+pub(crate) struct ToRows;
 
-impl Yields for Collected {
+impl Delivery for ToRows {
     type Made = Rows;
 
     fn run(&mut self, engine: &mut Engine, statement: &Statement) -> Result<Rows> {
@@ -31,9 +31,9 @@ impl Yields for Collected {
 }
 
 /// The rows are shown to a sink.
-pub(crate) struct Shown(pub(crate) Box<dyn RowSink>);
+pub(crate) struct ToSink(pub(crate) Box<dyn RowSink>);
 
-impl Yields for Shown {
+impl Delivery for ToSink {
     type Made = Changes;
 
     fn run(&mut self, engine: &mut Engine, statement: &Statement) -> Result<Changes> {
