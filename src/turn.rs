@@ -15,7 +15,7 @@ use tokio::task;
 const TURN: Duration = Duration::from_micros(10);
 
 /// The same while no other task of this thread calls anything: to yield then mostly wakes another thread for nothing.
-const TURN_ALONE: Duration = Duration::from_micros(50);
+const TURN_ALONE: Duration = Duration::from_micros(250);
 
 /// The same for calls inside a transaction, and on a connection that was lent for long: others wait for that until it
 /// ends, so to yield there costs them more than it gives.
@@ -129,11 +129,11 @@ mod tests {
         let [one, two] = [tokio::spawn(async {}), tokio::spawn(async {})].map(|task| Some(task.id()));
         let micro = Duration::from_micros(1);
         assert_eq!(turns(micro, &[one, two, one, two]), [10, 10, 10, 10]);
-        assert_eq!(turns(micro, &[one, one, one]), [10, 50, 50]);
-        assert_eq!(turns(micro, &[one, one, two, one, one]), [10, 50, 10, 10, 50]);
+        assert_eq!(turns(micro, &[one, one, one]), [10, 250, 250]);
+        assert_eq!(turns(micro, &[one, one, two, one, one]), [10, 250, 10, 10, 250]);
         // A future that is polled outside of any task has none.
-        assert_eq!(turns(micro, &[None, None, one]), [10, 50, 10]);
-        assert_eq!(turns(Duration::from_micros(18), &[one, two, one, one]), [1, 1, 1, 3]);
+        assert_eq!(turns(micro, &[None, None, one]), [10, 250, 10]);
+        assert_eq!(turns(Duration::from_micros(18), &[one, two, one, one]), [1, 1, 1, 14]);
         TURN_HERE.set(Turn::NEW);
         for call in 1..=10 {
             took(micro);

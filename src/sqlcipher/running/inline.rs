@@ -30,8 +30,8 @@ pub(crate) struct KeptSnapshot {
 /// How long a bulk insert keeps the runtime's thread at a time.
 const SLICE: Duration = Duration::from_micros(100);
 
-/// A slice, or a write in a transaction, that takes longer than this, as when the disk is slow, is the last one for a
-/// while.
+/// When two slices, or two writes in transactions, in a row take longer than this, as when the disk is slow, they are the
+/// last ones for a while.
 const LONG: Duration = Duration::from_millis(2);
 
 /// How many sets run between two looks at the clock.
@@ -143,10 +143,8 @@ impl Engine {
         let took = began.elapsed();
         turn::took(took);
         self.worked += took;
-        if took > LONG
-            && let Some(plan) = self.plans.get(sql)
-        {
-            plan.was_slow();
+        if let Some(plan) = self.plans.get(sql) {
+            plan.took_long(took > LONG);
         }
         self.tally.inline.add(1);
         Some(outcome)
@@ -173,8 +171,8 @@ impl Engine {
         self.tally.inline.add(1);
         let took = began.elapsed();
         self.worked += took;
-        if took > LONG {
-            self.plans.get(sql)?.was_slow();
+        if let Some(plan) = self.plans.get(sql) {
+            plan.took_long(took > LONG);
         }
         Some(outcome)
     }

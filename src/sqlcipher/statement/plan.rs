@@ -60,6 +60,8 @@ struct Cost {
     steps: u32,
     /// It was stopped, so it takes more than that; how many, its next run tells.
     stopped: bool,
+    /// Its last run on the caller's task took long.
+    slow: bool,
 }
 
 impl Cost {
@@ -222,12 +224,16 @@ impl Plan {
 
     /// It was stopped on the caller's task, and runs on a thread next.
     pub(crate) fn was_stopped(&mut self) {
-        self.cost = Cost { steps: 2 * Cost::INLINE, stopped: true };
+        self.cost = Cost { steps: 2 * Cost::INLINE, stopped: true, slow: false };
     }
 
-    /// It held the caller's task for long, for reasons that its steps do not show.
-    pub(crate) fn was_slow(&mut self) {
-        self.cost.learn(16 * Cost::INLINE);
+    /// Whether it held the caller's task for long, for reasons that its steps do not show. Once, that may have been
+    /// another program's turn on the processor.
+    pub(crate) fn took_long(&mut self, long: bool) {
+        if long && self.cost.slow {
+            self.cost.learn(16 * Cost::INLINE);
+        }
+        self.cost.slow = long;
     }
 
     /// Whether it is a write whose work does not grow with the number of rows.
