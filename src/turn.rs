@@ -17,6 +17,10 @@ const TURN: Duration = Duration::from_micros(10);
 /// The same while no other task of this thread calls anything: to yield then mostly wakes another thread for nothing.
 const TURN_ALONE: Duration = Duration::from_micros(250);
 
+/// The same before a transaction begins: tasks that queue for one writer have nothing to give each other by a turn, only
+/// the rest of the thread has.
+const TURN_BEGINNING: Duration = Duration::from_micros(250);
+
 /// The same for calls inside a transaction, and on a connection that was lent for long: others wait for that until it
 /// ends, so to yield there costs them more than it gives.
 const TURN_HOLDING: Duration = Duration::from_millis(1);
@@ -41,14 +45,9 @@ impl Turn {
     const NEW: Self = Self { task: None, alone: false, spent: Duration::ZERO };
 
     /// Before a call of `task`; the flag says that others are next.
-    fn before(self, task: Option<task::Id>, holding: bool) -> (Self, bool) {
+    fn before(self, task: Option<task::Id>, least: Duration) -> (Self, bool) {
         let alone = self.alone && self.task == task;
-        let turn = match (holding, alone) {
-            (true, _) => TURN_HOLDING,
-            (false, true) => TURN_ALONE,
-            (false, false) => TURN,
-        };
-        if self.spent < turn {
+        if self.spent < least.max(if alone { TURN_ALONE } else { TURN }) {
             return (Self { task, alone, ..self }, false);
         }
         // If the next call on this thread is of the same task again, it is alone.
@@ -59,16 +58,21 @@ impl Turn {
 /// Lets the other tasks of this thread run from time to time: a call that an engine answers on the spot never waits, so
 /// nothing else would. Called before a connection is taken, because others would wait for that one.
 pub(crate) async fn take() {
-    take_up_to(false).await;
+    take_of(TURN).await;
+}
+
+/// The same before a transaction begins.
+pub(crate) async fn take_beginning() {
+    take_of(TURN_BEGINNING).await;
 }
 
 /// The same for a call that has its connection already, and holds it afterwards.
 pub(crate) async fn take_holding() {
-    take_up_to(true).await;
+    take_of(TURN_HOLDING).await;
 }
 
-async fn take_up_to(holding: bool) {
-    let (turn, over) = TURN_HERE.get().before(task::try_id(), holding);
+async fn take_of(least: Duration) {
+    let (turn, over) = TURN_HERE.get().before(task::try_id(), least);
     TURN_HERE.set(turn);
     if over {
         task::yield_now().await;
@@ -116,7 +120,7 @@ mod tests {
         let length = |task: &Option<task::Id>| {
             (1..=1000).find(|_| {
                 took(time);
-                let (turn, over) = TURN_HERE.get().before(*task, false);
+                let (turn, over) = TURN_HERE.get().before(*task, TURN);
                 TURN_HERE.set(turn);
                 over
             })
@@ -137,7 +141,7 @@ mod tests {
         TURN_HERE.set(Turn::NEW);
         for call in 1..=10 {
             took(micro);
-            let (turn, over) = TURN_HERE.get().before(if call % 2 == 0 { one } else { two }, false);
+            let (turn, over) = TURN_HERE.get().before(if call % 2 == 0 { one } else { two }, TURN);
             TURN_HERE.set(turn);
             assert_eq!(over, call == 10, "two tasks in turn share one");
         }
@@ -147,10 +151,10 @@ mod tests {
     async fn what_an_engine_measures_counts_for_as_long_as_it_took() {
         others_run();
         noting(std::pin::pin!(async { took(TURN) })).await;
-        assert!(TURN_HERE.get().before(None, false).1);
-        assert!(!TURN_HERE.get().before(None, true).1, "whoever holds what others wait for goes on for longer");
+        assert!(TURN_HERE.get().before(None, TURN).1);
+        assert!(!TURN_HERE.get().before(None, TURN_HOLDING).1, "whoever holds what others wait for goes on for longer");
         took(TURN_HOLDING);
-        assert!(TURN_HERE.get().before(None, true).1);
+        assert!(TURN_HERE.get().before(None, TURN_HOLDING).1);
         noting(std::pin::pin!(task::yield_now())).await;
         assert!(TURN_HERE.get().spent < TURN, "while it waited, others ran");
     }

@@ -131,7 +131,7 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
         let access = route::transaction_access(self.capabilities(), mode);
         let location = Location::caller();
         async move {
-            turn::take().await;
+            turn::take_beginning().await;
             let held = self.borrow(access, self.call(location)).await?;
             Transaction::begin_on(held, mode, self.capabilities().savepoints).await
         }
