@@ -34,6 +34,8 @@ pub mod maintenance {}
 #[cfg_attr(feature = "sqlite", doc = include_str!("../docs/copies.md"))]
 pub mod copies {}
 
+/// [the page about opening]: crate::_docs::maintenance
+///
 #[doc = include_str!("../docs/sleep.md")]
 pub mod sleep {}
 
