@@ -48,6 +48,28 @@ pub trait KeySource: Send + Sync {
 
     /// Names the source for people; safe to log, never the value.
     fn describe(&self) -> String;
+
+    /// The secrets of which one may be the right one, the likeliest first. An engine that finds out which one opens its
+    /// database tries them in this order; a new database gets the first. By default there is one, that of
+    /// [`resolve`](KeySource::resolve).
+    ///
+    /// # Errors
+    /// As [`resolve`](KeySource::resolve).
+    ///
+    /// # Cancel safety
+    /// As [`resolve`](KeySource::resolve).
+    async fn candidates(&self) -> Result<Vec<KeyCandidate>> {
+        Ok(vec![KeyCandidate { secret: self.resolve().await?, source: self.describe() }])
+    }
+}
+
+/// A secret that may be the right one, and where it is from.
+#[derive(Clone, Debug)]
+pub struct KeyCandidate {
+    /// The secret.
+    pub secret: Secret,
+    /// The name of its source, as [`KeySource::describe`] gives it.
+    pub source: String,
 }
 
 #[async_trait]
@@ -59,6 +81,10 @@ impl<K: KeySource + ?Sized> KeySource for Arc<K> {
     fn describe(&self) -> String {
         (**self).describe()
     }
+
+    async fn candidates(&self) -> Result<Vec<KeyCandidate>> {
+        (**self).candidates().await
+    }
 }
 
 #[async_trait]
@@ -69,6 +95,10 @@ impl<K: KeySource + ?Sized> KeySource for Box<K> {
 
     fn describe(&self) -> String {
         (**self).describe()
+    }
+
+    async fn candidates(&self) -> Result<Vec<KeyCandidate>> {
+        (**self).candidates().await
     }
 }
 

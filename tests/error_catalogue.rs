@@ -142,6 +142,10 @@ async fn opening(page: &mut Catalogue) {
     let path = page.at("app.db");
     create(keyed(&path, "right")).await;
     page.row("the key is not the one of the file", &refusal(keyed(&path, "wrong")).await);
+    let one = |name| strongroom::PassphraseKeySource::new(Secret::new(name));
+    let several = strongroom::keys::CandidateKeySource::new(one("wrong")).or(one("wrong too"));
+    let none = AsyncDatabase::builder(&path).key(several).retry(NoRetry);
+    page.row("several keys were offered, and none is the one of the file", &refusal(none).await);
     page.row("the file is encrypted, and no key was given", &refusal(plain(&path)).await);
     let plain_path = page.at("plain.db");
     create(plain(&plain_path)).await;

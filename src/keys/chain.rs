@@ -45,7 +45,36 @@ impl ChainKeySource {
     }
 }
 
-async fn ask(source: &dyn KeySource) -> Result<Secret> {
+/// What a chain has been told by those of its sources that have no secret.
+#[derive(Default)]
+pub(super) struct Refusals {
+    tries: Vec<String>,
+    telling: Option<Error>,
+}
+
+impl Refusals {
+    pub(super) fn note(&mut self, source: &dyn KeySource, error: Error) {
+        let (name, reason) = (source.describe(), error.reason());
+        if reason != Reason::Missing {
+            tracing::warn!(source = name, ?reason, "a key source could not answer; the next one is asked");
+        }
+        self.tries.push(format!("{name} ({reason:?})"));
+        if self.telling.as_ref().is_none_or(|kept| kept.reason() == Reason::Missing) {
+            self.telling = Some(error);
+        }
+    }
+
+    /// The error where nobody has one.
+    pub(super) fn into_error(self) -> Error {
+        let error = Error::new(ErrorKind::Key, format!("no key source answered: {}", self.tries.join(", ")));
+        match self.telling {
+            Some(cause) => error.because(cause.reason()).caused_by(cause),
+            None => error,
+        }
+    }
+}
+
+pub(super) async fn ask(source: &dyn KeySource) -> Result<Secret> {
     match source.resolve().await? {
         secret if secret.is_empty() => Err(empty(&source.describe())),
         secret => Ok(secret),
@@ -57,26 +86,14 @@ async fn ask(source: &dyn KeySource) -> Result<Secret> {
 #[async_trait]
 impl KeySource for ChainKeySource {
     async fn resolve(&self) -> Result<Secret> {
-        let (mut tries, mut telling) = (Vec::new(), None::<Error>);
+        let mut refusals = Refusals::default();
         for source in &self.sources {
-            let error = match ask(source).await {
+            match ask(source).await {
                 Ok(secret) => return Ok(secret),
-                Err(error) => error,
-            };
-            let (name, reason) = (source.describe(), error.reason());
-            if reason != Reason::Missing {
-                tracing::warn!(source = name, ?reason, "a key source could not answer; the next one is asked");
-            }
-            tries.push(format!("{name} ({reason:?})"));
-            if telling.as_ref().is_none_or(|kept| kept.reason() == Reason::Missing) {
-                telling = Some(error);
+                Err(error) => refusals.note(source, error),
             }
         }
-        let error = Error::new(ErrorKind::Key, format!("no key source answered: {}", tries.join(", ")));
-        Err(match telling {
-            Some(cause) => error.because(cause.reason()).caused_by(cause),
-            None => error,
-        })
+        Err(refusals.into_error())
     }
 
     fn describe(&self) -> String {

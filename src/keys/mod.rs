@@ -4,6 +4,7 @@
 
 mod buffer;
 mod cached;
+mod candidates;
 mod chain;
 #[cfg(not(target_family = "wasm"))]
 mod command;
@@ -18,6 +19,7 @@ mod resolve;
 pub mod sops;
 
 pub use cached::CachedKeySource;
+pub use candidates::CandidateKeySource;
 pub use chain::ChainKeySource;
 #[cfg(not(target_family = "wasm"))]
 pub use command::CommandKeySource;
@@ -30,7 +32,7 @@ pub use sops::SopsKeySource;
 
 pub use async_trait::async_trait;
 
-pub use crate::key::KeySource;
+pub use crate::key::{KeyCandidate, KeySource};
 pub use crate::secret::{Secret, SecretBytes, SecretForm};
 
 use std::path::Path;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tokio::sync::Mutex;
 
@@ -18,8 +18,8 @@ use super::running::job::on_thread;
 use super::stats::EngineStats;
 use super::tuning::{Checkpoints, Tuning};
 use crate::connector::{Access, CancelKind, Capabilities, Connector};
-use crate::error::{Error, ErrorKind, Phase, Result};
-use crate::key::KeySource;
+use crate::error::{Error, ErrorKind, Phase, Reason, Result};
+use crate::key::{KeyCandidate, KeySource};
 use crate::params::Dialect;
 use crate::secret::{Secret, SecretForm};
 
@@ -51,6 +51,8 @@ pub struct SqlCipherConnector {
     wishes: Wishes,
     settings: Settings,
     state: Arc<Mutex<State>>,
+    /// Where the key is from that opened the database.
+    key_source: Arc<OnceLock<String>>,
 }
 
 /// Moves on from top to bottom.
@@ -72,7 +74,8 @@ impl SqlCipherConnector {
         let (way, format) = (Way::default(), Format::default());
         let settings = Settings { way, create_if_missing: true, format, tuning, tallies, log };
         let state = Arc::new(Mutex::new(State::Unopened { key: None }));
-        Self { shown, path, has_key: false, wishes: Wishes::default(), settings, state }
+        let key_source = Arc::default();
+        Self { shown, path, has_key: false, wishes: Wishes::default(), settings, state, key_source }
     }
 
     /// Encrypts with the key from `source`. Without SQLCipher in the build, opening then fails.
@@ -177,6 +180,11 @@ impl SqlCipherConnector {
         EngineStats { wal_bytes, failed_checkpoints: self.settings.log.failures(), ..self.settings.tallies.stats() }
     }
 
+    /// Names the source of the key that opened the database.
+    pub(super) fn key_source(&self) -> Option<&str> {
+        self.key_source.get().map(String::as_str)
+    }
+
     /// Opens once, whoever asks first; the others wait. If that caller goes away, the opening ends without it, and the
     /// next one finds it done.
     async fn opened(&self) -> Result<Arc<Opened>> {
@@ -193,12 +201,15 @@ impl SqlCipherConnector {
         }
         let (settings, location) = self.settings_for(location)?;
         settings.format.check(self.has_key)?;
-        let secret = match key {
-            Some(source) => Some(resolve(&**source).await?),
-            None => None,
+        let candidates = match key {
+            Some(source) => candidates(&**source).await?,
+            None => Vec::new(),
         };
+        let key_source = Arc::clone(&self.key_source);
         on_thread(move || {
-            let opened = Arc::new(Opened::first(location, settings, secret.as_ref())?);
+            let (opened, source) = first_of(&location, &settings, candidates)?;
+            let opened = Arc::new(opened);
+            source.map(|source| key_source.set(source));
             *state = State::Opened(Arc::clone(&opened));
             Ok(opened)
         })
@@ -250,13 +261,46 @@ impl SqlCipherConnector {
     }
 }
 
-/// The secret of `source`; one that could protect nothing is refused by the name of the source.
-async fn resolve(source: &dyn KeySource) -> Result<Secret> {
-    let secret = source.resolve().await.map_err(|error| error.about(source.describe()).during(Phase::Key))?;
-    if secret.form() == SecretForm::Passphrase {
-        cipher::check_passphrase(&secret).map_err(|error| error.context(source.describe()))?;
+/// The secrets of `source`; those that could protect nothing are refused by the name of their source.
+async fn candidates(source: &dyn KeySource) -> Result<Vec<KeyCandidate>> {
+    let found = source.candidates().await.map_err(|error| error.about(source.describe()).during(Phase::Key))?;
+    for KeyCandidate { secret, source } in &found {
+        if secret.form() == SecretForm::Passphrase {
+            cipher::check_passphrase(secret).map_err(|error| error.context(source.clone()))?;
+        }
     }
-    Ok(secret)
+    if found.is_empty() {
+        // Never without a key, if one was asked for.
+        let error = Error::new(ErrorKind::Key, format!("{}: it offers no key", source.describe()));
+        return Err(error.because(Reason::Missing).during(Phase::Key).hint("give at least one"));
+    }
+    Ok(found)
+}
+
+/// Opens with the first key that fits; says where that is from. Blocks.
+fn first_of(
+    location: &Location,
+    settings: &Settings,
+    candidates: Vec<KeyCandidate>,
+) -> Result<(Opened, Option<String>)> {
+    let open = |secret: Option<&Secret>| Opened::first(location.clone(), settings.clone(), secret);
+    if candidates.is_empty() {
+        return Ok((open(None)?, None));
+    }
+    let (mut tried, mut refusal) = (Vec::new(), None);
+    for KeyCandidate { secret, source } in candidates {
+        match open(Some(&secret)) {
+            Ok(opened) => return Ok((opened, Some(source))),
+            Err(error) if error.reason() == Reason::WrongKey => refusal = Some(error),
+            Err(error) => return Err(error),
+        }
+        tried.push(source);
+    }
+    let error = refusal.unwrap_or_else(|| Error::new(ErrorKind::Key, "there is no key"));
+    match tried.len() {
+        1 => Err(error),
+        _ => Err(error.context(format!("none of the keys fits ({})", tried.join(", ")))),
+    }
 }
 
 impl Connector for SqlCipherConnector {

@@ -80,6 +80,22 @@ impl AsyncDatabase<SqlCipherConnector> {
         EngineStats { oldest_reader, ..self.pool().connector().stats() }
     }
 
+    /// Names the source of the key that opened the database: of several that were offered
+    /// ([`CandidateKeySource`](crate::keys::CandidateKeySource)), the one whose key fitted. `None` before the first
+    /// connection, and without a key.
+    ///
+    /// ```
+    /// use strongroom::{AsyncDatabase, PassphraseKeySource};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> strongroom::Result<()> {
+    /// let db = AsyncDatabase::builder(":memory:").key(PassphraseKeySource::new("typed")).open().await?;
+    /// assert_eq!(db.key_source(), Some("a secret given by the caller"));
+    /// # Ok(()) }
+    /// ```
+    pub fn key_source(&self) -> Option<&str> {
+        self.pool().connector().key_source()
+    }
+
     /// Calls `work` with rusqlite's connection of the writer, on a thread that may block; see
     /// [`SqlCipherConnection::interact`](crate::sqlcipher::SqlCipherConnection::interact).
     ///
