@@ -237,10 +237,12 @@ impl SqlCipherConnector {
         self.settings.format
     }
 
-    /// The secret, asked for without opening anything.
+    /// The secret, asked for without opening anything; of several, the one that a new file would get.
     pub(super) async fn secret(&self) -> Result<Option<Secret>> {
         match &*self.state.lock().await {
-            State::Unopened { key: Some(source) } => resolve(&**source).await.map(Some),
+            State::Unopened { key: Some(source) } => {
+                Ok(candidates(&**source).await?.into_iter().next().map(|first| first.secret))
+            }
             _ => Ok(None),
         }
     }
