@@ -99,8 +99,8 @@ async fn the_copy_is_of_one_moment_while_others_write() {
         let home = Home::new(kind);
         let db = home.open().await;
         db.execute_script(&format!(
-            "CREATE TABLE accounts (id INTEGER PRIMARY KEY, cents INTEGER, filler);
-             INSERT INTO accounts SELECT i, 100, zeroblob(1000) FROM ({}); CREATE TABLE ticks (n INTEGER)",
+            "CREATE TABLE accounts (id INTEGER PRIMARY KEY, cents INTEGER, filler, moves INTEGER DEFAULT 0);
+             INSERT INTO accounts (id, cents, filler) SELECT i, 100, zeroblob(1000) FROM ({}); CREATE TABLE ticks (n INTEGER)",
             numbers(1000)
         ))
         .await
@@ -114,7 +114,11 @@ async fn the_copy_is_of_one_moment_while_others_write() {
                     while !stop.load(SeqCst) {
                         n = (n * 7919 + 13) % 999;
                         db.transaction(async |tx| {
-                            tx.execute("UPDATE accounts SET cents = cents - 1 WHERE id = $1", (n + 1,)).await?;
+                            tx.execute(
+                                "UPDATE accounts SET cents = cents - 1, moves = moves + 1 WHERE id = $1",
+                                (n + 1,),
+                            )
+                            .await?;
                             tx.execute("UPDATE accounts SET cents = cents + 1 WHERE id = $1", (999 - n,)).await?;
                             tx.execute("INSERT INTO ticks VALUES ($1)", (n,)).await.map(drop)
                         })
@@ -142,6 +146,8 @@ async fn the_copy_is_of_one_moment_while_others_write() {
         let sum: i64 = copy.fetch_value("SELECT sum(cents) FROM accounts", ()).await.unwrap().unwrap();
         assert_eq!(sum, 100_000, "{kind:?}");
         let found: i64 = copy.fetch_value("SELECT count(*) FROM ticks", ()).await.unwrap().unwrap();
+        let moves: i64 = copy.fetch_value("SELECT sum(moves) FROM accounts", ()).await.unwrap().unwrap();
+        assert_eq!(moves, found, "{kind:?}: two tables of different moments");
         let found = u64::try_from(found).unwrap();
         assert!((before..=after).contains(&found), "{kind:?}: {before} <= {found} <= {after}");
     }
