@@ -28,6 +28,9 @@ pub mod migrations {}
 #[doc = include_str!("../docs/performance.md")]
 pub mod performance {}
 
+#[cfg_attr(feature = "sqlcipher", doc = include_str!("../docs/observing.md"))]
+pub mod observing {}
+
 #[doc = include_str!("../docs/maintenance.md")]
 pub mod maintenance {}
 

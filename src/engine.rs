@@ -13,6 +13,7 @@ pub use crate::connector::{
     ResourceState, Scope, Statement, StatementKind, TransactionMode,
 };
 pub use crate::error::Phase;
+pub use crate::feed::ChangeFeed;
 pub use crate::params::{Arranged, ArrangedSets, Dialect, Params, Placeholders, Style};
 pub use crate::row::{Changes, RowRef, RowSink, RowsBuilder};
 pub use crate::value::ValueRef;

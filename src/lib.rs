@@ -133,6 +133,7 @@ pub mod sqlcipher;
 mod clock;
 mod config;
 mod error;
+mod feed;
 mod lock;
 mod params;
 mod row;

@@ -278,6 +278,15 @@ async fn maintenance(page: &mut Catalogue) {
     page.row("an engine that tells no sizes", &db.sizes().await.unwrap_err());
 }
 
+async fn observing(page: &mut Catalogue) {
+    page.section("Observing", "From `changes()` and `watch()`.");
+    let db = memory().await;
+    let writes = db.watch("CREATE TABLE t (a)", ()).next().await.unwrap().unwrap_err();
+    page.row("the watched statement writes", &writes);
+    let db = AsyncDatabase::with_connector(strongroom::testing::ScriptedConnector::new()).open().await.unwrap();
+    page.row("the engine does not tell what it commits", &db.changes().await.unwrap_err());
+}
+
 const CHILD: &str = "STRONGROOM_TEST_DENIED";
 
 /// What only a process without privileges is denied.
@@ -707,6 +716,7 @@ async fn the_catalogue_shows_what_is_really_said() {
     other_ways(&mut page).await;
     maintenance(&mut page).await;
     copies(&mut page).await;
+    observing(&mut page).await;
     keys(&mut page).await;
     while_open(&mut page).await;
     waiting(&mut page).await;

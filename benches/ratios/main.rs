@@ -24,11 +24,12 @@ use crate::work::{Round, Setup, TASKS, Work, length, median, percentiles, rounds
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let plain = Setup { rows: 1000, full: false, encrypted: false };
+    let plain = Setup { rows: 1000, full: false, encrypted: false, followed: false };
     let secret = Setup { encrypted: true, ..plain };
     let full = Setup { full: true, ..plain };
+    let followed = Setup { followed: true, ..plain };
     let large = Setup { rows: 100_000, ..plain };
-    let works: [(&str, Setup, Work, bool); 27] = [
+    let works: [(&str, Setup, Work, bool); 29] = [
         ("point read, 1 task", plain, Work::Reads { tasks: 1 }, false),
         ("point read, 32 tasks", plain, Work::Reads { tasks: TASKS }, true),
         ("point read of 100,000 rows, 32 tasks", large, Work::Reads { tasks: TASKS }, true),
@@ -45,6 +46,8 @@ fn main() {
         ("insert, 32 tasks, FULL", full, Work::Inserts { tasks: TASKS }, true),
         ("insert, 1 task, NORMAL", plain, Work::Inserts { tasks: 1 }, false),
         ("insert, 1 task, FULL", full, Work::Inserts { tasks: 1 }, false),
+        ("followed insert, 1 task, NORMAL", followed, Work::Inserts { tasks: 1 }, false),
+        ("followed insert, 32 tasks, NORMAL", followed, Work::Inserts { tasks: TASKS }, true),
         ("90/10, 32 tasks", plain, Work::Mixed, true),
         ("100,000 inserts in one call", plain, Work::Bulk, false),
         ("fetch 100,000 rows", large, Work::Fetch, false),

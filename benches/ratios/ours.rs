@@ -132,5 +132,9 @@ pub(crate) async fn prepare_ours(path: &Path, setup: Setup) -> AsyncDatabase {
     let db = builder.open().await.unwrap();
     db.execute_script(SCHEMA).await.unwrap();
     db.execute_script(&fill(setup.rows)).await.unwrap();
+    if setup.followed {
+        let mut changes = db.changes().await.unwrap();
+        tokio::spawn(async move { while changes.next().await.is_some() {} });
+    }
     db
 }

@@ -10,6 +10,8 @@ pub(crate) struct Setup {
     pub(crate) rows: u64,
     pub(crate) full: bool,
     pub(crate) encrypted: bool,
+    /// Somebody listens to what is committed.
+    pub(crate) followed: bool,
 }
 
 /// What one round measured.

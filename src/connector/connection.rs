@@ -8,6 +8,7 @@ use super::{
     Statement, StatementKind, TransactionMode,
 };
 use crate::error::{Error, ErrorKind, Result};
+use crate::feed::ChangeFeed;
 use crate::params::ParamSets;
 use crate::row::{Changes, RowSink, Rows};
 
@@ -246,6 +247,46 @@ pub trait Connection: Resource {
         async { Err(error.hint("use the tools of its server, such as pg_dump or pg_basebackup")) }
     }
 
+    /// From now on, has this connection, and those that are opened for writing after it, add to `feed` what they commit:
+    /// in the order of the commits, each before its caller is answered, and nothing that was not committed. It is called
+    /// again when [more is wanted](ChangeFeed::wants_rows). Says by [`arm`](ChangeFeed::arm) that it does, and stops when
+    /// [`disarm`](ChangeFeed::disarm) says that nobody listens any more. The provided body is that of an engine that
+    /// cannot tell.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) then.
+    fn follow(&mut self, feed: &ChangeFeed) -> impl Future<Output = Result<()>> + Send {
+        let _ = feed;
+        async { Err(untold()) }
+    }
+
+    /// The tables that a statement reads, views resolved, from preparing it; for engines that
+    /// [`follow`](Connection::follow).
+    ///
+    /// # Errors
+    /// When it cannot be prepared, or does not only read; [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) as
+    /// provided.
+    fn tables_read(&mut self, sql: &str) -> Result<Vec<Arc<str>>> {
+        let _ = sql;
+        Err(untold())
+    }
+
+    /// Adds to `feed` that others have committed, if they have since the last look. Must not wait. False: nobody else can
+    /// commit to this database, as the provided body says.
+    ///
+    /// # Errors
+    /// When the connection does not work any more.
+    fn look_elsewhere(&mut self, feed: &ChangeFeed) -> Result<bool> {
+        let _ = feed;
+        Ok(false)
+    }
+
     /// The driver's own connection, for what this contract does not cover.
     fn native(&mut self) -> &mut Self::Native;
+}
+
+#[cold]
+fn untold() -> Error {
+    Error::new(ErrorKind::Unsupported, "this engine does not tell what was committed")
+        .hint("ask again from time to time, or use what its server has, such as LISTEN and NOTIFY on connection()")
 }

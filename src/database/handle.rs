@@ -17,6 +17,7 @@ use super::yields::Yields;
 use crate::DefaultConnector;
 use crate::connector::{Access, Capabilities, Connection, Connector, Outcome, Resource as _, Statement};
 use crate::error::{Reason, Result};
+use crate::feed::ChangeFeed;
 use crate::params::IntoParams;
 use crate::pool::{CloseReport, Pool, PoolStats};
 use crate::row::{Changes, Rows};
@@ -64,11 +65,13 @@ pub struct AsyncDatabase<C: Connector = DefaultConnector> {
 }
 
 pub(super) struct DatabaseInner<C: Connector> {
-    pool: Pool<C>,
-    capabilities: Capabilities,
+    pub(super) pool: Pool<C>,
+    pub(super) capabilities: Capabilities,
     /// How old what is borrowed may become before it is ended by force.
     pub(super) max_age: Option<Duration>,
     pub(super) lane: Arc<WriteLane>,
+    /// What is committed, for those who listen.
+    pub(super) feed: ChangeFeed,
 }
 
 impl<C: Connector> AsyncDatabase<C> {
@@ -76,7 +79,8 @@ impl<C: Connector> AsyncDatabase<C> {
     pub const CLOSE_DEADLINE: Duration = Duration::from_secs(30);
 
     pub(super) fn new(pool: Pool<C>, capabilities: Capabilities, max_age: Option<Duration>) -> Self {
-        Self { inner: Arc::new(DatabaseInner { pool, capabilities, max_age, lane: Arc::default() }), limit: None }
+        let (lane, feed) = (Arc::default(), ChangeFeed::new());
+        Self { inner: Arc::new(DatabaseInner { pool, capabilities, max_age, lane, feed }), limit: None }
     }
 
     pub(crate) fn pool(&self) -> &Pool<C> {
@@ -177,7 +181,9 @@ impl<C: Connector> AsyncDatabase<C> {
     /// As [`close`](Self::close).
     pub async fn close_within(&self, deadline: Duration) -> Result<CloseReport> {
         crate::clock::check()?;
-        Ok(self.pool().close(deadline).await)
+        let report = self.pool().close(deadline).await;
+        self.inner.feed.end();
+        Ok(report)
     }
 }
 
@@ -185,7 +191,7 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
     one_liners! { self: &Self }
 
     /// Runs a statement that only reads on a reader; one that turns out to write goes to the writer.
-    async fn reading<Y: Yields>(
+    pub(super) async fn reading<Y: Yields>(
         &self,
         statement: Statement,
         location: &'static Location<'static>,

@@ -13,6 +13,8 @@ mod check;
 mod copies;
 mod copy_rows;
 mod deadline;
+mod explain;
+mod following;
 mod handle;
 mod held;
 mod lane;
@@ -38,6 +40,7 @@ pub use builder::DatabaseBuilder;
 pub use check::{CheckProblem, CheckProgress, CheckReport};
 pub use copies::BackupOptions;
 pub use copy_rows::{CopyRows, CopyRowsReport, TableProgress};
+pub use following::{ChangeOptions, ChangeStream, WatchStream};
 pub use handle::AsyncDatabase;
 pub use maintenance::VacuumProgress;
 pub use options::TransactionOptions;
@@ -49,6 +52,7 @@ pub use transaction::Transaction;
 
 pub use crate::config::{CipherConfig, DatabaseConfig, KeyPlace, PoolConfig, RetryConfig};
 pub use crate::connector::{
-    BackupProgress, BackupReport, BackupStage, CheckDepth, CheckpointReport, Isolation, OptimizeReport, Sizes,
-    TableSize, TransactionMode, VacuumReport,
+    BackupProgress, BackupReport, BackupStage, CheckDepth, CheckpointReport, Isolation, OptimizeReport, PlanStep,
+    QueryPlan, Sizes, TableSize, TransactionMode, VacuumReport,
 };
+pub use crate::feed::{Change, ChangeKind, RowChange, TableChange};

@@ -114,6 +114,15 @@ impl<C: Connector> Pool<C> {
         Ok(self.inner().checkout_if_free(access, location).await?.map(Pooled::new))
     }
 
+    /// A connection that is idle; none is opened for this.
+    pub(crate) async fn get_if_idle(
+        &self,
+        access: Access,
+        location: &'static Location<'static>,
+    ) -> Result<Option<Pooled<C>>> {
+        Ok(self.inner().checkout_if_idle(access, location).await?.map(Pooled::new))
+    }
+
     /// A connection for what others wait for; they know themselves how long they wait.
     pub(crate) async fn get_for_others(
         &self,

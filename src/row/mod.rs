@@ -105,6 +105,11 @@ impl Rows {
         (index < self.len()).then(|| Row { rows: Arc::clone(&self.0), index })
     }
 
+    /// Whether the same values stand under the same names; what the statements changed does not count.
+    pub(crate) fn same_as(&self, other: &Self) -> bool {
+        self.columns() == other.columns() && self.len() == other.len() && self.0.cells.same_as(&other.0.cells)
+    }
+
     /// The first row.
     pub fn first(&self) -> Option<Row> {
         self.row(0)

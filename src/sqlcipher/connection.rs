@@ -7,6 +7,7 @@ use std::thread;
 
 use super::bulk::SqlCipherBulk;
 use super::copies;
+use super::errors::classify;
 use super::ffi::exit_gate;
 use super::log::alone::Alone;
 use super::opening::abandoned::Connected;
@@ -26,6 +27,7 @@ use crate::connector::{
     ResourceState, Scope, Statement, StatementKind, TransactionMode,
 };
 use crate::error::{Error, Phase, Result};
+use crate::feed::ChangeFeed;
 use crate::row::{Changes, RowSink, Rows};
 
 /// A connection to a SQLite or SQLCipher database.
@@ -126,9 +128,12 @@ impl SqlCipherConnection {
         let done = catch_unwind(AssertUnwindSafe(|| work(&mut engine, &self.shared.control)));
         let spoiled = done.as_ref().map_or(true, |done| done.as_ref().is_some_and(|(_, spoiled)| *spoiled));
         self.state = if spoiled { ResourceState::Broken } else { state_of(&engine) };
-        let (keeps, frames) = (engine.keeps_snapshot(), engine.frames_to_copy());
-        // What follows may start a thread.
+        let (keeps, frames, told) = (engine.keeps_snapshot(), engine.frames_to_copy(), engine.tell());
+        // What follows may start a thread, or wake somebody.
         drop(engine);
+        if let Some(feed) = told {
+            feed.wake();
+        }
         if keeps {
             self.opened.snapshots().sweep();
         } else if self.access == Access::Write {
@@ -336,6 +341,23 @@ impl Connection for SqlCipherConnection {
     async fn back_up(&mut self, backup: Backup) -> Result<BackupReport> {
         let (opened, control) = (Arc::clone(&self.opened), Arc::clone(&self.shared.control));
         self.job(move |engine| copies::back_up(engine, &opened, &control, backup)).await
+    }
+
+    async fn follow(&mut self, feed: &ChangeFeed) -> Result<()> {
+        let (feed, others) = (feed.clone(), self.opened.following().begin(feed));
+        self.job(move |engine| engine.follow(&feed, &others).map_err(classify)).await
+    }
+
+    fn tables_read(&mut self, sql: &str) -> Result<Vec<Arc<str>>> {
+        self.opened.refuse_child()?;
+        let _pass = exit_gate::enter();
+        self.shared.lock().tables_read(sql)
+    }
+
+    fn look_elsewhere(&mut self, feed: &ChangeFeed) -> Result<bool> {
+        self.opened.refuse_child()?;
+        let _pass = exit_gate::enter();
+        Ok(self.opened.following().look(&self.opened, &self.shared, feed))
     }
 
     /// rusqlite's connection, on this thread: its calls block. Prefer

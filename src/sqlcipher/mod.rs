@@ -4,6 +4,7 @@
 
 mod boundary;
 mod bulk;
+mod changes;
 #[cfg(feature = "sqlcipher")]
 mod cipher;
 mod codes;

@@ -78,6 +78,9 @@ impl Resource for SqlCipherConnection {
                 Ok(())
             };
             let kept = engine.keep_log_if_distrusted();
+            if let Some(feed) = engine.tell() {
+                feed.wake();
+            }
             let closed = engine.into_raw().close().map_err(|(_, error)| error);
             settled.and(kept).and(closed)
         });

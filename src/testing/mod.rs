@@ -6,14 +6,19 @@
 //! |---|---|
 //! | a service that uses a database | [`ScriptedConnector`]: answers from memory, and a log of the calls |
 //! | what happens when a database fails | [`FaultyConnector`]: any engine, with failures where you want them |
+//! | that statements use an index | [`assert_no_full_scan`] on what `db.explain` answers |
 //! | a single strategy against expectations | the mocks: [`MockConnector`], [`MockConnection`], [`MockKeySource`], [`MockHealthCheck`], [`MockRetryPolicy`] |
 //! | a connector, key source, health check or retry policy of your own | the suites of [`conformance`] |
 
 pub mod conformance;
 mod fault;
+mod faults;
 mod mock;
+mod plans;
 mod scripted;
 
-pub use fault::{Fault, Faults, FaultyBulk, FaultyConnection, FaultyConnector, Point};
+pub use fault::{FaultyBulk, FaultyConnection, FaultyConnector};
+pub use faults::{Fault, Faults, Point};
 pub use mock::{MockBulk, MockConnection, MockConnector, MockHealthCheck, MockKeySource, MockRetryPolicy};
+pub use plans::assert_no_full_scan;
 pub use scripted::{Call, ScriptedConnection, ScriptedConnector};

@@ -66,6 +66,15 @@ impl Cells {
         self.fixed.len()
     }
 
+    /// Whether the same values stand in the same order, to the bit.
+    pub(crate) fn same_as(&self, other: &Self) -> bool {
+        let same = |one: ValueRef<'_>, other: ValueRef<'_>| match (one, other) {
+            (ValueRef::Real(one), ValueRef::Real(other)) => one.to_bits() == other.to_bits(),
+            (one, other) => one == other,
+        };
+        self.len() == other.len() && (0..self.len()).all(|index| same(self.get(index), other.get(index)))
+    }
+
     /// How much memory the values take.
     pub(crate) fn bytes(&self) -> usize {
         self.fixed.len() * size_of::<Cell>() + self.texts.len() + self.blobs.len()

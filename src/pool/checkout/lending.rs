@@ -61,6 +61,19 @@ impl<C: Connector> PoolInner<C> {
         self.lend(grant, lane, now, now + self.settings.acquire_timeout, location, false).await.map(Some)
     }
 
+    /// The same, but only of what is open already: `None` if all are in use, or none is open.
+    pub(in crate::pool) async fn checkout_if_idle(
+        self: &Arc<Self>,
+        access: Access,
+        location: &'static Location<'static>,
+    ) -> Result<Option<Lease<C>>> {
+        in_runtime()?;
+        let lane = self.lane_for(access);
+        let Some(idle) = lane.supply.take() else { return Ok(None) };
+        let now = Instant::now();
+        self.lend(Grant::from(idle), lane, now, now + self.settings.acquire_timeout, location, false).await.map(Some)
+    }
+
     /// The same on behalf of callers who wait for its result, each with its own limit: waits as long as it takes, and is
     /// not counted as a caller.
     pub(in crate::pool) async fn checkout_for_others(

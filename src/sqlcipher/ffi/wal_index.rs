@@ -23,6 +23,13 @@ const REGION: i32 = 32 * 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in super::super) struct Mark([u32; WORDS]);
 
+impl Mark {
+    /// A count that grows by one with every commit, of every process, and starts over when the index is made anew.
+    pub(in super::super) fn commits(&self) -> u32 {
+        self.0[2]
+    }
+}
+
 /// The mapped header. Dropped before its connection, which owns the mapping.
 #[derive(Debug)]
 pub(in super::super) struct WalIndex {

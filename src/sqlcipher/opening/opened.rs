@@ -16,6 +16,7 @@ use super::way::Way;
 use crate::connector::Access;
 use crate::error::Result;
 use crate::secret::Secret;
+use crate::sqlcipher::changes::following::Following;
 use crate::sqlcipher::cipher::{self, KeySpec};
 use crate::sqlcipher::errors;
 use crate::sqlcipher::ffi::exit_gate;
@@ -59,6 +60,7 @@ pub(crate) struct Opened {
     snapshots: Arc<Snapshots>,
     abandoned: Abandoned,
     log: Arc<Log>,
+    following: Following,
     process: Process,
 }
 
@@ -98,6 +100,7 @@ impl Opened {
             snapshots: Arc::default(),
             abandoned: Abandoned::default(),
             log,
+            following: Following::default(),
             process,
         })
     }
@@ -188,6 +191,9 @@ impl Opened {
         }
         engine.accept_session();
         engine.checkpoints = *checkpoints;
+        if access == Access::Write {
+            self.following.resume(&mut engine)?;
+        }
         Ok(engine)
     }
 
@@ -227,6 +233,11 @@ impl Opened {
     /// Refuses to work for a child of the process that opened this.
     pub(crate) fn refuse_child(&self) -> Result<()> {
         if self.process.has_forked() { Err(errors::forked()) } else { Ok(()) }
+    }
+
+    /// Whoever listens to what is committed here.
+    pub(crate) fn following(&self) -> &Following {
+        &self.following
     }
 
     pub(crate) fn is_memory(&self) -> bool {

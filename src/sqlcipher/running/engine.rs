@@ -15,6 +15,7 @@ use crate::connector::{Statement, StatementKind};
 use crate::error::{Error, Reason, Result};
 use crate::params::ParamSets;
 use crate::row::{Changes, RowSink, Rows, RowsBuilder};
+use crate::sqlcipher::changes::recorder::Recorder;
 use crate::sqlcipher::errors::{self, classify, poisons};
 use crate::sqlcipher::ffi::running;
 use crate::sqlcipher::log::checkpoint::{Log, WORTH_COPYING};
@@ -44,6 +45,10 @@ pub(crate) struct Engine {
     pub(crate) way: Way,
     /// What the connection takes for unchanging, if anything.
     pub(crate) still: Option<Still>,
+    /// Records what it commits, while somebody listens.
+    pub(crate) recorder: Option<Box<Recorder>>,
+    /// SQLite's count of others' commits when it was last asked for those who listen.
+    pub(crate) seen_version: Option<u32>,
 }
 
 /// What SQLite counts between two questions whether to stop: some twenty microseconds of work.
@@ -53,7 +58,21 @@ impl Engine {
     pub(crate) fn new(connection: Connection, watch: Arc<Watch>, tally: Arc<Tally>, log: Arc<Log>) -> Self {
         let (plans, kept, session) = (Plans::default(), KeptSnapshot::default(), Session::default());
         let (worked, checkpoints, way) = (Duration::ZERO, Checkpoints::default(), Way::default());
-        Self { connection, watch, plans, kept, tally, session, worked, checkpoints, log, way, still: None }
+        Self {
+            connection,
+            watch,
+            plans,
+            kept,
+            tally,
+            session,
+            worked,
+            checkpoints,
+            log,
+            way,
+            still: None,
+            recorder: None,
+            seen_version: None,
+        }
     }
 
     /// Puts our handlers in place.
@@ -63,7 +82,8 @@ impl Engine {
         let mut since = None;
         self.connection
             .busy_handler(Some(move |tries: i32| busy.wait_for_lock(tries.unsigned_abs(), busy_timeout, &mut since)))?;
-        self.connection.authorizer(Some(move |context: rusqlite::hooks::AuthContext<'_>| watch.judge(&context)))
+        self.connection.authorizer(Some(move |context: rusqlite::hooks::AuthContext<'_>| watch.judge(&context)))?;
+        self.install_recorder()
     }
 
     pub(crate) fn raw(&mut self) -> &mut Connection {
@@ -82,6 +102,7 @@ impl Engine {
     /// The connection, for a caller who is not watched: it counts as altered.
     pub(crate) fn give_away(&mut self) -> &mut Connection {
         self.watch.look(Mode::Open);
+        self.begin_recording();
         self.session.alter(true);
         &mut self.connection
     }
@@ -230,6 +251,10 @@ impl Engine {
         statement: &Statement,
         take: &mut dyn FnMut(Step<'_, '_>) -> Result<bool>,
     ) -> Result<Changes> {
+        self.recorded(&statement.sql, |engine| engine.step(statement, take))
+    }
+
+    fn step(&mut self, statement: &Statement, take: &mut dyn FnMut(Step<'_, '_>) -> Result<bool>) -> Result<Changes> {
         let Statement { sql, params, .. } = statement;
         let (mut ready, values) = self.ready(sql, |plan| plan.values(params))?;
         if ready.may_stop_halfway() {
@@ -324,11 +349,13 @@ impl Engine {
         first: usize,
         enough: &mut dyn FnMut(usize) -> bool,
     ) -> Result<(usize, Changes)> {
-        let (mut ready, sets) = self.ready(sql, |plan| plan.all_values(sets))?;
-        let (ran, outcome) = (ready.ran(), ready.run_many(&sets, first, enough));
-        drop(ready);
-        self.ran(ran);
-        outcome
+        self.recorded(sql, |engine| {
+            let (mut ready, sets) = engine.ready(sql, |plan| plan.all_values(sets))?;
+            let (ran, outcome) = (ready.ran(), ready.run_many(&sets, first, enough));
+            drop(ready);
+            engine.ran(ran);
+            outcome
+        })
     }
 
     pub(crate) fn table_exists(&mut self, name: &str) -> Result<bool> {

@@ -10,6 +10,7 @@ use rusqlite::limits::Limit;
 use super::control::Control;
 use super::engine::Engine;
 use crate::error::Result;
+use crate::sqlcipher::changes::recorder::Ran;
 use crate::sqlcipher::errors::{self, classify, classify_refused, in_commit};
 use crate::sqlcipher::ffi::commits;
 use crate::sqlcipher::statement::watch::Mode;
@@ -23,6 +24,11 @@ impl Engine {
         user: impl FnOnce(&mut Connection) -> rusqlite::Result<T>,
     ) -> Result<T> {
         let was_lost = self.session.has_lost_transaction(self.in_transaction());
+        if self.recorder.is_some() {
+            // What was found prepared would not be seen.
+            self.connection.flush_prepared_statement_cache();
+            self.begin_recording();
+        }
         self.watch.look(Mode::Open);
         let before = commits::count(&self.connection);
         let switches_before = switches(&self.connection);
@@ -44,6 +50,7 @@ impl Engine {
             self.session.note(self.in_transaction());
         }
         self.install(control, busy_timeout).map_err(classify)?;
+        self.end_recording(Ran::Closure, &outcome);
         outcome
     }
 }

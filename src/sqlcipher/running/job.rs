@@ -62,16 +62,26 @@ impl Shared {
     pub(crate) fn work<T>(&self, job: u64, work: impl FnOnce(&mut Engine) -> Result<T>) -> Done<T> {
         let _pass = exit_gate::enter();
         let mut engine = self.lock();
+        let done = self.work_on(&mut engine, job, work);
+        let told = engine.tell();
+        drop(engine);
+        if let Some(feed) = told {
+            feed.wake();
+        }
+        done
+    }
+
+    fn work_on<T>(&self, engine: &mut Engine, job: u64, work: impl FnOnce(&mut Engine) -> Result<T>) -> Done<T> {
         engine.end_snapshot();
         if engine.keeps_snapshot() {
             let error = Error::new(ErrorKind::Connection, "a read transaction could not be ended");
             return Done { outcome: Err(error.because(Reason::Broken).transient()), state: ResourceState::Broken };
         }
         let Some(running) = self.control.start(job) else {
-            return Done { outcome: Err(stopped()), state: state_of(&engine) };
+            return Done { outcome: Err(stopped()), state: state_of(engine) };
         };
         let (began, inside) = (Instant::now(), engine.in_transaction());
-        let outcome = catch_unwind(AssertUnwindSafe(|| work(&mut engine)));
+        let outcome = catch_unwind(AssertUnwindSafe(|| work(engine)));
         let outcome =
             outcome.map(|outcome| outcome.and_then(|done| engine.is_still().then_some(done).ok_or_else(changed)));
         drop(running);
@@ -84,7 +94,7 @@ impl Shared {
         match outcome {
             Ok(mut outcome) => {
                 let broken = outcome.as_mut().is_err_and(|error| engine.is_spoiled_by(error));
-                let state = if broken { ResourceState::Broken } else { state_of(&engine) };
+                let state = if broken { ResourceState::Broken } else { state_of(engine) };
                 Done { outcome, state }
             }
             Err(_) => Done { outcome: Err(Error::panicked("closure or SQL function")), state: ResourceState::Broken },

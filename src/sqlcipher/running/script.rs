@@ -5,6 +5,7 @@ use rusqlite::fallible_iterator::FallibleIterator;
 use super::engine::Engine;
 use crate::connector::StatementKind;
 use crate::error::{Error, ErrorKind, Reason, Result};
+use crate::sqlcipher::changes::recorder::Ran;
 use crate::sqlcipher::errors::{classify_refused, in_commit};
 use crate::sqlcipher::ffi::commits;
 use crate::sqlcipher::statement::plan;
@@ -24,11 +25,14 @@ impl Engine {
 
     fn run_each(&mut self, sql: &str, defines: &mut bool) -> Result<()> {
         let keeps = self.keeps_snapshot();
-        let Self { connection, watch, session, way, .. } = self;
+        let Self { connection, watch, session, way, recorder, .. } = self;
         let open = || !connection.is_autocommit() && !keeps;
         let mode = if open() { Mode::Inside } else { Mode::Open };
         let mut rest = rusqlite::Batch::new(connection, sql);
         loop {
+            if let Some(recorder) = recorder {
+                recorder.begin(connection, watch);
+            }
             watch.look(mode);
             let next = rest.next();
             let seen = watch.seen();
@@ -54,8 +58,12 @@ impl Engine {
                     }
                 }
             };
+            drop(rows);
             if kind == StatementKind::Control {
                 session.note(open());
+            }
+            if let Some(recorder) = recorder {
+                recorder.end(connection, watch, Ran::Once, &outcome);
             }
             outcome?;
         }

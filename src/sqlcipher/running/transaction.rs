@@ -139,6 +139,6 @@ impl Engine {
     pub(crate) fn control(&mut self, sql: &str, phase: Phase) -> Result<()> {
         self.watch.look(Mode::Open);
         let done = self.connection.prepare_cached(sql).and_then(|mut statement| statement.raw_execute());
-        done.map(drop).map_err(|error| classify(error).during(phase))
+        done.map(|_| self.record_control(sql)).map_err(|error| classify(error).during(phase))
     }
 }

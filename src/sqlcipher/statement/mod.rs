@@ -9,5 +9,6 @@ pub(crate) mod plan;
 pub(crate) mod ready;
 pub(crate) mod rows;
 pub(crate) mod straight;
+mod telling;
 pub(crate) mod watch;
 pub(crate) mod withhold;

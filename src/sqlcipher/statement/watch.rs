@@ -12,8 +12,10 @@ use std::sync::atomic::{AtomicU8, AtomicU32, Ordering::Relaxed};
 use rusqlite::ffi;
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 
+use super::telling::TELLING;
 use crate::connector::StatementKind;
 use crate::lock::Lock;
+use crate::sqlcipher::changes::touched::Notes;
 
 /// How much is allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +76,8 @@ pub(crate) struct Watch {
     in_memory: bool,
     /// The table that a statement inserts into, of those that insert.
     target: Lock<String>,
+    /// Which tables are touched, for those who listen.
+    pub(crate) notes: Notes,
     /// SQLite's own functions; all others may do anything outside of the database.
     built_in: Arc<HashSet<String>>,
 }
@@ -85,7 +89,7 @@ pub(crate) struct Seen(u32);
 impl Watch {
     pub(crate) fn new(encrypted: bool, in_memory: bool, built_in: Arc<HashSet<String>>) -> Self {
         let (seen, mode) = (AtomicU32::new(0), AtomicU8::new(Mode::Open as u8));
-        Self { seen, mode, encrypted, in_memory, target: Lock::new(String::new()), built_in }
+        Self { seen, mode, encrypted, in_memory, target: Lock::new(String::new()), notes: Notes::default(), built_in }
     }
 
     pub(crate) fn is_encrypted(&self) -> bool {
@@ -118,7 +122,7 @@ impl Watch {
 
     /// The authorizer itself.
     pub(crate) fn judge(&self, context: &AuthContext<'_>) -> Authorization {
-        let flags = self.flags(context);
+        let (flags, one_by_one) = (self.flags(context), self.notes.see(context));
         let persists = flags & WRITES != 0 && context.database_name != Some("temp");
         let flags = if persists { flags | PERSISTS } else { flags };
         self.seen.fetch_or(flags | ANYTHING, Relaxed);
@@ -127,7 +131,11 @@ impl Watch {
             mode if mode == Mode::Inside as u8 => REFUSED | CONTROLS,
             _ => REFUSED,
         };
-        if flags & denied != 0 { Authorization::Deny } else { Authorization::Allow }
+        match flags & denied != 0 {
+            true => Authorization::Deny,
+            false if one_by_one => Authorization::Ignore,
+            false => Authorization::Allow,
+        }
     }
 
     fn flags(&self, context: &AuthContext<'_>) -> u32 {
@@ -217,34 +225,6 @@ fn rows(table: &str, temporary: bool) -> u32 {
         (false, false) => WRITES | CHANGES_ROWS,
     }
 }
-
-/// Pragmas that only tell something, whatever their argument.
-const TELLING: &[&str] = &[
-    "cipher_integrity_check",
-    "cipher_provider",
-    "cipher_provider_version",
-    "cipher_status",
-    "cipher_version",
-    "collation_list",
-    "compile_options",
-    "data_version",
-    "database_list",
-    "foreign_key_check",
-    "foreign_key_list",
-    "freelist_count",
-    "function_list",
-    "index_info",
-    "index_list",
-    "index_xinfo",
-    "integrity_check",
-    "module_list",
-    "page_count",
-    "pragma_list",
-    "quick_check",
-    "table_info",
-    "table_list",
-    "table_xinfo",
-];
 
 fn pragma(name: &str, value: Option<&str>) -> u32 {
     let name = name.to_ascii_lowercase();

@@ -1,0 +1,76 @@
+//! How an engine runs a statement, as a tree for people and for tests.
+
+use std::fmt;
+
+use crate::error::Result;
+use crate::row::Rows;
+
+/// How the engine runs a statement; see [`AsyncDatabase::explain`](crate::AsyncDatabase::explain). Printed, it is a tree.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct QueryPlan {
+    /// The steps, each before those that are parts of it.
+    pub steps: Vec<PlanStep>,
+}
+
+/// One step of a plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PlanStep {
+    /// How deep it lies in the tree; 0 at the top.
+    pub depth: usize,
+    /// What is done, in the engine's words.
+    pub detail: String,
+    /// Every row of a table, or every entry of an index, is looked at.
+    pub full_scan: bool,
+}
+
+impl QueryPlan {
+    /// The steps that look at every row of a table.
+    ///
+    /// An engine chooses a scan for a small table even where there is an index; in SQLite only statistics (`ANALYZE`) make
+    /// it know that a table is small.
+    pub fn full_scans(&self) -> impl Iterator<Item = &PlanStep> {
+        self.steps.iter().filter(|step| step.full_scan)
+    }
+
+    /// From the rows of SQLite's `EXPLAIN QUERY PLAN`: an id, that of the step above, and words.
+    pub(crate) fn of_sqlite(rows: &Rows) -> Result<Self> {
+        let (mut steps, mut above): (Vec<PlanStep>, Vec<i64>) = (Vec::with_capacity(rows.len()), Vec::new());
+        for row in rows {
+            let (id, parent, detail) = (row.get::<i64>(0)?, row.get::<i64>(1)?, row.get::<String>(3)?);
+            while above.last().is_some_and(|last| *last != parent) {
+                above.pop();
+            }
+            // `SCAN CONSTANT ROW` looks at nothing, a virtual table finds by its own index what it is asked for.
+            let scans = detail.starts_with("SCAN ") && !detail.starts_with("SCAN CONSTANT ROW");
+            let virtual_index = detail.split_once(" VIRTUAL TABLE INDEX ").map(|(_, index)| index);
+            let full_scan = scans && virtual_index.is_none_or(|index| index.ends_with(':'));
+            steps.push(PlanStep { depth: above.len(), detail, full_scan });
+            above.push(id);
+        }
+        Ok(Self { steps })
+    }
+
+    /// From the lines of PostgreSQL's `EXPLAIN`: nodes are marked by an arrow, and what belongs to them stands below.
+    pub(crate) fn of_postgres(rows: &Rows) -> Result<Self> {
+        let mut steps = Vec::with_capacity(rows.len());
+        for row in rows {
+            let line: String = row.get(0)?;
+            let (indent, detail) = (line.len() - line.trim_start().len(), line.trim_start().trim_start_matches("->  "));
+            let full_scan = detail.starts_with("Seq Scan on ") || detail.starts_with("Parallel Seq Scan on ");
+            steps.push(PlanStep { depth: indent.div_ceil(6), detail: detail.to_owned(), full_scan });
+        }
+        Ok(Self { steps })
+    }
+}
+
+impl fmt::Display for QueryPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, PlanStep { depth, detail, .. }) in self.steps.iter().enumerate() {
+            let line = if number == 0 { "" } else { "\n" };
+            write!(f, "{line}{:indent$}{detail}", "", indent = 2 * depth)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,249 @@
+//! The result of a statement, now and whenever it changes.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::panic::Location;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_core::Stream;
+use futures_util::{StreamExt as _, stream};
+
+use super::LOOK_EVERY;
+use crate::clock;
+use crate::connector::{Connection, Connector, Statement};
+use crate::database::handle::AsyncDatabase;
+use crate::database::route;
+use crate::database::yields::Collected;
+use crate::error::Result;
+use crate::feed::{Stale, TableWatcher};
+use crate::params::IntoParams;
+use crate::row::Rows;
+
+/// After the first change, others are waited for so long: what belongs together often comes in several commits.
+const SETTLE: Duration = Duration::from_millis(4);
+
+type Results<T> = Pin<Box<dyn Stream<Item = Result<T>> + Send>>;
+
+/// When results are fetched again.
+#[derive(Clone, Copy, Debug)]
+struct Timing {
+    settle: Duration,
+    look_every: Duration,
+}
+
+/// A stream of results; see [`AsyncDatabase::watch`]. It ends after an error, and when the database is closed.
+///
+/// # Cancel safety
+/// [`next`](Self::next) may be dropped; the last result is not missed. Dropping the stream leaves nothing behind.
+#[must_use = "streams do nothing unless polled"]
+pub struct WatchStream<T> {
+    timing: Timing,
+    state: WatchState<T>,
+}
+
+enum WatchState<T> {
+    Ready(Box<dyn FnOnce(Timing) -> Results<T> + Send>),
+    Running(Results<T>),
+    Over,
+}
+
+impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
+    /// The result of a statement that reads: now, and again whenever it has changed. Nothing happens before the first
+    /// poll.
+    ///
+    /// The statement runs again when one of the tables that it reads has changed, views resolved, or the schema, or
+    /// when another process has committed; the tables are those that the engine names when it prepares the statement.
+    /// A result that equals the last one is not repeated. Commits within a few milliseconds lead to one run. Each result
+    /// is of one moment. Whatever is committed, the last result that comes is that of the last state.
+    ///
+    /// What changes without a commit (`random()`, the time of day) is not noticed. The stream keeps the database open,
+    /// and the last result in memory.
+    ///
+    /// ```
+    /// use strongroom::AsyncDatabase;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> strongroom::Result<()> {
+    /// # let db = AsyncDatabase::builder(":memory:").open().await?;
+    /// db.execute_script("CREATE TABLE tasks (id INTEGER PRIMARY KEY, done INTEGER NOT NULL DEFAULT 0)").await?;
+    /// let mut open = db.watch_as::<i64>("SELECT count(*) FROM tasks WHERE NOT done", ());
+    /// assert_eq!(open.next().await.unwrap()?, [0]);
+    ///
+    /// db.execute("INSERT INTO tasks DEFAULT VALUES", ()).await?;
+    /// assert_eq!(open.next().await.unwrap()?, [1]);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// The first item is an error when the statement cannot be prepared or writes, when the writer cannot be had, and where the engine
+    /// does not tell what it commits ([`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported)). A later one, when the
+    /// statement fails.
+    #[track_caller]
+    pub fn watch(&self, sql: &str, params: impl IntoParams) -> WatchStream<Rows> {
+        self.watching(Statement::new(sql, params), Ok, Location::caller())
+    }
+
+    /// [`watch`](Self::watch) with the rows as structs (by column names), tuples or scalars.
+    ///
+    /// # Errors
+    /// As [`watch`](Self::watch); [`Reason::Type`](crate::Reason::Type) when a row does not fit.
+    #[track_caller]
+    pub fn watch_as<T>(&self, sql: &str, params: impl IntoParams) -> WatchStream<Vec<T>>
+    where
+        T: for<'de> serde::Deserialize<'de> + Send + 'static,
+    {
+        self.watching(Statement::new(sql, params), |rows| rows.decode(), Location::caller())
+    }
+
+    fn watching<T: Send + 'static>(
+        &self,
+        statement: Result<Statement>,
+        made: fn(Rows) -> Result<T>,
+        location: &'static Location<'static>,
+    ) -> WatchStream<T> {
+        let database = self.clone();
+        let start = move |timing: Timing| -> Results<T> {
+            let begun = async move {
+                clock::check()?;
+                let statement = statement?;
+                let watcher = database.feed().watch(timing.look_every);
+                database.follow(location).await?;
+                Ok(WatchedStatement { database, statement, watcher, location, settle: timing.settle, last: None })
+            };
+            let results = stream::once(begun).flat_map(|begun| match begun {
+                Ok(watch) => stream::unfold(Some(watch), WatchedStatement::step).boxed(),
+                Err(error) => stream::iter([Err(error)]).boxed(),
+            });
+            results.map(move |rows| rows.and_then(made)).boxed()
+        };
+        let timing = Timing { settle: SETTLE, look_every: LOOK_EVERY };
+        WatchStream { timing, state: WatchState::Ready(Box::new(start)) }
+    }
+}
+
+/// A statement that is watched.
+struct WatchedStatement<C: Connector> {
+    database: AsyncDatabase<C>,
+    statement: Statement,
+    watcher: TableWatcher,
+    location: &'static Location<'static>,
+    settle: Duration,
+    /// What the caller has.
+    last: Option<Rows>,
+}
+
+impl<C: Connector<Connection: Connection>> WatchedStatement<C> {
+    /// The next result; nothing comes after an error.
+    async fn step(watch: Option<Self>) -> Option<(Result<Rows>, Option<Self>)> {
+        let mut watch = watch?;
+        match watch.next().await {
+            Some(Ok(rows)) => {
+                watch.last = Some(rows.clone());
+                Some((Ok(rows), Some(watch)))
+            }
+            Some(Err(error)) => Some((Err(error), None)),
+            None => None,
+        }
+    }
+
+    async fn next(&mut self) -> Option<Result<Rows>> {
+        loop {
+            let stale = if self.last.is_none() { Stale::Schema } else { self.changed().await? };
+            let rows = match self.fetch(stale).await {
+                Ok(rows) => rows,
+                Err(error) => return Some(Err(error)),
+            };
+            if !self.last.as_ref().is_some_and(|last| last.same_as(&rows)) {
+                return Some(Ok(rows));
+            }
+        }
+    }
+
+    /// Waits until the result may have changed. `None`: the database was closed.
+    async fn changed(&self) -> Option<Stale> {
+        while self.watcher.stale().ok()? == Stale::No {
+            self.database.send_looker(self.location);
+            self.watcher.woken().await;
+        }
+        if !self.settle.is_zero() {
+            clock::sleep(self.settle).await;
+        }
+        self.watcher.take().ok()
+    }
+
+    async fn fetch(&self, stale: Stale) -> Result<Rows> {
+        if stale == Stale::Schema {
+            // Before the read: what changes from here on is noticed.
+            self.watcher.reads(&self.tables().await?);
+        }
+        self.database.reading(self.statement.clone(), self.location, &mut Collected).await
+    }
+
+    async fn tables(&self) -> Result<Vec<Arc<str>>> {
+        let access = route::read_access(self.database.capabilities());
+        let mut reader = self.database.call(self.location).lend(self.database.pool(), access).await?;
+        reader.tables_read(&self.statement.sql)
+    }
+}
+
+impl<T> WatchStream<T> {
+    /// After a change, waits so long for others before it fetches the result; 4 ms by default. Counts from the first
+    /// change, so that steady writing does not hold results back.
+    pub fn settle(mut self, pause: Duration) -> Self {
+        self.timing.settle = pause;
+        self
+    }
+
+    /// How long the commit of another process may stay unnoticed, at most about that; 50 ms by default. See
+    /// [`ChangeOptions::look_every`](crate::database::ChangeOptions::look_every).
+    pub fn look_every(mut self, pause: Duration) -> Self {
+        self.timing.look_every = pause;
+        self
+    }
+
+    /// The next result; `None` after an error, and when the database was closed.
+    ///
+    /// # Errors
+    /// As [`AsyncDatabase::watch`] says.
+    pub async fn next(&mut self) -> Option<Result<T>> {
+        poll_fn(|context| self.poll(context)).await
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<T>>> {
+        loop {
+            match &mut self.state {
+                WatchState::Running(results) => {
+                    let polled = results.as_mut().poll_next(context);
+                    if matches!(polled, Poll::Ready(None)) {
+                        self.state = WatchState::Over;
+                    }
+                    return polled;
+                }
+                WatchState::Over => return Poll::Ready(None),
+                WatchState::Ready(_) => {
+                    if let WatchState::Ready(start) = std::mem::replace(&mut self.state, WatchState::Over) {
+                        self.state = WatchState::Running(start(self.timing));
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl<T> Unpin for WatchStream<T> {}
+
+impl<T> Stream for WatchStream<T> {
+    type Item = Result<T>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<T>>> {
+        self.get_mut().poll(context)
+    }
+}
+
+impl<T> fmt::Debug for WatchStream<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WatchStream").field("timing", &self.timing).finish_non_exhaustive()
+    }
+}

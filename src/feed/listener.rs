@@ -1,0 +1,208 @@
+//! Who listens to a feed.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use super::{Armed, Change, ChangeFeed, EventQueue, WatchMark, lower};
+
+/// Hears of every commit. Dropping it leaves nothing.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    feed: ChangeFeed,
+    id: u64,
+    notify: Arc<Notify>,
+}
+
+/// Hears that tables have changed. Dropping it leaves nothing.
+#[derive(Debug)]
+pub(crate) struct TableWatcher {
+    feed: ChangeFeed,
+    id: u64,
+    notify: Arc<Notify>,
+}
+
+/// What a watcher knows to be out of date.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Stale {
+    #[default]
+    No,
+    /// What it has read.
+    Rows,
+    /// And perhaps which tables it reads.
+    Schema,
+}
+
+/// Whoever looks for what others commit. There is one at most; when it ends, listeners are woken to send for another.
+#[derive(Debug)]
+pub(crate) struct Looking(ChangeFeed);
+
+impl ChangeFeed {
+    /// A new listener, with at most `capacity` events waiting.
+    pub(crate) fn listen(&self, capacity: usize, rows: bool, look_every: Duration) -> Listener {
+        let notify = Arc::new(Notify::new());
+        let queue = EventQueue {
+            events: VecDeque::new(),
+            capacity: capacity.max(1),
+            rows,
+            look_every,
+            notify: Arc::clone(&notify),
+        };
+        let mut state = self.0.lock();
+        state.next += 1;
+        let id = state.next;
+        state.queues.insert(id, queue);
+        drop(state);
+        Listener { feed: self.clone(), id, notify }
+    }
+
+    /// A new watcher, of no table yet.
+    pub(crate) fn watch(&self, look_every: Duration) -> TableWatcher {
+        let notify = Arc::new(Notify::new());
+        let mark = WatchMark { tables: Vec::new(), stale: Stale::No, look_every, notify: Arc::clone(&notify) };
+        let mut state = self.0.lock();
+        state.next += 1;
+        let id = state.next;
+        state.watchers.insert(id, mark);
+        drop(state);
+        TableWatcher { feed: self.clone(), id, notify }
+    }
+
+    /// Whether the engine tells enough for all who listen.
+    pub(crate) fn is_heard(&self) -> bool {
+        let state = self.0.lock();
+        state.armed >= if state.wants_rows() { Armed::Rows } else { Armed::Tables }
+    }
+
+    /// Nothing will be committed any more: the listeners are told so after what they have not read yet.
+    pub(crate) fn end(&self) {
+        let mut state = self.0.lock();
+        state.ended = true;
+        state.wake_all();
+        drop(state);
+        self.wake();
+    }
+
+    /// Who asks first looks for what others commit.
+    pub(crate) fn look(&self) -> Option<Looking> {
+        let mut state = self.0.lock();
+        let mine = !state.looking && !state.alone && !state.ended;
+        state.looking |= mine;
+        mine.then(|| Looking(self.clone()))
+    }
+}
+
+impl Looking {
+    /// The shortest pause between two looks that anybody wants; `None` when nobody listens any more.
+    pub(crate) fn pause(&self) -> Option<Duration> {
+        let state = self.0.0.lock();
+        let queues = state.queues.values().map(|queue| queue.look_every);
+        queues.chain(state.watchers.values().map(|watcher| watcher.look_every)).min().filter(|_| !state.ended)
+    }
+
+    /// There are no others, and nobody has to look any more.
+    pub(crate) fn is_alone(&self) {
+        self.0.0.lock().alone = true;
+    }
+
+    pub(crate) fn feed(&self) -> &ChangeFeed {
+        &self.0
+    }
+}
+
+impl Drop for Looking {
+    fn drop(&mut self) {
+        let mut state = self.0.0.lock();
+        state.looking = false;
+        state.wake_all();
+        drop(state);
+        self.0.wake();
+    }
+}
+
+impl Listener {
+    /// The next event, if there is one; `Err` when there will be none any more.
+    pub(crate) fn take(&self) -> Result<Option<Change>, Ended> {
+        let mut state = self.feed.0.lock();
+        let ended = state.ended;
+        let event = state.queues.get_mut(&self.id).and_then(|queue| queue.events.pop_front());
+        drop(state);
+        match event {
+            None if ended => Err(Ended),
+            event => Ok(event.map(Arc::unwrap_or_clone)),
+        }
+    }
+
+    /// Waits for news: an event, the end, or that nobody looks for what others commit.
+    pub(crate) async fn woken(&self) {
+        self.notify.notified().await;
+    }
+}
+
+/// Nothing more will come.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ended;
+
+impl TableWatcher {
+    /// From now on, these tables are watched. What changes while the caller reads them marks it again.
+    pub(crate) fn reads(&self, tables: &[Arc<str>]) {
+        let mut state = self.feed.0.lock();
+        let state = &mut *state;
+        let Some(mark) = state.watchers.get_mut(&self.id) else { return };
+        forget(&mut state.by_table, &mark.tables, self.id);
+        mark.tables = tables.iter().map(|table| lower(table)).collect();
+        for table in &mark.tables {
+            state.by_table.entry(table.clone()).or_default().push(self.id);
+        }
+    }
+
+    /// What is out of date; it counts as up to date from now on.
+    pub(crate) fn take(&self) -> Result<Stale, Ended> {
+        let mut state = self.feed.0.lock();
+        let ended = state.ended;
+        let stale = state.watchers.get_mut(&self.id).map_or(Stale::No, |mark| std::mem::take(&mut mark.stale));
+        if ended { Err(Ended) } else { Ok(stale) }
+    }
+
+    /// The same as [`take`](Self::take), without taking it.
+    pub(crate) fn stale(&self) -> Result<Stale, Ended> {
+        let state = self.feed.0.lock();
+        let stale = state.watchers.get(&self.id).map_or(Stale::No, |mark| mark.stale);
+        if state.ended { Err(Ended) } else { Ok(stale) }
+    }
+
+    /// Waits for news, as [`Listener::woken`] does.
+    pub(crate) async fn woken(&self) {
+        self.notify.notified().await;
+    }
+}
+
+fn forget(by_table: &mut HashMap<Box<str>, Vec<u64>>, tables: &[Box<str>], id: u64) {
+    for table in tables {
+        if let Some(ids) = by_table.get_mut(table) {
+            ids.retain(|known| *known != id);
+            if ids.is_empty() {
+                by_table.remove(table);
+            }
+        }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        // Dropped after the lock.
+        let _queue = self.feed.0.lock().queues.remove(&self.id);
+    }
+}
+
+impl Drop for TableWatcher {
+    fn drop(&mut self) {
+        let mut state = self.feed.0.lock();
+        let state = &mut *state;
+        if let Some(mark) = state.watchers.remove(&self.id) {
+            forget(&mut state.by_table, &mark.tables, self.id);
+        }
+    }
+}

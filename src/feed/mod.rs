@@ -1,0 +1,198 @@
+//! What was committed, on its way from the engine to those who listen.
+//!
+//! Floor 0. The engine adds commits in their order, while it has its connection, and wakes the listeners once it has let
+//! go of that. Each listener has a queue of its own, with a bound: what does not fit is merged into the last event of it.
+//! Watchers have no queue but a mark, and are found by the tables that they read, so that a commit costs nothing for those who
+//! watch other tables.
+
+mod change;
+mod listener;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+pub use change::{Change, ChangeKind, RowChange, TableChange};
+pub(crate) use listener::{Listener, Looking, Stale, TableWatcher};
+
+use crate::lock::{Lock, foreign};
+
+/// Where an engine tells what it commits; see [`Connection::follow`](crate::Connection::follow). Clones are the same feed.
+#[derive(Clone, Default)]
+pub struct ChangeFeed(Arc<Lock<FeedState>>);
+
+#[derive(Default)]
+struct FeedState {
+    /// Of the last commit.
+    sequence: u64,
+    /// Numbers the listeners.
+    next: u64,
+    /// The engine tells its commits.
+    armed: Armed,
+    queues: BTreeMap<u64, EventQueue>,
+    watchers: HashMap<u64, WatchMark>,
+    by_table: HashMap<Box<str>, Vec<u64>>,
+    /// Who is to be woken.
+    due: Vec<Arc<Notify>>,
+    /// Somebody looks for what others commit.
+    looking: bool,
+    /// Nobody else commits, so that nobody has to look.
+    alone: bool,
+    /// Nothing will be committed any more.
+    ended: bool,
+}
+
+/// Whether the engine tells its commits, and how much of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum Armed {
+    #[default]
+    No,
+    Tables,
+    Rows,
+}
+
+struct EventQueue {
+    events: VecDeque<Arc<Change>>,
+    capacity: usize,
+    rows: bool,
+    look_every: Duration,
+    notify: Arc<Notify>,
+}
+
+struct WatchMark {
+    tables: Vec<Box<str>>,
+    stale: Stale,
+    look_every: Duration,
+    notify: Arc<Notify>,
+}
+
+impl ChangeFeed {
+    /// A feed that nobody listens to yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds what a commit has changed; the feed numbers it. Commits must be added in their order, and no waker runs in
+    /// here: call [`wake`](Self::wake) once no lock is held.
+    pub fn add(&self, change: Change) {
+        if !change.is_empty() {
+            self.0.lock().add(change);
+        }
+    }
+
+    /// Wakes whoever has something new.
+    pub fn wake(&self) {
+        let due = std::mem::take(&mut self.0.lock().due);
+        foreign();
+        for notify in due {
+            notify.notify_one();
+        }
+    }
+
+    /// Whether anybody wants to be told of each row.
+    pub fn wants_rows(&self) -> bool {
+        self.0.lock().wants_rows()
+    }
+
+    /// From now on every commit is added; with `rows`, each row of it is told.
+    pub fn arm(&self, rows: bool) {
+        self.0.lock().armed = if rows { Armed::Rows } else { Armed::Tables };
+    }
+
+    /// Whether every commit has to be added.
+    pub fn is_armed(&self) -> bool {
+        self.0.lock().armed != Armed::No
+    }
+
+    /// If nobody wants to be told of each row any more, that is not needed from now on. Says whether that is so.
+    pub fn relax(&self) -> bool {
+        let mut state = self.0.lock();
+        let idle = state.armed == Armed::Rows && !state.wants_rows();
+        if idle {
+            state.armed = Armed::Tables;
+        }
+        idle
+    }
+
+    /// If nobody listens any more, commits need not be added from now on: whoever comes next has
+    /// [`follow`](crate::Connection::follow) called again. Says whether that is so.
+    pub fn disarm(&self) -> bool {
+        let mut state = self.0.lock();
+        let idle = state.queues.is_empty() && state.watchers.is_empty();
+        if idle {
+            state.armed = Armed::No;
+        }
+        idle
+    }
+}
+
+impl FeedState {
+    fn add(&mut self, mut change: Change) {
+        self.sequence += 1;
+        (change.sequence, change.commits) = (self.sequence, 1);
+        let Self { queues, watchers, by_table, due, .. } = self;
+        let change = Arc::new(change);
+        let has_rows = change.tables.iter().any(|table| table.rows.is_some());
+        let bare = (has_rows && queues.values().any(|queue| !queue.rows)).then(|| Arc::new(change.without_rows()));
+        for queue in queues.values_mut() {
+            queue.add(bare.as_ref().filter(|_| !queue.rows).unwrap_or(&change));
+            due.push(Arc::clone(&queue.notify));
+        }
+        let mut mark = |mark: &mut WatchMark, schema| {
+            if mark.stale == Stale::No {
+                due.push(Arc::clone(&mark.notify));
+            }
+            mark.stale = mark.stale.max(if schema { Stale::Schema } else { Stale::Rows });
+        };
+        if change.schema || change.unattributed {
+            for watcher in watchers.values_mut() {
+                mark(watcher, true);
+            }
+            return;
+        }
+        for table in &change.tables {
+            for id in by_table.get(&*lower(&table.table)).into_iter().flatten() {
+                if let Some(watcher) = watchers.get_mut(id) {
+                    mark(watcher, false);
+                }
+            }
+        }
+    }
+
+    fn wants_rows(&self) -> bool {
+        self.queues.values().any(|queue| queue.rows)
+    }
+
+    fn wake_all(&mut self) {
+        let queues = self.queues.values().map(|queue| &queue.notify);
+        let watchers = self.watchers.values().map(|watcher| &watcher.notify);
+        let all: Vec<_> = queues.chain(watchers).map(Arc::clone).collect();
+        self.due.extend(all);
+    }
+}
+
+impl EventQueue {
+    fn add(&mut self, change: &Arc<Change>) {
+        let is_full = self.events.len() >= self.capacity;
+        match self.events.back_mut().filter(|_| is_full) {
+            Some(last) => Arc::make_mut(last).merge(change),
+            None => self.events.push_back(Arc::clone(change)),
+        }
+    }
+}
+
+/// Names of tables are compared without their case.
+fn lower(name: &str) -> Box<str> {
+    name.to_ascii_lowercase().into()
+}
+
+impl fmt::Debug for ChangeFeed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.0.lock();
+        let listeners = state.queues.len() + state.watchers.len();
+        f.debug_struct("ChangeFeed").field("sequence", &state.sequence).field("listeners", &listeners).finish()
+    }
+}

@@ -1,0 +1,370 @@
+//! Between SQLite's hooks and the feed.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rusqlite::Connection;
+use rusqlite::hooks::Action;
+
+use super::kinds::{Kind, Kinds};
+use super::others::Others;
+use super::recording::Recording;
+use super::touched::{Noting, SavepointStep, Touched, Written};
+use crate::error::{ErrorKind, Result};
+use crate::feed::{Change, ChangeFeed, ChangeKind};
+use crate::lock::Lock;
+use crate::sqlcipher::ffi::commits;
+use crate::sqlcipher::running::engine::Engine;
+use crate::sqlcipher::statement::watch::{Mode, Watch};
+
+/// What is remembered of so many statements: as many as there are plans.
+const STATEMENTS: usize = 512;
+
+/// What one connection records of its own commits.
+#[derive(Debug)]
+pub(crate) struct Recorder {
+    feed: ChangeFeed,
+    others: Arc<Others>,
+    record: Arc<Lock<Recording>>,
+    /// What statements touch that were found prepared.
+    statements: HashMap<Arc<str>, Arc<Touched>>,
+    kinds: Kinds,
+    rows: bool,
+    unit: Option<Unit>,
+    /// SQLite's count of pages that were written by commits.
+    written: i32,
+    /// How many commits were our own since the last time the feed was told.
+    own: u32,
+}
+
+/// A statement, or a closure of the user, that runs now.
+#[derive(Clone, Copy, Debug)]
+struct Unit {
+    changes: u64,
+    told: i64,
+}
+
+/// What has run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Ran<'s> {
+    Statement(&'s Arc<str>),
+    /// One of a script.
+    Once,
+    /// Anything may have been done, by SQL or past it.
+    Closure,
+}
+
+impl Engine {
+    /// From now on, tells `feed` what this connection commits.
+    pub(crate) fn follow(&mut self, feed: &ChangeFeed, others: &Arc<Others>) -> rusqlite::Result<()> {
+        let rows = feed.wants_rows();
+        match &mut self.recorder {
+            Some(recorder) if recorder.rows == rows => return Ok(()),
+            Some(recorder) => recorder.tell_rows(rows),
+            None => {
+                others.begin(self);
+                let record = Arc::new(Lock::new(Recording::new(rows)));
+                let written = commits::count(&self.connection);
+                self.recorder = Some(Box::new(Recorder {
+                    feed: feed.clone(),
+                    others: Arc::clone(others),
+                    record,
+                    statements: HashMap::new(),
+                    kinds: Kinds::default(),
+                    rows,
+                    unit: None,
+                    written,
+                    own: 0,
+                }));
+                self.install_recorder()?;
+            }
+        }
+        self.watch.notes.noting(if rows { Noting::Rows } else { Noting::Tables });
+        // What is prepared anew is seen by the authorizer.
+        self.connection.flush_prepared_statement_cache();
+        feed.arm(rows);
+        Ok(())
+    }
+
+    /// Puts the hooks in place, if anybody listens.
+    pub(crate) fn install_recorder(&mut self) -> rusqlite::Result<()> {
+        let Some(recorder) = &self.recorder else { return Ok(()) };
+        let [row, commit, rollback] = [(); 3].map(|()| Arc::clone(&recorder.record));
+        self.connection.update_hook(Some(move |action, database: &str, table: &str, row_id| {
+            if let Some(kind) = kind_of(action) {
+                row.lock().row(kind, database, table, row_id);
+            }
+        }))?;
+        self.connection.commit_hook(Some(move || {
+            commit.lock().commit();
+            false
+        }))?;
+        self.connection.rollback_hook(Some(move || rollback.lock().rollback()))
+    }
+
+    /// Nobody listens any more.
+    fn stop_recording(&mut self) {
+        let Some(recorder) = self.recorder.take() else { return };
+        recorder.others.forget();
+        self.watch.notes.noting(Noting::Nothing);
+        self.watch.notes.take();
+        let removed = [
+            self.connection.update_hook(None::<fn(Action, &str, &str, i64)>),
+            self.connection.commit_hook(None::<fn() -> bool>),
+            self.connection.rollback_hook(None::<fn()>),
+        ];
+        debug_assert!(removed.iter().all(Result::is_ok));
+        // Tables are emptied at once again.
+        self.connection.flush_prepared_statement_cache();
+    }
+
+    /// Runs `work`, which runs this statement, and records what it changes.
+    #[inline]
+    pub(crate) fn recorded<T>(&mut self, sql: &Arc<str>, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        if self.recorder.is_none() {
+            return work(self);
+        }
+        self.begin_recording();
+        let outcome = work(self);
+        self.end_recording(Ran::Statement(sql), &outcome);
+        outcome
+    }
+
+    /// A statement or a closure begins.
+    pub(crate) fn begin_recording(&mut self) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.begin(&self.connection, &self.watch);
+        }
+    }
+
+    /// It has ended, and left its changes unless it failed.
+    pub(crate) fn end_recording<T>(&mut self, ran: Ran<'_>, outcome: &Result<T>) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.end(&self.connection, &self.watch, ran, outcome);
+        }
+    }
+
+    /// One of our own statements for savepoints has run.
+    pub(crate) fn record_control(&mut self, sql: &str) {
+        let Some(recorder) = &self.recorder else { return };
+        let mut record = recorder.record.lock();
+        if let Some(name) = sql.strip_prefix("SAVEPOINT ") {
+            record.savepoint(name);
+        } else if let Some(name) = sql.strip_prefix("RELEASE ") {
+            record.release(name);
+        } else if let Some(name) = sql.strip_prefix("ROLLBACK TO ") {
+            record.roll_back_to(name);
+        }
+    }
+
+    /// Tells the feed what was committed. The feed is woken when the engine is free again.
+    #[inline]
+    pub(crate) fn tell(&mut self) -> Option<ChangeFeed> {
+        if self.recorder.is_some() { self.tell_commits() } else { None }
+    }
+
+    #[cold]
+    fn tell_commits(&mut self) -> Option<ChangeFeed> {
+        let recorder = self.recorder.as_mut()?;
+        if recorder.unit.is_some() {
+            // It panicked, or the connection was given away.
+            recorder.end(&self.connection, &self.watch, Ran::Closure, &Ok(()));
+        }
+        recorder.settle(&self.connection, false);
+        let committed = std::mem::take(&mut recorder.record.lock().committed);
+        recorder.others.rest(std::mem::take(&mut recorder.own));
+        let feed = recorder.feed.clone();
+        if feed.disarm() {
+            self.stop_recording();
+            return None;
+        }
+        for change in committed {
+            feed.add(change);
+        }
+        if recorder.rows && feed.relax() {
+            recorder.tell_rows(false);
+            self.watch.notes.noting(Noting::Tables);
+            self.connection.flush_prepared_statement_cache();
+        }
+        Some(feed)
+    }
+}
+
+impl Recorder {
+    fn tell_rows(&mut self, rows: bool) {
+        self.rows = rows;
+        self.record.lock().rows = rows;
+        self.statements.clear();
+    }
+
+    pub(crate) fn begin(&mut self, connection: &Connection, watch: &Watch) {
+        self.others.working();
+        watch.notes.take();
+        let mut record = self.record.lock();
+        record.begin();
+        self.unit = Some(Unit { changes: connection.total_changes(), told: record.told });
+    }
+
+    pub(crate) fn end<T>(&mut self, connection: &Connection, watch: &Watch, ran: Ran<'_>, outcome: &Result<T>) {
+        let Some(unit) = self.unit.take() else { return };
+        let touched = self.touched(watch.notes.take(), ran);
+        let changed = connection.total_changes().saturating_sub(unit.changes);
+        let changed = i64::try_from(changed).unwrap_or(i64::MAX);
+        let (told, mut change) = {
+            let mut record = self.record.lock();
+            (record.told - unit.told, record.end())
+        };
+        let closure = matches!(ran, Ran::Closure);
+        if touched.schema {
+            self.statements.clear();
+            self.kinds.forget();
+        }
+        // A script does not undo what `OR FAIL` kept before it failed.
+        let kept = outcome.is_ok() || closure || matches!(ran, Ran::Once) && changed > 0;
+        if kept {
+            change.schema |= touched.schema;
+            // What the hook has told of a commit that is under way is settled with it.
+            let mut all = self.record.lock().committing().map(std::mem::take).unwrap_or_default();
+            let commits = self.record.lock().committing().is_some();
+            all.merge(&change);
+            self.account(connection, watch, &mut all, &touched, changed - told, closure);
+            let mut record = self.record.lock();
+            match record.committing().filter(|_| commits) {
+                Some(committing) => *committing = all,
+                None => record.keep(&all),
+            }
+            if !closure {
+                for (savepoint, name) in &touched.savepoints {
+                    match savepoint {
+                        SavepointStep::Set => record.savepoint(name),
+                        SavepointStep::Release => record.release(name),
+                        SavepointStep::RollBack => record.roll_back_to(name),
+                    }
+                }
+            }
+        }
+        self.settle(connection, closure && touched.is_empty());
+        if outcome.as_ref().is_err_and(|error| error.kind() == ErrorKind::OutcomeUnknown) {
+            self.record.lock().committed.push(Change { unattributed: true, ..Change::default() });
+        }
+    }
+
+    /// What a statement touches: as it was seen now, or when it was prepared.
+    fn touched(&mut self, now: Touched, ran: Ran<'_>) -> Arc<Touched> {
+        let Ran::Statement(sql) = ran else { return Arc::new(now) };
+        if now.is_empty() {
+            return self.statements.get(sql).map(Arc::clone).unwrap_or_default();
+        }
+        if self.statements.len() >= STATEMENTS {
+            self.statements.clear();
+        }
+        let mut touched = now;
+        // A statement that was found prepared may have had others prepared, as virtual tables do.
+        if let Some(before) = self.statements.get(sql).filter(|_| touched.savepoints.is_empty()) {
+            touched.add(before);
+        }
+        let touched = Arc::new(touched);
+        self.statements.insert(Arc::clone(sql), Arc::clone(&touched));
+        touched
+    }
+
+    /// Adds what the hook did not tell: `silent` rows that SQLite has counted, in some of the touched tables.
+    fn account(
+        &mut self,
+        connection: &Connection,
+        watch: &Watch,
+        change: &mut Change,
+        touched: &Touched,
+        silent: i64,
+        closure: bool,
+    ) {
+        if change.tables.is_empty() && touched.written.is_empty() {
+            return;
+        }
+        // The engine's own questions are no work of the statement.
+        watch.look(Mode::Running);
+        let (mut owners, any_rows) = (Vec::new(), !change.tables.is_empty());
+        change.tables.retain(|told| match self.kinds.of(&told.table, connection) {
+            Kind::Shadow(owner) => {
+                owners.extend(owner);
+                false
+            }
+            _ => true,
+        });
+        let mut silents: Vec<&Written> = Vec::new();
+        for written in &touched.written {
+            match self.kinds.of(&written.table, connection) {
+                Kind::Shadow(_) => {}
+                Kind::Virtual => {
+                    if silent > 0 || any_rows {
+                        owners.push(Arc::clone(&written.table));
+                    }
+                }
+                Kind::WithoutRowid | Kind::Rows => {
+                    if change.table(&written.table).is_none() {
+                        silents.push(written);
+                    }
+                }
+            }
+        }
+        watch.notes.take();
+        let has_virtual = !owners.is_empty();
+        for owner in owners {
+            change.entry(&owner).exact = false;
+        }
+        match silents[..] {
+            _ if silent <= 0 => {}
+            [only] if only.kinds.len() == 1 && !has_virtual && !closure => {
+                change.entry(&only.table).count(only.kinds[0], silent.unsigned_abs());
+            }
+            _ if has_virtual && silents.is_empty() => {}
+            // One of those that were told has done more than that.
+            [] => touched.written.iter().for_each(|written| change.entry(&written.table).exact = false),
+            _ => silents.iter().for_each(|written| change.entry(&written.table).exact = false),
+        }
+        // More was told than is left: a part was undone.
+        let undone =
+            silent < 0 || touched.savepoints.iter().any(|(savepoint, _)| *savepoint == SavepointStep::RollBack);
+        if closure && undone {
+            change.tables.iter_mut().for_each(|table| table.exact = false);
+        }
+    }
+
+    /// Whether what was to be committed is, now that nothing runs. A closure that wrote and touched nothing that is known
+    /// has written past SQL.
+    fn settle(&mut self, connection: &Connection, unknown: bool) {
+        let open = !connection.is_autocommit();
+        let mut record = self.record.lock();
+        record.settle(open);
+        if open {
+            return;
+        }
+        let (written, sealed) = (commits::count(connection), std::mem::take(&mut record.sealed));
+        if std::mem::replace(&mut self.written, written) == written {
+            return;
+        }
+        if unknown && sealed == 0 {
+            record.committed.push(Change { unattributed: true, ..Change::default() });
+        }
+        self.own += sealed.max(1);
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        // A connection that was given away has told nothing yet. Whoever looks for others wakes the listeners.
+        for change in std::mem::take(&mut self.record.lock().committed) {
+            self.feed.add(change);
+        }
+        self.others.rest(std::mem::take(&mut self.own));
+    }
+}
+
+fn kind_of(action: Action) -> Option<ChangeKind> {
+    match action {
+        Action::SQLITE_INSERT => Some(ChangeKind::Insert),
+        Action::SQLITE_UPDATE => Some(ChangeKind::Update),
+        Action::SQLITE_DELETE => Some(ChangeKind::Delete),
+        _ => None,
+    }
+}

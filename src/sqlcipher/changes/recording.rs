@@ -1,0 +1,154 @@
+//! What SQLite's hooks have told of the open transaction.
+//!
+//! Frames lie on each other as savepoints do: what a statement or a savepoint did is added to the frame below when it is
+//! kept, and dropped when it is undone.
+
+use crate::feed::{Change, ChangeKind};
+
+/// The notes of one connection. The hooks write here while SQLite runs.
+#[derive(Debug)]
+pub(super) struct Recording {
+    /// Never empty; the first is the transaction.
+    frames: Vec<Frame>,
+    /// What the commit that is under way has changed; it has succeeded once the next transaction begins, or no
+    /// transaction is open.
+    committing: Option<Change>,
+    /// What was committed, in its order.
+    pub(super) committed: Vec<Change>,
+    /// How many commits that changed something have succeeded.
+    pub(super) sealed: u32,
+    /// How often the hook has told of a row.
+    pub(super) told: i64,
+    /// Each row is wanted.
+    pub(super) rows: bool,
+}
+
+#[derive(Debug, Default)]
+struct Frame {
+    /// Of a savepoint.
+    name: Option<String>,
+    change: Change,
+}
+
+impl Recording {
+    pub(super) fn new(rows: bool) -> Self {
+        Self { frames: vec![Frame::default()], committing: None, committed: Vec::new(), sealed: 0, told: 0, rows }
+    }
+
+    /// The hook for rows.
+    pub(super) fn row(&mut self, kind: ChangeKind, database: &str, table: &str, row_id: i64) {
+        self.told += 1;
+        if database != "main" || table.starts_with("sqlite_") {
+            return;
+        }
+        self.seal();
+        let rows = self.rows;
+        let entry = self.top().entry(table);
+        if rows {
+            entry.row(kind, row_id);
+        } else {
+            entry.count(kind, 1);
+        }
+    }
+
+    /// The hook for commits.
+    pub(super) fn commit(&mut self) {
+        self.seal();
+        let mut change = Change::default();
+        for frame in &mut self.frames {
+            change.merge(&std::mem::take(&mut frame.change));
+        }
+        self.committing = Some(change);
+    }
+
+    /// The hook for rollbacks, also after a commit that failed.
+    pub(super) fn rollback(&mut self) {
+        self.committing = None;
+        self.frames = vec![Frame::default()];
+    }
+
+    /// A commit has succeeded.
+    fn seal(&mut self) {
+        if let Some(change) = self.committing.take().filter(|change| !change.is_empty()) {
+            self.committed.push(change);
+            self.sealed += 1;
+        }
+    }
+
+    fn top(&mut self) -> &mut Change {
+        if self.frames.is_empty() {
+            self.frames.push(Frame::default());
+        }
+        let top = self.frames.len() - 1;
+        &mut self.frames[top].change
+    }
+
+    /// A statement begins.
+    pub(super) fn begin(&mut self) {
+        self.frames.push(Frame::default());
+    }
+
+    /// It has ended: what it did, so far as it is not committed.
+    pub(super) fn end(&mut self) -> Change {
+        if self.frames.len() > 1 {
+            self.frames.pop().map(|frame| frame.change).unwrap_or_default()
+        } else {
+            Change::default()
+        }
+    }
+
+    /// What a commit during the statement is about to change, for what is known only at the end of that.
+    pub(super) fn committing(&mut self) -> Option<&mut Change> {
+        self.committing.as_mut()
+    }
+
+    /// Keeps what a statement did.
+    pub(super) fn keep(&mut self, change: &Change) {
+        match &mut self.committing {
+            Some(committing) => committing.merge(change),
+            None => self.top().merge(change),
+        }
+    }
+
+    /// No statement runs: `open` is whether a transaction is open.
+    pub(super) fn settle(&mut self, open: bool) {
+        match self.committing.take() {
+            // The commit met a lock, and can be tried again.
+            Some(change) if open => {
+                let first = &mut self.frames[0].change;
+                let later = std::mem::replace(first, change);
+                first.merge(&later);
+            }
+            change => {
+                self.committing = change;
+                self.seal();
+            }
+        }
+        if !open {
+            self.frames = vec![Frame::default()];
+        }
+    }
+
+    pub(super) fn savepoint(&mut self, name: &str) {
+        self.frames.push(Frame { name: Some(name.to_ascii_lowercase()), change: Change::default() });
+    }
+
+    fn place(&self, name: &str) -> Option<usize> {
+        let is_it = |frame: &Frame| frame.name.as_ref().is_some_and(|known| known.eq_ignore_ascii_case(name));
+        self.frames.iter().rposition(is_it)
+    }
+
+    pub(super) fn release(&mut self, name: &str) {
+        let Some(place) = self.place(name).filter(|place| *place > 0) else { return };
+        let released = self.frames.split_off(place);
+        for frame in released {
+            self.top().merge(&frame.change);
+        }
+    }
+
+    pub(super) fn roll_back_to(&mut self, name: &str) {
+        let Some(place) = self.place(name) else { return };
+        self.frames.truncate(place + 1);
+        self.frames[place].change = Change::default();
+    }
+}

@@ -1,0 +1,389 @@
+//! What `watch()` promises: the result now, and again whenever it has changed; never an old one last.
+
+#![cfg(feature = "sqlcipher")]
+
+mod common;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::Duration;
+
+use common::{Home, Kind, memory, millis, secs};
+use strongroom::database::{ChangeOptions, WatchStream};
+use strongroom::{AsyncDatabase, ErrorKind, Reason, Result, Rows};
+use tokio::time::timeout;
+
+const SCHEMA: &str = "CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT NOT NULL);
+     CREATE TABLE logs (id INTEGER PRIMARY KEY, line TEXT);
+     CREATE TABLE accounts (id INTEGER PRIMARY KEY, cents INTEGER NOT NULL);
+     INSERT INTO accounts VALUES (1, 500), (2, 500)";
+
+async fn with_schema() -> AsyncDatabase {
+    let db = memory().await;
+    db.execute_script(SCHEMA).await.unwrap();
+    db
+}
+
+async fn next<T>(watched: &mut WatchStream<T>) -> T {
+    timeout(secs(10), watched.next()).await.expect("a result comes").expect("the stream goes on").unwrap()
+}
+
+/// Reads on until the result is this one.
+async fn comes_to<T: PartialEq + std::fmt::Debug>(watched: &mut WatchStream<Vec<T>>, last: &[T]) {
+    while next(watched).await != last {}
+}
+
+async fn assert_silent<T: std::fmt::Debug>(watched: &mut WatchStream<T>) {
+    let more = timeout(millis(60), watched.next()).await;
+    assert!(more.is_err(), "nothing has changed: {more:?}");
+}
+
+#[tokio::test]
+async fn the_result_comes_at_once_and_whenever_it_has_changed() {
+    for kind in Kind::ALL {
+        let home = Home::new(kind);
+        let db = home.open().await;
+        db.execute_script(SCHEMA).await.unwrap();
+        let mut names = db.watch_as::<String>("SELECT name FROM users WHERE id < $1 ORDER BY id", (100,));
+        assert!(next(&mut names).await.is_empty(), "{kind:?}");
+        db.execute("INSERT INTO users VALUES (1, 'alice')", ()).await.unwrap();
+        assert_eq!(next(&mut names).await, ["alice"]);
+        db.transaction(async |tx| {
+            tx.execute("INSERT INTO users VALUES (2, 'bob')", ()).await?;
+            tx.execute("UPDATE users SET name = 'alicia' WHERE id = 1", ()).await
+        })
+        .await
+        .unwrap();
+        assert_eq!(next(&mut names).await, ["alicia", "bob"]);
+        db.execute("DELETE FROM users", ()).await.unwrap();
+        assert!(next(&mut names).await.is_empty());
+        db.close().await.unwrap();
+        assert!(names.next().await.is_none(), "{kind:?}: it ends with the database");
+    }
+}
+
+#[tokio::test]
+async fn equal_results_are_not_repeated_and_other_tables_do_not_count() {
+    let db = with_schema().await;
+    let mut count = db.watch_as::<i64>("SELECT count(*) FROM users", ());
+    assert_eq!(next(&mut count).await, [0]);
+    let before = db.stats().total_acquired;
+    for _ in 0..5 {
+        db.execute("INSERT INTO logs (line) VALUES ('x')", ()).await.unwrap();
+    }
+    assert_silent(&mut count).await;
+    assert!(db.stats().total_acquired <= before + 7, "it was not run for the sake of another table");
+    db.execute("INSERT INTO users VALUES (1, 'a')", ()).await.unwrap();
+    assert_eq!(next(&mut count).await, [1]);
+    db.execute("UPDATE users SET name = 'b'", ()).await.unwrap();
+    db.execute("UPDATE users SET name = 'a'", ()).await.unwrap();
+    assert_silent(&mut count).await;
+}
+
+#[tokio::test]
+async fn tables_are_found_behind_views_subqueries_and_names_in_disguise() {
+    let db = with_schema().await;
+    db.execute_script(
+        "CREATE VIEW people AS SELECT id, name FROM users; CREATE VIEW named AS SELECT name FROM people;
+         CREATE TABLE words (word TEXT PRIMARY KEY) WITHOUT ROWID; CREATE TABLE \"odd; name\" (a);
+         CREATE VIRTUAL TABLE notes USING fts5 (body)",
+    )
+    .await
+    .unwrap();
+    let reads = [
+        ("SELECT count(*) FROM named", "INSERT INTO users VALUES (1, 'x')"),
+        ("SELECT EXISTS (SELECT 1 FROM logs)", "INSERT INTO logs (line) VALUES ('x')"),
+        ("WITH t AS (SELECT sum(cents) AS s FROM accounts) SELECT s FROM t", "UPDATE accounts SET cents = 1"),
+        ("SELECT count(*) FROM users AS logs JOIN words ON true", "INSERT INTO words VALUES ('x')"),
+        ("SELECT count(*) FROM [ODD; name]", "INSERT INTO \"odd; name\" VALUES (1)"),
+        ("SELECT count(*) FROM notes WHERE body MATCH 'found'", "INSERT INTO notes VALUES ('found')"),
+        ("SELECT /* users */ 'logs', (SELECT count(*) FROM words)", "DELETE FROM words"),
+        ("SELECT count(*) FROM sqlite_schema", "CREATE TABLE one_more (a)"),
+    ];
+    for (sql, write) in reads {
+        let mut watched = db.watch(sql, ());
+        let first = next(&mut watched).await;
+        db.execute(write, ()).await.unwrap();
+        let second = next(&mut watched).await;
+        let value = |rows: &Rows| rows.first().unwrap().get::<i64>(rows.columns().len() - 1).unwrap();
+        assert_ne!(value(&first), value(&second), "{sql}");
+    }
+}
+
+#[tokio::test]
+async fn the_schema_may_change_under_a_watched_statement() {
+    let db = with_schema().await;
+    db.execute_script("CREATE VIEW v AS SELECT count(*) AS n FROM users").await.unwrap();
+    let mut watched = db.watch_as::<i64>("SELECT n FROM v", ());
+    assert_eq!(next(&mut watched).await, [0]);
+    db.execute_script("BEGIN; DROP VIEW v; CREATE VIEW v AS SELECT count(*) AS n FROM accounts; COMMIT").await.unwrap();
+    assert_eq!(next(&mut watched).await, [2]);
+    db.execute("INSERT INTO accounts VALUES (3, 0)", ()).await.unwrap();
+    assert_eq!(next(&mut watched).await, [3], "the tables of the new view are watched");
+    let mut all = db.watch("SELECT * FROM users", ());
+    assert_eq!(next(&mut all).await.columns().len(), 2);
+    db.execute("ALTER TABLE users ADD COLUMN mail TEXT", ()).await.unwrap();
+    assert_eq!(next(&mut all).await.columns().len(), 3, "another header is another result");
+    db.execute("DROP VIEW v", ()).await.unwrap();
+    let gone = timeout(secs(10), watched.next()).await.unwrap().unwrap().unwrap_err();
+    assert_eq!(gone.kind(), ErrorKind::Query);
+    assert!(watched.next().await.is_none(), "nothing comes after an error");
+}
+
+#[tokio::test(start_paused = true)]
+async fn commits_within_a_few_milliseconds_are_one_result() {
+    let db = with_schema().await;
+    let mut count = db.watch_as::<i64>("SELECT count(*) FROM users", ()).settle(millis(20));
+    assert_eq!(next(&mut count).await, [0]);
+    for id in 0..50 {
+        db.execute("INSERT INTO users VALUES ($1, 'x')", (id,)).await.unwrap();
+    }
+    assert_eq!(next(&mut count).await, [50]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn steady_writing_does_not_hold_results_back_and_the_last_state_comes() {
+    let home = Home::new(Kind::PlainFile);
+    let db = home.open().await;
+    db.execute_script(SCHEMA).await.unwrap();
+    let mut count = db.watch_as::<i64>("SELECT count(*) FROM logs", ()).settle(millis(1));
+    next(&mut count).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let writer = tokio::spawn({
+        let (db, stop) = (db.clone(), Arc::clone(&stop));
+        async move {
+            let mut written = 0;
+            while !stop.load(SeqCst) {
+                db.execute("INSERT INTO logs (line) VALUES ('x')", ()).await.unwrap();
+                written += 1;
+            }
+            written
+        }
+    });
+    let mut seen = 0;
+    for _ in 0..20 {
+        let now = next(&mut count).await[0];
+        assert!(now > seen, "{now} after {seen}");
+        seen = now;
+    }
+    stop.store(true, SeqCst);
+    let written = writer.await.unwrap();
+    if seen != written {
+        comes_to(&mut count, &[written]).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_result_is_torn_across_tables_or_rows() {
+    let home = Home::new(Kind::KeyedFile);
+    let db = home.open().await;
+    db.execute_script(SCHEMA).await.unwrap();
+    db.execute_script("CREATE TABLE others (id INTEGER PRIMARY KEY, cents INTEGER); INSERT INTO others VALUES (1, 0)")
+        .await
+        .unwrap();
+    let sql = "SELECT (SELECT sum(cents) FROM accounts) + (SELECT sum(cents) FROM others), (SELECT cents FROM others)";
+    let mut sums = db.watch_as::<(i64, i64)>(sql, ()).settle(Duration::ZERO);
+    assert_eq!(next(&mut sums).await, [(1000, 0)]);
+    let writer = tokio::spawn({
+        let db = db.clone();
+        async move {
+            for _ in 0..200 {
+                db.transaction(async |tx| {
+                    tx.execute("UPDATE accounts SET cents = cents - 1 WHERE id = 1", ()).await?;
+                    tx.execute("UPDATE others SET cents = cents + 1", ()).await
+                })
+                .await
+                .unwrap();
+            }
+        }
+    });
+    let mut last = 0;
+    while last < 200 {
+        let (sum, moved) = next(&mut sums).await[0];
+        assert!(sum == 1000 && moved > last, "{sum}, {moved} after {last}");
+        last = moved;
+    }
+    writer.await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_rolled_back_is_never_seen() {
+    let db = with_schema().await;
+    let mut count = db.watch_as::<i64>("SELECT count(*) FROM users", ()).settle(Duration::ZERO);
+    assert_eq!(next(&mut count).await, [0]);
+    let mut undone = db.begin().await.unwrap();
+    undone.execute("INSERT INTO users VALUES (1, 'a')", ()).await.unwrap();
+    undone.rollback().await.unwrap();
+    db.execute("INSERT INTO users VALUES (2, NULL)", ()).await.unwrap_err();
+    assert_silent(&mut count).await;
+}
+
+#[tokio::test]
+async fn a_statement_that_cannot_be_watched_says_why() {
+    let db = with_schema().await;
+    let error = async |sql: &str| db.watch(sql, ()).next().await.unwrap().unwrap_err();
+    let writes = error("INSERT INTO users VALUES (1, 'a') RETURNING id").await;
+    assert_eq!((writes.kind(), writes.reason()), (ErrorKind::Unsupported, Reason::Control));
+    assert!(writes.to_string().contains("only read"), "{writes}");
+    assert_eq!(db.fetch_value::<i64>("SELECT count(*) FROM users", ()).await.unwrap(), Some(0));
+    assert_eq!(error("SELECT * FROM missing").await.kind(), ErrorKind::Query);
+    assert_eq!(error("BEGIN").await.kind(), ErrorKind::Unsupported);
+    assert_eq!(error("SELECT $1").await.kind(), ErrorKind::Query);
+    assert_eq!(error("SELECT 1; SELECT 2").await.kind(), ErrorKind::Query);
+    let mut wrong = db.watch_as::<i64>("SELECT 'text'", ());
+    assert_eq!(wrong.next().await.unwrap().unwrap_err().reason(), Reason::Type);
+}
+
+#[tokio::test]
+async fn a_dropped_stream_leaves_nothing_and_a_dropped_next_loses_nothing() -> Result<()> {
+    let db = with_schema().await;
+    let mut count = db.watch_as::<i64>("SELECT count(*) FROM users", ());
+    assert_eq!(next(&mut count).await, [0]);
+    for id in 1..=10_u32 {
+        db.execute("INSERT INTO users VALUES ($1, 'x')", (id,)).await?;
+        // Dropped while it settles, or reads.
+        timeout(millis(u64::from(id) % 6), count.next()).await.ok();
+    }
+    db.execute("INSERT INTO users VALUES (11, 'x')", ()).await?;
+    comes_to(&mut count, &[11]).await;
+    drop(count);
+    assert!(format!("{db:?}").contains("active_connections: 0"), "{db:?}");
+    let (_, report) = (db.execute("DELETE FROM users", ()).await?, db.close().await?);
+    assert!(report.is_clean(), "{report:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn many_watchers_each_see_the_end_and_those_of_other_tables_do_no_work() -> Result<()> {
+    let db = with_schema().await;
+    let mut watchers = Vec::new();
+    for _ in 0..200 {
+        let mut watched = db.watch_as::<i64>("SELECT count(*) FROM users", ()).settle(Duration::ZERO);
+        assert_eq!(next(&mut watched).await, [0]);
+        watchers.push(watched);
+    }
+    db.execute("INSERT INTO users VALUES (1, 'x')", ()).await?;
+    for watched in &mut watchers {
+        assert_eq!(next(watched).await, [1]);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn another_database_of_the_same_file_is_noticed_in_time() -> Result<()> {
+    for kind in Kind::FILES {
+        let home = Home::new(kind);
+        let (db, other) = (home.open().await, home.open().await);
+        db.execute_script(SCHEMA).await?;
+        let mut count = db.watch_as::<i64>("SELECT count(*) FROM users", ()).look_every(millis(5));
+        let mut changes = db.changes().await?;
+        assert_eq!(next(&mut count).await, [0]);
+        for id in 1..=5 {
+            other.execute("INSERT INTO users VALUES ($1, 'x')", (id,)).await?;
+            assert_eq!(next(&mut count).await, [id], "{kind:?}");
+            let change = timeout(secs(10), changes.next()).await.unwrap().unwrap();
+            assert!(change.unattributed && change.touches("users") && change.tables.is_empty(), "{change:?}");
+        }
+        // Its own commits are not taken for those of others.
+        for id in 6..=30 {
+            db.execute("INSERT INTO users VALUES ($1, 'x')", (id,)).await?;
+            db.transaction(async |tx| tx.execute("DELETE FROM logs", ()).await).await?;
+            db.checkpoint().await?;
+            let change = timeout(secs(10), changes.next()).await.unwrap().unwrap();
+            assert!(!change.unattributed && change.table("users").is_some(), "{change:?}");
+        }
+        db.execute("VACUUM", ()).await?;
+        db.execute_script("PRAGMA user_version = 1").await?;
+        let silent = timeout(millis(80), changes.next()).await;
+        assert!(silent.is_err(), "{kind:?}: {silent:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_file_that_is_only_read_is_watched_too() -> Result<()> {
+    let home = Home::new(Kind::KeyedFile);
+    let db = home.open().await;
+    db.execute_script(SCHEMA).await?;
+    let reader = home.builder().read_only().open().await?;
+    let mut count = reader.watch_as::<i64>("SELECT count(*) FROM users", ()).look_every(millis(5));
+    assert_eq!(next(&mut count).await, [0]);
+    for id in 1..=3 {
+        db.execute("INSERT INTO users VALUES ($1, 'x')", (id,)).await?;
+        assert_eq!(next(&mut count).await, [id]);
+    }
+    Ok(())
+}
+
+#[test]
+fn watching_goes_on_on_another_runtime() {
+    let home = Home::new(Kind::PlainFile);
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let first = runtime();
+    let (db, other, mut count) = first.block_on(async {
+        let (db, other) = (home.open().await, home.open().await);
+        db.execute_script(SCHEMA).await.unwrap();
+        let mut count = db.watch_as::<i64>("SELECT count(*) FROM users", ()).look_every(millis(5));
+        assert_eq!(next(&mut count).await, [0]);
+        assert!(timeout(millis(10), count.next()).await.is_err());
+        (db, other, count)
+    });
+    // The task that looked for others ends with its runtime.
+    drop(first);
+    runtime().block_on(async {
+        other.execute("INSERT INTO users VALUES (1, 'x')", ()).await.unwrap();
+        assert_eq!(next(&mut count).await, [1]);
+        db.close().await.unwrap();
+    });
+}
+
+#[tokio::test]
+async fn a_database_without_an_open_connection_is_watched_too() -> Result<()> {
+    let home = Home::new(Kind::KeyedFile);
+    let other = home.open().await;
+    other.execute_script(SCHEMA).await?;
+    let db = home.builder().pool_min(0).idle_timeout(millis(20)).build();
+    let mut count = db.watch_as::<i64>("SELECT count(*) FROM users", ()).look_every(millis(5));
+    assert_eq!(next(&mut count).await, [0]);
+    for id in 1..=3 {
+        tokio::time::sleep(millis(60)).await;
+        other.execute("INSERT INTO users VALUES ($1, 'x')", (id,)).await?;
+        assert_eq!(next(&mut count).await, [id]);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn one_who_only_listens_notices_others_too() -> Result<()> {
+    let home = Home::new(Kind::PlainFile);
+    let other = home.open().await;
+    other.execute_script(SCHEMA).await?;
+    let db = home.builder().build();
+    let mut changes = db.changes_with(ChangeOptions::new().look_every(millis(5))).await?;
+    assert!(timeout(millis(30), changes.next()).await.is_err());
+    other.execute("INSERT INTO users VALUES (1, 'x')", ()).await?;
+    assert!(timeout(secs(10), changes.next()).await.unwrap().unwrap().unattributed);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_suspended_database_stays_so_and_shows_what_it_missed_when_it_resumes() -> Result<()> {
+    let home = Home::new(Kind::KeyedFile);
+    let (db, other) = (home.open().await, home.open().await);
+    db.execute_script(SCHEMA).await?;
+    let mut count = db.watch_as::<i64>("SELECT count(*) FROM users", ()).look_every(millis(5));
+    assert_eq!(next(&mut count).await, [0]);
+    for id in 1..=3 {
+        assert!(timeout(millis(20), count.next()).await.is_err());
+        db.suspend().await?;
+        other.execute("INSERT INTO users VALUES ($1, 'x')", (id,)).await?;
+        assert!(timeout(millis(60), count.next()).await.is_err());
+        assert!(db.is_suspended(), "a listener has opened it");
+        db.resume();
+        assert_eq!(next(&mut count).await, [id]);
+    }
+    // Its own commits are told as before.
+    db.execute("INSERT INTO users VALUES (9, 'x')", ()).await?;
+    assert_eq!(next(&mut count).await, [4]);
+    Ok(())
+}
