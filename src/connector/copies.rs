@@ -112,7 +112,8 @@ pub struct BackupReport {
 }
 
 impl BackupProgress {
-    pub(crate) fn new(stage: BackupStage, done: u64, total: u64) -> Self {
+    /// `done` of `total` pages or rows, in `stage`: what an engine tells of a copy.
+    pub fn new(stage: BackupStage, done: u64, total: u64) -> Self {
         Self { stage, done, total }
     }
 }

@@ -46,7 +46,7 @@ impl<C: Connector> DatabaseBuilder<C> {
     }
 
     /// The connector alone, for what is done without a pool.
-    pub(crate) fn into_connector(self) -> C {
+    pub fn into_connector(self) -> C {
         self.pool.into_connector()
     }
 

@@ -35,7 +35,8 @@ impl<C: Connector> PoolBuilder<C> {
         &self.connector
     }
 
-    pub(crate) fn into_connector(self) -> C {
+    /// The connector alone, for what is done without this pool.
+    pub fn into_connector(self) -> C {
         self.connector
     }
 
