@@ -176,7 +176,9 @@ mod tests {
 
     fn of(table: &str, sequence: u64, rows: &[(ChangeKind, i64)]) -> Change {
         let mut change = Change { sequence, commits: 1, ..Change::default() };
-        rows.iter().for_each(|(kind, row)| change.entry(table).row(*kind, *row));
+        for (kind, row) in rows {
+            change.entry(table).row(*kind, *row);
+        }
         change
     }
 
