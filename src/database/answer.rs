@@ -110,7 +110,7 @@ macro_rules! one_liners {
         /// # Cancel safety
         /// As [`execute`](Self::execute); a statement that only reads leaves nothing behind.
         #[track_caller]
-        pub fn fetch_one_as<T: serde::de::DeserializeOwned + Send + 'static>(
+        pub fn fetch_one_as<T: for<'de> serde::Deserialize<'de> + Send + 'static>(
             $self: $receiver,
             sql: &str,
             params: impl $crate::params::IntoParams,
@@ -134,7 +134,7 @@ macro_rules! one_liners {
         /// # Cancel safety
         /// As [`execute`](Self::execute); a statement that only reads leaves nothing behind.
         #[track_caller]
-        pub fn fetch_all_as<T: serde::de::DeserializeOwned + Send + 'static>(
+        pub fn fetch_all_as<T: for<'de> serde::Deserialize<'de> + Send + 'static>(
             $self: $receiver,
             sql: &str,
             params: impl $crate::params::IntoParams,

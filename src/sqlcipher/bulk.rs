@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::connection::SqlCipherConnection;
 use crate::connector::BulkInsert;
-use crate::error::{Error, Phase, Result};
+use crate::error::{Error, ErrorKind, Phase, Result};
 use crate::params::ParamSets;
 use crate::row::Changes;
 
@@ -35,6 +35,10 @@ impl<'c> SqlCipherBulk<'c> {
         // Whoever cancels the call meets its number, also between two slices.
         let running = control.start(connection.job);
         while done < sets.len() && running.is_some() {
+            // A slice may be too short for SQLite to ask.
+            if control.is_cancelled() {
+                return Err(Error::new(ErrorKind::Cancelled, "the statement was stopped before its end"));
+            }
             let slice = connection.here(|engine, _| {
                 let mut outcome = engine.run_many_inline(sql, sets, done)?;
                 let spoiled = outcome.as_mut().is_err_and(|error| engine.is_spoiled_by(error));

@@ -94,7 +94,7 @@ impl Control {
 
     /// Between jobs nothing is cancelled: what runs then is our own (a statement being prepared, a kept snapshot being
     /// ended) and must not be stopped for an earlier job.
-    fn is_cancelled(&self) -> bool {
+    pub(crate) fn is_cancelled(&self) -> bool {
         let running = self.running.load(SeqCst);
         running != 0 && self.cancelled.load(SeqCst) >= running
     }
