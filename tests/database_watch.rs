@@ -254,6 +254,21 @@ async fn a_dropped_stream_leaves_nothing_and_a_dropped_next_loses_nothing() -> R
 }
 
 #[tokio::test]
+async fn a_watch_that_is_kept_and_not_polled_keeps_no_connection() -> Result<()> {
+    let db = with_schema().await;
+    // Long enough for a thread; in memory there is one connection for all.
+    let long = "WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n LIMIT 200000)
+        SELECT count(*) + (SELECT count(*) FROM users) FROM n";
+    let mut count = db.watch_as::<i64>(long, ());
+    for id in 1..=5_u32 {
+        timeout(millis(1), count.next()).await.ok();
+        timeout(Duration::from_secs(10), db.execute("INSERT INTO users VALUES ($1, 'x')", (id,))).await.unwrap()?;
+    }
+    comes_to(&mut count, &[200_005]).await;
+    Ok(())
+}
+
+#[tokio::test]
 async fn many_watchers_each_see_the_end_and_those_of_other_tables_do_no_work() -> Result<()> {
     let db = with_schema().await;
     let mut watchers = Vec::new();

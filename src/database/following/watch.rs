@@ -2,14 +2,15 @@
 
 use std::fmt;
 use std::future::poll_fn;
-use std::panic::Location;
+use std::panic::{Location, resume_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_core::Stream;
-use futures_util::{StreamExt as _, stream};
+use futures_util::{FutureExt as _, StreamExt as _, stream};
+use tokio::task::JoinHandle;
 
 use super::LOOK_EVERY;
 use crate::clock;
@@ -17,7 +18,7 @@ use crate::connector::{Connection, Connector, Statement};
 use crate::database::handle::AsyncDatabase;
 use crate::database::route;
 use crate::database::yields::Collected;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::feed::{Stale, TableWatcher};
 use crate::params::IntoParams;
 use crate::row::Rows;
@@ -109,7 +110,8 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
                 clock::check()?;
                 let statement = statement?;
                 let watcher = database.feed().watch(timing.look_every);
-                database.follow(location).await?;
+                let follows = database.clone();
+                by_itself(async move { follows.follow(location).await }).await?;
                 Ok(WatchedStatement { database, statement, watcher, location, settle: timing.settle, last: None })
             };
             let results = stream::once(begun).flat_map(|begun| match begun {
@@ -178,13 +180,42 @@ impl<C: Connector<Connection: Connection>> WatchedStatement<C> {
             // Before the read: what changes from here on is noticed.
             self.watcher.reads(&self.tables().await?);
         }
-        self.database.reading(self.statement.clone(), self.location, &mut Collected).await
+        let (database, statement, location) = (self.database.clone(), self.statement.clone(), self.location);
+        by_itself(async move { database.reading(statement, location, &mut Collected).await }).await
     }
 
     async fn tables(&self) -> Result<Vec<Arc<str>>> {
-        let access = route::read_access(self.database.capabilities());
-        let mut reader = self.database.call(self.location).lend(self.database.pool(), access).await?;
-        reader.tables_read(&self.statement.sql)
+        let (database, sql, location) = (self.database.clone(), Arc::clone(&self.statement.sql), self.location);
+        by_itself(async move {
+            let access = route::read_access(database.capabilities());
+            let mut reader = database.call(location).lend(database.pool(), access).await?;
+            reader.tables_read(&sql)
+        })
+        .await
+    }
+}
+
+/// Ends a task when nobody waits for it any more.
+struct AbortOnDrop<T>(JoinHandle<T>);
+
+impl<T> Drop for AbortOnDrop<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Runs work that holds a connection. What is not done at once goes on in a task of its own: a stream may be kept without
+/// being polled, and the connection would be kept with it.
+async fn by_itself<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+    let mut work = Box::pin(work);
+    if let Some(done) = work.as_mut().now_or_never() {
+        return done;
+    }
+    let mut task = AbortOnDrop(tokio::spawn(work));
+    match (&mut task.0).await {
+        Ok(done) => done,
+        Err(error) if error.is_panic() => resume_unwind(error.into_panic()),
+        Err(_) => Err(Error::panicked("runtime")),
     }
 }
 

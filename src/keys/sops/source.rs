@@ -173,8 +173,8 @@ impl SopsKeySource {
     /// before the database is encrypted under it. See also [`replace`](super::replace), which has the file in memory.
     ///
     /// # Errors
-    /// As [`replace`](super::replace). [`Reason::NotPermitted`] and [`Reason::Io`] when the file cannot be written;
-    /// transient if it was changed meanwhile.
+    /// As [`replace`](super::replace). [`Reason::NotPermitted`](crate::Reason::NotPermitted) and
+    /// [`Reason::Io`](crate::Reason::Io) when the file cannot be written; transient if it was changed meanwhile.
     ///
     /// # Cancel safety
     /// Dropping the future leaves the old or the new file.
