@@ -1,9 +1,10 @@
 //! What is known of one statement: what it does, and how its values are bound.
 //!
 //! `watch` is the authorizer, which sees what a statement does while it is prepared; `plan` keeps that with the
-//! placeholders, `ready` has a statement prepared and permitted, `halfway` finds those that can stop half-way, `straight`
+//! placeholders, `cost` how long it runs, `ready` has a statement prepared and permitted, `halfway` finds those that can stop half-way, `straight`
 //! those that cannot be long, `rows` reads rows, `withhold` keeps values out of errors.
 
+mod cost;
 pub(crate) mod halfway;
 pub(crate) mod plan;
 pub(crate) mod ready;

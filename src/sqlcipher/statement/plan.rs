@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, StatementStatus};
 
+use super::cost::Cost;
 use super::watch::{Seen, Watch};
 use super::{halfway, straight};
 use crate::connector::StatementKind;
@@ -51,32 +52,6 @@ enum Identity {
     /// The statement itself asks for what was inserted before, so that must not be forgotten: every row that it changes
     /// is a row with a rowid that it inserts.
     Certain,
-}
-
-/// What was learned of how long a statement runs, in steps of SQLite's machine; some fifty of them take a microsecond.
-/// About the longest of the last runs: what was long and is not any more is forgotten slowly.
-#[derive(Clone, Copy, Debug, Default)]
-struct Cost {
-    steps: u32,
-    /// It was stopped, so it takes more than that; how many, its next run tells.
-    stopped: bool,
-    /// Its last run on the caller's task took long.
-    slow: bool,
-}
-
-impl Cost {
-    /// What takes more than this, about a hundred microseconds, runs on a thread.
-    const INLINE: u32 = 5000;
-
-    fn forget(&mut self) {
-        self.steps -= self.steps.div_ceil(16);
-    }
-
-    fn learn(&mut self, steps: u32) {
-        self.forget();
-        self.steps = if self.stopped { steps } else { self.steps.max(steps) };
-        self.stopped = false;
-    }
 }
 
 /// How many statements are remembered before all are forgotten: programs have tens; a program that builds its texts
@@ -205,16 +180,12 @@ impl Plan {
 
     /// Whether to try it on the caller's own task.
     pub(crate) fn try_inline(&mut self) -> bool {
-        let short = self.cost.steps <= Cost::INLINE;
-        if !short {
-            self.cost.forget();
-        }
-        short && self.may_run_twice() && !self.halfway
+        self.cost.is_short() && self.may_run_twice() && !self.halfway
     }
 
     /// How many steps it took at most of late.
     pub(crate) fn cost(&self) -> u32 {
-        self.cost.steps
+        self.cost.steps()
     }
 
     /// It has run to its end, in so many steps.
@@ -224,16 +195,13 @@ impl Plan {
 
     /// It was stopped on the caller's task, and runs on a thread next.
     pub(crate) fn was_stopped(&mut self) {
-        self.cost = Cost { steps: 2 * Cost::INLINE, stopped: true, slow: false };
+        self.cost = Cost::STOPPED;
     }
 
     /// Whether it held the caller's task for long, for reasons that its steps do not show. Once, that may have been
     /// another program's turn on the processor.
     pub(crate) fn took_long(&mut self, long: bool) {
-        if long && self.cost.slow {
-            self.cost.learn(16 * Cost::INLINE);
-        }
-        self.cost.slow = long;
+        self.cost.took_long(long);
     }
 
     /// Whether it is a write whose work does not grow with the number of rows.
