@@ -3,7 +3,6 @@
 //! It is for its owner only from the beginning, is locked while its maker lives, and goes with it. What killed makers
 //! have left is known by that nobody has it locked, and removed by the next draft for the same place.
 
-use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,8 +12,8 @@ use rusqlite::Connection;
 use crate::connector::Replace;
 use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::sqlcipher::ffi::{exit_gate, publish, taken};
-use crate::sqlcipher::opening::creation::{followed, sync_directory};
-use crate::sqlcipher::opening::location::{Location, directory_of};
+use crate::sqlcipher::opening::creation::{drafts, followed, sync_directory};
+use crate::sqlcipher::opening::location::Location;
 use crate::sqlcipher::os::is_of_the_disk;
 
 /// How the name of a draft goes on after that of its target; random digits follow.
@@ -229,19 +228,14 @@ fn lock(file: &File) -> bool {
 
 /// Removes what killed makers have left.
 fn sweep(target: &Path) {
-    let Some(name) = target.file_name().filter(|_| cfg!(unix)) else { return };
-    let mut start = OsString::from(name);
-    start.push(MARK);
-    let Ok(entries) = directory_of(target).read_dir() else { return };
-    for entry in entries.flatten() {
-        let name = entry.file_name();
-        let token = name.as_encoded_bytes().strip_prefix(start.as_encoded_bytes());
-        if token.is_some_and(|token| token.len() == 16 && token.iter().all(u8::is_ascii_hexdigit)) {
-            let path = entry.path();
-            if File::open(&path).is_ok_and(|file| lock(&file)) {
-                tracing::warn!(file = %path.display(), "a copy that was not finished is removed");
-                remove(&path);
-            }
+    // Elsewhere no lock tells that a maker lives.
+    if !cfg!(unix) {
+        return;
+    }
+    for path in drafts(target, MARK) {
+        if File::open(&path).is_ok_and(|file| lock(&file)) {
+            tracing::warn!(file = %path.display(), "a copy that was not finished is removed");
+            remove(&path);
         }
     }
 }

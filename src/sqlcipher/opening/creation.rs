@@ -123,17 +123,22 @@ pub(crate) fn sync_directory(target: &Path) -> io::Result<()> {
 
 /// Removes what killed processes have left. Whoever works on a draft at this moment finds the database instead.
 fn sweep(target: &Path) {
-    let Some(name) = target.file_name() else { return };
-    let mut start = OsString::from(name);
-    start.push(MARK);
-    let Ok(entries) = directory_of(target).read_dir() else { return };
-    for entry in entries.flatten() {
-        let name = entry.file_name();
-        let token = name.as_encoded_bytes().strip_prefix(start.as_encoded_bytes());
-        if token.is_some_and(|token| token.len() == 16 && token.iter().all(u8::is_ascii_hexdigit)) {
-            std::fs::remove_file(entry.path()).ok();
-        }
+    for draft in drafts(target, MARK) {
+        std::fs::remove_file(draft).ok();
     }
+}
+
+/// The files beside `target` that have its name, `mark` and sixteen digits behind it.
+pub(crate) fn drafts(target: &Path, mark: &str) -> Vec<PathBuf> {
+    let Some(name) = target.file_name() else { return Vec::new() };
+    let mut start = OsString::from(name);
+    start.push(mark);
+    let is_draft = |name: OsString| {
+        let token = name.as_encoded_bytes().strip_prefix(start.as_encoded_bytes());
+        token.is_some_and(|token| token.len() == 16 && token.iter().all(u8::is_ascii_hexdigit))
+    };
+    let Ok(entries) = directory_of(target).read_dir() else { return Vec::new() };
+    entries.flatten().filter(|entry| is_draft(entry.file_name())).map(|entry| entry.path()).collect()
 }
 
 #[cold]
