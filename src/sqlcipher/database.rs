@@ -3,8 +3,7 @@
 use std::borrow::Borrow;
 use std::path::Path;
 
-use async_trait::async_trait;
-
+use super::configured::ConfiguredKey;
 use super::connector::SqlCipherConnector;
 use super::copies::{self, ReplaceOptions};
 use super::stats::EngineStats;
@@ -12,9 +11,8 @@ use super::tuning::Tuning;
 use crate::config::DatabaseConfig;
 use crate::connector::{Access, BackupReport};
 use crate::database::{AsyncDatabase, DatabaseBuilder};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::key::KeySource;
-use crate::secret::Secret;
 
 impl AsyncDatabase<SqlCipherConnector> {
     /// Starts building a database on the file at `path`, or in memory with `:memory:`.
@@ -56,7 +54,7 @@ impl AsyncDatabase<SqlCipherConnector> {
             .pool_timeout(pool.acquire_timeout)
             .max_retries(retry.max_attempts)
             .retry_delay(retry.delay);
-        if cipher.enabled { builder.key(ConfiguredKey(config.borrow().clone())) } else { builder }
+        if cipher.enabled { builder.key(ConfiguredKey::new(config.borrow())) } else { builder }
     }
 
     /// What the engine has done since the database was opened: how often statements were found prepared, what ran without
@@ -323,8 +321,8 @@ impl DatabaseBuilder<SqlCipherConnector> {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::Busy`] when somebody has the database open; what keeps the copy from being opened; damage in it; a full
-    /// disk. What was there is whole then.
+    /// [`ErrorKind::Busy`](crate::ErrorKind::Busy) when somebody has the database open; what keeps the copy from being
+    /// opened; damage in it; a full disk. What was there is whole then.
     ///
     /// # Cancel safety
     /// Dropping the future stops it, and leaves what was there, unless the copy had taken its place already.
@@ -351,8 +349,8 @@ impl DatabaseBuilder<SqlCipherConnector> {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] without a key, and with settings of another format; [`ErrorKind::Busy`] when somebody has the
-    /// file open; [`Reason::KeyMissing`](crate::Reason::KeyMissing) when it is encrypted already; a full disk. The file is
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) without a key, and with settings of another format;
+    /// [`ErrorKind::Busy`](crate::ErrorKind::Busy) when somebody has the file open; [`Reason::KeyMissing`](crate::Reason::KeyMissing) when it is encrypted already; a full disk. The file is
     /// whole then.
     ///
     /// # Cancel safety
@@ -389,25 +387,5 @@ impl DatabaseBuilder<SqlCipherConnector> {
     /// Cache, durability and waiting.
     pub fn tuning(self, tuning: Tuning) -> Self {
         self.map_connector(|connector| connector.tuning(tuning))
-    }
-}
-
-/// The key that a configuration names, found when it is needed, so that a configuration without a key fails at opening.
-struct ConfiguredKey(DatabaseConfig);
-
-#[async_trait]
-impl KeySource for ConfiguredKey {
-    async fn resolve(&self) -> Result<Secret> {
-        match self.0.key_source(None)? {
-            Some(source) => source.resolve().await,
-            None => Err(Error::new(ErrorKind::Key, "the configuration names no key")),
-        }
-    }
-
-    fn describe(&self) -> String {
-        match self.0.key_source(None) {
-            Ok(Some(source)) => source.describe(),
-            _ => "the configuration".into(),
-        }
     }
 }

@@ -8,6 +8,7 @@ mod changes;
 #[cfg(feature = "sqlcipher")]
 mod cipher;
 mod codes;
+mod configured;
 mod connection;
 mod connector;
 mod copies;
