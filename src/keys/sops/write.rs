@@ -79,15 +79,11 @@ fn keep(file: &File, before: &Metadata) -> io::Result<()> {
 }
 
 /// A name is on the disk when its directory is.
-#[cfg(unix)]
 fn sync_directory(path: &Path) -> io::Result<()> {
-    path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
-}
-
-#[cfg(not(unix))]
-#[allow(clippy::unnecessary_wraps, reason = "elsewhere it may fail")]
-fn sync_directory(_: &Path) -> io::Result<()> {
-    Ok(())
+    match path.parent().filter(|_| cfg!(unix)) {
+        Some(directory) => File::open(directory)?.sync_all(),
+        None => Ok(()),
+    }
 }
 
 fn changed() -> Error {
