@@ -4,12 +4,15 @@
 #![cfg(all(feature = "sqlcipher", unix))]
 
 mod common;
+#[path = "common/killed.rs"]
+mod killed;
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::{Home, Kind, key, numbers};
+use killed::killed;
 use strongroom::AsyncDatabase;
 use strongroom::database::{BackupOptions, CheckDepth};
 
@@ -111,16 +114,7 @@ fn a_copy_that_is_killed_at_any_moment_is_whole_or_not_there() {
         let (after, plain) = (whole.mul_f64(random.f64()), random.bool());
         let began = Instant::now();
         let mut child = child(&home.path(), u64::MAX, plain);
-        let gone = loop {
-            match child.try_wait().unwrap() {
-                Some(status) => break status,
-                None if began.elapsed() >= after => {
-                    child.kill().unwrap();
-                    break child.wait().unwrap();
-                }
-                None => std::thread::sleep(Duration::from_micros(200)),
-            }
-        };
+        let gone = killed(&mut child, began, after);
         whole = if gone.success() { whole.mul_f64(0.8) } else { whole.mul_f64(1.1) };
         let what = format!("seed {seed}, round {round}, killed after {after:?}");
         found += u32::from(runtime().block_on(look(&home, plain, &what)));

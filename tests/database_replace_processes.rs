@@ -4,12 +4,15 @@
 #![cfg(all(feature = "sqlcipher", unix))]
 
 mod common;
+#[path = "common/killed.rs"]
+mod killed;
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::{key, numbers};
+use killed::killed;
 use strongroom::AsyncDatabase;
 use strongroom::database::CheckDepth;
 use strongroom::sqlcipher::ReplaceOptions;
@@ -127,16 +130,7 @@ fn a_database_whose_replacing_is_killed_at_any_moment_is_that_of_before_or_after
         let (after, way) = (whole.mul_f64(random.f64()), WAYS[random.usize(..3)]);
         let (home, began) = (home(way), Instant::now());
         let mut child = child(&home, way, u64::MAX);
-        let gone = loop {
-            match child.try_wait().unwrap() {
-                Some(status) => break status,
-                None if began.elapsed() >= after => {
-                    child.kill().unwrap();
-                    break child.wait().unwrap();
-                }
-                None => std::thread::sleep(Duration::from_micros(200)),
-            }
-        };
+        let gone = killed(&mut child, began, after);
         whole = if gone.success() { whole.mul_f64(0.8) } else { whole.mul_f64(1.1) };
         let what = format!("seed {seed}, round {round}, {way} killed after {after:?}");
         found += u32::from(runtime().block_on(look(&home, way, &what)));

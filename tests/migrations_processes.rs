@@ -6,6 +6,8 @@
 #![cfg(all(feature = "sqlcipher", feature = "migrations", unix))]
 
 mod common;
+#[path = "common/killed.rs"]
+mod killed;
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
@@ -14,6 +16,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::{key, millis};
+use killed::killed;
 use strongroom::database::migrations::{MigrateOptions, Migration, MigrationState, Migrations};
 use strongroom::{AsyncDatabase, SqlCipherConnector};
 
@@ -185,16 +188,7 @@ fn a_process_that_is_killed_at_a_random_moment_leaves_the_schema_of_before_or_af
         let after = whole.mul_f64(random.f64());
         let began = Instant::now();
         go(&mut child);
-        let gone = loop {
-            match child.try_wait().unwrap() {
-                Some(status) => break status,
-                None if began.elapsed() >= after => {
-                    child.kill().unwrap();
-                    break child.wait().unwrap();
-                }
-                None => std::thread::sleep(Duration::from_micros(200)),
-            }
-        };
+        let gone = killed(&mut child, began, after);
         said.read_to_string(&mut String::new()).unwrap();
         // It got through: the next deaths come earlier.
         whole = if gone.success() { whole.mul_f64(0.8) } else { whole.mul_f64(1.1) };
