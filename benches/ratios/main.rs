@@ -24,12 +24,13 @@ use crate::work::{Round, Setup, TASKS, Work, length, median, percentiles, rounds
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let plain = Setup { rows: 1000, full: false, encrypted: false, followed: false };
+    let plain = Setup { rows: 1000, full: false, shared: false, encrypted: false, followed: false };
     let secret = Setup { encrypted: true, ..plain };
     let full = Setup { full: true, ..plain };
+    let shared = Setup { shared: true, ..full };
     let followed = Setup { followed: true, ..plain };
     let large = Setup { rows: 100_000, ..plain };
-    let works: [(&str, Setup, Work, bool); 29] = [
+    let works: [(&str, Setup, Work, bool); 31] = [
         ("point read, 1 task", plain, Work::Reads { tasks: 1 }, false),
         ("point read, 32 tasks", plain, Work::Reads { tasks: TASKS }, true),
         ("point read of 100,000 rows, 32 tasks", large, Work::Reads { tasks: TASKS }, true),
@@ -39,8 +40,10 @@ fn main() {
         ("100 rows by range, 32 tasks", plain, Work::Ranges { tasks: TASKS }, true),
         ("transaction, 32 tasks, NORMAL", plain, Work::Transactions { tasks: TASKS }, true),
         ("transaction, 32 tasks, FULL", full, Work::Transactions { tasks: TASKS }, true),
+        ("transaction, 32 tasks, FULL, shared syncs", shared, Work::Transactions { tasks: TASKS }, true),
         ("transaction, 1 task, NORMAL", plain, Work::Transactions { tasks: 1 }, false),
         ("transaction, 1 task, FULL", full, Work::Transactions { tasks: 1 }, false),
+        ("transaction, 1 task, FULL, shared syncs", shared, Work::Transactions { tasks: 1 }, false),
         ("first of 100,000 rows", large, Work::First, false),
         ("insert, 32 tasks, NORMAL", plain, Work::Inserts { tasks: TASKS }, true),
         ("insert, 32 tasks, FULL", full, Work::Inserts { tasks: TASKS }, true),

@@ -124,7 +124,11 @@ impl Work {
 }
 
 pub(crate) async fn prepare_ours(path: &Path, setup: Setup) -> AsyncDatabase {
-    let synchronous = if setup.full { Synchronous::Full } else { Synchronous::Normal };
+    let synchronous = match setup {
+        Setup { shared: true, .. } => Synchronous::FullShared,
+        Setup { full: true, .. } => Synchronous::Full,
+        _ => Synchronous::Normal,
+    };
     let mut builder = AsyncDatabase::builder(path).tuning(Tuning::default().synchronous(synchronous));
     if setup.encrypted {
         builder = builder.key(PassphraseKeySource::new(Secret::raw_key(KEY)));

@@ -9,6 +9,8 @@ pub(crate) const KEY: [u8; 32] = [7; 32];
 pub(crate) struct Setup {
     pub(crate) rows: u64,
     pub(crate) full: bool,
+    /// Transactions share the syncs of the log.
+    pub(crate) shared: bool,
     pub(crate) encrypted: bool,
     /// Somebody listens to what is committed.
     pub(crate) followed: bool,

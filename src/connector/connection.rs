@@ -4,8 +4,8 @@ use std::future::Future;
 use std::sync::Arc;
 
 use super::{
-    Backup, BackupReport, BulkInsert, CheckDepth, CheckStep, Maintained, Maintenance, Outcome, Resource, Scope,
-    Statement, StatementKind, TransactionMode,
+    Backup, BackupReport, BulkInsert, CheckDepth, CheckStep, Maintained, Maintenance, Outcome, PendingCommit, Resource,
+    Scope, Statement, StatementKind, TransactionMode,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::feed::ChangeFeed;
@@ -158,6 +158,15 @@ pub trait Connection: Resource {
     /// The transaction is rolled back then, or the outcome is
     /// [unknown](crate::ErrorKind::OutcomeUnknown).
     fn commit(&mut self) -> impl Future<Output = Result<()>> + Send;
+
+    /// Commits the transaction, and may leave the wait for the disk to the caller, who can give the connection away
+    /// first. An engine where commits can share a sync overrides this.
+    ///
+    /// # Errors
+    /// As [`commit`](Connection::commit).
+    fn commit_early(&mut self) -> impl Future<Output = Result<Option<PendingCommit>>> + Send {
+        async { self.commit().await.map(|()| None) }
+    }
 
     /// Rolls the transaction back. Without one: no effect. The provided body is [`Resource::reset`], which does that.
     ///

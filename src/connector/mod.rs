@@ -11,6 +11,7 @@ mod copies;
 mod explain;
 mod maintenance;
 mod none;
+mod pending;
 mod resource;
 mod statement;
 
@@ -24,6 +25,7 @@ pub use copies::{Backup, BackupProgress, BackupReport, BackupStage, CopyKey, Rep
 pub use explain::{PlanStep, QueryPlan};
 pub use maintenance::{CheckpointReport, Maintained, Maintenance, OptimizeReport, Sizes, TableSize, VacuumReport};
 pub use none::NoConnector;
+pub use pending::PendingCommit;
 pub use resource::{Cancel, Canceller, Resource, ResourceState};
 pub(crate) use statement::left_open;
 pub use statement::{Isolation, Outcome, Scope, Statement, StatementKind, TransactionMode};

@@ -12,7 +12,9 @@ use super::state::TransactionState;
 use super::stream::{CHUNK, Chunks, RowStream};
 use super::yields::{Collected, Yields};
 use crate::DefaultConnector;
-use crate::connector::{Connection, Connector, Resource as _, ResourceState, Scope, Statement, TransactionMode};
+use crate::connector::{
+    Connection, Connector, PendingCommit, Resource as _, ResourceState, Scope, Statement, TransactionMode,
+};
 use crate::error::{Error, Phase, Result};
 use crate::params::IntoParams;
 use crate::pool::HoldToken;
@@ -143,11 +145,26 @@ impl<C: Connector<Connection: Connection>> Transaction<C> {
     /// # Cancel safety
     /// After the future was polled once, dropping it leaves the outcome unknown.
     pub async fn commit(self) -> Result<()> {
-        self.commit_and_keep().await.map(drop)
+        let (held, pending) = self.commit_early().await?;
+        let limit = held.limit(Stage::Commit);
+        // Others work with the connection while this waits for the disk.
+        drop(held);
+        Self::wait(pending, limit).await
     }
 
     /// [`commit`](Self::commit), which leaves the connection with the caller.
-    pub(super) async fn commit_and_keep(mut self) -> Result<Held<C>> {
+    pub(super) async fn commit_and_keep(self) -> Result<Held<C>> {
+        let (held, pending) = self.commit_early().await?;
+        Self::wait(pending, held.limit(Stage::Commit)).await?;
+        Ok(held)
+    }
+
+    async fn wait(pending: Option<PendingCommit>, limit: Limit) -> Result<()> {
+        let Some(pending) = pending else { return Ok(()) };
+        within(limit, pending.wait()).await.map_err(|error| error.during(Phase::Commit))
+    }
+
+    async fn commit_early(mut self) -> Result<(Held<C>, Option<PendingCommit>)> {
         let state = &mut self.state;
         if let Err(doomed) = state.ready(None).await {
             let undone = state.held.undo_all().await;
@@ -157,9 +174,9 @@ impl<C: Connector<Connection: Connection>> Transaction<C> {
             }
             return Err(doomed.during(Phase::Commit));
         }
-        let committed = within(state.held.limit(Stage::Commit), state.held.commit()).await;
-        committed.map_err(|error| error.during(Phase::Commit))?;
-        Ok(self.state.held)
+        let committed = within(state.held.limit(Stage::Commit), state.held.commit_early()).await;
+        let pending = committed.map_err(|error| error.during(Phase::Commit))?;
+        Ok((self.state.held, pending))
     }
 
     /// Undoes everything done in the transaction, and waits until that is done.

@@ -23,8 +23,8 @@ use super::running::turns::{TURN, Turns};
 use super::statements::Inlined;
 use crate::clock;
 use crate::connector::{
-    Access, Backup, BackupReport, CheckDepth, CheckStep, Connection, Maintained, Maintenance, Outcome, Resource,
-    ResourceState, Scope, Statement, StatementKind, TransactionMode,
+    Access, Backup, BackupReport, CheckDepth, CheckStep, Connection, Maintained, Maintenance, Outcome, PendingCommit,
+    Resource, ResourceState, Scope, Statement, StatementKind, TransactionMode,
 };
 use crate::error::{Error, Phase, Result};
 use crate::feed::ChangeFeed;
@@ -71,6 +71,7 @@ impl SqlCipherConnection {
     ) -> Result<T> {
         self.opened.refuse_child()?;
         self.end_stream().await;
+        self.refuse_unsynced()?;
         let (job, guard) = self.next_job();
         let shared = Arc::clone(&self.shared);
         let done = on_thread(move || shared.work(job, work)).await?;
@@ -120,14 +121,14 @@ impl SqlCipherConnection {
         &mut self,
         work: impl FnOnce(&mut Engine, &Control) -> Option<(T, bool)>,
     ) -> thread::Result<Option<T>> {
-        if self.stream.is_some() || self.opened.refuse_child().is_err() {
+        if self.stream.is_some() || self.opened.refuse_child().is_err() || self.refuse_unsynced().is_err() {
             return Ok(None);
         }
         let _pass = exit_gate::enter();
         let Some(mut engine) = self.shared.try_lock() else { return Ok(None) };
         let done = catch_unwind(AssertUnwindSafe(|| work(&mut engine, &self.shared.control)));
         let spoiled = done.as_ref().map_or(true, |done| done.as_ref().is_some_and(|(_, spoiled)| *spoiled));
-        self.state = if spoiled { ResourceState::Broken } else { state_of(&engine) };
+        self.state = if engine.stiffen().is_err() || spoiled { ResourceState::Broken } else { state_of(&engine) };
         let (keeps, frames, told) = (engine.keeps_snapshot(), engine.frames_to_copy(), engine.tell());
         // What follows may start a thread, or wake somebody.
         drop(engine);
@@ -161,52 +162,6 @@ impl SqlCipherConnection {
             self.state = stream.end().await;
             self.stream = None;
         }
-    }
-
-    /// Calls `work` with the rusqlite connection, on a thread that may block.
-    ///
-    /// Whatever rusqlite can do is possible. Handlers of this crate (authorizer, busy, progress) that `work` replaced
-    /// are put back; if it altered the session (attached a file, set a pragma), the connection is closed instead of lent
-    /// to somebody else. A transaction left open is rolled back then. Functions, collations and hooks that `work` registers
-    /// stay on this one connection; register them in the `on_connect` hook, so that every connection has them.
-    ///
-    /// # Errors
-    /// What `work` answers, classified; a panic of `work` is an error too, and costs the connection.
-    ///
-    /// # Cancel safety
-    /// Dropping the future interrupts the running statement; `work` sees that as an error of rusqlite and may go on.
-    pub async fn interact<T: Send + 'static>(
-        &mut self,
-        work: impl FnOnce(&mut rusqlite::Connection) -> rusqlite::Result<T> + Send + 'static,
-    ) -> Result<T> {
-        let control = Arc::clone(&self.shared.control);
-        let busy_timeout = self.opened.busy_timeout();
-        let alone = self.alone();
-        self.job(move |engine| {
-            let _alone = alone.always();
-            engine.interact(&control, busy_timeout, work)
-        })
-        .await
-    }
-
-    /// [`interact`](Self::interact) for a closure with an error type of your own, any that [`Error`] can be turned into.
-    /// `?` works on rusqlite's errors where the type takes those too: `anyhow::Error` and boxed errors do, an enum does with
-    /// a variant for `rusqlite::Error`. Name the type once, as the closure's result.
-    ///
-    /// # Errors
-    /// As [`interact`](Self::interact), turned into `E`; what `work` answers as it is.
-    ///
-    /// # Cancel safety
-    /// As [`interact`](Self::interact).
-    pub async fn try_interact<T, E>(
-        &mut self,
-        work: impl FnOnce(&mut rusqlite::Connection) -> Result<T, E> + Send + 'static,
-    ) -> Result<T, E>
-    where
-        T: Send + 'static,
-        E: From<Error> + Send + 'static,
-    {
-        self.interact(move |connection| Ok(work(connection))).await?
     }
 }
 
@@ -273,6 +228,7 @@ impl Connection for SqlCipherConnection {
     async fn run_stream(&mut self, statement: Statement, chunk: usize) -> Result<()> {
         self.opened.refuse_child()?;
         self.end_stream().await;
+        self.refuse_unsynced()?;
         let (job, guard) = self.next_job();
         self.stream = Some(OpenStream::start(Arc::clone(&self.shared), job, statement, chunk, guard));
         Ok(())
@@ -290,27 +246,34 @@ impl Connection for SqlCipherConnection {
 
     async fn begin(&mut self, mode: TransactionMode) -> Result<()> {
         self.take_turns().await;
-        self.cross(Boundary::Begin(mode)).await
+        self.cross(Boundary::Begin(mode)).await.map(drop)
     }
 
     async fn commit(&mut self) -> Result<()> {
+        match self.commit_early().await? {
+            Some(pending) => pending.wait().await,
+            None => Ok(()),
+        }
+    }
+
+    async fn commit_early(&mut self) -> Result<Option<PendingCommit>> {
         self.cross(Boundary::Commit).await
     }
 
     async fn rollback(&mut self) -> Result<()> {
-        self.cross(Boundary::Rollback).await
+        self.cross(Boundary::Rollback).await.map(drop)
     }
 
     async fn savepoint(&mut self, depth: u32) -> Result<()> {
-        self.cross(Boundary::Savepoint(depth)).await
+        self.cross(Boundary::Savepoint(depth)).await.map(drop)
     }
 
     async fn release(&mut self, depth: u32) -> Result<()> {
-        self.cross(Boundary::Release(depth)).await
+        self.cross(Boundary::Release(depth)).await.map(drop)
     }
 
     async fn rollback_to(&mut self, depth: u32) -> Result<()> {
-        self.cross(Boundary::RollbackTo(depth)).await
+        self.cross(Boundary::RollbackTo(depth)).await.map(drop)
     }
 
     async fn table_exists(&mut self, name: &str) -> Result<bool> {

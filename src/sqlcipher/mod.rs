@@ -16,6 +16,7 @@ mod database;
 mod errors;
 mod ffi;
 mod format;
+mod interact;
 mod log;
 mod opening;
 mod os;

@@ -17,6 +17,9 @@ impl Resource for SqlCipherConnection {
         } else if self.state == ResourceState::Idle && self.may.change && !self.shared.is_still() {
             // Somebody has begun to write to what it takes for unchanging.
             ResourceState::Broken
+        } else if self.refuse_unsynced().is_err() {
+            // The next writer begins with writing the log anew.
+            ResourceState::Broken
         } else {
             self.state
         }
@@ -47,7 +50,7 @@ impl Resource for SqlCipherConnection {
     }
 
     async fn reset(&mut self) -> Result<()> {
-        self.cross(Boundary::Rollback).await
+        self.cross(Boundary::Rollback).await.map(drop)
     }
 
     fn baseline(&mut self) {

@@ -49,6 +49,16 @@ pub enum Synchronous {
     /// At the commit: what was acknowledged survives a power failure, on Apple's systems by `F_FULLFSYNC`. The default.
     #[default]
     Full,
+    /// Like [`Full`](Self::Full) for whoever commits, and faster where many tasks do: the call of a transaction is answered
+    /// when its commit is on disk, but the next transaction does not wait for that, and one sync of the log is shared by
+    /// all that have committed meanwhile. So a read, of any process, may see what a power failure would still undo, for
+    /// the milliseconds until that sync; whoever committed it has not been told yet. Under `Full` nobody sees that.
+    ///
+    /// When such a sync fails, all who wait for it are told that their outcome is unknown, and nothing more is written
+    /// before the log has been written anew and synced. Another process that writes at this moment does not know. A
+    /// transaction that its holder ends by hand, through the native connection, is as durable as under
+    /// [`Normal`](Self::Normal).
+    FullShared,
     /// At the next checkpoint: what was acknowledged survives a crash of the process but, of the last moments, not a
     /// power failure. The file stays consistent. Several times faster for single small writes.
     Normal,
@@ -168,7 +178,9 @@ impl Synchronous {
     /// one empties that too. Elsewhere SQLite knows no other, and nothing changes. Source: `full_fsync` in `os_unix.c`.
     pub(super) fn pragmas(self) -> &'static str {
         match self {
-            Self::Full => "PRAGMA synchronous = FULL; PRAGMA fullfsync = ON; PRAGMA checkpoint_fullfsync = ON;",
+            Self::Full | Self::FullShared => {
+                "PRAGMA synchronous = FULL; PRAGMA fullfsync = ON; PRAGMA checkpoint_fullfsync = ON;"
+            }
             Self::Normal => "PRAGMA synchronous = NORMAL; PRAGMA fullfsync = ON; PRAGMA checkpoint_fullfsync = ON;",
         }
     }

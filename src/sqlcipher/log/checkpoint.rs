@@ -21,6 +21,7 @@ use crate::error::Result;
 use crate::sqlcipher::errors;
 use crate::sqlcipher::ffi::exit_gate;
 use crate::sqlcipher::ffi::wal_index::WalIndex;
+use crate::sqlcipher::log::syncs::Syncs;
 use crate::sqlcipher::opening::opened::Opened;
 use crate::sqlcipher::running::errand;
 
@@ -44,6 +45,7 @@ pub(crate) struct Log {
     /// Its index is in the memory of one connection, which copies it by itself.
     private: AtomicBool,
     failures: AtomicU64,
+    syncs: Arc<Syncs>,
 }
 
 impl Default for Log {
@@ -55,6 +57,7 @@ impl Default for Log {
             distrusted: AtomicBool::new(false),
             private: AtomicBool::new(false),
             failures: AtomicU64::new(0),
+            syncs: Arc::default(),
         }
     }
 }
@@ -63,6 +66,11 @@ impl Log {
     /// How many checkpoints have failed.
     pub(crate) fn failures(&self) -> u64 {
         self.failures.load(Relaxed)
+    }
+
+    /// The syncs of commits that share them.
+    pub(crate) fn syncs(&self) -> &Arc<Syncs> {
+        &self.syncs
     }
 
     /// The database has one connection, which keeps the index to itself.
@@ -83,10 +91,12 @@ impl Log {
     /// the file.
     pub(crate) fn checkpoint(&self, connection: &Connection, mode: &str) -> rusqlite::Result<u32> {
         if !self.is_trusted(connection) {
-            return Err(rusqlite::Error::SqliteFailure(
-                ffi::Error::new(ffi::SQLITE_BUSY),
-                Some("another process copies the log, which has to be copied anew after a failure".into()),
-            ));
+            let why = if self.syncs.have_failed() {
+                "a sync of the log failed, and it has to be written anew before it is copied"
+            } else {
+                "another process copies the log, which has to be copied anew after a failure"
+            };
+            return Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_BUSY), Some(why.into())));
         }
         let copied = connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), (), |row| {
             let (frames, copied): (i64, i64) = (row.get(1)?, row.get(2)?);
@@ -121,6 +131,9 @@ impl Log {
     /// Whether a checkpoint copies all that may be missing in the file. If another one is under way, waits a moment for
     /// its end.
     pub(crate) fn is_trusted(&self, connection: &Connection) -> bool {
+        if self.syncs.have_failed() {
+            return false;
+        }
         if !self.distrusted.load(SeqCst) {
             return true;
         }
@@ -166,7 +179,7 @@ impl Opened {
             let mut done = std::pin::pin!(log.done.notified());
             done.as_mut().enable();
             if !log.busy.load(SeqCst) {
-                return;
+                return log.syncs.are_done().await;
             }
             done.await;
         }

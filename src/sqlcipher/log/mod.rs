@@ -1,9 +1,11 @@
 //! The write-ahead log: who copies it into the file, and the read transactions that keep it from starting over.
 //!
 //! `checkpoint` copies, `snapshot` knows the readers that keep a transaction, `sweeper` is the thread that ends those
-//! which nobody uses, `alone` keeps them away for a moment.
+//! which nobody uses, `alone` keeps them away for a moment. `syncs` puts commits of
+//! several callers on the disk at once.
 
 pub(crate) mod alone;
 pub(crate) mod checkpoint;
 pub(crate) mod snapshot;
 pub(crate) mod sweeper;
+pub(crate) mod syncs;

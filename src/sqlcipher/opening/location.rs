@@ -114,9 +114,14 @@ impl Location {
         }
     }
 
+    /// Where the log is, if there can be one.
+    pub(crate) fn log_path(&self) -> Option<PathBuf> {
+        self.beside("-wal")
+    }
+
     /// Whether a log with something in it stands beside the file.
     pub(crate) fn has_log(&self) -> bool {
-        self.beside("-wal").is_some_and(|log| log.metadata().is_ok_and(|log| log.len() > 0))
+        self.log_path().is_some_and(|log| log.metadata().is_ok_and(|log| log.len() > 0))
     }
 
     /// Whether a transaction that was cut off left its journal behind. One that has ended has zeros at its beginning, or

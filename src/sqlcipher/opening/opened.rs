@@ -24,10 +24,12 @@ use crate::sqlcipher::ffi::fork::Process;
 use crate::sqlcipher::format::Format;
 use crate::sqlcipher::log::checkpoint::{Log, WORTH_COPYING};
 use crate::sqlcipher::log::snapshot::Snapshots;
+use crate::sqlcipher::log::syncs;
 use crate::sqlcipher::running::control::Control;
 use crate::sqlcipher::running::engine::Engine;
 use crate::sqlcipher::running::inline::Inline;
 use crate::sqlcipher::running::job::on_thread;
+use crate::sqlcipher::running::sharing::Sharing;
 use crate::sqlcipher::statement::watch::Watch;
 use crate::sqlcipher::stats::Tallies;
 use crate::sqlcipher::tuning::{Checkpoints, Synchronous, Tuning};
@@ -121,7 +123,22 @@ impl Opened {
         let watch = Arc::new(Watch::new(self.key.is_some(), self.is_memory(), Arc::clone(&self.built_in)));
         let mut engine = Engine::new(connection, watch, self.settings.tallies.open(), Arc::clone(&self.log));
         (engine.way, engine.still) = (self.settings.way, still);
-        self.configure(engine, access, control).map_err(|error| self.location.describe(errors::classify(error)))
+        let engine = self.configure(engine, access, control);
+        let mut engine = engine.map_err(|error| self.location.describe(errors::classify(error)))?;
+        if access == Access::Write {
+            self.share_syncs(&mut engine)?;
+        }
+        Ok(engine)
+    }
+
+    /// Gives a writer the log to sync, if it shares syncs. After one that failed, the log is written anew first.
+    fn share_syncs(&self, engine: &mut Engine) -> Result<()> {
+        let wanted = self.settings.tuning.synchronous == Synchronous::FullShared && engine.session.index().is_some();
+        let Some(path) = self.location.log_path().filter(|_| wanted) else { return Ok(()) };
+        let log = syncs::open(&path).map_err(|error| self.location.failed(&error))?;
+        self.log.syncs().write_anew(engine.raw(), &log)?;
+        engine.sharing = Sharing::of(log);
+        Ok(())
     }
 
     /// Closes what is open beside the connections that were asked for, and waits for who copies the log.

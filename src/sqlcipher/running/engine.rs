@@ -11,6 +11,7 @@ use rusqlite::config::DbConfig;
 use super::control::Control;
 use super::inline::KeptSnapshot;
 use super::session::Session;
+use super::sharing::Sharing;
 use crate::connector::{Statement, StatementKind};
 use crate::error::{Error, Reason, Result};
 use crate::params::ParamSets;
@@ -49,6 +50,7 @@ pub(crate) struct Engine {
     pub(crate) recorder: Option<Box<Recorder>>,
     /// SQLite's count of others' commits when it was last asked for those who listen.
     pub(crate) seen_version: Option<u32>,
+    pub(crate) sharing: Sharing,
 }
 
 /// What SQLite counts between two questions whether to stop: some twenty microseconds of work.
@@ -57,7 +59,6 @@ pub(super) const STEPS_BETWEEN_QUESTIONS: u32 = 1000;
 impl Engine {
     pub(crate) fn new(connection: Connection, watch: Arc<Watch>, tally: Arc<Tally>, log: Arc<Log>) -> Self {
         let (plans, kept, session) = (Plans::default(), KeptSnapshot::default(), Session::default());
-        let (worked, checkpoints, way) = (Duration::ZERO, Checkpoints::default(), Way::default());
         Self {
             connection,
             watch,
@@ -65,13 +66,14 @@ impl Engine {
             kept,
             tally,
             session,
-            worked,
-            checkpoints,
+            worked: Duration::ZERO,
+            checkpoints: Checkpoints::default(),
             log,
-            way,
+            way: Way::default(),
             still: None,
             recorder: None,
             seen_version: None,
+            sharing: Sharing::default(),
         }
     }
 

@@ -92,7 +92,8 @@ impl Shared {
             engine.checkpoint_if_due();
         }
         match outcome {
-            Ok(mut outcome) => {
+            Ok(outcome) => {
+                let mut outcome = engine.stiffen().and(outcome);
                 let broken = outcome.as_mut().is_err_and(|error| engine.is_spoiled_by(error));
                 let state = if broken { ResourceState::Broken } else { state_of(engine) };
                 Done { outcome, state }

@@ -1,7 +1,8 @@
 //! How work runs on a connection: inline on the caller's task, or as a numbered job on a thread that may block.
 //!
 //! `engine` is the synchronous connection; `inline`, `group`, `script`, `stream`, `interact`, `transaction`, `check` and `maintenance`
-//! are the kinds of work; `job`, `control` and `errand` start and stop it; `session` knows what a caller did to it, `turns` leaves
+//! are the kinds of work; `job`, `control` and `errand` start and stop it; `session` knows what a caller did to it, `sharing`
+//! whose commits share a sync, `turns` leaves
 //! the lock to other processes, and `delivery` says what becomes of rows.
 
 pub(crate) mod check;
@@ -16,6 +17,7 @@ pub(crate) mod job;
 pub(crate) mod maintenance;
 pub(crate) mod script;
 pub(crate) mod session;
+pub(crate) mod sharing;
 pub(crate) mod stream;
 pub(crate) mod transaction;
 pub(crate) mod turns;

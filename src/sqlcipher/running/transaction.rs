@@ -11,6 +11,7 @@ use crate::connector::{Access, StatementKind, TransactionMode};
 use crate::error::{Error, ErrorKind, Phase, Result};
 use crate::sqlcipher::errors::{classify, in_commit};
 use crate::sqlcipher::ffi::commits;
+use crate::sqlcipher::log::syncs::LogFile;
 use crate::sqlcipher::statement::watch::Mode;
 
 /// What begins or ends a transaction or a savepoint; savepoints are named by their depth.
@@ -29,10 +30,11 @@ pub(crate) enum Boundary {
 const LIGHT: Duration = Duration::from_micros(100);
 
 impl Engine {
-    pub(crate) fn cross(&mut self, boundary: Boundary) -> Result<()> {
+    /// Gives the log if a commit has still to be synced.
+    pub(crate) fn cross(&mut self, boundary: Boundary) -> Result<Option<LogFile>> {
         match boundary {
-            Boundary::Begin(mode) => self.begin(mode),
-            Boundary::Commit => self.commit(),
+            Boundary::Begin(mode) => self.relax(mode.access).and_then(|()| self.begin(mode)),
+            Boundary::Commit => return self.commit().map(|()| self.owed()),
             Boundary::Rollback => self.rollback(),
             Boundary::Savepoint(depth) => {
                 self.permit(StatementKind::Read)?;
@@ -48,11 +50,17 @@ impl Engine {
                 self.control(&format!("RELEASE strongroom_{depth}"), Phase::Rollback)
             }
         }
+        .map(|()| None)
     }
 
     /// The same on the caller's own task, where it is short and waits neither for the disk nor for another process.
     /// `None`: it has had no effect; do it on a thread.
-    pub(crate) fn cross_inline(&mut self, boundary: Boundary, control: &Control, may: Inline) -> Option<Result<()>> {
+    pub(crate) fn cross_inline(
+        &mut self,
+        boundary: Boundary,
+        control: &Control,
+        may: Inline,
+    ) -> Option<Result<Option<LogFile>>> {
         if !self.is_short(boundary, may) || !self.is_still() {
             return None;
         }
@@ -61,7 +69,7 @@ impl Engine {
             return None;
         }
         let outcome = control.inline_to_the_end(|| match boundary {
-            Boundary::Commit => self.commit_if_possible(),
+            Boundary::Commit => self.commit_if_possible().map(|()| self.owed()),
             _ => self.cross(boundary),
         });
         match outcome {
@@ -77,7 +85,10 @@ impl Engine {
             Boundary::Begin(mode) if mode.access == Access::Write => may.inside,
             // Who has altered the session may have left the log, and then each commit waits for the disk.
             Boundary::Commit if writes => {
-                may.writes && light && !self.session.is_altered() && !self.is_checkpoint_due()
+                (may.writes || may.inside && self.sharing.is_relaxed())
+                    && light
+                    && !self.session.is_altered()
+                    && !self.is_checkpoint_due()
             }
             Boundary::Rollback | Boundary::RollbackTo(_) if writes => may.inside && light,
             _ if writes => may.inside,
