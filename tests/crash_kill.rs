@@ -29,7 +29,11 @@ fn number(name: &str, default: u64) -> u64 {
 }
 
 fn tuning(way: u64) -> Tuning {
-    let synchronous = if way & 1 == 0 { Synchronous::Normal } else { Synchronous::Full };
+    let synchronous = match way & 5 {
+        1 => Synchronous::Full,
+        5 => Synchronous::FullShared,
+        _ => Synchronous::Normal,
+    };
     Tuning::default().synchronous(synchronous).group_commit(way & 2 == 0)
 }
 

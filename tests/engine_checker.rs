@@ -344,7 +344,8 @@ fn readers_never_see_the_past_with_every_short_cut() {
     let all = normal().inline_reads(true).inline_writes(true).kept_snapshots(true).group_commit(true);
     check("all, plain", false, all.clone());
     check("all, encrypted", true, all.clone());
-    check("all, FULL", false, all.synchronous(Synchronous::Full));
+    check("all, FULL", false, all.clone().synchronous(Synchronous::Full));
+    check("all, FULL with shared syncs", false, all.synchronous(Synchronous::FullShared));
 }
 
 #[test]

@@ -85,6 +85,11 @@ pub fn recorded() -> Vec<Event> {
     plan().recorded.as_ref().map(|(_, events)| events.clone()).unwrap_or_default()
 }
 
+/// How many events have been recorded.
+pub fn position() -> usize {
+    plan().recorded.as_ref().map_or(0, |(_, events)| events.len())
+}
+
 /// Writes the files as a power failure after these events might leave them.
 pub fn crash(events: &[Event], into: &Path, random: &mut fastrand::Rng) {
     let mut disk: BTreeMap<PathBuf, (Vec<u8>, Vec<&Event>)> = BTreeMap::new();
@@ -185,6 +190,20 @@ extern "C" fn pwrite(fd: c_int, bytes: *const c_void, length: usize, at: libc::o
         note(&file, |file| Event::Write(file, at, bytes.to_vec()));
     }
     done
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn write(fd: c_int, bytes: *const c_void, length: usize) -> isize {
+    if ARMED.load(SeqCst) && file_of(fd).is_some_and(|file| file.is_file()) {
+        // SAFETY: no memory is concerned.
+        let at = unsafe { libc::lseek(fd, 0, libc::SEEK_CUR) };
+        let written = pwrite(fd, bytes, length, at);
+        // SAFETY: the same.
+        unsafe { libc::lseek(fd, libc::off_t::try_from(written.max(0)).unwrap(), libc::SEEK_CUR) };
+        return written;
+    }
+    // SAFETY: the caller's own arguments.
+    isize::try_from(unsafe { libc::syscall(libc::SYS_write, fd, bytes, length) }).unwrap()
 }
 
 #[unsafe(no_mangle)]
