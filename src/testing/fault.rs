@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::faults::{Fault, Faults, Point, failure, lost};
 use crate::connector::{
     Access, Backup, BackupReport, BulkInsert, Canceller, Capabilities, CheckDepth, CheckStep, Connection, Connector,
-    Maintained, Maintenance, Outcome, Resource, ResourceState, Scope, Statement, StatementKind, TransactionMode,
+    Maintained, Maintenance, Outcome, PendingCommit, Resource, ResourceState, Scope, Statement, StatementKind, TransactionMode,
 };
 use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::feed::ChangeFeed;
@@ -204,6 +204,10 @@ impl<K: Connection> Connection for FaultyConnection<K> {
 
     async fn commit(&mut self) -> Result<()> {
         call!(self, Commit, self.inner.commit())
+    }
+
+    async fn commit_early(&mut self) -> Result<Option<PendingCommit>> {
+        call!(self, Commit, self.inner.commit_early())
     }
 
     async fn rollback(&mut self) -> Result<()> {
