@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use strongroom::sqlcipher::Synchronous;
 use strongroom::{Secret, rusqlite};
 
 use crate::work::{
@@ -95,7 +96,7 @@ pub(crate) fn prepare_direct(path: &Path, setup: Setup) -> rusqlite::Connection 
     if setup.encrypted {
         strongroom::apply_cipher_key(&db, &Secret::raw_key(KEY)).unwrap();
     }
-    let synchronous = if setup.full { "FULL" } else { "NORMAL" };
+    let synchronous = if setup.synchronous == Synchronous::Normal { "NORMAL" } else { "FULL" };
     db.execute_batch(&format!(
         "PRAGMA journal_mode = WAL; PRAGMA synchronous = {synchronous}; PRAGMA foreign_keys = ON; {SCHEMA}"
     ))

@@ -17,6 +17,8 @@ mod work;
 
 use std::time::{Duration, Instant};
 
+use strongroom::sqlcipher::Synchronous;
+
 use crate::direct::prepare_direct;
 use crate::ours::prepare_ours;
 use crate::work::{Round, Setup, TASKS, Work, length, median, percentiles, rounds};
@@ -24,10 +26,10 @@ use crate::work::{Round, Setup, TASKS, Work, length, median, percentiles, rounds
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let plain = Setup { rows: 1000, full: false, shared: false, encrypted: false, followed: false };
+    let plain = Setup { rows: 1000, synchronous: Synchronous::Normal, encrypted: false, followed: false };
     let secret = Setup { encrypted: true, ..plain };
-    let full = Setup { full: true, ..plain };
-    let shared = Setup { shared: true, ..full };
+    let full = Setup { synchronous: Synchronous::Full, ..plain };
+    let shared = Setup { synchronous: Synchronous::FullShared, ..plain };
     let followed = Setup { followed: true, ..plain };
     let large = Setup { rows: 100_000, ..plain };
     let works: [(&str, Setup, Work, bool); 31] = [

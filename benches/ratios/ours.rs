@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
 use futures_util::StreamExt as _;
-use strongroom::sqlcipher::{Synchronous, Tuning};
+use strongroom::sqlcipher::Tuning;
 use strongroom::{AsyncDatabase, PassphraseKeySource, Secret, Transaction};
 
 use crate::work::{
@@ -124,12 +124,7 @@ impl Work {
 }
 
 pub(crate) async fn prepare_ours(path: &Path, setup: Setup) -> AsyncDatabase {
-    let synchronous = match setup {
-        Setup { shared: true, .. } => Synchronous::FullShared,
-        Setup { full: true, .. } => Synchronous::Full,
-        _ => Synchronous::Normal,
-    };
-    let mut builder = AsyncDatabase::builder(path).tuning(Tuning::default().synchronous(synchronous));
+    let mut builder = AsyncDatabase::builder(path).tuning(Tuning::default().synchronous(setup.synchronous));
     if setup.encrypted {
         builder = builder.key(PassphraseKeySource::new(Secret::raw_key(KEY)));
     }

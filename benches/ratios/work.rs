@@ -2,15 +2,15 @@
 
 use std::time::{Duration, Instant};
 
+use strongroom::sqlcipher::Synchronous;
+
 pub(crate) const TASKS: u64 = 32;
 pub(crate) const KEY: [u8; 32] = [7; 32];
 
 #[derive(Clone, Copy)]
 pub(crate) struct Setup {
     pub(crate) rows: u64,
-    pub(crate) full: bool,
-    /// Transactions share the syncs of the log.
-    pub(crate) shared: bool,
+    pub(crate) synchronous: Synchronous,
     pub(crate) encrypted: bool,
     /// Somebody listens to what is committed.
     pub(crate) followed: bool,

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::faults::{Fault, Faults, Point, failure, lost};
 use crate::connector::{
     Access, Backup, BackupReport, BulkInsert, Canceller, Capabilities, CheckDepth, CheckStep, Connection, Connector,
-    Maintained, Maintenance, Outcome, PendingCommit, Resource, ResourceState, Scope, Statement, StatementKind, TransactionMode,
+    Maintained, Maintenance, Outcome, PendingCommit, Resource, ResourceState, Scope, Statement, StatementKind,
+    TransactionMode,
 };
 use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::feed::ChangeFeed;
