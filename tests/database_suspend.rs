@@ -63,10 +63,13 @@ async fn work(db: AsyncDatabase, task: u32, stop: Arc<AtomicBool>) -> Result<i64
                 rows += 1;
             }
             2 => drop(db.fetch_value::<i64>("SELECT count(*) FROM t WHERE n = $1", (task,)).await?),
-            // Not beside writes of its own: see docs/sleep.md.
             _ => {
+                // Writes beside its own stream.
                 let mut stream = db.fetch_stream(&numbers(3), ());
-                while stream.try_next().await?.is_some() {}
+                while stream.try_next().await?.is_some() {
+                    db.execute("INSERT INTO t (n) VALUES ($1)", (task,)).await?;
+                    rows += 1;
+                }
             }
         }
         tokio::task::yield_now().await;

@@ -176,10 +176,12 @@ impl<C: Connector> PoolInner<C> {
         self.queued(lane, Need::Any).await
     }
 
-    /// What has to go back for the sake of calls that wait for it while the suspension waits for them.
+    /// What has to go back for the sake of calls that wait for it. Whoever is in the queue came before the suspension, or
+    /// has a connection that it waits for; or brings one to somebody of whom the same is true.
     fn let_by(&self, lane: &Lane<C>, collected: &mut Vec<Grant<C>>) -> Vec<Grant<C>> {
-        let pressing = self.registry.pressing(lane.id) as usize;
-        collected.extract_if(.., |grant| grant.lane() == lane.id).take(pressing).collect()
+        let own = lane.size as usize - collected.iter().filter(|grant| grant.lane() == lane.id).count();
+        let others = lane.supply.waiting().saturating_sub(own);
+        collected.extract_if(.., |grant| grant.lane() == lane.id).take(others).collect()
     }
 
     /// Closes what was collected, readers first, and whatever the connector has open beside that.

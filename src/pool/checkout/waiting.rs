@@ -46,9 +46,8 @@ impl<'a, C: Connector> WaitingCall<'a, C> {
         deadline: Instant,
         end: Option<Instant>,
     ) -> Result<Self> {
-        let presses = pool.suspended_until().is_some() && pool.registry.holds_one();
         let deadline = end.map_or(deadline, |end| end.min(deadline));
-        let mut call = Self { end, ..Self::begin_pressing(pool, lane, deadline, presses)? };
+        let mut call = Self { end, ..Self::enter(pool, lane, deadline)? };
         if pool.suspended_until().is_some() && !call.waiter.presses() {
             // Boxed, like all that is rare.
             Box::pin(call.sit_out()).await;
@@ -56,10 +55,10 @@ impl<'a, C: Connector> WaitingCall<'a, C> {
         Ok(call)
     }
 
-    /// The same for a call that a suspension has to let by.
-    fn begin_pressing(pool: &'a Arc<PoolInner<C>>, lane: LaneId, deadline: Instant, presses: bool) -> Result<Self> {
+    /// The same without sitting out anything.
+    fn enter(pool: &'a Arc<PoolInner<C>>, lane: LaneId, deadline: Instant) -> Result<Self> {
         clock::check()?;
-        let waiter = pool.registry.wait(lane, presses).map_err(|exhaustion| exhaustion.deadlock(&pool.name))?;
+        let waiter = pool.registry.wait(lane).map_err(|exhaustion| exhaustion.deadlock(&pool.name))?;
         Ok(Self { pool, waiter, attendant: pool.chores.attend(), lane, deadline, end: None })
     }
 
@@ -140,7 +139,7 @@ impl<C: Connector> PoolInner<C> {
         deadline: Instant,
         refusal: Error,
     ) -> Result<Lease<C>> {
-        let waiting = WaitingCall::begin_pressing(self, lane.id, deadline, true)?;
+        let waiting = WaitingCall::enter(self, lane.id, deadline)?;
         tokio::select! {
             biased;
             outcome = waiting.until(self.other(lane)) => outcome.unwrap_or_else(|late| {

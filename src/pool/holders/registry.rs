@@ -47,8 +47,6 @@ pub(super) struct RegistryState {
     dialing: [u32; 2],
     /// How many of the calls that wait do so inside a future that holds a connection.
     pub(super) chained: u32,
-    /// How many of those that wait for each lane keep a suspension from getting on, because it waits for them.
-    pub(super) pressing: [u32; 2],
 }
 
 /// The chore that looks after the loans that are watched.

@@ -12,20 +12,16 @@ pub(in crate::pool) struct Waiter<'a> {
     registry: &'a Registry,
     lane: LaneId,
     held: Option<Arc<HeldLoan>>,
-    presses: bool,
 }
 
 impl Registry {
-    /// Enters a call that has to wait, unless waiting could never end: then says why. One that `presses` has to be let by
-    /// whoever suspends the pool.
-    pub(in crate::pool) fn wait(&self, lane: LaneId, presses: bool) -> Result<Waiter<'_>, Exhaustion> {
+    /// Enters a call that has to wait, unless waiting could never end: then says why.
+    pub(in crate::pool) fn wait(&self, lane: LaneId) -> Result<Waiter<'_>, Exhaustion> {
         let held = loans::current().filter(|held| loans::of_pool(Some(held), self.pool).next().is_some());
-        let presses = presses || held.is_some();
-        let waiter = Waiter { registry: self, lane, held, presses };
+        let waiter = Waiter { registry: self, lane, held };
         let mut state = self.lock();
         state.stats.waiting += 1;
         state.chained += u32::from(waiter.held.is_some());
-        state.pressing[lane] += u32::from(presses);
         waiter.change(&state, |waits| *waits += 1);
         // While no holder waits for anything, nothing has to be worked out.
         if state.chained == 0 || state.can_end(lane, self.sizes) {
@@ -43,13 +39,8 @@ impl Registry {
         Err(exhaustion)
     }
 
-    /// How many calls wait for a connection of `lane` that a suspension has to let by.
-    pub(in crate::pool) fn pressing(&self, lane: LaneId) -> u32 {
-        self.lock().pressing[lane]
-    }
-
     /// Whether this very task holds a connection.
-    pub(in crate::pool) fn holds_one(&self) -> bool {
+    fn holds_one(&self) -> bool {
         let task = tokio::task::try_id();
         let is_here = |entry: &Arc<Ledger>| entry.lock().holder.as_ref().is_some_and(|holder| holder.task == task);
         task.is_some() && self.lock().entries.iter().flatten().any(is_here)
@@ -62,8 +53,9 @@ impl Registry {
 }
 
 impl Waiter<'_> {
+    /// Whether the caller has a connection, so that whoever waits for that must not keep it waiting.
     pub(in crate::pool) fn presses(&self) -> bool {
-        self.presses
+        self.held.is_some() || self.registry.holds_one()
     }
 
     fn change(&self, state: &RegistryState, change: impl Fn(&mut u32)) {
@@ -81,7 +73,6 @@ impl Drop for Waiter<'_> {
         let mut state = self.registry.lock();
         state.stats.waiting -= 1;
         state.chained -= u32::from(self.held.is_some());
-        state.pressing[self.lane] -= u32::from(self.presses);
         self.change(&state, |waits| *waits -= 1);
     }
 }

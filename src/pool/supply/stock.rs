@@ -101,6 +101,11 @@ impl<T, G: From<(T, Arc<IdleCell<T>>)>> Supply<T, G> {
         free + self.idle.len() == self.size
     }
 
+    /// How many calls wait in the queue.
+    pub(in crate::pool) fn waiting(&self) -> usize {
+        self.queue.state.lock().waiting.len()
+    }
+
     pub(in crate::pool) fn has_idle(&self) -> bool {
         self.idle.len() > 0
     }
