@@ -8,6 +8,7 @@ use std::io;
 use rusqlite::{Connection, ErrorCode};
 
 use super::location::Location;
+use super::log_pages;
 use super::opened::trial;
 use crate::error::{Error, ErrorKind, Reason};
 use crate::secret::Secret;
@@ -236,12 +237,18 @@ fn is_foreign(location: &Location, connection: &Connection) -> bool {
     is_text || location.len().is_some_and(|len| len % SMALLEST_PAGE != 0)
 }
 
-/// Whether one of the pages after the first was written with `key`: then the key is right whatever became of page 1.
+/// Whether one of the pages after the first was written with `key`: then the key is right whatever became of page 1. After
+/// a change of key that was cut off, the file has older pages than the log.
 fn fits_later_pages(connection: &Connection, key: &KeySpec) -> bool {
     let mut page = vec![0; key.page_size()];
+    let size = i64::try_from(page.len()).unwrap_or(i64::MAX);
+    let in_log = log_pages::committed(connection, page.len()).unwrap_or_default();
     (2..2 + PAGES_ASKED).any(|number| {
-        let offset = i64::from(number - 1) * i64::try_from(page.len()).unwrap_or(i64::MAX);
-        header::read_at(connection, offset, &mut page).unwrap_or(false) && cipher::is_authentic(key, number, &page)
+        let read = match in_log.get(&number) {
+            Some(at) => header::read_log_at(connection, *at, &mut page),
+            None => header::read_at(connection, i64::from(number - 1) * size, &mut page),
+        };
+        read.unwrap_or(false) && cipher::is_authentic(key, number, &page)
     })
 }
 

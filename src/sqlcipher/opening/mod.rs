@@ -9,6 +9,7 @@ pub(crate) mod cut_off;
 pub(crate) mod diagnose;
 pub(crate) mod first;
 pub(crate) mod location;
+mod log_pages;
 pub(crate) mod opened;
 pub(crate) mod reading;
 pub(crate) mod way;

@@ -7,6 +7,7 @@ use crate::connector::{CheckDepth, CheckStep};
 use crate::error::Result;
 use crate::sqlcipher::errors::{self, classify};
 use crate::sqlcipher::ffi::system;
+use crate::sqlcipher::opening::cut_off;
 use crate::sqlcipher::os::is_of_the_disk;
 use crate::sqlcipher::statement::watch::Mode;
 
@@ -86,8 +87,15 @@ impl Engine {
         if first.is_empty() {
             return Ok(first);
         }
+        // After a change of key that was cut off, the file has pages under the old one, and the log has them anew.
+        self.watch.look(Mode::Open);
+        let newer = cut_off::newer_pages(&self.connection).map_err(classify)?;
+        let is_newer = |problem: &str| {
+            let page = problem.strip_prefix("HMAC verification failed for page ");
+            page.and_then(|page| page.parse().ok()).is_some_and(|page: u32| newer.contains_key(&page))
+        };
         let second = self.complaints(sql, usize::MAX)?;
-        Ok(first.into_iter().filter(|problem| second.contains(problem)).collect())
+        Ok(first.into_iter().filter(|problem| second.contains(problem) && !is_newer(problem)).collect())
     }
 
     /// What a pragma complains of, which answers with lines of text, or with "ok".
