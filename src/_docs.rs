@@ -31,9 +31,14 @@ pub mod performance {}
 #[cfg_attr(feature = "sqlcipher", doc = include_str!("../docs/observing.md"))]
 pub mod observing {}
 
+/// [the page about copies]: crate::_docs::copies
+///
 #[doc = include_str!("../docs/maintenance.md")]
 pub mod maintenance {}
 
+/// [`suspend`]: crate::_docs::sleep
+/// [`SopsKeySource::replace`]: crate::_docs::sops
+///
 #[cfg_attr(feature = "sqlite", doc = include_str!("../docs/copies.md"))]
 pub mod copies {}
 

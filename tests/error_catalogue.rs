@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use common::{ENDLESS, memory, numbers, secs};
 use strongroom::database::migrations::{Adopt, MigrateOptions, Migration, Migrations};
-use strongroom::database::{BackupOptions, BackupStage, CopyRows};
+use strongroom::database::{BackupOptions, BackupStage, CopyRows, RekeyOptions};
 use strongroom::engine::TransactionMode;
 use strongroom::pool::{NoRetry, Ping, SuspendOptions};
 use strongroom::sqlcipher::Tuning;
@@ -376,6 +376,37 @@ async fn copies(page: &mut Catalogue) {
     page.row("an engine without copies, as PostgreSQL", &other.backup_to(page.at("another.db")).await.unwrap_err());
 }
 
+async fn rekeying(page: &mut Catalogue) {
+    page.section(
+        "A change of key",
+        "The old key stays in use, and everybody works on. What a source answers stands under its own heading.",
+    );
+    let (path, new) = (page.at("rekeyed.db"), || Secret::raw_key([8; 32]));
+    create(keyed(&path, Secret::raw_key([7; 32]))).await;
+    let (db, other) = (raw(&path).open().await.unwrap(), raw(&path).open().await.unwrap());
+    let holder = db.connection().await.unwrap();
+    let brief = RekeyOptions::new().limit(Duration::from_millis(20));
+    page.row("somebody works for longer than the limit", &db.rekey_with(new(), brief).await.unwrap_err());
+    drop(holder);
+    other.table_exists("t").await.unwrap();
+    page.row("another process has the file open", &db.rekey(new()).await.unwrap_err());
+    other.suspend().await.unwrap();
+    let salted = Secret::raw_key_with_salt([8; 32], [9; 16]);
+    page.row("the new key brings a salt of its own", &db.rekey(salted).await.unwrap_err());
+    db.rekey(new()).await.unwrap();
+    page.row("somebody has changed the key while the database slept", &other.rekey(new()).await.unwrap_err());
+    db.suspend_with(SuspendOptions::new().until_resumed()).await.unwrap();
+    page.row("the database sleeps until it is woken", &db.rekey(new()).await.unwrap_err());
+    db.close().await.unwrap();
+    let plain = plain(&page.at("not.db")).open().await.unwrap();
+    page.row("it is not encrypted", &plain.rekey(new()).await.unwrap_err());
+    page.row("it is in memory", &memory().await.rekey(new()).await.unwrap_err());
+    let db = keyed(&path, new()).read_only().open().await.unwrap();
+    page.row("it is only read", &db.rekey(new()).await.unwrap_err());
+    let other = AsyncDatabase::with_connector(strongroom::testing::ScriptedConnector::new()).open().await.unwrap();
+    page.row("an engine without keys, as PostgreSQL", &other.rekey(new()).await.unwrap_err());
+}
+
 async fn denied(page: &mut Catalogue) {
     let home = page.at("denied");
     std::fs::create_dir(&home).unwrap();
@@ -716,6 +747,7 @@ async fn the_catalogue_shows_what_is_really_said() {
     other_ways(&mut page).await;
     maintenance(&mut page).await;
     copies(&mut page).await;
+    rekeying(&mut page).await;
     observing(&mut page).await;
     keys(&mut page).await;
     while_open(&mut page).await;

@@ -12,6 +12,7 @@ mod explain;
 mod maintenance;
 mod none;
 mod pending;
+mod rekey;
 mod resource;
 mod statement;
 
@@ -26,11 +27,13 @@ pub use explain::{PlanStep, QueryPlan};
 pub use maintenance::{CheckpointReport, Maintained, Maintenance, OptimizeReport, Sizes, TableSize, VacuumReport};
 pub use none::NoConnector;
 pub use pending::PendingCommit;
+pub use rekey::{RekeyReport, Rekeying};
 pub use resource::{Cancel, Canceller, Resource, ResourceState};
 pub(crate) use statement::left_open;
 pub use statement::{Isolation, Outcome, Scope, Statement, StatementKind, TransactionMode};
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
+use crate::key::KeySource;
 
 /// Opens connections to one database, or to anything else that can be pooled.
 ///
@@ -99,6 +102,19 @@ pub trait Connector: Send + Sync + 'static {
     /// What could not be let go of; the pool is not suspended then.
     fn release(&self) -> impl Future<Output = Result<()>> + Send {
         async { Ok(()) }
+    }
+
+    /// Prepares a change of the key: asks `source` for the new one, of several the first, and finds out whether it can be
+    /// done, while everybody works. The pool then lets go of everything, and [polls what comes back](Rekeying). The
+    /// provided body is that of an engine without keys.
+    ///
+    /// # Errors
+    /// What keeps the key from being changed; nothing was touched then.
+    fn rekey(&self, source: Box<dyn KeySource>) -> impl Future<Output = Result<Rekeying>> + Send {
+        drop(source);
+        let message = format!("{} has no key that could be changed", self.capabilities().engine);
+        let error = Error::new(ErrorKind::Unsupported, message);
+        async { Err(error.hint("the password of a server is changed there; its key source is asked at each connect")) }
     }
 
     /// Called once, when the pool has closed and nothing will be opened any more: the place to forget secrets.

@@ -26,6 +26,7 @@ pub mod migrations;
 mod options;
 mod queue;
 mod raw;
+mod rekey;
 mod repeat;
 mod route;
 mod savepoint;
@@ -45,6 +46,7 @@ pub use handle::AsyncDatabase;
 pub use maintenance::VacuumProgress;
 pub use options::TransactionOptions;
 pub use raw::RawConnection;
+pub use rekey::RekeyOptions;
 pub use repeat::{AsyncFunc, AsyncFuncMut};
 pub use savepoint::Savepoint;
 pub use stream::RowStream;
@@ -53,6 +55,6 @@ pub use transaction::Transaction;
 pub use crate::config::{CipherConfig, DatabaseConfig, KeyPlace, PoolConfig, RetryConfig};
 pub use crate::connector::{
     BackupProgress, BackupReport, BackupStage, CheckDepth, CheckpointReport, Isolation, OptimizeReport, PlanStep,
-    QueryPlan, Sizes, TableSize, TransactionMode, VacuumReport,
+    QueryPlan, RekeyReport, Sizes, TableSize, TransactionMode, VacuumReport,
 };
 pub use crate::feed::{Change, ChangeKind, RowChange, TableChange};

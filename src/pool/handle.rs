@@ -57,7 +57,7 @@ impl<C: Connector> Pool<C> {
         Self { handle: Arc::new(PoolHandle(inner)) }
     }
 
-    fn inner(&self) -> &Arc<PoolInner<C>> {
+    pub(super) fn inner(&self) -> &Arc<PoolInner<C>> {
         &self.handle.0
     }
 

@@ -32,6 +32,7 @@ mod handle;
 mod holders;
 mod inner;
 mod keeping;
+mod rekeying;
 mod settings;
 mod supply;
 mod suspending;

@@ -4,6 +4,7 @@
 //! that calls under way end, and those that come later sit it out. A call that has one connection and waits for another
 //! would never end that way; it is let by. What was collected goes back when the future is dropped.
 
+use std::future::Future;
 use std::panic::Location;
 use std::pin::pin;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
+use tokio::sync::MutexGuard;
 use tokio::time::Instant;
 
 use super::guarded::{caught, guarded};
@@ -28,7 +30,7 @@ use crate::lock::foreign;
 const LOOK: Duration = Duration::from_millis(5);
 
 /// A suspension that waits for longer is waited for no longer.
-const LONGEST: Duration = Duration::from_secs(24 * 3600);
+pub(super) const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
 /// How long calls may still take to end once they were stopped: a rollback is short.
 const GRACE: Duration = Duration::from_secs(1);
@@ -83,10 +85,15 @@ impl SuspendOptions {
     pub fn until_resumed(self) -> Self {
         Self { until_resumed: true, ..self }
     }
+
+    /// When the limit has passed.
+    pub(super) fn end(self) -> Option<Instant> {
+        Instant::now().checked_add(self.limit)
+    }
 }
 
 /// A suspension under way. Dropped, the pool is awake again.
-struct Falling<'a, C: Connector> {
+pub(super) struct Falling<'a, C: Connector> {
     pool: &'a Arc<PoolInner<C>>,
     resumes: u64,
 }
@@ -103,9 +110,14 @@ impl<C: Connector> PoolInner<C> {
             return Err(self.exhaustion(MAIN).deadlock(&self.name));
         }
         let resumes = self.sleep.state.lock().resumes;
+        self.unless_called_off(resumes, self.fall_asleep(options, location, resumes)).await
+    }
+
+    /// Ends `falls` early when somebody resumes or closes.
+    pub(super) async fn unless_called_off<T>(&self, resumes: u64, falls: impl Future<Output = Result<T>>) -> Result<T> {
         tokio::select! {
             biased;
-            outcome = self.fall_asleep(options, location, resumes) => outcome,
+            outcome = falls => outcome,
             () = self.until(|pool| pool.sleep.state.lock().resumes != resumes) => Err(self.called_off()),
             () = self.when_closed() => Err(self.closed_error()),
         }
@@ -117,21 +129,37 @@ impl<C: Connector> PoolInner<C> {
         location: &'static Location<'static>,
         resumes: u64,
     ) -> Result<CloseReport> {
-        let end = Instant::now().checked_add(options.limit);
-        let attendant = self.chores.attend();
-        let Ok(_alone) = attendant.wait(self.sleep.alone.lock(), end).await else {
-            return Err(self.still_lent(options.limit));
-        };
+        let end = options.end();
+        let _attendant = self.chores.attend();
+        let _alone = self.alone(options, end).await?;
         if self.sleeps_already(options.until_resumed) {
             return Ok(CloseReport::default());
         }
+        let (falling, report, permits) = self.empty(options, location, resumes, end).await?;
+        falling.end(permits, options.until_resumed).map(|()| report)
+    }
+
+    /// The right to let go of everything.
+    pub(super) async fn alone(&self, options: SuspendOptions, end: Option<Instant>) -> Result<MutexGuard<'_, ()>> {
+        let attendant = self.chores.attend();
+        attendant.wait(self.sleep.alone.lock(), end).await.map_err(|_elapsed| self.still_lent(options.limit))
+    }
+
+    /// Lets go of everything; calls wait as long as what comes back first lives.
+    pub(super) async fn empty(
+        self: &Arc<Self>,
+        options: SuspendOptions,
+        location: &'static Location<'static>,
+        resumes: u64,
+        end: Option<Instant>,
+    ) -> Result<(Falling<'_, C>, CloseReport, Vec<Permit<C>>)> {
         let until = Instant::now() + options.limit.min(LONGEST) + GRACE + 2 * CLOSE_LIMIT;
         let falling = Falling::begin(self, location, resumes, until)?;
         // Who has just looked, and waits for another connection than its own, is in the queue before this.
         tokio::task::yield_now().await;
         let grants = self.drain(options, end).await?;
         let (report, permits) = self.let_go(grants).await?;
-        falling.end(permits, options.until_resumed).map(|()| report)
+        Ok((falling, report, permits))
     }
 
     /// Everything that the pool has to give, once nobody has any of it.
@@ -325,6 +353,13 @@ impl<'a, C: Connector> Falling<'a, C> {
         }
         (state.stage, state.by) = (SleepStage::Falling(until), Some(by));
         Ok(Self { pool, resumes })
+    }
+
+    /// Calls wait for as long as this lives, and until then at the latest.
+    pub(super) fn lasts(&self) -> Instant {
+        let until = Instant::now() + LONGEST;
+        self.pool.sleep.state.lock().stage = SleepStage::Falling(until);
+        until
     }
 
     /// The pool sleeps from now on, unless it is to be awake or closed meanwhile.

@@ -2,12 +2,13 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use tokio::sync::Mutex;
 
 use super::cipher;
 use super::connection::SqlCipherConnection;
+use super::copies;
 use super::errors;
 use super::ffi::fork;
 use super::format::{Format, Header};
@@ -15,9 +16,10 @@ use super::opening::location::Location;
 use super::opening::opened::{Opened, Settings};
 use super::opening::way::{Way, Wishes};
 use super::running::job::on_thread;
+use super::sources::SourceNames;
 use super::stats::EngineStats;
 use super::tuning::{Checkpoints, Tuning};
-use crate::connector::{Access, CancelKind, Capabilities, Connector};
+use crate::connector::{Access, CancelKind, Capabilities, Connector, Rekeying};
 use crate::error::{Error, ErrorKind, Phase, Reason, Result};
 use crate::key::{KeyCandidate, KeySource};
 use crate::params::Dialect;
@@ -52,7 +54,7 @@ pub struct SqlCipherConnector {
     settings: Settings,
     state: Arc<Mutex<State>>,
     /// Where the key is from that opened the database.
-    key_source: Arc<OnceLock<String>>,
+    key_source: Arc<SourceNames>,
 }
 
 /// Moves on from top to bottom.
@@ -182,7 +184,7 @@ impl SqlCipherConnector {
 
     /// Names the source of the key that opened the database.
     pub(super) fn key_source(&self) -> Option<&str> {
-        self.key_source.get().map(String::as_str)
+        self.key_source.last()
     }
 
     /// Opens once, whoever asks first; the others wait. If that caller goes away, the opening ends without it, and the
@@ -191,7 +193,7 @@ impl SqlCipherConnector {
         let mut state = Arc::clone(&self.state).lock_owned().await;
         let key = match &*state {
             State::Opened(opened) => return opened.refuse_child().map(|()| Arc::clone(opened)),
-            State::ShutDown => return Err(Error::new(ErrorKind::Closed, "the database was closed")),
+            State::ShutDown => return Err(closed()),
             State::Unopened { key } => key,
         };
         let location = Location::parse(&self.path, &self.shown)?;
@@ -209,7 +211,9 @@ impl SqlCipherConnector {
         on_thread(move || {
             let (opened, source) = first_of(&location, &settings, candidates)?;
             let opened = Arc::new(opened);
-            source.map(|source| key_source.set(source));
+            if let Some(source) = source {
+                key_source.add(source);
+            }
             *state = State::Opened(Arc::clone(&opened));
             Ok(opened)
         })
@@ -247,6 +251,18 @@ impl SqlCipherConnector {
         }
     }
 
+    /// Refuses to change the key of what has none, or cannot be written.
+    fn refuse_rekey(&self) -> Result<()> {
+        if self.file().is_none() {
+            let error = Error::new(ErrorKind::Config, "a database in memory has no key that could be changed");
+            return Err(error.hint("its key protects nothing that outlives the process"));
+        }
+        if !self.has_key {
+            return Err(copies::not_encrypted());
+        }
+        self.wishes.refuse_reading()
+    }
+
     /// The settings as they fit together, or why they do not.
     fn settings_for(&self, location: Location) -> Result<(Settings, Location)> {
         let mut settings = self.settings.clone();
@@ -271,12 +287,17 @@ async fn candidates(source: &dyn KeySource) -> Result<Vec<KeyCandidate>> {
             cipher::check_passphrase(secret).map_err(|error| error.context(source.clone()))?;
         }
     }
-    if found.is_empty() {
-        // Never without a key, if one was asked for.
-        let error = Error::new(ErrorKind::Key, format!("{}: it offers no key", source.describe()));
-        return Err(error.because(Reason::Missing).during(Phase::Key).hint("give at least one"));
-    }
-    Ok(found)
+    // Never without a key, if one was asked for.
+    if found.is_empty() { Err(offers_nothing(source)) } else { Ok(found) }
+}
+
+fn offers_nothing(source: &dyn KeySource) -> Error {
+    let error = Error::new(ErrorKind::Key, format!("{}: it offers no key", source.describe()));
+    error.because(Reason::Missing).during(Phase::Key).hint("give at least one")
+}
+
+fn closed() -> Error {
+    Error::new(ErrorKind::Closed, "the database was closed")
 }
 
 /// Opens with the first key that fits; says where that is from. Blocks.
@@ -331,6 +352,24 @@ impl Connector for SqlCipherConnector {
             State::Opened(opened) => opened.let_go().await,
             State::Unopened { .. } | State::ShutDown => Ok(()),
         }
+    }
+
+    async fn rekey(&self, source: Box<dyn KeySource>) -> Result<Rekeying> {
+        self.refuse_rekey()?;
+        let first = candidates(&*source).await?.into_iter().next();
+        let KeyCandidate { secret, source: name } = first.ok_or_else(|| offers_nothing(&*source))?;
+        let opened = self.opened().await?;
+        let new = on_thread(move || copies::another_key(&opened, &secret)).await??;
+        let (state, key_source) = (Arc::clone(&self.state), Arc::clone(&self.key_source));
+        Ok(Box::pin(async move {
+            // Whoever opens waits for it, also when the caller has gone away.
+            let state = state.lock_owned().await;
+            on_thread(move || match &*state {
+                State::Opened(opened) => copies::rekey(opened, new, || key_source.add(name)),
+                State::Unopened { .. } | State::ShutDown => Err(closed()),
+            })
+            .await?
+        }))
     }
 
     async fn shut_down(&self) {

@@ -22,6 +22,7 @@ mod opening;
 mod os;
 mod resource;
 mod running;
+mod sources;
 mod statement;
 mod statements;
 mod stats;

@@ -49,6 +49,10 @@ pub(super) fn key(_: &Connection, spec: &KeySpec) -> Result<()> {
     match spec.0 {}
 }
 
+pub(super) fn change(_: &Connection, spec: &KeySpec) -> rusqlite::Result<()> {
+    match spec.0 {}
+}
+
 pub(super) fn is_at_work(_: &Connection) -> bool {
     false
 }

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use super::faults::{Fault, Faults, Point, failure, lost};
 use crate::connector::{
     Access, Backup, BackupReport, BulkInsert, Canceller, Capabilities, CheckDepth, CheckStep, Connection, Connector,
-    Maintained, Maintenance, Outcome, PendingCommit, Resource, ResourceState, Scope, Statement, StatementKind,
-    TransactionMode,
+    Maintained, Maintenance, Outcome, PendingCommit, Rekeying, Resource, ResourceState, Scope, Statement,
+    StatementKind, TransactionMode,
 };
 use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::feed::ChangeFeed;
+use crate::key::KeySource;
 use crate::params::ParamSets;
 use crate::row::{Changes, RowSink, Rows};
 
@@ -67,6 +68,10 @@ impl<C: Connector> Connector for FaultyConnector<C> {
 
     async fn release(&self) -> Result<()> {
         self.inner.release().await
+    }
+
+    async fn rekey(&self, source: Box<dyn KeySource>) -> Result<Rekeying> {
+        self.inner.rekey(source).await
     }
 
     async fn shut_down(&self) {

@@ -59,6 +59,11 @@ pub(super) fn key(connection: &Connection, spec: &KeySpec) -> Result<()> {
     Ok(())
 }
 
+/// Writes all pages anew under another key with the same salt. Whether that was committed, only an opening tells.
+pub(super) fn change(connection: &Connection, spec: &KeySpec) -> rusqlite::Result<()> {
+    spec.with_text(|text| ffi::key::change(connection, text))
+}
+
 /// Whether a connection that has read found the codes of the pages right.
 pub(super) fn is_at_work(connection: &Connection) -> bool {
     connection.query_row("PRAGMA cipher_status", (), |row| row.get::<_, String>(0)).is_ok_and(|status| status == "1")

@@ -122,17 +122,16 @@ pub(in super::super) fn back_up(
         let error = Error::new(ErrorKind::Unsupported, "a copy cannot be made inside a transaction");
         return Err(error.because(Reason::Control).hint("end the transaction first"));
     }
-    let own;
     let key = match &backup.key {
         CopyKey::Same => opened.key(),
         CopyKey::Plain => None,
         CopyKey::Other(secret) => {
             cipher::require(&engine.connection)?;
-            let format = opened.key().map_or_else(Format::default, KeySpec::format);
-            own = KeySpec::make(secret, random_salt()?, Format { header: Header::Salt, ..format })?;
-            Some(&own)
+            let format = opened.key().map_or_else(Format::default, |key| key.format());
+            Some(Arc::new(KeySpec::make(secret, random_salt()?, Format { header: Header::Salt, ..format })?))
         }
     };
+    let key = key.as_deref();
     let in_place = if matches!(backup.replace, Replace::Original(_)) { Some(Folded::of(engine)?) } else { None };
     let draft = Draft::beside(&backup.target, std::mem::take(&mut backup.replace))?;
     let mut look = Watcher { control, progress: &mut *backup.progress, held: None };

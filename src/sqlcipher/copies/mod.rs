@@ -1,12 +1,15 @@
-//! Copies of a database: made beside their place, looked at, and then given their name.
+//! Copies of a database: made beside their place, looked at, and then given their name. And a database whose key is changed
+//! in its place.
 
 mod backup;
 mod draft;
 mod pages;
+mod rekey;
 mod replace;
 mod rows;
 mod verify;
 
 pub(super) use backup::back_up;
+pub(super) use rekey::{another_key, not_encrypted, rekey};
 pub use replace::ReplaceOptions;
 pub(super) use replace::{decrypt, encrypt, restore};

@@ -117,7 +117,7 @@ fn counts(connection: &Connection, schema: &[Object], look: &mut Watcher<'_>) ->
 }
 
 /// The first thing that a check complains of.
-fn complaint(connection: &Connection, pragma: &str) -> Result<Option<String>> {
+pub(super) fn complaint(connection: &Connection, pragma: &str) -> Result<Option<String>> {
     let first = || {
         let mut statement = connection.prepare(pragma)?;
         let mut rows = statement.query(())?;

@@ -15,6 +15,7 @@ use super::reading::{self, Failure, Still};
 use super::way::Way;
 use crate::connector::Access;
 use crate::error::Result;
+use crate::lock::Lock;
 use crate::secret::Secret;
 use crate::sqlcipher::changes::following::Following;
 use crate::sqlcipher::cipher::{self, KeySpec};
@@ -50,7 +51,8 @@ pub(crate) struct Settings {
 pub(crate) struct Opened {
     location: Location,
     settings: Settings,
-    key: Option<KeySpec>,
+    /// None is added or taken away, but one may be changed.
+    key: Lock<Option<Arc<KeySpec>>>,
     /// The file had a first page when it was opened; it has one from then on.
     has_content: bool,
     /// The connection of the first opening, for whoever asks first.
@@ -94,7 +96,7 @@ impl Opened {
         Ok(Self {
             location,
             settings,
-            key,
+            key: Lock::new(key.map(Arc::new)),
             has_content,
             spare: Mutex::new(spare),
             anchor,
@@ -120,7 +122,7 @@ impl Opened {
             let set = connection.execute_batch("PRAGMA cipher_memory_security = ON");
             set.map_err(|error| self.location.describe(errors::classify(error)))?;
         }
-        let watch = Arc::new(Watch::new(self.key.is_some(), self.is_memory(), Arc::clone(&self.built_in)));
+        let watch = Arc::new(Watch::new(self.key().is_some(), self.is_memory(), Arc::clone(&self.built_in)));
         let mut engine = Engine::new(connection, watch, self.settings.tallies.open(), Arc::clone(&self.log));
         (engine.way, engine.still) = (self.settings.way, still);
         let engine = self.configure(engine, access, control);
@@ -161,7 +163,8 @@ impl Opened {
 
     fn open_another(&self) -> Result<Tried> {
         self.refuse_emptied()?;
-        let key = |connection: &Connection| self.key.as_ref().map_or(Ok(()), |key| cipher::key(connection, key));
+        let key = self.key();
+        let key = |connection: &Connection| key.as_ref().map_or(Ok(()), |key| cipher::key(connection, key));
         if self.settings.way.only_reads() {
             let opened = reading::open(&self.location, self.settings.way, &key);
             return opened.map(Tried::reading).map_err(|failure| match failure {
@@ -231,8 +234,21 @@ impl Opened {
     }
 
     /// What the database is encrypted with.
-    pub(crate) fn key(&self) -> Option<&KeySpec> {
-        self.key.as_ref()
+    pub(crate) fn key(&self) -> Option<Arc<KeySpec>> {
+        self.key.lock().clone()
+    }
+
+    /// Further connections are keyed with this one, which opens the file now.
+    pub(crate) fn go_on_with(&self, key: KeySpec) {
+        *self.key.lock() = Some(Arc::new(key));
+    }
+
+    pub(crate) fn location(&self) -> &Location {
+        &self.location
+    }
+
+    pub(crate) fn way(&self) -> Way {
+        self.settings.way
     }
 
     pub(crate) fn abandoned(&self) -> &Abandoned {

@@ -101,6 +101,15 @@ impl Wishes {
         Ok(way)
     }
 
+    /// Refuses what would write, where that was not wished for.
+    pub(crate) fn refuse_reading(self) -> Result<()> {
+        match self {
+            Self { immutable: true, .. } => Err(Way::Immutable.refused()),
+            Self { read_only: true, .. } => Err(Way::ReadOnly.refused()),
+            _ => Ok(()),
+        }
+    }
+
     /// Whether a file that is missing is created.
     pub(crate) fn creates(self) -> bool {
         self.create.unwrap_or(true) && !self.read_only && !self.immutable

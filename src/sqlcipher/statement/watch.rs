@@ -355,7 +355,8 @@ impl Seen {
     pub(crate) fn refusal(self) -> Option<(&'static str, &'static str)> {
         let has = |flag| self.0 & flag != 0;
         if has(REFUSED_KEY) {
-            let way = "give the key to the builder with .key(), and settings of old files with .cipher_compatibility()";
+            let way = "give the key to the builder with .key(), and settings of old files with .cipher_compatibility(); \
+                       rekey() changes the key";
             Some(("key and cipher settings cannot be set by SQL", way))
         } else if has(REFUSED_ATTACH) {
             let way = "open the other file as a database of its own";

@@ -1,0 +1,129 @@
+//! A change of key, while the database is in use.
+
+use std::future::Future;
+use std::panic::Location;
+use std::time::Duration;
+
+use super::handle::AsyncDatabase;
+use crate::connector::{Connector, RekeyReport};
+use crate::error::Result;
+use crate::key::KeySource;
+use crate::pool::SuspendOptions;
+
+/// For how long a change of key waits for those who work; see [`AsyncDatabase::rekey_with`].
+///
+/// ```
+/// use std::time::Duration;
+/// use strongroom::database::RekeyOptions;
+///
+/// let options = RekeyOptions::new().limit(Duration::from_secs(30)).stop_late();
+/// # let _ = options;
+/// ```
+#[derive(Clone, Copy, Debug)]
+#[must_use = "options do nothing until they are given to `rekey_with`"]
+pub struct RekeyOptions {
+    drain: SuspendOptions,
+    limit: Duration,
+}
+
+impl Default for RekeyOptions {
+    fn default() -> Self {
+        Self { drain: SuspendOptions::new(), limit: SuspendOptions::LIMIT }
+    }
+}
+
+impl RekeyOptions {
+    /// Waits for calls under way for [`SuspendOptions::LIMIT`].
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How long calls under way, open transactions, streams and borrowed connections may take to end. Then nothing is
+    /// changed. The change itself comes after that and is not bounded by it.
+    pub fn limit(self, limit: Duration) -> Self {
+        Self { limit, ..self }
+    }
+
+    /// Stops what still runs at the limit, as [`SuspendOptions::stop_late`] does.
+    pub fn stop_late(self) -> Self {
+        Self { drain: self.drain.stop_late(), ..self }
+    }
+}
+
+impl<C: Connector> AsyncDatabase<C> {
+    /// Encrypts the database with the key from `source` from now on, while the handle and its clones stay in use.
+    ///
+    /// The source is asked first, while everybody works; of several that it offers, the first is taken. Then calls under
+    /// way may end, for [`SuspendOptions::LIMIT`]; those that come meanwhile wait, and work afterwards. Every page is
+    /// written anew in one transaction, under the same salt, and the file is opened with the new key and each page looked
+    /// at. All further connections use that key. A file of 50 MB takes about two seconds, and as much room again
+    /// beside it.
+    ///
+    /// Killed at any moment, the file opens with the old key or the new one. So whoever opens it while the key is changed
+    /// should offer both, by [`CandidateKeySource`](crate::keys::CandidateKeySource); see [the page about
+    /// it](crate::_docs::copies), also for the order in which secrets are stored.
+    ///
+    /// ```
+    /// use strongroom::{AsyncDatabase, PassphraseKeySource};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> strongroom::Result<()> {
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("app.db");
+    /// let db = AsyncDatabase::builder(&path).key(PassphraseKeySource::new("of last year")).open().await?;
+    /// db.execute_script("CREATE TABLE t (a)").await?;
+    /// let report = db.rekey(PassphraseKeySource::new("of this year")).await?;
+    /// assert!(report.pages > 0);
+    ///
+    /// db.execute("INSERT INTO t VALUES (1)", ()).await?;
+    /// db.close().await?;
+    /// let db = AsyncDatabase::builder(&path).key(PassphraseKeySource::new("of this year")).open().await?;
+    /// # db.close().await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// What the source answers; [`StillLent`](crate::Reason::StillLent) when somebody kept a connection for too long, and
+    /// who; [`ErrorKind::Busy`](crate::ErrorKind::Busy) when another process has the file open, or the database is
+    /// suspended until somebody resumes; [`ErrorKind::Config`](crate::ErrorKind::Config) for a database that is not
+    /// encrypted or in memory, and for a key that brings another salt;
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for one that is only read, and for other engines;
+    /// [`ErrorKind::Storage`](crate::ErrorKind::Storage) when the disk is full or fails. The old key stays in use then, and
+    /// everybody works on; where the new one is in use already, the message says so.
+    ///
+    /// # Cancel safety
+    /// Dropped while it waits, it changes nothing. Once pages are written, that goes on to its end without the caller:
+    /// calls wait for it, and use the key that opens the file.
+    #[track_caller]
+    pub fn rekey(&self, source: impl KeySource + 'static) -> impl Future<Output = Result<RekeyReport>> + Send {
+        self.rekey_with(source, RekeyOptions::new())
+    }
+
+    /// [`rekey`](Self::rekey) with other limits.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use strongroom::database::RekeyOptions;
+    /// use strongroom::{AsyncDatabase, EnvKeySource, Result};
+    ///
+    /// # async fn rotate(db: AsyncDatabase) -> Result<()> {
+    /// let options = RekeyOptions::new().limit(Duration::from_secs(30)).stop_late();
+    /// db.rekey_with(EnvKeySource::new("APP_DB_NEW_KEY"), options).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`rekey`](Self::rekey).
+    ///
+    /// # Cancel safety
+    /// As [`rekey`](Self::rekey).
+    #[track_caller]
+    pub fn rekey_with(
+        &self,
+        source: impl KeySource + 'static,
+        options: RekeyOptions,
+    ) -> impl Future<Output = Result<RekeyReport>> + Send {
+        let (location, source) = (Location::caller(), Box::new(source));
+        let limit = self.limit.map_or(options.limit, |limit| limit.min(options.limit));
+        async move { self.pool().rekey_at(source, options.drain.limit(limit), location).await }
+    }
+}

@@ -1,0 +1,208 @@
+//! Another key for a database that nothing has open.
+//!
+//! SQLCipher writes all pages anew in one transaction, but ignores what the commit answers; and after a failure, the
+//! connection would write with the new key into a file that has the old one. So the connection is closed in any case, and
+//! what counts is which key opens the file then. The salt stays: one that stood in the log alone would be lost with it.
+//!
+//! Source: `sqlite3_rekey_v2` in SQLCipher's `sqlcipher.c`.
+
+use std::io;
+use std::time::Instant;
+
+use rusqlite::{Connection, ErrorCode, ffi};
+
+use super::verify::complaint;
+use crate::connector::RekeyReport;
+use crate::error::{Error, ErrorKind, Reason, Result};
+use crate::secret::Secret;
+use crate::sqlcipher::cipher::{self, KeySpec};
+use crate::sqlcipher::errors::{self, classify};
+use crate::sqlcipher::ffi::{exit_gate, system};
+use crate::sqlcipher::opening::creation::prove_encrypted;
+use crate::sqlcipher::opening::diagnose;
+use crate::sqlcipher::opening::location::Location;
+use crate::sqlcipher::opening::opened::{Opened, trial};
+use crate::sqlcipher::opening::way::Way;
+use crate::sqlcipher::os::is_of_the_disk;
+
+/// The key that a secret makes with the salt of the file. Blocks: a passphrase is derived.
+pub(in super::super) fn another_key(opened: &Opened, secret: &Secret) -> Result<KeySpec> {
+    let _pass = exit_gate::enter();
+    let Some(old) = opened.key() else { return Err(not_encrypted()) };
+    let mut salt = [0; 16];
+    salt.copy_from_slice(old.salt());
+    let new = KeySpec::make(secret, salt, old.format())?;
+    if new.salt() == old.salt() {
+        return Ok(new);
+    }
+    let error =
+        Error::new(ErrorKind::Config, "the new key brings another salt, and a change of key keeps that of the file");
+    Err(error.hint("give it as Secret::raw_key; a copy by backup_with() gets a salt of its own"))
+}
+
+#[cold]
+pub(in super::super) fn not_encrypted() -> Error {
+    let error = Error::new(ErrorKind::Config, "the database is not encrypted, so it has no key that could be changed");
+    error.because(Reason::NotEncrypted).hint("encrypt the file with .encrypt() of the builder")
+}
+
+/// Encrypts the file with `new`, which has the salt of the old key, and says so by `in_use` once the database goes on with
+/// it. Blocks. No connection of this database may be open.
+pub(in super::super) fn rekey(opened: &Opened, new: KeySpec, in_use: impl FnOnce()) -> Result<RekeyReport> {
+    let _pass = exit_gate::enter();
+    opened.refuse_child()?;
+    opened.refuse_emptied()?;
+    let (began, location) = (Instant::now(), opened.location());
+    let Some(old) = opened.key() else { return Err(not_encrypted()) };
+    if opened.log().syncs().have_failed() {
+        return Err(unsynced(location));
+    }
+    let connection = alone(opened, &old)?;
+    let pages: i64 = connection.query_row("PRAGMA page_count", (), |row| row.get(0)).map_err(classify)?;
+    let changed = cipher::change(&connection, &new);
+    // Nothing if it was not committed: the transaction is still open then.
+    let folded = if changed.is_ok() { fold(&connection) } else { Ok(()) };
+    let disk = system::failure(&connection);
+    drop(connection);
+    let found = opens(opened, &new);
+    let is_changed = match &found {
+        Ok(found) => found.is_some(),
+        Err(_) => changed.is_ok() && folded.is_ok(),
+    };
+    if !is_changed {
+        let opens_with_old = found.and_then(|_| opens(opened, &old));
+        return Err(match opens_with_old {
+            Ok(None) => neither(location),
+            Ok(Some(_)) => unchanged(location, cause(changed, disk)),
+            Err(error) => unchanged(location, error),
+        });
+    }
+    opened.go_on_with(new);
+    in_use();
+    folded.map_err(|error| not_folded(location, error))?;
+    match found.and_then(|connection| connection.map_or(Ok(None), look)) {
+        Ok(None) => {}
+        Ok(Some(page)) => return Err(damaged(location, &page)),
+        Err(error) => {
+            return Err(error.context(format_args!("{location} has the new key now, but could not be looked at")));
+        }
+    }
+    Ok(RekeyReport::new(u64::try_from(pages).unwrap_or(0), began.elapsed()))
+}
+
+/// A connection that has the file for itself, with nothing in its log.
+fn alone(opened: &Opened, old: &KeySpec) -> Result<Connection> {
+    let location = opened.location();
+    let connection = location.open()?;
+    cipher::key(&connection, old)?;
+    let take = || {
+        connection.busy_timeout(opened.busy_timeout())?;
+        Way::Exclusive.take(&connection)?;
+        trial(&connection)?;
+        connection
+            .execute_batch("PRAGMA synchronous = FULL; PRAGMA fullfsync = ON; PRAGMA checkpoint_fullfsync = ON")?;
+        fold(&connection)
+    };
+    match take() {
+        Ok(()) => Ok(connection),
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => Err(occupied(location)),
+        Err(error) => Err(unchanged(location, diagnose::later(location, &connection, error))),
+    }
+}
+
+/// Copies the log into the file, and leaves nothing in it. In a rollback mode there is none.
+fn fold(connection: &Connection) -> rusqlite::Result<()> {
+    let is_busy = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |row| row.get::<_, i64>(0))? != 0;
+    if is_busy {
+        return Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_BUSY), None));
+    }
+    Ok(())
+}
+
+/// A connection that has read with this key; `None` if the key does not open the file.
+fn opens(opened: &Opened, key: &KeySpec) -> Result<Option<Connection>> {
+    let location = opened.location();
+    let connection = location.open()?;
+    cipher::key(&connection, key)?;
+    let read = || {
+        connection.busy_timeout(opened.busy_timeout())?;
+        opened.way().take(&connection)?;
+        trial(&connection)
+    };
+    match read() {
+        Ok(()) => prove_encrypted(location, &connection, key).map(|()| Some(connection)),
+        Err(error) => match error.sqlite_error_code() {
+            // The latter behind a header that is not encrypted.
+            Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => Ok(None),
+            _ => Err(diagnose::explain_with(location, &connection, error)),
+        },
+    }
+}
+
+/// What is wrong with a page, if anything.
+fn look(connection: Connection) -> Result<Option<String>> {
+    let found = complaint(&connection, "PRAGMA cipher_integrity_check")?;
+    // A page that the disk does not give is no damage.
+    let failed = found.as_ref().and_then(|_| system::failure(&connection));
+    failed.filter(is_of_the_disk).map_or(Ok(found), |why| Err(errors::failed(&why)))
+}
+
+/// Why it was not changed: what the engine says, or else the system.
+fn cause(changed: rusqlite::Result<()>, disk: Option<io::Error>) -> Error {
+    let code = match (changed, disk) {
+        (Err(error), _) => return classify(error),
+        (Ok(()), Some(disk)) if !is_full(&disk) => ffi::SQLITE_IOERR,
+        // A full disk is no error of the system for SQLite.
+        (Ok(()), _) => ffi::SQLITE_FULL,
+    };
+    classify(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None))
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+#[cold]
+fn occupied(location: &Location) -> Error {
+    let message = format!("the key of {location} was not changed: another connection has the file open");
+    Error::new(ErrorKind::Busy, message)
+        .about(location.to_string())
+        .hint("close it there, in another process or another handle, and call again; the old key is in use")
+        .transient()
+}
+
+#[cold]
+fn unsynced(location: &Location) -> Error {
+    let message = format!("the key of {location} was not changed: a sync of its log failed");
+    Error::new(ErrorKind::Storage, message)
+        .because(Reason::Io)
+        .about(location.to_string())
+        .hint("write something, which writes the log anew, and call again; look in the system's log for the disk")
+}
+
+fn unchanged(location: &Location, error: Error) -> Error {
+    error.context(format_args!("the key of {location} was not changed")).about(location.to_string())
+}
+
+#[cold]
+fn not_folded(location: &Location, error: rusqlite::Error) -> Error {
+    let what =
+        format!("{location} has the new key now, but pages under the old one stay in it until the log is copied");
+    classify(error).context(what).about(location.to_string())
+}
+
+#[cold]
+fn damaged(location: &Location, page: &str) -> Error {
+    Error::new(ErrorKind::Storage, format!("{location} has the new key now, but is damaged: {page}"))
+        .because(Reason::Damaged)
+        .about(location.to_string())
+        .hint("restore it from a backup")
+}
+
+#[cold]
+fn neither(location: &Location) -> Error {
+    Error::new(ErrorKind::Storage, format!("{location} opens neither with the old key nor with the new one"))
+        .because(Reason::Damaged)
+        .about(location.to_string())
+        .hint("restore it from a backup")
+}

@@ -1,0 +1,160 @@
+//! Processes that are killed while they change the key: the file opens with the old or the new one, and lacks no row. And a
+//! process that has the file open: it goes on, and nothing is changed.
+//!
+//! `STRONGROOM_REKEY_KILLS` (6 by default) is the number of deaths at random moments, `STRONGROOM_KILL_SEED` replays them.
+#![cfg(all(feature = "sqlcipher", unix))]
+
+mod common;
+#[path = "common/killed.rs"]
+mod killed;
+#[path = "common/other.rs"]
+mod other;
+
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use common::{key, millis, numbers};
+use killed::killed;
+use other::Other;
+use strongroom::database::CheckDepth;
+use strongroom::keys::{CandidateKeySource, async_trait};
+use strongroom::sqlcipher::Tuning;
+use strongroom::{AsyncDatabase, ErrorKind, KeySource, PassphraseKeySource, Result, Secret};
+use tempfile::TempDir;
+
+const CHILD: &str = "STRONGROOM_TEST_REKEY";
+const ROWS: u64 = 2000;
+/// A child that nobody kills ends by itself.
+const LONGEST: Duration = Duration::from_secs(30);
+
+struct Named(&'static str, u8);
+
+#[async_trait]
+impl KeySource for Named {
+    async fn resolve(&self) -> Result<Secret> {
+        Ok(Secret::raw_key([self.1; 32]))
+    }
+
+    fn describe(&self) -> String {
+        self.0.into()
+    }
+}
+
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+async fn open(path: &Path) -> AsyncDatabase {
+    let both = CandidateKeySource::new(Named("one", 1)).or(Named("two", 2));
+    AsyncDatabase::builder(path).key(both).open().await.unwrap()
+}
+
+/// Does nothing unless started by the test below.
+#[test]
+fn the_rekeying_process() {
+    let Some(path) = std::env::var_os(CHILD) else { return };
+    runtime().block_on(async {
+        let (db, began) = (open(Path::new(&path)).await, Instant::now());
+        println!("\nready");
+        for i in 0.. {
+            let next = if db.key_source() == Some("one") { Named("two", 2) } else { Named("one", 1) };
+            db.rekey(next).await.unwrap();
+            let row = db.execute("INSERT INTO t VALUES (0, $1)", (format!("row {i}"),)).await.unwrap();
+            println!("{}", row.last_insert_id.unwrap());
+            assert!(began.elapsed() < LONGEST, "nobody has killed this process");
+        }
+    });
+}
+
+/// Has a process change the key again and again, kills it so long after it began, and says which rows it reported.
+fn rekeyed(path: &Path, after: Duration) -> Vec<u64> {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "the_rekeying_process", "--nocapture"]).env(CHILD, path);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    assert!(lines.any(|line| line == "ready"), "the process did not come to that");
+    let gone = killed(&mut child, Instant::now(), after);
+    assert!(!gone.success() && gone.code().is_none(), "it failed: {gone}");
+    lines.filter_map(|line| line.parse().ok()).collect()
+}
+
+#[test]
+fn a_file_whose_key_was_being_changed_when_the_process_was_killed_has_the_old_or_the_new_one() {
+    let (rounds, seed) = (number("STRONGROOM_REKEY_KILLS", 6), number("STRONGROOM_KILL_SEED", fastrand::u64(..)));
+    let (mut random, home) = (fastrand::Rng::with_seed(seed), tempfile::tempdir().unwrap());
+    let path = home.path().join("app.db");
+    runtime().block_on(async {
+        let db = open(&path).await;
+        db.execute_script(&format!("CREATE TABLE t AS SELECT i, hex(i) h FROM ({})", numbers(ROWS))).await.unwrap();
+        db.close().await.unwrap();
+    });
+    let (mut least, mut reported) = (ROWS, 0);
+    for round in 0..rounds {
+        let after = Duration::from_micros(random.u64(..60_000));
+        let what = format!("seed {seed}, round {round}, killed after {after:?}");
+        let rows = rekeyed(&path, after);
+        reported += rows.len();
+        least = rows.into_iter().max().unwrap_or(least).max(least);
+        runtime().block_on(async {
+            let db = open(&path).await;
+            let (count, sum): (u64, u64) = {
+                let row = db.fetch_one("SELECT count(*), sum(i) FROM t", ()).await.unwrap().unwrap();
+                (row.get(0).unwrap(), row.get(1).unwrap())
+            };
+            assert!(count >= least && sum == ROWS * (ROWS + 1) / 2, "{what}: {count} rows of {least}");
+            least = count;
+            let report = db.check(CheckDepth::Full).await.unwrap();
+            assert!(report.is_ok(), "{what}: {report:?}");
+            db.close().await.unwrap();
+        });
+        let left: Vec<_> = home.path().read_dir().unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["app.db"], "{what}");
+    }
+    println!("{reported} changes of key were reported in {rounds} rounds");
+}
+
+#[test]
+fn the_other_process() {
+    other::be_the_other_process();
+}
+
+#[test]
+fn a_file_that_another_process_has_open_keeps_its_key_and_both_work_on() {
+    let home = TempDir::new().unwrap();
+    let path = home.path().join("app.db");
+    runtime().block_on(async {
+        let impatient = Tuning::default().busy_timeout(millis(10));
+        let db = AsyncDatabase::builder(&path).key(key()).tuning(impatient).open().await.unwrap();
+        db.execute_script("CREATE TABLE t (a); INSERT INTO t VALUES ('row')").await.unwrap();
+        let mut other = Other::open(&path);
+        let new = || PassphraseKeySource::new(Secret::raw_key([2; 32]));
+        for _ in 0..2 {
+            let error = db.rekey(new()).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Busy, "{error}");
+            let text = error.to_string();
+            assert!(
+                text.contains("another connection has the file open; close it there, in another process"),
+                "{text}"
+            );
+            assert!(error.is_transient());
+            other.run("INSERT INTO t VALUES ('theirs')");
+            db.execute("INSERT INTO t VALUES ('ours')", ()).await.unwrap();
+        }
+        // Also one that holds a transaction, and one that dies in it.
+        other.run("BEGIN; SELECT * FROM t");
+        assert_eq!(db.rekey(new()).await.unwrap_err().kind(), ErrorKind::Busy);
+        assert_eq!(common::count(&db).await, 5);
+        other.kill();
+        db.rekey(new()).await.unwrap();
+        assert_eq!(common::count(&db).await, 5);
+        db.close().await.unwrap();
+        let db = AsyncDatabase::builder(&path).key(new()).open().await.unwrap();
+        assert_eq!(common::count(&db).await, 5);
+    });
+}
