@@ -8,7 +8,8 @@ mod faults;
 use std::path::PathBuf;
 
 use common::{Home, Kind, count, kinds, with_table};
-use faults::Call;
+use faults::record::Recording;
+use faults::{Call, states};
 use futures_util::future::join_all;
 use strongroom::database::CheckDepth;
 use strongroom::pool::CloseReport;
@@ -167,9 +168,13 @@ impl CloseCheck for AsyncDatabase {
 
 /// Part of the log is copied without a sync, because a reader keeps the rest from being copied; then the rest is copied,
 /// and the sync for both fails.
-async fn fail_a_checkpoint(home: &Home, checkpoints: Checkpoints, synchronous: Synchronous) -> (AsyncDatabase, i64) {
+async fn fail_a_checkpoint(
+    home: &Home,
+    checkpoints: Checkpoints,
+    synchronous: Synchronous,
+) -> (AsyncDatabase, Recording, i64) {
     let file = file_of(home);
-    faults::record(file.parent().unwrap());
+    let recording = Recording::of(home.directory.path());
     let tuning = Tuning::default().checkpoints(checkpoints).synchronous(synchronous);
     let db = home.builder().tuning(tuning).open().await.unwrap();
     with_table(&db).await;
@@ -206,15 +211,16 @@ async fn fail_a_checkpoint(home: &Home, checkpoints: Checkpoints, synchronous: S
     let written = write(1500).await;
     common::eventually("it is copied again", || file.metadata().unwrap().len() > 2000 * 4096).await;
     let written = written.max(write(1500).await);
-    (db, written)
+    (db, recording, written)
 }
 
-async fn no_crash_state_is_damaged(home: &Home, written: i64, seed: u64) {
-    let events = faults::recorded();
+async fn no_crash_state_is_damaged(home: &Home, recording: &Recording, written: i64, seed: u64) {
+    let record = recording.so_far();
     let mut random = fastrand::Rng::with_seed(seed);
     for _ in 0..4 {
         let crashed = Home::new(home.kind);
-        faults::crash(&events, crashed.directory.path(), &mut random);
+        let left = states::crash(&record, record.events.len(), &mut random);
+        states::write(&left, crashed.directory.path());
         let db = crashed.open().await;
         let report = db.check(CheckDepth::Full).await.unwrap();
         assert!(report.is_ok(), "seed {seed}: {report:?}");
@@ -227,10 +233,10 @@ async fn no_crash_state_is_damaged(home: &Home, written: i64, seed: u64) {
 async fn after_a_failed_sync_of_a_checkpoint_everything_is_copied_anew() {
     for (seed, checkpoints) in [(1, Checkpoints::Background), (2, Checkpoints::AtCommit)] {
         let home = Home::new(Kind::PlainFile);
-        let (db, written) = fail_a_checkpoint(&home, checkpoints, Synchronous::Full).await;
-        no_crash_state_is_damaged(&home, written, seed).await;
+        let (db, recording, written) = fail_a_checkpoint(&home, checkpoints, Synchronous::Full).await;
+        no_crash_state_is_damaged(&home, &recording, written, seed).await;
         assert!(db.close().await.unwrap().is_clean());
-        no_crash_state_is_damaged(&home, written, seed).await;
+        no_crash_state_is_damaged(&home, &recording, written, seed).await;
     }
 }
 

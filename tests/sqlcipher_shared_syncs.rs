@@ -7,11 +7,12 @@ mod common;
 mod faults;
 
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use common::{Home, Kind, count, kinds, with_table};
-use faults::{Call, Event};
+use faults::record::{Record, Recording};
+use faults::{Call, states};
 use futures_util::future::join_all;
 use strongroom::database::CheckDepth;
 use strongroom::engine::{Statement, TransactionMode};
@@ -69,8 +70,12 @@ fn pool(home: &Home) -> Pool<SqlCipherConnector> {
     Pool::builder(if keyed { connector.key(common::key()) } else { connector }).max_size(2).build()
 }
 
-fn syncs(events: &[Event], log: &std::path::Path) -> usize {
-    events.iter().filter(|event| matches!(event, Event::Sync(file, true) if file == log)).count()
+fn syncs(record: &Record) -> usize {
+    record.syncs("app.db-wal").count()
+}
+
+fn crash(record: &Record, events: usize, into: &Home, random: &mut fastrand::Rng) {
+    states::write(&states::crash(record, events, random), into.directory.path());
 }
 
 #[test]
@@ -79,39 +84,35 @@ fn what_was_acknowledged_is_on_disk_whenever_the_power_fails() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     for (seed, kind) in Kind::FILES.into_iter().enumerate() {
         let (home, db) = runtime.block_on(with_log(kind));
-        let directory = home.directory.path().canonicalize().unwrap();
         // What stands there already is what the record builds on.
         runtime.block_on(db.close()).unwrap();
-        let base = std::fs::read(directory.join("app.db")).unwrap();
-        faults::record(&directory);
+        let recording = Arc::new(Recording::of(home.directory.path()));
         let db = runtime.block_on(open(&home));
         let tasks = (0..8).map(|task| {
-            let db = db.clone();
+            let (db, recording) = (db.clone(), Arc::clone(&recording));
             runtime.spawn(async move {
                 let mut told = Vec::new();
                 for round in 0..15 {
                     add(&db, task * 100 + round).await.unwrap();
-                    told.push((task * 100 + round, faults::position()));
+                    told.push((task * 100 + round, recording.position()));
                 }
                 told
             })
         });
         let told: Vec<_> = runtime.block_on(join_all(tasks)).into_iter().flat_map(|told| told.unwrap()).collect();
-        let mut events =
-            vec![Event::Write(directory.join("app.db"), 0, base), Event::Sync(directory.join("app.db"), true)];
-        events.extend(faults::recorded());
-        let shared = syncs(&events, &log_of(&home));
+        let record = recording.so_far();
+        let (events, shared) = (record.events.len(), syncs(&record));
         assert!(shared < told.len(), "{shared} syncs for {} commits", told.len());
         let mut random = fastrand::Rng::with_seed(seed as u64);
         for _ in 0..crashes() {
-            let at = random.usize(2..=events.len());
+            let at = random.usize(..=events);
             let crashed = Home::new(kind);
-            faults::crash(&events[..at], crashed.directory.path(), &mut random);
+            crash(&record, at, &crashed, &mut random);
             runtime.block_on(async {
                 let db = crashed.open().await;
                 let there: Vec<i64> = db.fetch_all_as("SELECT id FROM t", ()).await.unwrap();
-                let lost: Vec<_> = told.iter().filter(|(id, when)| when + 2 <= at && !there.contains(id)).collect();
-                assert!(lost.is_empty(), "{kind:?}, event {at} of {}: acknowledged and lost: {lost:?}", events.len());
+                let lost: Vec<_> = told.iter().filter(|(id, when)| *when <= at && !there.contains(id)).collect();
+                assert!(lost.is_empty(), "{kind:?}, event {at} of {events}: acknowledged and lost: {lost:?}");
                 assert!(db.check(CheckDepth::Full).await.unwrap().is_ok());
                 db.close().await.unwrap();
             });
@@ -194,8 +195,7 @@ async fn after_a_failed_sync_no_power_failure_takes_what_is_acknowledged_later()
     let _alone = alone();
     for seed in 0..crashes() {
         let home = Home::new(Kind::PlainFile);
-        let directory = home.directory.path().canonicalize().unwrap();
-        faults::record(&directory);
+        let recording = Recording::of(home.directory.path());
         let db = open(&home).await;
         with_table(&db).await;
         add(&db, 1).await.unwrap();
@@ -205,7 +205,8 @@ async fn after_a_failed_sync_no_power_failure_takes_what_is_acknowledged_later()
         add(&db, 3).await.unwrap();
         db.execute("INSERT INTO t (id) VALUES (4)", ()).await.unwrap();
         let crashed = Home::new(Kind::PlainFile);
-        faults::crash(&faults::recorded(), crashed.directory.path(), &mut fastrand::Rng::with_seed(seed));
+        let record = recording.so_far();
+        crash(&record, record.events.len(), &crashed, &mut fastrand::Rng::with_seed(seed));
         let after = crashed.open().await;
         let there: Vec<i64> = after.fetch_all_as("SELECT id FROM t WHERE id <> 2 ORDER BY id", ()).await.unwrap();
         assert_eq!(there, [1, 3, 4], "seed {seed}");
@@ -251,9 +252,9 @@ async fn a_transaction_that_is_ended_by_words_is_synced_too() {
         lease.begin(TransactionMode::WRITE).await.unwrap();
         lease.run(Statement::new("INSERT INTO t (n) VALUES (1)", ()).unwrap()).await.unwrap();
         faults::fail(&log_of(&home), Call::Sync, 0, 0, 0);
-        faults::record(log_of(&home).parent().unwrap());
+        let recording = Recording::of(home.directory.path());
         lease.run(Statement::new(words, ()).unwrap()).await.unwrap();
-        assert_eq!(syncs(&faults::recorded(), &log_of(&home)), 1, "{words}");
+        assert_eq!(syncs(&recording.so_far()), 1, "{words}");
         faults::heal(&log_of(&home));
     }
     drop(lease);
@@ -266,8 +267,8 @@ async fn a_transaction_that_writes_nothing_waits_for_no_sync() {
     let _alone = alone();
     let (home, db) = with_log(Kind::PlainFile).await;
     add(&db, 1).await.unwrap();
-    faults::record(log_of(&home).parent().unwrap());
+    let recording = Recording::of(home.directory.path());
     db.transaction(async |tx| tx.fetch_value::<i64>("SELECT count(*) FROM t", ()).await).await.unwrap();
-    assert_eq!(syncs(&faults::recorded(), &log_of(&home)), 0);
+    assert_eq!(syncs(&recording.so_far()), 0);
     tokio::time::timeout(Duration::from_secs(20), db.close()).await.unwrap().unwrap();
 }

@@ -1,12 +1,16 @@
 //! Faults of the disk, and a record of what reached it.
 //!
-//! This program has its own `fsync`, `pwrite`, `ftruncate`, `pread` and `open`, which SQLite and Rust's library find before the system's.
-//! They do what the system's do, but for chosen files they fail on request, or write down what was done. A record is
-//! played back as a disk that may lose what was not synced, and for good what was written before a sync that failed.
+//! This program has its own `fsync`, `pwrite`, `ftruncate`, `pread`, `open` and `unlink`, which SQLite and Rust's library
+//! find before the system's. They do what the system's do, but for chosen files they fail on request, or write down what
+//! was done (`record.rs`). A record is played back as a disk after a power failure (`states.rs`).
 #![allow(unsafe_code, reason = "functions of the C library are replaced and called")]
 #![allow(dead_code, unreachable_pub, reason = "shared by tests that each use a part of it")]
 
-use std::collections::BTreeMap;
+#[path = "record.rs"]
+pub mod record;
+#[path = "states.rs"]
+pub mod states;
+
 use std::ffi::{CStr, c_char, c_int, c_long, c_void};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -18,6 +22,8 @@ pub enum Call {
     Write,
     Read,
     Open,
+    Truncate,
+    Delete,
 }
 
 struct Rule {
@@ -40,95 +46,49 @@ impl Rule {
     }
 }
 
-#[derive(Clone, Debug)]
-pub enum Event {
-    Write(PathBuf, usize, Vec<u8>),
-    Truncate(PathBuf, usize),
-    Sync(PathBuf, bool),
-}
-
 #[derive(Default)]
 struct Plan {
     rules: Vec<Rule>,
-    recorded: Option<(PathBuf, Vec<Event>)>,
 }
 
-static PLAN: Mutex<Plan> = Mutex::new(Plan { rules: Vec::new(), recorded: None });
+static PLAN: Mutex<Plan> = Mutex::new(Plan { rules: Vec::new() });
 static ARMED: AtomicBool = AtomicBool::new(false);
+static QUICK: AtomicBool = AtomicBool::new(false);
 
 fn plan() -> MutexGuard<'static, Plan> {
     PLAN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Looks at the calls from now on, if there is anything to do with them.
+fn arm() {
+    let plan = plan();
+    ARMED.store(!plan.rules.is_empty() || record::is_on(), SeqCst);
+}
+
+/// No sync of this process reaches the disk from now on: they are only recorded, or fail. The disk stays dry, and a
+/// thousand power failures take seconds.
+pub fn quick() {
+    QUICK.store(true, SeqCst);
+}
+
 /// Has calls on `file`, or with a `*` at the end on all whose paths begin so, fail with `errno`, after `skip` of them, so many times.
 pub fn fail(file: &Path, call: Call, skip: usize, fails: usize, errno: c_int) {
     plan().rules.push(Rule { file: file.into(), call, skip, fails, errno, met: 0 });
-    ARMED.store(true, SeqCst);
+    arm();
+}
+
+/// How many calls on a file failed so far.
+pub fn failed(file: &Path) -> usize {
+    let failed = |rule: &Rule| rule.met.saturating_sub(rule.skip).min(rule.fails);
+    plan().rules.iter().filter(|rule| rule.file == file).map(failed).sum()
 }
 
 /// Ends the faults of a file and says how many calls failed.
 pub fn heal(file: &Path) -> usize {
-    let mut plan = plan();
-    let failed = |rule: &Rule| rule.met.saturating_sub(rule.skip).min(rule.fails);
-    let count = plan.rules.iter().filter(|rule| rule.file == file).map(failed).sum();
-    plan.rules.retain(|rule| rule.file != file);
+    let count = failed(file);
+    plan().rules.retain(|rule| rule.file != file);
+    arm();
     count
-}
-
-/// Records what is done to files in a directory from now on.
-pub fn record(directory: &Path) {
-    plan().recorded = Some((directory.into(), Vec::new()));
-    ARMED.store(true, SeqCst);
-}
-
-pub fn recorded() -> Vec<Event> {
-    plan().recorded.as_ref().map(|(_, events)| events.clone()).unwrap_or_default()
-}
-
-/// How many events have been recorded.
-pub fn position() -> usize {
-    plan().recorded.as_ref().map_or(0, |(_, events)| events.len())
-}
-
-/// Writes the files as a power failure after these events might leave them.
-pub fn crash(events: &[Event], into: &Path, random: &mut fastrand::Rng) {
-    let mut disk: BTreeMap<PathBuf, (Vec<u8>, Vec<&Event>)> = BTreeMap::new();
-    for event in events {
-        match event {
-            Event::Write(file, ..) | Event::Truncate(file, _) => {
-                disk.entry(file.clone()).or_default().1.push(event);
-            }
-            Event::Sync(file, fine) => {
-                let (image, pending) = disk.entry(file.clone()).or_default();
-                settle(image, pending, |_| *fine || random.bool());
-            }
-        }
-    }
-    for (file, (mut image, mut pending)) in disk {
-        settle(&mut image, &mut pending, |_| random.bool());
-        // What was deleted is not recorded; the index of the log does not survive.
-        if file.exists() && !file.to_string_lossy().ends_with("-shm") {
-            std::fs::write(into.join(file.file_name().unwrap()), image).unwrap();
-        }
-    }
-}
-
-fn settle(image: &mut Vec<u8>, pending: &mut Vec<&Event>, mut keep: impl FnMut(&Event) -> bool) {
-    for event in pending.drain(..) {
-        match event {
-            // The size of a file is not lost here: databases of SQLite do not shrink without a sync.
-            Event::Truncate(_, size) => image.resize(*size, 0),
-            Event::Write(_, at, bytes) => {
-                if image.len() < at + bytes.len() {
-                    image.resize(at + bytes.len(), 0);
-                }
-                if keep(event) {
-                    image[*at..at + bytes.len()].copy_from_slice(bytes);
-                }
-            }
-            Event::Sync(..) => {}
-        }
-    }
 }
 
 fn file_of(fd: c_int) -> Option<PathBuf> {
@@ -143,13 +103,6 @@ fn fault(file: &Path, call: Call) -> Option<c_int> {
     (rule.met > rule.skip && rule.met <= rule.skip.saturating_add(rule.fails)).then_some(rule.errno)
 }
 
-fn note(file: &Path, event: impl FnOnce(PathBuf) -> Event) {
-    let mut plan = plan();
-    if let Some((_, events)) = plan.recorded.as_mut().filter(|(directory, _)| file.starts_with(directory)) {
-        events.push(event(file.into()));
-    }
-}
-
 fn refuse(errno: c_int) -> c_int {
     // SAFETY: the address of this thread's number of the last error.
     unsafe { *libc::__errno_location() = errno };
@@ -159,10 +112,13 @@ fn refuse(errno: c_int) -> c_int {
 fn sync(fd: c_int, number: c_long) -> c_int {
     // SAFETY: the caller's own argument.
     let call = || c_int::try_from(unsafe { libc::syscall(number, fd) }).unwrap();
+    let call = || if QUICK.load(SeqCst) { 0 } else { call() };
     let Some(file) = ARMED.load(SeqCst).then(|| file_of(fd)).flatten() else { return call() };
     let fault = fault(&file, Call::Sync);
-    note(&file, |file| Event::Sync(file, fault.is_none()));
-    fault.map_or_else(call, refuse)
+    let begun = record::syncing(&file);
+    let done = if fault.is_some() { -1 } else { call() };
+    record::synced(&file, fd, begun, done == 0);
+    fault.map_or(done, refuse)
 }
 
 #[unsafe(no_mangle)]
@@ -187,7 +143,7 @@ extern "C" fn pwrite(fd: c_int, bytes: *const c_void, length: usize, at: libc::o
     if let (Ok(done), Ok(at)) = (usize::try_from(done), usize::try_from(at)) {
         // SAFETY: the system has just read as many bytes from there.
         let bytes = unsafe { std::slice::from_raw_parts(bytes.cast::<u8>(), done) };
-        note(&file, |file| Event::Write(file, at, bytes.to_vec()));
+        record::wrote(&file, fd, at, bytes);
     }
     done
 }
@@ -213,12 +169,14 @@ extern "C" fn pwrite64(fd: c_int, bytes: *const c_void, length: usize, at: libc:
 
 #[unsafe(no_mangle)]
 extern "C" fn ftruncate(fd: c_int, size: libc::off_t) -> c_int {
+    let file = ARMED.load(SeqCst).then(|| file_of(fd)).flatten();
+    if let Some(errno) = file.as_ref().and_then(|file| fault(file, Call::Truncate)) {
+        return refuse(errno);
+    }
     // SAFETY: the caller's own arguments.
     let done = c_int::try_from(unsafe { libc::syscall(libc::SYS_ftruncate, fd, size) }).unwrap();
-    if ARMED.load(SeqCst)
-        && let Some(file) = file_of(fd)
-    {
-        note(&file, |file| Event::Truncate(file, usize::try_from(size).unwrap()));
+    if let (0, Some(file), Ok(size)) = (done, file, usize::try_from(size)) {
+        record::truncated(&file, fd, size);
     }
     done
 }
@@ -240,16 +198,37 @@ extern "C" fn pread64(fd: c_int, bytes: *mut c_void, length: usize, at: libc::of
     isize::try_from(read).unwrap()
 }
 
+/// The path of a call, if anything is to be done with it.
+fn path_of(path: *const c_char) -> Option<PathBuf> {
+    // SAFETY: the caller's own string.
+    ARMED.load(SeqCst).then(|| PathBuf::from(&*unsafe { CStr::from_ptr(path) }.to_string_lossy()))
+}
+
 #[unsafe(no_mangle)]
 extern "C" fn open64(path: *const c_char, flags: c_int, mode: libc::mode_t) -> c_int {
-    if ARMED.load(SeqCst) {
-        // SAFETY: the caller's own string.
-        let file = unsafe { CStr::from_ptr(path) };
-        if let Some(errno) = fault(Path::new(&*file.to_string_lossy()), Call::Open) {
+    if let Some(file) = path_of(path) {
+        if let Some(errno) = fault(&file, Call::Open) {
             return refuse(errno);
+        }
+        if flags & libc::O_CREAT != 0 {
+            record::named(&file);
         }
     }
     // SAFETY: the caller's own arguments.
     c_int::try_from(unsafe { libc::syscall(libc::SYS_openat, libc::AT_FDCWD, path, flags | libc::O_LARGEFILE, mode) })
         .unwrap()
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn unlink(path: *const c_char) -> c_int {
+    let file = path_of(path);
+    if let Some(errno) = file.as_ref().and_then(|file| fault(file, Call::Delete)) {
+        return refuse(errno);
+    }
+    // SAFETY: the caller's own argument.
+    let done = unsafe { libc::syscall(libc::SYS_unlinkat, libc::AT_FDCWD, path, 0) };
+    if let (0, Some(file)) = (done, file) {
+        record::named(&file);
+    }
+    c_int::try_from(done).unwrap()
 }
