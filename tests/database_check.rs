@@ -239,3 +239,29 @@ async fn a_full_text_index_that_others_merge_is_not_called_damaged() {
         assert_eq!(db.fetch_value::<i64>(search, ()).await.unwrap(), Some(1));
     }
 }
+
+/// As a power failure in the middle of a checkpoint leaves it.
+#[tokio::test]
+async fn pages_that_are_torn_in_the_file_and_whole_in_the_log_are_no_damage() {
+    for kind in Kind::FILES {
+        let (home, torn) = (Home::new(kind), Home::new(kind));
+        let [file, log] = ["app.db", "app.db-wal"].map(|name| home.directory.path().join(name));
+        let db = home.open().await;
+        with_table(&db).await;
+        let fill = format!("INSERT INTO t SELECT i, i FROM ({})", numbers(2000));
+        db.execute(&fill, ()).await.unwrap();
+        fs::copy(log, torn.directory.path().join("app.db-wal")).unwrap();
+        db.close().await.unwrap();
+        let mut bytes = fs::read(file).unwrap();
+        assert!(bytes.len() > 4 * 4096, "{} bytes", bytes.len());
+        for page in bytes.chunks_mut(4096).skip(1) {
+            page[2048..].fill(0);
+        }
+        fs::write(torn.path(), bytes).unwrap();
+        let db = torn.open().await;
+        let report = db.check(CheckDepth::Full).await.unwrap();
+        assert!(report.is_ok(), "{kind:?}: {report:?}");
+        assert_eq!(common::count(&db).await, 2000);
+        db.close().await.unwrap();
+    }
+}

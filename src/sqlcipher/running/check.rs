@@ -87,12 +87,15 @@ impl Engine {
         if first.is_empty() {
             return Ok(first);
         }
-        // After a change of key that was cut off, the file has pages under the old one, and the log has them anew.
+        // After a change of key that was cut off, the file has pages under the old one, and the log has them anew; a power
+        // failure in a checkpoint may have torn pages that the log has whole.
         self.watch.look(Mode::Open);
         let newer = cut_off::newer_pages(&self.connection).map_err(classify)?;
         let is_newer = |problem: &str| {
-            let page = problem.strip_prefix("HMAC verification failed for page ");
-            page.and_then(|page| page.parse().ok()).is_some_and(|page: u32| newer.contains_key(&page))
+            let page =
+                ["HMAC verification failed for page ", "page "].iter().find_map(|start| problem.strip_prefix(start));
+            let number = page.and_then(|page| page.split(' ').next()?.parse().ok());
+            number.is_some_and(|page: u32| newer.contains_key(&page))
         };
         let second = self.complaints(sql, usize::MAX)?;
         Ok(first.into_iter().filter(|problem| second.contains(problem) && !is_newer(problem)).collect())
