@@ -98,9 +98,11 @@ impl Log {
             };
             return Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_BUSY), Some(why.into())));
         }
-        let copied = connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), (), |row| {
-            let (frames, copied): (i64, i64) = (row.get(1)?, row.get(2)?);
-            Ok(u32::try_from(frames - copied).unwrap_or(0))
+        let copied = synced(connection, || {
+            connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), (), |row| {
+                let (frames, copied): (i64, i64) = (row.get(1)?, row.get(2)?);
+                Ok(u32::try_from(frames - copied).unwrap_or(0))
+            })
         });
         if let Err(error) = &copied
             && !matches!(
@@ -150,6 +152,24 @@ impl Log {
             thread::sleep(PAUSE);
         }
     }
+}
+
+/// Copies on a connection that syncs meanwhile, whatever its user has told it. The log starts over when all of it was
+/// copied; without a sync a power failure would then take what others were told is done.
+fn synced<T>(connection: &Connection, copy: impl FnOnce() -> rusqlite::Result<T>) -> rusqlite::Result<T> {
+    let level: i64 = connection.query_row("PRAGMA synchronous", (), |row| row.get(0))?;
+    if level > 0 {
+        return copy();
+    }
+    sync_again(connection)?;
+    let copied = copy();
+    connection.execute_batch("PRAGMA synchronous = OFF").ok();
+    copied
+}
+
+/// For a session whose user may have switched syncs off.
+pub(crate) fn sync_again(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch("PRAGMA synchronous = FULL")
 }
 
 impl Opened {

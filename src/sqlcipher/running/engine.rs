@@ -19,7 +19,7 @@ use crate::row::{Changes, RowSink, Rows, RowsBuilder};
 use crate::sqlcipher::changes::recorder::Recorder;
 use crate::sqlcipher::errors::{self, classify, poisons};
 use crate::sqlcipher::ffi::running;
-use crate::sqlcipher::log::checkpoint::{Log, WORTH_COPYING};
+use crate::sqlcipher::log::checkpoint::{Log, WORTH_COPYING, sync_again};
 use crate::sqlcipher::opening::reading::Still;
 use crate::sqlcipher::opening::way::Way;
 use crate::sqlcipher::statement::plan::{Plan, Plans};
@@ -390,9 +390,11 @@ impl Engine {
         }
     }
 
-    /// Keeps SQLite from copying the log by itself when this is the last connection, if it would copy too little.
+    /// Keeps SQLite from copying the log by itself when the last connection closes, if it would not copy or sync all of it.
     pub(crate) fn keep_log_if_distrusted(&self) -> rusqlite::Result<()> {
-        if self.log.is_trusted(&self.connection) {
+        self.watch.look(Mode::Open);
+        let syncs = || !self.session.is_altered() || sync_again(&self.connection).is_ok();
+        if self.log.is_trusted(&self.connection) && syncs() {
             return Ok(());
         }
         self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map(drop)
