@@ -189,6 +189,12 @@ fn many_tasks_that_write_at_once_lose_nothing_acknowledged_when_commits_are_sync
 }
 
 #[test]
+fn transactions_that_share_syncs_lose_nothing_acknowledged() {
+    let (life, record) = groups(Synchronous::FullShared, |tuning| tuning);
+    life.each_state("groups, shared", &record);
+}
+
+#[test]
 fn without_synced_commits_only_the_newest_are_lost_and_never_a_half() {
     let (life, record) = groups(Synchronous::Normal, |tuning| tuning);
     life.each_state("groups, normal", &record);

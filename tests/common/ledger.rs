@@ -10,7 +10,7 @@ use strongroom::database::CheckDepth;
 use strongroom::sqlcipher::Synchronous;
 use strongroom::{AsyncDatabase, ErrorKind, Result};
 
-use super::faults::record::{Event, Names, Record, Recording, Told};
+use super::faults::record::{Event, Record, Recording, Told};
 
 /// Operations of their own kind; writes of rows have the numbers from [`FIRST`].
 pub const OPEN: u64 = 0;
@@ -122,16 +122,15 @@ pub struct Story {
 impl Story {
     pub fn of(record: &Record, events: usize) -> Self {
         let mut story = Self::default();
-        let mut names = &record.names;
         for (number, event) in record.events[..events].iter().enumerate() {
             match event {
                 Event::Told(operation, Told::Begun) => drop(story.begun.insert(*operation, number)),
                 Event::Told(operation, told) => drop(story.told.insert(*operation, (number, *told))),
-                Event::Names(now) => names = now,
-                Event::Sync { file, begun, fine: true } if is_log(names, *file) => story.synced = *begun,
                 _ => {}
             }
         }
+        let synced = record.syncs("app.db-wal").take_while(|(number, _)| *number < events);
+        story.synced = synced.last().map_or(0, |(_, begun)| begun);
         story
     }
 
@@ -149,16 +148,12 @@ impl Story {
     }
 
     fn must_be_there(&self, operation: u64, level: Synchronous) -> bool {
-        self.is_done(operation) && (level == Synchronous::Full || self.told[&operation].0 < self.synced)
+        self.is_done(operation) && (level != Synchronous::Normal || self.told[&operation].0 < self.synced)
     }
 
     fn writes(&self) -> impl Iterator<Item = u64> {
         self.begun.keys().copied().filter(|operation| *operation >= FIRST)
     }
-}
-
-fn is_log(names: &Names, file: u64) -> bool {
-    names.iter().any(|(name, number)| *number == file && name == "app.db-wal")
 }
 
 /// Whether a database has all that it must have, and nothing by halves.
