@@ -11,7 +11,8 @@ mod faults;
 use std::collections::BTreeSet;
 
 use common::{count, numbers};
-use faults::{Call, Event};
+use faults::record::Recording;
+use faults::{Call, states};
 use strongroom::database::CheckDepth;
 use strongroom::keys::{CandidateKeySource, async_trait};
 use strongroom::{AsyncDatabase, ErrorKind, KeySource, Reason, Result, Secret};
@@ -103,23 +104,22 @@ async fn after_a_power_failure_the_file_opens_with_the_old_key_or_the_new_one() 
     let db = AsyncDatabase::builder(&path).key(Named("old", 1)).open().await.unwrap();
     db.execute_script(&format!("CREATE TABLE t AS SELECT i, hex(i) h FROM ({})", numbers(1000))).await.unwrap();
     db.suspend().await.unwrap();
-    let before = std::fs::read(&path).unwrap();
-    faults::record(&directory);
+    let recording = Recording::of(&directory);
     db.rekey(Named("new", 2)).await.unwrap();
     db.execute("INSERT INTO t VALUES (0, 'more')", ()).await.unwrap();
-    let mut events = vec![Event::Write(path.clone(), 0, before), Event::Sync(path.clone(), true)];
-    events.extend(faults::recorded());
-    assert!(events.len() > 30, "{} events", events.len());
+    let record = recording.so_far();
+    let events = record.events.len();
+    assert!(events > 30, "{events} events");
     let (mut random, mut seen) = (fastrand::Rng::with_seed(seed), BTreeSet::new());
     for round in 0..rounds {
         let until = match round {
-            0 => 2,
-            1 => events.len(),
-            _ => random.usize(2..=events.len()),
+            0 => 0,
+            1 => events,
+            _ => random.usize(..=events),
         };
-        let what = format!("seed {seed}, round {round}, after {until} of {} events", events.len());
+        let what = format!("seed {seed}, round {round}, after {until} of {events} events");
         let crashed = tempfile::tempdir().unwrap();
-        faults::crash(&events[..until], crashed.path(), &mut random);
+        states::write(&states::crash(&record, until, &mut random), crashed.path());
         let either = CandidateKeySource::new(Named("new", 2)).or(Named("old", 1));
         let after = AsyncDatabase::builder(crashed.path().join("app.db")).key(either).open().await;
         let after = after.unwrap_or_else(|error| panic!("{what}: {error}"));
