@@ -9,7 +9,7 @@ use rusqlite::{Connection, ffi};
 
 use super::codes::{self, LOOK_AT_THE_DISK, Meaning};
 use super::ffi::system;
-use super::os::{TOO_MANY_FILES, has_too_many_files, is_of_the_disk};
+use super::os::{TOO_MANY_FILES, has_too_many_files, is_full, is_of_the_disk};
 use super::statement::watch::Seen;
 use crate::error::{Error, ErrorKind, Phase, Reason};
 
@@ -149,12 +149,32 @@ pub(super) fn with_the_system(error: Error, connection: &Connection) -> Error {
     {
         return refused.caused_by(error);
     }
+    let error = with_quota(error, connection);
     let may_hide_it = error.kind() == ErrorKind::Storage && matches!(error.reason(), Reason::Io | Reason::Damaged);
     let why = if may_hide_it { system::failure(connection) } else { None };
     match why.filter(|why| error.reason() == Reason::Io || is_of_the_disk(why)) {
         Some(why) => failed(&why).caused_by(error),
         None => error,
     }
+}
+
+/// A quota that is used up is a full disk. SQLite has it for any write that failed, and does the same about both: what was
+/// to be written is undone.
+pub(super) fn with_quota(error: Error, connection: &Connection) -> Error {
+    let may_be_one = error.kind() == ErrorKind::Storage && error.reason() == Reason::Io;
+    if !may_be_one || system::last_code(connection) != ffi::SQLITE_IOERR_WRITE {
+        return error;
+    }
+    match system::failure(connection).filter(is_full) {
+        Some(why) => full(&why).caused_by(error),
+        None => error,
+    }
+}
+
+pub(super) fn full(why: &io::Error) -> Error {
+    Error::new(ErrorKind::Storage, format!("the disk is full: {why}"))
+        .because(Reason::DiskFull)
+        .hint("free space, or have the quota raised; nothing was lost")
 }
 
 /// SQLite has one code for every file that it cannot open; what the system says is another thing than a missing file.
@@ -190,7 +210,8 @@ pub(super) fn has_met_a_failure(connection: &Connection) -> bool {
 }
 
 /// An I/O error of a call in which a commit had begun to write, or had not.
-pub(super) fn in_commit(error: Error, begun: bool) -> Error {
+pub(super) fn in_commit(error: Error, begun: bool, connection: &Connection) -> Error {
+    let error = with_quota(error, connection);
     if begun && error.kind() == ErrorKind::Storage && matches!(error.reason(), Reason::Io | Reason::TooLarge) {
         return Error::new(
             ErrorKind::OutcomeUnknown,

@@ -21,6 +21,11 @@ pub(super) fn is_of_the_disk(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|number| FAULTS.contains(&number))
 }
 
+/// Whether there is no room left, on the disk or for the one whose files these are.
+pub(super) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 /// Whether the process, or the system, has no file descriptors left.
 pub(super) fn has_too_many_files(error: &io::Error) -> bool {
     #[cfg(unix)]
@@ -33,7 +38,7 @@ pub(super) fn has_too_many_files(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{has_too_many_files, io, is_of_the_disk};
+    use super::{has_too_many_files, io, is_full, is_of_the_disk};
 
     #[test]
     fn numbers_are_read_as_the_system_means_them() {
@@ -41,6 +46,8 @@ mod tests {
         let (disk, files, denied) = if cfg!(windows) { (1117, 4, 5) } else { (5, 24, 13) };
         assert!(is_of_the_disk(&of(disk)) && !is_of_the_disk(&of(files)) && !is_of_the_disk(&of(denied)));
         assert!(has_too_many_files(&of(files)) && !has_too_many_files(&of(disk)) && !has_too_many_files(&of(denied)));
+        #[cfg(unix)]
+        assert!(is_full(&of(libc::ENOSPC)) && is_full(&of(libc::EDQUOT)) && !is_full(&of(libc::EIO)));
         assert_eq!(of(denied).kind(), io::ErrorKind::PermissionDenied);
     }
 }

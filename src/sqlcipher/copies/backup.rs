@@ -11,7 +11,7 @@ use super::{pages, rows};
 use crate::connector::{Backup, BackupProgress, BackupReport, BackupStage, CopyKey, Replace};
 use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::sqlcipher::cipher::{self, KeySpec};
-use crate::sqlcipher::errors::classify;
+use crate::sqlcipher::errors::{classify, with_quota};
 use crate::sqlcipher::format::{Format, Header};
 use crate::sqlcipher::opening::first::random_salt;
 use crate::sqlcipher::opening::opened::{Opened, trial};
@@ -149,7 +149,7 @@ pub(in super::super) fn back_up(
                 expected.contents = contents;
             })
         };
-        let copied = copied.and_then(|()| refuse_zeros(engine));
+        let copied = copied.and_then(|()| refuse_zeros(engine)).map_err(|error| with_quota(error, &target));
         copied.and_then(|()| target.close().map_err(|(_, error)| classify(error))).map_err(|error| {
             let target = draft.target().display();
             error.context(format_args!("cannot copy to {target}")).about(target.to_string())

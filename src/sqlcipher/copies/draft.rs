@@ -14,7 +14,7 @@ use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::sqlcipher::ffi::{exit_gate, publish, taken};
 use crate::sqlcipher::opening::creation::{drafts, followed, sync_directory};
 use crate::sqlcipher::opening::location::Location;
-use crate::sqlcipher::os::is_of_the_disk;
+use crate::sqlcipher::os::{is_full, is_of_the_disk};
 
 /// How the name of a draft goes on after that of its target; random digits follow.
 const MARK: &str = "-copy-";
@@ -256,9 +256,7 @@ pub(super) fn beside(target: &Path, end: &str) -> PathBuf {
 #[cold]
 fn failed(target: &Path, what: &str, error: &io::Error) -> Error {
     let (kind, reason, hint) = match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            (ErrorKind::Storage, Reason::DiskFull, "free space, then copy again")
-        }
+        _ if is_full(error) => (ErrorKind::Storage, Reason::DiskFull, "free space, then copy again"),
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
             (ErrorKind::Connection, Reason::NotFound, "create the directory first")
         }

@@ -23,7 +23,7 @@ use crate::sqlcipher::opening::diagnose;
 use crate::sqlcipher::opening::location::Location;
 use crate::sqlcipher::opening::opened::{Opened, trial};
 use crate::sqlcipher::opening::way::Way;
-use crate::sqlcipher::os::is_of_the_disk;
+use crate::sqlcipher::os::{is_full, is_of_the_disk};
 
 /// The key that a secret makes with the salt of the file. Blocks: a passphrase is derived.
 pub(in super::super) fn another_key(opened: &Opened, secret: &Secret) -> Result<KeySpec> {
@@ -150,16 +150,13 @@ fn look(connection: Connection) -> Result<Option<String>> {
 /// Why it was not changed: what the engine says, or else the system.
 fn cause(changed: rusqlite::Result<()>, disk: Option<io::Error>) -> Error {
     let code = match (changed, disk) {
+        (_, Some(disk)) if is_full(&disk) => return errors::full(&disk),
         (Err(error), _) => return classify(error),
-        (Ok(()), Some(disk)) if !is_full(&disk) => ffi::SQLITE_IOERR,
+        (Ok(()), Some(_)) => ffi::SQLITE_IOERR,
         // A full disk is no error of the system for SQLite.
-        (Ok(()), _) => ffi::SQLITE_FULL,
+        (Ok(()), None) => ffi::SQLITE_FULL,
     };
     classify(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None))
-}
-
-fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 #[cold]

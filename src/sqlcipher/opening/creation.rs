@@ -16,6 +16,7 @@ use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::sqlcipher::cipher::{self, KeySpec};
 use crate::sqlcipher::errors;
 use crate::sqlcipher::ffi::{header, publish};
+use crate::sqlcipher::os::is_full;
 
 /// How the name of a file in the making goes on after the name of the database; random digits follow.
 const MARK: &str = "-new-";
@@ -144,7 +145,7 @@ pub(crate) fn drafts(target: &Path, mark: &str) -> Vec<PathBuf> {
 #[cold]
 fn not_published(location: &Location, error: &io::Error) -> Error {
     let (kind, reason) = match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => (ErrorKind::Storage, Reason::DiskFull),
+        _ if is_full(error) => (ErrorKind::Storage, Reason::DiskFull),
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
             (ErrorKind::Connection, Reason::NotPermitted)
         }

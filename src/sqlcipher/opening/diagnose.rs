@@ -16,7 +16,7 @@ use crate::sqlcipher::cipher::{self, KeySpec};
 use crate::sqlcipher::errors;
 use crate::sqlcipher::ffi::{header, system};
 use crate::sqlcipher::format::{CURRENT, Format};
-use crate::sqlcipher::os::is_of_the_disk;
+use crate::sqlcipher::os::{is_full, is_of_the_disk};
 
 /// The first bytes of a plaintext database.
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
@@ -170,6 +170,9 @@ pub(crate) fn explain_with(location: &Location, connection: &Connection, error: 
 pub(crate) fn explain(location: &Location, error: rusqlite::Error, why: Option<io::Error>) -> Error {
     if let Some(why) = why.as_ref().filter(|why| is_of_the_disk(why)) {
         return location.failed(why);
+    }
+    if let Some(why) = why.as_ref().filter(|why| is_full(why)) {
+        return location.describe(errors::full(why));
     }
     match error.sqlite_error_code() {
         Some(ErrorCode::CannotOpen) => location.refused(),

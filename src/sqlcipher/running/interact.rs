@@ -35,7 +35,7 @@ impl Engine {
         let outcome = user(&mut self.connection).map_err(|error| {
             let may_commit = errors::may_come_from_a_commit(&error) && self.connection.is_autocommit();
             let begun = may_commit && commits::count(&self.connection) != before;
-            in_commit(classify_refused(error, self.watch.seen()), begun)
+            in_commit(classify_refused(error, self.watch.seen()), begun, &self.connection)
         });
         // An error may be hidden in one of the caller's own, or be forgotten.
         self.session.alter(errors::has_met_a_failure(&self.connection));

@@ -54,7 +54,7 @@ impl Engine {
                     Ok(None) => break Ok(()),
                     Err(error) => {
                         let error = classify_refused(error, watch.seen());
-                        break Err(in_commit(error, commits::count(connection) != before));
+                        break Err(in_commit(error, commits::count(connection) != before, connection));
                     }
                 }
             };

@@ -128,7 +128,7 @@ impl Engine {
             }
             Err(error) => {
                 let begun = commits::count(&self.connection) != before;
-                Err(in_commit(classify(error), begun).during(Phase::Commit))
+                Err(in_commit(classify(error), begun, &self.connection).during(Phase::Commit))
             }
         }
     }

@@ -117,7 +117,7 @@ impl Ready<'_> {
             return work(self);
         }
         let before = commits::count(self.connection);
-        work(self).map_err(|error| in_commit(error, commits::count(self.connection) != before))
+        work(self).map_err(|error| in_commit(error, commits::count(self.connection) != before, self.connection))
     }
 
     fn step(&mut self, values: &Arranged<'_>, take: &mut dyn FnMut(Step<'_, '_>) -> Result<bool>) -> Result<Changes> {
