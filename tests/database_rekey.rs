@@ -368,6 +368,27 @@ async fn a_change_that_is_dropped_at_any_moment_leaves_a_database_that_works() {
     assert!(again.check(CheckDepth::Full).await.unwrap().is_ok());
 }
 
+#[tokio::test]
+async fn who_works_after_a_change_whose_caller_went_away_waits_for_its_end() {
+    let directory = TempDir::new().unwrap();
+    let db = database(&directory, 20_000).await;
+    for round in 0..3_u8 {
+        let change = tokio::spawn({
+            let db = db.clone();
+            async move { db.rekey(named(2 - round % 2)).await }
+        });
+        common::eventually("everything is let go of", || db.pool_size() == 0 || change.is_finished()).await;
+        change.abort();
+        assert_eq!(timeout(secs(20), count(&db)).await.expect("it waits for nothing"), 20_000);
+        db.execute("UPDATE t SET h = i WHERE i < 100", ()).await.unwrap();
+    }
+    let source = db.key_source().map(str::to_owned);
+    db.close().await.unwrap();
+    let again = either(&directory.path().join("app.db")).open().await.unwrap();
+    assert_eq!(again.key_source(), source.as_deref().filter(|name| *name == "two").or(Some("one")));
+    assert_eq!(count(&again).await, 20_000);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn readers_and_writers_notice_nothing_but_a_wait() {
     let directory = TempDir::new().unwrap();

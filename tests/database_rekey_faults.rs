@@ -46,7 +46,7 @@ async fn whatever_fails_the_call_says_which_key_is_in_use() {
         (&path, Call::Sync, libc::EIO),
         (&path, Call::Read, libc::EIO),
     ] {
-        for skip in [0, 1, 3, 30, 100] {
+        for skip in [0, 1, 3, 100] {
             for end in ["", "-wal", "-shm"] {
                 std::fs::remove_file(path.with_file_name(format!("app.db{end}"))).ok();
             }
@@ -103,9 +103,9 @@ async fn after_a_power_failure_the_file_opens_with_the_old_key_or_the_new_one() 
     let (rounds, seed) = (number("STRONGROOM_REKEY_CRASHES", 1), number("STRONGROOM_KILL_SEED", fastrand::u64(..)));
     let home = tempfile::tempdir().unwrap();
     let directory = home.path().canonicalize().unwrap();
-    let path = directory.join("app.db");
+    let (path, log) = (directory.join("app.db"), directory.join("app.db-wal"));
     let db = AsyncDatabase::builder(&path).key(Named("old", 1)).open().await.unwrap();
-    db.execute_script(&format!("CREATE TABLE t AS SELECT i, hex(i) h FROM ({})", numbers(1000))).await.unwrap();
+    db.execute_script(&format!("CREATE TABLE t AS SELECT i, hex(i) h FROM ({})", numbers(500))).await.unwrap();
     db.suspend().await.unwrap();
     let recording = Recording::of(&directory);
     db.rekey(Named("new", 2)).await.unwrap();
