@@ -11,7 +11,7 @@ mod faults;
 use std::collections::BTreeSet;
 
 use common::{count, numbers};
-use faults::record::Recording;
+use faults::record::{Event, Record, Recording};
 use faults::{Call, states};
 use strongroom::database::CheckDepth;
 use strongroom::keys::{CandidateKeySource, async_trait};
@@ -103,7 +103,7 @@ async fn after_a_power_failure_the_file_opens_with_the_old_key_or_the_new_one() 
     let (rounds, seed) = (number("STRONGROOM_REKEY_CRASHES", 1), number("STRONGROOM_KILL_SEED", fastrand::u64(..)));
     let home = tempfile::tempdir().unwrap();
     let directory = home.path().canonicalize().unwrap();
-    let (path, log) = (directory.join("app.db"), directory.join("app.db-wal"));
+    let path = directory.join("app.db");
     let db = AsyncDatabase::builder(&path).key(Named("old", 1)).open().await.unwrap();
     db.execute_script(&format!("CREATE TABLE t AS SELECT i, hex(i) h FROM ({})", numbers(500))).await.unwrap();
     db.suspend().await.unwrap();
@@ -112,27 +112,66 @@ async fn after_a_power_failure_the_file_opens_with_the_old_key_or_the_new_one() 
     db.execute("INSERT INTO t VALUES (0, 'more')", ()).await.unwrap();
     let record = recording.so_far();
     let events = record.events.len();
-    assert!(events > 30, "{events} events");
+    assert!(events > 20, "{events} events");
     let (mut random, mut seen) = (fastrand::Rng::with_seed(seed), BTreeSet::new());
-    for round in 0..rounds {
-        let until = match round {
-            0 => 0,
-            1 => events,
-            _ => random.usize(..=events),
+    let moments = (0..rounds)
+        .flat_map(|_| 0..=events)
+        .flat_map(|until| [Loss::Any, Loss::None, Loss::One].map(|loss| (until, loss)));
+    // Half of them tell as much as all.
+    for (until, loss) in moments.step_by(2) {
+        let what = format!("seed {seed}, after {until} of {events} events, {loss:?}");
+        let files = match loss {
+            Loss::Any => states::crash(&record, until, &mut random),
+            Loss::None => states::whole(&cut(&record, until)),
+            Loss::One => states::whole(&without_one(cut(&record, until), &mut random)),
         };
-        let what = format!("seed {seed}, round {round}, after {until} of {events} events");
         let crashed = tempfile::tempdir().unwrap();
-        states::write(&states::crash(&record, until, &mut random), crashed.path());
-        let either = CandidateKeySource::new(Named("new", 2)).or(Named("old", 1));
-        let after = AsyncDatabase::builder(crashed.path().join("app.db")).key(either).open().await;
-        let after = after.unwrap_or_else(|error| panic!("{what}: {error}"));
-        let rows = count(&after).await;
-        assert!((1000..=1001).contains(&rows), "{what}: {rows} rows");
-        let report = after.check(CheckDepth::Full).await.unwrap();
-        assert!(report.is_ok(), "{what}: {report:?}");
-        seen.insert(after.key_source().unwrap().to_owned());
-        after.close().await.unwrap();
+        let mut found = Vec::new();
+        // Whichever is tried first, the other one is found.
+        for names in [["new", "old"], ["old", "new"]] {
+            states::write(&files, crashed.path());
+            let [first, second] = names.map(|name| Named(name, if name == "old" { 1 } else { 2 }));
+            let either = CandidateKeySource::new(first).or(second);
+            let after = AsyncDatabase::builder(crashed.path().join("app.db")).key(either).retry(NoRetry).open().await;
+            let after = after.unwrap_or_else(|error| panic!("{what}, {names:?}: {error}"));
+            let rows = count(&after).await;
+            assert!((500..=501).contains(&rows), "{what}: {rows} rows");
+            if found.is_empty() && loss == Loss::Any {
+                let report = after.check(CheckDepth::Full).await.unwrap();
+                assert!(report.is_ok(), "{what}: {report:?}");
+            }
+            found.push(after.key_source().unwrap().to_owned());
+            after.close().await.unwrap();
+        }
+        assert_eq!(found[0], found[1], "{what}");
+        seen.extend(found);
     }
     assert_eq!(seen.len(), 2, "{seen:?}");
     db.close().await.unwrap();
+}
+
+/// What is lost of what was not synced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Loss {
+    Any,
+    None,
+    One,
+}
+
+fn cut(record: &Record, until: usize) -> Record {
+    Record { events: record.events[..until].to_vec(), ..record.clone() }
+}
+
+/// Loses one of the writes since the last sync.
+fn without_one(mut record: Record, random: &mut fastrand::Rng) -> Record {
+    let synced = record.events.iter().rposition(|event| matches!(event, Event::Sync { .. })).map_or(0, |at| at + 1);
+    let mut writes: Vec<_> = record.events[synced..]
+        .iter_mut()
+        .filter_map(|event| if let Event::Write { bytes, .. } = event { Some(bytes) } else { None })
+        .collect();
+    if !writes.is_empty() {
+        let lost = random.usize(..writes.len());
+        writes[lost].clear();
+    }
+    record
 }
