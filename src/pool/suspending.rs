@@ -188,7 +188,7 @@ impl<C: Connector> PoolInner<C> {
                 Ok(None) => return Ok(collected),
                 Err(_elapsed) => {
                     for lane in self.lanes_in_closing_order() {
-                        for grant in self.let_by(lane, &mut collected) {
+                        for grant in Self::let_by(lane, &mut collected) {
                             drop(grant);
                             coming.push(self.one_of(lane));
                         }
@@ -206,7 +206,7 @@ impl<C: Connector> PoolInner<C> {
 
     /// What has to go back for the sake of calls that wait for it. Whoever is in the queue came before the suspension, or
     /// has a connection that it waits for; or brings one to somebody of whom the same is true.
-    fn let_by(&self, lane: &Lane<C>, collected: &mut Vec<Grant<C>>) -> Vec<Grant<C>> {
+    fn let_by(lane: &Lane<C>, collected: &mut Vec<Grant<C>>) -> Vec<Grant<C>> {
         let own = lane.size as usize - collected.iter().filter(|grant| grant.lane() == lane.id).count();
         let others = lane.supply.waiting().saturating_sub(own);
         collected.extract_if(.., |grant| grant.lane() == lane.id).take(others).collect()
