@@ -52,6 +52,30 @@ async fn a_creation_that_fails_at_any_write_or_sync_leaves_nothing_and_the_same_
     }
 }
 
+/// SQLite commits the switch to the write-ahead log after it has said that it was made.
+#[tokio::test]
+async fn a_switch_to_the_log_that_fails_is_told_and_made_good_by_the_same_handle() {
+    for kind in Kind::FILES {
+        for (call, errno) in [(Call::Sync, libc::EIO), (Call::Write, libc::ENOSPC)] {
+            let home = Home::new(kind);
+            let db = home.builder().max_retries(1).build();
+            let directory = home.directory.path().canonicalize().unwrap();
+            for file in ["app.db", "app.db-journal"] {
+                faults::fail(&directory.join(file), call, 0, usize::MAX, errno);
+            }
+            let error = db.connect().await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Storage, "{kind:?}, {call:?}: {error}");
+            for file in ["app.db", "app.db-journal"] {
+                faults::heal(&directory.join(file));
+            }
+            with_table(&db).await;
+            let mode: Option<String> = db.fetch_value("PRAGMA journal_mode", ()).await.unwrap();
+            assert_eq!(mode.as_deref(), Some("wal"), "{kind:?}, {call:?}");
+            db.close().await.unwrap();
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_process_that_is_killed_while_it_creates_leaves_a_path_that_opens() {
     if let Some(path) = std::env::var_os(CHILD) {

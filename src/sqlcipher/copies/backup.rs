@@ -13,7 +13,7 @@ use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::sqlcipher::cipher::{self, KeySpec};
 use crate::sqlcipher::errors::{classify, with_quota};
 use crate::sqlcipher::format::{Format, Header};
-use crate::sqlcipher::opening::first::random_salt;
+use crate::sqlcipher::opening::first::{journal_mode, random_salt};
 use crate::sqlcipher::opening::opened::{Opened, trial};
 use crate::sqlcipher::opening::way::Way;
 use crate::sqlcipher::running::control::Control;
@@ -65,12 +65,12 @@ impl<'e> Folded<'e> {
         }
         engine.watch.look(Mode::Open);
         let folded = Self(Some(engine));
-        let mode = |sql| engine.connection.query_row(sql, (), |row| row.get::<_, String>(0)).map_err(classify);
-        if mode("PRAGMA journal_mode = DELETE")? != "delete" {
+        let mode = |mode| journal_mode(&engine.connection, mode).map_err(classify);
+        if mode("DELETE")? != "delete" {
             return Err(Error::new(ErrorKind::Busy, "the log could not be folded into the file").transient());
         }
         // Whoever opens the new file at once may have a journal of this name, which must not be removed with ours.
-        mode("PRAGMA journal_mode = MEMORY")?;
+        mode("MEMORY")?;
         if let Some(path) = engine.connection.path() {
             std::fs::remove_file(format!("{path}-journal")).ok();
         }
@@ -85,7 +85,7 @@ impl<'e> Folded<'e> {
 impl Drop for Folded<'_> {
     fn drop(&mut self) {
         if let Some(engine) = self.0 {
-            engine.connection.query_row("PRAGMA journal_mode = WAL", (), |_| Ok(())).ok();
+            journal_mode(&engine.connection, "WAL").ok();
         }
     }
 }

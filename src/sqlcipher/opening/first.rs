@@ -137,7 +137,7 @@ impl Opening<'_> {
         if in_memory {
             connection.execute_batch("PRAGMA auto_vacuum = INCREMENTAL")?;
         }
-        let mode: String = connection.query_row("PRAGMA journal_mode = WAL", (), |row| row.get(0))?;
+        let mode = journal_mode(connection, "WAL")?;
         if mode != "wal" && !self.location.is_memory() {
             tracing::warn!(database = %self.location, mode, "no write-ahead log here; readers and writers will wait for each other");
         }
@@ -187,6 +187,14 @@ impl Opening<'_> {
         }
         Ok(())
     }
+}
+
+/// Changes how commits are kept, and says how they are. The change is committed when the statement ends, after its only
+/// row: to read that row alone would leave a commit that failed unnoticed, and the file as it was.
+pub(crate) fn journal_mode(connection: &Connection, mode: &str) -> rusqlite::Result<String> {
+    let mut statement = connection.prepare(&format!("PRAGMA journal_mode = {mode}"))?;
+    let modes = statement.query_map((), |row| row.get(0))?.collect::<rusqlite::Result<Vec<String>>>()?;
+    Ok(modes.concat())
 }
 
 pub(crate) fn random_salt() -> Result<[u8; 16]> {
