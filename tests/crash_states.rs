@@ -79,7 +79,7 @@ fn run<T>(what: impl Future<Output = T>) -> T {
 
 /// Makes disks of a record, and has each judged.
 fn each_state(name: &str, record: &Record, judged: impl AsyncFn(&mut Home, &Story) -> Result<(), String> + Sync) {
-    let (count, seed) = (number("STRONGROOM_CRASH_STATES", 24), number("STRONGROOM_CRASH_SEED", 1));
+    let (count, seed) = (number("STRONGROOM_CRASH_STATES", 20), number("STRONGROOM_CRASH_SEED", 1));
     let next = AtomicU64::new(seed);
     let worst = Mutex::new(None);
     std::thread::scope(|threads| {

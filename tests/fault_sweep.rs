@@ -1,0 +1,124 @@
+//! Every call of a database's life that reaches the disk fails, once or from there on: nothing acknowledged is missing,
+//! nothing that was refused is there, nothing hangs or panics, and the handle heals.
+//!
+//! `STRONGROOM_SWEEP_STRIDE` is the distance between the calls that fail (1 tries all), `STRONGROOM_SWEEP_CRASHES` the
+//! number of power failures after each.
+#![cfg(all(feature = "sqlcipher", target_os = "linux", target_env = "gnu"))]
+
+mod common;
+#[path = "common/faults.rs"]
+mod faults;
+#[path = "common/ledger.rs"]
+mod ledger;
+#[path = "common/swept.rs"]
+mod swept;
+
+use common::{Home, Kind, secs};
+use faults::Call;
+use ledger::{Ledger, Story};
+use tokio::time::timeout;
+
+fn number(name: &str, default: usize) -> usize {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Case {
+    call: Call,
+    errno: i32,
+    /// So many calls work first.
+    skip: usize,
+    for_good: bool,
+    /// The database is closed before the fault is over.
+    closes: bool,
+}
+
+/// Whether the life got as far as the fault.
+async fn met(case: Case) -> Result<bool, String> {
+    let home = Home::new(Kind::KeyedFile);
+    let ledger = Ledger::of(home.directory.path(), 200);
+    // Not the directory itself: SQLite ignores it when that cannot be opened or synced.
+    let all = home.directory.path().canonicalize().unwrap().join("*");
+    let db = home.builder().max_retries(1).build();
+    faults::fail(&all, case.call, case.skip, if case.for_good { usize::MAX } else { 1 }, case.errno);
+    swept::live(&db, &ledger).await;
+    let mut met = 0;
+    if !case.closes {
+        met = faults::heal(&all);
+        swept::heals(&db, &ledger).await?;
+    }
+    let before = faults::failed(&all);
+    let report = db.close().await.map_err(|error| format!("close: {error}"))?;
+    let in_close = faults::heal(&all) - before;
+    if report.is_clean() && in_close > 0 && matches!(case.call, Call::Sync | Call::Write) {
+        return Err("something failed in the close, and that calls itself clean".into());
+    }
+    met += before + in_close;
+    if !case.closes && !report.is_clean() {
+        return Err(format!("after it healed it does not close: {report:?}"));
+    }
+    let record = ledger.recording.so_far();
+    drop(ledger);
+    for crash in 0..number("STRONGROOM_SWEEP_CRASHES", 1) {
+        swept::survives(&home, &record, (case.skip * 1000 + crash) as u64).await?;
+    }
+    swept::is_there(&home, &Story::of(&record, record.events.len())).await?;
+    Ok(met > 0)
+}
+
+fn sweep(call: Call, errnos: &[i32], stride: usize) {
+    faults::quick();
+    let stride = number("STRONGROOM_SWEEP_STRIDE", stride);
+    let panics = swept::panics();
+    let running = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (mut lives, mut longest) = (0, 0);
+    for errno in errnos {
+        for (turn, (for_good, closes)) in
+            [(false, true), (true, false), (true, true), (false, false)].into_iter().enumerate()
+        {
+            // Each way begins elsewhere, so that together they meet more calls.
+            for skip in (turn * stride / 4..).step_by(stride) {
+                let case = Case { call, errno: *errno, skip, for_good, closes };
+                let outcome = running.block_on(async { timeout(secs(60), met(case)).await });
+                let met = outcome.expect("it hangs").unwrap_or_else(|found| panic!("{case:?}: {found}"));
+                assert_eq!(swept::panics(), panics, "{case:?}: something panicked");
+                if !met {
+                    break;
+                }
+                (lives, longest) = (lives + 1, longest.max(skip));
+            }
+        }
+    }
+    println!("{call:?}: {lives} lives with a failure, of up to {longest} calls");
+    assert!(lives > 0, "nothing failed");
+}
+
+#[test]
+fn any_write_may_fail() {
+    sweep(Call::Write, &[libc::EIO, libc::ENOSPC], 80);
+}
+
+#[test]
+fn any_sync_may_fail() {
+    sweep(Call::Sync, &[libc::EIO, libc::ENOSPC], 9);
+}
+
+#[test]
+fn any_file_may_not_open() {
+    sweep(Call::Open, &[libc::EIO, libc::EMFILE], 8);
+}
+
+#[test]
+fn any_file_may_not_be_cut() {
+    sweep(Call::Truncate, &[libc::EIO], 2);
+}
+
+#[test]
+fn any_file_may_not_be_deleted() {
+    sweep(Call::Delete, &[libc::EIO], 2);
+}
+
+#[test]
+fn any_read_may_fail() {
+    sweep(Call::Read, &[libc::EIO], 40);
+}
