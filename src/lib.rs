@@ -98,7 +98,7 @@
 //! ```text
 //! floor 3   AsyncDatabase      one-liners, transactions, routing
 //! floor 2   Pool               checkout, return, limits, holders, close
-//! floor 1   Connector  Resource  Connection  KeySource  HealthCheck  RetryPolicy     the contracts
+//! floor 1   Connector  Resource  Connection  KeySource  HealthCheck  RetryPolicy  Observer     the contracts
 //! floor 0   Error  Secret  Value  Rows  Params  DatabaseConfig
 //! wings     SqlCipherConnector   PostgresConnector   keys   testing                  on floors 0 and 1 only
 //! ```
@@ -147,6 +147,7 @@ mod value;
 mod connector;
 mod health;
 mod key;
+mod observer;
 mod retry;
 
 // Floor 2: who may use a connection.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{
     Backup, BackupReport, BulkInsert, CheckDepth, CheckStep, Maintained, Maintenance, Outcome, PendingCommit, Resource,
-    Scope, Statement, StatementKind, TransactionMode,
+    Scope, Statement, StatementKind, StatementSummary, TransactionMode,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::feed::ChangeFeed;
@@ -278,6 +278,13 @@ pub trait Connection: Resource {
     fn tables_read(&mut self, sql: &str) -> Result<Vec<Arc<str>>> {
         let _ = sql;
         Err(untold())
+    }
+
+    /// What a statement does, in a few words, as far as this connection knows it from having prepared it: asked after it
+    /// has run, and only if somebody observes it. Must not wait, and not prepare anything.
+    fn summary(&mut self, sql: &str) -> Option<StatementSummary> {
+        let _ = sql;
+        None
     }
 
     /// Adds to `feed` that others have committed, if they have since the last look. Must not wait. False: nobody else can

@@ -30,7 +30,7 @@ pub use pending::PendingCommit;
 pub use rekey::{RekeyReport, Rekeying};
 pub use resource::{Cancel, Canceller, Resource, ResourceState};
 pub(crate) use statement::left_open;
-pub use statement::{Isolation, Outcome, Scope, Statement, StatementKind, TransactionMode};
+pub use statement::{Isolation, Outcome, Scope, Statement, StatementKind, StatementSummary, TransactionMode};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::KeySource;

@@ -49,6 +49,32 @@ pub enum StatementKind {
     Control,
 }
 
+/// What a statement does, in the words that measurements are sorted by.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct StatementSummary {
+    /// The operation, such as `SELECT` or `CREATE TABLE`.
+    pub operation: &'static str,
+    /// The table, if it is about one only.
+    pub table: Option<Arc<str>>,
+}
+
+impl StatementSummary {
+    /// States what a statement does; for connectors.
+    pub fn new(operation: &'static str, table: Option<Arc<str>>) -> Self {
+        Self { operation, table }
+    }
+}
+
+impl std::fmt::Display for StatementSummary {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.table {
+            Some(table) => write!(f, "{} {table}", self.operation),
+            None => f.write_str(self.operation),
+        }
+    }
+}
+
 /// What a statement may do where it runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]

@@ -11,6 +11,7 @@ use super::repeat::AsyncFunc;
 use crate::connector::{Connection, Connector};
 use crate::error::Result;
 use crate::health::HealthCheck;
+use crate::observer::{MetricsRecorder, Observer, SlowCalls};
 use crate::pool::{CloseReport, Pool, PoolBuilder};
 use crate::retry::{FixedDelay, RetryPolicy};
 
@@ -25,13 +26,14 @@ pub struct DatabaseBuilder<C: Connector> {
     attempts: Option<FixedDelay>,
     max_age: Option<Duration>,
     end_overdue: bool,
+    metrics: bool,
 }
 
 impl<C: Connector> AsyncDatabase<C> {
     /// Starts building a database on `connector`: any engine, or a mock.
     pub fn with_connector(connector: C) -> DatabaseBuilder<C> {
         let attempts = Some(FixedDelay::default());
-        DatabaseBuilder { pool: Pool::builder(connector), attempts, max_age: None, end_overdue: false }
+        DatabaseBuilder { pool: Pool::builder(connector), attempts, max_age: None, end_overdue: false, metrics: false }
     }
 }
 
@@ -186,6 +188,24 @@ impl<C: Connector> DatabaseBuilder<C> {
         })
     }
 
+    /// Tells `observer` of every call and every connection, beside those that were added before. Without one, nothing is
+    /// measured.
+    pub fn observer(self, observer: impl Observer + 'static) -> Self {
+        self.with_pool(|pool| pool.observer(observer))
+    }
+
+    /// Whether times and numbers are measured, for [`metrics`](AsyncDatabase::metrics); false by default.
+    pub fn metrics(mut self, measure: bool) -> Self {
+        self.metrics = measure;
+        self
+    }
+
+    /// Warns in the log, by the target `strongroom::slow`, of every call that takes at least so long, waiting and running
+    /// together: with the text of the statement without values, both times, and the place of the call. Off by default.
+    pub fn log_slow_calls(self, threshold: Duration) -> Self {
+        self.observer(SlowCalls(threshold))
+    }
+
     /// Makes the database without opening anything; the first call connects. May run outside a runtime.
     pub fn build(self) -> AsyncDatabase<C> {
         let capabilities = self.pool.connector().capabilities();
@@ -193,7 +213,11 @@ impl<C: Connector> DatabaseBuilder<C> {
         if let Some(policy) = self.attempts {
             pool = pool.retry(policy);
         }
-        AsyncDatabase::new(pool.build(), capabilities, self.max_age.filter(|_| self.end_overdue))
+        let metrics = self.metrics.then(|| Arc::new(MetricsRecorder::new()));
+        if let Some(recorder) = &metrics {
+            pool = pool.observer(Arc::clone(recorder));
+        }
+        AsyncDatabase::new(pool.build(), capabilities, self.max_age.filter(|_| self.end_overdue), metrics)
     }
 
     /// Makes the database and opens the connections it keeps, one at the minimum, so that a wrong path or key shows

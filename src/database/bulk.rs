@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use futures_util::future::join;
 
+use super::observed;
 use crate::connector::{BulkInsert as _, Connection};
 use crate::error::{Error, Result};
 use crate::params::{IntoParams, ParamSets};
@@ -74,5 +75,6 @@ pub(super) async fn run<K: Connection>(connection: &mut K, sql: Arc<str>, mut se
         chunk = next?;
     }
     total.add(bulk.end().await.map_err(|error| after(done, error))?);
+    observed::gave(0, total);
     Ok(total)
 }

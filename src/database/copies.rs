@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use super::deadline::{Stage, within};
 use super::handle::AsyncDatabase;
+use super::observed::{self, observe, over};
 use super::route;
 use crate::connector::{
     Backup, BackupProgress, BackupReport, CheckDepth, Connection, Connector, CopyKey, Replace, Resource as _,
 };
 use crate::error::{Phase, Result};
 use crate::key::KeySource;
+use crate::observer::CallKind;
 
 /// How a copy is made; see [`AsyncDatabase::backup_with`].
 ///
@@ -190,12 +192,17 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
         let (path, location) = (path.as_ref().to_owned(), Location::caller());
         let target = absolute(&path).unwrap_or(path);
         async move {
-            let call = self.call(location);
-            let backup = options.resolved(target).await?;
-            let mut lent = call.lend(self.pool(), route::read_access(self.capabilities())).await?;
-            lent.label("backup");
-            let canceller = lent.canceller();
-            within(call.limit(|| Stage::Write(canceller)), lent.back_up(backup)).await
+            let observing = observe(self.pool().observers(), CallKind::BackUp, None, location);
+            let running = async {
+                let call = self.call(location);
+                let backup = options.resolved(target).await?;
+                let mut lent = call.lend(self.pool(), route::read_access(self.capabilities())).await?;
+                observed::lent();
+                lent.label("backup");
+                let canceller = lent.canceller();
+                within(call.limit(|| Stage::Write(canceller)), lent.back_up(backup)).await
+            };
+            over(observing, running).await
         }
     }
 }

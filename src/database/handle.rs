@@ -11,13 +11,14 @@ use super::bulk;
 use super::call::Call;
 use super::deadline::{Deadline, Stage, within};
 use super::lane::WriteLane;
+use super::observed::{Observation, lent, observe, observed, over};
 use super::route;
-use super::stream::RowStream;
 use super::yields::Yields;
 use crate::DefaultConnector;
 use crate::connector::{Access, Capabilities, Connection, Connector, Outcome, Resource as _, Statement};
 use crate::error::{Reason, Result};
 use crate::feed::ChangeFeed;
+use crate::observer::{CallKind, MetricsRecorder};
 use crate::params::IntoParams;
 use crate::pool::{CloseReport, Pool, PoolStats};
 use crate::row::{Changes, Rows};
@@ -72,15 +73,22 @@ pub(super) struct DatabaseInner<C: Connector> {
     pub(super) lane: Arc<WriteLane>,
     /// What is committed, for those who listen.
     pub(super) feed: ChangeFeed,
+    /// What was measured, if that was asked for.
+    pub(super) metrics: Option<Arc<MetricsRecorder>>,
 }
 
 impl<C: Connector> AsyncDatabase<C> {
     /// How long [`close`](AsyncDatabase::close) waits for those who still work.
     pub const CLOSE_DEADLINE: Duration = Duration::from_secs(30);
 
-    pub(super) fn new(pool: Pool<C>, capabilities: Capabilities, max_age: Option<Duration>) -> Self {
+    pub(super) fn new(
+        pool: Pool<C>,
+        capabilities: Capabilities,
+        max_age: Option<Duration>,
+        metrics: Option<Arc<MetricsRecorder>>,
+    ) -> Self {
         let (lane, feed) = (Arc::default(), ChangeFeed::new());
-        Self { inner: Arc::new(DatabaseInner { pool, capabilities, max_age, lane, feed }), limit: None }
+        Self { inner: Arc::new(DatabaseInner { pool, capabilities, max_age, lane, feed, metrics }), limit: None }
     }
 
     pub(crate) fn pool(&self) -> &Pool<C> {
@@ -191,12 +199,40 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
     one_liners! { self: &Self }
 
     /// Runs a statement that only reads on a reader; one that turns out to write goes to the writer.
-    pub(super) async fn reading<Y: Yields>(
+    pub(super) fn reading<'a, Y: Yields>(
+        &'a self,
+        statement: Statement,
+        location: &'static Location<'static>,
+        yields: &'a mut Y,
+    ) -> impl Future<Output = Result<Y::Made>> + Send + use<'a, C, Y> {
+        self.read::<Y, true>(statement, location, yields)
+    }
+
+    /// The same in a future of its own, told to those who observe.
+    #[cold]
+    fn read_observed<'a, Y: Yields>(
+        &'a self,
+        observation: Box<Observation>,
+        statement: Statement,
+        location: &'static Location<'static>,
+        yields: &'a mut Y,
+    ) -> Pin<Box<dyn Future<Output = Result<Y::Made>> + Send + 'a>> {
+        Box::pin(observation.over(self.read::<Y, false>(statement, location, yields)))
+    }
+
+    /// One future for what nobody observes: every layer around it would cost a read a hundredth.
+    async fn read<Y: Yields, const ASKS: bool>(
         &self,
         statement: Statement,
         location: &'static Location<'static>,
         yields: &mut Y,
     ) -> Result<Y::Made> {
+        if ASKS {
+            let observing = observe(self.pool().observers(), CallKind::Fetch, Some(&statement.sql), location);
+            if let Some(observation) = observing {
+                return self.read_observed(observation, statement, location, yields).await;
+            }
+        }
         turn::take().await;
         let call = self.call(location);
         let access = route::read_access(self.capabilities());
@@ -219,8 +255,11 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
     }
 
     async fn writing(&self, statement: Statement, location: &'static Location<'static>) -> Result<Rows> {
-        turn::take().await;
-        self.write(statement, self.call(location)).await
+        let observing = observe(self.pool().observers(), CallKind::Execute, Some(&statement.sql), location);
+        observed!(observing, async {
+            turn::take().await;
+            self.write(statement, self.call(location)).await
+        })
     }
 
     /// Runs a statement that may write: through the lane, where statements that wait for the one writer share a commit.
@@ -291,10 +330,15 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
     pub fn execute_script(&self, sql: &str) -> impl Future<Output = Result<()>> + Send {
         let location = Location::caller();
         async move {
-            let call = self.call(location);
-            let mut writer = call.lend(self.pool(), Access::Write).await?;
-            let limit = call.limit(|| Stage::Script(writer.canceller()));
-            within(limit, route::run_script(&mut writer, sql)).await
+            let observing = observe(self.pool().observers(), CallKind::ExecuteScript, Some(sql), location);
+            let running = async {
+                let call = self.call(location);
+                let mut writer = call.lend(self.pool(), Access::Write).await?;
+                lent();
+                let limit = call.limit(|| Stage::Script(writer.canceller()));
+                within(limit, route::run_script(&mut writer, sql)).await
+            };
+            over(observing, running).await
         }
     }
 
@@ -309,42 +353,15 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
     pub fn table_exists(&self, name: &str) -> impl Future<Output = Result<bool>> + Send {
         let location = Location::caller();
         async move {
-            let (call, access) = (self.call(location), route::read_access(self.capabilities()));
-            let mut reader = call.lend(self.pool(), access).await?;
-            within(call.limit(|| Stage::Read), reader.table_exists(name)).await
+            let observing = observe(self.pool().observers(), CallKind::TableExists, None, location);
+            let running = async {
+                let (call, access) = (self.call(location), route::read_access(self.capabilities()));
+                let mut reader = call.lend(self.pool(), access).await?;
+                lent();
+                within(call.limit(|| Stage::Read), reader.table_exists(name)).await
+            };
+            over(observing, running).await
         }
-    }
-
-    /// Fetches rows while the statement runs: chunk by chunk, no faster than the stream is read. Nothing happens before
-    /// the first poll. Dropping the stream ends the statement; one that writes has taken effect for certain only when
-    /// the stream has been read to its end.
-    ///
-    /// While a stream of SQLite is open, the write-ahead log cannot start over: beside writers it grows by everything they
-    /// commit, without a bound. [`max_transaction_age`](crate::DatabaseBuilder::max_transaction_age) names streams that
-    /// last too long in the log, and ends them if told to; [`with_timeout`](Self::with_timeout) bounds a single one.
-    ///
-    /// ```
-    /// use futures_util::TryStreamExt;
-    /// # use strongroom::AsyncDatabase;
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> strongroom::Result<()> {
-    /// # let db = AsyncDatabase::builder(":memory:").open().await?;
-    /// let sql = "WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n LIMIT 1000) SELECT i FROM n";
-    /// let mut rows = db.fetch_stream(sql, ());
-    /// let mut sum = 0;
-    /// while let Some(row) = rows.try_next().await? {
-    ///     sum += row.get::<i64>(0)?;
-    /// }
-    /// assert_eq!(sum, 500_500);
-    /// # Ok(()) }
-    /// ```
-    #[track_caller]
-    pub fn fetch_stream(&self, sql: &str, params: impl IntoParams) -> RowStream<'static> {
-        let (database, statement, location) = (self.clone(), Statement::new(sql, params), Location::caller());
-        RowStream::of(async move {
-            let statement = statement?;
-            let rows = database.open_stream(&statement, location).await?;
-            Ok((rows, statement))
-        })
     }
 }
 

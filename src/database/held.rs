@@ -1,21 +1,37 @@
 //! A connection that a guard holds.
 
 use std::ops::{Deref, DerefMut};
+use std::panic::Location;
 
 use super::deadline::{Deadline, Limit, Stage, within};
+use super::observed::{Observation, Observing, observe};
 use crate::connector::{Canceller, Connection, Connector, Resource as _};
 use crate::error::Result;
+use crate::observer::CallKind;
 use crate::pool::Pooled;
 
 /// A connection that is lent for as long as its guard lives, and until when the calls of the guard have to be over.
 pub(super) struct Held<C: Connector> {
     lent: Pooled<C>,
     deadline: Option<Deadline>,
+    /// Where the guard was asked for.
+    location: &'static Location<'static>,
 }
 
 impl<C: Connector> Held<C> {
-    pub(super) fn new(lent: Pooled<C>, deadline: Option<Deadline>) -> Self {
-        Self { lent, deadline }
+    pub(super) fn new(lent: Pooled<C>, deadline: Option<Deadline>, location: &'static Location<'static>) -> Self {
+        Self { lent, deadline, location }
+    }
+
+    /// A call of the guard that is about to begin, made at `location` if that is known.
+    #[inline]
+    pub(super) fn observe(
+        &self,
+        kind: CallKind,
+        sql: Option<&str>,
+        location: Option<&'static Location<'static>>,
+    ) -> Observing {
+        observe(self.lent.observers(), kind, sql, location.unwrap_or(self.location)).map(Observation::holding)
     }
 
     /// What bounds a call of the guard.

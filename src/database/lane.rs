@@ -10,17 +10,19 @@ use std::panic::Location;
 use std::pin::pin;
 use std::sync::Arc;
 
-use tokio::sync::oneshot;
+use tokio::sync::oneshot::{self, error::RecvError};
 use tokio::time::Instant;
 
 use super::call::Call;
 use super::deadline::{Deadline, Stage, stop, within};
+use super::observed;
 use super::queue::Batches;
 use super::route;
 use crate::clock::sleep_until;
-use crate::connector::{Access, Canceller, Connection, Connector, Resource as _, Statement};
+use crate::connector::{Access, Canceller, Connection, Connector, Resource as _, Statement, StatementSummary};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lock::{Guard, Lock, foreign};
+use crate::observer::{Event, Observers};
 use crate::pool::{Pool, Pooled};
 use crate::row::Rows;
 use crate::turn;
@@ -35,12 +37,38 @@ pub(super) struct WriteLane {
     queue: Lock<Batches<Job>>,
 }
 
+/// What the caller of a statement is told.
+#[derive(Debug)]
+struct Told {
+    result: Result<Rows>,
+    /// When it began to run, and what it does, for a caller that is observed.
+    began: Option<Instant>,
+    summary: Option<StatementSummary>,
+}
+
+impl Told {
+    /// It did not run.
+    fn refused(error: Error) -> Self {
+        Self { result: Err(error), began: None, summary: None }
+    }
+
+    /// Hands it to the caller.
+    fn result(told: Result<Self, RecvError>) -> Result<Rows> {
+        let Ok(Self { result, began, summary }) = told else { return Err(lost()) };
+        if observed::is_observed() {
+            observed::ran_elsewhere(began, summary, result.as_ref().ok());
+        }
+        result
+    }
+}
+
 /// A statement and the caller who waits for its result.
 #[derive(Debug)]
 struct Job {
     statement: Statement,
-    answer: oneshot::Sender<Result<Rows>>,
+    answer: oneshot::Sender<Told>,
     deadline: Option<Deadline>,
+    observed: bool,
 }
 
 impl WriteLane {
@@ -76,7 +104,7 @@ impl WriteLane {
         let waiting = pool.wait(Access::Write, call.deadline.map(|deadline| deadline.at)).await?;
         let (number, mut answer) = self.join(pool, call, statement);
         match waiting.until(&mut answer).await {
-            Ok(answer) => answer.unwrap_or_else(|_| Err(lost())),
+            Ok(answer) => Told::result(answer),
             Err(late) if self.leave(number) => Err(match call.deadline.filter(|deadline| deadline.is_over()) {
                 Some(deadline) => deadline.waited("queued for the writer", pool, Access::Write),
                 None => late.in_vain(),
@@ -85,23 +113,18 @@ impl WriteLane {
             Err(late) => {
                 drop(late);
                 let limit = call.limit(|| Stage::Write(Canceller::none()));
-                within(limit, async { pool.attend(answer).await.unwrap_or_else(|_| Err(lost())) }).await
+                within(limit, async { Told::result(pool.attend(answer).await) }).await
             }
         }
     }
 
     /// Joins the last batch, or opens one behind those who queue for the writer.
-    fn join<C>(
-        self: &Arc<Self>,
-        pool: &Pool<C>,
-        call: Call<'_>,
-        statement: Statement,
-    ) -> (u64, oneshot::Receiver<Result<Rows>>)
+    fn join<C>(self: &Arc<Self>, pool: &Pool<C>, call: Call<'_>, statement: Statement) -> (u64, oneshot::Receiver<Told>)
     where
         C: Connector<Connection: Connection>,
     {
         let (sender, answer) = oneshot::channel();
-        let job = Job { statement, answer: sender, deadline: call.deadline };
+        let job = Job { statement, answer: sender, deadline: call.deadline, observed: observed::is_observed() };
         let arrivals = pool.arrivals(Access::Write);
         let (number, is_first) = self.lock().join(arrivals, job);
         if is_first {
@@ -166,7 +189,7 @@ impl BatchDriver {
         foreign();
         for job in jobs {
             // A caller who has gone away needs no answer.
-            let _ = job.answer.send(Err(error.clone()));
+            let _ = job.answer.send(Told::refused(error.clone()));
         }
     }
 }
@@ -203,8 +226,7 @@ where
     let deadline = jobs.iter().fold(None, |first, job| Deadline::earlier(first, job.deadline));
     // Only for the sake of a late one is anything run again, so only then is it kept.
     let kept: Vec<_> = jobs.iter().filter(|_| deadline.is_some()).map(|job| job.statement.clone()).collect();
-    let (statements, mut callers): (Vec<_>, Vec<_>) =
-        jobs.into_iter().map(|job| (job.statement, (job.answer, job.deadline))).unzip();
+    let (statements, mut callers): (Vec<_>, Vec<_>) = jobs.into_iter().map(Job::parted).unzip();
     let canceller = writer.canceller();
     let began = Instant::now();
     let (results, stopped) = {
@@ -217,7 +239,8 @@ where
         }
     };
     let (mut again, mut kept, mut answers) = (Vec::new(), kept.into_iter(), Vec::new());
-    for ((answer, deadline), result) in callers.into_iter().zip(results) {
+    note(writer.observers(), &results, began);
+    for (Caller { answer, deadline, sql }, result) in callers.into_iter().zip(results) {
         let statement = kept.next();
         let result = match (result, statement, deadline) {
             (Err(error), Some(statement), deadline) if stopped && error.kind() == ErrorKind::Cancelled => {
@@ -225,14 +248,15 @@ where
                     Some(late) => Err(late.passed(&Stage::Write(Canceller::none()), began.elapsed())),
                     None if answer.is_closed() => continue,
                     None => {
-                        again.push(Job { statement, answer, deadline });
+                        again.push(Job { statement, answer, deadline, observed: sql.is_some() });
                         continue;
                     }
                 }
             }
             (result, ..) => result,
         };
-        answers.push((answer, result));
+        let summary = sql.and_then(|sql| writer.summary(&sql));
+        answers.push((answer, Told { result, began: Some(began), summary }));
     }
     if again.is_empty() {
         writer.rest();
@@ -243,19 +267,41 @@ where
 
 /// Tells callers what became of their statements. When the last of a group learns of it, the writer is not in use for
 /// anybody, and not counted as lent.
-fn tell(answers: Vec<(oneshot::Sender<Result<Rows>>, Result<Rows>)>) {
+fn tell(answers: Vec<(oneshot::Sender<Told>, Told)>) {
     foreign();
-    for (answer, result) in answers {
+    for (answer, told) in answers {
         // A caller who has gone away needs no answer.
-        let _ = answer.send(result);
+        let _ = answer.send(told);
     }
 }
 
-type Caller = (oneshot::Sender<Result<Rows>>, Option<Deadline>);
+/// Tells those who observe of a group that ran.
+fn note(observers: &Observers, results: &[Result<Rows>], began: Instant) {
+    if observers.are_there() {
+        let failed = results.iter().filter(|result| result.is_err()).count();
+        observers.tell(&Event::GroupRan { statements: results.len(), failed, took: began.elapsed() });
+    }
+}
+
+/// The caller of a statement that runs.
+struct Caller {
+    answer: oneshot::Sender<Told>,
+    deadline: Option<Deadline>,
+    /// The text, if the call is observed.
+    sql: Option<Arc<str>>,
+}
+
+impl Job {
+    fn parted(self) -> (Statement, Caller) {
+        let Self { statement, answer, deadline, observed } = self;
+        let sql = observed.then(|| Arc::clone(&statement.sql));
+        (statement, Caller { answer, deadline, sql })
+    }
+}
 
 async fn all_gone(callers: &mut [Caller]) {
-    for (answer, _) in callers {
-        answer.closed().await;
+    for caller in callers {
+        caller.answer.closed().await;
     }
 }
 

@@ -8,12 +8,14 @@ use super::call::Call;
 use super::deadline::{Deadline, within};
 use super::handle::AsyncDatabase;
 use super::held::Held;
+use super::observed::{self, observe, over};
 use super::raw::RawConnection;
 use super::route;
 use super::stream::HeldStream;
 use super::transaction::Transaction;
 use crate::connector::{Access, Connection, Connector, Statement, StatementKind, TransactionMode};
 use crate::error::{Error, Result};
+use crate::observer::CallKind;
 use crate::turn;
 
 impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
@@ -132,8 +134,7 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
         let location = Location::caller();
         async move {
             turn::take_beginning().await;
-            let held = self.borrow(access, self.call(location)).await?;
-            Transaction::begin_on(held, mode, self.capabilities().savepoints).await
+            self.begin_for(self.call(location), access, mode).await
         }
     }
 
@@ -163,14 +164,30 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
         self.raw(route::read_access(self.capabilities()))
     }
 
+    /// Begins a transaction on a connection for it.
+    pub(super) fn begin_for(
+        &self,
+        call: Call<'_>,
+        access: Access,
+        mode: TransactionMode,
+    ) -> impl Future<Output = Result<Transaction<C>>> + Send {
+        let observing = observe(self.pool().observers(), CallKind::Begin, None, call.location);
+        over(observing, async move {
+            let held = self.borrow(access, call).await?;
+            Transaction::begin_on(held, mode, self.capabilities().savepoints).await
+        })
+    }
+
     /// A connection that is held for as long as the borrower likes, or until its deadline.
     pub(super) async fn borrow(&self, access: Access, call: Call<'_>) -> Result<Held<C>> {
         let lent = call.lend(self.pool(), access).await?;
+        observed::lent();
         if let Some(label) = call.label {
             lent.label(Arc::clone(label));
         }
         lent.watch();
-        Ok(Held::new(lent, Deadline::earlier(call.deadline, self.inner.max_age.and_then(Deadline::of_age))))
+        let deadline = Deadline::earlier(call.deadline, self.inner.max_age.and_then(Deadline::of_age));
+        Ok(Held::new(lent, deadline, call.location))
     }
 
     /// A connection for a stream of what this statement gives.
@@ -196,6 +213,9 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
     #[track_caller]
     fn raw(&self, access: Access) -> impl Future<Output = Result<RawConnection<C>>> + Send + use<'_, C> {
         let location = Location::caller();
-        async move { Ok(RawConnection::new(self.borrow(access, self.call(location)).await?)) }
+        async move {
+            let observing = observe(self.pool().observers(), CallKind::Borrow, None, location);
+            over(observing, async { Ok(RawConnection::new(self.borrow(access, self.call(location)).await?)) }).await
+        }
     }
 }

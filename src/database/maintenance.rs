@@ -6,12 +6,14 @@ use std::panic::Location;
 use super::call::Call;
 use super::deadline::{Stage, within};
 use super::handle::AsyncDatabase;
+use super::observed::{self, observe, over};
 use super::route;
 use crate::connector::{
     Access, CheckpointReport, Connection, Connector, Maintained, Maintenance, OptimizeReport, Resource as _, Sizes,
     TableSize, VacuumReport,
 };
 use crate::error::{Error, ErrorKind, Result};
+use crate::observer::CallKind;
 
 /// How many pages are given back while the writer is held once: some milliseconds.
 const PAGES_AT_A_TIME: u32 = 256;
@@ -224,9 +226,14 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
     }
 
     async fn maintain(&self, call: Call<'_>, task: Maintenance, access: Access) -> Result<Maintained> {
-        let mut lent = call.lend(self.pool(), access).await?;
-        lent.label("maintenance");
-        let canceller = lent.canceller();
-        within(call.limit(|| Stage::Write(canceller)), lent.maintain(task)).await
+        let observing = observe(self.pool().observers(), CallKind::Maintain, None, call.location);
+        let running = async {
+            let mut lent = call.lend(self.pool(), access).await?;
+            observed::lent();
+            lent.label("maintenance");
+            let canceller = lent.canceller();
+            within(call.limit(|| Stage::Write(canceller)), lent.maintain(task)).await
+        };
+        over(observing, running).await
     }
 }

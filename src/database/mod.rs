@@ -20,9 +20,11 @@ mod held;
 mod lane;
 mod lending;
 mod maintenance;
+mod metrics;
 #[cfg(feature = "migrations")]
 #[cfg_attr(docsrs, doc(cfg(feature = "migrations")))]
 pub mod migrations;
+mod observed;
 mod options;
 mod queue;
 mod raw;
@@ -31,6 +33,7 @@ mod repeat;
 mod route;
 mod savepoint;
 mod sleep;
+mod spans;
 mod state;
 mod stream;
 mod transaction;
@@ -58,3 +61,7 @@ pub use crate::connector::{
     QueryPlan, RekeyReport, Sizes, TableSize, TransactionMode, VacuumReport,
 };
 pub use crate::feed::{Change, ChangeKind, RowChange, TableChange};
+pub use crate::observer::{
+    CallKind, CallMetrics, CallOutcome, ConnectionMetrics, Event, Histogram, Metrics, MetricsRecorder, ObservedCall,
+    Observer,
+};

@@ -9,11 +9,13 @@ use std::pin::{Pin, pin};
 use super::bulk;
 use super::deadline::{self, Stage, within};
 use super::held::Held;
+use super::observed::{observed, over};
 use super::stream::{CHUNK, Chunks, RowStream};
 use super::yields::{Collected, Yields};
 use crate::DefaultConnector;
 use crate::connector::{Connection, Connector, Resource, ResourceState, Scope, Statement, TransactionMode};
 use crate::error::{ErrorKind, Reason, Result};
+use crate::observer::CallKind;
 use crate::params::IntoParams;
 use crate::row::{Changes, Rows};
 use crate::turn;
@@ -72,15 +74,26 @@ impl<C: Connector<Connection: Connection>> RawConnection<C> {
 
     one_liners! { self: &mut Self }
 
-    async fn reading<Y: Yields>(&mut self, statement: Statement, _: &Location<'_>, yields: &mut Y) -> Result<Y::Made> {
+    async fn reading<Y: Yields>(
+        &mut self,
+        statement: Statement,
+        location: &'static Location<'static>,
+        yields: &mut Y,
+    ) -> Result<Y::Made> {
+        let observing = self.held.observe(CallKind::Fetch, Some(&statement.sql), Some(location));
+        observed!(observing, self.read(statement, yields))
+    }
+
+    async fn read<Y: Yields>(&mut self, statement: Statement, yields: &mut Y) -> Result<Y::Made> {
         turn::take_holding().await;
         let limit = self.held.limit_stopping(Stage::Write);
         let connection = self.ready().await?;
         within(limit, turn::noting(pin!(yields.run(connection, statement, Scope::Session)))).await?.rows()
     }
 
-    async fn writing(&mut self, statement: Statement, location: &Location<'_>) -> Result<Rows> {
-        self.reading(statement, location, &mut Collected).await
+    async fn writing(&mut self, statement: Statement, location: &'static Location<'static>) -> Result<Rows> {
+        let observing = self.held.observe(CallKind::Execute, Some(&statement.sql), Some(location));
+        observed!(observing, self.read(statement, &mut Collected))
     }
 
     /// The connection, without what a dropped `execute_many` left behind.
@@ -117,7 +130,12 @@ impl<C: Connector<Connection: Connection>> RawConnection<C> {
         Box::pin(self.insert_many(sql, bulk::source(sets)))
     }
 
-    pub(super) async fn insert_many(&mut self, sql: &str, sets: bulk::SetSource<'_>) -> Result<Changes> {
+    async fn insert_many(&mut self, sql: &str, sets: bulk::SetSource<'_>) -> Result<Changes> {
+        let observing = self.held.observe(CallKind::ExecuteMany, Some(sql), None);
+        over(observing, self.insert_sets(sql, sets)).await
+    }
+
+    async fn insert_sets(&mut self, sql: &str, sets: bulk::SetSource<'_>) -> Result<Changes> {
         let limit = self.held.limit(Stage::InTransaction);
         if self.ready().await?.state() == ResourceState::InTransaction {
             return within(limit, bulk::run(&mut **self.held, sql.into(), sets)).await;
@@ -147,8 +165,12 @@ impl<C: Connector<Connection: Connection>> RawConnection<C> {
     /// Dropping the future stops the statement that runs and undoes it; those before it may stay done, and a transaction
     /// that the script has begun stays open until the guard is dropped or ends it.
     pub async fn execute_script(&mut self, sql: &str) -> Result<()> {
-        let limit = self.held.limit_stopping(Stage::Script);
-        within(limit, self.ready().await?.run_script(sql.into())).await
+        let observing = self.held.observe(CallKind::ExecuteScript, Some(sql), None);
+        let running = async {
+            let limit = self.held.limit_stopping(Stage::Script);
+            within(limit, self.ready().await?.run_script(sql.into())).await
+        };
+        over(observing, running).await
     }
 
     /// Whether there is a table or view of this name.
@@ -159,14 +181,19 @@ impl<C: Connector<Connection: Connection>> RawConnection<C> {
     /// # Cancel safety
     /// Nothing is left behind.
     pub async fn table_exists(&mut self, name: &str) -> Result<bool> {
-        let limit = self.held.limit_stopping(Stage::Write);
-        within(limit, self.ready().await?.table_exists(name)).await
+        let observing = self.held.observe(CallKind::TableExists, None, None);
+        let running = async {
+            let limit = self.held.limit_stopping(Stage::Write);
+            within(limit, self.ready().await?.table_exists(name)).await
+        };
+        over(observing, running).await
     }
 
     /// Fetches rows while the statement runs; see [`AsyncDatabase::fetch_stream`](super::AsyncDatabase::fetch_stream).
     pub fn fetch_stream(&mut self, sql: &str, params: impl IntoParams) -> RowStream<'_> {
         let statement = Statement::new(sql, params);
-        RowStream::of(async move { Ok((self, statement?)) })
+        let observing = self.held.observe(CallKind::FetchStream, Some(sql), None);
+        RowStream::of(observing, async move { Ok((self, statement?)) })
     }
 
     /// Says what the connection is used for; shown to those who wait for it in vain.

@@ -14,6 +14,7 @@ use super::transaction::Transaction;
 use crate::clock::sleep;
 use crate::connector::{Connection, Connector};
 use crate::error::{Error, Result};
+use crate::observer::Event;
 use crate::retry::Attempt;
 
 /// A closure that can be called several times and whose future can cross threads: what
@@ -187,6 +188,9 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
             };
             drop(failed);
             tracing::debug!(%location, error = error.map(tracing::field::display), number, ?pause, "running a transaction again after a pause");
+            if self.pool().observers().are_there() {
+                self.pool().observers().tell(&Event::TransactionRepeated { attempt: number, pause });
+            }
             sleep(pause).await;
             number += 1;
         }
@@ -200,8 +204,7 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
         F: for<'t> AsyncFuncMut<&'t mut Transaction<C>, Result<T, E>> + Send,
     {
         let access = route::transaction_access(self.capabilities(), options.mode);
-        let (held, nests) = (self.borrow(access, call).await?, self.capabilities().savepoints);
-        let mut transaction = Transaction::begin_on(held, options.mode, nests).await?;
+        let mut transaction = self.begin_for(call, access, options.mode).await?;
         let limit = transaction.closure_limit();
         let work = async { Ok(transaction.token().hold(work.call(&mut transaction)).await) };
         let outcome = match within(limit, work).await {

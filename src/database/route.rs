@@ -5,7 +5,7 @@
 
 use std::pin::pin;
 
-use super::yields::Yields;
+use super::yields::{Collected, Yields};
 use crate::connector::{
     Access, Capabilities, Connection, Connector, Outcome, Resource, ResourceState, Scope, Statement, StatementKind,
     TransactionMode, left_open,
@@ -60,7 +60,7 @@ pub(super) async fn run<C>(writer: &mut Pooled<C>, statement: Statement) -> Resu
 where
     C: Connector<Connection: Connection>,
 {
-    turn::noting(pin!(writer.run_in(statement, Scope::Write))).await?.rows()
+    turn::noting(pin!(Collected.run(&mut **writer, statement, Scope::Write))).await?.rows()
 }
 
 /// Runs a script that must leave no transaction open.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::panic::Location;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -9,9 +10,13 @@ use futures_core::Stream;
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::deadline::{self, Limit, Stage, within};
+use super::handle::AsyncDatabase;
 use super::held::Held;
+use super::observed::{Observing, observe};
 use crate::connector::{Connection, Connector, Statement};
 use crate::error::Result;
+use crate::observer::CallKind;
+use crate::params::IntoParams;
 use crate::row::{Row, Rows, RowsIter};
 
 /// Rows per chunk: one crossing to the engine's thread each.
@@ -29,6 +34,7 @@ pub struct RowStream<'a> {
     chunks: Pin<Box<dyn Stream<Item = Result<Rows>> + Send + 'a>>,
     /// What is left of the last chunk.
     rows: Option<RowsIter>,
+    observing: Observing,
 }
 
 /// Whoever holds the connection of a stream.
@@ -64,9 +70,47 @@ impl<C: Connector<Connection: Connection>> Chunks for HeldStream<C> {
     }
 }
 
+impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
+    /// Fetches rows while the statement runs: chunk by chunk, no faster than the stream is read. Nothing happens before
+    /// the first poll. Dropping the stream ends the statement; one that writes has taken effect for certain only when
+    /// the stream has been read to its end.
+    ///
+    /// While a stream of SQLite is open, the write-ahead log cannot start over: beside writers it grows by everything they
+    /// commit, without a bound. [`max_transaction_age`](crate::DatabaseBuilder::max_transaction_age) names streams that
+    /// last too long in the log, and ends them if told to; [`with_timeout`](Self::with_timeout) bounds a single one.
+    ///
+    /// ```
+    /// use futures_util::TryStreamExt;
+    /// # use strongroom::AsyncDatabase;
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> strongroom::Result<()> {
+    /// # let db = AsyncDatabase::builder(":memory:").open().await?;
+    /// let sql = "WITH RECURSIVE n(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM n LIMIT 1000) SELECT i FROM n";
+    /// let mut rows = db.fetch_stream(sql, ());
+    /// let mut sum = 0;
+    /// while let Some(row) = rows.try_next().await? {
+    ///     sum += row.get::<i64>(0)?;
+    /// }
+    /// assert_eq!(sum, 500_500);
+    /// # Ok(()) }
+    /// ```
+    #[track_caller]
+    pub fn fetch_stream(&self, sql: &str, params: impl IntoParams) -> RowStream<'static> {
+        let (database, statement, location) = (self.clone(), Statement::new(sql, params), Location::caller());
+        let observing = observe(self.pool().observers(), CallKind::FetchStream, Some(sql), location);
+        RowStream::of(observing, async move {
+            let statement = statement?;
+            let rows = database.open_stream(&statement, location).await?;
+            Ok((rows, statement))
+        })
+    }
+}
+
 impl<'a> RowStream<'a> {
     /// The rows of a statement, once there is a connection for it.
-    pub(super) fn of<S: Chunks + 'a>(ready: impl Future<Output = Result<(S, Statement)>> + Send + 'a) -> Self {
+    pub(super) fn of<S: Chunks + 'a>(
+        observing: Observing,
+        ready: impl Future<Output = Result<(S, Statement)>> + Send + 'a,
+    ) -> Self {
         let open = async move {
             let (mut chunks, statement) = ready.await?;
             chunks.open(statement).await?;
@@ -75,7 +119,22 @@ impl<'a> RowStream<'a> {
                 |mut chunks| async move { Ok(chunks.next().await?.map(|rows| (rows, chunks))) },
             ))
         };
-        Self { chunks: stream::once(open).try_flatten().boxed(), rows: None }
+        Self { chunks: stream::once(open).try_flatten().boxed(), rows: None, observing }
+    }
+}
+
+impl RowStream<'_> {
+    fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Rows>>> {
+        let Self { chunks, observing, .. } = self;
+        let Some(observation) = observing else { return chunks.as_mut().poll_next(context) };
+        let polled = observation.during(|| chunks.as_mut().poll_next(context));
+        match &polled {
+            Poll::Ready(Some(Ok(rows))) => observation.gave(rows.len()),
+            Poll::Ready(Some(Err(error))) => observation.end(Some(error)),
+            Poll::Ready(None) => observation.end(None),
+            Poll::Pending => {}
+        }
+        polled
     }
 }
 
@@ -87,7 +146,7 @@ impl Stream for RowStream<'_> {
             if let Some(row) = self.rows.as_mut().and_then(Iterator::next) {
                 return Poll::Ready(Some(Ok(row)));
             }
-            self.rows = match ready!(self.chunks.as_mut().poll_next(context)) {
+            self.rows = match ready!(self.poll_chunk(context)) {
                 Some(Ok(rows)) => Some(rows.into_iter()),
                 Some(Err(error)) => return Poll::Ready(Some(Err(error))),
                 None => return Poll::Ready(None),

@@ -8,6 +8,7 @@ use std::pin::{Pin, pin};
 use super::bulk;
 use super::deadline::{self, Limit, Stage, within};
 use super::held::Held;
+use super::observed::{observed, over};
 use super::state::TransactionState;
 use super::stream::{CHUNK, Chunks, RowStream};
 use super::yields::{Collected, Yields};
@@ -16,6 +17,7 @@ use crate::connector::{
     Connection, Connector, PendingCommit, Resource as _, ResourceState, Scope, Statement, TransactionMode,
 };
 use crate::error::{Error, Phase, Result};
+use crate::observer::CallKind;
 use crate::params::IntoParams;
 use crate::pool::HoldToken;
 use crate::row::{Changes, Rows};
@@ -59,7 +61,17 @@ impl<C: Connector<Connection: Connection>> Transaction<C> {
 
     one_liners! { self: &mut Self }
 
-    async fn reading<Y: Yields>(&mut self, statement: Statement, _: &Location<'_>, yields: &mut Y) -> Result<Y::Made> {
+    async fn reading<Y: Yields>(
+        &mut self,
+        statement: Statement,
+        location: &'static Location<'static>,
+        yields: &mut Y,
+    ) -> Result<Y::Made> {
+        let observing = self.state.held.observe(CallKind::Fetch, Some(&statement.sql), Some(location));
+        observed!(observing, self.read(statement, yields))
+    }
+
+    async fn read<Y: Yields>(&mut self, statement: Statement, yields: &mut Y) -> Result<Y::Made> {
         let state = &mut self.state;
         turn::take_holding().await;
         state.ready(None).await?;
@@ -69,8 +81,9 @@ impl<C: Connector<Connection: Connection>> Transaction<C> {
         state.judge(outcome)?.rows()
     }
 
-    async fn writing(&mut self, statement: Statement, location: &Location<'_>) -> Result<Rows> {
-        self.reading(statement, location, &mut Collected).await
+    async fn writing(&mut self, statement: Statement, location: &'static Location<'static>) -> Result<Rows> {
+        let observing = self.state.held.observe(CallKind::Execute, Some(&statement.sql), Some(location));
+        observed!(observing, self.read(statement, &mut Collected))
     }
 
     /// Runs a statement once for each set of parameters; see
@@ -96,9 +109,13 @@ impl<C: Connector<Connection: Connection>> Transaction<C> {
 
     pub(super) async fn insert_many(&mut self, sql: &str, sets: bulk::SetSource<'_>) -> Result<Changes> {
         let state = &mut self.state;
-        state.ready(Some(sql)).await?;
-        let outcome = within(state.limit(), bulk::run(&mut **state.held, sql.into(), sets)).await;
-        state.judge(outcome)
+        let observing = state.held.observe(CallKind::ExecuteMany, Some(sql), None);
+        let running = async {
+            state.ready(Some(sql)).await?;
+            let outcome = within(state.limit(), bulk::run(&mut **state.held, sql.into(), sets)).await;
+            state.judge(outcome)
+        };
+        over(observing, running).await
     }
 
     /// Runs a text of several statements without parameters. It may not end the transaction.
@@ -110,9 +127,13 @@ impl<C: Connector<Connection: Connection>> Transaction<C> {
     /// Dropping the future dooms the transaction.
     pub async fn execute_script(&mut self, sql: &str) -> Result<()> {
         let state = &mut self.state;
-        state.ready(None).await?;
-        let outcome = within(state.limit(), state.held.run_script(sql.into())).await;
-        state.judge(outcome)
+        let observing = state.held.observe(CallKind::ExecuteScript, Some(sql), None);
+        let running = async {
+            state.ready(None).await?;
+            let outcome = within(state.limit(), state.held.run_script(sql.into())).await;
+            state.judge(outcome)
+        };
+        over(observing, running).await
     }
 
     /// Whether there is a table or view of this name.
@@ -124,16 +145,21 @@ impl<C: Connector<Connection: Connection>> Transaction<C> {
     /// Dropping the future dooms the transaction.
     pub async fn table_exists(&mut self, name: &str) -> Result<bool> {
         let state = &mut self.state;
-        state.ready(None).await?;
-        let outcome = within(state.limit(), state.held.table_exists(name)).await;
-        state.judge(outcome)
+        let observing = state.held.observe(CallKind::TableExists, None, None);
+        let running = async {
+            state.ready(None).await?;
+            let outcome = within(state.limit(), state.held.table_exists(name)).await;
+            state.judge(outcome)
+        };
+        over(observing, running).await
     }
 
     /// Fetches rows while the statement runs; see [`AsyncDatabase::fetch_stream`](super::AsyncDatabase::fetch_stream).
     /// An error in the middle dooms the transaction.
     pub fn fetch_stream(&mut self, sql: &str, params: impl IntoParams) -> RowStream<'_> {
         let statement = Statement::new(sql, params);
-        RowStream::of(async move { Ok((&mut self.state, statement?)) })
+        let observing = self.state.held.observe(CallKind::FetchStream, Some(sql), None);
+        RowStream::of(observing, async move { Ok((&mut self.state, statement?)) })
     }
 
     /// Makes everything done in the transaction last.
@@ -145,18 +171,26 @@ impl<C: Connector<Connection: Connection>> Transaction<C> {
     /// # Cancel safety
     /// After the future was polled once, dropping it leaves the outcome unknown.
     pub async fn commit(self) -> Result<()> {
-        let (held, pending) = self.commit_early().await?;
-        let limit = held.limit(Stage::Commit);
-        // Others work with the connection while this waits for the disk.
-        drop(held);
-        Self::wait(pending, limit).await
+        let observing = self.state.held.observe(CallKind::Commit, None, None);
+        let running = async {
+            let (held, pending) = self.commit_early().await?;
+            let limit = held.limit(Stage::Commit);
+            // Others work with the connection while this waits for the disk.
+            drop(held);
+            Self::wait(pending, limit).await
+        };
+        over(observing, running).await
     }
 
     /// [`commit`](Self::commit), which leaves the connection with the caller.
     pub(super) async fn commit_and_keep(self) -> Result<Held<C>> {
-        let (held, pending) = self.commit_early().await?;
-        Self::wait(pending, held.limit(Stage::Commit)).await?;
-        Ok(held)
+        let observing = self.state.held.observe(CallKind::Commit, None, None);
+        let running = async {
+            let (held, pending) = self.commit_early().await?;
+            Self::wait(pending, held.limit(Stage::Commit)).await?;
+            Ok(held)
+        };
+        over(observing, running).await
     }
 
     async fn wait(pending: Option<PendingCommit>, limit: Limit) -> Result<()> {
@@ -192,8 +226,12 @@ impl<C: Connector<Connection: Connection>> Transaction<C> {
 
     /// [`rollback`](Self::rollback), which leaves the connection with the caller.
     pub(super) async fn rollback_and_keep(mut self) -> Result<Held<C>> {
-        self.state.held.undo_all().await.map_err(|error| error.during(Phase::Rollback))?;
-        Ok(self.state.held)
+        let observing = self.state.held.observe(CallKind::Rollback, None, None);
+        let running = async {
+            self.state.held.undo_all().await.map_err(|error| error.during(Phase::Rollback))?;
+            Ok(self.state.held)
+        };
+        over(observing, running).await
     }
 
     /// Says what the transaction is for; shown to those who wait for its connection in vain.

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 
+use super::observed;
 use crate::connector::{Connection, Outcome, Scope, Statement};
 use crate::error::Result;
 use crate::row::{RowSink, Rows};
@@ -29,14 +30,30 @@ impl Yields for Collected {
     type Made = Rows;
 
     async fn run<K: Connection>(&mut self, connection: &mut K, statement: Statement, scope: Scope) -> Result<Outcome> {
-        match scope {
-            Scope::Session => connection.run(statement).await.map(Outcome::Ran),
-            _ => connection.run_in(statement, scope).await,
+        if observed::is_observed() {
+            let running = async {
+                let sql = observed::runs(&statement);
+                let outcome = collected(connection, statement, scope).await;
+                observed::ran(connection, &sql);
+                if let Ok(Outcome::Ran(rows)) = &outcome {
+                    observed::gave(rows.len(), rows.changes());
+                }
+                outcome
+            };
+            return Box::pin(running).await;
         }
+        collected(connection, statement, scope).await
     }
 
     fn collected(&mut self, rows: Rows) -> Rows {
         rows
+    }
+}
+
+async fn collected<K: Connection>(connection: &mut K, statement: Statement, scope: Scope) -> Result<Outcome> {
+    match scope {
+        Scope::Session => connection.run(statement).await.map(Outcome::Ran),
+        _ => connection.run_in(statement, scope).await,
     }
 }
 
@@ -52,6 +69,18 @@ impl Yields for Shown {
         statement: Statement,
         scope: Scope,
     ) -> Result<Outcome<()>> {
+        if observed::is_observed() {
+            let running = async {
+                let sql = observed::runs(&statement);
+                let outcome = connection.run_into(statement, scope, &mut self.0).await;
+                observed::ran(connection, &sql);
+                if let Ok(Outcome::Ran(changes)) = &outcome {
+                    observed::gave(self.0.taken(), *changes);
+                }
+                Ok(outcome?.map(drop))
+            };
+            return Box::pin(running).await;
+        }
         Ok(connection.run_into(statement, scope, &mut self.0).await?.map(drop))
     }
 

@@ -6,6 +6,7 @@ mod arranged;
 mod fields;
 pub(crate) mod lexer;
 pub(crate) mod list;
+mod literals;
 mod placeholders;
 mod role;
 #[cfg(any(feature = "migrations", feature = "postgres"))]
@@ -15,6 +16,7 @@ mod sets;
 pub use arranged::{Arranged, ArrangedSets};
 pub use fields::{Fields, named};
 pub use list::list;
+pub(crate) use literals::without_literals;
 pub use placeholders::{Dialect, Placeholders, Style};
 pub use sets::ParamSets;
 

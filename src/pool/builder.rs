@@ -12,6 +12,7 @@ use super::settings::PoolSettings;
 use crate::connector::Connector;
 use crate::error::Result;
 use crate::health::HealthCheck;
+use crate::observer::Observer;
 use crate::retry::RetryPolicy;
 
 /// Settings of a [`Pool`], each with a default; see [`Pool::builder`].
@@ -123,6 +124,12 @@ impl<C: Connector> PoolBuilder<C> {
         F: Send + Sync + 'static,
     {
         self.settings.on_connect = Some(Box::new(hook));
+        self
+    }
+
+    /// Tells `observer` of connections that are opened, lent, returned and closed, beside those that were added before.
+    pub fn observer(mut self, observer: impl Observer + 'static) -> Self {
+        self.settings.observers.push(Box::new(observer));
         self
     }
 

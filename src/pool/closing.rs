@@ -49,6 +49,8 @@ impl<C: Connector> PoolInner<C> {
         report.abandoned = self.registry.stats().active_connections;
         if !report.is_clean() {
             tracing::warn!(pool = %self.name, ?report, "the pool did not close cleanly");
+        } else if report.closed > 0 {
+            tracing::info!(pool = %self.name, connections = report.closed, "the pool is closed");
         }
         report
     }

@@ -15,6 +15,7 @@ use super::inner::{CloseReport, Lease, OpenConnection, PoolInner};
 use super::suspending::SuspendOptions;
 use crate::connector::{Access, Connector, Resource as _, ResourceState};
 use crate::error::Result;
+use crate::observer::Observers;
 
 /// Lends connections, at most so many at a time.
 ///
@@ -130,6 +131,11 @@ impl<C: Connector> Pool<C> {
         location: &'static Location<'static>,
     ) -> Result<Pooled<C>> {
         Ok(Pooled::new(self.inner().checkout_for_others(access, location).await?))
+    }
+
+    /// Those who are told what happens here.
+    pub(crate) fn observers(&self) -> &Observers {
+        &self.inner().observers
     }
 
     /// Whether the pool still takes calls.
@@ -338,13 +344,16 @@ impl<C: Connector> Pooled<C> {
 
     /// The connection is kept, but used for nobody until [`resume`](Self::resume), and not counted as lent.
     pub(crate) fn rest(&mut self) {
-        self.opened().entry.give_back();
-        self.lease.opened_mut().since = Instant::now();
+        self.lease.opened_mut().came_back();
     }
 
     /// Notes that it is used again, unless it is already.
     pub(crate) fn resume(&self, location: &'static Location<'static>) {
-        self.opened().entry.resume(location);
+        self.opened().resume(location);
+    }
+
+    pub(crate) fn observers(&self) -> &Observers {
+        &self.opened().permit.pool().observers
     }
 
     /// Has the loan watched for its age, because it lasts as long as somebody likes; see

@@ -25,6 +25,7 @@ use super::supply::{Closed, IdleCell, Supply};
 use crate::connector::{Access, Connector, Resource as _, ResourceState};
 use crate::error::{Error, ErrorKind, Phase, Result};
 use crate::lock::{Lock, foreign};
+use crate::observer::{Event, Observers};
 
 /// How long a connection may take to say goodbye: long enough for a checkpoint of a large log.
 pub(super) const CLOSE_LIMIT: Duration = Duration::from_secs(10);
@@ -36,6 +37,7 @@ pub(super) struct PoolInner<C: Connector> {
     /// In errors and logs.
     pub(super) name: Cow<'static, str>,
     pub(super) registry: Arc<Registry>,
+    pub(super) observers: Observers,
     main: Lane<C>,
     readers: Option<Lane<C>>,
     /// Held by whoever closes idle connections, so that one closes the writer only when all have closed the readers.
@@ -175,6 +177,7 @@ impl<C: Connector> PoolInner<C> {
         let (min, max) = (settings.min_size, settings.max_size);
         let capabilities = connector.capabilities();
         let name = settings.name.take().unwrap_or(Cow::Borrowed(capabilities.engine));
+        let observers = Observers::new(std::mem::take(&mut settings.observers), &capabilities);
         let readers = match (settings.writer_lane, max) {
             (_, 1) => None,
             (true, _) => capabilities.concurrent_readers.then(|| (max - 1, min.saturating_sub(1))),
@@ -194,6 +197,7 @@ impl<C: Connector> PoolInner<C> {
             settings,
             name,
             registry,
+            observers,
             main,
             readers,
             closing: Mutex::default(),
@@ -279,6 +283,12 @@ impl<C: Connector> Permit<C> {
     pub(super) fn lane(&self) -> &Lane<C> {
         self.pool.lane(self.lane)
     }
+
+    /// Tells those who observe that its connection is no longer lent.
+    #[cold]
+    fn tell_returned(&self, lent: Instant) {
+        self.pool.observers.tell(&Event::ConnectionReturned { access: self.lane().access, used: lent.elapsed() });
+    }
 }
 
 impl<C: Connector> Drop for Permit<C> {
@@ -297,6 +307,33 @@ impl<C: Connector> OpenConnection<C> {
         caught(|| self.resource.state()).unwrap_or(ResourceState::Broken)
     }
 
+    /// Notes the end of its loan, if it was lent.
+    #[inline]
+    pub(super) fn came_back(&mut self) {
+        let lent = if self.permit.pool.observers.are_there() { self.entry.lent_since() } else { None };
+        if self.entry.give_back() {
+            self.since = Instant::now();
+        }
+        if let Some(lent) = lent {
+            self.permit.tell_returned(lent);
+        }
+    }
+
+    /// Notes that it is lent again, unless it is already.
+    pub(super) fn resume(&self, location: &'static Location<'static>) {
+        let now = Instant::now();
+        if self.entry.resume(location, now) && self.permit.pool.observers.are_there() {
+            self.tell_lent(Some(now), now);
+        }
+    }
+
+    /// Tells those who observe of a loan to a call that asked for it at `asked`.
+    #[cold]
+    pub(super) fn tell_lent(&self, asked: Option<Instant>, now: Instant) {
+        let waited = asked.map_or(Duration::ZERO, |asked| now.saturating_duration_since(asked));
+        self.permit.pool.observers.tell(&Event::ConnectionLent { access: self.permit.lane().access, waited });
+    }
+
     pub(super) fn is_expired(&self) -> bool {
         self.expires.is_some_and(|end| Instant::now() >= end)
     }
@@ -311,15 +348,23 @@ impl<C: Connector> OpenConnection<C> {
     /// The two halves of [`close`](Self::close). The entry is kept until the goodbye has been said.
     pub(super) fn part(self, limit: Duration) -> (Permit<C>, impl Future<Output = Result<()>> + Send + 'static) {
         let Self { permit, entry, resource, .. } = self;
-        let pool = Arc::clone(&permit.pool);
+        let (pool, access) = (Arc::clone(&permit.pool), permit.lane().access);
+        let lent = if pool.observers.are_there() { entry.lent_since() } else { None };
         entry.retire(0);
+        if let Some(lent) = lent {
+            permit.tell_returned(lent);
+        }
         let goodbye = async move {
             let outcome = guarded("connection's close", Instant::now() + limit, async { resource.close().await }).await;
             // Before the entry goes, for which the one who reports it waits.
             pool.note_goodbye(&outcome);
             drop(entry);
-            if let Err(error) = &outcome {
+            let error = outcome.as_ref().err();
+            if let Some(error) = error {
                 tracing::debug!(%error, "a connection did not close cleanly");
+            }
+            if pool.observers.are_there() {
+                pool.observers.tell(&Event::ConnectionClosed { access, error });
             }
             outcome
         };

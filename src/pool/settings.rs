@@ -9,6 +9,7 @@ use crate::config::{limit::Bounds, limit::POOL_ACQUIRE_TIMEOUT, limit::POOL_MAX_
 use crate::connector::Connector;
 use crate::error::Result;
 use crate::health::{HealthCheck, Ping, SkipIfRecent};
+use crate::observer::Observer;
 use crate::retry::{FixedDelay, RetryPolicy};
 
 /// Bounds of `connect_timeout`, where it is set.
@@ -46,6 +47,7 @@ pub(super) struct PoolSettings<C: Connector> {
     pub(super) retry: Box<dyn RetryPolicy>,
     pub(super) health: Box<dyn HealthCheck<C::Connection>>,
     pub(super) on_connect: Option<Hook<C::Connection>>,
+    pub(super) observers: Vec<Box<dyn Observer>>,
 }
 
 impl<C: Connector> Default for PoolSettings<C> {
@@ -64,6 +66,7 @@ impl<C: Connector> Default for PoolSettings<C> {
             retry: Box::new(FixedDelay::default()),
             health: Box::new(SkipIfRecent::<Ping>::default()),
             on_connect: None,
+            observers: Vec::new(),
         }
     }
 }

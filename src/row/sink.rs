@@ -53,6 +53,11 @@ pub trait RowSink: Any + Send {
     /// Takes the next row; false: no more are wanted, and none may be shown before the next
     /// [`begin`](RowSink::begin). Never panics for what the caller's own code does with the row.
     fn take(&mut self, row: RowRef<'_>) -> bool;
+
+    /// How many rows it has made something of since [`begin`](RowSink::begin), for those who observe the call.
+    fn taken(&self) -> usize {
+        0
+    }
 }
 
 /// The sink that wants nothing: it stands where another one was taken from.
@@ -82,6 +87,8 @@ pub(crate) trait Gathered: Default + Send + 'static {
 
     /// Adds one; says whether another is wanted.
     fn add(&mut self, item: Self::Item) -> bool;
+
+    fn count(&self) -> usize;
 }
 
 impl<T: Send + 'static> Gathered for Vec<T> {
@@ -91,6 +98,10 @@ impl<T: Send + 'static> Gathered for Vec<T> {
         self.push(item);
         true
     }
+
+    fn count(&self) -> usize {
+        self.len()
+    }
 }
 
 impl<T: Send + 'static> Gathered for Option<T> {
@@ -99,6 +110,10 @@ impl<T: Send + 'static> Gathered for Option<T> {
     fn add(&mut self, item: T) -> bool {
         *self = Some(item);
         false
+    }
+
+    fn count(&self) -> usize {
+        usize::from(self.is_some())
     }
 }
 
@@ -159,6 +174,10 @@ impl<G: Gathered> RowSink for Decoding<G> {
         };
         self.failed = Some(failed);
         false
+    }
+
+    fn taken(&self) -> usize {
+        self.gathered.count()
     }
 }
 

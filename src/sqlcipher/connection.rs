@@ -24,7 +24,7 @@ use super::statements::Inlined;
 use crate::clock;
 use crate::connector::{
     Access, Backup, BackupReport, CheckDepth, CheckStep, Connection, Maintained, Maintenance, Outcome, PendingCommit,
-    Resource, ResourceState, Scope, Statement, StatementKind, TransactionMode,
+    Resource, ResourceState, Scope, Statement, StatementKind, StatementSummary, TransactionMode,
 };
 use crate::error::{Error, Phase, Result};
 use crate::feed::ChangeFeed;
@@ -317,6 +317,10 @@ impl Connection for SqlCipherConnection {
         self.shared.lock().tables_read(sql)
     }
 
+    fn summary(&mut self, sql: &str) -> Option<StatementSummary> {
+        self.shared.try_lock()?.plans.get(sql)?.summary()
+    }
+
     fn look_elsewhere(&mut self, feed: &ChangeFeed) -> Result<bool> {
         self.opened.refuse_child()?;
         let _pass = exit_gate::enter();
@@ -326,10 +330,9 @@ impl Connection for SqlCipherConnection {
     /// rusqlite's connection, on this thread: its calls block. Prefer
     /// [`interact`](SqlCipherConnection::interact). If a dropped call is still stopping, this waits for it.
     fn native(&mut self) -> &mut rusqlite::Connection {
-        if let Some(stream) = &mut self.stream {
+        if let Some(mut stream) = self.stream.take() {
             stream.stop();
         }
-        self.stream = None;
         self.shared.control.cancel(self.job);
         self.opened.snapshots().forget(&self.shared);
         while Arc::strong_count(&self.shared) > 1 {
@@ -337,9 +340,7 @@ impl Connection for SqlCipherConnection {
         }
         self.state = ResourceState::Altered;
         let shared = Arc::get_mut(&mut self.shared).expect("jobs have ended, and nobody else looks at the engine");
-        let engine = shared.engine.get_mut().unwrap_or_else(PoisonError::into_inner);
-        engine.end_snapshot();
-        engine.give_away()
+        shared.engine.get_mut().unwrap_or_else(PoisonError::into_inner).give_away()
     }
 }
 

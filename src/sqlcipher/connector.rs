@@ -208,7 +208,7 @@ impl SqlCipherConnector {
             None => Vec::new(),
         };
         let key_source = Arc::clone(&self.key_source);
-        on_thread(move || {
+        let opened = on_thread(move || {
             let (opened, source) = first_of(&location, &settings, candidates)?;
             let opened = Arc::new(opened);
             if let Some(source) = source {
@@ -217,7 +217,12 @@ impl SqlCipherConnector {
             *state = State::Opened(Arc::clone(&opened));
             Ok(opened)
         })
-        .await?
+        .await??;
+        tracing::info!(
+            database = %self.shown.display(), encrypted = self.has_key, key_source = self.key_source.last(),
+            "the database is open"
+        );
+        Ok(opened)
     }
 }
 

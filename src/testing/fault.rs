@@ -6,7 +6,7 @@ use super::faults::{Fault, Faults, Point, failure, lost};
 use crate::connector::{
     Access, Backup, BackupReport, BulkInsert, Canceller, Capabilities, CheckDepth, CheckStep, Connection, Connector,
     Maintained, Maintenance, Outcome, PendingCommit, Rekeying, Resource, ResourceState, Scope, Statement,
-    StatementKind, TransactionMode,
+    StatementKind, StatementSummary, TransactionMode,
 };
 use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::feed::ChangeFeed;
@@ -254,6 +254,10 @@ impl<K: Connection> Connection for FaultyConnection<K> {
 
     fn tables_read(&mut self, sql: &str) -> Result<Vec<Arc<str>>> {
         self.inner.tables_read(sql)
+    }
+
+    fn summary(&mut self, sql: &str) -> Option<StatementSummary> {
+        self.inner.summary(sql)
     }
 
     fn look_elsewhere(&mut self, feed: &ChangeFeed) -> Result<bool> {

@@ -6,6 +6,7 @@
 //! |---|---|
 //! | a service that uses a database | [`ScriptedConnector`]: answers from memory, and a log of the calls |
 //! | what happens when a database fails | [`FaultyConnector`]: any engine, with failures where you want them |
+//! | how many statements a request makes | [`StatementRecorder`], an observer |
 //! | that statements use an index | [`assert_no_full_scan`] on what `db.explain` answers |
 //! | a single strategy against expectations | the mocks: [`MockConnector`], [`MockConnection`], [`MockKeySource`], [`MockHealthCheck`], [`MockRetryPolicy`] |
 //! | a connector, key source, health check or retry policy of your own | the suites of [`conformance`] |
@@ -15,10 +16,12 @@ mod fault;
 mod faults;
 mod mock;
 mod plans;
+mod recorder;
 mod scripted;
 
 pub use fault::{FaultyBulk, FaultyConnection, FaultyConnector};
 pub use faults::{Fault, Faults, Point};
 pub use mock::{MockBulk, MockConnection, MockConnector, MockHealthCheck, MockKeySource, MockRetryPolicy};
 pub use plans::assert_no_full_scan;
+pub use recorder::{RecordedBlock, RecordedStatement, RecordedStatements, StatementRecorder};
 pub use scripted::{Call, ScriptedConnection, ScriptedConnector};

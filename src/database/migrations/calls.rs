@@ -86,7 +86,7 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
             let call = self.call(location);
             let lent = call.lend(self.pool(), Access::Write).await?;
             lent.label("migrate");
-            let held = Held::new(lent, call.deadline);
+            let held = Held::new(lent, call.deadline, call.location);
             let run = Run::new(list, words, options, self.capabilities().savepoints, total);
             Box::pin(run.go(held)).await
         }

@@ -135,6 +135,10 @@ impl<C: Connector> PoolInner<C> {
         };
         self.look_after_idle(since);
         lease.opened().entry.lend(location, since, waited);
+        if self.observers.are_there() {
+            // The time of a suspension is nobody's waiting.
+            lease.opened().tell_lent(deadline.checked_sub(self.settings.acquire_timeout), since);
+        }
         Ok(lease)
     }
 

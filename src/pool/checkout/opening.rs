@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use crate::clock::{self, sleep};
 use crate::connector::{Canceller, Connector, Resource as _, ResourceState};
 use crate::error::{Error, ErrorKind, Phase, Reason, Result};
+use crate::observer::Event;
 use crate::pool::guarded::{caught, guarded};
 use crate::pool::inner::{Lane, Lease, OpenConnection, Permit, PoolInner, Unproven, goodbye_limit};
 use crate::retry::Attempt;
@@ -64,6 +65,10 @@ impl<C: Connector> PoolInner<C> {
                 Err(failed) => failed,
             };
             self.registry.count_error();
+            if self.observers.are_there() {
+                let (access, error) = (permit.lane().access, &error);
+                self.observers.tell(&Event::ConnectFailed { access, attempt: number, error });
+            }
             let pause = self.settings.retry.next_delay(Attempt::new(number, first.elapsed(), &error));
             let left = deadline.saturating_duration_since(Instant::now());
             let asks = or_other && error.is_transient() && !left.is_zero();
@@ -74,7 +79,7 @@ impl<C: Connector> PoolInner<C> {
                 // Whoever retries outside would only repeat what was tried here.
                 return Err(error.permanent().during(Phase::Connect));
             };
-            tracing::debug!(pool = %self.name, %error, number, ?pause, "connecting again after a pause");
+            tracing::warn!(pool = %self.name, %error, number, ?pause, "connecting again after a pause");
             number += 1;
             if !asks {
                 sleep(pause).await;
@@ -103,7 +108,13 @@ impl<C: Connector> PoolInner<C> {
             expires: self.settings.max_lifetime.and_then(|age| now.checked_add(age)),
         });
         match self.prove(&mut unproven.0, end).await {
-            Ok(()) => Ok(unproven.approve()),
+            Ok(()) => {
+                let lease = unproven.approve();
+                if self.observers.are_there() {
+                    self.observers.tell(&Event::ConnectionOpened { access, took: now.elapsed() });
+                }
+                Ok(lease)
+            }
             Err(error) => Err((ScopeGuard::into_inner(unproven.0).close(goodbye_limit(deadline)).await, error)),
         }
     }

@@ -264,17 +264,23 @@ impl Registered {
         self.entry.lock().lend(location, since, waited);
     }
 
-    /// Notes that it is lent from now on, if it is not.
-    pub(in crate::pool) fn resume(&self, location: &'static Location<'static>) {
+    /// Notes that it is lent from now on, if it is not; whether that is so.
+    pub(in crate::pool) fn resume(&self, location: &'static Location<'static>, now: Instant) -> bool {
         let rests = self.entry.lock().holder.is_none();
         if rests {
-            self.lend(location, Instant::now(), false);
+            self.lend(location, now, false);
         }
+        rests
     }
 
     /// Notes that the connection is back; whether it was lent.
     pub(in crate::pool) fn give_back(&self) -> bool {
         self.entry.lock().release()
+    }
+
+    /// Since when it is lent, if it is.
+    pub(in crate::pool) fn lent_since(&self) -> Option<Instant> {
+        self.entry.lock().holder.as_ref().map(|holder| holder.since)
     }
 
     pub(in crate::pool) fn count_error(&self) {

@@ -46,9 +46,7 @@ fn give_back<C: Connector>(taken: Taken<C>) {
 /// Puts a connection where the next call finds it, or hands it to one that waits.
 fn keep<C: Connector>(taken: Taken<C>) {
     let Taken { mut opened, cell } = taken;
-    if opened.entry.give_back() {
-        opened.since = Instant::now();
-    }
+    opened.came_back();
     if let Err(opened) = cell.keep(opened) {
         let (pool, lane) = (Arc::clone(opened.permit.pool()), opened.permit.lane().id);
         if pool.lane(lane).supply.put_back(opened, cell) {

@@ -103,6 +103,7 @@ impl Engine {
 
     /// The connection, for a caller who is not watched: it counts as altered.
     pub(crate) fn give_away(&mut self) -> &mut Connection {
+        self.end_snapshot();
         self.watch.look(Mode::Open);
         self.begin_recording();
         self.session.alter(true);

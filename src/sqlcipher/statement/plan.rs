@@ -9,7 +9,7 @@ use rusqlite::{Connection, StatementStatus};
 use super::cost::Cost;
 use super::watch::{Seen, Watch};
 use super::{halfway, straight};
-use crate::connector::StatementKind;
+use crate::connector::{StatementKind, StatementSummary};
 use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::params::{Arranged, ArrangedSets, Dialect, ParamSets, Params, Placeholders, Style};
 use crate::row::Changes;
@@ -40,6 +40,7 @@ pub(crate) struct Plan {
     straight: Option<bool>,
     identity: Identity,
     cost: Cost,
+    summary: Option<StatementSummary>,
 }
 
 /// What SQLite tells of the row that a statement inserts.
@@ -110,8 +111,10 @@ impl Plan {
             Cow::Borrowed(_) => None,
         };
         let text = text.or_else(with_lists);
+        watch.look_anew();
         let statement = connection.prepare(text.as_deref().unwrap_or(sql));
         let seen = watch.seen();
+        let summary = if seen.defines() { None } else { watch.summary() };
         let statement = statement.map_err(|error| classify_refused(error, seen))?;
         let placeholders = placeholders?;
         let slots = slots(&placeholders, order.as_deref(), &statement)?;
@@ -141,11 +144,17 @@ impl Plan {
             straight: None,
             identity,
             cost,
+            summary,
         })
     }
 
     pub(crate) fn seen(&self) -> Seen {
         self.seen
+    }
+
+    /// What it does, in a few words.
+    pub(crate) fn summary(&self) -> Option<StatementSummary> {
+        self.summary.clone()
     }
 
     /// Whether there is nothing to run.

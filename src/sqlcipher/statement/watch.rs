@@ -12,8 +12,9 @@ use std::sync::atomic::{AtomicU8, AtomicU32, Ordering::Relaxed};
 use rusqlite::ffi;
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 
+use super::subject::Subject;
 use super::telling::TELLING;
-use crate::connector::StatementKind;
+use crate::connector::{StatementKind, StatementSummary};
 use crate::lock::Lock;
 use crate::sqlcipher::changes::touched::Notes;
 
@@ -76,6 +77,8 @@ pub(crate) struct Watch {
     in_memory: bool,
     /// The table that a statement inserts into, of those that insert.
     target: Lock<String>,
+    /// What the statement that is being prepared does, in a few words.
+    subject: Lock<Subject>,
     /// Which tables are touched, for those who listen.
     pub(crate) notes: Notes,
     /// SQLite's own functions; all others may do anything outside of the database.
@@ -89,7 +92,8 @@ pub(crate) struct Seen(u32);
 impl Watch {
     pub(crate) fn new(encrypted: bool, in_memory: bool, built_in: Arc<HashSet<String>>) -> Self {
         let (seen, mode) = (AtomicU32::new(0), AtomicU8::new(Mode::Open as u8));
-        Self { seen, mode, encrypted, in_memory, target: Lock::new(String::new()), notes: Notes::default(), built_in }
+        let (target, subject, notes) = (Lock::default(), Lock::default(), Notes::default());
+        Self { seen, mode, encrypted, in_memory, target, subject, notes, built_in }
     }
 
     pub(crate) fn is_encrypted(&self) -> bool {
@@ -120,8 +124,21 @@ impl Watch {
         self.target.lock().clone()
     }
 
+    /// A statement is prepared next of which a [`summary`](Self::summary) is wanted.
+    pub(crate) fn look_anew(&self) {
+        self.subject.lock().forget();
+    }
+
+    /// What the statement does that was prepared since, in a few words.
+    pub(crate) fn summary(&self) -> Option<StatementSummary> {
+        self.subject.lock().summary()
+    }
+
     /// The authorizer itself.
     pub(crate) fn judge(&self, context: &AuthContext<'_>) -> Authorization {
+        if self.mode.load(Relaxed) != Mode::Running as u8 {
+            self.subject.lock().see(context);
+        }
         let (flags, one_by_one) = (self.flags(context), self.notes.see(context));
         let persists = flags & WRITES != 0 && context.database_name != Some("temp");
         let flags = if persists { flags | PERSISTS } else { flags };

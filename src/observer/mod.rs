@@ -1,0 +1,63 @@
+//! The contract of an observer: it is told what the calls and the connections of a database do.
+//!
+//! Floor 1. An observer is foreign code: it is called under no lock, and its panic stays where it is. Where there is none,
+//! nothing is measured and no clock is read.
+
+mod event;
+mod histogram;
+mod metrics;
+mod observers;
+mod slow;
+
+pub use event::{CallKind, CallOutcome, Event, ObservedCall};
+pub use histogram::Histogram;
+pub use metrics::{CallMetrics, ConnectionMetrics, Metrics, MetricsRecorder};
+pub(crate) use observers::Observers;
+pub(crate) use slow::SlowCalls;
+
+/// Is told what happens in a database: of each call when it begins and when it ends, and of its connections.
+///
+/// **For implementors.** [`observe`](Observer::observe) runs on the thread of whoever makes the call, which waits for it, so it
+/// must be short and never block. It must not call the database that it observes.
+///
+/// ```
+/// use std::sync::Arc;
+/// use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+///
+/// use strongroom::AsyncDatabase;
+/// use strongroom::database::{Event, Observer};
+///
+/// #[derive(Default)]
+/// struct Failures(AtomicU64);
+///
+/// impl Observer for Failures {
+///     fn observe(&self, event: &Event<'_>) {
+///         if let Event::CallEnded(_, outcome) = event {
+///             self.0.fetch_add(u64::from(outcome.error.is_some()), Relaxed);
+///         }
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> strongroom::Result<()> {
+/// let failures = Arc::new(Failures::default());
+/// let db = AsyncDatabase::builder(":memory:").observer(Arc::clone(&failures)).open().await?;
+/// db.execute("SELEC 1", ()).await.unwrap_err();
+/// assert_eq!(failures.0.load(Relaxed), 1);
+/// # Ok(()) }
+/// ```
+pub trait Observer: Send + Sync {
+    /// Something has happened.
+    fn observe(&self, event: &Event<'_>);
+}
+
+impl<O: Observer + ?Sized> Observer for Box<O> {
+    fn observe(&self, event: &Event<'_>) {
+        (**self).observe(event);
+    }
+}
+
+impl<O: Observer + ?Sized> Observer for std::sync::Arc<O> {
+    fn observe(&self, event: &Event<'_>) {
+        (**self).observe(event);
+    }
+}

@@ -1,0 +1,49 @@
+//! Those who observe one pool.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use super::{Event, Observer};
+use crate::connector::Capabilities;
+use crate::lock::foreign;
+use crate::params::Dialect;
+
+/// Those who are told what happens; mostly nobody.
+#[derive(Clone)]
+pub(crate) struct Observers {
+    list: Option<Arc<Vec<Box<dyn Observer>>>>,
+    pub(crate) engine: &'static str,
+    pub(crate) dialect: Dialect,
+}
+
+impl Observers {
+    pub(crate) fn new(list: Vec<Box<dyn Observer>>, capabilities: &Capabilities) -> Self {
+        let list = (!list.is_empty()).then(|| Arc::new(list));
+        Self { list, engine: capabilities.engine, dialect: capabilities.dialect }
+    }
+
+    /// Whether anybody wants to be told. Asked before a clock is read.
+    #[inline]
+    pub(crate) fn are_there(&self) -> bool {
+        self.list.is_some()
+    }
+
+    /// Tells all of them. What panics is left out this time.
+    pub(crate) fn tell(&self, event: &Event<'_>) {
+        foreign();
+        for observer in self.list.iter().flat_map(|list| &**list) {
+            if catch_unwind(AssertUnwindSafe(|| observer.observe(event))).is_err() {
+                tracing::error!("an observer panicked; what it was told of goes on");
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Observers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Observers")
+            .field("observers", &self.list.as_ref().map_or(0, |list| list.len()))
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,32 @@
+//! Calls that took long, in the log.
+
+use std::time::Duration;
+
+use super::{Event, Observer};
+
+/// The observer that tells of calls that took at least so long, waiting and running together.
+#[derive(Debug)]
+pub(crate) struct SlowCalls(pub(crate) Duration);
+
+impl Observer for SlowCalls {
+    fn observe(&self, event: &Event<'_>) {
+        let Event::CallEnded(call, outcome) = event else { return };
+        if outcome.waiting + outcome.running < self.0 {
+            return;
+        }
+        let text = call.query_text();
+        tracing::warn!(
+            target: "strongroom::slow",
+            call = call.kind.name(),
+            statement = text.as_deref(),
+            summary = call.summary.map(tracing::field::display),
+            waiting = ?outcome.waiting,
+            running = ?outcome.running,
+            rows_returned = outcome.rows_returned,
+            rows_affected = outcome.rows_affected,
+            error = outcome.error.map(|error| tracing::field::debug(error.kind())),
+            location = %call.location,
+            "a slow call"
+        );
+    }
+}
