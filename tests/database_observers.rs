@@ -372,7 +372,12 @@ async fn a_summary_is_what_the_engine_says_and_not_a_guess_from_words() {
         ("UPDATE t SET n = (SELECT max(a) FROM u)", "UPDATE t"),
         ("DELETE FROM u WHERE a IN (SELECT n FROM t)", "DELETE u"),
         ("INSERT INTO t VALUES (1, 1) ON CONFLICT DO UPDATE SET n = 2", "INSERT t"),
+        ("CREATE TABLE w AS SELECT * FROM t", ""),
+        ("CREATE INDEX i ON w (n)", ""),
+        ("ALTER TABLE w ADD COLUMN more", ""),
+        ("DROP TABLE w", ""),
         ("PRAGMA user_version", "PRAGMA"),
+        ("ANALYZE", ""),
     ];
     for (sql, summary) in cases {
         db.fetch_all(sql, ()).await.unwrap();

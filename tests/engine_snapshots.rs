@@ -41,6 +41,23 @@ async fn a_commit_of_another_process_is_seen_by_the_next_read() {
     }
 }
 
+/// The statements are new to the reader, which still has the snapshot of the read before.
+#[tokio::test(flavor = "current_thread")]
+async fn what_was_created_after_a_read_is_found_by_the_next_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let db = open(&directory.path().join("a.db")).await;
+    for n in 0..50 {
+        value(&db).await;
+        db.fetch_all(&format!("CREATE TABLE w{n} AS SELECT * FROM t"), ()).await.unwrap();
+        assert_eq!(db.fetch_value::<i64>(&format!("SELECT a FROM w{n}"), ()).await.unwrap(), Some(1));
+        value(&db).await;
+        db.execute(&format!("ALTER TABLE w{n} ADD COLUMN more"), ()).await.unwrap();
+        db.fetch_all(&format!("SELECT more FROM w{n}"), ()).await.unwrap();
+        value(&db).await;
+        db.fetch_all(&format!("CREATE INDEX i{n} ON w{n} (more)"), ()).await.unwrap();
+    }
+}
+
 #[tokio::test(flavor = "current_thread")]
 async fn a_kept_transaction_ends_although_the_runtime_is_blocked() {
     let directory = tempfile::tempdir().unwrap();

@@ -196,7 +196,13 @@ impl Engine {
     /// Where the plan of a statement is, or the kind of one that must not be prepared before it runs.
     fn prepare_guarded(&mut self, sql: &str) -> Result<ControlFlow<StatementKind, usize>> {
         self.watch.look(Mode::Guarded);
-        let prepared = Plan::prepare(sql, &self.connection, &self.watch);
+        let mut prepared = Plan::prepare(sql, &self.connection, &self.watch);
+        if prepared.is_err() && self.keeps_snapshot() {
+            // What the statement names may be newer than the snapshot.
+            self.end_snapshot();
+            self.watch.look(Mode::Guarded);
+            prepared = Plan::prepare(sql, &self.connection, &self.watch);
+        }
         let seen = self.watch.seen();
         match prepared {
             Ok(plan) => Ok(ControlFlow::Continue(self.plans.remember(sql.into(), plan))),
