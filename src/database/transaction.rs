@@ -171,31 +171,22 @@ impl<C: Connector<Connection: Connection>> Transaction<C> {
     /// # Cancel safety
     /// After the future was polled once, dropping it leaves the outcome unknown.
     pub async fn commit(self) -> Result<()> {
+        // Others work with the connection while this waits for the disk.
+        self.commit_and(drop).await
+    }
+
+    /// [`commit`](Self::commit); `then` says what becomes of the connection before the disk has everything.
+    pub(super) async fn commit_and<T>(self, then: impl FnOnce(Held<C>) -> T) -> Result<T> {
         let observing = self.state.held.observe(CallKind::Commit, None, None);
         let running = async {
             let (held, pending) = self.commit_early().await?;
-            let limit = held.limit(Stage::Commit);
-            // Others work with the connection while this waits for the disk.
-            drop(held);
-            Self::wait(pending, limit).await
+            let (limit, left) = (held.limit(Stage::Commit), then(held));
+            if let Some(pending) = pending {
+                within(limit, pending.wait()).await.map_err(|error| error.during(Phase::Commit))?;
+            }
+            Ok(left)
         };
         over(observing, running).await
-    }
-
-    /// [`commit`](Self::commit), which leaves the connection with the caller.
-    pub(super) async fn commit_and_keep(self) -> Result<Held<C>> {
-        let observing = self.state.held.observe(CallKind::Commit, None, None);
-        let running = async {
-            let (held, pending) = self.commit_early().await?;
-            Self::wait(pending, held.limit(Stage::Commit)).await?;
-            Ok(held)
-        };
-        over(observing, running).await
-    }
-
-    async fn wait(pending: Option<PendingCommit>, limit: Limit) -> Result<()> {
-        let Some(pending) = pending else { return Ok(()) };
-        within(limit, pending.wait()).await.map_err(|error| error.during(Phase::Commit))
     }
 
     async fn commit_early(mut self) -> Result<(Held<C>, Option<PendingCommit>)> {

@@ -4,6 +4,7 @@
 //! process has done meanwhile is seen there. The connection does not come back altered, because the pool closes
 //! connections whose session may have been.
 
+use std::convert::identity;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -84,7 +85,7 @@ impl<'m, C: Connector<Connection: Connection>> Run<'m, C> {
             let left = left?;
             let Some(step) = left.steps.first() else {
                 self.report.version = left.version;
-                held = tx.commit_and_keep().await?;
+                held = tx.commit_and(identity).await?;
                 break;
             };
             if self.words.0 == Dialect::Sqlite && self.keys.must_change(step.is_without_foreign_keys()) {
@@ -154,7 +155,7 @@ impl<'m, C: Connector<Connection: Connection>> Run<'m, C> {
         let took = i64::try_from(began.elapsed().as_micros()).unwrap_or(i64::MAX);
         let line = (migration.version, migration.name(), migration.checksum(), took, None::<&str>);
         tx.execute(&self.words.add_finished(), line).await.map_err(titled)?;
-        let held = tx.commit_and_keep().await.map_err(titled)?;
+        let held = tx.commit_and(identity).await.map_err(titled)?;
         self.done(migration, began);
         Ok(held)
     }
@@ -165,7 +166,7 @@ impl<'m, C: Connector<Connection: Connection>> Run<'m, C> {
         let titled = |error: Error| in_migration(error, migration);
         let line = (migration.version, migration.name(), migration.checksum());
         tx.execute(&self.words.add_begun(), line).await.map_err(titled)?;
-        let mut held = tx.commit_and_keep().await.map_err(titled)?;
+        let mut held = tx.commit_and(identity).await.map_err(titled)?;
         let Body::Sql { text, .. } = &migration.body else { return Ok(held) };
         // PostgreSQL takes a text of several statements for a transaction.
         let texts: Vec<&str> =
@@ -189,7 +190,7 @@ impl<'m, C: Connector<Connection: Connection>> Run<'m, C> {
         let took = began.map(|began| i64::try_from(began.elapsed().as_micros()).unwrap_or(i64::MAX));
         let titled = |error: Error| in_migration(error, migration);
         tx.execute(&self.words.finish(), (migration.version, took)).await.map_err(titled)?;
-        tx.commit_and_keep().await.map_err(titled)
+        tx.commit_and(identity).await.map_err(titled)
     }
 
     /// Begins a transaction that keeps other runs away, and waits for theirs.
