@@ -1,9 +1,9 @@
 //! How work runs on a connection: inline on the caller's task, or as a numbered job on a thread that may block.
 //!
-//! `engine` is the synchronous connection; `inline`, `group`, `script`, `stream`, `interact`, `transaction`, `check` and `maintenance`
-//! are the kinds of work; `job`, `control` and `errand` start and stop it; `session` knows what a caller did to it, `sharing`
-//! whose commits share a sync, `turns` leaves
-//! the lock to other processes, and `delivery` says what becomes of rows.
+//! `engine` is the synchronous connection, `preparing` what it finds out of a statement; `inline`, `group`, `script`,
+//! `stream`, `interact`, `transaction`, `check` and `maintenance` are the kinds of work; `job`, `control` and `errand` start
+//! and stop it; `session` knows what a caller did to it, `sharing` whose commits share a sync, `turns` leaves the lock to
+//! other processes, and `delivery` says what becomes of rows.
 
 pub(crate) mod check;
 pub(crate) mod control;
@@ -15,6 +15,7 @@ pub(crate) mod inline;
 pub(crate) mod interact;
 pub(crate) mod job;
 pub(crate) mod maintenance;
+pub(crate) mod preparing;
 pub(crate) mod script;
 pub(crate) mod session;
 pub(crate) mod sharing;
