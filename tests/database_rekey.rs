@@ -4,6 +4,8 @@
 #[path = "common/cipher.rs"]
 mod cipher;
 mod common;
+#[path = "common/named.rs"]
+mod named;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,6 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::SeqCst};
 use cipher::{create, keyed, plain, read, refusal};
 use common::{ENDLESS, Walked, count, kinds, millis, numbers, secs, walk, with_table};
 use futures_util::StreamExt as _;
+use named::Named;
 use strongroom::database::{CheckDepth, RekeyOptions};
 use strongroom::keys::{CandidateKeySource, async_trait};
 use strongroom::pool::{NoRetry, SuspendOptions};
@@ -23,26 +26,12 @@ use strongroom::{
 use tempfile::TempDir;
 use tokio::time::timeout;
 
-/// A source with a name.
-struct Named(&'static str, Secret);
-
-#[async_trait]
-impl KeySource for Named {
-    async fn resolve(&self) -> Result<Secret> {
-        Ok(self.1.clone())
-    }
-
-    fn describe(&self) -> String {
-        self.0.into()
-    }
-}
-
 fn raw(byte: u8) -> Secret {
     Secret::raw_key([byte; 32])
 }
 
 fn named(byte: u8) -> Named {
-    Named(["none", "one", "two", "three"][usize::from(byte)], raw(byte))
+    Named(["none", "one", "two", "three"][usize::from(byte)], byte)
 }
 
 fn either(path: &Path) -> DatabaseBuilder<SqlCipherConnector> {

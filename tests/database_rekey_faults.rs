@@ -7,29 +7,19 @@
 mod common;
 #[path = "common/faults.rs"]
 mod faults;
+#[path = "common/named.rs"]
+mod named;
 
 use std::collections::BTreeSet;
 
 use common::{count, numbers};
 use faults::record::{Event, Record, Recording};
 use faults::{Call, states};
+use named::Named;
 use strongroom::database::CheckDepth;
-use strongroom::keys::{CandidateKeySource, async_trait};
+use strongroom::keys::CandidateKeySource;
 use strongroom::pool::NoRetry;
-use strongroom::{AsyncDatabase, ErrorKind, KeySource, Reason, Result, Secret};
-
-struct Named(&'static str, u8);
-
-#[async_trait]
-impl KeySource for Named {
-    async fn resolve(&self) -> Result<Secret> {
-        Ok(Secret::raw_key([self.1; 32]))
-    }
-
-    fn describe(&self) -> String {
-        self.0.into()
-    }
-}
+use strongroom::{AsyncDatabase, ErrorKind, Reason};
 
 #[tokio::test]
 async fn whatever_fails_the_call_says_which_key_is_in_use() {

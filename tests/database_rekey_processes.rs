@@ -7,6 +7,8 @@
 mod common;
 #[path = "common/killed.rs"]
 mod killed;
+#[path = "common/named.rs"]
+mod named;
 #[path = "common/other.rs"]
 mod other;
 
@@ -17,30 +19,18 @@ use std::time::{Duration, Instant};
 
 use common::{key, millis, numbers};
 use killed::killed;
+use named::Named;
 use other::Other;
 use strongroom::database::CheckDepth;
-use strongroom::keys::{CandidateKeySource, async_trait};
+use strongroom::keys::CandidateKeySource;
 use strongroom::sqlcipher::Tuning;
-use strongroom::{AsyncDatabase, ErrorKind, KeySource, PassphraseKeySource, Result, Secret};
+use strongroom::{AsyncDatabase, ErrorKind, PassphraseKeySource, Result, Secret};
 use tempfile::TempDir;
 
 const CHILD: &str = "STRONGROOM_TEST_REKEY";
 const ROWS: u64 = 2000;
 /// A child that nobody kills ends by itself.
 const LONGEST: Duration = Duration::from_secs(30);
-
-struct Named(&'static str, u8);
-
-#[async_trait]
-impl KeySource for Named {
-    async fn resolve(&self) -> Result<Secret> {
-        Ok(Secret::raw_key([self.1; 32]))
-    }
-
-    fn describe(&self) -> String {
-        self.0.into()
-    }
-}
 
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)

@@ -3,10 +3,13 @@
 
 #[path = "common/cipher.rs"]
 mod cipher;
+#[path = "common/named.rs"]
+mod named;
 
 use std::sync::Arc;
 
 use cipher::{create, files, keyed, plain, read, refusal};
+use named::Named;
 use strongroom::database::BackupOptions;
 use strongroom::keys::{CandidateKeySource, KeyCandidate, async_trait};
 use strongroom::pool::NoRetry;
@@ -16,26 +19,12 @@ use strongroom::{
 };
 use tempfile::TempDir;
 
-/// A source with a name.
-struct Named(&'static str, Secret);
-
-#[async_trait]
-impl KeySource for Named {
-    async fn resolve(&self) -> Result<Secret> {
-        Ok(self.1.clone())
-    }
-
-    fn describe(&self) -> String {
-        self.0.into()
-    }
-}
-
 fn raw(byte: u8) -> Secret {
     Secret::raw_key([byte; 32])
 }
 
 fn both() -> CandidateKeySource {
-    CandidateKeySource::new(Named("the new key", raw(2))).or(Named("the old key", raw(1)))
+    CandidateKeySource::new(Named("the new key", 2)).or(Named("the old key", 1))
 }
 
 fn with(path: &std::path::Path, source: impl KeySource + 'static) -> DatabaseBuilder<SqlCipherConnector> {
@@ -156,7 +145,7 @@ async fn a_change_of_key_by_a_copy_opens_before_and_after_with_the_same_source()
     create(keyed(&path, raw(1))).await;
     let db = with(&path, both()).exclusive().open().await.unwrap();
     assert_eq!(db.key_source(), Some("the old key"));
-    db.backup_with(&copy, BackupOptions::new().key(Named("the new key", raw(2))).replace(true)).await.unwrap();
+    db.backup_with(&copy, BackupOptions::new().key(Named("the new key", 2)).replace(true)).await.unwrap();
     assert!(db.close().await.unwrap().is_clean());
     assert_eq!(read(with(&path, both())).await.unwrap(), "row", "cut off here, the old key opens it");
     std::fs::rename(&copy, &path).unwrap();
