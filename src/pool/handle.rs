@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::checkout::WaitingCall;
 use super::holders::{HoldToken, Holder, PoolStats};
 use super::inner::{CloseReport, Lease, OpenConnection, PoolInner};
-use super::suspending::SuspendOptions;
+use super::suspend_options::SuspendOptions;
 use crate::connector::{Access, Connector, Resource as _, ResourceState};
 use crate::error::Result;
 use crate::observer::Observers;

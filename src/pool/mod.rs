@@ -35,13 +35,14 @@ mod keeping;
 mod rekeying;
 mod settings;
 mod supply;
+mod suspend_options;
 mod suspending;
 
 pub use builder::PoolBuilder;
 pub use handle::{Pool, Pooled};
 pub use holders::{HoldToken, PoolStats};
 pub use inner::CloseReport;
-pub use suspending::SuspendOptions;
+pub use suspend_options::SuspendOptions;
 
 pub use async_trait::async_trait;
 

@@ -8,9 +8,9 @@ use tokio::time::Instant;
 
 use super::guarded::guarded;
 use super::handle::Pool;
-use super::holders::MAIN;
 use super::inner::{PoolInner, SleepStage};
-use super::suspending::{LONGEST, SuspendOptions};
+use super::suspend_options::SuspendOptions;
+use super::suspending::LONGEST;
 use crate::clock;
 use crate::connector::{Connector, RekeyReport};
 use crate::error::{Error, ErrorKind, Result};
@@ -37,10 +37,7 @@ impl<C: Connector> PoolInner<C> {
         location: &'static Location<'static>,
     ) -> Result<RekeyReport> {
         clock::check()?;
-        if self.registry.is_inside() {
-            // It would wait for itself.
-            return Err(self.exhaustion(MAIN).deadlock(&self.name));
-        }
+        self.refuse_inside()?;
         if self.is_closed() {
             return Err(self.closed_error());
         }

@@ -21,6 +21,7 @@ use super::guarded::{caught, guarded};
 use super::holders::{Exhaustion, LaneId, MAIN};
 use super::inner::{CLOSE_LIMIT, CloseReport, Grant, Lane, Permit, PoolInner, SleepStage};
 use super::supply::Need;
+use super::suspend_options::SuspendOptions;
 use crate::clock::{self, timeout_at};
 use crate::connector::Connector;
 use crate::error::{Error, ErrorKind, Phase, Reason, Result};
@@ -35,63 +36,6 @@ pub(super) const LONGEST: Duration = Duration::from_secs(24 * 3600);
 /// How long calls may still take to end once they were stopped: a rollback is short.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// How a pool is suspended: for how long it waits for those who work, and who ends it.
-///
-/// ```
-/// use std::time::Duration;
-/// use strongroom::pool::SuspendOptions;
-///
-/// let options = SuspendOptions::new().limit(Duration::from_secs(2)).stop_late().until_resumed();
-/// # let _ = options;
-/// ```
-#[derive(Clone, Copy, Debug)]
-#[must_use]
-pub struct SuspendOptions {
-    limit: Duration,
-    stop_late: bool,
-    until_resumed: bool,
-}
-
-impl Default for SuspendOptions {
-    fn default() -> Self {
-        Self { limit: Self::LIMIT, stop_late: false, until_resumed: false }
-    }
-}
-
-impl SuspendOptions {
-    /// How long calls under way may take by default: as long as phones give a program that goes to the background.
-    pub const LIMIT: Duration = Duration::from_secs(5);
-
-    /// Waits for calls under way for [`LIMIT`](Self::LIMIT), and lets the next call open again.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// How long calls under way, open transactions, streams and borrowed connections may take to end. Then nothing is
-    /// suspended. Copying the log and closing come after that and are not bounded by it.
-    pub fn limit(self, limit: Duration) -> Self {
-        Self { limit, ..self }
-    }
-
-    /// Stops what still runs at the limit: those calls get [`Cancelled`](ErrorKind::Cancelled), and have changed nothing.
-    /// Who holds a connection without a call that could be stopped, as a transaction does between two statements, still
-    /// keeps everything from being suspended.
-    pub fn stop_late(self) -> Self {
-        Self { stop_late: true, ..self }
-    }
-
-    /// Has calls wait until somebody resumes, instead of opening again for the first that comes. Their time to wait for a
-    /// connection begins then; [`with_timeout`](crate::AsyncDatabase::with_timeout) bounds them nevertheless.
-    pub fn until_resumed(self) -> Self {
-        Self { until_resumed: true, ..self }
-    }
-
-    /// When the limit has passed.
-    pub(super) fn end(self) -> Option<Instant> {
-        Instant::now().checked_add(self.limit)
-    }
-}
-
 /// A suspension under way. Dropped, the pool is awake again.
 pub(super) struct Falling<'a, C: Connector> {
     pool: &'a Arc<PoolInner<C>>,
@@ -105,12 +49,14 @@ impl<C: Connector> PoolInner<C> {
         location: &'static Location<'static>,
     ) -> Result<CloseReport> {
         clock::check()?;
-        if self.registry.is_inside() {
-            // It would wait for itself.
-            return Err(self.exhaustion(MAIN).deadlock(&self.name));
-        }
+        self.refuse_inside()?;
         let resumes = self.sleep.state.lock().resumes;
         self.unless_called_off(resumes, self.fall_asleep(options, location, resumes)).await
+    }
+
+    /// Refuses a caller who has a connection, and would wait for itself.
+    pub(super) fn refuse_inside(&self) -> Result<()> {
+        if self.registry.is_inside() { Err(self.exhaustion(MAIN).deadlock(&self.name)) } else { Ok(()) }
     }
 
     /// Ends `falls` early when somebody resumes or closes.
