@@ -5,9 +5,10 @@
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Barrier;
 use std::time::Duration;
 
-use strongroom::{AsyncDatabase, PassphraseKeySource};
+use strongroom::{AsyncDatabase, PassphraseKeySource, Secret};
 use tempfile::TempDir;
 
 const CHILD: &str = "STRONGROOM_TEST_RACE";
@@ -79,4 +80,48 @@ async fn processes_that_create_a_file_together_agree_on_its_salt() {
         }
         assert_eq!(rows(&path).await, Some(3));
     }
+}
+
+const FIRST: &str = "STRONGROOM_TEST_FIRST";
+
+#[test]
+fn the_first_databases_of_a_process_may_be_opened_by_many_threads_at_once() {
+    if let Some(path) = std::env::var_os(FIRST) {
+        return open_many(Path::new(&path));
+    }
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("a.db");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        AsyncDatabase::builder(&path).key(raw_key()).open().await.unwrap().close().await.unwrap();
+    });
+    for _ in 0..12 {
+        let name = "the_first_databases_of_a_process_may_be_opened_by_many_threads_at_once";
+        let out = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", name, "--nocapture"])
+            .env(FIRST, &path)
+            .output()
+            .unwrap();
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    }
+}
+
+fn raw_key() -> PassphraseKeySource {
+    PassphraseKeySource::new(Secret::raw_key([7; 32]))
+}
+
+fn open_many(path: &Path) {
+    let start = Barrier::new(8);
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                start.wait();
+                runtime.block_on(async {
+                    let db = AsyncDatabase::builder(path).key(raw_key()).read_only().open().await.unwrap();
+                    db.close().await.unwrap();
+                });
+            });
+        }
+    });
 }

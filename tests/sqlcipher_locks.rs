@@ -3,11 +3,14 @@
 #![cfg(all(feature = "sqlcipher", unix))]
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use strongroom::database::{Event, Observer};
 use strongroom::engine::Phase;
 use strongroom::sqlcipher::Tuning;
-use strongroom::{AsyncDatabase, DatabaseBuilder, Error, ErrorKind, SqlCipherConnector};
+use strongroom::{AsyncDatabase, DatabaseBuilder, Error, ErrorKind, PassphraseKeySource, SqlCipherConnector};
 use tempfile::TempDir;
 
 #[path = "common/cipher.rs"]
@@ -114,5 +117,112 @@ async fn a_process_killed_with_the_lock_held_is_in_nobodys_way() {
         assert_eq!(rows(&db).await, 2, "what was not committed is gone");
         let health: Option<String> = db.fetch_value("PRAGMA integrity_check", ()).await.unwrap();
         assert_eq!(health.as_deref(), Some("ok"));
+    }
+}
+
+/// Counts attempts to connect that failed.
+#[derive(Clone, Default)]
+struct Attempts(Arc<AtomicU32>);
+
+impl Observer for Attempts {
+    fn observe(&self, event: &Event<'_>) {
+        if matches!(event, Event::ConnectFailed { .. }) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+}
+
+impl Attempts {
+    fn take(&self) -> u32 {
+        self.0.swap(0, Ordering::SeqCst)
+    }
+}
+
+/// Three attempts, as by default, with a short wait for locks.
+fn trying(path: &Path, busy_timeout: Duration) -> (DatabaseBuilder<SqlCipherConnector>, Attempts) {
+    let attempts = Attempts::default();
+    let builder = AsyncDatabase::builder(path).key(PassphraseKeySource::new(key())).observer(attempts.clone());
+    let tuning = Tuning::default().busy_timeout(busy_timeout);
+    (builder.tuning(tuning).retry_delay(Duration::from_millis(100)), attempts)
+}
+
+const SHORT: Duration = Duration::from_millis(60);
+
+#[tokio::test]
+async fn a_file_that_another_process_has_for_itself_is_waited_for_once_whoever_connects() {
+    let directory = TempDir::new().unwrap();
+    let (path, copy) = (directory.path().join("a.db"), directory.path().join("copy.db"));
+    create(here(&path)).await;
+    let (builder, attempts) = trying(&path, SHORT);
+    let asleep = builder.open().await.unwrap();
+    asleep.suspend().await.unwrap();
+    let mut other = Other::open(&path);
+    other.run("PRAGMA locking_mode = EXCLUSIVE; INSERT INTO t VALUES ('theirs')");
+
+    asleep.resume();
+    let error = asleep.execute(PUT, ()).await.unwrap_err();
+    busy(&error, Phase::Connect);
+    assert!(!error.is_transient(), "{error:?}");
+    assert_eq!(attempts.take(), 1, "after resume()");
+
+    let (builder, attempts) = trying(&path, SHORT);
+    busy(&refusal(builder).await, Phase::Connect);
+    assert_eq!(attempts.take(), 1, "open()");
+
+    let (builder, attempts) = trying(&path, SHORT);
+    let db = builder.build();
+    busy(&db.fetch_all("SELECT * FROM t", ()).await.unwrap_err(), Phase::Connect);
+    assert_eq!(attempts.take(), 1, "a read");
+    busy(&db.execute(PUT, ()).await.unwrap_err(), Phase::Connect);
+    assert_eq!(attempts.take(), 1, "a write");
+    busy(&db.backup_to(&copy).await.unwrap_err(), Phase::Connect);
+    assert_eq!(attempts.take(), 1, "a copy");
+    assert_eq!(db.rekey(PassphraseKeySource::new("another")).await.unwrap_err().kind(), ErrorKind::Busy);
+    assert_eq!(attempts.take(), 0, "a change of key does not ask the pool");
+
+    for (name, builder) in
+        [("read_only", trying(&path, SHORT).0.read_only()), ("exclusive", trying(&path, SHORT).0.exclusive())]
+    {
+        let attempts = Attempts::default();
+        let error = refusal(builder.observer(attempts.clone())).await;
+        assert_eq!((error.kind(), attempts.take()), (ErrorKind::Busy, 1), "{name}: {error}");
+    }
+
+    other.run("PRAGMA locking_mode = NORMAL; SELECT count(*) FROM t");
+    assert_eq!(rows(&asleep).await, 2, "the same handle goes on");
+    assert_eq!(rows(&db).await, 2);
+}
+
+#[tokio::test]
+async fn a_lock_that_was_not_waited_for_is_tried_again() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("a.db");
+    create(here(&path)).await;
+    let mut other = Other::open(&path);
+    other.run("PRAGMA locking_mode = EXCLUSIVE; INSERT INTO t VALUES ('theirs')");
+    let (builder, attempts) = trying(&path, Duration::ZERO);
+    busy(&refusal(builder).await, Phase::Connect);
+    assert_eq!(attempts.take(), 3, "the pauses between the attempts are all the waiting there is");
+
+    // Let go of after the first attempt: the second one finds it free.
+    let other = Arc::new(Mutex::new(other));
+    let letting_go = LetGo(Mutex::new(Some(Arc::clone(&other))));
+    let (builder, attempts) = trying(&path, Duration::ZERO);
+    let db = builder.observer(letting_go).open().await.unwrap();
+    assert_eq!((rows(&db).await, attempts.take()), (2, 1));
+}
+
+/// Has the other process let go when an attempt failed.
+struct LetGo(Mutex<Option<Arc<Mutex<Other>>>>);
+
+impl Observer for LetGo {
+    fn observe(&self, event: &Event<'_>) {
+        if !matches!(event, Event::ConnectFailed { .. }) {
+            return;
+        }
+        if let Some(other) = self.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            let mut other = other.lock().unwrap_or_else(PoisonError::into_inner);
+            other.run("PRAGMA locking_mode = NORMAL; SELECT count(*) FROM t");
+        }
     }
 }

@@ -113,7 +113,8 @@ impl Tuning {
     }
 
     /// How long a statement waits for another *process* that holds the file; 5 s by default. Callers inside this
-    /// process wait in the pool's queues instead.
+    /// process wait in the pool's queues instead. Opening a connection waits so long, too, and a lock that was waited for
+    /// is not tried again, whatever the [`RetryPolicy`](crate::RetryPolicy) says of errors that may pass.
     pub fn busy_timeout(self, busy_timeout: Duration) -> Self {
         Self { busy_timeout, ..self }
     }

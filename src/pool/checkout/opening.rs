@@ -71,7 +71,9 @@ impl<C: Connector> PoolInner<C> {
             }
             let pause = self.settings.retry.next_delay(Attempt::new(number, first.elapsed(), &error));
             let left = deadline.saturating_duration_since(Instant::now());
-            let asks = or_other && error.is_transient() && !left.is_zero();
+            // A lock is given up some time, also one that is not worth another attempt.
+            let passes = error.is_transient() || error.kind() == ErrorKind::Busy;
+            let asks = or_other && passes && !left.is_zero();
             let Some(pause) = pause.filter(|pause| *pause < left) else {
                 if asks {
                     return self.other_until(permit.lane(), deadline, error).await.map(Obtained::Other);

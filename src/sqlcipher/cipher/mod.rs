@@ -113,5 +113,6 @@ pub fn apply_cipher_key(connection: &Connection, secret: &Secret) -> Result<()> 
 
 /// Whether the SQLite library of this program is SQLCipher.
 pub fn is_sqlcipher_available() -> bool {
+    ffi::system::start();
     Connection::open_in_memory().ok().and_then(|connection| version(&connection)).is_some()
 }

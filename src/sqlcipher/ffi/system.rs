@@ -6,6 +6,7 @@
 use std::ffi::{CStr, c_int};
 use std::io;
 use std::ptr;
+use std::sync::Once;
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, ffi};
@@ -40,6 +41,18 @@ pub(in super::super) fn open_failure(connection: &Connection) -> Option<io::Erro
     reason(unsafe { connection.handle() })
 }
 
+/// Has the engine made ready once, by one thread for all. SQLite calls itself ready before it has called what SQLCipher
+/// adds to that, so that a connection of another thread could meet a cipher that is not there yet.
+///
+/// Source: `sqlite3_initialize`, where `SQLITE_EXTRA_INIT` is called after the mutex was left.
+pub(in super::super) fn start() {
+    static STARTED: Once = Once::new();
+    STARTED.call_once(|| {
+        // SAFETY: any thread may call it at any time. What it fails with, every opening fails with, too.
+        unsafe { ffi::sqlite3_initialize() };
+    });
+}
+
 /// Opens a connection as rusqlite does, through the file layer of this name if one is given; when that fails, says why
 /// the system refused. rusqlite closes the handle that knows.
 pub(in super::super) fn open(
@@ -47,6 +60,7 @@ pub(in super::super) fn open(
     flags: OpenFlags,
     layer: Option<&CStr>,
 ) -> Result<Connection, (rusqlite::Error, Option<io::Error>)> {
+    start();
     let mut handle: *mut ffi::sqlite3 = ptr::null_mut();
     // SAFETY: a constant of the library.
     if unsafe { ffi::sqlite3_threadsafe() } == 0 {

@@ -5,6 +5,7 @@ use rusqlite::config::DbConfig;
 
 use super::location::Location;
 use super::opened::{Settings, Tried, trial};
+use super::patience::Patience;
 use super::reading::{self, Failure};
 use super::{creation, cut_off, diagnose};
 use crate::error::{Error, ErrorKind, Reason, Result};
@@ -25,9 +26,12 @@ impl Opening<'_> {
         if self.settings.way.only_reads() {
             let probe = self.location.open()?;
             self.refuse_piece(&probe)?;
-            return match reading::open(self.location, self.settings.way, &|_| Ok(())) {
+            let patience = self.patience();
+            return match reading::open(self.location, self.settings, &|_| Ok(())) {
                 Ok(opened) => self.whole(Tried::reading(opened)),
-                Err(Failure::Engine(found)) => Err(diagnose::without_key(self.location, &found.0, found.1)),
+                Err(Failure::Engine(found)) => {
+                    Err(patience.settle(diagnose::without_key(self.location, &found.0, found.1)))
+                }
                 Err(Failure::Explained(error)) => Err(error),
             };
         }
@@ -38,9 +42,10 @@ impl Opening<'_> {
             _ => self.location.open()?,
         };
         self.refuse_piece(&connection)?;
+        let patience = self.patience();
         match self.set_up(&connection) {
             Ok(()) => self.whole(Tried { connection, still: None }),
-            Err(error) => Err(diagnose::without_key(self.location, &connection, error)),
+            Err(error) => Err(patience.settle(diagnose::without_key(self.location, &connection, error))),
         }
     }
 
@@ -65,13 +70,14 @@ impl Opening<'_> {
                 None => make(found.map_or_else(fresh, Ok)?)?,
             };
             cipher::key(&connection, &key)?;
+            let patience = self.patience();
             let Err(error) = self.set_up(&connection) else {
                 creation::prove_encrypted(self.location, &connection, &key)?;
                 return Ok((self.whole(Tried { connection, still: None })?, key));
             };
             let now = self.salt(&connection, outer)?;
             if last || now.is_none() || now == found {
-                return Err(diagnose::with_key(self.location, &connection, secret, &key, error));
+                return Err(patience.settle(diagnose::with_key(self.location, &connection, secret, &key, error)));
             }
             last = true;
         }
@@ -83,15 +89,23 @@ impl Opening<'_> {
         let Some(salt) = self.salt(&probe, outer)? else { return Err(diagnose::not_a_database(self.location)) };
         drop(probe);
         let key = KeySpec::make(secret, salt, self.settings.format)?;
-        match reading::open(self.location, self.settings.way, &|connection| cipher::key(connection, &key)) {
+        let patience = self.patience();
+        match reading::open(self.location, self.settings, &|connection| cipher::key(connection, &key)) {
             Ok(opened) => {
                 let tried = self.whole(Tried::reading(opened))?;
                 creation::prove_encrypted(self.location, &tried.connection, &key)?;
                 Ok((tried, key))
             }
-            Err(Failure::Engine(found)) => Err(diagnose::with_key(self.location, &found.0, secret, &key, found.1)),
+            Err(Failure::Engine(found)) => {
+                Err(patience.settle(diagnose::with_key(self.location, &found.0, secret, &key, found.1)))
+            }
             Err(Failure::Explained(error)) => Err(error),
         }
+    }
+
+    /// Begins where the key is there already: to derive one takes its time, too.
+    fn patience(&self) -> Patience {
+        Patience::begin(self.settings.tuning.busy_timeout)
     }
 
     /// The salt that does not stand in the file, where its header is not encrypted.

@@ -1,7 +1,7 @@
 //! How a database is opened: the path is looked at, a new file is made, the key is proved, and a failure is explained.
 //!
 //! `location` says what may be opened, `creation` makes a new file, `first` opens for the first time, `opened` all that come later,
-//! `way` says what for, `reading` opens what is only read, `abandoned` keeps connects whose callers went away, `cut_off` and `diagnose` look at what cannot be opened.
+//! `way` says what for, `patience` how long a lock was waited for, `reading` opens what is only read, `abandoned` keeps connects whose callers went away, `cut_off` and `diagnose` look at what cannot be opened.
 
 pub(crate) mod abandoned;
 pub(crate) mod creation;
@@ -11,5 +11,6 @@ pub(crate) mod first;
 pub(crate) mod location;
 mod log_pages;
 pub(crate) mod opened;
+mod patience;
 pub(crate) mod reading;
 pub(crate) mod way;

@@ -11,6 +11,7 @@ use super::abandoned::Abandoned;
 use super::diagnose;
 use super::first::Opening;
 use super::location::Location;
+use super::patience::Patience;
 use super::reading::{self, Failure, Still};
 use super::way::Way;
 use crate::connector::Access;
@@ -22,6 +23,7 @@ use crate::sqlcipher::cipher::{self, KeySpec};
 use crate::sqlcipher::errors;
 use crate::sqlcipher::ffi::exit_gate;
 use crate::sqlcipher::ffi::fork::Process;
+use crate::sqlcipher::ffi::system;
 use crate::sqlcipher::format::Format;
 use crate::sqlcipher::log::checkpoint::{Log, WORTH_COPYING};
 use crate::sqlcipher::log::snapshot::Snapshots;
@@ -77,6 +79,7 @@ impl Opened {
 
     fn open_first(location: Location, settings: Settings, secret: Option<&Secret>) -> Result<Self> {
         let (_pass, process) = (exit_gate::enter(), Process::opening());
+        system::start();
         let is_new = location.is_new(settings.create_if_missing)?;
         // An engine that does not encrypt is refused before a file is created; so was a key that would not protect.
         if secret.is_some() {
@@ -111,6 +114,11 @@ impl Opened {
 
     /// Opens one connection. Blocks for a fraction of a millisecond.
     pub(crate) fn connect(&self, access: Access, control: &Arc<Control>) -> Result<Engine> {
+        let patience = Patience::begin(self.busy_timeout());
+        self.connect_once(access, control).map_err(|error| patience.settle(error))
+    }
+
+    fn connect_once(&self, access: Access, control: &Arc<Control>) -> Result<Engine> {
         let _pass = exit_gate::enter();
         let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Tried { connection, still } = match spare {
@@ -166,7 +174,7 @@ impl Opened {
         let key = self.key();
         let key = |connection: &Connection| key.as_ref().map_or(Ok(()), |key| cipher::key(connection, key));
         if self.settings.way.only_reads() {
-            let opened = reading::open(&self.location, self.settings.way, &key);
+            let opened = reading::open(&self.location, &self.settings, &key);
             return opened.map(Tried::reading).map_err(|failure| match failure {
                 Failure::Engine(found) => diagnose::later(&self.location, &found.0, found.1),
                 Failure::Explained(error) => error,
@@ -175,7 +183,8 @@ impl Opened {
         let connection = self.location.open()?;
         key(&connection)?;
         let way = self.settings.way;
-        let taken = way.take(&connection).and_then(|()| trial(&connection));
+        let patient = connection.busy_timeout(self.busy_timeout());
+        let taken = patient.and_then(|()| way.take(&connection)).and_then(|()| trial(&connection));
         taken.map_err(|error| way.explain(&self.location, diagnose::later(&self.location, &connection, error)))?;
         Ok(Tried { connection, still: None })
     }

@@ -22,7 +22,7 @@ use rusqlite::{Connection, ErrorCode, ffi};
 
 use super::diagnose;
 use super::location::{Location, View};
-use super::opened::trial;
+use super::opened::{Settings, trial};
 use super::way::Way;
 use crate::error::{Error, ErrorKind, Phase, Reason, Result};
 use crate::sqlcipher::ffi::wal_index;
@@ -110,11 +110,20 @@ pub(crate) fn changed() -> Error {
 }
 
 /// Opens a connection that reads. `key` is called with each that is tried.
-pub(crate) fn open(location: &Location, way: Way, key: &dyn Fn(&Connection) -> Result<()>) -> Result<Reading, Failure> {
+pub(crate) fn open(
+    location: &Location,
+    settings: &Settings,
+    key: &dyn Fn(&Connection) -> Result<()>,
+) -> Result<Reading, Failure> {
     let Location::File { path, .. } = location else {
         return Err(location.error(ErrorKind::Config, "it is no file").into());
     };
-    if way == Way::Immutable {
+    let key = &|connection: &Connection| {
+        let patient = connection.busy_timeout(settings.tuning.busy_timeout);
+        patient.map_err(|error| diagnose::explain(location, error, None))?;
+        key(connection)
+    };
+    if settings.way == Way::Immutable {
         return unchanging(location, &Still::of(path), key).map(|connection| (connection, None));
     }
     for _ in 0..ATTEMPTS {

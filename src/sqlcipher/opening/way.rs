@@ -52,8 +52,10 @@ impl Way {
             return error;
         }
         let message = "another connection has the file open, and exclusive() allows no other";
-        let error = location.error(ErrorKind::Busy, message).transient();
-        error.hint("close it there, or raise Tuning::busy_timeout if it ends by itself")
+        let explained = location
+            .error(ErrorKind::Busy, message)
+            .hint("close it there, or raise Tuning::busy_timeout if it ends by itself");
+        if error.is_transient() { explained.transient() } else { explained }
     }
 
     /// The error of a statement that would write, where nothing is written.
