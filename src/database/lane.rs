@@ -37,28 +37,34 @@ pub(super) struct WriteLane {
     queue: Lock<Batches<Job>>,
 }
 
+/// How often a statement joins a batch at most, because the runtime of the driver of each ended before it came to it.
+const JOINS: usize = 8;
+
 /// What the caller of a statement is told.
 #[derive(Debug)]
-struct Told {
-    result: Result<Rows>,
-    /// When it began to run, and what it does, for a caller that is observed.
-    began: Option<Instant>,
-    summary: Option<StatementSummary>,
+enum Told {
+    Ran {
+        result: Result<Rows>,
+        /// When it began to run, and what it does, for a caller that is observed.
+        began: Option<Instant>,
+        summary: Option<StatementSummary>,
+    },
+    /// It did not run, and will not.
+    Refused(Error),
+    /// It did not run, because the runtime of its driver has ended.
+    Left(Statement),
 }
 
 impl Told {
-    /// It did not run.
-    fn refused(error: Error) -> Self {
-        Self { result: Err(error), began: None, summary: None }
-    }
-
-    /// Hands it to the caller.
-    fn result(told: Result<Self, RecvError>) -> Result<Rows> {
-        let Ok(Self { result, began, summary }) = told else { return Err(lost()) };
-        if observed::is_observed() {
-            observed::ran_elsewhere(began, summary, result.as_ref().ok());
-        }
-        result
+    /// What a driver answered, or that it ended without an answer.
+    fn of(answer: Result<Self, RecvError>) -> Result<Self> {
+        answer.map_err(|_ended| {
+            Error::new(
+                ErrorKind::OutcomeUnknown,
+                "the write lane ended while it ran this statement; it may have taken effect",
+            )
+            .hint("the runtime was shut down; look in the database before trying again")
+        })
     }
 }
 
@@ -97,14 +103,40 @@ impl WriteLane {
         Box::pin(self.run_with_others(pool, call, statement)).await
     }
 
-    async fn run_with_others<C>(self: &Arc<Self>, pool: &Pool<C>, call: Call<'_>, statement: Statement) -> Result<Rows>
+    async fn run_with_others<C>(
+        self: &Arc<Self>,
+        pool: &Pool<C>,
+        call: Call<'_>,
+        mut statement: Statement,
+    ) -> Result<Rows>
+    where
+        C: Connector<Connection: Connection>,
+    {
+        for _ in 0..JOINS {
+            match self.run_in_batch(pool, call, statement).await? {
+                Told::Ran { result, began, summary } => {
+                    if observed::is_observed() {
+                        observed::ran_elsewhere(began, summary, result.as_ref().ok());
+                    }
+                    return result;
+                }
+                Told::Refused(error) => return Err(error),
+                Told::Left(left) => statement = left,
+            }
+        }
+        Err(Error::new(ErrorKind::Closed, "the write lane ended before it came to this statement"))
+    }
+
+    /// Joins a batch with one statement and waits for what becomes of it. The driver of the batch runs where the first of
+    /// it called, and that runtime may end while others live: then the statement is left.
+    async fn run_in_batch<C>(self: &Arc<Self>, pool: &Pool<C>, call: Call<'_>, statement: Statement) -> Result<Told>
     where
         C: Connector<Connection: Connection>,
     {
         let waiting = pool.wait(Access::Write, call.deadline.map(|deadline| deadline.at)).await?;
         let (number, mut answer) = self.join(pool, call, statement);
         match waiting.until(&mut answer).await {
-            Ok(answer) => Told::result(answer),
+            Ok(answer) => Told::of(answer),
             Err(late) if self.leave(number) => Err(match call.deadline.filter(|deadline| deadline.is_over()) {
                 Some(deadline) => deadline.waited("queued for the writer", pool, Access::Write),
                 None => late.in_vain(),
@@ -113,7 +145,7 @@ impl WriteLane {
             Err(late) => {
                 drop(late);
                 let limit = call.limit(|| Stage::Write(Canceller::none()));
-                within(limit, async { Told::result(pool.attend(answer).await) }).await
+                within(limit, async { Told::of(pool.attend(answer).await) }).await
             }
         }
     }
@@ -143,7 +175,7 @@ impl WriteLane {
     }
 }
 
-/// Brings the writer to a batch. Should it end half-way, by a panic or because nobody waits any more, it is told.
+/// Brings the writer to a batch. Should it end half-way, by a panic or with its runtime, the callers are told.
 struct BatchDriver {
     lane: Arc<WriteLane>,
     batch: u64,
@@ -184,12 +216,17 @@ impl BatchDriver {
     }
 
     fn refuse_all(&mut self, error: &Error) {
+        self.end(|_| Told::Refused(error.clone()));
+    }
+
+    /// Answers what has not begun.
+    fn end(&mut self, answer: impl Fn(Statement) -> Told) {
         self.ended = true;
         let jobs = self.lane.lock().dissolve(self.batch);
         foreign();
         for job in jobs {
             // A caller who has gone away needs no answer.
-            let _ = job.answer.send(Told::refused(error.clone()));
+            let _ = job.answer.send(answer(job.statement));
         }
     }
 }
@@ -197,7 +234,7 @@ impl BatchDriver {
 impl Drop for BatchDriver {
     fn drop(&mut self) {
         if !self.ended {
-            self.refuse_all(&Error::new(ErrorKind::Closed, "the write lane ended before it came to this statement"));
+            self.end(Told::Left);
         }
     }
 }
@@ -256,7 +293,7 @@ where
             (result, ..) => result,
         };
         let summary = sql.and_then(|sql| writer.summary(&sql));
-        answers.push((answer, Told { result, began: Some(began), summary }));
+        answers.push((answer, Told::Ran { result, began: Some(began), summary }));
     }
     if again.is_empty() {
         writer.rest();
@@ -310,9 +347,4 @@ async fn passed(deadline: Option<Deadline>) {
         Some(deadline) => sleep_until(deadline.at).await,
         None => pending().await,
     }
-}
-
-fn lost() -> Error {
-    Error::new(ErrorKind::OutcomeUnknown, "the write lane ended while it ran this statement; it may have taken effect")
-        .hint("the runtime was shut down; look in the database before trying again")
 }
