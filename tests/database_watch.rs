@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use common::{Home, Kind, memory, millis, secs};
 use strongroom::database::{ChangeOptions, WatchStream};
+use strongroom::sqlcipher::{Checkpoints, Tuning};
 use strongroom::{AsyncDatabase, ErrorKind, Reason, Result, Rows};
 use tokio::time::timeout;
 
@@ -311,6 +312,32 @@ async fn another_database_of_the_same_file_is_noticed_in_time() -> Result<()> {
         db.execute_script("PRAGMA user_version = 1").await?;
         let silent = timeout(millis(80), changes.next()).await;
         assert!(silent.is_err(), "{kind:?}: {silent:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transaction_whose_commit_takes_long_is_not_taken_for_one_of_others() -> Result<()> {
+    let home = Home::new(Kind::PlainFile);
+    // The commit copies the log after it has marked its change, which takes long.
+    let tuning = Tuning::default().checkpoints(Checkpoints::AtCommit);
+    let db = home.builder().tuning(tuning).open().await?;
+    db.execute_script(SCHEMA).await?;
+    let mut changes = db.changes_with(ChangeOptions::default().look_every(millis(1))).await?;
+    // Whoever waits looks for others from then on, by a reader that is idle.
+    assert_eq!(db.fetch_value::<i64>("SELECT count(*) FROM users", ()).await?, Some(0));
+    assert!(timeout(millis(20), changes.next()).await.is_err());
+    for id in 1..=20 {
+        db.transaction(async |tx| {
+            let name = "x".repeat(5_000_000);
+            tx.execute("INSERT INTO users VALUES ($1, $2)", (id, name)).await
+        })
+        .await?;
+        db.execute("UPDATE users SET name = 'short'", ()).await?;
+        for _ in 0..2 {
+            let change = timeout(secs(10), changes.next()).await.unwrap().unwrap();
+            assert!(!change.unattributed && change.table("users").is_some(), "{change:?}");
+        }
     }
     Ok(())
 }

@@ -126,6 +126,7 @@ impl SqlCipherConnection {
         }
         let _pass = exit_gate::enter();
         let Some(mut engine) = self.shared.try_lock() else { return Ok(None) };
+        engine.begin_work();
         let done = catch_unwind(AssertUnwindSafe(|| work(&mut engine, &self.shared.control)));
         let spoiled = done.as_ref().map_or(true, |done| done.as_ref().is_some_and(|(_, spoiled)| *spoiled));
         self.state = if engine.stiffen().is_err() || spoiled { ResourceState::Broken } else { state_of(&engine) };

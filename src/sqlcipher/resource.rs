@@ -73,6 +73,7 @@ impl Resource for SqlCipherConnection {
         let closed = on_thread(move || {
             let _pass = exit_gate::enter();
             let mut engine = unshared(shared);
+            engine.begin_work();
             engine.end_snapshot();
             let settled = if writes {
                 let _alone = alone.always();

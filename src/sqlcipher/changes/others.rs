@@ -14,7 +14,7 @@ pub(crate) struct Others(Lock<Known>);
 struct Known {
     /// The count that our own commits, and those of others that were told, explain.
     commits: Option<u32>,
-    /// A statement runs that may commit, so that the count may be ahead of what is known.
+    /// Work is done that may commit, so that the count may be ahead of what is known.
     working: bool,
 }
 

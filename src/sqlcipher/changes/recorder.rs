@@ -157,6 +157,14 @@ impl Engine {
         }
     }
 
+    /// Work begins that may commit; [`tell`](Self::tell) ends it.
+    #[inline]
+    pub(crate) fn begin_work(&self) {
+        if let Some(recorder) = &self.recorder {
+            recorder.others.working();
+        }
+    }
+
     /// Tells the feed what was committed. The feed is woken when the engine is free again.
     #[inline]
     pub(crate) fn tell(&mut self) -> Option<ChangeFeed> {
@@ -198,7 +206,6 @@ impl Recorder {
     }
 
     pub(crate) fn begin(&mut self, connection: &Connection, watch: &Watch) {
-        self.others.working();
         watch.notes.take();
         let mut record = self.record.lock();
         record.begin();

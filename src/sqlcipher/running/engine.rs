@@ -104,6 +104,7 @@ impl Engine {
     pub(crate) fn give_away(&mut self) -> &mut Connection {
         self.end_snapshot();
         self.watch.look(Mode::Open);
+        self.begin_work();
         self.begin_recording();
         self.session.alter(true);
         &mut self.connection

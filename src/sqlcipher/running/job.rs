@@ -62,6 +62,7 @@ impl Shared {
     pub(crate) fn work<T>(&self, job: u64, work: impl FnOnce(&mut Engine) -> Result<T>) -> Done<T> {
         let _pass = exit_gate::enter();
         let mut engine = self.lock();
+        engine.begin_work();
         let done = self.work_on(&mut engine, job, work);
         let told = engine.tell();
         drop(engine);
