@@ -56,6 +56,11 @@ pub mod values {}
 #[doc = include_str!("../docs/platforms.md")]
 pub mod platforms {}
 
+/// [migrations]: crate::_docs::migrations
+///
+#[doc = include_str!("../docs/tool.md")]
+pub mod tool {}
+
 /// [the page of errors]: crate::_docs::errors
 ///
 #[doc = include_str!("../docs/proofs.md")]

@@ -1,0 +1,47 @@
+//! `strongroom check`
+
+use clap::Args;
+use strongroom::database::CheckDepth;
+
+use crate::failure::{ExitCause, code};
+use crate::keys::Target;
+use crate::progress::ProgressLine;
+use crate::words::{count, say};
+
+#[derive(Args, Debug)]
+pub(crate) struct Check {
+    #[command(flatten)]
+    target: Target,
+    /// Looks at every row and index, too, and at foreign keys
+    #[arg(long)]
+    full: bool,
+}
+
+impl Check {
+    pub(crate) fn prepare(self) -> Result<impl Future<Output = Result<(), ExitCause>>, ExitCause> {
+        let key = self.target.key()?;
+        Ok(async move {
+            let db = self.target.builder(key).read_only().open().await?;
+            let depth = if self.full { CheckDepth::Full } else { CheckDepth::Quick };
+            let mut progress = ProgressLine::new();
+            let show = |now: strongroom::database::CheckProgress<'_>| {
+                progress.show("checking", now.done as u64, now.total as u64);
+            };
+            let report = db.check_with(depth, show).await;
+            drop(progress);
+            db.close().await?;
+            let report = report?;
+            for problem in &report.problems {
+                say(format_args!("{}: {}", problem.step, problem.message))?;
+            }
+            if report.is_ok() {
+                let how = if self.full { "every page and row" } else { "every page" };
+                return Ok(say(format_args!("no damage found; {how} was looked at"))?);
+            }
+            let more = if report.truncated { " or more" } else { "" };
+            eprintln!("error: {}{more} found", count(report.problems.len() as u64, "problem"));
+            eprintln!("hint: restore a backup; rows on other pages can still be read");
+            Err(ExitCause::Told(code::DAMAGED))
+        })
+    }
+}

@@ -1,0 +1,204 @@
+//! `strongroom backup`, `restore`, `rekey`, `encrypt`, `decrypt`
+
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+
+use clap::Args;
+use strongroom::KeySource;
+use strongroom::database::{BackupOptions, BackupProgress, BackupReport, BackupStage, CheckDepth};
+use strongroom::sqlcipher::ReplaceOptions;
+
+use crate::failure::ExitCause;
+use crate::keys::{CopyKeys, NewKeys, Target, one_of, typed};
+use crate::progress::ProgressLine;
+use crate::words::{bytes, count, say};
+
+#[derive(Args, Debug)]
+pub(crate) struct MakeBackup {
+    #[command(flatten)]
+    target: Target,
+    /// Where the copy is to stand
+    copy: PathBuf,
+    #[command(flatten)]
+    new: NewKeys,
+    /// The copy is not encrypted
+    #[arg(long)]
+    plaintext: bool,
+    /// The copy may take the place of a file
+    #[arg(long)]
+    replace: bool,
+    /// Also looks at every row of the copy
+    #[arg(long)]
+    full: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Restore {
+    #[command(flatten)]
+    target: Target,
+    /// The copy
+    copy: PathBuf,
+    #[command(flatten)]
+    copy_keys: CopyKeys,
+    /// The copy is not encrypted, though the database is to be
+    #[arg(long)]
+    copy_plaintext: bool,
+    #[command(flatten)]
+    kept: KeptOptions,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Rekey {
+    #[command(flatten)]
+    target: Target,
+    #[command(flatten)]
+    new: NewKeys,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Encrypt {
+    #[command(flatten)]
+    target: Target,
+    #[command(flatten)]
+    kept: KeptOptions,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Decrypt {
+    #[command(flatten)]
+    target: Target,
+    #[command(flatten)]
+    kept: KeptOptions,
+}
+
+#[derive(Args, Debug)]
+struct KeptOptions {
+    /// Keeps what was there under this name
+    #[arg(long, value_name = "FILE")]
+    keep: Option<PathBuf>,
+    /// Also looks at every row of the new file
+    #[arg(long)]
+    full: bool,
+}
+
+impl KeptOptions {
+    fn options(self) -> ReplaceOptions {
+        let options = ReplaceOptions::new().check(depth(self.full)).on_progress(shown());
+        match self.keep {
+            Some(name) => options.keep(name),
+            None => options,
+        }
+    }
+}
+
+fn depth(full: bool) -> CheckDepth {
+    if full { CheckDepth::Full } else { CheckDepth::Quick }
+}
+
+fn shown() -> impl FnMut(BackupProgress) + Send + 'static {
+    let mut progress = ProgressLine::new();
+    move |now| {
+        let what = if now.stage == BackupStage::Check { "verifying" } else { "copying" };
+        progress.show(what, now.done, now.total);
+    }
+}
+
+fn told(what: &str, report: &BackupReport) -> Result<(), ExitCause> {
+    let encrypted = if report.encrypted { "encrypted" } else { "not encrypted" };
+    let (tables, size) = (count(report.tables, "table"), bytes(report.bytes));
+    Ok(say(format_args!("{what}: {tables}, {size}, {encrypted}, verified"))?)
+}
+
+/// A key for what is made: named, or typed twice.
+fn fresh_key(
+    named: Vec<Box<dyn KeySource>>,
+    what: &str,
+    option: &'static str,
+) -> Result<Box<dyn KeySource>, ExitCause> {
+    match one_of(named) {
+        Some(named) => Ok(named),
+        None if std::io::stdin().is_terminal() => typed(&format!("{what}: "), true),
+        None => Err(ExitCause::Said(format!("no {what} was given"), option)),
+    }
+}
+
+impl MakeBackup {
+    pub(crate) fn prepare(self) -> Result<impl Future<Output = Result<(), ExitCause>>, ExitCause> {
+        let key = self.target.key()?;
+        let mut options = BackupOptions::new().replace(self.replace).check(depth(self.full)).on_progress(shown());
+        match (one_of(self.new.named()), self.plaintext) {
+            (Some(_), true) => {
+                let message = "the copy cannot have a key and be plaintext".into();
+                return Err(ExitCause::Said(message, "leave one of the two away"));
+            }
+            (Some(new), false) => options = options.key(new),
+            (None, true) => options = options.plaintext(),
+            (None, false) => {}
+        }
+        Ok(async move {
+            let db = self.target.builder(key).read_only().open().await?;
+            let report = db.backup_with(&self.copy, options).await;
+            db.close().await?;
+            told(&self.copy.display().to_string(), &report?)
+        })
+    }
+}
+
+impl Restore {
+    pub(crate) fn prepare(self) -> Result<impl Future<Output = Result<(), ExitCause>>, ExitCause> {
+        let key = match self.target.key()? {
+            None if crate::probe::is_encrypted(&self.copy) && std::io::stdin().is_terminal() => {
+                Some(typed(&format!("passphrase of {}: ", self.copy.display()), false)?)
+            }
+            key => key,
+        };
+        let mut options = self.kept.options();
+        match (one_of(self.copy_keys.named()), self.copy_plaintext) {
+            (Some(copy), _) => options = options.copy_key(copy),
+            (None, true) => options = options.copy_plaintext(),
+            (None, false) => {}
+        }
+        Ok(async move {
+            let report = self.target.builder(key).restore_from(&self.copy, options).await?;
+            told(&self.target.database.display().to_string(), &report)
+        })
+    }
+}
+
+impl Rekey {
+    pub(crate) fn prepare(self) -> Result<impl Future<Output = Result<(), ExitCause>>, ExitCause> {
+        let key = self.target.key()?;
+        let new = fresh_key(self.new.named(), "new passphrase", "name its source, as in --new-key-env")?;
+        let name = new.describe();
+        Ok(async move {
+            let db = self.target.builder(key).create_if_missing(false).open().await?;
+            let report = db.rekey(new).await;
+            db.close().await?;
+            let (file, pages) = (self.target.database.display(), count(report?.pages, "page"));
+            Ok(say(format_args!("{file}: {pages} written anew, verified; the key is now from {name}"))?)
+        })
+    }
+}
+
+impl Encrypt {
+    pub(crate) fn prepare(self) -> Result<impl Future<Output = Result<(), ExitCause>>, ExitCause> {
+        let key = fresh_key(self.target.keys.named(), "passphrase", "name its source, as in --key-env")?;
+        Ok(async move {
+            let report = self.target.builder(Some(key)).encrypt(self.kept.options()).await?;
+            told(&self.target.database.display().to_string(), &report)
+        })
+    }
+}
+
+impl Decrypt {
+    pub(crate) fn prepare(self) -> Result<impl Future<Output = Result<(), ExitCause>>, ExitCause> {
+        let Some(key) = self.target.key()? else {
+            let message = format!("{} has no key, or none was given", self.target.database.display());
+            return Err(ExitCause::Said(message, "name the source of its key, as in --key-env"));
+        };
+        Ok(async move {
+            let report = self.target.builder(Some(key)).decrypt(self.kept.options()).await?;
+            told(&self.target.database.display().to_string(), &report)
+        })
+    }
+}

@@ -1,0 +1,61 @@
+//! `strongroom key new`
+
+use std::fmt::Write as _;
+use std::fs::{OpenOptions, remove_file};
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use clap::Args;
+use strongroom::Secret;
+use strongroom::keys::sops::{self, SopsFormat};
+use zeroize::Zeroizing;
+
+use crate::failure::ExitCause;
+use crate::words::{count, say};
+
+#[derive(Args, Debug)]
+pub(crate) struct NewKey {
+    /// The SOPS file to make: YAML, or JSON if it ends in .json
+    file: PathBuf,
+    /// Who can open it: the public key of an age identity; several may be given
+    #[arg(long = "age", value_name = "RECIPIENT", required = true)]
+    recipients: Vec<String>,
+    /// The name of the key in the file
+    #[arg(long, value_name = "NAME", default_value = "db_key")]
+    name: String,
+}
+
+impl NewKey {
+    pub(crate) fn run(self) -> Result<(), ExitCause> {
+        let is_json = self.file.extension().is_some_and(|end| end.eq_ignore_ascii_case("json"));
+        let format = if is_json { SopsFormat::Json } else { SopsFormat::Yaml };
+        let recipients: Vec<&str> = self.recipients.iter().map(String::as_str).collect();
+        let text = sops::encrypt(format, &[(&self.name, &fresh()?)], &recipients)?;
+        let cannot = |error: std::io::Error| {
+            let message = format!("{} cannot be written: {error}", self.file.display());
+            ExitCause::Said(message, "give the name of a new file in a directory that can be written")
+        };
+        // Never over a file: the only copy of a key may stand in it.
+        let mut file = OpenOptions::new().write(true).create_new(true).open(&self.file).map_err(cannot)?;
+        if let Err(error) = file.write_all(text.as_bytes()).and_then(|()| file.sync_all()) {
+            remove_file(&self.file).ok();
+            return Err(cannot(error));
+        }
+        let (file, name) = (self.file.display(), &self.name);
+        let who = count(recipients.len() as u64, "recipient");
+        say(format_args!("{file}: a new key for {who}"))?;
+        Ok(say(format_args!("use it with --key-sops {file}:{name}"))?)
+    }
+}
+
+/// 256 random bits, as text: a SOPS file holds text.
+fn fresh() -> Result<Secret, ExitCause> {
+    let mut random = Zeroizing::new([0; 32]);
+    getrandom::fill(&mut *random)
+        .map_err(|error| ExitCause::Said(format!("the system gave no random bytes: {error}"), "try again"))?;
+    let mut text = Zeroizing::new(String::with_capacity(64));
+    for byte in random.iter() {
+        let _ = write!(text, "{byte:02x}");
+    }
+    Ok(Secret::new(text))
+}

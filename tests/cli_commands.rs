@@ -1,0 +1,218 @@
+//! The program `strongroom` in pipes: what its commands do, print and answer as their exit code.
+
+#![cfg(feature = "cli")]
+
+#[path = "common/cli.rs"]
+mod cli;
+
+use cli::Home;
+
+const KEY: [&str; 2] = ["--key-raw-file", "key"];
+
+fn with<'a>(head: &[&'a str], tail: &[&'a str]) -> Vec<&'a str> {
+    [head, &KEY, tail].concat()
+}
+
+#[test]
+fn rows_are_printed_as_a_table_csv_or_json() {
+    let home = Home::new();
+    home.write("INSERT INTO t VALUES (NULL), (7), (1.0), ('a,\"b'), (''), (x'00ff'), ('two' || char(10) || 'lines')");
+    let sql = "SELECT a, typeof(a) AS \"of\" FROM t";
+    let table = home.run(&with(&["sql", "a.db", sql], &[])).ok();
+    let lines: Vec<_> = table.lines().collect();
+    assert_eq!(lines[0], "a           of");
+    assert_eq!(lines[2..5], ["NULL        null", "7           integer", "1.0         real"]);
+    assert_eq!(lines[8], "two\\nlines  text");
+    let csv = home.run_with_input(&with(&["sql", "a.db"], &["--csv"]), sql).ok();
+    let expected = "a,of\n,null\n7,integer\n1.0,real\n\"a,\"\"b\",text\n\"\",text\n00ff,blob\n\"two\nlines\",text\n";
+    assert_eq!(csv, expected);
+    let json = home.run_with_input(&with(&["sql", "a.db"], &["--json"]), sql).ok();
+    let rows: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let values: Vec<_> = rows.as_array().unwrap().iter().map(|row| row["a"].clone()).collect();
+    assert_eq!(serde_json::json!(values), serde_json::json!([null, 7, 1.0, "a,\"b", "", "00ff", "two\nlines"]));
+    assert_eq!(home.run(&with(&["sql", "a.db", "--json", "SELECT 1 WHERE 0"], &[])).ok(), "[]\n");
+}
+
+#[test]
+fn sql_only_reads_unless_told_to_write_and_then_all_of_it_counts_or_nothing() {
+    let home = Home::new();
+    home.write("INSERT INTO t VALUES (1)");
+    let count = || home.run(&with(&["sql", "a.db", "--csv", "SELECT count(*) AS n FROM t"], &[])).ok();
+    let refused = home.run(&with(&["sql", "a.db", "INSERT INTO t VALUES (2)"], &[]));
+    refused.fails(1, "the database was opened read-only");
+    assert!(refused.err.contains("--write"), "{refused:?}");
+    home.run(&with(&["sql", "a.db", "--write", "INSERT INTO t VALUES (2); INSERT INTO no VALUES (3)"], &[]));
+    assert_eq!(count(), "n\n1\n", "the first statement of a script that failed stayed");
+    let alone = home.run(&with(&["sql", "a.db", "--write", "VACUUM"], &[]));
+    alone.fails(1, "VACUUM");
+    assert!(alone.err.contains("--no-transaction"), "{alone:?}");
+    home.run(&with(&["sql", "a.db", "--write", "--no-transaction", "VACUUM"], &[])).ok();
+    home.run(&with(&["sql", "a.db", "SELECT $1"], &[])).fails(1, "placeholders");
+    assert_eq!(home.run(&with(&["sql", "a.db", "SELEC"], &[])).code, Some(1));
+    let written = home.run_with_input(&with(&["sql", "a.db", "--write"], &[]), "INSERT INTO t VALUES (2); -- end\n");
+    assert_eq!((written.code, written.err.as_str()), (Some(0), "1 row changed\n"));
+    assert_eq!(count(), "n\n2\n");
+    assert!(home.names().iter().all(|name| !name.contains("-wal") && !name.contains("-journal")), "{:?}", home.names());
+}
+
+#[test]
+fn an_error_says_what_helps_and_its_code_says_of_which_kind_it_is() {
+    let home = Home::new();
+    home.write("INSERT INTO t VALUES (1)");
+    home.run(&with(&["sql", "none.db", "SELECT 1"], &[])).fails(3, "there is no such file");
+    home.run(&with(&["backup", "none.db", "b.db"], &[])).fails(3, "there is no such file");
+    home.run(&with(&["rekey", "none.db"], &["--new-key-env", "ONE"])).fails(3, "there is no such file");
+    home.run(&["migrate", "none.db", "steps", "--key-raw-file", "key"]).fails(3, "there is no such file");
+    home.run(&["check", "a.db"]).fails(5, "no key was given");
+    home.run(&["check", "a.db", "--key-env", "ONE"]).fails(5, "the key does not open it");
+    home.run(&["check", "a.db", "--key-env", "NO_SUCH_NAME"]).fails(5, "NO_SUCH_NAME is not set");
+    home.run(&["decrypt", "a.db"]).fails(1, "none was given");
+    home.run(&with(&["encrypt", "a.db"], &[])).fails(5, "encrypted");
+    home.run(&with(&["rekey", "a.db"], &[])).fails(1, "no new passphrase was given");
+    home.run(&with(&["backup", "a.db", "key"], &[])).fails(1, "there is a file already");
+    let replace = home.run(&with(&["backup", "a.db", "key"], &[]));
+    assert!(replace.err.contains("give --replace"), "{replace:?}");
+    home.run(&["migrate", "b.db", "steps", "--create"]).fails(1, "no key was given for the new database");
+    assert!(!home.path("b.db").exists() && !home.path("none.db").exists(), "{:?}", home.names());
+
+    std::fs::write(home.path("empty.db"), "").unwrap();
+    home.run(&with(&["sql", "empty.db", "SELECT 1"], &[])).fails(5, "is empty");
+    std::fs::write(home.path("text"), "hello, this is no database\n".repeat(60)).unwrap();
+    assert_ne!(home.run(&with(&["sql", "text", "SELECT 1"], &[])).code, Some(0));
+    for wrong in [&["sql"][..], &["no-such-command"], &["sql", "a.db", "--csv", "--json", "SELECT 1"], &[]] {
+        assert_eq!(home.run(wrong).code, Some(2), "{wrong:?}");
+    }
+    // Whatever stands behind an option that does not exist could be a key.
+    let typed = home.run(&["sql", "a.db", "--key", "SELECT 1"]);
+    assert_eq!(typed.code, Some(2));
+}
+
+#[test]
+fn damage_is_found_by_check_and_doctor() {
+    let home = Home::new();
+    home.write("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 40) INSERT INTO t SELECT randomblob(900) FROM n");
+    let found = home.run(&with(&["check", "a.db"], &["--full"])).ok();
+    assert!(found.contains("no damage found"), "{found}");
+    let mut bytes = std::fs::read(home.path("a.db")).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(home.path("a.db"), bytes).unwrap();
+    let check = home.run(&with(&["check", "a.db"], &[]));
+    check.fails(4, "1 problem found");
+    assert!(check.out.contains("page"), "{check:?}");
+    let doctor = home.run(&with(&["doctor", "a.db"], &[]));
+    assert_eq!(doctor.code, Some(4), "{doctor:?}");
+    assert!(doctor.out.contains("wrong  ") && doctor.out.contains("restore a backup"), "{doctor:?}");
+}
+
+#[test]
+fn doctor_says_what_each_file_is_and_which_key_opens_it() {
+    let home = Home::new();
+    home.write("INSERT INTO t VALUES (1)");
+    let doctor = |arguments: &[&str]| {
+        let ran = home.run(&[&["doctor"], arguments].concat());
+        (ran.code.unwrap(), ran.out)
+    };
+    let (code, text) = doctor(&["a.db", "--key-env", "ONE", "--key-raw-file", "key"]);
+    assert_eq!(code, 0, "{text}");
+    for words in ["SQLCipher", "environment variable ONE does not open it", "opens it", "2 tables", "nothing is wrong"]
+    {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+    let (code, text) = doctor(&["a.db"]);
+    assert!(code == 5 && text.contains("--key-env"), "{text}");
+    home.run(&with(&["backup", "a.db", "plain.db"], &["--plaintext"])).ok();
+    let (code, text) = doctor(&["plain.db"]);
+    assert!(code == 0 && text.contains("SQLite, not encrypted"), "{text}");
+    let (code, text) = doctor(&["plain.db", "--key-env", "ONE"]);
+    assert!(code == 5 && text.contains("anybody who has it can read it"), "{text}");
+    std::fs::write(home.path("text"), "hello, this is no database\n").unwrap();
+    let (code, text) = doctor(&["text", "--key-raw-file", "key"]);
+    assert!(code != 0 && text.contains("neither SQLite nor SQLCipher"), "{text}");
+    std::fs::write(home.path("empty.db"), "").unwrap();
+    assert_eq!(doctor(&["empty.db"]).0, 4);
+    assert_eq!(doctor(&["none.db"]).0, 3);
+    assert_eq!(doctor(&["."]).0, 1);
+}
+
+#[test]
+fn copies_and_changes_of_key_lead_there_and_back() {
+    let home = Home::new();
+    home.write("INSERT INTO t VALUES ('here')");
+    let reads = |file: &str, key: &[&str]| {
+        let ran = home.run(&[&["sql", file, "--csv", "SELECT a FROM t"], key].concat());
+        if ran.code == Some(0) { ran.out } else { ran.err }
+    };
+    let here = "a\nhere\n";
+    let said = home.run(&with(&["backup", "a.db", "copy.db", "--full"], &["--new-key-env", "ONE"])).ok();
+    assert!(said.contains("encrypted, verified"), "{said}");
+    assert_eq!(reads("copy.db", &["--key-env", "ONE"]), here);
+    home.write("UPDATE t SET a = 'gone'");
+    home.run(&with(&["restore", "a.db", "copy.db"], &["--copy-key-env", "ONE", "--keep", "before.db"])).ok();
+    assert_eq!((reads("a.db", &KEY).as_str(), reads("before.db", &KEY).as_str()), (here, "a\ngone\n"));
+    home.run(&with(&["rekey", "a.db"], &["--new-key-env", "TWO"])).ok();
+    assert!(reads("a.db", &KEY).contains("the key does not open it"));
+    // Of two, the one that fits.
+    assert_eq!(reads("a.db", &["--key-raw-file", "key", "--key-env", "TWO"]), here);
+    home.run(&["decrypt", "a.db", "--key-env", "TWO"]).ok();
+    assert_eq!(reads("a.db", &[]), here);
+    home.run(&with(&["encrypt", "a.db"], &["--keep", "plain.db"])).ok();
+    assert_eq!((reads("a.db", &KEY).as_str(), reads("plain.db", &[]).as_str()), (here, here));
+    let both = home.run(&with(&["backup", "a.db", "c.db", "--plaintext"], &["--new-key-env", "ONE"]));
+    both.fails(1, "leave one of the two away");
+    assert_eq!(home.names(), ["a.db", "before.db", "copy.db", "key", "plain.db", "steps"]);
+}
+
+#[test]
+fn migrations_are_planned_and_run() {
+    let home = Home::new();
+    home.write("INSERT INTO t VALUES (1)");
+    std::fs::write(home.path("steps/2_more.sql"), "CREATE TABLE more (b)").unwrap();
+    let migrate =
+        |tail: &[&str]| home.run(&[&["migrate", "a.db", "steps", "--key-raw-file", "key"], tail].concat()).ok();
+    assert_eq!(migrate(&["--plan"]), "would run 2 more\n");
+    assert_eq!(migrate(&["--up-to", "1"]), "nothing to do: the schema has version 1\n");
+    let ran = migrate(&[]);
+    assert!(ran.starts_with("ran 2 more in "), "{ran}");
+    assert_eq!(migrate(&["--plan"]), "nothing to do: the schema has version 2\n");
+    std::fs::write(home.path("steps/1_begin.sql"), "CREATE TABLE other (a)").unwrap();
+    let changed = home.run(&["migrate", "a.db", "steps", "--key-raw-file", "key"]);
+    assert_eq!(changed.code, Some(1), "{changed:?}");
+}
+
+#[test]
+fn a_fresh_key_goes_into_a_sops_file_and_nowhere_else() {
+    let home = Home::new();
+    let identity = strongroom::keys::sops::AgeIdentity::generate();
+    let said = home.run(&["key", "new", "secrets.yml", "--age", identity.recipient()]).ok();
+    assert!(said.contains("--key-sops secrets.yml:db_key"), "{said}");
+    let text = std::fs::read_to_string(home.path("secrets.yml")).unwrap();
+    assert!(text.starts_with("db_key: ENC[AES256_GCM,"), "{text}");
+    home.run(&["key", "new", "secrets.yml", "--age", identity.recipient()]).fails(1, "cannot be written");
+    assert_eq!(std::fs::read_to_string(home.path("secrets.yml")).unwrap(), text, "a key was overwritten");
+    home.run(&["key", "new", "other.yml", "--age", "age1nobody"]);
+    assert!(!home.path("other.yml").exists());
+
+    std::fs::create_dir(home.path("steps")).unwrap();
+    std::fs::write(home.path("steps/1_begin.sql"), "CREATE TABLE t (a)").unwrap();
+    let run = |arguments: &[&str]| {
+        let mut command = home.command(arguments);
+        let secret = std::str::from_utf8(identity.secret().expose()).unwrap();
+        cli::Ran::of(command.env("SOPS_AGE_KEY", secret).stdin(std::process::Stdio::null()).output().unwrap())
+    };
+    run(&["migrate", "a.db", "steps", "--create", "--key-sops", "secrets.yml:db_key"]).ok();
+    run(&["check", "a.db", "--key-sops", "secrets.yml"]).ok();
+    assert_eq!(run(&["check", "a.db", "--key-sops", "secrets.yml:another"]).code, Some(5));
+}
+
+#[test]
+fn help_has_examples_and_shells_get_their_completions() {
+    let home = Home::new();
+    for command in ["doctor", "check", "sql", "backup", "restore", "rekey", "encrypt", "decrypt", "migrate"] {
+        let help = home.run(&[command, "--help"]).ok();
+        assert!(help.contains("Example"), "{command}: {help}");
+    }
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(home.run(&["completions", shell]).ok().contains("strongroom"), "{shell}");
+    }
+}
