@@ -115,12 +115,13 @@ fn doctor_says_what_each_file_is_and_which_key_opens_it() {
     };
     let (code, text) = doctor(&["a.db", "--key-env", "ONE", "--key-raw-file", "key"]);
     assert_eq!(code, 0, "{text}");
-    for words in ["SQLCipher", "environment variable ONE does not open it", "opens it", "2 tables", "nothing is wrong"]
+    for words in
+        ["SQLCipher 4", "environment variable ONE does not open it", "opens it", "2 tables", "nothing is wrong"]
     {
         assert!(text.contains(words), "{words}: {text}");
     }
     let (code, text) = doctor(&["a.db"]);
-    assert!(code == 5 && text.contains("--key-env"), "{text}");
+    assert!(code == 5 && text.contains("--key-env") && text.contains("or no database"), "{text}");
     home.run(&with(&["backup", "a.db", "plain.db"], &["--plaintext"])).ok();
     let (code, text) = doctor(&["plain.db"]);
     assert!(code == 0 && text.contains("SQLite, not encrypted"), "{text}");

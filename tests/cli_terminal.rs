@@ -96,6 +96,9 @@ fn a_passphrase_is_asked_for_on_a_terminal_and_not_shown() {
     assert!(code == 5 && shown.contains("the key does not open it"), "{code}: {shown}");
     let (code, shown) = on_terminal(&home, sql, &[("passphrase of a.db: ", "half\u{3}")]).unwrap();
     assert!(code == 130 && !shown.contains("half"), "{code}: {shown}");
+    let looks = [("passphrase of a.db (Enter for none): ", typed.as_str())];
+    let (code, shown) = on_terminal(&home, "doctor a.db", &looks).unwrap();
+    assert!(code == 0 && shown.contains("nothing is wrong"), "{code}: {shown}");
     // A new one is typed twice, and nothing is done when the two differ.
     let rekey = [("passphrase of a.db: ", typed.as_str()), ("new passphrase: ", &wrong), ("once more: ", &typed)];
     let (code, shown) = on_terminal(&home, "rekey a.db", &rekey).unwrap();

@@ -101,7 +101,7 @@ impl Command {
     /// Asks for what a person has to type.
     pub(crate) fn prepare(self) -> Result<Work, ExitCause> {
         Ok(match self {
-            Self::Doctor(command) => Box::pin(command.run()),
+            Self::Doctor(command) => Box::pin(command.prepare()?),
             Self::Check(command) => Box::pin(command.prepare()?),
             Self::Sql(command) => Box::pin(command.prepare()?),
             Self::Backup(command) => Box::pin(command.prepare()?),

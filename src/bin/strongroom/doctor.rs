@@ -44,12 +44,19 @@ fn tell(name: &str, what: impl std::fmt::Display) -> Result<(), ExitCause> {
 }
 
 impl Doctor {
-    pub(crate) async fn run(self) -> Result<(), ExitCause> {
+    pub(crate) fn prepare(self) -> Result<impl Future<Output = Result<(), ExitCause>>, ExitCause> {
+        let typed = self.target.passphrase()?;
+        Ok(self.run(typed))
+    }
+
+    async fn run(self, typed: Option<Box<dyn KeySource>>) -> Result<(), ExitCause> {
         let path = self.target.database.clone();
         let mut findings = Findings::default();
         tell("file", size_of(&path))?;
         let found = probe(&path);
-        tell("format", format_of(&found))?;
+        if !matches!(found, Probe::Opaque { may_be_encrypted: true }) {
+            tell("format", format_of(&found))?;
+        }
         match &found {
             Probe::Missing => findings.add(code::MISSING, "there is no such file", Some("check the path".into())),
             Probe::Unreadable(error) => findings.add(
@@ -70,15 +77,21 @@ impl Doctor {
                     }
                 }
                 used_by(&path)?;
-                self.open(&found, &mut findings).await?;
+                self.open(&found, typed, &mut findings).await?;
             }
         }
         conclude(findings)
     }
 
     /// Tries each source by itself, and looks into the database with the first that fits.
-    async fn open(&self, found: &Probe, findings: &mut Findings) -> Result<(), ExitCause> {
-        let mut sources: Vec<Option<Box<dyn KeySource>>> = self.target.keys.named().into_iter().map(Some).collect();
+    async fn open(
+        &self,
+        found: &Probe,
+        typed: Option<Box<dyn KeySource>>,
+        findings: &mut Findings,
+    ) -> Result<(), ExitCause> {
+        let mut sources: Vec<Option<Box<dyn KeySource>>> =
+            self.target.keys.named().into_iter().chain(typed).map(Some).collect();
         if matches!(found, Probe::Plain) {
             if !sources.is_empty() {
                 findings.add(
@@ -96,13 +109,8 @@ impl Doctor {
         let mut opened = false;
         for key in sources {
             let name = key.as_ref().map(KeySource::describe);
-            match self.look(key, !opened, findings).await {
-                Ok(()) => {
-                    opened = true;
-                    if let Some(name) = name {
-                        tell("key", format_args!("{name} opens it"))?;
-                    }
-                }
+            match self.look(key, name.as_deref(), !opened, findings).await {
+                Ok(()) => opened = true,
                 Err(ExitCause::Engine(error, _)) => {
                     if let Some(name) = name {
                         tell("key", format_args!("{name} does not open it"))?;
@@ -113,6 +121,9 @@ impl Doctor {
             }
         }
         if !opened {
+            if matches!(found, Probe::Opaque { may_be_encrypted: true }) {
+                tell("format", format_of(found))?;
+            }
             for error in &refusals {
                 findings.add_error(error);
             }
@@ -124,13 +135,21 @@ impl Doctor {
     async fn look(
         &self,
         key: Option<Box<dyn KeySource>>,
+        name: Option<&str>,
         inside: bool,
         findings: &mut Findings,
     ) -> Result<(), ExitCause> {
         let db = self.target.builder(key).read_only().open().await?;
         let told = async {
+            if let Some(name) = name {
+                tell("key", format_args!("{name} opens it"))?;
+            }
             if !inside {
                 return Ok(());
+            }
+            if name.is_some() {
+                let version = self.target.cipher_compatibility.unwrap_or(4);
+                tell("format", format_args!("SQLCipher {version}"))?;
             }
             let tables =
                 "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'";

@@ -37,9 +37,6 @@ fn way_out(error: &Error) -> Option<&'static str> {
     Some(match error.reason() {
         Reason::KeyMissing => "say where the key is: --key-env, --key-sops, --key-file or --key-program",
         Reason::NotEncrypted => "leave the key away, or encrypt the file with `strongroom encrypt`",
-        Reason::OtherCipherSettings if error.message().contains("the format of SQLCipher") => {
-            "give the number of the format with --cipher-compatibility"
-        }
         Reason::OtherCipherSettings => "this program has no options for such a file; open it in a program of your own",
         Reason::NotFound if error.message().ends_with("there is no such file") => "check the path",
         Reason::WrongKey => "check which key belongs to the file; damage to its first bytes looks the same",
@@ -54,6 +51,9 @@ const OPTIONS: [(&str, &str); 3] =
 
 /// What helps, in terms of this program.
 fn advice(error: &Error) -> Option<String> {
+    if let Some((_, version)) = error.message().rsplit_once("the format of SQLCipher ") {
+        return Some(format!("give --cipher-compatibility {version}"));
+    }
     let ours = way_out(error).map(str::to_owned);
     let in_options =
         |advice: &str| OPTIONS.iter().fold(advice.to_owned(), |text, (name, ours)| text.replace(name, ours));

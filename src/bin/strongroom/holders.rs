@@ -88,7 +88,7 @@ mod linux {
                 "has it open"
             };
             let name = fs::read_to_string(format!("/proc/{process}/comm")).unwrap_or_default();
-            holders.insert(process, FileUser { process, name: name.trim_end().to_owned(), holds });
+            holders.insert(process, FileUser { process, name: name.trim_end().escape_debug().to_string(), holds });
         }
         Some(holders.into_values().collect())
     }

@@ -13,29 +13,28 @@ use strongroom::{
 };
 
 use crate::failure::ExitCause;
-use crate::probe::{Probe, probe};
+use crate::probe::is_encrypted;
 use crate::prompt;
 
 /// The same options under two names: of the key that the file has, and of another one.
 macro_rules! sources {
     ($name:ident, $prefix:literal, $heading:literal) => {
         #[derive(Args, Clone, Debug, Default)]
-        #[command(next_help_heading = $heading)]
         pub(crate) struct $name {
             /// The environment variable that holds the passphrase
-            #[arg(id = concat!($prefix, "key-env"), long = concat!($prefix, "key-env"), value_name = "NAME")]
+            #[arg(id = concat!($prefix, "key-env"), long = concat!($prefix, "key-env"), value_name = "NAME", help_heading = $heading)]
             env: Vec<String>,
             /// The SOPS file that holds it, and where: `secrets.yml:path.to.key`; without a path, at `db_key`
-            #[arg(id = concat!($prefix, "key-sops"), long = concat!($prefix, "key-sops"), value_name = "FILE[:PATH]")]
+            #[arg(id = concat!($prefix, "key-sops"), long = concat!($prefix, "key-sops"), value_name = "FILE[:PATH]", help_heading = $heading)]
             sops: Vec<String>,
             /// The file with the passphrase, which only its owner may read
-            #[arg(id = concat!($prefix, "key-file"), long = concat!($prefix, "key-file"), value_name = "FILE")]
+            #[arg(id = concat!($prefix, "key-file"), long = concat!($prefix, "key-file"), value_name = "FILE", help_heading = $heading)]
             file: Vec<PathBuf>,
             /// The file with a raw key: 32 bytes, or 64 hex digits
-            #[arg(id = concat!($prefix, "key-raw-file"), long = concat!($prefix, "key-raw-file"), value_name = "FILE")]
+            #[arg(id = concat!($prefix, "key-raw-file"), long = concat!($prefix, "key-raw-file"), value_name = "FILE", help_heading = $heading)]
             raw_file: Vec<PathBuf>,
             /// The program that prints the passphrase, with its arguments, split at spaces
-            #[arg(id = concat!($prefix, "key-program"), long = concat!($prefix, "key-program"), value_name = "COMMAND")]
+            #[arg(id = concat!($prefix, "key-program"), long = concat!($prefix, "key-program"), value_name = "COMMAND", help_heading = $heading)]
             program: Vec<String>,
         }
 
@@ -118,17 +117,26 @@ pub(crate) struct Target {
 }
 
 impl Target {
+    /// A passphrase for a look at the file, where somebody can type one; nothing typed is none.
+    pub(crate) fn passphrase(&self) -> Result<Option<Box<dyn KeySource>>, ExitCause> {
+        let asks = self.keys.named().is_empty() && is_encrypted(&self.database) && std::io::stdin().is_terminal();
+        if !asks {
+            return Ok(None);
+        }
+        let question = format!("passphrase of {} (Enter for none): ", self.database.display());
+        let typed = prompt::ask(&question)?;
+        Ok((!typed.is_empty()).then(|| Box::new(PassphraseKeySource::new(typed)) as Box<dyn KeySource>))
+    }
+
     /// The key: from the sources that were named, or typed where somebody can, and the file needs one.
     pub(crate) fn key(&self) -> Result<Option<Box<dyn KeySource>>, ExitCause> {
         if let Some(named) = one_of(self.keys.named()) {
             return Ok(Some(named));
         }
-        match probe(&self.database) {
-            Probe::Opaque { .. } | Probe::PlainHeader if std::io::stdin().is_terminal() => {
-                typed(&format!("passphrase of {}: ", self.database.display()), false).map(Some)
-            }
-            _ => Ok(None),
+        if is_encrypted(&self.database) && std::io::stdin().is_terminal() {
+            return typed(&format!("passphrase of {}: ", self.database.display()), false).map(Some);
         }
+        Ok(None)
     }
 
     /// The builder of an existing database, of which a few connections are enough.
