@@ -40,6 +40,7 @@ struct Inner {
     message: Cow<'static, str>,
     hint: Option<Cow<'static, str>>,
     object: Option<Cow<'static, str>>,
+    code: Option<Box<str>>,
     source: Option<Source>,
 }
 
@@ -239,6 +240,7 @@ impl Error {
             message: message.into(),
             hint: None,
             object: None,
+            code: None,
             source: None,
         }))
     }
@@ -262,6 +264,13 @@ impl Error {
     #[must_use]
     pub fn about(mut self, object: impl Into<Cow<'static, str>>) -> Self {
         self.0.object.get_or_insert_with(|| object.into());
+        self
+    }
+
+    /// Keeps the engine's own code for what happened, unless one is there already.
+    #[must_use]
+    pub fn with_code(mut self, code: impl fmt::Display) -> Self {
+        self.0.code.get_or_insert_with(|| code.to_string().into());
         self
     }
 
@@ -324,6 +333,12 @@ impl Error {
     /// What the error is about, where that is one thing with a name: a file, a variable, the columns of a constraint.
     pub fn object(&self) -> Option<&str> {
         self.0.object.as_deref()
+    }
+
+    /// The engine's own code, where the error came from it: SQLite's extended result code (`2067`), or a SQLSTATE (`23505`).
+    pub fn code(&self) -> Option<&str> {
+        let source = || self.0.source.as_deref()?.downcast_ref::<Self>()?.code();
+        self.0.code.as_deref().or_else(source)
     }
 
     /// The class of the error.

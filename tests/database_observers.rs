@@ -14,11 +14,12 @@ use common::{ENDLESS, Home, Kind, assert_whole, millis, secs};
 use futures_util::{StreamExt as _, TryStreamExt as _, poll};
 use log::Log;
 use strongroom::database::{
-    CallKind, Event, Histogram, Metrics, MetricsRecorder, Observer, TransactionMode, TransactionOptions,
+    CallKind, Event, Histogram, Metrics, MetricsRecorder, Observer, StatementEffort, TransactionMode,
+    TransactionOptions,
 };
 use strongroom::engine::Access;
 use strongroom::testing::{Fault, FaultyConnector, Point, StatementRecorder};
-use strongroom::{AsyncDatabase, Error, ErrorKind, Pool, SqlCipherConnector};
+use strongroom::{AsyncDatabase, Error, ErrorKind, Pool, SqlCipherConnector, rusqlite};
 use tokio::time::{sleep, timeout};
 
 /// A call that has ended.
@@ -28,6 +29,8 @@ struct Ended {
     summary: String,
     rows: (u64, u64),
     error: Option<ErrorKind>,
+    code: Option<String>,
+    sets: u64,
     waiting: Duration,
     file: &'static str,
 }
@@ -62,6 +65,8 @@ impl Observer for Notebook {
                     summary: call.summary.map(ToString::to_string).unwrap_or_default(),
                     rows: (outcome.rows_returned, outcome.rows_affected),
                     error: outcome.error.map(Error::kind),
+                    code: outcome.error.and_then(Error::code).map(str::to_owned),
+                    sets: outcome.sets,
                     waiting: outcome.waiting,
                     file: call.location.file(),
                 });
@@ -135,24 +140,58 @@ async fn every_kind_of_call_is_told_when_it_begins_and_when_it_ends() {
             ("execute_script", "", (0, 0)),
             ("table_exists", "", (0, 0)),
             ("begin", "", (0, 0)),
-            ("execute_many", "", (0, 2)),
+            ("execute_many", "INSERT t", (0, 2)),
             ("commit", "", (0, 0)),
             ("begin", "", (0, 0)),
             ("rollback", "", (0, 0)),
-            ("fetch_stream", "", (3, 0)),
+            ("fetch_stream", "SELECT t", (3, 0)),
             ("connection", "", (0, 0)),
             ("execute", "INSERT t", (0, 1)),
-            ("execute_many", "", (0, 1)),
+            ("execute_many", "INSERT t", (0, 1)),
             ("maintain", "", (0, 0)),
             ("backup", "", (0, 0)),
         ];
         expected.truncate(told.len().max(14));
         assert_eq!(told, expected, "{kind:?}");
+        let sets: Vec<_> = calls.iter().map(|call| call.sets).filter(|sets| *sets > 0).collect();
+        assert_eq!(sets, [2, 1]);
         for call in calls {
             assert_eq!((call.error, call.file), (None, file!()), "{call:?}");
         }
         db.close().await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn the_place_of_a_call_is_in_the_program_whatever_was_called() {
+    let home = Home::new(Kind::KeyedFile);
+    let (db, notebook) = observed(&home).await;
+    let count = |c: &mut rusqlite::Connection| c.query_row("SELECT count(*) FROM t", (), |row| row.get::<_, i64>(0));
+    db.interact(count).await.unwrap();
+    db.read_interact(count).await.unwrap();
+    db.try_interact(move |c| -> anyhow::Result<i64> { Ok(count(c)?) }).await.unwrap();
+    db.try_read_interact(move |c| -> anyhow::Result<i64> { Ok(count(c)?) }).await.unwrap();
+    db.transaction_with(TransactionOptions::default(), async |tx| tx.execute("INSERT INTO t (n) VALUES (1)", ()).await)
+        .await
+        .unwrap();
+    db.explain("SELECT * FROM t", ()).await.unwrap();
+    db.check(strongroom::database::CheckDepth::Quick).await.unwrap();
+    db.checkpoint().await.unwrap();
+    db.vacuum().await.unwrap();
+    db.vacuum_free(None, |_| {}).await.unwrap();
+    db.optimize().await.unwrap();
+    db.table_sizes().await.unwrap();
+    let mut watched = db.watch("SELECT * FROM t", ());
+    watched.next().await.unwrap().unwrap();
+    drop(watched);
+    let mut changes = db.changes().await.unwrap();
+    db.execute("INSERT INTO t (n) VALUES (2)", ()).await.unwrap();
+    changes.next().await.unwrap();
+    drop(changes);
+    let calls = notebook.calls();
+    assert!(calls.len() > 12, "{calls:?}");
+    let elsewhere: Vec<_> = calls.iter().filter(|call| call.file != file!()).collect();
+    assert!(elsewhere.is_empty(), "{elsewhere:#?}");
 }
 
 #[tokio::test]
@@ -189,6 +228,10 @@ async fn a_call_that_fails_or_is_dropped_says_so_once() {
     db.execute("INSERT INTO t VALUES (1, 1)", ()).await.unwrap_err();
     let failed = notebook.call();
     assert_eq!((failed.error, &*failed.summary), (Some(ErrorKind::Constraint), "INSERT t"));
+    assert_eq!(failed.code.as_deref(), Some("1555"), "SQLITE_CONSTRAINT_PRIMARYKEY");
+    db.execute_many("INSERT INTO t VALUES ($1, 1)", [(7,), (1,)]).await.unwrap_err();
+    let failed = notebook.calls().into_iter().find(|call| call.kind == CallKind::ExecuteMany).unwrap();
+    assert_eq!((failed.error, &*failed.summary, failed.sets), (Some(ErrorKind::Constraint), "INSERT t", 2));
     db.fetch_all("SELEC 1", ()).await.unwrap_err();
     assert_eq!(notebook.call().error, Some(ErrorKind::Query));
 
@@ -215,6 +258,7 @@ async fn a_call_that_fails_or_is_dropped_says_so_once() {
     drop(rows);
     let stream = notebook.call();
     assert_eq!((stream.kind, stream.error, stream.rows.0), (CallKind::FetchStream, None, 1));
+    assert_eq!(stream.summary, "SELECT t");
     drop(db.fetch_stream("SELECT * FROM t", ()));
     assert_eq!(notebook.calls(), []);
     assert_whole(&db, "after calls that were dropped").await;
@@ -377,6 +421,7 @@ async fn a_summary_is_what_the_engine_says_and_not_a_guess_from_words() {
         ("ALTER TABLE w ADD COLUMN more", ""),
         ("DROP TABLE w", ""),
         ("PRAGMA user_version", "PRAGMA"),
+        ("EXPLAIN QUERY PLAN SELECT * FROM t", "EXPLAIN"),
         ("ANALYZE", ""),
     ];
     for (sql, summary) in cases {
@@ -446,12 +491,148 @@ async fn a_slow_call_is_logged_with_its_place_and_without_its_values() {
     for part in ["WARN", "strongroom::slow", "VALUES ($1), (?)", "INSERT t", "waiting=", "running=", file!()] {
         assert!(line.contains(part), "{part} in {line}");
     }
+    let before = log.lines().len();
+    db.fetch_all("SELECT * FROM t WHERE name > 'of-alice' ORDER BY name", ()).await.unwrap();
+    let lines = log.lines().split_off(before);
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    for part in ["SCAN t\\nUSE TEMP B-TREE FOR ORDER BY", "full_scan_steps=", "sorts=1", "machine_steps="] {
+        assert!(lines[0].contains(part), "{part} in {}", lines[0]);
+    }
     assert!(!lines.iter().any(|line| line.contains("of-alice") || line.contains("of-bob")), "{lines:?}");
 
     let (log, _listening) = Log::listen();
     let db = home.builder().log_slow_calls(secs(3600)).open().await.unwrap();
     db.fetch_all("SELECT 1", ()).await.unwrap();
     assert_eq!(log.lines(), [""; 0]);
+}
+
+/// The effort of each statement that was slow, by its text.
+#[derive(Default)]
+struct Efforts(Mutex<Vec<(String, Option<StatementEffort>)>>);
+
+impl Observer for Efforts {
+    fn observe(&self, event: &Event<'_>) {
+        if let Event::CallEnded(call, outcome) = event
+            && let Some(sql) = call.sql
+        {
+            self.0.lock().unwrap().push((sql.to_owned(), outcome.effort.cloned()));
+        }
+    }
+
+    fn slow(&self) -> Option<Duration> {
+        Some(Duration::ZERO)
+    }
+}
+
+impl Efforts {
+    fn take(&self) -> Vec<(String, Option<StatementEffort>)> {
+        std::mem::take(&mut self.0.lock().unwrap())
+    }
+
+    /// That of the only statement.
+    fn of_one(&self) -> Option<StatementEffort> {
+        let mut all = self.take();
+        assert_eq!(all.len(), 1, "{all:?}");
+        all.remove(0).1
+    }
+}
+
+fn told(effort: &StatementEffort) -> (String, u64, u64) {
+    let plan = effort.plan.as_ref().map(ToString::to_string).unwrap_or_default();
+    (plan, effort.full_scan_steps, effort.sorts)
+}
+
+#[tokio::test]
+async fn a_slow_statement_is_told_with_its_plan_and_what_it_cost_the_engine() {
+    for kind in [Kind::KeyedFile, Kind::PlainMemory] {
+        let (home, efforts) = (Home::new(kind), Arc::new(Efforts::default()));
+        // Through what wraps an observer too.
+        let db = home.builder().observer(Arc::clone(&efforts)).open().await.unwrap();
+        db.execute_script("CREATE TABLE t (id INTEGER PRIMARY KEY, n INTEGER, name TEXT)").await.unwrap();
+        db.execute_many("INSERT INTO t (n, name) VALUES ($1, 'x')", (0..100).map(|n| (n,))).await.unwrap();
+        efforts.take();
+        let scan = "SELECT id FROM t WHERE name = $1 ORDER BY n";
+        let sorted = "SCAN t\nUSE TEMP B-TREE FOR ORDER BY".to_owned();
+        for _ in 0..3 {
+            // Each run by itself, and not added up.
+            db.fetch_all(scan, ("of-alice",)).await.unwrap();
+            let effort = efforts.of_one().unwrap();
+            assert_eq!(told(&effort), (sorted.clone(), 99, 1));
+            assert!(effort.machine_steps > 300, "{effort:?}");
+        }
+        db.fetch_one_as::<i64>("SELECT n FROM t WHERE id = $1", (7,)).await.unwrap();
+        let search = "SEARCH t USING INTEGER PRIMARY KEY (rowid=?)".to_owned();
+        assert_eq!(told(&efforts.of_one().unwrap()), (search.clone(), 0, 0));
+        db.execute("UPDATE t SET n = n + 1 WHERE id = $1", (7,)).await.unwrap();
+        assert_eq!(told(&efforts.of_one().unwrap()), (search, 0, 0));
+        let joined = "SELECT count(*) FROM t AS a JOIN t AS b ON a.n = b.n";
+        db.fetch_value::<i64>(joined, ()).await.unwrap();
+        assert!(efforts.of_one().unwrap().automatic_index_rows > 90);
+
+        // In a transaction, in a stream, and where it failed.
+        let mut tx = db.begin().await.unwrap();
+        tx.fetch_all(scan, ("",)).await.unwrap();
+        tx.rollback().await.unwrap();
+        assert_eq!(told(&efforts.of_one().unwrap()), (sorted.clone(), 99, 1));
+        db.fetch_stream(scan, ("x",)).try_collect::<Vec<_>>().await.unwrap();
+        assert_eq!(told(&efforts.of_one().unwrap()), (sorted, 99, 1));
+        db.execute("INSERT INTO t SELECT id, n, name FROM t", ()).await.unwrap_err();
+        assert_eq!(efforts.of_one().unwrap().plan.unwrap().full_scans().count(), 1);
+
+        // What acts while it is explained is not explained.
+        for sql in ["PRAGMA user_version = 5", "CREATE INDEX i ON t (n)", "EXPLAIN SELECT * FROM t", "-- nothing"] {
+            db.execute(sql, ()).await.unwrap();
+            assert_eq!(efforts.of_one().and_then(|effort| effort.plan), None, "{sql}");
+        }
+        db.fetch_all("SELEC 1", ()).await.unwrap_err();
+        assert_eq!(efforts.of_one(), None);
+        assert_whole(&db, "after statements that were explained").await;
+        db.close().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn of_a_group_each_slow_text_is_told_unless_the_counts_could_be_those_of_another() {
+    let (home, efforts) = (Home::new(Kind::KeyedFile), Arc::new(Efforts::default()));
+    let db = home.builder().observer(Arc::clone(&efforts)).open().await.unwrap();
+    db.execute_script("CREATE TABLE t (id INTEGER PRIMARY KEY, n INTEGER)").await.unwrap();
+    let writer = db.connection().await.unwrap();
+    let insert = "INSERT INTO t (n) VALUES ($1)";
+    let scan = db.execute("UPDATE t SET n = n + 1 WHERE n > 0", ());
+    let writes = [db.execute(insert, (1,)), db.execute(insert, (2,)), scan];
+    let mut writes = Box::pin(futures_util::future::join_all(writes));
+    assert!(poll!(&mut writes).is_pending());
+    efforts.take();
+    drop(writer);
+    assert!(writes.await.iter().all(Result::is_ok));
+    for (sql, effort) in efforts.take() {
+        let expected = if sql == insert { None } else { Some(("SCAN t".to_owned(), 1, 0)) };
+        assert_eq!(effort.as_ref().map(told), expected, "{sql}");
+    }
+}
+
+#[tokio::test]
+async fn what_only_waited_long_and_what_was_quick_is_not_measured() {
+    struct Late(Efforts);
+    impl Observer for Late {
+        fn observe(&self, event: &Event<'_>) {
+            self.0.observe(event);
+        }
+        fn slow(&self) -> Option<Duration> {
+            Some(secs(3600))
+        }
+    }
+    let (home, late) = (Home::new(Kind::KeyedFile), Arc::new(Late(Efforts::default())));
+    let db = home.builder().observer(Arc::clone(&late)).open().await.unwrap();
+    db.execute_script("CREATE TABLE t (n INTEGER)").await.unwrap();
+    let writer = db.connection().await.unwrap();
+    let mut write = Box::pin(db.execute("INSERT INTO t VALUES (1)", ()));
+    assert!(poll!(&mut write).is_pending());
+    drop(writer);
+    write.await.unwrap();
+    db.fetch_all("SELECT * FROM t", ()).await.unwrap();
+    let all = late.0.take();
+    assert!(all.len() == 3 && all.iter().all(|(_, effort)| effort.is_none()), "{all:?}");
 }
 
 #[tokio::test]

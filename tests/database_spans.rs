@@ -2,13 +2,16 @@
 #![cfg(feature = "sqlcipher")]
 
 mod common;
+#[cfg(feature = "postgres")]
+#[path = "common/postgres.rs"]
+mod postgres;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{Debug, Write as _};
 use std::sync::{Arc, Mutex};
 
 use common::{ENDLESS, Home, Kind, millis};
-use futures_util::TryStreamExt as _;
+use futures_util::{TryStreamExt as _, poll};
 use strongroom::database::BackupOptions;
 use strongroom::{AsyncDatabase, PassphraseKeySource, Row};
 use tokio::time::timeout;
@@ -27,6 +30,11 @@ struct Closed {
     name: &'static str,
     parent: Option<&'static str>,
     fields: Fields,
+    /// What it follows from.
+    causes: Vec<u64>,
+    id: u64,
+    /// The threads on which it was entered.
+    threads: BTreeSet<String>,
 }
 
 #[derive(Default)]
@@ -56,7 +64,8 @@ impl Visit for Into<'_> {
 impl<S: Subscriber + for<'s> LookupSpan<'s>> Layer<S> for Capture {
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
         let parent = context.span(id).and_then(|span| Some(span.parent()?.name()));
-        let mut span = Closed { name: attributes.metadata().name(), parent, ..Closed::default() };
+        let name = attributes.metadata().name();
+        let mut span = Closed { name, parent, id: id.into_u64(), ..Closed::default() };
         attributes.record(&mut Into(&mut span.fields));
         self.0.lock().unwrap().open.insert(id.into_u64(), span);
     }
@@ -70,8 +79,17 @@ impl<S: Subscriber + for<'s> LookupSpan<'s>> Layer<S> for Capture {
         event.record(&mut Into(&mut fields));
         self.0.lock().unwrap().events.push((event.metadata().level().to_string(), fields));
     }
-    fn on_enter(&self, _: &Id, _: Context<'_, S>) {
-        self.0.lock().unwrap().entered += 1;
+    fn on_enter(&self, id: &Id, _: Context<'_, S>) {
+        let mut captured = self.0.lock().unwrap();
+        captured.entered += 1;
+        if let Some(span) = captured.open.get_mut(&id.into_u64()) {
+            span.threads.insert(format!("{:?}", std::thread::current().id()));
+        }
+    }
+    fn on_follows_from(&self, id: &Id, cause: &Id, _: Context<'_, S>) {
+        if let Some(span) = self.0.lock().unwrap().open.get_mut(&id.into_u64()) {
+            span.causes.push(cause.into_u64());
+        }
     }
     fn on_close(&self, id: Id, _: Context<'_, S>) {
         let mut captured = self.0.lock().unwrap();
@@ -207,14 +225,121 @@ async fn a_span_has_the_names_of_the_conventions_and_the_callers_span_as_its_par
         assert_eq!((field("db.response.returned_rows"), field("db.response.affected_rows")), rows);
         assert_eq!(field("code.file.path"), file!());
         assert!(!span.fields.contains_key("error.type"));
+        assert_eq!(field("db.namespace"), "app.db");
+        assert_eq!((field("db.operation.batch.size"), field("db.response.status_code")), ("", ""));
     }
     assert_eq!(calls[3].fields["db.query.text"], "SELECT * FROM users WHERE id < ? AND name = $1");
 
     db.execute("INSERT INTO users (id) VALUES (1)", ()).await.unwrap_err();
     let spans = capture.take();
+    assert_eq!(spans.len(), 1, "{spans:?}");
     let failed = &spans[0].fields;
     assert_eq!((&*failed["error.type"], &*failed["otel.status_code"]), ("Constraint", "ERROR"));
     assert_eq!(failed["otel.name"], "INSERT users");
+    assert_eq!(failed["db.response.status_code"], "1555", "SQLITE_CONSTRAINT_PRIMARYKEY");
+}
+
+#[tokio::test]
+async fn many_sets_of_parameters_are_a_batch_and_one_is_none() {
+    let (capture, _listening) = Capture::listen();
+    let db = Home::new(Kind::PlainMemory).open().await;
+    db.execute_script("CREATE TABLE users (name TEXT)").await.unwrap();
+    for sets in [3, 1] {
+        capture.take();
+        db.execute_many("INSERT INTO users VALUES ($1)", (0..sets).map(|n| (n,))).await.unwrap();
+        let spans = capture.take();
+        let named = |name: &str| spans.iter().find(|span| span.fields["strongroom.call"] == name).unwrap();
+        let field = |name: &str| named("execute_many").fields.get(name).map_or("", |value| value.as_str());
+        let batch = if sets == 3 { "BATCH " } else { "" };
+        assert_eq!(field("db.operation.batch.size"), if sets == 3 { "3" } else { "" });
+        assert_eq!(field("otel.name"), format!("{batch}INSERT users"));
+        assert_eq!(field("db.query.summary"), format!("{batch}INSERT users"));
+        assert_eq!(field("db.operation.name"), format!("{batch}INSERT"));
+        assert_eq!(field("db.collection.name"), "users");
+        assert_eq!(field("db.namespace"), ":memory:");
+    }
+}
+
+#[tokio::test]
+async fn a_group_is_a_span_of_its_own_that_follows_from_its_callers() {
+    let (capture, _listening) = Capture::listen();
+    let home = Home::new(Kind::KeyedFile);
+    let db = home.open().await;
+    db.execute_script("CREATE TABLE t (n UNIQUE)").await.unwrap();
+    let writer = db.connection().await.unwrap();
+    capture.take();
+    let writes = [1, 2, 2].map(|n| db.execute("INSERT INTO t VALUES ($1)", (n,)));
+    let mut writes = Box::pin(futures_util::future::join_all(writes));
+    assert!(poll!(&mut writes).is_pending());
+    drop(writer);
+    writes.instrument(tracing::info_span!("request")).await;
+    // The driver of the lane goes on for a moment.
+    db.close().await.unwrap();
+    let spans = capture.take();
+    let group = spans.iter().find(|span| span.name == "group").unwrap_or_else(|| panic!("{spans:?}"));
+    let inserts = |span: &&Closed| span.fields.get("otel.name").is_some_and(|name| name == "INSERT t");
+    let callers: Vec<_> = spans.iter().filter(inserts).collect();
+    assert_eq!((callers.len(), group.parent), (3, None));
+    assert_eq!(group.causes, callers.iter().map(|span| span.id).collect::<Vec<_>>());
+    assert_eq!(group.fields["db.operation.batch.size"], "3");
+    assert_eq!((&*group.fields["strongroom.failed"], &*group.fields["otel.kind"]), ("1", "internal"));
+    assert!(!group.threads.is_empty(), "it is entered while the group runs");
+    assert!(capture.0.lock().unwrap().open.is_empty());
+}
+
+#[tokio::test]
+async fn the_callers_span_goes_along_to_the_thread_on_which_a_long_statement_or_a_closure_runs() {
+    let (capture, _listening) = Capture::listen();
+    let home = Home::new(Kind::KeyedFile);
+    let db = home.open().await;
+    capture.take();
+    db.fetch_value::<i64>(
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 200000) SELECT max(i) FROM n",
+        (),
+    )
+    .await
+    .unwrap();
+    async { db.interact(|connection| connection.execute_batch("SELECT 1")).await.unwrap() }
+        .instrument(tracing::info_span!("request"))
+        .await;
+    let spans = capture.take();
+    for name in ["call", "request"] {
+        let span = spans.iter().find(|span| span.name == name).unwrap();
+        assert!(span.threads.len() > 1, "{span:?}");
+    }
+}
+
+#[cfg(feature = "postgres")]
+#[tokio::test]
+async fn of_postgresql_the_summary_is_what_the_words_say_and_the_code_is_the_sqlstate() {
+    let Some(server) = postgres::server() else { return };
+    let db = AsyncDatabase::with_connector(server.connector()).open().await.unwrap();
+    let (capture, _listening) = Capture::listen();
+    db.execute_script("CREATE TABLE users (id bigint PRIMARY KEY, name text)").await.unwrap();
+    capture.take();
+    db.execute("INSERT INTO users VALUES ($1, $2)", (1, VALUE)).await.unwrap();
+    db.fetch_all("SELECT * FROM users WHERE name = $1", (VALUE,)).await.unwrap();
+    db.fetch_all("SELECT * FROM users a, users b", ()).await.unwrap();
+    db.execute("INSERT INTO users VALUES ($1, $2)", (1, VALUE)).await.unwrap_err();
+    let spans = capture.take();
+    let field = |span: &Closed, name: &str| span.fields.get(name).cloned().unwrap_or_default();
+    let names: Vec<_> = spans.iter().map(|span| field(span, "otel.name")).collect();
+    assert_eq!(names, ["INSERT users", "SELECT users", "SELECT", "INSERT users"]);
+    for span in &spans {
+        assert_eq!(
+            (field(span, "db.system.name"), field(span, "db.query.summary")),
+            ("postgresql".into(), field(span, "otel.name"))
+        );
+        assert!(!field(span, "db.namespace").is_empty());
+        for left_out in ["db.operation.name", "db.collection.name"] {
+            assert_eq!(field(span, left_out), "", "the conventions do not want it out of the text");
+        }
+    }
+    assert_eq!(
+        spans.iter().map(|span| field(span, "db.response.status_code")).collect::<Vec<_>>(),
+        ["", "", "", "23505"]
+    );
+    db.close().await.unwrap();
 }
 
 #[tokio::test]
@@ -225,11 +350,16 @@ async fn a_subscriber_that_wants_no_spans_gets_none_and_opening_and_closing_are_
     let home = Home::new(Kind::KeyedFile);
     let db = home.open().await;
     db.fetch_all("SELECT 1", ()).await.unwrap();
+    db.rekey(PassphraseKeySource::new("another")).await.unwrap();
+    db.fetch_all("SELECT 1", ()).await.unwrap();
     db.close().await.unwrap();
     let captured = capture.0.lock().unwrap();
     assert_eq!((captured.entered, captured.closed.len()), (0, 0));
     let told: Vec<_> = captured.events.iter().map(|(level, fields)| (&**level, &*fields["message"])).collect();
-    assert_eq!(told, [("INFO", "the database is open"), ("INFO", "the pool is closed")]);
+    let expected = ["the database is open", "the database has another key", "the pool is closed"];
+    assert_eq!(told, expected.map(|message| ("INFO", message)));
+    let changed = &captured.events[1].1;
+    assert_eq!((&*changed["database"], &*changed["key_source"]), ("app.db", "a secret given by the caller"));
     let opened = &captured.events[0].1;
     assert_eq!(opened["encrypted"], "true");
     assert!(opened["database"].ends_with("app.db") && opened.contains_key("key_source"), "{opened:?}");

@@ -1,5 +1,7 @@
 //! What an engine can do.
 
+use std::sync::Arc;
+
 use crate::params::Dialect;
 
 /// What an engine can do, as configured. The floors above are driven by this and never by the engine's name.
@@ -22,6 +24,9 @@ pub struct Capabilities {
     pub engine: &'static str,
     /// How its SQL is written.
     pub dialect: Dialect,
+    /// The name of the database in spans and measurements: the name of a file without its directories, or that of a database
+    /// of a server.
+    pub namespace: Option<Arc<str>>,
     /// Only one connection can write at a time: writes go through one lane, so that callers never collide.
     pub single_writer: bool,
     /// Connections can read while another one writes. If not, everything goes through the lane.
@@ -61,6 +66,7 @@ impl Capabilities {
         Self {
             engine,
             dialect,
+            namespace: None,
             single_writer: false,
             concurrent_readers: true,
             reads_elsewhere: false,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{
     Backup, BackupReport, BulkInsert, CheckDepth, CheckStep, Maintained, Maintenance, Outcome, PendingCommit, Resource,
-    Scope, Statement, StatementKind, StatementSummary, TransactionMode,
+    Scope, Statement, StatementEffort, StatementKind, StatementSummary, TransactionMode,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::feed::ChangeFeed;
@@ -283,6 +283,13 @@ pub trait Connection: Resource {
     /// What a statement does, in a few words, as far as this connection knows it from having prepared it: asked after it
     /// has run, and only if somebody observes it. Must not wait, and not prepare anything.
     fn summary(&mut self, sql: &str) -> Option<StatementSummary> {
+        let _ = sql;
+        None
+    }
+
+    /// What the last run of this text on this connection cost, if the statement was [`measured`](Statement::measured): asked after
+    /// it has run, and only if that took long. Must not wait for others.
+    fn effort(&mut self, sql: &str) -> Option<StatementEffort> {
         let _ = sql;
         None
     }

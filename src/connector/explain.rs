@@ -13,6 +13,24 @@ pub struct QueryPlan {
     pub steps: Vec<PlanStep>,
 }
 
+/// What a run of a statement cost the engine, by the engine's own counts; see [`Observer::slow`](crate::database::Observer::slow).
+///
+/// SQLite's counts are those of `sqlite3_stmt_status`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StatementEffort {
+    /// How the engine runs it, without the values that it ran with.
+    pub plan: Option<QueryPlan>,
+    /// How often it stepped forward in a scan of a whole table. Many: an index is missing.
+    pub full_scan_steps: u64,
+    /// How many sorts it made. An index in that order would make it without.
+    pub sorts: u64,
+    /// How many rows it put into an index that it made for this run alone.
+    pub automatic_index_rows: u64,
+    /// How many steps of the engine's virtual machine it took.
+    pub machine_steps: u64,
+}
+
 /// One step of a plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

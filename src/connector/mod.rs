@@ -23,7 +23,7 @@ pub use capabilities::{CancelKind, Capabilities};
 pub use check::{CheckDepth, CheckStep};
 pub use connection::Connection;
 pub use copies::{Backup, BackupProgress, BackupReport, BackupStage, CopyKey, Replace};
-pub use explain::{PlanStep, QueryPlan};
+pub use explain::{PlanStep, QueryPlan, StatementEffort};
 pub use maintenance::{CheckpointReport, Maintained, Maintenance, OptimizeReport, Sizes, TableSize, VacuumReport};
 pub use none::NoConnector;
 pub use pending::PendingCommit;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Access;
 use crate::error::{Error, ErrorKind, Phase, Reason, Result};
-use crate::params::{IntoParams, Params};
+use crate::params::{Dialect, IntoParams, Params, subject};
 use crate::row::Rows;
 
 /// SQL and its parameters, owned, so that it can cross to another thread.
@@ -17,6 +17,8 @@ pub struct Statement {
     pub params: Params,
     /// Only the first row is wanted. A statement that reads may stop there; one that writes runs to its end.
     pub first_only: bool,
+    /// Somebody will ask for its [`effort`](crate::Connection::effort), if it takes long.
+    pub measured: bool,
 }
 
 impl Statement {
@@ -25,7 +27,7 @@ impl Statement {
     /// # Errors
     /// When a parameter does not fit, such as a `u64` above `i64::MAX`.
     pub fn new(sql: impl Into<Arc<str>>, params: impl IntoParams) -> Result<Self> {
-        Ok(Self { sql: sql.into(), params: params.into_params()?, first_only: false })
+        Ok(Self { sql: sql.into(), params: params.into_params()?, first_only: false, measured: false })
     }
 
     /// The same, of which only the first row is wanted.
@@ -57,12 +59,27 @@ pub struct StatementSummary {
     pub operation: &'static str,
     /// The table, if it is about one only.
     pub table: Option<Arc<str>>,
+    /// It was read from the words of the statement.
+    from_text: bool,
 }
 
 impl StatementSummary {
     /// States what a statement does; for connectors.
     pub fn new(operation: &'static str, table: Option<Arc<str>>) -> Self {
-        Self { operation, table }
+        Self { operation, table, from_text: false }
+    }
+
+    /// Reads it from the words of a statement, for engines that do not tell: the operation, and the table where the words
+    /// leave no doubt. `None` for what is not one of the usual operations.
+    pub fn from_text(sql: &str, dialect: Dialect) -> Option<Self> {
+        let (operation, table) = subject(sql, dialect)?;
+        Some(Self { operation, table: table.map(Arc::from), from_text: true })
+    }
+
+    /// Whether it was read from the words of the statement. Measurements then leave out the operation and the table as facts of
+    /// their own, as OpenTelemetry's conventions want it.
+    pub fn is_from_text(&self) -> bool {
+        self.from_text
     }
 }
 

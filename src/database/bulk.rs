@@ -46,7 +46,16 @@ where
 }
 
 /// Runs `sql` for every set, inside a transaction that the caller has begun.
-pub(super) async fn run<K: Connection>(connection: &mut K, sql: Arc<str>, mut sets: SetSource<'_>) -> Result<Changes> {
+pub(super) async fn run<K: Connection>(connection: &mut K, sql: Arc<str>, sets: SetSource<'_>) -> Result<Changes> {
+    let total = insert(connection, Arc::clone(&sql), sets).await;
+    if observed::is_observed() {
+        observed::ran(connection, &sql);
+        observed::gave(0, *total.as_ref().unwrap_or(&Changes::default()));
+    }
+    total
+}
+
+async fn insert<K: Connection>(connection: &mut K, sql: Arc<str>, mut sets: SetSource<'_>) -> Result<Changes> {
     let mut size = FIRST;
     let mut draw = async || {
         let mut chunk = ParamSets::new();
@@ -66,6 +75,7 @@ pub(super) async fn run<K: Connection>(connection: &mut K, sql: Arc<str>, mut se
     let mut bulk = connection.bulk(sql).await?;
     while !chunk.is_empty() {
         unanswered += chunk.len();
+        observed::given(chunk.len());
         // While the engine works on one chunk, the next is drawn.
         let (changes, next) = join(bulk.add(chunk), draw()).await;
         if let Some(changes) = changes.map_err(|error| after(done, error))? {
@@ -75,6 +85,5 @@ pub(super) async fn run<K: Connection>(connection: &mut K, sql: Arc<str>, mut se
         chunk = next?;
     }
     total.add(bulk.end().await.map_err(|error| after(done, error))?);
-    observed::gave(0, total);
     Ok(total)
 }

@@ -12,17 +12,19 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot::{self, error::RecvError};
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use super::call::Call;
 use super::deadline::{Deadline, Stage, stop, within};
-use super::observed;
+use super::grouped::{Observed, efforts, note};
 use super::queue::Batches;
-use super::route;
+use super::{observed, route, spans};
 use crate::clock::sleep_until;
-use crate::connector::{Access, Canceller, Connection, Connector, Resource as _, Statement, StatementSummary};
+use crate::connector::{
+    Access, Canceller, Connection, Connector, Resource as _, Statement, StatementEffort, StatementSummary,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lock::{Guard, Lock, foreign};
-use crate::observer::{Event, Observers};
 use crate::pool::{Pool, Pooled};
 use crate::row::Rows;
 use crate::turn;
@@ -48,6 +50,7 @@ enum Told {
         /// When it began to run, and what it does, for a caller that is observed.
         began: Option<Instant>,
         summary: Option<StatementSummary>,
+        effort: Option<StatementEffort>,
     },
     /// It did not run, and will not.
     Refused(Error),
@@ -74,7 +77,7 @@ struct Job {
     statement: Statement,
     answer: oneshot::Sender<Told>,
     deadline: Option<Deadline>,
-    observed: bool,
+    observed: Option<Observed>,
 }
 
 impl WriteLane {
@@ -114,9 +117,9 @@ impl WriteLane {
     {
         for _ in 0..JOINS {
             match self.run_in_batch(pool, call, statement).await? {
-                Told::Ran { result, began, summary } => {
+                Told::Ran { result, began, summary, effort } => {
                     if observed::is_observed() {
-                        observed::ran_elsewhere(began, summary, result.as_ref().ok());
+                        observed::ran_elsewhere(began, summary, effort, result.as_ref().ok());
                     }
                     return result;
                 }
@@ -156,7 +159,8 @@ impl WriteLane {
         C: Connector<Connection: Connection>,
     {
         let (sender, answer) = oneshot::channel();
-        let job = Job { statement, answer: sender, deadline: call.deadline, observed: observed::is_observed() };
+        let (statement, observed) = Observed::of(statement);
+        let job = Job { statement, answer: sender, deadline: call.deadline, observed };
         let arrivals = pool.arrivals(Access::Write);
         let (number, is_first) = self.lock().join(arrivals, job);
         if is_first {
@@ -265,9 +269,11 @@ where
     let kept: Vec<_> = jobs.iter().filter(|_| deadline.is_some()).map(|job| job.statement.clone()).collect();
     let (statements, mut callers): (Vec<_>, Vec<_>) = jobs.into_iter().map(Job::parted).unzip();
     let canceller = writer.canceller();
+    let callers_spans = callers.iter_mut().map(|caller| caller.observed.as_mut()?.take_span());
+    let span = spans::of_group(writer.observers(), callers_spans);
     let began = Instant::now();
     let (results, stopped) = {
-        let mut running = pin!(writer.run_group(statements));
+        let mut running = pin!(writer.run_group(statements).instrument(span.clone()));
         tokio::select! {
             biased;
             results = &mut running => (results, false),
@@ -276,24 +282,26 @@ where
         }
     };
     let (mut again, mut kept, mut answers) = (Vec::new(), kept.into_iter(), Vec::new());
-    note(writer.observers(), &results, began);
-    for (Caller { answer, deadline, sql }, result) in callers.into_iter().zip(results) {
-        let statement = kept.next();
+    note(writer.observers(), &results, began, span);
+    let observed = callers.iter().map(|caller| caller.observed.as_ref());
+    let mut efforts = efforts(&mut **writer, observed, began.elapsed()).into_iter();
+    for (Caller { answer, deadline, observed }, result) in callers.into_iter().zip(results) {
+        let (statement, effort) = (kept.next(), efforts.next().flatten());
         let result = match (result, statement, deadline) {
             (Err(error), Some(statement), deadline) if stopped && error.kind() == ErrorKind::Cancelled => {
                 match deadline.filter(|deadline| deadline.is_over()) {
                     Some(late) => Err(late.passed(&Stage::Write(Canceller::none()), began.elapsed())),
                     None if answer.is_closed() => continue,
                     None => {
-                        again.push(Job { statement, answer, deadline, observed: sql.is_some() });
+                        again.push(Job { statement, answer, deadline, observed });
                         continue;
                     }
                 }
             }
             (result, ..) => result,
         };
-        let summary = sql.and_then(|sql| writer.summary(&sql));
-        answers.push((answer, Told::Ran { result, began: Some(began), summary }));
+        let summary = observed.and_then(|observed| writer.summary(&observed.sql));
+        answers.push((answer, Told::Ran { result, began: Some(began), summary, effort }));
     }
     if again.is_empty() {
         writer.rest();
@@ -312,27 +320,17 @@ fn tell(answers: Vec<(oneshot::Sender<Told>, Told)>) {
     }
 }
 
-/// Tells those who observe of a group that ran.
-fn note(observers: &Observers, results: &[Result<Rows>], began: Instant) {
-    if observers.are_there() {
-        let failed = results.iter().filter(|result| result.is_err()).count();
-        observers.tell(&Event::GroupRan { statements: results.len(), failed, took: began.elapsed() });
-    }
-}
-
 /// The caller of a statement that runs.
 struct Caller {
     answer: oneshot::Sender<Told>,
     deadline: Option<Deadline>,
-    /// The text, if the call is observed.
-    sql: Option<Arc<str>>,
+    observed: Option<Observed>,
 }
 
 impl Job {
     fn parted(self) -> (Statement, Caller) {
         let Self { statement, answer, deadline, observed } = self;
-        let sql = observed.then(|| Arc::clone(&statement.sql));
-        (statement, Caller { answer, deadline, sql })
+        (statement, Caller { answer, deadline, observed })
     }
 }
 

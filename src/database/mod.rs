@@ -15,6 +15,7 @@ mod copy_rows;
 mod deadline;
 mod explain;
 mod following;
+mod grouped;
 mod handle;
 mod held;
 mod lane;
@@ -58,7 +59,7 @@ pub use transaction::Transaction;
 pub use crate::config::{CipherConfig, DatabaseConfig, KeyPlace, PoolConfig, RetryConfig};
 pub use crate::connector::{
     BackupProgress, BackupReport, BackupStage, CheckDepth, CheckpointReport, Isolation, OptimizeReport, PlanStep,
-    QueryPlan, RekeyReport, Sizes, TableSize, TransactionMode, VacuumReport,
+    QueryPlan, RekeyReport, Sizes, StatementEffort, TableSize, TransactionMode, VacuumReport,
 };
 pub use crate::feed::{Change, ChangeKind, RowChange, TableChange};
 pub use crate::observer::{

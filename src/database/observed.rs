@@ -11,13 +11,14 @@ use std::panic::Location;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 use futures_util::future::Either;
 use tokio::time::Instant;
 use tracing::Span;
 
 use super::spans;
-use crate::connector::{Connection, Statement, StatementSummary};
+use crate::connector::{Connection, Statement, StatementEffort, StatementSummary};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lock::foreign;
 use crate::observer::{CallKind, CallOutcome, Event, ObservedCall, Observers};
@@ -38,6 +39,12 @@ struct Noted {
     summary: Option<StatementSummary>,
     returned: u64,
     affected: u64,
+    sets: u64,
+    /// Of statements that run for at least so long, the effort is wanted.
+    slow: Option<Duration>,
+    effort: Option<StatementEffort>,
+    /// Of somebody who takes spans.
+    span: Option<Span>,
 }
 
 /// A call that is observed. Dropped before its end, it tells that.
@@ -51,7 +58,6 @@ pub(super) struct Observation {
     holds: bool,
     began: Option<Instant>,
     noted: Noted,
-    span: Span,
 }
 
 /// Nothing, where nobody observes.
@@ -97,14 +103,15 @@ impl Observation {
     fn of(observers: &Observers, kind: CallKind, sql: Option<&str>, location: &'static Location<'static>) -> Box<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let (observers, id, sql) = (observers.clone(), NEXT.fetch_add(1, Relaxed), sql.map(Arc::from));
-        let (began, noted, span) = (None, Noted::default(), Span::none());
-        Box::new(Self { observers, id, kind, sql, location, holds: false, began, noted, span })
+        let noted = Noted { slow: observers.slow, ..Noted::default() };
+        Box::new(Self { observers, id, kind, sql, location, holds: false, began: None, noted })
     }
 
     fn call(&self) -> ObservedCall<'_> {
         let Self { observers: Observers { engine, dialect, .. }, id, kind, location, .. } = *self;
-        let (sql, summary) = (self.sql.as_deref(), self.noted.summary.as_ref());
-        ObservedCall { id, kind, sql, summary, location, engine, dialect }
+        let (sql, summary, namespace) =
+            (self.sql.as_deref(), self.noted.summary.as_ref(), self.observers.namespace.as_deref());
+        ObservedCall { id, kind, sql, summary, location, engine, namespace, dialect }
     }
 
     /// Tells that the call begins, unless it has begun.
@@ -113,7 +120,7 @@ impl Observation {
             self.began = Some(Instant::now());
             self.noted.lent = self.began.filter(|_| self.holds);
             foreign();
-            self.span = spans::of(&self.call());
+            self.noted.span = spans::are_wanted().then(|| spans::of(&self.call()));
             self.observers.tell(&Event::CallBegan(self.call()));
         }
     }
@@ -128,8 +135,8 @@ impl Observation {
     pub(super) fn during<R>(&mut self, poll: impl FnOnce() -> R) -> R {
         self.begin();
         foreign();
-        let span = self.span.clone();
-        let _entered = span.enter();
+        let span = self.noted.span.clone();
+        let _entered = span.as_ref().map(Span::enter);
         let _here = Here::enter(&mut self.noted);
         poll()
     }
@@ -156,12 +163,16 @@ impl Observation {
             running: now - lent,
             rows_returned: self.noted.returned,
             rows_affected: self.noted.affected,
+            sets: self.noted.sets,
+            effort: self.noted.effort.as_ref(),
             error,
         };
         foreign();
-        spans::end(&self.span, &self.call(), &outcome);
+        if let Some(span) = &self.noted.span {
+            spans::end(span, &self.call(), &outcome);
+        }
         self.observers.tell(&Event::CallEnded(self.call(), outcome));
-        self.span = Span::none();
+        self.noted.span = None;
     }
 }
 
@@ -207,9 +218,20 @@ fn note(change: impl FnOnce(&mut Noted)) {
 }
 
 /// A statement of the call begins to run; its text.
-pub(super) fn runs(statement: &Statement) -> Arc<str> {
+pub(super) fn runs(statement: &mut Statement) -> Arc<str> {
     lent();
+    statement.measured = slow().is_some();
     Arc::clone(&statement.sql)
+}
+
+/// From when on the call that runs here takes a statement for slow.
+pub(super) fn slow() -> Option<Duration> {
+    HERE.with_borrow(|here| here.as_ref()?.slow)
+}
+
+/// The span of the call that runs here.
+pub(super) fn span() -> Option<Span> {
+    HERE.with_borrow(|here| here.as_ref()?.span.clone())
 }
 
 /// Whether the call that runs here is observed.
@@ -224,10 +246,15 @@ pub(super) fn lent() {
 }
 
 /// What somebody else has done on behalf of the call.
-pub(super) fn ran_elsewhere(began: Option<Instant>, summary: Option<StatementSummary>, rows: Option<&Rows>) {
+pub(super) fn ran_elsewhere(
+    began: Option<Instant>,
+    summary: Option<StatementSummary>,
+    effort: Option<StatementEffort>,
+    rows: Option<&Rows>,
+) {
     note(|noted| {
         noted.lent = began.or(noted.lent);
-        noted.summary = summary;
+        (noted.summary, noted.effort) = (summary, effort);
     });
     if let Some(rows) = rows {
         gave(rows.len(), rows.changes());
@@ -242,8 +269,20 @@ pub(super) fn gave(rows: usize, changes: Changes) {
     });
 }
 
+/// The call was given so many sets of parameters.
+pub(super) fn given(sets: usize) {
+    note(|noted| noted.sets += sets as u64);
+}
+
 /// A statement ran on `connection`; how it went does not matter.
 pub(super) fn ran<K: Connection>(connection: &mut K, sql: &str) {
+    let lent = HERE.with_borrow(|here| here.as_ref()?.lent);
+    let is_slow = slow().zip(lent).is_some_and(|(slow, lent)| lent.elapsed() >= slow);
+    let effort = if is_slow { connection.effort(sql) } else { None };
     let summary = connection.summary(sql);
-    note(|noted| noted.summary = summary);
+    note(|noted| {
+        // Of a stream it is asked before too.
+        noted.summary = summary.or_else(|| noted.summary.take());
+        noted.effort = effort;
+    });
 }

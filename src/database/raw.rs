@@ -203,6 +203,12 @@ impl<C: Connector<Connection: Connection>> RawConnection<C> {
 }
 
 impl<C: Connector<Connection: Connection>> Chunks for &mut RawConnection<C> {
+    type Connection = C::Connection;
+
+    fn connection(&mut self) -> &mut C::Connection {
+        &mut self.held
+    }
+
     async fn open(&mut self, statement: Statement) -> Result<()> {
         let limit = self.held.limit_stopping(Stage::Write);
         within(limit, self.ready().await?.run_stream(statement, CHUNK)).await

@@ -124,6 +124,13 @@ impl<C: Connector> AsyncDatabase<C> {
     ) -> impl Future<Output = Result<RekeyReport>> + Send {
         let (location, source) = (Location::caller(), Box::new(source));
         let limit = self.limit.map_or(options.limit, |limit| limit.min(options.limit));
-        async move { self.pool().rekey_at(source, options.drain.limit(limit), location).await }
+        async move {
+            let key_source = source.describe();
+            let report = self.pool().rekey_at(source, options.drain.limit(limit), location).await?;
+            let (database, RekeyReport { pages, duration: took, .. }) =
+                (self.capabilities().namespace.as_deref(), report);
+            tracing::info!(database, key_source, pages, ?took, "the database has another key");
+            Ok(report)
+        }
     }
 }

@@ -12,7 +12,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use super::deadline::{self, Limit, Stage, within};
 use super::handle::AsyncDatabase;
 use super::held::Held;
-use super::observed::{Observing, observe};
+use super::observed::{self, Observing, observe};
 use crate::connector::{Connection, Connector, Statement};
 use crate::error::Result;
 use crate::observer::CallKind;
@@ -39,6 +39,11 @@ pub struct RowStream<'a> {
 
 /// Whoever holds the connection of a stream.
 pub(super) trait Chunks: Send {
+    type Connection: Connection;
+
+    /// The connection.
+    fn connection(&mut self) -> &mut Self::Connection;
+
     /// Begins to run the statement.
     fn open(&mut self, statement: Statement) -> impl Future<Output = Result<()>> + Send;
 
@@ -60,6 +65,12 @@ impl<C: Connector<Connection: Connection>> HeldStream<C> {
 }
 
 impl<C: Connector<Connection: Connection>> Chunks for HeldStream<C> {
+    type Connection = C::Connection;
+
+    fn connection(&mut self) -> &mut C::Connection {
+        &mut self.held
+    }
+
     async fn open(&mut self, statement: Statement) -> Result<()> {
         within(self.limit(), self.held.run_stream(statement, CHUNK)).await
     }
@@ -112,12 +123,20 @@ impl<'a> RowStream<'a> {
         ready: impl Future<Output = Result<(S, Statement)>> + Send + 'a,
     ) -> Self {
         let open = async move {
-            let (mut chunks, statement) = ready.await?;
+            let (mut chunks, mut statement) = ready.await?;
+            let sql = observed::is_observed().then(|| observed::runs(&mut statement));
+            if let Some(sql) = &sql {
+                // It may be prepared already, and the reader may drop the stream before its end.
+                observed::ran(chunks.connection(), sql);
+            }
             chunks.open(statement).await?;
-            Ok(stream::try_unfold(
-                chunks,
-                |mut chunks| async move { Ok(chunks.next().await?.map(|rows| (rows, chunks))) },
-            ))
+            Ok(stream::try_unfold((chunks, sql), |(mut chunks, sql)| async move {
+                let rows = chunks.next().await?;
+                if let (None, Some(sql)) = (&rows, &sql) {
+                    observed::ran(chunks.connection(), sql);
+                }
+                Ok(rows.map(|rows| (rows, (chunks, sql))))
+            }))
         };
         Self { chunks: stream::once(open).try_flatten().boxed(), rows: None, observing }
     }

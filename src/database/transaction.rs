@@ -254,6 +254,12 @@ impl<C: Connector<Connection: Connection>> Transaction<C> {
 }
 
 impl<C: Connector<Connection: Connection>> Chunks for &mut TransactionState<C> {
+    type Connection = C::Connection;
+
+    fn connection(&mut self) -> &mut C::Connection {
+        &mut self.held
+    }
+
     async fn open(&mut self, statement: Statement) -> Result<()> {
         self.ready(Some(&statement.sql)).await?;
         let outcome = within(self.limit(), self.held.run_stream(statement, CHUNK)).await;

@@ -29,10 +29,15 @@ pub(super) struct Collected;
 impl Yields for Collected {
     type Made = Rows;
 
-    async fn run<K: Connection>(&mut self, connection: &mut K, statement: Statement, scope: Scope) -> Result<Outcome> {
+    async fn run<K: Connection>(
+        &mut self,
+        connection: &mut K,
+        mut statement: Statement,
+        scope: Scope,
+    ) -> Result<Outcome> {
         if observed::is_observed() {
             let running = async {
-                let sql = observed::runs(&statement);
+                let sql = observed::runs(&mut statement);
                 let outcome = collected(connection, statement, scope).await;
                 observed::ran(connection, &sql);
                 if let Ok(Outcome::Ran(rows)) = &outcome {
@@ -66,12 +71,12 @@ impl Yields for Shown {
     async fn run<K: Connection>(
         &mut self,
         connection: &mut K,
-        statement: Statement,
+        mut statement: Statement,
         scope: Scope,
     ) -> Result<Outcome<()>> {
         if observed::is_observed() {
             let running = async {
-                let sql = observed::runs(&statement);
+                let sql = observed::runs(&mut statement);
                 let outcome = connection.run_into(statement, scope, &mut self.0).await;
                 observed::ran(connection, &sql);
                 if let Ok(Outcome::Ran(changes)) = &outcome {

@@ -5,7 +5,7 @@ use std::fmt;
 use std::panic::Location;
 use std::time::Duration;
 
-use crate::connector::{Access, StatementSummary};
+use crate::connector::{Access, StatementEffort, StatementSummary};
 use crate::error::Error;
 use crate::params::{Dialect, without_literals};
 
@@ -93,6 +93,8 @@ pub struct ObservedCall<'a> {
     pub location: &'static Location<'static>,
     /// The name of the engine.
     pub engine: &'static str,
+    /// The name of the database; see [`Capabilities::namespace`](crate::Capabilities::namespace).
+    pub namespace: Option<&'a str>,
     pub(crate) dialect: Dialect,
 }
 
@@ -108,6 +110,10 @@ pub struct CallOutcome<'a> {
     pub rows_returned: u64,
     /// How many rows it changed.
     pub rows_affected: u64,
+    /// How many sets of parameters `execute_many` was given; 0 for other calls.
+    pub sets: u64,
+    /// How a statement ran that was [`slow`](super::Observer::slow), where the engine can tell.
+    pub effort: Option<&'a StatementEffort>,
     /// What it failed with. A call whose future was dropped is [`Cancelled`](crate::ErrorKind::Cancelled).
     pub error: Option<&'a Error>,
 }
@@ -143,10 +149,23 @@ pub enum CallKind {
 }
 
 impl ObservedCall<'_> {
+    /// The name of the system, as OpenTelemetry's conventions have it: `sqlite`, `postgresql`.
+    pub fn system(&self) -> &'static str {
+        system(self.dialect, self.engine)
+    }
+
     /// The text of the statement without the values that stand in it: strings and numbers are `?`, and so is whatever a
     /// `PRAGMA` or `ATTACH` is given. Placeholders stay as they are.
     pub fn query_text(&self) -> Option<Cow<'_, str>> {
         self.sql.map(|sql| without_literals(sql, self.dialect))
+    }
+}
+
+pub(crate) fn system(dialect: Dialect, engine: &'static str) -> &'static str {
+    match dialect {
+        Dialect::Sqlite => "sqlite",
+        Dialect::Postgres => "postgresql",
+        Dialect::Other => engine,
     }
 }
 
@@ -196,6 +215,7 @@ impl fmt::Debug for ObservedCall<'_> {
             .field("summary", &self.summary)
             .field("location", &format_args!("{}", self.location))
             .field("engine", &self.engine)
+            .field("namespace", &self.namespace)
             .finish_non_exhaustive()
     }
 }

@@ -9,11 +9,15 @@ mod metrics;
 mod observers;
 mod slow;
 
+pub(crate) use event::system;
 pub use event::{CallKind, CallOutcome, Event, ObservedCall};
 pub use histogram::Histogram;
 pub use metrics::{CallMetrics, ConnectionMetrics, Metrics, MetricsRecorder};
 pub(crate) use observers::Observers;
 pub(crate) use slow::SlowCalls;
+
+use std::sync::Arc;
+use std::time::Duration;
 
 /// Is told what happens in a database: of each call when it begins and when it ends, and of its connections.
 ///
@@ -48,16 +52,31 @@ pub(crate) use slow::SlowCalls;
 pub trait Observer: Send + Sync {
     /// Something has happened.
     fn observe(&self, event: &Event<'_>);
+
+    /// Of statements that ran for at least so long, [`CallOutcome::effort`] is wanted: the plan, and what the engine had to do.
+    /// Asked once, when the database is built; `None`, as provided: of none. Several observers get it from the least time on
+    /// that one of them says.
+    fn slow(&self) -> Option<Duration> {
+        None
+    }
 }
 
 impl<O: Observer + ?Sized> Observer for Box<O> {
     fn observe(&self, event: &Event<'_>) {
         (**self).observe(event);
     }
+
+    fn slow(&self) -> Option<Duration> {
+        (**self).slow()
+    }
 }
 
-impl<O: Observer + ?Sized> Observer for std::sync::Arc<O> {
+impl<O: Observer + ?Sized> Observer for Arc<O> {
     fn observe(&self, event: &Event<'_>) {
         (**self).observe(event);
+    }
+
+    fn slow(&self) -> Option<Duration> {
+        (**self).slow()
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Event, Observer};
 use crate::connector::Capabilities;
@@ -15,12 +16,17 @@ pub(crate) struct Observers {
     list: Option<Arc<Vec<Box<dyn Observer>>>>,
     pub(crate) engine: &'static str,
     pub(crate) dialect: Dialect,
+    pub(crate) namespace: Option<Arc<str>>,
+    /// From when on one of them takes a statement for slow.
+    pub(crate) slow: Option<Duration>,
 }
 
 impl Observers {
     pub(crate) fn new(list: Vec<Box<dyn Observer>>, capabilities: &Capabilities) -> Self {
+        let slow = list.iter().filter_map(Observer::slow).min();
         let list = (!list.is_empty()).then(|| Arc::new(list));
-        Self { list, engine: capabilities.engine, dialect: capabilities.dialect }
+        let Capabilities { engine, dialect, namespace, .. } = capabilities;
+        Self { list, engine, dialect: *dialect, namespace: namespace.clone(), slow }
     }
 
     /// Whether anybody wants to be told. Asked before a clock is read.

@@ -9,12 +9,17 @@ use super::{Event, Observer};
 pub(crate) struct SlowCalls(pub(crate) Duration);
 
 impl Observer for SlowCalls {
+    fn slow(&self) -> Option<Duration> {
+        Some(self.0)
+    }
+
     fn observe(&self, event: &Event<'_>) {
         let Event::CallEnded(call, outcome) = event else { return };
         if outcome.waiting + outcome.running < self.0 {
             return;
         }
-        let text = call.query_text();
+        let (text, effort) = (call.query_text(), outcome.effort);
+        let plan = effort.and_then(|effort| effort.plan.as_ref()).map(ToString::to_string);
         tracing::warn!(
             target: "strongroom::slow",
             call = call.kind.name(),
@@ -24,6 +29,11 @@ impl Observer for SlowCalls {
             running = ?outcome.running,
             rows_returned = outcome.rows_returned,
             rows_affected = outcome.rows_affected,
+            full_scan_steps = effort.map(|effort| effort.full_scan_steps),
+            sorts = effort.map(|effort| effort.sorts),
+            automatic_index_rows = effort.map(|effort| effort.automatic_index_rows),
+            machine_steps = effort.map(|effort| effort.machine_steps),
+            plan,
             error = outcome.error.map(|error| tracing::field::debug(error.kind())),
             location = %call.location,
             "a slow call"

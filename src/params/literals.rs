@@ -31,7 +31,7 @@ const BEFORE_NAMES: [&str; 17] = [
 pub(crate) fn without_literals(sql: &str, dialect: Dialect) -> Cow<'_, str> {
     let mut text = String::with_capacity(sql.len());
     let mut tokens = Tokens::of(sql, dialect);
-    let (mut end, mut before, mut first, mut hidden) = (0, Token::Symbol(b';'), true, Hidden::No);
+    let (mut end, mut before, mut first, mut alters, mut hidden) = (0, Token::Symbol(b';'), true, false, Hidden::No);
     while let Some(token) = tokens.next() {
         let span = tokens.span();
         let apart = span.start > end && !text.is_empty();
@@ -54,11 +54,15 @@ pub(crate) fn without_literals(sql: &str, dialect: Dialect) -> Cow<'_, str> {
             _ if is_end => Hidden::No,
             Hidden::Next => Hidden::Told,
             Hidden::No if first && token.is_one_of(&["PRAGMA", "SET"]) => Hidden::Coming,
+            Hidden::No if alters && token.is("SET") => Hidden::Coming,
             Hidden::No if first && token.is("ATTACH") => Hidden::Next,
             Hidden::Coming if token.is("TO") || matches!(token, Token::Symbol(b'=' | b'(')) => Hidden::Next,
             other => other,
         };
-        (first, before) = (is_end, token);
+        // `ALTER ROLE app SET app.key TO ..`, as a setting by itself.
+        alters = !is_end && (alters || first && token.is("ALTER"));
+        let explains = first && token.is_one_of(&["EXPLAIN", "QUERY", "PLAN"]);
+        (first, before) = (is_end || explains, token);
     }
     if text == sql { Cow::Borrowed(sql) } else { Cow::Owned(text) }
 }
@@ -101,6 +105,8 @@ mod tests {
             ("PRAGMA main.key(\"hush\")", "PRAGMA main.key(?"),
             ("PRAGMA user_version", "PRAGMA user_version"),
             ("ATTACH DATABASE 'f' AS f KEY hush", "ATTACH ?"),
+            ("EXPLAIN QUERY PLAN PRAGMA key = hush", "EXPLAIN QUERY PLAN PRAGMA key = ?"),
+            ("EXPLAIN ATTACH 'f' AS f KEY hush", "EXPLAIN ATTACH ?"),
             ("attach f as g key \"hush\"; DELETE FROM t", "attach ?; DELETE FROM t"),
             ("", ""),
         ];
@@ -110,6 +116,12 @@ mod tests {
         let cases = [
             ("SELECT $$alice$$, $tag$bob$tag$, E'c\\'d', \"Name\" FROM t", "SELECT ?, ?, ?, \"Name\" FROM t"),
             ("SET app.key TO hush", "SET app.key TO ?"),
+            ("ALTER ROLE u IN DATABASE d SET app.key = hush", "ALTER ROLE u IN DATABASE d SET app.key = ?"),
+            ("ALTER SYSTEM SET app.key TO hush; SELECT a", "ALTER SYSTEM SET app.key TO ?; SELECT a"),
+            (
+                "ALTER TABLE t ALTER a SET DEFAULT now(); UPDATE t SET a = b",
+                "ALTER TABLE t ALTER a SET DEFAULT now(?; UPDATE t SET a = b",
+            ),
             ("ALTER USER u PASSWORD 'hush'", "ALTER USER u PASSWORD ?"),
         ];
         for (sql, told) in cases {

@@ -12,6 +12,7 @@ mod role;
 #[cfg(any(feature = "migrations", feature = "postgres"))]
 pub(crate) mod script;
 mod sets;
+mod subject;
 
 pub use arranged::{Arranged, ArrangedSets};
 pub use fields::{Fields, named};
@@ -19,6 +20,7 @@ pub use list::list;
 pub(crate) use literals::without_literals;
 pub use placeholders::{Dialect, Placeholders, Style};
 pub use sets::ParamSets;
+pub(crate) use subject::subject;
 
 use std::borrow::Cow;
 use std::fmt;

@@ -106,7 +106,7 @@ fn from_server(server: &DbError, phase: Phase) -> Error {
         error = error.hint(hint);
     }
     let own = |text: Option<&str>| text.map(str::to_owned);
-    error.caused_by(Box::new(ServerError {
+    error.with_code(state).caused_by(Box::new(ServerError {
         sqlstate: state.to_owned(),
         constraint: own(server.constraint()),
         table: own(server.table()),

@@ -24,7 +24,7 @@ use super::statements::Inlined;
 use crate::clock;
 use crate::connector::{
     Access, Backup, BackupReport, CheckDepth, CheckStep, Connection, Maintained, Maintenance, Outcome, PendingCommit,
-    Resource, ResourceState, Scope, Statement, StatementKind, StatementSummary, TransactionMode,
+    Resource, ResourceState, Scope, Statement, StatementEffort, StatementKind, StatementSummary, TransactionMode,
 };
 use crate::error::{Error, Phase, Result};
 use crate::feed::ChangeFeed;
@@ -320,6 +320,11 @@ impl Connection for SqlCipherConnection {
 
     fn summary(&mut self, sql: &str) -> Option<StatementSummary> {
         self.shared.try_lock()?.plans.get(sql)?.summary()
+    }
+
+    fn effort(&mut self, sql: &str) -> Option<StatementEffort> {
+        let _pass = exit_gate::enter();
+        self.shared.try_lock()?.effort(sql)
     }
 
     fn look_elsewhere(&mut self, feed: &ChangeFeed) -> Result<bool> {

@@ -343,6 +343,8 @@ impl Connector for SqlCipherConnector {
         capabilities.cancel = CancelKind::Interrupt;
         capabilities.max_params = 32_766;
         capabilities.encryption_at_rest = self.has_key;
+        // The directories above often have the name of a user or of a customer.
+        capabilities.namespace = self.shown.file_name().map(|name| name.to_string_lossy().into());
         capabilities
     }
 

@@ -103,11 +103,13 @@ impl AsyncDatabase<SqlCipherConnector> {
     /// # Cancel safety
     /// As [`SqlCipherConnection::interact`](crate::sqlcipher::SqlCipherConnection::interact): the running statement is interrupted,
     /// and what `work` left open is rolled back.
-    pub async fn interact<T: Send + 'static>(
+    #[track_caller]
+    pub fn interact<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut rusqlite::Connection) -> rusqlite::Result<T> + Send + 'static,
-    ) -> Result<T> {
-        self.connection().await?.interact(work).await
+    ) -> impl Future<Output = Result<T>> + Send {
+        let lent = self.connection();
+        async move { lent.await?.interact(work).await }
     }
 
     /// [`interact`](Self::interact) on a connection that reads, beside the writer; SQLite refuses what would write.
@@ -127,11 +129,13 @@ impl AsyncDatabase<SqlCipherConnector> {
     ///
     /// # Cancel safety
     /// As [`interact`](Self::interact).
-    pub async fn read_interact<T: Send + 'static>(
+    #[track_caller]
+    pub fn read_interact<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut rusqlite::Connection) -> rusqlite::Result<T> + Send + 'static,
-    ) -> Result<T> {
-        self.read_connection().await?.interact(work).await
+    ) -> impl Future<Output = Result<T>> + Send {
+        let lent = self.read_connection();
+        async move { lent.await?.interact(work).await }
     }
 
     /// [`try_interact`](Self::try_interact) on a connection that reads.
@@ -141,15 +145,17 @@ impl AsyncDatabase<SqlCipherConnector> {
     ///
     /// # Cancel safety
     /// As [`interact`](Self::interact).
-    pub async fn try_read_interact<T, E>(
+    #[track_caller]
+    pub fn try_read_interact<T, E>(
         &self,
         work: impl FnOnce(&mut rusqlite::Connection) -> Result<T, E> + Send + 'static,
-    ) -> Result<T, E>
+    ) -> impl Future<Output = Result<T, E>> + Send
     where
         T: Send + 'static,
         E: From<Error> + Send + 'static,
     {
-        self.read_connection().await?.try_interact(work).await
+        let lent = self.read_connection();
+        async move { lent.await?.try_interact(work).await }
     }
 
     /// [`interact`](Self::interact) for a closure with an error type of your own; see
@@ -175,15 +181,17 @@ impl AsyncDatabase<SqlCipherConnector> {
     ///
     /// # Cancel safety
     /// As [`interact`](Self::interact).
-    pub async fn try_interact<T, E>(
+    #[track_caller]
+    pub fn try_interact<T, E>(
         &self,
         work: impl FnOnce(&mut rusqlite::Connection) -> Result<T, E> + Send + 'static,
-    ) -> Result<T, E>
+    ) -> impl Future<Output = Result<T, E>> + Send
     where
         T: Send + 'static,
         E: From<Error> + Send + 'static,
     {
-        self.connection().await?.try_interact(work).await
+        let lent = self.connection();
+        async move { lent.await?.try_interact(work).await }
     }
 }
 

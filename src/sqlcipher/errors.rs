@@ -98,7 +98,7 @@ fn sqlite(code: ffi::Error, message: Option<String>) -> Error {
     };
     // "UNIQUE constraint failed: users.name"
     let object = text.rsplit_once(": ").filter(|_| kind == ErrorKind::Constraint).map(|(_, what)| what.to_owned());
-    let mut error = Error::new(kind, text).because(reason);
+    let mut error = Error::new(kind, text).because(reason).with_code(code.extended_code);
     if let Some(object) = object {
         error = error.about(object);
     }

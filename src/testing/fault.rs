@@ -6,7 +6,7 @@ use super::faults::{Fault, Faults, Point, failure, lost};
 use crate::connector::{
     Access, Backup, BackupReport, BulkInsert, Canceller, Capabilities, CheckDepth, CheckStep, Connection, Connector,
     Maintained, Maintenance, Outcome, PendingCommit, Rekeying, Resource, ResourceState, Scope, Statement,
-    StatementKind, StatementSummary, TransactionMode,
+    StatementEffort, StatementKind, StatementSummary, TransactionMode,
 };
 use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::feed::ChangeFeed;
@@ -258,6 +258,10 @@ impl<K: Connection> Connection for FaultyConnection<K> {
 
     fn summary(&mut self, sql: &str) -> Option<StatementSummary> {
         self.inner.summary(sql)
+    }
+
+    fn effort(&mut self, sql: &str) -> Option<StatementEffort> {
+        self.inner.effort(sql)
     }
 
     fn look_elsewhere(&mut self, feed: &ChangeFeed) -> Result<bool> {

@@ -347,6 +347,7 @@ impl Connector for PostgresConnector {
     fn capabilities(&self) -> Capabilities {
         let mut capabilities = Capabilities::new("PostgreSQL", Dialect::Postgres);
         capabilities.cancel = CancelKind::Server;
+        capabilities.namespace = Some(self.database_name().into());
         let is_spread = matches!(self.readers, Some(Readers::Any | Readers::PreferStandby));
         capabilities.reads_elsewhere = is_spread && self.hosts.len() > 1 && self.target.is_none();
         capabilities

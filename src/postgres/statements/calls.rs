@@ -10,10 +10,10 @@ use super::collect::Collector;
 use super::sending::{Fitted, may_be_stale};
 use super::words::{Shape, alters_session, only_sets};
 use crate::connector::{
-    Access, BulkInsert, Connection, Isolation, Statement, StatementKind, TransactionMode, left_open,
+    Access, BulkInsert, Connection, Isolation, Statement, StatementKind, StatementSummary, TransactionMode, left_open,
 };
 use crate::error::{Error, ErrorKind, Phase, Result};
-use crate::params::ParamSets;
+use crate::params::{Dialect, ParamSets};
 use crate::postgres::connection::{BEGIN_STREAM, PostgresConnection};
 use crate::postgres::error::sqlstate;
 use crate::postgres::wire::Running;
@@ -209,6 +209,11 @@ impl Connection for PostgresConnection {
         self.send(Call::Statement { reads: true }, &sql).await?;
         self.session.transaction = Transaction::Open;
         Ok(())
+    }
+
+    /// The server tells what a statement does to nobody but itself, so this is what its words say.
+    fn summary(&mut self, sql: &str) -> Option<StatementSummary> {
+        StatementSummary::from_text(sql, Dialect::Postgres)
     }
 
     /// The name stands for itself or, as in SQL, for its lower-case form; `schema.table` works too.

@@ -11,9 +11,9 @@ use super::control::Control;
 use super::inline::KeptSnapshot;
 use super::session::Session;
 use super::sharing::Sharing;
-use crate::connector::{Statement, StatementKind};
+use crate::connector::{QueryPlan, Statement, StatementEffort, StatementKind};
 use crate::error::{Error, Reason, Result};
-use crate::params::ParamSets;
+use crate::params::{Arranged, ParamSets};
 use crate::row::{Changes, RowSink, Rows, RowsBuilder};
 use crate::sqlcipher::changes::recorder::Recorder;
 use crate::sqlcipher::errors::{self, classify, poisons};
@@ -22,7 +22,7 @@ use crate::sqlcipher::log::checkpoint::{Log, WORTH_COPYING, sync_again};
 use crate::sqlcipher::opening::reading::Still;
 use crate::sqlcipher::opening::way::Way;
 use crate::sqlcipher::statement::plan::Plans;
-use crate::sqlcipher::statement::ready::Step;
+use crate::sqlcipher::statement::ready::{Ready, Step};
 use crate::sqlcipher::statement::rows;
 use crate::sqlcipher::statement::watch::{Mode, Watch};
 use crate::sqlcipher::stats::Tally;
@@ -54,6 +54,9 @@ pub(crate) struct Engine {
 
 /// What SQLite counts between two questions whether to stop: some twenty microseconds of work.
 pub(super) const STEPS_BETWEEN_QUESTIONS: u32 = 1000;
+
+/// Operations of which there is a plan.
+const ROWS: [&str; 4] = ["SELECT", "INSERT", "UPDATE", "DELETE"];
 
 impl Engine {
     pub(crate) fn new(connection: Connection, watch: Arc<Watch>, tally: Arc<Tally>, log: Arc<Log>) -> Self {
@@ -196,19 +199,45 @@ impl Engine {
     }
 
     fn step(&mut self, statement: &Statement, take: &mut dyn FnMut(Step<'_, '_>) -> Result<bool>) -> Result<Changes> {
-        let Statement { sql, params, .. } = statement;
+        let Statement { sql, params, measured, .. } = statement;
+        let mut run = |ready: &mut Ready<'_>, values: &Arranged<'_>| match measured {
+            true => ready.run_measured(values, take),
+            false => ready.run(values, take),
+        };
         let (mut ready, values) = self.ready(sql, |plan| plan.values(params))?;
         if ready.may_stop_halfway() {
             drop(ready);
             return self.whole_or_not_at_all(|engine| {
                 let (mut ready, values) = engine.ready(sql, |plan| plan.values(params))?;
-                ready.run(&values, take)
+                run(&mut ready, &values)
             });
         }
-        let (ran, changes) = (ready.ran(), ready.run(&values, take));
+        let (ran, changes) = (ready.ran(), run(&mut ready, &values));
         drop(ready);
         self.ran(ran);
         changes
+    }
+
+    /// What the last run of a text cost, with its plan. For what reads and writes rows; pragmas act when they are explained.
+    pub(crate) fn effort(&mut self, sql: &str) -> Option<StatementEffort> {
+        let plan = self.plans.get(sql)?;
+        let mut effort = plan.effort.take()?;
+        let has_plan = plan.summary().is_some_and(|summary| ROWS.contains(&summary.operation));
+        let text = format!("EXPLAIN QUERY PLAN {}", plan.text(sql));
+        effort.plan = if has_plan { self.explained(&text).ok() } else { None };
+        Some(effort)
+    }
+
+    fn explained(&self, sql: &str) -> Result<QueryPlan> {
+        self.watch.look(Mode::Guarded);
+        let mut prepared = self.connection.prepare(sql).map_err(classify)?;
+        self.watch.mode(Mode::Running);
+        let mut steps = prepared.raw_query();
+        let mut builder = RowsBuilder::new(["id", "parent", "notused", "detail"]);
+        while let Some(step) = steps.next().map_err(classify)? {
+            rows::push_row(&mut builder, step)?;
+        }
+        QueryPlan::of_sqlite(&builder.finish())
     }
 
     /// Runs one statement and collects its rows.

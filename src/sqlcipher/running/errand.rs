@@ -27,9 +27,13 @@ struct Errand(Lock<Option<Work>>);
 pub(crate) fn send<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> oneshot::Receiver<T> {
     foreign();
     let (sender, answer) = oneshot::channel();
+    let caller = tracing::Span::current();
     let work = move || {
+        let done = caller.in_scope(work);
+        // Before whoever waits goes on, so that nobody sees it open afterwards.
+        drop(caller);
         // Nobody may be waiting any more.
-        drop(sender.send(work()));
+        drop(sender.send(done));
     };
     let errand = Arc::new(Errand(Lock::new(Some(Box::new(work)))));
     match Handle::try_current() {

@@ -9,7 +9,7 @@ use rusqlite::{Connection, StatementStatus};
 use super::cost::Cost;
 use super::watch::{Seen, Watch};
 use super::{halfway, straight};
-use crate::connector::{StatementKind, StatementSummary};
+use crate::connector::{StatementEffort, StatementKind, StatementSummary};
 use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::params::{Arranged, ArrangedSets, Dialect, ParamSets, Params, Placeholders, Style};
 use crate::row::Changes;
@@ -41,6 +41,8 @@ pub(crate) struct Plan {
     identity: Identity,
     cost: Cost,
     summary: Option<StatementSummary>,
+    /// What its last run cost, if that was measured.
+    pub(crate) effort: Option<StatementEffort>,
 }
 
 /// What SQLite tells of the row that a statement inserts.
@@ -128,6 +130,7 @@ impl Plan {
         let writes = !explains && seen.changes_rows();
         let halfway = writes && halfway::may_stop(connection, text.as_deref().unwrap_or(sql));
         let identity = if writes { Identity::of(seen, connection, watch) } else { Identity::Never };
+        let summary = if explains { Some(StatementSummary::new("EXPLAIN", None)) } else { summary };
         let seen = if explains { seen.without_changes() } else { seen };
         let (header, cost) = (Arc::from([]), Cost::default());
         Ok(Self {
@@ -145,6 +148,7 @@ impl Plan {
             identity,
             cost,
             summary,
+            effort: None,
         })
     }
 

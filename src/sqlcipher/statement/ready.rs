@@ -7,7 +7,7 @@ use rusqlite::{Connection, StatementStatus};
 use super::plan::Plan;
 use super::watch::{Mode, Seen, Watch};
 use super::withhold::withhold;
-use crate::connector::StatementKind;
+use crate::connector::{StatementEffort, StatementKind};
 use crate::error::{Error, Result};
 use crate::params::{Arranged, ArrangedSets};
 use crate::row::Changes;
@@ -23,6 +23,8 @@ pub(crate) struct Ready<'e> {
     prepared: rusqlite::CachedStatement<'e>,
     /// Whether it was not found prepared.
     fresh: bool,
+    /// How many steps of SQLite's machine the last run took.
+    steps: u32,
 }
 
 /// What [`Ready::run`] hands out.
@@ -53,7 +55,7 @@ impl Engine {
         let fresh = watch.seen().anything();
         if fresh { &tally.misses } else { &tally.hits }.add(1);
         watch.mode(Mode::Running);
-        Ok((Ready { connection, watch, plan, prepared, fresh }, fitting))
+        Ok((Ready { connection, watch, plan, prepared, fresh, steps: 0 }, fitting))
     }
 
     /// Comes after such a statement has run, however that went.
@@ -92,11 +94,36 @@ impl Ready<'_> {
         take: &mut dyn FnMut(Step<'_, '_>) -> Result<bool>,
     ) -> Result<Changes> {
         let changes = self.telling_of_commits(|ready| ready.step(values, take));
-        let steps = self.take_steps();
+        self.steps = self.take_steps();
         if changes.is_ok() {
-            self.plan.learn(steps);
+            self.plan.learn(self.steps);
         }
         changes
+    }
+
+    /// The same, and keeps what it cost.
+    pub(crate) fn run_measured(
+        &mut self,
+        values: &Arranged<'_>,
+        take: &mut dyn FnMut(Step<'_, '_>) -> Result<bool>,
+    ) -> Result<Changes> {
+        // What earlier runs have left behind that nobody measured.
+        self.take_effort();
+        let changes = self.run(values, take);
+        self.plan.effort = self.take_effort();
+        changes
+    }
+
+    fn take_effort(&mut self) -> Option<StatementEffort> {
+        if self.plan.is_empty() {
+            return None;
+        }
+        let take = |count| u64::from(self.prepared.reset_status(count).cast_unsigned());
+        let mut effort = StatementEffort { machine_steps: self.steps.into(), ..StatementEffort::default() };
+        effort.full_scan_steps = take(StatementStatus::FullscanStep);
+        effort.sorts = take(StatementStatus::Sort);
+        effort.automatic_index_rows = take(StatementStatus::AutoIndex);
+        Some(effort)
     }
 
     /// How many steps of SQLite's machine were taken since the last time.
@@ -121,7 +148,7 @@ impl Ready<'_> {
     }
 
     fn step(&mut self, values: &Arranged<'_>, take: &mut dyn FnMut(Step<'_, '_>) -> Result<bool>) -> Result<Changes> {
-        let Self { connection, watch, plan, prepared, fresh } = self;
+        let Self { connection, watch, plan, prepared, fresh, .. } = self;
         plan.bind(prepared, values)?;
         if plan.is_empty() {
             take(Step::Header(Arc::from([])))?;
