@@ -228,3 +228,18 @@ async fn on_many_threads_no_wake_up_and_no_permit_is_lost() {
     assert!(toys.world.peak.load(SeqCst) <= 2);
     all_back(&pool).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_lock_that_is_not_waited_for_again_still_leaves_what_comes_back() {
+    let toys = toys(4);
+    toys.world.script(Step::Connect, [Gate::Ok, Gate::Locked]);
+    let pool = refused(&toys).build();
+    let lent = pool.get().await.unwrap();
+    let (second, ()) = tokio::join!(timeout(secs(60), pool.get()), async {
+        sleep(millis(300)).await;
+        drop(lent);
+    });
+    drop(second.expect("it hangs").unwrap());
+    assert_eq!((toys.world.opened(), pool.stats().total_errors), (1, 1));
+    all_back(&pool).await;
+}

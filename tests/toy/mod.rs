@@ -19,6 +19,8 @@ pub enum Gate {
     Err,
     /// An error that may pass.
     Transient,
+    /// A lock of somebody else, which was waited for as long as is worth it.
+    Locked,
     /// Works, after this many milliseconds.
     Slow(u64),
     Never,
@@ -89,6 +91,7 @@ impl World {
             Gate::Ok => Ok(()),
             Gate::Err => Err(Error::new(ErrorKind::Connection, format!("{step:?} refused"))),
             Gate::Transient => Err(Error::new(ErrorKind::Connection, format!("{step:?} busy")).transient()),
+            Gate::Locked => Err(Error::new(ErrorKind::Busy, format!("{step:?} locked"))),
             Gate::Slow(millis) => {
                 tokio::time::sleep(Duration::from_millis(millis)).await;
                 Ok(())
