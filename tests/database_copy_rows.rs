@@ -1,5 +1,5 @@
 //! Tables from one database into another: all rows as of one moment, compared, or none.
-#![cfg(all(feature = "sqlcipher", feature = "postgres"))]
+#![cfg(all(feature = "sqlcipher", feature = "postgres", target_os = "linux"))]
 
 #[path = "common/postgres.rs"]
 mod common;

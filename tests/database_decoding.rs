@@ -1,4 +1,5 @@
 //! Rows go into the caller's types while their statement runs: what comes out, and what a failure there leaves behind.
+#![cfg(feature = "sqlite")]
 
 mod common;
 

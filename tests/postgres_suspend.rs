@@ -1,5 +1,5 @@
 //! Letting go of the connections to a server for a while.
-#![cfg(feature = "postgres")]
+#![cfg(all(feature = "postgres", target_os = "linux"))]
 
 #[path = "common/postgres.rs"]
 mod common;

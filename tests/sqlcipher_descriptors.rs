@@ -1,5 +1,5 @@
 //! Calls dropped half-way leave no more files open than the connections need.
-#![cfg(target_os = "linux")]
+#![cfg(all(feature = "sqlite", target_os = "linux"))]
 
 mod common;
 
