@@ -13,6 +13,7 @@ use common::{
 };
 use futures_util::StreamExt;
 use strongroom::database::{RawConnection, RowStream};
+#[cfg(unix)]
 use strongroom::pool::Ping;
 use strongroom::sqlcipher::Tuning;
 use strongroom::{

@@ -47,7 +47,11 @@ mod tests {
         assert!(is_of_the_disk(&of(disk)) && !is_of_the_disk(&of(files)) && !is_of_the_disk(&of(denied)));
         assert!(has_too_many_files(&of(files)) && !has_too_many_files(&of(disk)) && !has_too_many_files(&of(denied)));
         #[cfg(unix)]
-        assert!(is_full(&of(libc::ENOSPC)) && is_full(&of(libc::EDQUOT)) && !is_full(&of(libc::EIO)));
+        let full = [libc::ENOSPC, libc::EDQUOT];
+        // DISK_FULL, DISK_QUOTA_EXCEEDED.
+        #[cfg(not(unix))]
+        let full = [112, 1295];
+        assert!(full.iter().all(|number| is_full(&of(*number))) && !is_full(&of(disk)) && !is_full(&of(denied)));
         assert_eq!(of(denied).kind(), io::ErrorKind::PermissionDenied);
     }
 }

@@ -41,7 +41,10 @@ impl Address {
             #[cfg(unix)]
             Self::Unix(path) => UnixStream::connect(path).await.map(Stream::Unix),
             #[cfg(not(unix))]
-            Self::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
+            Self::Unix(path) => {
+                let message = format!("there are no Unix sockets on this system to find {}", path.display());
+                Err(io::Error::new(io::ErrorKind::Unsupported, message))
+            }
         }
     }
 }
