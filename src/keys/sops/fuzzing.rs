@@ -15,7 +15,7 @@ pub fn combine(shares: &[Vec<u8>]) -> Option<Vec<u8>> {
 
 /// Splits a command line into words.
 pub fn words(line: &str) -> Option<usize> {
-    super::program::words(line).map(|words| words.len())
+    super::words::words(line).map(|words| words.len())
 }
 
 /// Resolves a plain YAML scalar and spells a moment.

@@ -27,6 +27,10 @@ mod json;
 mod metadata;
 mod open;
 mod path;
+#[cfg(not(target_family = "wasm"))]
+mod program;
+#[cfg(target_family = "wasm")]
+#[path = "no_program.rs"]
 mod program;
 mod reader;
 mod rules;
@@ -41,6 +45,7 @@ mod ssh;
 mod time;
 mod tree;
 mod wipe;
+mod words;
 mod write;
 mod yaml;
 

@@ -20,7 +20,8 @@ use super::gcm::Cipher;
 use super::identity::{IdentitySources, Loaded};
 use super::metadata::{AgeKey, Group};
 use super::path::KeyPath;
-use super::program::{self, Program};
+use super::program::Program;
+use super::words::words;
 use super::{age, exchange, fault, file, gpg, open, ssh, wipe, write};
 
 /// Reads the value at `path` of a SOPS file that is in memory already, by age identities alone.
@@ -191,7 +192,7 @@ impl Reader {
 
     async fn run_identity_command(&self, name: &str, recipient: &str) -> Result<Zeroizing<Vec<u8>>> {
         let line = std::env::var(name).unwrap_or_default();
-        let words = program::words(&line).ok_or_else(|| fault(Reason::Malformed, "it is not a command line"))?;
+        let words = words(&line).ok_or_else(|| fault(Reason::Malformed, "it is not a command line"))?;
         let program = Program::new(&words[0], self.identities.directory(), self.program_timeout)
             .env("SOPS_AGE_RECIPIENT", recipient);
         let answer = words[1..].iter().fold(program, Program::arg).run(b"").await?;
