@@ -122,6 +122,8 @@ fn doctor_says_what_each_file_is_and_which_key_opens_it() {
     }
     let (code, text) = doctor(&["a.db"]);
     assert!(code == 5 && text.contains("--key-env") && text.contains("or no database"), "{text}");
+    let (code, text) = doctor(&["a.db", "--key-env", "NO_SUCH_NAME"]);
+    assert!(code == 5 && text.contains("NO_SUCH_NAME gives no key") && text.contains("is not set"), "{text}");
     home.run(&with(&["backup", "a.db", "plain.db"], &["--plaintext"])).ok();
     let (code, text) = doctor(&["plain.db"]);
     assert!(code == 0 && text.contains("SQLite, not encrypted"), "{text}");

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use strongroom::database::CheckDepth;
-use strongroom::{Error, KeySource};
+use strongroom::{Error, ErrorKind, KeySource};
 
 use crate::failure::{ExitCause, code, code_of, in_words};
 use crate::holders;
@@ -113,7 +113,8 @@ impl Doctor {
                 Ok(()) => opened = true,
                 Err(ExitCause::Engine(error, _)) => {
                     if let Some(name) = name {
-                        tell("key", format_args!("{name} does not open it"))?;
+                        let what = if error.kind() == ErrorKind::Key { "gives no key" } else { "does not open it" };
+                        tell("key", format_args!("{name} {what}"))?;
                     }
                     refusals.push(error);
                 }
