@@ -1,6 +1,6 @@
 //! The default engine: SQLCipher through rusqlite, or plain SQLite where SQLCipher is not built in.
 //!
-//! A wing on floors 0 and 1; only `database.rs` reaches up to floor 3.
+//! A wing on floors 0 and 1; only `database.rs` and `template.rs` reach up to floor 3.
 
 mod boundary;
 mod bulk;
@@ -26,6 +26,8 @@ mod sources;
 mod statement;
 mod statements;
 mod stats;
+#[cfg(feature = "testing")]
+mod template;
 mod tuning;
 
 #[cfg(not(feature = "sqlcipher"))]
@@ -38,4 +40,7 @@ pub use connection::SqlCipherConnection;
 pub use connector::SqlCipherConnector;
 pub use copies::ReplaceOptions;
 pub use stats::EngineStats;
+#[cfg(feature = "testing")]
+#[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
+pub use template::{TemplateDatabase, TestDatabase};
 pub use tuning::{Checkpoints, Synchronous, Tuning};
