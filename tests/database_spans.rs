@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex};
 use common::{ENDLESS, Home, Kind, millis};
 use futures_util::{TryStreamExt as _, poll};
 use strongroom::database::BackupOptions;
+use strongroom::sqlcipher::Tuning;
 use strongroom::{AsyncDatabase, PassphraseKeySource, Row};
 use tokio::time::timeout;
 use tracing::field::{Field, Visit};
@@ -264,7 +265,7 @@ async fn many_sets_of_parameters_are_a_batch_and_one_is_none() {
 async fn a_group_is_a_span_of_its_own_that_follows_from_its_callers() {
     let (capture, _listening) = Capture::listen();
     let home = Home::new(Kind::KeyedFile);
-    let db = home.open().await;
+    let db = home.builder().tuning(Tuning::default().group_commit(true)).open().await.unwrap();
     db.execute_script("CREATE TABLE t (n UNIQUE)").await.unwrap();
     let writer = db.connection().await.unwrap();
     capture.take();

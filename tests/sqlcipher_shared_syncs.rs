@@ -88,6 +88,8 @@ fn what_was_acknowledged_is_on_disk_whenever_the_power_fails() {
         runtime.block_on(db.close()).unwrap();
         let recording = Arc::new(Recording::of(home.directory.path()));
         let db = runtime.block_on(open(&home));
+        // While one sync is under way, others commit.
+        faults::slow(2);
         let tasks = (0..8).map(|task| {
             let (db, recording) = (db.clone(), Arc::clone(&recording));
             runtime.spawn(async move {
@@ -100,6 +102,7 @@ fn what_was_acknowledged_is_on_disk_whenever_the_power_fails() {
             })
         });
         let told: Vec<_> = runtime.block_on(join_all(tasks)).into_iter().flat_map(|told| told.unwrap()).collect();
+        faults::slow(0);
         let record = recording.so_far();
         let (events, shared) = (record.events.len(), syncs(&record));
         assert!(shared < told.len(), "{shared} syncs for {} commits", told.len());

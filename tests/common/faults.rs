@@ -13,8 +13,9 @@ pub mod states;
 
 use std::ffi::{CStr, c_char, c_int, c_long, c_void};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Call {
@@ -54,6 +55,7 @@ struct Plan {
 static PLAN: Mutex<Plan> = Mutex::new(Plan { rules: Vec::new() });
 static ARMED: AtomicBool = AtomicBool::new(false);
 static QUICK: AtomicBool = AtomicBool::new(false);
+static SLOW: AtomicU64 = AtomicU64::new(0);
 
 fn plan() -> MutexGuard<'static, Plan> {
     PLAN.lock().unwrap_or_else(PoisonError::into_inner)
@@ -69,6 +71,11 @@ fn arm() {
 /// thousand power failures take seconds.
 pub fn quick() {
     QUICK.store(true, SeqCst);
+}
+
+/// Each sync takes so many milliseconds more from now on: the disk of this machine may be faster than what the test needs.
+pub fn slow(milliseconds: u64) {
+    SLOW.store(milliseconds, SeqCst);
 }
 
 /// Has calls on `file`, or with a `*` at the end on all whose paths begin so, fail with `errno`, after `skip` of them, so many times.
@@ -113,6 +120,7 @@ fn sync(fd: c_int, number: c_long) -> c_int {
     // SAFETY: the caller's own argument.
     let call = || c_int::try_from(unsafe { libc::syscall(number, fd) }).unwrap();
     let call = || if QUICK.load(SeqCst) { 0 } else { call() };
+    std::thread::sleep(Duration::from_millis(SLOW.load(SeqCst)));
     let Some(file) = ARMED.load(SeqCst).then(|| file_of(fd)).flatten() else { return call() };
     let fault = fault(&file, Call::Sync);
     let begun = record::syncing(&file);
