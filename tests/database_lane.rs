@@ -3,8 +3,11 @@
 
 mod common;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::Duration;
 
+use strongroom::database::{Event, Observer};
 use strongroom::{AsyncDatabase, ErrorKind, Reason};
 
 async fn database() -> AsyncDatabase {
@@ -195,4 +198,39 @@ async fn a_closed_database_takes_no_more_writes_however_busy_its_lane_is() {
         let error = writer.await.unwrap();
         assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
     }
+}
+
+/// Counts the groups that ran.
+#[derive(Clone, Default)]
+struct Groups(Arc<AtomicU32>);
+
+impl Observer for Groups {
+    fn observe(&self, event: &Event<'_>) {
+        if matches!(event, Event::GroupRan { .. }) {
+            self.0.fetch_add(1, SeqCst);
+        }
+    }
+}
+
+#[tokio::test]
+async fn one_who_writes_alone_leaves_the_lane_after_the_first_statement_that_had_to_wait() {
+    let groups = Groups::default();
+    let db = AsyncDatabase::builder(":memory:").observer(groups.clone()).open().await.unwrap();
+    db.execute_script("CREATE TABLE t (a INTEGER UNIQUE)").await.unwrap();
+    let guard = db.begin().await.unwrap();
+    let writing = tokio::spawn({
+        let db = db.clone();
+        async move {
+            for number in 0..50 {
+                db.execute("INSERT INTO t VALUES ($1)", (number,)).await.unwrap();
+            }
+        }
+    });
+    while db.stats().waiting == 0 {
+        tokio::task::yield_now().await;
+    }
+    guard.rollback().await.unwrap();
+    tokio::time::timeout(Duration::from_secs(20), writing).await.unwrap().unwrap();
+    assert_eq!(db.fetch_value::<i64>("SELECT count(*) FROM t", ()).await.unwrap(), Some(50));
+    assert_eq!(groups.0.load(SeqCst), 1, "the others found the writer free");
 }

@@ -212,9 +212,13 @@ impl BatchDriver {
                     return;
                 }
                 writer.resume(location);
+                let was_alone = group.len() == 1;
                 wanted = run(&mut writer, group).await;
-                // Those who were answered write again, perhaps, and what runs inline never waits.
-                turn::pass().await;
+                // Those who were answered write again, perhaps, and what runs inline never waits. One who writes alone
+                // shall find the writer free again, and needs no driver.
+                if !was_alone || self.lane.lock().has_jobs(self.batch) {
+                    turn::pass().await;
+                }
             }
         }
     }

@@ -74,6 +74,11 @@ impl<J> Batches<J> {
         (unwanted, group)
     }
 
+    /// Whether anything waits in a batch.
+    pub(super) fn has_jobs(&self, batch: u64) -> bool {
+        self.place(batch).is_some_and(|at| !self.batches[at].jobs.is_empty())
+    }
+
     /// Ends a batch whose driver goes, and gives back what was left in it.
     pub(super) fn dissolve(&mut self, batch: u64) -> Vec<J> {
         let batch = self.place(batch).and_then(|at| self.batches.remove(at));
