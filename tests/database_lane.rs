@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::Duration;
 
 use strongroom::database::{Event, Observer};
+use strongroom::sqlcipher::Tuning;
 use strongroom::{AsyncDatabase, ErrorKind, Reason};
 
 async fn database() -> AsyncDatabase {
@@ -215,7 +216,8 @@ impl Observer for Groups {
 #[tokio::test]
 async fn one_who_writes_alone_leaves_the_lane_after_the_first_statement_that_had_to_wait() {
     let groups = Groups::default();
-    let db = AsyncDatabase::builder(":memory:").observer(groups.clone()).open().await.unwrap();
+    let tuning = Tuning::default().group_commit(true);
+    let db = AsyncDatabase::builder(":memory:").tuning(tuning).observer(groups.clone()).open().await.unwrap();
     db.execute_script("CREATE TABLE t (a INTEGER UNIQUE)").await.unwrap();
     let guard = db.begin().await.unwrap();
     let writing = tokio::spawn({
