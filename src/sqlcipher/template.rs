@@ -66,7 +66,7 @@ impl TemplateDatabase {
     ) -> Result<Self> {
         let folder = Folder::new()?;
         let opening: MakeBuilder = Box::new(move |path| opening(path.to_owned()));
-        let (outcome, closed) = opening(&folder.file()).scope(async |db| set_up(&db).await).await?;
+        let (outcome, closed) = opening(&folder.file()).scope(async |db| set_up(db).await).await?;
         outcome?;
         closed?;
         Ok(Self { opening, folder })
