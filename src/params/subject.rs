@@ -29,11 +29,7 @@ pub(crate) fn subject(sql: &str, dialect: Dialect) -> Option<(&'static str, Opti
     let is_main = |pair: &[Token<'_>]| pair[0] == Token::Symbol(b')') && pair[1].is_one_of(&OPERATIONS);
     let mut depth = 0_usize;
     let mut main = tokens.windows(2).filter(|pair| {
-        match pair[0] {
-            Token::Symbol(b'(') => depth += 1,
-            Token::Symbol(b')') => depth = depth.saturating_sub(1),
-            _ => {}
-        }
+        depth = depth_after(depth, &pair[0]);
         depth == 0 && is_main(pair)
     });
     let main = main.next().filter(|_| first.is("WITH"))?;
@@ -47,7 +43,9 @@ fn table(operation: &str, tokens: &[Token<'_>]) -> Option<String> {
             let mut froms = tokens.iter().enumerate().filter(|(_, token)| token.is("FROM"));
             let (at, _) = froms.next()?;
             // `EXTRACT(year FROM x)`, `IS DISTINCT FROM x`.
-            let is_clause = froms.next().is_none() && depth(&tokens[..at]) == 0 && !tokens[at - 1].is("DISTINCT");
+            let is_clause = froms.next().is_none()
+                && tokens[..at].iter().fold(0, depth_after) == 0
+                && !tokens[at - 1].is("DISTINCT");
             is_clause.then_some(at + 1)?
         }
         "UPDATE" => 1,
@@ -68,9 +66,8 @@ fn table(operation: &str, tokens: &[Token<'_>]) -> Option<String> {
 fn has_more(rest: &[Token<'_>]) -> bool {
     let mut depth = 0_usize;
     for token in rest {
+        depth = depth_after(depth, token);
         match token {
-            Token::Symbol(b'(') => depth += 1,
-            Token::Symbol(b')') => depth = depth.saturating_sub(1),
             Token::Symbol(b',') if depth == 0 => return true,
             token if token.is_one_of(&["JOIN", "TABLE"]) => return true,
             token if depth == 0 && token.is_one_of(&["WHERE", "GROUP", "ORDER", "LIMIT", "FOR"]) => break,
@@ -99,12 +96,13 @@ fn name<'t, 's>(tokens: &'t [Token<'s>]) -> Option<(String, &'t [Token<'s>])> {
     }
 }
 
-fn depth(tokens: &[Token<'_>]) -> usize {
-    tokens.iter().fold(0, |depth, token| match token {
+/// In how many parentheses one is behind a token.
+fn depth_after(depth: usize, token: &Token<'_>) -> usize {
+    match token {
         Token::Symbol(b'(') => depth + 1,
         Token::Symbol(b')') => depth.saturating_sub(1),
         _ => depth,
-    })
+    }
 }
 
 #[cfg(test)]
