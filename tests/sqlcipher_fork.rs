@@ -4,7 +4,8 @@
 
 mod common;
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use common::{Home, Kind, count, kinds, millis, open_files, with_table};
 use futures_util::TryStreamExt;
@@ -21,6 +22,11 @@ fn runtime() -> tokio::runtime::Runtime {
 fn in_child(child: impl FnOnce()) -> i32 {
     // The parent's other threads come to rest: a lock that one of them held would be held in the child for ever.
     std::thread::sleep(millis(200));
+    fork(child)
+}
+
+/// The same while others are at work.
+fn fork(child: impl FnOnce()) -> i32 {
     // SAFETY: the child runs on one thread, does what a careless program would do, and leaves without cleaning up.
     match unsafe { libc::fork() } {
         0 => {
@@ -51,8 +57,14 @@ async fn misuse(db: AsyncDatabase) {
     is_refused(&db.fetch_stream("SELECT * FROM t", ()).try_next().await.unwrap_err());
     is_refused(&db.execute_script("DELETE FROM t").await.unwrap_err());
     is_refused(&db.begin().await.unwrap_err());
-    is_refused(&db.connection().await.unwrap().execute("DELETE FROM t", ()).await.unwrap_err());
+    match db.connection().await {
+        Ok(mut inherited) => is_refused(&inherited.execute("DELETE FROM t", ()).await.unwrap_err()),
+        Err(error) => is_refused(&error),
+    }
     is_refused(&db.interact(|c| c.execute("DELETE FROM t", ())).await.unwrap_err());
+    is_refused(&db.execute_many("INSERT INTO t (n) VALUES (?1)", vec![(1,)]).await.unwrap_err());
+    is_refused(&db.suspend().await.unwrap_err());
+    is_refused(&db.close().await.unwrap_err());
     drop(db);
 }
 
@@ -119,4 +131,62 @@ fn a_child_that_lets_go_of_an_inherited_database_closes_nothing() {
     assert_eq!(running.block_on(count(&db)), 1);
     running.block_on(db.close()).unwrap();
     assert_eq!(open_files(&home.path()), 0);
+}
+
+/// Threads that open, write, read and close databases of their own, and use `shared`, until `stop`.
+fn at_work(shared: &AsyncDatabase, stop: &Arc<AtomicBool>) -> Vec<std::thread::JoinHandle<()>> {
+    (0..4)
+        .map(|thread| {
+            let (shared, stop) = (shared.clone(), stop.clone());
+            std::thread::spawn(move || {
+                let running = runtime();
+                while !stop.load(Ordering::Relaxed) {
+                    running.block_on(async {
+                        let home = Home::new(Kind::KeyedFile);
+                        let own = if thread % 2 == 0 { shared.clone() } else { home.open().await };
+                        own.execute("CREATE TABLE IF NOT EXISTS t (n)", ()).await.unwrap();
+                        for _ in 0..20 {
+                            own.execute("INSERT INTO t (n) VALUES (1)", ()).await.unwrap();
+                            count(&own).await;
+                        }
+                        if thread % 2 == 1 {
+                            own.close().await.unwrap();
+                        }
+                    });
+                }
+            })
+        })
+        .collect()
+}
+
+#[test]
+fn a_child_of_a_process_at_work_is_refused_and_ends() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let home = Home::new(Kind::KeyedFile);
+    let running = runtime();
+    let db = running.block_on(async {
+        let db = home.open().await;
+        with_table(&db).await;
+        db
+    });
+    let stop = Arc::new(AtomicBool::new(false));
+    let threads = at_work(&db, &stop);
+    let rounds = std::env::var("STRONGROOM_FORKS").ok().and_then(|n| n.parse().ok()).unwrap_or(12);
+    let ends: Vec<i32> = (0..rounds)
+        .map(|_| {
+            let inherited = db.clone();
+            fork(|| {
+                let own = runtime();
+                own.block_on(misuse(inherited));
+                is_refused(&own.block_on(home.builder().open()).unwrap_err());
+                drop(own);
+            })
+        })
+        .collect();
+    stop.store(true, Ordering::Relaxed);
+    for thread in threads {
+        thread.join().unwrap();
+    }
+    running.block_on(db.close()).unwrap();
+    assert!(ends.iter().all(|end| *end == 0), "a child failed or hung: {ends:?}");
 }

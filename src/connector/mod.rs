@@ -94,6 +94,16 @@ pub trait Connector: Send + Sync + 'static {
     /// [`RetryPolicy`](crate::RetryPolicy).
     fn connect(&self, access: Access) -> impl Future<Output = Result<Self::Connection>> + Send;
 
+    /// Whether what was opened may be used by this process, asked at the beginning of every call, before any lock is
+    /// taken. A child of `fork` must not use what its parent has open, and would wait for ever for a lock or a connection
+    /// that a thread of the parent had at the fork. By default there is nothing against it.
+    ///
+    /// # Errors
+    /// The call ends with this one.
+    fn usable(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Called when the pool lets go of everything for a while, after all connections were closed: closes what the
     /// connector has open beside them, and waits for work of its own on the database. What it has found out, such as a
     /// derived key, it keeps; [`connect`](Connector::connect) follows. By default there is nothing to do.

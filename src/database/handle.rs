@@ -189,6 +189,7 @@ impl<C: Connector> AsyncDatabase<C> {
     /// As [`close`](Self::close).
     pub async fn close_within(&self, deadline: Duration) -> Result<CloseReport> {
         crate::clock::check()?;
+        self.pool().connector().usable()?;
         let report = self.pool().close(deadline).await;
         self.inner.feed.end();
         Ok(report)

@@ -96,6 +96,7 @@ impl WriteLane {
     where
         C: Connector<Connection: Connection>,
     {
+        pool.connector().usable()?;
         if !self.is_busy()
             && let Some(mut writer) = call.lend_if_free(pool, Access::Write).await?
         {

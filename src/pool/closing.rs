@@ -20,6 +20,9 @@ const GRACE: Duration = Duration::from_secs(1);
 
 impl<C: Connector> PoolInner<C> {
     pub(super) async fn close(self: &Arc<Self>, deadline: Duration) -> CloseReport {
+        if let Err(error) = self.connector.usable() {
+            return CloseReport { errors: vec![error.during(Phase::Close)], ..CloseReport::default() };
+        }
         self.refuse_callers();
         if let Err(error) = clock::check() {
             let abandoned = self.registry.stats().active_connections;
@@ -57,6 +60,10 @@ impl<C: Connector> PoolInner<C> {
 
     /// The last handle has gone: nobody will ask, and what is idle would keep the pool in memory.
     pub(super) fn abandon(self: &Arc<Self>) {
+        // What is open is another process's.
+        if self.connector.usable().is_err() {
+            return;
+        }
         self.refuse_callers();
         // With a loan, its end does this.
         if self.is_whole() {

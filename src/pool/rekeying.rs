@@ -36,6 +36,7 @@ impl<C: Connector> PoolInner<C> {
         options: SuspendOptions,
         location: &'static Location<'static>,
     ) -> Result<RekeyReport> {
+        self.connector.usable()?;
         clock::check()?;
         self.refuse_inside()?;
         if self.is_closed() {

@@ -48,6 +48,7 @@ impl<C: Connector> PoolInner<C> {
         options: SuspendOptions,
         location: &'static Location<'static>,
     ) -> Result<CloseReport> {
+        self.connector.usable()?;
         clock::check()?;
         self.refuse_inside()?;
         let resumes = self.sleep.state.lock().resumes;

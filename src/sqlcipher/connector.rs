@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tokio::sync::Mutex;
 
@@ -10,7 +10,7 @@ use super::cipher;
 use super::connection::SqlCipherConnection;
 use super::copies;
 use super::errors;
-use super::ffi::fork;
+use super::ffi::fork::{self, ProcessMark};
 use super::format::{Format, Header};
 use super::opening::location::Location;
 use super::opening::opened::{Opened, Settings};
@@ -53,6 +53,8 @@ pub struct SqlCipherConnector {
     wishes: Wishes,
     settings: Settings,
     state: Arc<Mutex<State>>,
+    /// The process in which the database was opened, known without a lock.
+    process: OnceLock<ProcessMark>,
     /// Where the key is from that opened the database.
     key_source: Arc<SourceNames>,
 }
@@ -76,8 +78,8 @@ impl SqlCipherConnector {
         let (way, format) = (Way::default(), Format::default());
         let settings = Settings { way, create_if_missing: true, format, tuning, tallies, log };
         let state = Arc::new(Mutex::new(State::Unopened { key: None }));
-        let key_source = Arc::default();
-        Self { shown, path, has_key: false, wishes: Wishes::default(), settings, state, key_source }
+        let (process, key_source) = (OnceLock::new(), Arc::default());
+        Self { shown, path, has_key: false, wishes: Wishes::default(), settings, state, process, key_source }
     }
 
     /// Encrypts with the key from `source`. Without SQLCipher in the build, opening then fails.
@@ -209,7 +211,7 @@ impl SqlCipherConnector {
         };
         let key_source = Arc::clone(&self.key_source);
         let opened = on_thread(move || {
-            let (opened, source) = first_of(&location, &settings, candidates)?;
+            let (opened, source) = Opened::with_one_of(&location, &settings, candidates)?;
             let opened = Arc::new(opened);
             if let Some(source) = source {
                 key_source.add(source);
@@ -218,6 +220,7 @@ impl SqlCipherConnector {
             Ok(opened)
         })
         .await??;
+        self.process.get_or_init(|| opened.mark());
         tracing::info!(
             database = %self.shown.display(), encrypted = self.has_key, key_source = self.key_source.last(),
             "the database is open"
@@ -305,32 +308,6 @@ fn closed() -> Error {
     Error::new(ErrorKind::Closed, "the database was closed")
 }
 
-/// Opens with the first key that fits; says where that is from. Blocks.
-fn first_of(
-    location: &Location,
-    settings: &Settings,
-    candidates: Vec<KeyCandidate>,
-) -> Result<(Opened, Option<String>)> {
-    let open = |secret: Option<&Secret>| Opened::first(location.clone(), settings.clone(), secret);
-    if candidates.is_empty() {
-        return Ok((open(None)?, None));
-    }
-    let (mut tried, mut refusal) = (Vec::new(), None);
-    for KeyCandidate { secret, source } in candidates {
-        match open(Some(&secret)) {
-            Ok(opened) => return Ok((opened, Some(source))),
-            Err(error) if error.reason() == Reason::WrongKey => refusal = Some(error),
-            Err(error) => return Err(error),
-        }
-        tried.push(source);
-    }
-    let error = refusal.unwrap_or_else(|| Error::new(ErrorKind::Key, "there is no key"));
-    match tried.len() {
-        1 => Err(error),
-        _ => Err(error.context(format!("none of the keys fits ({})", tried.join(", ")))),
-    }
-}
-
 impl Connector for SqlCipherConnector {
     type Connection = SqlCipherConnection;
 
@@ -346,6 +323,10 @@ impl Connector for SqlCipherConnector {
         // The directories above often have the name of a user or of a customer.
         capabilities.namespace = self.shown.file_name().map(|name| name.to_string_lossy().into());
         capabilities
+    }
+
+    fn usable(&self) -> Result<()> {
+        if self.process.get().is_some_and(|process| process.has_forked()) { Err(errors::forked()) } else { Ok(()) }
     }
 
     async fn connect(&self, access: Access) -> Result<SqlCipherConnection> {

@@ -66,6 +66,10 @@ impl<C: Connector> Connector for FaultyConnector<C> {
         Ok(FaultyConnection { inner, faults: self.faults.clone(), broken: false })
     }
 
+    fn usable(&self) -> Result<()> {
+        self.inner.usable()
+    }
+
     async fn release(&self) -> Result<()> {
         self.inner.release().await
     }

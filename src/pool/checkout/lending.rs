@@ -29,7 +29,7 @@ impl<C: Connector> PoolInner<C> {
         access: Access,
         location: &'static Location<'static>,
     ) -> Result<Lease<C>> {
-        in_runtime()?;
+        self.may_begin()?;
         let now = Instant::now();
         let deadline = now + self.settings.acquire_timeout;
         let lane = self.lane_for(access);
@@ -54,7 +54,7 @@ impl<C: Connector> PoolInner<C> {
         access: Access,
         location: &'static Location<'static>,
     ) -> Result<Option<Lease<C>>> {
-        in_runtime()?;
+        self.may_begin()?;
         let lane = self.lane_for(access);
         let Some(grant) = self.free(lane)? else { return Ok(None) };
         let now = Instant::now();
@@ -67,7 +67,7 @@ impl<C: Connector> PoolInner<C> {
         access: Access,
         location: &'static Location<'static>,
     ) -> Result<Option<Lease<C>>> {
-        in_runtime()?;
+        self.may_begin()?;
         let lane = self.lane_for(access);
         let Some(idle) = lane.supply.take() else { return Ok(None) };
         let now = Instant::now();
@@ -88,6 +88,16 @@ impl<C: Connector> PoolInner<C> {
         };
         let now = Instant::now();
         self.lend(grant, lane, now, now + self.settings.acquire_timeout, location, true).await
+    }
+
+    /// Refuses a child of the process that uses the pool, and a call from outside of any runtime, also where it would need
+    /// none: whether it does depends on what others do.
+    fn may_begin(&self) -> Result<()> {
+        self.connector.usable()?;
+        match tokio::task::try_id() {
+            Some(_task) => Ok(()),
+            None => clock::present().map(drop),
+        }
     }
 
     /// An idle connection or free capacity, if there is either.
@@ -206,13 +216,5 @@ impl<C: Connector> PoolInner<C> {
             self.registry.count_timeout();
         }
         outcome
-    }
-}
-
-/// Refuses a call from outside of any runtime, also where it would need none: whether it does depends on what others do.
-fn in_runtime() -> Result<()> {
-    match tokio::task::try_id() {
-        Some(_task) => Ok(()),
-        None => clock::present().map(drop),
     }
 }

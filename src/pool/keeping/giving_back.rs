@@ -35,7 +35,10 @@ impl<C: Connector> Unproven<C> {
 }
 
 fn give_back<C: Connector>(taken: Taken<C>) {
-    if !taken.opened.is_expired() && taken.opened.state() == ResourceState::Idle {
+    if taken.opened.permit.pool().connector.usable().is_err() {
+        // It is another process's, and its permit belongs to a lane whose lock that one may have had at the fork.
+        std::mem::forget(taken);
+    } else if !taken.opened.is_expired() && taken.opened.state() == ResourceState::Idle {
         keep(taken);
     } else {
         let pool = Arc::clone(taken.opened.permit.pool());

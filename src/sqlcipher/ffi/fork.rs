@@ -19,21 +19,31 @@ static OPEN: AtomicUsize = AtomicUsize::new(0);
 /// Databases were open when a process above this one was forked.
 static INHERITED: AtomicBool = AtomicBool::new(false);
 
-/// The process in which a database was opened, for as long as it is open.
+/// The process in which a database was opened.
+#[derive(Clone, Copy, Debug)]
+pub(in super::super) struct ProcessMark(u32);
+
+impl ProcessMark {
+    /// Whether this is a child of it.
+    pub(in super::super) fn has_forked(self) -> bool {
+        self.0 != FORKS.load(Relaxed)
+    }
+}
+
+/// The same for as long as the database is open.
 #[derive(Debug)]
-pub(in super::super) struct Process(u32);
+pub(in super::super) struct Process(ProcessMark);
 
 impl Process {
     pub(in super::super) fn opening() -> Self {
         #[cfg(unix)]
         listen();
         OPEN.fetch_add(1, SeqCst);
-        Self(FORKS.load(Relaxed))
+        Self(ProcessMark(FORKS.load(Relaxed)))
     }
 
-    /// Whether this is a child of it.
-    pub(in super::super) fn has_forked(&self) -> bool {
-        self.0 != FORKS.load(Relaxed)
+    pub(in super::super) fn mark(&self) -> ProcessMark {
+        self.0
     }
 }
 

@@ -15,14 +15,15 @@ use super::patience::Patience;
 use super::reading::{self, Failure, Still};
 use super::way::Way;
 use crate::connector::Access;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Reason, Result};
+use crate::key::KeyCandidate;
 use crate::lock::Lock;
 use crate::secret::Secret;
 use crate::sqlcipher::changes::following::Following;
 use crate::sqlcipher::cipher::{self, KeySpec};
 use crate::sqlcipher::errors;
 use crate::sqlcipher::ffi::exit_gate;
-use crate::sqlcipher::ffi::fork::Process;
+use crate::sqlcipher::ffi::fork::{Process, ProcessMark};
 use crate::sqlcipher::ffi::system;
 use crate::sqlcipher::format::Format;
 use crate::sqlcipher::log::checkpoint::{Log, WORTH_COPYING};
@@ -71,6 +72,32 @@ pub(crate) struct Opened {
 }
 
 impl Opened {
+    /// Opens with the first key that fits; says where that is from. Blocks.
+    pub(crate) fn with_one_of(
+        location: &Location,
+        settings: &Settings,
+        candidates: Vec<KeyCandidate>,
+    ) -> Result<(Self, Option<String>)> {
+        let open = |secret: Option<&Secret>| Self::first(location.clone(), settings.clone(), secret);
+        if candidates.is_empty() {
+            return Ok((open(None)?, None));
+        }
+        let (mut tried, mut refusal) = (Vec::new(), None);
+        for KeyCandidate { secret, source } in candidates {
+            match open(Some(&secret)) {
+                Ok(opened) => return Ok((opened, Some(source))),
+                Err(error) if error.reason() == Reason::WrongKey => refusal = Some(error),
+                Err(error) => return Err(error),
+            }
+            tried.push(source);
+        }
+        let error = refusal.unwrap_or_else(|| Error::new(ErrorKind::Key, "there is no key"));
+        match tried.len() {
+            1 => Err(error),
+            _ => Err(error.context(format!("none of the keys fits ({})", tried.join(", ")))),
+        }
+    }
+
     /// Opens for the first time. Blocks: derives the key, and creates the file if need be.
     pub(crate) fn first(location: Location, settings: Settings, secret: Option<&Secret>) -> Result<Self> {
         let (way, shown) = (settings.way, location.clone());
@@ -274,7 +301,11 @@ impl Opened {
 
     /// Refuses to work for a child of the process that opened this.
     pub(crate) fn refuse_child(&self) -> Result<()> {
-        if self.process.has_forked() { Err(errors::forked()) } else { Ok(()) }
+        if self.mark().has_forked() { Err(errors::forked()) } else { Ok(()) }
+    }
+
+    pub(crate) fn mark(&self) -> ProcessMark {
+        self.process.mark()
     }
 
     /// Whoever listens to what is committed here.
@@ -293,7 +324,7 @@ impl Opened {
 
 impl Drop for Opened {
     fn drop(&mut self) {
-        if self.process.has_forked() {
+        if self.mark().has_forked() {
             self.abandoned.forget();
             std::mem::forget(self.spare.get_mut().unwrap_or_else(PoisonError::into_inner).take());
         }
