@@ -118,6 +118,7 @@
 //! | `testing` | | mocks, a scripted connector, fault injection, conformance suites |
 //! | `postgres` | | `PostgresConnector`: the same calls on a PostgreSQL cluster |
 //! | `bb8` | | `engine::Bb8Manager`: the engines in a pool of the crate bb8, for programs that have one |
+//! | `metrics`, `opentelemetry` | | metrics by OpenTelemetry's names: `database::MetricsFacade`, `database::MeterMetrics` |
 //! | `json` | yes | `Json<T>` and `serde_json::Value` as parameters and columns |
 //! | `chrono`, `jiff` (0.2), `jiff1` (1), `time`, `uuid`, `rust_decimal` | | their types as parameters and columns |
 //!

@@ -12,6 +12,7 @@ mod explain;
 mod maintenance;
 mod none;
 mod pending;
+mod readings;
 mod rekey;
 mod resource;
 mod statement;
@@ -27,6 +28,7 @@ pub use explain::{PlanStep, QueryPlan, StatementEffort};
 pub use maintenance::{CheckpointReport, Maintained, Maintenance, OptimizeReport, Sizes, TableSize, VacuumReport};
 pub use none::NoConnector;
 pub use pending::PendingCommit;
+pub use readings::EngineReadings;
 pub use rekey::{RekeyReport, Rekeying};
 pub use resource::{Cancel, Canceller, Resource, ResourceState};
 pub(crate) use statement::left_open;
@@ -125,6 +127,12 @@ pub trait Connector: Send + Sync + 'static {
         let message = format!("{} has no key that could be changed", self.capabilities().engine);
         let error = Error::new(ErrorKind::Unsupported, message);
         async { Err(error.hint("the password of a server is changed there; its key source is asked at each connect")) }
+    }
+
+    /// What the engine has counted so far, for whoever measures: it blocks no longer than to ask for the size of a file, and
+    /// opens nothing. By default nothing is known.
+    fn readings(&self) -> EngineReadings {
+        EngineReadings::default()
     }
 
     /// Called once, when the pool has closed and nothing will be opened any more: the place to forget secrets.

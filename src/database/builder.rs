@@ -1,5 +1,6 @@
 //! Putting a database together.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -50,6 +51,11 @@ impl<C: Connector> DatabaseBuilder<C> {
     /// The connector alone, for what is done without a pool.
     pub fn into_connector(self) -> C {
         self.pool.into_connector()
+    }
+
+    /// The pool's name in errors, logs and metrics; by default the engine's, and in metrics that of the database.
+    pub fn pool_name(self, name: impl Into<Cow<'static, str>>) -> Self {
+        self.with_pool(|pool| pool.name(name))
     }
 
     /// How many connections are kept open: 0 to 10, at most the maximum; 1 by default.

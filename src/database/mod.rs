@@ -62,7 +62,13 @@ pub use crate::connector::{
     QueryPlan, RekeyReport, Sizes, StatementEffort, TableSize, TransactionMode, VacuumReport,
 };
 pub use crate::feed::{Change, ChangeKind, RowChange, TableChange};
+#[cfg(feature = "opentelemetry")]
+#[cfg_attr(docsrs, doc(cfg(feature = "opentelemetry")))]
+pub use crate::observer::MeterMetrics;
+#[cfg(feature = "metrics")]
+#[cfg_attr(docsrs, doc(cfg(feature = "metrics")))]
+pub use crate::observer::MetricsFacade;
 pub use crate::observer::{
     CallKind, CallMetrics, CallOutcome, ConnectionMetrics, Event, Histogram, Metrics, MetricsRecorder, ObservedCall,
-    Observer,
+    ObservedPool, Observer, PoolReadings,
 };

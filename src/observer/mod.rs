@@ -7,14 +7,23 @@ mod event;
 mod histogram;
 mod metrics;
 mod observers;
+mod readings;
 mod slow;
+#[cfg(any(feature = "metrics", feature = "opentelemetry"))]
+mod telemetry;
 
 pub(crate) use event::system;
 pub use event::{CallKind, CallOutcome, Event, ObservedCall};
 pub use histogram::Histogram;
 pub use metrics::{CallMetrics, ConnectionMetrics, Metrics, MetricsRecorder};
 pub(crate) use observers::Observers;
+pub(crate) use readings::ReadingsSource;
+pub use readings::{ObservedPool, PoolReadings};
 pub(crate) use slow::SlowCalls;
+#[cfg(feature = "opentelemetry")]
+pub use telemetry::MeterMetrics;
+#[cfg(feature = "metrics")]
+pub use telemetry::MetricsFacade;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,6 +68,14 @@ pub trait Observer: Send + Sync {
     fn slow(&self) -> Option<Duration> {
         None
     }
+
+    /// An observer for this pool alone, which is told of it in place of this one. Asked once, when the pool is built. An
+    /// observer that counts by pools gives one for each; it may keep `pool`, to [read](ObservedPool::readings) the state of it
+    /// later. `None`, as provided: this one is told.
+    fn for_pool(&self, pool: &ObservedPool) -> Option<Box<dyn Observer>> {
+        let _ = pool;
+        None
+    }
 }
 
 impl<O: Observer + ?Sized> Observer for Box<O> {
@@ -69,6 +86,10 @@ impl<O: Observer + ?Sized> Observer for Box<O> {
     fn slow(&self) -> Option<Duration> {
         (**self).slow()
     }
+
+    fn for_pool(&self, pool: &ObservedPool) -> Option<Box<dyn Observer>> {
+        (**self).for_pool(pool)
+    }
 }
 
 impl<O: Observer + ?Sized> Observer for Arc<O> {
@@ -78,5 +99,9 @@ impl<O: Observer + ?Sized> Observer for Arc<O> {
 
     fn slow(&self) -> Option<Duration> {
         (**self).slow()
+    }
+
+    fn for_pool(&self, pool: &ObservedPool) -> Option<Box<dyn Observer>> {
+        (**self).for_pool(pool)
     }
 }

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Event, Observer};
+use super::{Event, ObservedPool, Observer};
 use crate::connector::Capabilities;
 use crate::lock::foreign;
 use crate::params::Dialect;
@@ -22,7 +22,15 @@ pub(crate) struct Observers {
 }
 
 impl Observers {
-    pub(crate) fn new(list: Vec<Box<dyn Observer>>, capabilities: &Capabilities) -> Self {
+    pub(crate) fn new(list: Vec<Box<dyn Observer>>, pool: &ObservedPool, capabilities: &Capabilities) -> Self {
+        let own = |observer: Box<dyn Observer>| {
+            let own = catch_unwind(AssertUnwindSafe(|| observer.for_pool(pool))).unwrap_or_else(|_| {
+                tracing::error!("an observer panicked when it was asked for one of the pool's own");
+                None
+            });
+            own.unwrap_or(observer)
+        };
+        let list: Vec<_> = list.into_iter().map(own).collect();
         let slow = list.iter().filter_map(Observer::slow).min();
         let list = (!list.is_empty()).then(|| Arc::new(list));
         let Capabilities { engine, dialect, namespace, .. } = capabilities;

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::future::Future;
 use std::panic::Location;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::thread::available_parallelism;
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ use super::supply::{Closed, IdleCell, Supply};
 use crate::connector::{Access, Connector, Resource as _, ResourceState};
 use crate::error::{Error, ErrorKind, Phase, Result};
 use crate::lock::{Lock, foreign};
-use crate::observer::{Event, Observers};
+use crate::observer::{Event, ObservedPool, Observers, PoolReadings, ReadingsSource};
 
 /// How long a connection may take to say goodbye: long enough for a checkpoint of a large log.
 pub(super) const CLOSE_LIMIT: Duration = Duration::from_secs(10);
@@ -172,12 +172,28 @@ impl<C: Connector> Grant<C> {
     }
 }
 
+impl<C: Connector> ReadingsSource for Weak<PoolInner<C>> {
+    fn read(&self) -> Option<PoolReadings> {
+        let pool = self.upgrade()?;
+        let stats = pool.registry.stats();
+        if pool.is_closed() && stats.total_connections == 0 {
+            return None;
+        }
+        let mut readings = PoolReadings::default();
+        (readings.max_connections, readings.min_connections) = (pool.settings.max_size, pool.settings.min_size);
+        (readings.idle_connections, readings.active_connections) = (stats.idle_connections, stats.active_connections);
+        (readings.waiting, readings.timeouts) = (stats.waiting, stats.total_timeouts);
+        readings.engine = pool.connector.readings();
+        Some(readings)
+    }
+}
+
 impl<C: Connector> PoolInner<C> {
     pub(super) fn new(connector: C, mut settings: PoolSettings<C>) -> Arc<Self> {
         let (min, max) = (settings.min_size, settings.max_size);
         let capabilities = connector.capabilities();
-        let name = settings.name.take().unwrap_or(Cow::Borrowed(capabilities.engine));
-        let observers = Observers::new(std::mem::take(&mut settings.observers), &capabilities);
+        let given = settings.name.take();
+        let observed = std::mem::take(&mut settings.observers);
         let readers = match (settings.writer_lane, max) {
             (_, 1) => None,
             (true, _) => capabilities.concurrent_readers.then(|| (max - 1, min.saturating_sub(1))),
@@ -192,12 +208,15 @@ impl<C: Connector> PoolInner<C> {
         };
         let registry = Arc::new(Registry::new([main.size, readers.as_ref().map_or(0, |lane| lane.size)]));
         let looks = Looks::every(settings.idle_timeout, settings.max_lifetime);
-        Arc::new(Self {
+        Arc::new_cyclic(|pool: &Weak<Self>| Self {
+            observers: {
+                let observed_pool = ObservedPool::new(given.as_deref(), &capabilities, Arc::new(Weak::clone(pool)));
+                Observers::new(observed, &observed_pool, &capabilities)
+            },
             connector,
             settings,
-            name,
+            name: given.unwrap_or(Cow::Borrowed(capabilities.engine)),
             registry,
-            observers,
             main,
             readers,
             closing: Mutex::default(),

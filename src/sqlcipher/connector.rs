@@ -19,7 +19,7 @@ use super::running::job::on_thread;
 use super::sources::SourceNames;
 use super::stats::EngineStats;
 use super::tuning::{Checkpoints, Tuning};
-use crate::connector::{Access, CancelKind, Capabilities, Connector, Rekeying};
+use crate::connector::{Access, CancelKind, Capabilities, Connector, EngineReadings, Rekeying};
 use crate::error::{Error, ErrorKind, Phase, Reason, Result};
 use crate::key::{KeyCandidate, KeySource};
 use crate::params::Dialect;
@@ -178,10 +178,15 @@ impl SqlCipherConnector {
 
     /// What the engine has done so far.
     pub(super) fn stats(&self) -> EngineStats {
-        let mut log = self.path.clone().into_os_string();
-        log.push("-wal");
-        let wal_bytes = Path::new(&log).metadata().map_or(0, |log| log.len());
+        let wal_bytes = self.bytes_of("-wal").unwrap_or(0);
         EngineStats { wal_bytes, failed_checkpoints: self.settings.log.failures(), ..self.settings.tallies.stats() }
+    }
+
+    /// The size of the database's file, or of one beside it. Opens nothing: SQLite's locks would be lost by that.
+    fn bytes_of(&self, suffix: &str) -> Option<u64> {
+        let mut path = self.path.clone().into_os_string();
+        path.push(suffix);
+        Some(Path::new(&path).metadata().ok()?.len())
     }
 
     /// Names the source of the key that opened the database.
@@ -358,6 +363,21 @@ impl Connector for SqlCipherConnector {
             })
             .await?
         }))
+    }
+
+    fn readings(&self) -> EngineReadings {
+        let stats = self.stats();
+        let mut readings = EngineReadings::default();
+        if self.shown.as_os_str() != ":memory:" {
+            readings.database_bytes = self.bytes_of("");
+            readings.log_bytes = Some(stats.wal_bytes);
+            readings.log_frames = Some(self.settings.log.frames().into());
+            readings.failed_checkpoints = Some(stats.failed_checkpoints);
+        }
+        readings.snapshot_hits = Some(stats.snapshot_hits);
+        readings.statement_hits = Some(stats.statement_hits);
+        readings.statement_misses = Some(stats.statement_misses);
+        readings
     }
 
     async fn shut_down(&self) {

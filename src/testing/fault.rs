@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::faults::{Fault, Faults, Point, failure, lost};
 use crate::connector::{
     Access, Backup, BackupReport, BulkInsert, Canceller, Capabilities, CheckDepth, CheckStep, Connection, Connector,
-    Maintained, Maintenance, Outcome, PendingCommit, Rekeying, Resource, ResourceState, Scope, Statement,
-    StatementEffort, StatementKind, StatementSummary, TransactionMode,
+    EngineReadings, Maintained, Maintenance, Outcome, PendingCommit, Rekeying, Resource, ResourceState, Scope,
+    Statement, StatementEffort, StatementKind, StatementSummary, TransactionMode,
 };
 use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::feed::ChangeFeed;
@@ -76,6 +76,10 @@ impl<C: Connector> Connector for FaultyConnector<C> {
 
     async fn rekey(&self, source: Box<dyn KeySource>) -> Result<Rekeying> {
         self.inner.rekey(source).await
+    }
+
+    fn readings(&self) -> EngineReadings {
+        self.inner.readings()
     }
 
     async fn shut_down(&self) {

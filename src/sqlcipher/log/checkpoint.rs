@@ -45,6 +45,8 @@ pub(crate) struct Log {
     /// Its index is in the memory of one connection, which copies it by itself.
     private: AtomicBool,
     failures: AtomicU64,
+    /// How many frames the file did not have when something was last written or copied.
+    frames: AtomicU32,
     syncs: Arc<Syncs>,
 }
 
@@ -57,6 +59,7 @@ impl Default for Log {
             distrusted: AtomicBool::new(false),
             private: AtomicBool::new(false),
             failures: AtomicU64::new(0),
+            frames: AtomicU32::new(0),
             syncs: Arc::default(),
         }
     }
@@ -66,6 +69,11 @@ impl Log {
     /// How many checkpoints have failed.
     pub(crate) fn failures(&self) -> u64 {
         self.failures.load(Relaxed)
+    }
+
+    /// How many frames the file did not have when something was last written or copied; 0 where SQLite copies at commits.
+    pub(crate) fn frames(&self) -> u32 {
+        self.frames.load(Relaxed)
     }
 
     /// The syncs of commits that share them.
@@ -104,6 +112,9 @@ impl Log {
                 Ok(u32::try_from(frames - copied).unwrap_or(0))
             })
         });
+        if let Ok(left) = copied {
+            self.frames.store(left, Relaxed);
+        }
         if let Err(error) = &copied
             && !matches!(
                 error.sqlite_error_code(),
@@ -176,6 +187,7 @@ impl Opened {
     /// Called after a write with the number of frames that the file does not have yet.
     pub(crate) fn look_after_log(self: &Arc<Self>, frames: u32) {
         let log = self.log();
+        log.frames.store(frames, Relaxed);
         let due = frames >= log.threshold.load(Relaxed) && !log.busy.load(SeqCst);
         if !due || log.busy.swap(true, SeqCst) {
             return;

@@ -1,0 +1,88 @@
+//! A `/metrics` for Prometheus, without a web framework. With an address it serves until it is stopped, and works meanwhile:
+//!
+//!     cargo run --features vendored-openssl,metrics --example metrics_endpoint -- 127.0.0.1:9464
+//!
+//! Without one it asks itself once. docs/grafana.json is a dashboard for these metrics.
+
+use std::time::Duration;
+
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use strongroom::AsyncDatabase;
+use strongroom::database::MetricsFacade;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+
+/// In seconds; metrics with other units get bounds of their own.
+const SECONDS: [f64; 9] = [0.000_01, 0.000_1, 0.001, 0.005, 0.01, 0.05, 0.1, 1.0, 10.0];
+
+#[derive(Clone)]
+struct Endpoint {
+    prometheus: PrometheusHandle,
+    metrics: MetricsFacade,
+}
+
+impl Endpoint {
+    async fn serve(self, listener: TcpListener) -> std::io::Result<()> {
+        loop {
+            let (stream, _) = listener.accept().await?;
+            let endpoint = self.clone();
+            tokio::spawn(async move { endpoint.answer(stream).await });
+        }
+    }
+
+    async fn answer(&self, mut stream: TcpStream) -> std::io::Result<()> {
+        let mut lines = BufReader::new(&mut stream).lines();
+        let request = lines.next_line().await?.unwrap_or_default();
+        while lines.next_line().await?.is_some_and(|line| !line.is_empty()) {}
+        let (status, body) = if request.starts_with("GET /metrics ") {
+            self.metrics.collect(); // what is now; what has happened was recorded then
+            self.prometheus.run_upkeep();
+            ("200 OK", self.prometheus.render())
+        } else {
+            ("404 Not Found", "the metrics are at /metrics\n".to_owned())
+        };
+        let kind = "Content-Type: text/plain; version=0.0.4\r\nConnection: close";
+        let head = format!("HTTP/1.1 {status}\r\n{kind}\r\nContent-Length: {}\r\n\r\n", body.len());
+        stream.write_all((head + &body).as_bytes()).await
+    }
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let prometheus =
+        PrometheusBuilder::new().with_recommended_naming(true).set_buckets(&SECONDS)?.install_recorder()?;
+    let metrics = MetricsFacade::new();
+    let directory = tempfile::tempdir()?;
+    let path = directory.path().join("shop.db");
+    let db = AsyncDatabase::builder(&path).observer(metrics.clone()).open().await?;
+    db.execute_script("CREATE TABLE orders (id INTEGER PRIMARY KEY, item TEXT NOT NULL)").await?;
+
+    let address = std::env::args().nth(1);
+    let listener = TcpListener::bind(address.as_deref().unwrap_or("127.0.0.1:0")).await?;
+    let here = listener.local_addr()?;
+    let server = tokio::spawn(Endpoint { prometheus, metrics }.serve(listener));
+
+    for order in 0.. {
+        db.execute("INSERT INTO orders (item) VALUES ($1)", (format!("item {order}"),)).await?;
+        db.fetch_all("SELECT item FROM orders ORDER BY id DESC LIMIT 10", ()).await?;
+        match address {
+            Some(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            None if order == 99 => break,
+            None => {}
+        }
+    }
+
+    let mut client = TcpStream::connect(here).await?;
+    client.write_all(b"GET /metrics HTTP/1.1\r\n\r\n").await?;
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).await?;
+    // The order in which a recorder tells them is its own.
+    let wanted =
+        ["db_client_operation_duration_seconds_count", "db_client_connection_max", "strongroom_statement_misses"];
+    let mut lines: Vec<_> = answer.lines().filter(|line| wanted.iter().any(|name| line.starts_with(name))).collect();
+    lines.sort_unstable();
+    println!("{}", lines.join("\n"));
+    server.abort();
+    db.close().await?;
+    Ok(())
+}
