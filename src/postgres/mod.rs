@@ -1,6 +1,6 @@
 //! PostgreSQL, and the distributed engines that speak its protocol: feature `postgres`.
 //!
-//! A wing on floors 0 and 1. [`PostgresConnector`] says where the servers are and how to log in;
+//! A wing on floors 0 and 1; only `template.rs` reaches up to floor 3. [`PostgresConnector`] says where the servers are and how to log in;
 //! [`PostgresConnection`] is one session on one of them. The driver is [`tokio_postgres`], TLS is rustls; neither
 //! OpenSSL nor SQLite is needed.
 //!
@@ -10,6 +10,8 @@ mod connection;
 mod error;
 mod reaching;
 mod statements;
+#[cfg(feature = "testing")]
+mod template;
 mod values;
 mod wire;
 
@@ -17,5 +19,8 @@ pub use connection::PostgresConnection;
 pub use error::ServerError;
 pub use reaching::{PostgresConnector, Readers, Tls};
 pub use statements::PostgresBulk;
+#[cfg(feature = "testing")]
+#[cfg_attr(docsrs, doc(cfg(feature = "testing")))]
+pub use template::{PostgresTemplate, PostgresTestDatabase};
 pub use tokio_postgres;
 pub use tokio_postgres::config::{ChannelBinding, TargetSessionAttrs};

@@ -6,7 +6,7 @@
 //! |---|---|
 //! | a service that uses a database | [`ScriptedConnector`]: answers from memory, and a log of the calls |
 //! | what happens when a database fails | [`FaultyConnector`]: any engine, with failures where you want them |
-//! | something that needs a real database | `sqlcipher::TemplateDatabase`: set up once, copied for each test |
+//! | something that needs a real database | `sqlcipher::TemplateDatabase`, `postgres::PostgresTemplate`: set up once, copied for each test |
 //! | how many statements a request makes | [`StatementRecorder`], an observer |
 //! | that statements use an index | [`assert_no_full_scan`] on what `db.explain` answers |
 //! | a single strategy against expectations | the mocks: [`MockConnector`], [`MockConnection`], [`MockKeySource`], [`MockHealthCheck`], [`MockRetryPolicy`] |
