@@ -8,7 +8,7 @@ mod log;
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::{ENDLESS, Home, Kind, assert_whole, millis, secs};
 use futures_util::{StreamExt as _, TryStreamExt as _, poll};
@@ -32,6 +32,7 @@ struct Ended {
     code: Option<String>,
     sets: u64,
     waiting: Duration,
+    running: Duration,
     file: &'static str,
 }
 
@@ -68,6 +69,7 @@ impl Observer for Notebook {
                     code: outcome.error.and_then(Error::code).map(str::to_owned),
                     sets: outcome.sets,
                     waiting: outcome.waiting,
+                    running: outcome.running,
                     file: call.location.file(),
                 });
             }
@@ -295,6 +297,32 @@ async fn waiting_for_the_writer_is_told_apart_from_running() {
         assert!(of(CallKind::Begin, "").waiting > Duration::ZERO);
         assert_eq!(of(CallKind::Execute, "UPDATE t").waiting, Duration::ZERO, "the transaction had the writer");
         assert_eq!(of(CallKind::Commit, "").waiting, Duration::ZERO);
+    }
+}
+
+/// Of a call that the lane ran for its caller: neither is all of it waiting, nor is none of it.
+#[tokio::test]
+async fn what_waited_in_the_lane_is_told_for_how_long_it_waited_there_and_for_how_long_it_ran() {
+    for (kind, writes) in [(Kind::PlainFile, 1), (Kind::PlainFile, 4), (Kind::KeyedFile, 4), (Kind::PlainMemory, 4)] {
+        let home = Home::new(kind);
+        let (db, notebook) = observed(&home).await;
+        let writer = db.connection().await.unwrap();
+        notebook.calls();
+        let begin = Instant::now();
+        let writes = (0..writes).map(|id| db.execute("INSERT INTO t VALUES ($1, 0)", (id,)));
+        let mut writes = Box::pin(futures_util::future::join_all(writes));
+        assert!(poll!(&mut writes).is_pending());
+        let queued = Instant::now();
+        sleep(millis(20)).await;
+        let held = queued.elapsed();
+        drop(writer);
+        assert!(writes.await.iter().all(Result::is_ok));
+        let all = begin.elapsed();
+        for call in notebook.calls() {
+            assert!(call.waiting >= held, "the writer was held for {held:?}: {call:?}");
+            assert!(call.running > Duration::ZERO, "it ran: {call:?}");
+            assert!(call.waiting + call.running <= all, "all took {all:?}: {call:?}");
+        }
     }
 }
 

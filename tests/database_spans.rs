@@ -343,6 +343,48 @@ async fn of_postgresql_the_summary_is_what_the_words_say_and_the_code_is_the_sql
     db.close().await.unwrap();
 }
 
+/// Takes what is of the level INFO, and says so each time anew; notes what it is asked of calls.
+#[derive(Clone, Default)]
+struct Asked(Arc<Mutex<Vec<(tracing::Level, bool)>>>);
+
+impl<S: Subscriber> Layer<S> for Asked {
+    fn register_callsite(&self, _: &'static tracing::Metadata<'static>) -> tracing::subscriber::Interest {
+        tracing::subscriber::Interest::sometimes()
+    }
+    fn enabled(&self, metadata: &tracing::Metadata<'_>, _: Context<'_, S>) -> bool {
+        if metadata.target() == "strongroom::call" {
+            self.0.lock().unwrap().push((*metadata.level(), metadata.is_span()));
+        }
+        *metadata.level() <= tracing::Level::INFO
+    }
+}
+
+/// To ask for less would make a span of each call for those who take none.
+#[tokio::test]
+async fn a_subscriber_of_the_level_info_is_asked_once_for_each_call_and_for_no_span() {
+    let asked = Asked::default();
+    let _listening = tracing::subscriber::set_default(Registry::default().with(asked.clone()));
+    let home = Home::new(Kind::PlainFile);
+    let db = home.open().await;
+    db.execute_script("CREATE TABLE t (id INTEGER PRIMARY KEY)").await.unwrap();
+    let queries = std::mem::take(&mut *asked.0.lock().unwrap());
+    assert!(!queries.is_empty(), "misread");
+    db.fetch_all("SELECT id FROM t", ()).await.unwrap();
+    let one = std::mem::take(&mut *asked.0.lock().unwrap());
+    assert_eq!(one, [(tracing::Level::DEBUG, false)]);
+    let writer = db.connection().await.unwrap();
+    let mut writes =
+        Box::pin(futures_util::future::join_all((0..4).map(|_| db.execute("INSERT INTO t DEFAULT VALUES", ()))));
+    assert!(poll!(&mut writes).is_pending());
+    drop(writer);
+    assert!(writes.await.iter().all(Result::is_ok));
+    let group = std::mem::take(&mut *asked.0.lock().unwrap());
+    assert!(
+        queries.iter().chain(&group).all(|(level, is_span)| *level == tracing::Level::DEBUG && !is_span),
+        "{group:?}"
+    );
+}
+
 #[tokio::test]
 async fn a_subscriber_that_wants_no_spans_gets_none_and_opening_and_closing_are_told() {
     let capture = Capture::default();

@@ -72,12 +72,17 @@ impl QueryPlan {
 
     /// From the lines of PostgreSQL's `EXPLAIN`: nodes are marked by an arrow, and what belongs to them stands below.
     pub(crate) fn of_postgres(rows: &Rows) -> Result<Self> {
-        let mut steps = Vec::with_capacity(rows.len());
+        let (mut steps, mut above): (Vec<PlanStep>, Vec<usize>) = (Vec::with_capacity(rows.len()), Vec::new());
         for row in rows {
             let line: String = row.get(0)?;
             let (indent, detail) = (line.len() - line.trim_start().len(), line.trim_start().trim_start_matches("->  "));
+            // Nodes are indented by six, what belongs to a subplan by two.
+            while above.last().is_some_and(|last| *last >= indent) {
+                above.pop();
+            }
             let full_scan = detail.starts_with("Seq Scan on ") || detail.starts_with("Parallel Seq Scan on ");
-            steps.push(PlanStep { depth: indent.div_ceil(6), detail: detail.to_owned(), full_scan });
+            steps.push(PlanStep { depth: above.len(), detail: detail.to_owned(), full_scan });
+            above.push(indent);
         }
         Ok(Self { steps })
     }
