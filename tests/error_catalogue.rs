@@ -17,7 +17,7 @@ use strongroom::database::migrations::{Adopt, MigrateOptions, Migration, Migrati
 use strongroom::database::{BackupOptions, BackupStage, CopyRows, RekeyOptions};
 use strongroom::engine::TransactionMode;
 use strongroom::pool::{NoRetry, Ping, SuspendOptions};
-use strongroom::sqlcipher::Tuning;
+use strongroom::sqlcipher::{SalvageOptions, Tuning};
 use strongroom::testing::{Fault, FaultyConnector, Point};
 use strongroom::{
     AsyncDatabase, DatabaseBuilder, DatabaseConfig, EnvKeySource, Error, ErrorKind, FileKeySource, KeySource, Reason,
@@ -374,6 +374,28 @@ async fn copies(page: &mut Catalogue) {
     page.row("rows are copied, and the target changes them", &from.copy_rows(&to, users()).await.unwrap_err());
     let other = AsyncDatabase::with_connector(strongroom::testing::ScriptedConnector::new()).open().await.unwrap();
     page.row("an engine without copies, as PostgreSQL", &other.backup_to(page.at("another.db")).await.unwrap_err());
+}
+
+async fn salvaging(page: &mut Catalogue) {
+    page.section(
+        "Salvage of a damaged file",
+        "The damaged file is not written, whatever comes of it. What keeps a copy from being made stands above.",
+    );
+    let (path, target, options) = (page.at("damaged.db"), page.at("salvaged.db"), SalvageOptions::new);
+    create(keyed(&path, Secret::raw_key([7; 32]))).await;
+    let wrong = keyed(&path, Secret::raw_key([8; 32])).salvage_to(&target, options()).await.unwrap_err();
+    page.row("the key is another one, or the salt is damaged", &wrong);
+    page.row("no key is given", &plain(&path).salvage_to(&target, options()).await.unwrap_err());
+    let itself = raw(&path).salvage_to(&path, options().replace(true)).await.unwrap_err();
+    page.row("the new file would take the place of the damaged one", &itself);
+    let written = path.clone();
+    let growing = options().on_progress(move |_| {
+        let file = File::options().append(true).open(&written).unwrap();
+        std::io::Write::write_all(&mut &file, &[0; 4096]).unwrap();
+    });
+    page.row("somebody writes meanwhile", &raw(&path).salvage_to(&target, growing).await.unwrap_err());
+    let in_memory = plain(Path::new(":memory:")).salvage_to(&target, options()).await.unwrap_err();
+    page.row("a database in memory is to be salvaged", &in_memory);
 }
 
 async fn rekeying(page: &mut Catalogue) {
@@ -747,6 +769,7 @@ async fn the_catalogue_shows_what_is_really_said() {
     other_ways(&mut page).await;
     maintenance(&mut page).await;
     copies(&mut page).await;
+    salvaging(&mut page).await;
     rekeying(&mut page).await;
     observing(&mut page).await;
     keys(&mut page).await;

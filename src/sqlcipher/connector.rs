@@ -250,17 +250,26 @@ impl SqlCipherConnector {
         if self.shown.as_os_str() == ":memory:" { None } else { Some(&self.path) }
     }
 
+    pub(super) fn location(&self) -> Result<Location> {
+        Ok(Location::parse(&self.path, &self.shown)?.only_read())
+    }
+
     pub(super) fn format(&self) -> Format {
         self.settings.format
     }
 
     /// The secret, asked for without opening anything; of several, the one that a new file would get.
     pub(super) async fn secret(&self) -> Result<Option<Secret>> {
+        Ok(self.secrets().await?.into_iter().next())
+    }
+
+    /// All secrets that are offered, asked for without opening anything.
+    pub(super) async fn secrets(&self) -> Result<Vec<Secret>> {
         match &*self.state.lock().await {
             State::Unopened { key: Some(source) } => {
-                Ok(candidates(&**source).await?.into_iter().next().map(|first| first.secret))
+                Ok(candidates(&**source).await?.into_iter().map(|candidate| candidate.secret).collect())
             }
-            _ => Ok(None),
+            _ => Ok(Vec::new()),
         }
     }
 

@@ -5,11 +5,10 @@ use std::path::Path;
 
 use super::configured::ConfiguredKey;
 use super::connector::SqlCipherConnector;
-use super::copies::{self, ReplaceOptions};
 use super::stats::EngineStats;
 use super::tuning::Tuning;
 use crate::config::DatabaseConfig;
-use crate::connector::{Access, BackupReport};
+use crate::connector::Access;
 use crate::database::{AsyncDatabase, DatabaseBuilder};
 use crate::error::{Error, Result};
 use crate::key::KeySource;
@@ -307,89 +306,6 @@ impl DatabaseBuilder<SqlCipherConnector> {
     /// [`SqlCipherConnector::plaintext_header_with`](crate::SqlCipherConnector::plaintext_header_with).
     pub fn plaintext_header_with(self, salt: [u8; 16]) -> Self {
         self.map_connector(|connector| connector.plaintext_header_with(salt))
-    }
-
-    /// Puts a copy in the place of the database, which nobody may have open: the copy is opened and copied beside it,
-    /// synced and looked at, and then takes its name. What was there stays until then, and is kept if
-    /// [`ReplaceOptions::keep`] says so. The database has the key of this builder afterwards.
-    ///
-    /// ```
-    /// use strongroom::AsyncDatabase;
-    /// use strongroom::sqlcipher::ReplaceOptions;
-    ///
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> strongroom::Result<()> {
-    /// # let directory = tempfile::tempdir().unwrap();
-    /// # let [path, copy, old] = ["app.db", "copy.db", "old.db"].map(|name| directory.path().join(name));
-    /// # let db = AsyncDatabase::builder(&path).open().await?;
-    /// # db.backup_to(&copy).await?;
-    /// # db.close().await?;
-    /// AsyncDatabase::builder(&path).restore_from(&copy, ReplaceOptions::new().keep(&old)).await?;
-    /// let db = AsyncDatabase::builder(&path).open().await?;
-    /// # Ok(()) }
-    /// ```
-    ///
-    /// # Errors
-    /// [`ErrorKind::Busy`](crate::ErrorKind::Busy) when somebody has the database open; what keeps the copy from being
-    /// opened; damage in it; a full disk. What was there is whole then.
-    ///
-    /// # Cancel safety
-    /// Dropping the future stops it, and leaves what was there, unless the copy had taken its place already.
-    pub async fn restore_from(self, copy: impl AsRef<Path> + Send, options: ReplaceOptions) -> Result<BackupReport> {
-        copies::restore(self.into_connector(), copy.as_ref(), options).await
-    }
-
-    /// Encrypts a file that is not, with the key of this builder: rows are copied into a new file beside it, compared, and
-    /// that takes its name. Nobody may have the file open. It is whole until then, and is kept if
-    /// [`ReplaceOptions::keep`] says so; what it held stays on the disk until something else is written there.
-    ///
-    /// ```
-    /// use strongroom::sqlcipher::ReplaceOptions;
-    /// use strongroom::{AsyncDatabase, PassphraseKeySource};
-    ///
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> strongroom::Result<()> {
-    /// # let directory = tempfile::tempdir().unwrap();
-    /// # let path = directory.path().join("app.db");
-    /// # AsyncDatabase::builder(&path).open().await?.close().await?;
-    /// let key = || PassphraseKeySource::new("correct horse");
-    /// let report = AsyncDatabase::builder(&path).key(key()).encrypt(ReplaceOptions::new()).await?;
-    /// assert!(report.encrypted);
-    /// # Ok(()) }
-    /// ```
-    ///
-    /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) without a key, and with settings of another format;
-    /// [`ErrorKind::Busy`](crate::ErrorKind::Busy) when somebody has the file open; [`Reason::KeyMissing`](crate::Reason::KeyMissing) when it is encrypted already; a full disk. The file is
-    /// whole then.
-    ///
-    /// # Cancel safety
-    /// Dropping the future stops it, and leaves the file as it was, unless that had been replaced already.
-    pub async fn encrypt(self, options: ReplaceOptions) -> Result<BackupReport> {
-        copies::encrypt(self.into_connector(), options).await
-    }
-
-    /// The other way round: stores in plaintext what is encrypted with the key of this builder.
-    ///
-    /// ```
-    /// use strongroom::sqlcipher::ReplaceOptions;
-    /// use strongroom::{AsyncDatabase, PassphraseKeySource};
-    ///
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> strongroom::Result<()> {
-    /// # let directory = tempfile::tempdir().unwrap();
-    /// # let path = directory.path().join("app.db");
-    /// # let key = || PassphraseKeySource::new("correct horse");
-    /// # AsyncDatabase::builder(&path).key(key()).open().await?.close().await?;
-    /// let report = AsyncDatabase::builder(&path).key(key()).decrypt(ReplaceOptions::new()).await?;
-    /// assert!(!report.encrypted);
-    /// # Ok(()) }
-    /// ```
-    ///
-    /// # Errors
-    /// As [`encrypt`](Self::encrypt), and what keeps the file from being opened.
-    ///
-    /// # Cancel safety
-    /// As [`encrypt`](Self::encrypt).
-    pub async fn decrypt(self, options: ReplaceOptions) -> Result<BackupReport> {
-        copies::decrypt(self.into_connector(), options).await
     }
 
     /// Cache, durability and waiting.

@@ -1,8 +1,9 @@
 //! The default engine: SQLCipher through rusqlite, or plain SQLite where SQLCipher is not built in.
 //!
-//! A wing on floors 0 and 1; only `database.rs` and `template.rs` reach up to floor 3.
+//! A wing on floors 0 and 1; only `database.rs`, `builder_copies.rs` and `template.rs` reach up to floor 3.
 
 mod boundary;
+mod builder_copies;
 mod bulk;
 mod changes;
 #[cfg(feature = "sqlcipher")]
@@ -38,7 +39,7 @@ pub use bulk::SqlCipherBulk;
 pub use cipher::{apply_cipher_key, is_sqlcipher_available};
 pub use connection::SqlCipherConnection;
 pub use connector::SqlCipherConnector;
-pub use copies::ReplaceOptions;
+pub use copies::{NotMade, ReplaceOptions, SalvageOptions, SalvageReport, SalvagedTable};
 pub use stats::EngineStats;
 #[cfg(feature = "testing")]
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]

@@ -61,6 +61,27 @@ pub(super) fn is_authentic(spec: &KeySpec, _: u32, _: &[u8]) -> bool {
     match spec.0 {}
 }
 
+/// A cipher that cannot exist in this build.
+pub(super) struct PageCipher(Infallible);
+
+impl PageCipher {
+    pub(super) fn new(spec: &KeySpec) -> Result<Self> {
+        match spec.0 {}
+    }
+
+    pub(super) fn seals(&self) -> bool {
+        match self.0 {}
+    }
+
+    pub(super) fn reserved(&self) -> usize {
+        match self.0 {}
+    }
+
+    pub(super) fn open(&self, _: u32, _: &mut [u8]) -> bool {
+        match self.0 {}
+    }
+}
+
 /// Refuses: this build has no cipher.
 ///
 /// # Errors

@@ -8,7 +8,7 @@ mod page;
 mod spec;
 
 pub(super) use derive::check_passphrase;
-pub(super) use page::is_authentic;
+pub(super) use page::{PageCipher, is_authentic};
 pub(super) use spec::KeySpec;
 
 use rusqlite::Connection;

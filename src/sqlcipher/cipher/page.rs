@@ -8,13 +8,71 @@ use zeroize::Zeroizing;
 
 use super::KeySpec;
 use crate::error::Result;
-use crate::sqlcipher::{ffi::kdf::Hash, ffi::kdf::hmac, ffi::kdf::pbkdf2};
+use crate::sqlcipher::{ffi::aes, ffi::kdf::Hash, ffi::kdf::hmac, ffi::kdf::pbkdf2};
 
 /// What turns the salt of the key into the salt of the code.
 const SALT_MASK: u8 = 0x3a;
 
 /// Rounds that make the key of the code.
 const ROUNDS: u32 = 2;
+
+/// The length of an initialisation vector.
+const VECTOR: usize = 16;
+
+/// Opens the pages of a file one by one, in whatever state the others are.
+pub(in super::super) struct PageCipher {
+    key: Zeroizing<[u8; 32]>,
+    /// What the codes are made with, and how many bytes behind them stay empty; format 1 has none.
+    seal: Option<(Hash, Zeroizing<[u8; 32]>, usize)>,
+    /// How many bytes of the first page are not encrypted.
+    header: usize,
+    has_plain_header: bool,
+}
+
+impl PageCipher {
+    pub(in super::super) fn new(spec: &KeySpec) -> Result<Self> {
+        let mut key = Zeroizing::new([0; 32]);
+        key.copy_from_slice(spec.key());
+        let seal = match spec.format().compatibility {
+            1 => None,
+            // The room for vector and code is a multiple of 16.
+            2 | 3 => Some((Hash::Sha1, code_key(spec, Hash::Sha1)?, 12)),
+            _ => Some((Hash::Sha512, code_key(spec, Hash::Sha512)?, 0)),
+        };
+        let has_plain_header = spec.format().has_plain_header();
+        let header = if has_plain_header { super::PLAIN_HEADER as usize } else { 16 };
+        Ok(Self { key, seal, header, has_plain_header })
+    }
+
+    /// Whether a page tells if it was written with this key.
+    pub(in super::super) fn seals(&self) -> bool {
+        self.seal.is_some()
+    }
+
+    /// How many bytes at the end of each page hold vector and code.
+    pub(in super::super) fn reserved(&self) -> usize {
+        VECTOR + self.seal.as_ref().map_or(0, |(hash, _, empty)| hash.length() + empty)
+    }
+
+    /// Decrypts page `number` in place; false if it was not written with this key, or is damaged.
+    pub(in super::super) fn open(&self, number: u32, page: &mut [u8]) -> bool {
+        let begin = if number == 1 { self.header } else { 0 };
+        let Some(end) = page.len().checked_sub(self.reserved()).filter(|end| *end > begin) else { return false };
+        if let Some((hash, code_key, _)) = &self.seal {
+            let covered = [&page[begin..end + VECTOR], &number.to_le_bytes()].concat();
+            let Ok(code) = hmac(*hash, &**code_key, &covered) else { return false };
+            if code[..hash.length()] != page[end + VECTOR..end + VECTOR + hash.length()] {
+                return false;
+            }
+        }
+        let mut vector = [0; VECTOR];
+        vector.copy_from_slice(&page[end..end + VECTOR]);
+        if number == 1 && !self.has_plain_header {
+            page[..16].copy_from_slice(b"SQLite format 3\0");
+        }
+        aes::decrypt(&self.key, &vector, &mut page[begin..end])
+    }
+}
 
 /// Whether page `number`, which must not be the first, carries the code that `key` makes.
 pub(in super::super) fn is_authentic(key: &KeySpec, number: u32, page: &[u8]) -> bool {
@@ -31,8 +89,12 @@ pub(in super::super) fn is_authentic(key: &KeySpec, number: u32, page: &[u8]) ->
 }
 
 fn code(key: &KeySpec, hash: Hash, covered: &[u8]) -> Result<[u8; 64]> {
+    hmac(hash, &*code_key(key, hash)?, covered)
+}
+
+fn code_key(key: &KeySpec, hash: Hash) -> Result<Zeroizing<[u8; 32]>> {
     let salt: Vec<u8> = key.salt().iter().map(|byte| byte ^ SALT_MASK).collect();
     let mut code_key = Zeroizing::new([0; 32]);
     pbkdf2(hash, key.key(), &salt, ROUNDS, &mut *code_key)?;
-    hmac(hash, &*code_key, covered)
+    Ok(code_key)
 }

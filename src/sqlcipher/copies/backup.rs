@@ -28,7 +28,12 @@ pub(super) struct Watcher<'a> {
     held: Option<(Instant, Duration)>,
 }
 
-impl Watcher<'_> {
+impl<'a> Watcher<'a> {
+    /// Of a copy that holds up no log.
+    pub(super) fn new(control: &'a Control, progress: &'a mut (dyn FnMut(BackupProgress) + Send)) -> Self {
+        Self { control, progress, held: None }
+    }
+
     pub(super) fn at(&mut self, stage: BackupStage, done: u64, total: u64) -> Result<()> {
         self.pause()?;
         // The rows of a copy are looked at without being counted.
@@ -134,7 +139,7 @@ pub(in super::super) fn back_up(
     let key = key.as_deref();
     let in_place = if matches!(backup.replace, Replace::Original(_)) { Some(Folded::of(engine)?) } else { None };
     let draft = Draft::beside(&backup.target, std::mem::take(&mut backup.replace))?;
-    let mut look = Watcher { control, progress: &mut *backup.progress, held: None };
+    let mut look = Watcher::new(control, &mut *backup.progress);
     let held_since = Instant::now();
     let expected = {
         let snapshot = Snapshot::of(engine)?;
@@ -178,7 +183,7 @@ fn refuse_zeros(engine: &Engine) -> Result<()> {
 }
 
 /// A connection that fills the draft. A draft is never rolled back, and is synced when it is whole.
-fn draft_connection(draft: &Draft, key: Option<&KeySpec>) -> Result<Connection> {
+pub(super) fn draft_connection(draft: &Draft, key: Option<&KeySpec>) -> Result<Connection> {
     let connection = draft.location(false).open()?;
     if let Some(key) = key {
         cipher::key(&connection, key)?;

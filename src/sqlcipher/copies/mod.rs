@@ -1,5 +1,6 @@
 //! Copies of a database: made beside their place, looked at, and then given their name. And a database whose key is changed
-//! in its place.
+//! in its place. And what can be read
+//! of one that is damaged.
 
 mod backup;
 mod draft;
@@ -7,9 +8,12 @@ mod pages;
 mod rekey;
 mod replace;
 mod rows;
+mod salvage;
 mod verify;
 
 pub(super) use backup::back_up;
 pub(super) use rekey::{another_key, not_encrypted, rekey};
 pub use replace::ReplaceOptions;
 pub(super) use replace::{decrypt, encrypt, restore};
+pub(super) use salvage::salvage;
+pub use salvage::{NotMade, SalvageOptions, SalvageReport, SalvagedTable};

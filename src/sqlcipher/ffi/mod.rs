@@ -3,6 +3,8 @@
 //! Each file does one thing and offers safe functions outward.
 #![allow(unsafe_code, reason = "the one room where it may stand; every block says why it is sound")]
 
+#[cfg(feature = "sqlcipher")]
+pub(super) mod aes;
 pub(super) mod commits;
 pub(super) mod exit_gate;
 mod file;

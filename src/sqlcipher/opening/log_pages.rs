@@ -17,29 +17,42 @@ const FRAME: usize = 24;
 
 /// Where in the log each page of this size was committed last. Of a connection that has read.
 pub(crate) fn committed(connection: &Connection, size: usize) -> rusqlite::Result<HashMap<u32, i64>> {
-    let (mut found, mut pending) = (HashMap::new(), Vec::new());
+    committed_in(|at, bytes| header::read_log_at(connection, at, bytes), size).map(|(found, _)| found)
+}
+
+/// The same of a log that is read like this; and how many pages the database has after the last commit.
+pub(crate) fn committed_in(
+    read: impl Fn(i64, &mut [u8]) -> rusqlite::Result<bool>,
+    size: usize,
+) -> rusqlite::Result<(HashMap<u32, i64>, Option<u32>)> {
+    let (mut found, mut pending, mut pages) = (HashMap::new(), Vec::new(), None);
     let mut start = [0; HEADER];
-    if !header::read_log_at(connection, 0, &mut start)? {
-        return Ok(found);
+    if !read(0, &mut start)? {
+        return Ok((found, pages));
     }
-    let mut sums = Sums { is_big: start[3] & 1 == 1, first: word(&start[24..28]), second: word(&start[28..32]) };
+    let mut sums = Sums { is_big: start[3] & 1 == 1, first: 0, second: 0 };
+    sums.add(&start[..24]);
+    if (sums.first, sums.second) != (word(&start[24..28]), word(&start[28..32])) {
+        return Ok((found, pages));
+    }
     let mut frame = vec![0; FRAME + size];
     let mut at = 32;
     // Frames of an earlier round of the log have another salt.
-    while header::read_log_at(connection, at, &mut frame)? && frame[8..16] == start[16..24] {
+    while read(at, &mut frame)? && frame[8..16] == start[16..24] {
         sums.add(&frame[..8]);
         sums.add(&frame[FRAME..]);
         if (sums.first, sums.second) != (word(&frame[16..20]), word(&frame[20..24])) {
             break;
         }
         pending.push((word(&frame[..4]), at + 24));
-        let commits = word(&frame[4..8]) != 0;
-        if commits {
+        let size = word(&frame[4..8]);
+        if size != 0 {
+            pages = Some(size);
             found.extend(pending.drain(..));
         }
         at += i64::try_from(frame.len()).unwrap_or(i64::MAX);
     }
-    Ok(found)
+    Ok((found, pages))
 }
 
 /// The running sums over all frames so far.

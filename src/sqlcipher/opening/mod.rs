@@ -9,7 +9,7 @@ pub(crate) mod cut_off;
 pub(crate) mod diagnose;
 pub(crate) mod first;
 pub(crate) mod location;
-mod log_pages;
+pub(super) mod log_pages;
 pub(crate) mod opened;
 mod patience;
 pub(crate) mod reading;
