@@ -1,6 +1,6 @@
 //! What can be read of a damaged file, in a new one: every row of a page that is whole, and none that never was.
 //!
-//! `STRONGROOM_SALVAGE_ROUNDS` (2 by default) is how often each kind of file is damaged at random; `STRONGROOM_SALVAGE_SEED`
+//! `STRONGROOM_SALVAGE_ROUNDS` (1 by default) is how often each kind of file is damaged at random; `STRONGROOM_SALVAGE_SEED`
 //! begins with another one.
 #![cfg(all(feature = "sqlcipher", unix))]
 
@@ -216,7 +216,7 @@ fn new_file(home: &Home) -> PathBuf {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_row_of_a_whole_page_is_found_and_none_that_never_was() {
-    let (rounds, seed) = (number("STRONGROOM_SALVAGE_ROUNDS", 2), number("STRONGROOM_SALVAGE_SEED", 1));
+    let (rounds, seed) = (number("STRONGROOM_SALVAGE_ROUNDS", 1), number("STRONGROOM_SALVAGE_SEED", 1));
     for form in FORMS {
         let home = Home::new(Kind::PlainFile);
         let path = form.make(&home).await;
@@ -229,7 +229,9 @@ async fn every_row_of_a_whole_page_is_found_and_none_that_never_was() {
             let ruined: BTreeSet<u32> = (0..=dice.below(12))
                 .map(|_| if dice.below(20) == 0 { 1 } else { u32::try_from(dice.below(pages)).unwrap() + 1 })
                 .collect();
-            ruined.iter().for_each(|page| ruin(&path, form.page, *page, &mut dice));
+            for page in &ruined {
+                ruin(&path, form.page, *page, &mut dice);
+            }
             let before = std::fs::read(&path).unwrap();
             let what = format!("{form:?}, seed {round}, {ruined:?}");
             let options = SalvageOptions::new().replace(true).check(CheckDepth::Full);

@@ -2,16 +2,14 @@
 #![cfg(all(feature = "sqlcipher", target_os = "linux", target_env = "gnu"))]
 
 mod common;
-#[path = "common/damage.rs"]
-mod damage;
 #[path = "common/faults.rs"]
 mod faults;
 
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use common::{Home, Kind, key, numbers, secs};
-use damage::flip;
 use faults::Call;
 use strongroom::sqlcipher::SalvageOptions;
 use strongroom::{AsyncDatabase, ErrorKind, Reason};
@@ -27,7 +25,8 @@ async fn damaged() -> Home {
     let rows = format!("CREATE TABLE t AS SELECT i, hex(zeroblob(40)) h FROM ({})", numbers(3000));
     db.execute_script(&rows).await.unwrap();
     db.close().await.unwrap();
-    flip(&home.path(), 10 * 4096 + 100);
+    let file = std::fs::OpenOptions::new().write(true).open(home.path()).unwrap();
+    file.write_all_at(b"damage", 10 * 4096 + 100).unwrap();
     home
 }
 
