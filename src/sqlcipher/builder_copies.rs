@@ -4,8 +4,8 @@ use std::path::Path;
 
 use super::connector::SqlCipherConnector;
 use super::copies::{self, ReplaceOptions, SalvageOptions, SalvageReport};
+use super::database::DatabaseBuilder;
 use crate::connector::BackupReport;
-use crate::database::DatabaseBuilder;
 use crate::error::Result;
 
 impl DatabaseBuilder<SqlCipherConnector> {

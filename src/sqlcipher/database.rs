@@ -9,7 +9,8 @@ use super::stats::EngineStats;
 use super::tuning::Tuning;
 use crate::config::DatabaseConfig;
 use crate::connector::Access;
-use crate::database::{AsyncDatabase, DatabaseBuilder};
+use crate::database::AsyncDatabase;
+pub(super) use crate::database::DatabaseBuilder;
 use crate::error::{Error, Result};
 use crate::key::KeySource;
 

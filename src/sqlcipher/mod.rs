@@ -1,6 +1,6 @@
 //! The default engine: SQLCipher through rusqlite, or plain SQLite where SQLCipher is not built in.
 //!
-//! A wing on floors 0 and 1; only `database.rs`, `builder_copies.rs` and `template.rs` reach up to floor 3.
+//! A wing on floors 0 and 1; only `database.rs` and `template.rs` reach up to floor 3.
 
 mod boundary;
 mod builder_copies;

@@ -5,6 +5,7 @@ use std::convert::Infallible;
 
 use rusqlite::Connection;
 
+pub(super) use self::NoPageCipher as PageCipher;
 use super::format::Format;
 use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::secret::Secret;
@@ -62,9 +63,9 @@ pub(super) fn is_authentic(spec: &KeySpec, _: u32, _: &[u8]) -> bool {
 }
 
 /// A cipher that cannot exist in this build.
-pub(super) struct PageCipher(Infallible);
+pub(super) struct NoPageCipher(Infallible);
 
-impl PageCipher {
+impl NoPageCipher {
     pub(super) fn new(spec: &KeySpec) -> Result<Self> {
         match spec.0 {}
     }
