@@ -6,14 +6,11 @@
 
 use std::time::Duration;
 
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use strongroom::AsyncDatabase;
 use strongroom::database::MetricsFacade;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
-
-/// In seconds; metrics with other units get bounds of their own.
-const SECONDS: [f64; 9] = [0.000_01, 0.000_1, 0.001, 0.005, 0.01, 0.05, 0.1, 1.0, 10.0];
 
 #[derive(Clone)]
 struct Endpoint {
@@ -49,8 +46,11 @@ impl Endpoint {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let prometheus =
-        PrometheusBuilder::new().with_recommended_naming(true).set_buckets(&SECONDS)?.install_recorder()?;
+    let mut prometheus = PrometheusBuilder::new().with_recommended_naming(true);
+    for (name, bounds) in MetricsFacade::bounds() {
+        prometheus = prometheus.set_buckets_for_metric(Matcher::Full(name.to_owned()), bounds)?;
+    }
+    let prometheus = prometheus.install_recorder()?;
     let metrics = MetricsFacade::new();
     let directory = tempfile::tempdir()?;
     let path = directory.path().join("shop.db");

@@ -8,14 +8,18 @@ use std::path::Path;
 
 use common::poll_once;
 use futures_util::future::join_all;
-use metrics_exporter_prometheus::PrometheusBuilder;
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
 use strongroom::database::{MetricsFacade, TransactionOptions};
 use strongroom::testing::{Fault, FaultyConnector, Point};
 use strongroom::{AsyncDatabase, ErrorKind, SqlCipherConnector};
 
 /// Makes everything happen that is measured, and gives what Prometheus is told.
 async fn everything() -> String {
-    let recorder = PrometheusBuilder::new().with_recommended_naming(true).set_buckets(&[1.0]).unwrap().build_recorder();
+    let mut prometheus = PrometheusBuilder::new().with_recommended_naming(true);
+    for (name, bounds) in MetricsFacade::bounds() {
+        prometheus = prometheus.set_buckets_for_metric(Matcher::Full(name.to_owned()), bounds).unwrap();
+    }
+    let recorder = prometheus.build_recorder();
     let _guard = metrics::set_default_local_recorder(&recorder);
     let (directory, metrics) = (tempfile::tempdir().unwrap(), MetricsFacade::new());
     let connector = FaultyConnector::new(SqlCipherConnector::new(directory.path().join("app.db")));
@@ -64,6 +68,8 @@ async fn the_dashboard_names_every_metric_and_nothing_else() {
     assert!(metrics.len() >= 22, "misread, or less is measured than is known: {metrics:#?}");
     let histograms: BTreeSet<_> =
         kinds.iter().filter(|(_, kind)| *kind == "histogram").map(|(name, _)| *name).collect();
+    // One without bounds of its own would be told as a summary.
+    assert_eq!(histograms.len(), MetricsFacade::bounds().count());
     let lines = told.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once('{'));
     let labels: BTreeSet<_> = lines.flat_map(|(_, labels)| words(labels, ["db_", "strongroom_"])).collect();
 

@@ -38,6 +38,12 @@ impl MetricsFacade {
         Self::default()
     }
 
+    /// The ends of the ranges of each histogram, by its name, for a recorder that has to be told them; those of the conventions,
+    /// and finer ones below a millisecond.
+    pub fn bounds() -> impl Iterator<Item = (&'static str, &'static [f64])> {
+        HISTOGRAMS.into_iter().map(|histogram| (histogram.name, histogram.bounds))
+    }
+
     /// Tells the recorder of this thread the state of all pools that are observed, and describes all metrics to it. Pools of the same
     /// name, as of two files that are called the same, are told as one. Blocks for a moment: it asks for the sizes of files.
     pub fn collect(&self) {
