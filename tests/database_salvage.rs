@@ -511,3 +511,19 @@ async fn it_takes_the_place_of_nothing_that_it_may_not() {
     let error = missing.salvage_to(home.directory.path().join("m.db"), SalvageOptions::new()).await.unwrap_err();
     assert_eq!(error.reason(), Reason::NotFound, "{error}");
 }
+
+#[tokio::test]
+async fn rows_below_a_lost_root_go_back_to_their_table_and_deleted_ones_stay_away() {
+    for form in FORMS {
+        let home = Home::new(Kind::PlainFile);
+        let path = form.make(&home).await;
+        let roots = look(form.builder(&path), |whole| {
+            let root = "SELECT rootpage FROM sqlite_schema WHERE name = 't'";
+            whole.query_row(root, (), |row| row.get::<_, u32>(0)).unwrap()
+        });
+        ruin(&path, form.page, roots.await, &mut Dice(11));
+        let report = form.builder(&path).salvage_to(new_file(&home), SalvageOptions::new()).await.unwrap();
+        assert_eq!(report.lost_and_found_rows, 0, "{form:?}: {report:?}");
+        assert_eq!(count(form.builder(&new_file(&home))).await, 1080, "{form:?}: {report:?}");
+    }
+}
