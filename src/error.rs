@@ -184,6 +184,8 @@ pub enum Reason {
     // Key
     /// The place where the key should be holds nothing.
     Missing,
+    /// A key is there already, where a new one should be made.
+    KeyPresent,
     /// The key is empty.
     Empty,
     /// The key has a form that cannot be used.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::secret::Secret;
 
 /// Produces one secret: the key of a database, or the password of a server.
@@ -16,6 +16,11 @@ use crate::secret::Secret;
 /// rotate). It may be called from several tasks at once and its future may be dropped at any await; it must not block
 /// the thread (use `tokio::task::spawn_blocking`). Fail with [`ErrorKind::Key`](crate::ErrorKind::Key), and never put
 /// the value, or part of it, into an error or a log.
+///
+/// A source that can also store secrets overrides [`create`](KeySource::create), or [`replace`](KeySource::replace) with
+/// [`settle`](KeySource::settle). Its order is: a secret is stored before a database is encrypted under it, and no other
+/// is removed before the database was read with it. So whenever the process is killed, the database opens with one of
+/// the [`candidates`](KeySource::candidates). One source serves one database.
 ///
 /// **For callers.** What comes back may be empty or unusable as a key; the engine refuses such keys by name.
 ///
@@ -61,6 +66,52 @@ pub trait KeySource: Send + Sync {
     async fn candidates(&self) -> Result<Vec<KeyCandidate>> {
         Ok(vec![KeyCandidate { secret: self.resolve().await?, source: self.describe() }])
     }
+
+    /// Makes and stores a secret for a database file that does not exist yet. `None`, by default: the source makes none,
+    /// and the new database gets the first of its [`candidates`](KeySource::candidates).
+    ///
+    /// Engines call it only where the file is missing and may be made. What it returns is durable, and among the
+    /// candidates from then on. Until it is settled, further calls return the same secret, from other processes too.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Key`](crate::ErrorKind::Key) when the secret cannot be stored, or when the source has a secret
+    /// already: that belongs to another database.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves no secret or one that the next call returns.
+    async fn create(&self) -> Result<Option<Secret>> {
+        Ok(None)
+    }
+
+    /// Makes and stores a secret that is to take the place of the present one. Both are among the
+    /// [`candidates`](KeySource::candidates) from then on, the present one first, until the new one is settled; until
+    /// then, further calls return the same new secret. By default this is
+    /// [`Unsupported`](crate::ErrorKind::Unsupported).
+    ///
+    /// # Errors
+    /// [`ErrorKind::Key`](crate::ErrorKind::Key) when there is no secret that could be replaced, or the new one cannot be
+    /// stored.
+    ///
+    /// # Cancel safety
+    /// As [`create`](KeySource::create).
+    async fn replace(&self) -> Result<Secret> {
+        let message = format!("{} cannot make another secret", self.describe());
+        let error = Error::new(ErrorKind::Unsupported, message);
+        Err(error.hint("make one yourself, and give its source to rekey()"))
+    }
+
+    /// Keeps `secret` alone: it was made by [`create`](KeySource::create) or [`replace`](KeySource::replace), and opens
+    /// the database. Does nothing where the source does not know it, or has settled it before.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Key`](crate::ErrorKind::Key) when that cannot be stored. Both secrets stay then.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the secret settled or not.
+    async fn settle(&self, secret: &Secret) -> Result<()> {
+        let _ = secret;
+        Ok(())
+    }
 }
 
 /// A secret that may be the right one, and where it is from.
@@ -85,6 +136,18 @@ impl<K: KeySource + ?Sized> KeySource for Arc<K> {
     async fn candidates(&self) -> Result<Vec<KeyCandidate>> {
         (**self).candidates().await
     }
+
+    async fn create(&self) -> Result<Option<Secret>> {
+        (**self).create().await
+    }
+
+    async fn replace(&self) -> Result<Secret> {
+        (**self).replace().await
+    }
+
+    async fn settle(&self, secret: &Secret) -> Result<()> {
+        (**self).settle(secret).await
+    }
 }
 
 #[async_trait]
@@ -99,6 +162,18 @@ impl<K: KeySource + ?Sized> KeySource for Box<K> {
 
     async fn candidates(&self) -> Result<Vec<KeyCandidate>> {
         (**self).candidates().await
+    }
+
+    async fn create(&self) -> Result<Option<Secret>> {
+        (**self).create().await
+    }
+
+    async fn replace(&self) -> Result<Secret> {
+        (**self).replace().await
+    }
+
+    async fn settle(&self, secret: &Secret) -> Result<()> {
+        (**self).settle(secret).await
     }
 }
 

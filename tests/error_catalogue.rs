@@ -426,6 +426,9 @@ async fn rekeying(page: &mut Catalogue) {
     let db = keyed(&path, new()).read_only().open().await.unwrap();
     page.row("it is only read", &db.rekey(new()).await.unwrap_err());
     let other = AsyncDatabase::with_connector(strongroom::testing::ScriptedConnector::new()).open().await.unwrap();
+    let db = keyed(&path, new()).open().await.unwrap();
+    page.row("the source cannot make a key", &db.rekey_fresh(new()).await.unwrap_err());
+    db.close().await.unwrap();
     page.row("an engine without keys, as PostgreSQL", &other.rekey(new()).await.unwrap_err());
 }
 
@@ -486,6 +489,16 @@ async fn keys(page: &mut Catalogue) {
     page.row("others may read the key file", &open(Box::new(FileKeySource::new(page.at("open.key")))).await);
     let command = strongroom::CommandKeySource::new("no-such-program");
     page.row("the program that prints the key is missing", &open(Box::new(command)).await);
+    let making = || FileKeySource::new(page.at("made.key")).create_if_missing(true);
+    std::fs::write(page.at("made.key"), "of another database\n").unwrap();
+    let error = refusal(AsyncDatabase::builder(page.at("made.db")).key(making()).retry(NoRetry)).await;
+    page.row("a new database should get a new key, and one is there", &error);
+    let nowhere = FileKeySource::new(page.at("none/made.key")).create_if_missing(true);
+    let error = refusal(AsyncDatabase::builder(page.at("made.db")).key(nowhere).retry(NoRetry)).await;
+    page.row("it cannot be stored", &error);
+    let nobody = SopsKeySource::at(page.at("made.yaml")).create_if_missing(true);
+    let error = refusal(AsyncDatabase::builder(page.at("made.db")).key(nobody).retry(NoRetry)).await;
+    page.row("a SOPS file should be made, and nobody could open it", &error);
     page.row("the SOPS file is missing", &open(Box::new(SopsKeySource::at(page.at("secrets.yaml")))).await);
     page.row("the passphrase is empty", &refusal(keyed(&page.at("k.db"), "")).await);
     let hex = format!("x'{}'", "ab".repeat(32));

@@ -15,6 +15,7 @@ mod copy_rows;
 mod deadline;
 mod explain;
 mod following;
+mod fresh_key;
 mod grouped;
 mod handle;
 mod held;

@@ -2,8 +2,10 @@
 
 use std::future::Future;
 use std::panic::Location;
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::fresh_key::FreshKey;
 use super::handle::AsyncDatabase;
 use crate::connector::{Connector, RekeyReport};
 use crate::error::Result;
@@ -24,11 +26,12 @@ use crate::pool::SuspendOptions;
 pub struct RekeyOptions {
     drain: SuspendOptions,
     limit: Duration,
+    fresh: bool,
 }
 
 impl Default for RekeyOptions {
     fn default() -> Self {
-        Self { drain: SuspendOptions::new(), limit: SuspendOptions::LIMIT }
+        Self { drain: SuspendOptions::new(), limit: SuspendOptions::LIMIT, fresh: false }
     }
 }
 
@@ -47,6 +50,11 @@ impl RekeyOptions {
     /// Stops what still runs at the limit, as [`SuspendOptions::stop_late`] does.
     pub fn stop_late(self) -> Self {
         Self { drain: self.drain.stop_late(), ..self }
+    }
+
+    /// Has the source make the new key and keep it, as [`AsyncDatabase::rekey_fresh`] does.
+    pub fn fresh(self) -> Self {
+        Self { fresh: true, ..self }
     }
 }
 
@@ -98,6 +106,40 @@ impl<C: Connector> AsyncDatabase<C> {
         self.rekey_with(source, RekeyOptions::new())
     }
 
+    /// [`rekey`](Self::rekey) with a key that `source` makes, and keeps in place of the one that it has:
+    /// [`FileKeySource`](crate::FileKeySource) and [`SopsKeySource`](crate::SopsKeySource) can.
+    ///
+    /// The new key is stored first, beside the old one, and the source offers both. The old one goes away once the
+    /// database was read with the new one. So whenever the process is killed, the database opens with this source. A
+    /// change that was cut off, or failed, is taken up by the next call, with the key that was stored for it.
+    ///
+    /// ```
+    /// use strongroom::{AsyncDatabase, FileKeySource};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> strongroom::Result<()> {
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let path = directory.path().join("app.db");
+    /// let key = FileKeySource::new(directory.path().join("app.key")).create_if_missing(true);
+    /// let db = AsyncDatabase::builder(&path).key(key.clone()).open().await?;
+    /// db.rekey_fresh(key.clone()).await?;
+    /// db.close().await?;
+    /// let db = AsyncDatabase::builder(&path).key(key).open().await?;
+    /// # db.close().await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`rekey`](Self::rekey); [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for a source that cannot make
+    /// a key, and [`ErrorKind::Key`](crate::ErrorKind::Key) for one that cannot store it. Where the source could not let
+    /// the old key go, the message says that the database has the new one; both are offered then.
+    ///
+    /// # Cancel safety
+    /// As [`rekey`](Self::rekey). The source then goes on to offer both keys.
+    #[track_caller]
+    pub fn rekey_fresh(&self, source: impl KeySource + 'static) -> impl Future<Output = Result<RekeyReport>> + Send {
+        self.rekey_with(source, RekeyOptions::new().fresh())
+    }
+
     /// [`rekey`](Self::rekey) with other limits.
     ///
     /// ```
@@ -122,11 +164,19 @@ impl<C: Connector> AsyncDatabase<C> {
         source: impl KeySource + 'static,
         options: RekeyOptions,
     ) -> impl Future<Output = Result<RekeyReport>> + Send {
-        let (location, source) = (Location::caller(), Box::new(source));
+        let (location, source) = (Location::caller(), Arc::new(source));
         let limit = self.limit.map_or(options.limit, |limit| limit.min(options.limit));
         async move {
             let key_source = source.describe();
-            let report = self.pool().rekey_at(source, options.drain.limit(limit), location).await?;
+            let fresh = options.fresh.then(|| FreshKey::of(source.clone()));
+            let asked: Box<dyn KeySource> = match &fresh {
+                Some(fresh) => Box::new(fresh.clone()),
+                None => Box::new(source),
+            };
+            let report = self.pool().rekey_at(asked, options.drain.limit(limit), location).await?;
+            if let Some(fresh) = fresh {
+                fresh.settle().await?;
+            }
             let (database, RekeyReport { pages, duration: took, .. }) =
                 (self.capabilities().namespace.as_deref(), report);
             tracing::info!(database, key_source, pages, ?took, "the database has another key");

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::sync::MutexGuard;
 
 use super::kept::Cache;
 use crate::error::Result;
-use crate::key::KeySource;
+use crate::key::{KeyCandidate, KeySource};
 use crate::secret::Secret;
 
 /// Remembers the secret of another source for a time, so that a slow source is asked rarely.
@@ -35,19 +36,38 @@ struct Shared {
     inner: Box<dyn KeySource>,
     lifetime: Duration,
     cache: Cache,
+    /// What it offers, which may be more than it answers.
+    offered: Cache<(), Vec<KeyCandidate>>,
 }
 
 impl CachedKeySource {
     /// Remembers what `inner` answers for `lifetime`.
     pub fn new(inner: impl KeySource + 'static, lifetime: Duration) -> Self {
-        Self { shared: Arc::new(Shared { inner: Box::new(inner), lifetime, cache: Cache::default() }) }
+        Self {
+            shared: Arc::new(Shared {
+                inner: Box::new(inner),
+                lifetime,
+                cache: Cache::default(),
+                offered: Cache::default(),
+            }),
+        }
+    }
+}
+
+impl Shared {
+    /// Forgets what is kept, and keeps nothing until the turn is over: the source is about to change it.
+    async fn anew(&self) -> MutexGuard<'_, ()> {
+        let turn = self.cache.turn().await;
+        self.cache.forget();
+        self.offered.forget();
+        turn
     }
 }
 
 #[async_trait]
 impl KeySource for CachedKeySource {
     async fn resolve(&self) -> Result<Secret> {
-        let Shared { inner, lifetime, cache } = &*self.shared;
+        let Shared { inner, lifetime, cache, .. } = &*self.shared;
         if let Some(secret) = cache.get(&()) {
             return Ok(secret);
         }
@@ -62,6 +82,38 @@ impl KeySource for CachedKeySource {
 
     fn describe(&self) -> String {
         format!("{}, remembered for {:?}", self.shared.inner.describe(), self.shared.lifetime)
+    }
+
+    async fn candidates(&self) -> Result<Vec<KeyCandidate>> {
+        let Shared { inner, lifetime, cache, offered } = &*self.shared;
+        if let Some(found) = offered.get(&()) {
+            return Ok(found);
+        }
+        let _turn = cache.turn().await;
+        if let Some(found) = offered.get(&()) {
+            return Ok(found);
+        }
+        let found = inner.candidates().await?;
+        offered.put((), found.clone(), *lifetime);
+        if let [only] = found.as_slice() {
+            cache.put((), only.secret.clone(), *lifetime);
+        }
+        Ok(found)
+    }
+
+    async fn create(&self) -> Result<Option<Secret>> {
+        let _turn = self.shared.anew().await;
+        self.shared.inner.create().await
+    }
+
+    async fn replace(&self) -> Result<Secret> {
+        let _turn = self.shared.anew().await;
+        self.shared.inner.replace().await
+    }
+
+    async fn settle(&self, secret: &Secret) -> Result<()> {
+        let _turn = self.shared.anew().await;
+        self.shared.inner.settle(secret).await
     }
 }
 

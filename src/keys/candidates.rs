@@ -4,7 +4,7 @@ use std::fmt;
 
 use async_trait::async_trait;
 
-use super::chain::{Refusals, ask};
+use super::chain::{self, Refusals, ask};
 use crate::error::Result;
 use crate::key::{KeyCandidate, KeySource};
 use crate::secret::Secret;
@@ -81,6 +81,18 @@ impl KeySource for CandidateKeySource {
             }
         }
         if found.is_empty() { Err(refusals.into_error()) } else { Ok(found) }
+    }
+
+    async fn create(&self) -> Result<Option<Secret>> {
+        chain::create(&self.sources).await
+    }
+
+    async fn replace(&self) -> Result<Secret> {
+        chain::replace(&self.sources).await
+    }
+
+    async fn settle(&self, secret: &Secret) -> Result<()> {
+        chain::settle(&self.sources, secret).await
     }
 }
 

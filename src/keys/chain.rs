@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use super::buffer::empty;
 use crate::error::{Error, ErrorKind, Reason, Result};
-use crate::key::KeySource;
+use crate::key::{KeyCandidate, KeySource};
 use crate::secret::Secret;
 
 /// Asks its sources in order and takes the first secret that is not empty; the later ones are then not touched.
@@ -74,11 +74,49 @@ impl Refusals {
     }
 }
 
+fn nothing(source: &dyn KeySource) -> Error {
+    Error::new(ErrorKind::Key, format!("{} offers no key", source.describe())).because(Reason::Missing)
+}
+
 pub(super) async fn ask(source: &dyn KeySource) -> Result<Secret> {
     match source.resolve().await? {
         secret if secret.is_empty() => Err(empty(&source.describe())),
         secret => Ok(secret),
     }
+}
+
+/// The secret that the first of `sources` makes which makes one, unless one before it has one already.
+pub(super) async fn create(sources: &[Box<dyn KeySource>]) -> Result<Option<Secret>> {
+    for source in sources {
+        // One that refuses is not passed over: it would be asked first when the database is opened again.
+        if let Some(secret) = source.create().await? {
+            return Ok(Some(secret));
+        }
+        if ask(source).await.is_ok() {
+            return Ok(None);
+        }
+    }
+    Ok(None)
+}
+
+/// The secret that takes the place of the one that the first of `sources` has which has one.
+pub(super) async fn replace(sources: &[Box<dyn KeySource>]) -> Result<Secret> {
+    let mut refusals = Refusals::default();
+    for source in sources {
+        match source.candidates().await {
+            Ok(found) if found.is_empty() => refusals.note(source, nothing(source)),
+            Ok(_) => return source.replace().await,
+            Err(error) => refusals.note(source, error),
+        }
+    }
+    Err(refusals.into_error())
+}
+
+pub(super) async fn settle(sources: &[Box<dyn KeySource>], secret: &Secret) -> Result<()> {
+    for source in sources {
+        source.settle(secret).await?;
+    }
+    Ok(())
 }
 
 /// Fails when no source answers. The message lists every try; the error's source, and its reason, are those of the
@@ -99,6 +137,34 @@ impl KeySource for ChainKeySource {
     fn describe(&self) -> String {
         let names: Vec<_> = self.sources.iter().map(KeySource::describe).collect();
         names.join(", then ")
+    }
+
+    /// The first source that has a secret offers all that it has: while one is replaced, there are two.
+    async fn candidates(&self) -> Result<Vec<KeyCandidate>> {
+        let mut refusals = Refusals::default();
+        for source in &self.sources {
+            match source.candidates().await {
+                Ok(found) => match found.as_slice() {
+                    [] => refusals.note(source, nothing(source)),
+                    [only] if only.secret.is_empty() => refusals.note(source, empty(&only.source)),
+                    _ => return Ok(found),
+                },
+                Err(error) => refusals.note(source, error),
+            }
+        }
+        Err(refusals.into_error())
+    }
+
+    async fn create(&self) -> Result<Option<Secret>> {
+        create(&self.sources).await
+    }
+
+    async fn replace(&self) -> Result<Secret> {
+        replace(&self.sources).await
+    }
+
+    async fn settle(&self, secret: &Secret) -> Result<()> {
+        settle(&self.sources, secret).await
     }
 }
 

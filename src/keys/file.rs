@@ -11,7 +11,7 @@ use super::RELATIVE;
 use super::buffer::{Buffer, without_newline};
 use super::place::Place;
 use crate::error::{Error, ErrorKind, Reason, Result};
-use crate::key::KeySource;
+use crate::key::{KeyCandidate, KeySource};
 use crate::secret::Secret;
 use crate::text::{self};
 
@@ -21,6 +21,11 @@ use crate::text::{self};
 ///   every other byte is, further newlines included. UTF-16 text is refused.
 /// - On Unix, a file that group or others may read is refused, as ssh does. Other systems have no such check.
 /// - At most 64 KiB are read, and only from a regular file (behind links, too).
+///
+/// The file can also be made, and its secret replaced: [`create_if_missing`](Self::create_if_missing),
+/// [`rekey_fresh`](crate::AsyncDatabase::rekey_fresh). A new secret is 64 random hex digits, in a file that only this user
+/// may read. It first stands in a second file, whose name goes on with `.next`, and takes the place of the other once the
+/// database was read with it. While both are there, both are offered.
 ///
 /// ```
 /// use strongroom::{FileKeySource, KeySource};
@@ -39,14 +44,15 @@ use crate::text::{self};
 /// ```
 #[derive(Clone, Debug)]
 pub struct FileKeySource {
-    path: Place,
+    pub(super) path: Place,
     raw: bool,
+    pub(super) creates: bool,
 }
 
 impl FileKeySource {
     /// Reads a passphrase from the file at `path`; a relative one starts at the working directory of this moment.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: Place::new(path), raw: false }
+        Self { path: Place::new(path), raw: false, creates: false }
     }
 
     /// Takes the content as a 256-bit key instead of a passphrase: exactly 32 bytes, or 64 hex digits and perhaps a
@@ -55,47 +61,84 @@ impl FileKeySource {
         Self { raw: true, ..self }
     }
 
-    fn read(&self) -> Result<Secret> {
-        let (mut file, source) = (self.open()?, self.describe());
+    /// Whether a new database gets a new secret, which is written to the file; false by default, and a missing file is
+    /// an error.
+    ///
+    /// Where the file exists and the database does not, opening fails: the secret belongs to another database. A database
+    /// that exists never gets a new secret. No file is written over.
+    ///
+    /// ```
+    /// use strongroom::{AsyncDatabase, FileKeySource};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> strongroom::Result<()> {
+    /// # let directory = tempfile::tempdir().unwrap();
+    /// # let (path, key) = (directory.path().join("app.db"), directory.path().join("app.key"));
+    /// let key = FileKeySource::new(key).raw_key().create_if_missing(true);
+    /// let db = AsyncDatabase::builder(&path).key(key.clone()).open().await?;
+    ///
+    /// // At any time later:
+    /// db.rekey_fresh(key).await?;
+    /// # db.close().await?;
+    /// # Ok(()) }
+    /// ```
+    pub fn create_if_missing(self, create: bool) -> Self {
+        Self { creates: create, ..self }
+    }
+
+    /// The secret in a file of this source.
+    pub(super) fn read(&self, place: &Place) -> Result<Secret> {
+        let (mut file, source) = (open(place)?, name(place));
         let mut buffer = Buffer::new();
         loop {
             match file.read(buffer.space()) {
                 Ok(0) => break,
                 Ok(count) => buffer.advance(count, &source)?,
                 Err(error) if error.kind() == IoErrorKind::Interrupted => {}
-                Err(error) => return Err(self.unreadable(error)),
+                Err(error) => return Err(unreadable(place, error)),
             }
         }
         if self.raw { raw_key(buffer.bytes(), &source) } else { buffer.line(&source) }
     }
 
-    fn open(&self) -> Result<File> {
-        // Looked at before opening, for opening a pipe would wait for its writer.
-        let found = std::fs::metadata(self.path.path()).map_err(|error| self.unreadable(error))?;
-        if !found.is_file() {
-            let message = format!("{} is not a regular file", self.describe());
-            return Err(Error::new(ErrorKind::Key, message).because(Reason::NotAFile));
-        }
-        let file = File::open(self.path.path()).map_err(|error| self.unreadable(error))?;
-        // Asked of the open file, so that nobody can exchange it in between.
-        let opened = file.metadata().map_err(|error| self.unreadable(error))?;
-        if is_exposed(&opened) {
-            let message = format!("{} can be read by other users", self.describe());
-            let hint = format!("run: chmod 600 '{}'", self.path);
-            return Err(Error::new(ErrorKind::Key, message).because(Reason::Exposed).hint(hint));
-        }
-        Ok(file)
+    /// Does `work` on a blocking thread.
+    async fn blocking<T: Send + 'static>(&self, work: impl FnOnce(&Self) -> Result<T> + Send + 'static) -> Result<T> {
+        let this = self.clone();
+        let done = tokio::task::spawn_blocking(move || work(&this)).await;
+        done.unwrap_or_else(|_| Err(Error::new(ErrorKind::Key, format!("reading {} was cut off", self.describe()))))
     }
+}
 
-    fn unreadable(&self, error: std::io::Error) -> Error {
-        let (reason, what) = match error.kind() {
-            IoErrorKind::NotFound => (Reason::Missing, "does not exist"),
-            IoErrorKind::PermissionDenied => (Reason::NotPermitted, "may not be read by this user"),
-            _ => (Reason::Io, "cannot be read"),
-        };
-        let error = Error::new(ErrorKind::Key, format!("{} {what}", self.describe())).because(reason).caused_by(error);
-        if reason == Reason::Missing { error.hint(RELATIVE) } else { error }
+/// A key file as errors name it.
+pub(super) fn name(place: &Place) -> String {
+    format!("key file {place}")
+}
+
+fn open(place: &Place) -> Result<File> {
+    // Looked at before opening, for opening a pipe would wait for its writer.
+    let found = std::fs::metadata(place.path()).map_err(|error| unreadable(place, error))?;
+    if !found.is_file() {
+        let message = format!("{} is not a regular file", name(place));
+        return Err(Error::new(ErrorKind::Key, message).because(Reason::NotAFile));
     }
+    let file = File::open(place.path()).map_err(|error| unreadable(place, error))?;
+    // Asked of the open file, so that nobody can exchange it in between.
+    let opened = file.metadata().map_err(|error| unreadable(place, error))?;
+    if is_exposed(&opened) {
+        let message = format!("{} can be read by other users", name(place));
+        let hint = format!("run: chmod 600 '{place}'");
+        return Err(Error::new(ErrorKind::Key, message).because(Reason::Exposed).hint(hint));
+    }
+    Ok(file)
+}
+
+fn unreadable(place: &Place, error: std::io::Error) -> Error {
+    let (reason, what) = match error.kind() {
+        IoErrorKind::NotFound => (Reason::Missing, "does not exist"),
+        IoErrorKind::PermissionDenied => (Reason::NotPermitted, "may not be read by this user"),
+        _ => (Reason::Io, "cannot be read"),
+    };
+    let error = Error::new(ErrorKind::Key, format!("{} {what}", name(place))).because(reason).caused_by(error);
+    if reason == Reason::Missing { error.hint(RELATIVE) } else { error }
 }
 
 /// Fails with [`Reason::Missing`], [`Reason::NotPermitted`], [`Reason::NotAFile`], [`Reason::Exposed`],
@@ -105,13 +148,28 @@ impl FileKeySource {
 #[async_trait]
 impl KeySource for FileKeySource {
     async fn resolve(&self) -> Result<Secret> {
-        let this = self.clone();
-        let read = tokio::task::spawn_blocking(move || this.read()).await;
-        read.unwrap_or_else(|_| Err(Error::new(ErrorKind::Key, format!("reading {} was cut off", self.describe()))))
+        self.blocking(|this| this.offered().map(|mut found| found.swap_remove(0).secret)).await
     }
 
     fn describe(&self) -> String {
-        format!("key file {}", self.path)
+        name(&self.path)
+    }
+
+    async fn candidates(&self) -> Result<Vec<KeyCandidate>> {
+        self.blocking(Self::offered).await
+    }
+
+    async fn create(&self) -> Result<Option<Secret>> {
+        if self.creates { self.blocking(Self::first).await.map(Some) } else { Ok(None) }
+    }
+
+    async fn replace(&self) -> Result<Secret> {
+        self.blocking(Self::next).await
+    }
+
+    async fn settle(&self, secret: &Secret) -> Result<()> {
+        let secret = secret.clone();
+        self.blocking(move |this| this.keep(&secret)).await
     }
 }
 

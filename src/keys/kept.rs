@@ -1,4 +1,4 @@
-//! One secret, kept for a while: what the sources that remember share.
+//! Secrets, kept for a while: what the sources that remember share.
 //!
 //! The secret is wiped when its time is over, whether anybody asks for it or not, by a timer in the Tokio runtime that
 //! put it there; and with that runtime, or the last owner of the cache.
@@ -17,34 +17,34 @@ use crate::secret::Secret;
 /// Thirty years, for lifetimes that no clock holds.
 const FOR_EVER: Duration = Duration::from_secs(30 * 365 * 86_400);
 
-/// Room for one secret that belongs to `M`: a stamp of the file that it came from, or nothing.
-pub(super) struct Cache<M = ()> {
-    kept: Arc<Lock<Option<Kept<M>>>>,
+/// Room for one secret, or several, that belong to `M`: a stamp of the file that they came from, or nothing.
+pub(super) struct Cache<M = (), S = Secret> {
+    kept: Arc<Lock<Option<Kept<M, S>>>>,
     /// Held while the source is asked, so that many who ask at once ask it once.
     turn: Mutex<()>,
 }
 
-struct Kept<M> {
+struct Kept<M, S> {
     mark: M,
-    secret: Secret,
+    secret: S,
     until: Instant,
     timer: AbortHandle,
 }
 
-impl<M> Drop for Kept<M> {
+impl<M, S> Drop for Kept<M, S> {
     fn drop(&mut self) {
         foreign();
         self.timer.abort();
     }
 }
 
-impl<M> Default for Cache<M> {
+impl<M, S> Default for Cache<M, S> {
     fn default() -> Self {
         Self { kept: Arc::default(), turn: Mutex::default() }
     }
 }
 
-impl<M: PartialEq + Send + 'static> Cache<M> {
+impl<M: PartialEq + Send + 'static, S: Clone + Send + 'static> Cache<M, S> {
     /// Waits for the caller's turn to ask.
     ///
     /// CANCEL: a dropped or panicking call gives the turn to the next one that waits.
@@ -53,7 +53,7 @@ impl<M: PartialEq + Send + 'static> Cache<M> {
     }
 
     /// The secret, if its time is not over and it belongs to `mark`.
-    pub(super) fn get(&self, mark: &M) -> Option<Secret> {
+    pub(super) fn get(&self, mark: &M) -> Option<S> {
         let kept = self.kept.lock();
         // The timer may come late; nobody gets a secret whose time is over.
         let kept = kept.as_ref().filter(|kept| kept.mark == *mark && Instant::now() < kept.until)?;
@@ -61,7 +61,7 @@ impl<M: PartialEq + Send + 'static> Cache<M> {
     }
 
     /// Keeps `secret` for `lifetime`.
-    pub(super) fn put(&self, mark: M, secret: Secret, lifetime: Duration) {
+    pub(super) fn put(&self, mark: M, secret: S, lifetime: Duration) {
         let now = Instant::now();
         let until = now.checked_add(lifetime).unwrap_or(now + FOR_EVER);
         let expiry = Expiry { kept: Arc::downgrade(&self.kept), until };
@@ -75,6 +75,13 @@ impl<M: PartialEq + Send + 'static> Cache<M> {
         drop(old);
     }
 
+    /// Keeps nothing any more.
+    pub(super) fn forget(&self) {
+        let old = self.kept.lock().take();
+        // After the lock, because it stops a timer.
+        drop(old);
+    }
+
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         self.kept.lock().is_none()
@@ -82,12 +89,12 @@ impl<M: PartialEq + Send + 'static> Cache<M> {
 }
 
 /// Forgets the secret when dropped, unless that is a newer one: when its time is over, or with the runtime.
-struct Expiry<M> {
-    kept: Weak<Lock<Option<Kept<M>>>>,
+struct Expiry<M, S> {
+    kept: Weak<Lock<Option<Kept<M, S>>>>,
     until: Instant,
 }
 
-impl<M> Drop for Expiry<M> {
+impl<M, S> Drop for Expiry<M, S> {
     fn drop(&mut self) {
         if let Some(kept) = self.kept.upgrade() {
             let old = kept.lock().take_if(|kept| kept.until <= self.until);
@@ -97,7 +104,7 @@ impl<M> Drop for Expiry<M> {
     }
 }
 
-impl<M> fmt::Debug for Cache<M> {
+impl<M, S> fmt::Debug for Cache<M, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Cache")
     }

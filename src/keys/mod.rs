@@ -2,6 +2,7 @@
 //!
 //! A wing on floors 0 and 1. It knows nothing of pools and engines.
 
+mod beside;
 mod buffer;
 mod cached;
 mod candidates;
@@ -11,10 +12,17 @@ mod command;
 mod configured;
 mod env;
 mod file;
+mod file_life;
+#[cfg(any(feature = "sqlite", feature = "sops"))]
+mod fresh;
+#[cfg(not(any(feature = "sqlite", feature = "sops")))]
+#[path = "no_fresh.rs"]
+mod fresh;
 mod kept;
 mod passphrase;
 mod place;
 mod resolve;
+mod settling;
 #[cfg(feature = "sops")]
 pub mod sops;
 

@@ -24,6 +24,21 @@ impl Place {
         Self { named: path.to_owned(), found }
     }
 
+    /// Where a new secret stands until it is settled: beside the file, behind links.
+    pub(super) fn next(&self) -> Self {
+        let add = |path: &Path| {
+            let mut name = path.as_os_str().to_owned();
+            name.push(".next");
+            PathBuf::from(name)
+        };
+        Self { named: add(&self.named), found: add(&self.behind_links()) }
+    }
+
+    /// Where the file itself is.
+    pub(super) fn behind_links(&self) -> PathBuf {
+        std::fs::canonicalize(&self.found).unwrap_or_else(|_| self.found.clone())
+    }
+
     /// Where the file is.
     pub(super) fn path(&self) -> &Path {
         &self.found

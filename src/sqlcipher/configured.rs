@@ -4,7 +4,7 @@ use async_trait::async_trait;
 
 use crate::config::DatabaseConfig;
 use crate::error::{Error, ErrorKind, Result};
-use crate::key::KeySource;
+use crate::key::{KeyCandidate, KeySource};
 use crate::secret::Secret;
 
 /// The key that a configuration names, found when it is needed, so that a configuration without a key fails at opening.
@@ -15,15 +15,17 @@ impl ConfiguredKey {
     pub(super) fn new(config: &DatabaseConfig) -> Self {
         Self(config.clone())
     }
+
+    fn source(&self) -> Result<Box<dyn KeySource>> {
+        let source = self.0.key_source(None)?;
+        source.ok_or_else(|| Error::new(ErrorKind::Key, "the configuration names no key"))
+    }
 }
 
 #[async_trait]
 impl KeySource for ConfiguredKey {
     async fn resolve(&self) -> Result<Secret> {
-        match self.0.key_source(None)? {
-            Some(source) => source.resolve().await,
-            None => Err(Error::new(ErrorKind::Key, "the configuration names no key")),
-        }
+        self.source()?.resolve().await
     }
 
     fn describe(&self) -> String {
@@ -31,5 +33,21 @@ impl KeySource for ConfiguredKey {
             Ok(Some(source)) => source.describe(),
             _ => "the configuration".into(),
         }
+    }
+
+    async fn candidates(&self) -> Result<Vec<KeyCandidate>> {
+        self.source()?.candidates().await
+    }
+
+    async fn create(&self) -> Result<Option<Secret>> {
+        self.source()?.create().await
+    }
+
+    async fn replace(&self) -> Result<Secret> {
+        self.source()?.replace().await
+    }
+
+    async fn settle(&self, secret: &Secret) -> Result<()> {
+        self.source()?.settle(secret).await
     }
 }

@@ -6,12 +6,12 @@ use std::sync::{Arc, OnceLock};
 
 use tokio::sync::Mutex;
 
-use super::cipher;
 use super::connection::SqlCipherConnection;
 use super::copies;
 use super::errors;
 use super::ffi::fork::{self, ProcessMark};
 use super::format::{Format, Header};
+use super::keys::{self, Offer, settle};
 use super::opening::location::Location;
 use super::opening::opened::{Opened, Settings};
 use super::opening::way::{Way, Wishes};
@@ -20,10 +20,10 @@ use super::sources::SourceNames;
 use super::stats::EngineStats;
 use super::tuning::{Checkpoints, Tuning};
 use crate::connector::{Access, CancelKind, Capabilities, Connector, EngineReadings, Rekeying};
-use crate::error::{Error, ErrorKind, Phase, Reason, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::key::{KeyCandidate, KeySource};
 use crate::params::Dialect;
-use crate::secret::{Secret, SecretForm};
+use crate::secret::Secret;
 
 /// Opens connections to one SQLite or SQLCipher database.
 ///
@@ -61,7 +61,7 @@ pub struct SqlCipherConnector {
 
 /// Moves on from top to bottom.
 enum State {
-    Unopened { key: Option<Box<dyn KeySource>> },
+    Unopened { key: Option<Arc<dyn KeySource>> },
     Opened(Arc<Opened>),
     ShutDown,
 }
@@ -84,7 +84,7 @@ impl SqlCipherConnector {
 
     /// Encrypts with the key from `source`. Without SQLCipher in the build, opening then fails.
     pub fn key(self, source: impl KeySource + 'static) -> Self {
-        let state = State::Unopened { key: Some(Box::new(source)) };
+        let state = State::Unopened { key: Some(Arc::new(source)) };
         Self { has_key: true, state: Arc::new(Mutex::new(state)), ..self }
     }
 
@@ -201,7 +201,7 @@ impl SqlCipherConnector {
         let key = match &*state {
             State::Opened(opened) => return opened.refuse_child().map(|()| Arc::clone(opened)),
             State::ShutDown => return Err(closed()),
-            State::Unopened { key } => key,
+            State::Unopened { key } => key.clone(),
         };
         let location = Location::parse(&self.path, &self.shown)?;
         // Before a thread is asked for, which could meet a lock that one of the parent's had at the fork.
@@ -210,13 +210,13 @@ impl SqlCipherConnector {
         }
         let (settings, location) = self.settings_for(location)?;
         settings.format.check(self.has_key)?;
-        let candidates = match key {
-            Some(source) => candidates(&**source).await?,
-            None => Vec::new(),
+        let offer = match &key {
+            Some(source) => Offer::of(&**source, &location, settings.create_if_missing).await?,
+            None => Offer::default(),
         };
-        let key_source = Arc::clone(&self.key_source);
+        let (key_source, made) = (Arc::clone(&self.key_source), offer.made);
         let opened = on_thread(move || {
-            let (opened, source) = Opened::with_one_of(&location, &settings, candidates)?;
+            let (opened, source) = Opened::with_one_of(&location, &settings, offer.candidates)?;
             let opened = Arc::new(opened);
             if let Some(source) = source {
                 key_source.add(source);
@@ -226,6 +226,9 @@ impl SqlCipherConnector {
         })
         .await??;
         self.process.get_or_init(|| opened.mark());
+        if let (Some(source), Some(secret)) = (key, made) {
+            settle(&*source, &secret).await;
+        }
         tracing::info!(
             database = %self.shown.display(), encrypted = self.has_key, key_source = self.key_source.last(),
             "the database is open"
@@ -267,7 +270,7 @@ impl SqlCipherConnector {
     pub(super) async fn secrets(&self) -> Result<Vec<Secret>> {
         match &*self.state.lock().await {
             State::Unopened { key: Some(source) } => {
-                Ok(candidates(&**source).await?.into_iter().map(|candidate| candidate.secret).collect())
+                Ok(keys::candidates(&**source).await?.into_iter().map(|candidate| candidate.secret).collect())
             }
             _ => Ok(Vec::new()),
         }
@@ -299,23 +302,6 @@ impl SqlCipherConnector {
         settings.tuning = settings.tuning.checkpoints(Checkpoints::External);
         Ok((settings, location.only_read()))
     }
-}
-
-/// The secrets of `source`; those that could protect nothing are refused by the name of their source.
-async fn candidates(source: &dyn KeySource) -> Result<Vec<KeyCandidate>> {
-    let found = source.candidates().await.map_err(|error| error.about(source.describe()).during(Phase::Key))?;
-    for KeyCandidate { secret, source } in &found {
-        if secret.form() == SecretForm::Passphrase {
-            cipher::check_passphrase(secret).map_err(|error| error.context(source.clone()))?;
-        }
-    }
-    // Never without a key, if one was asked for.
-    if found.is_empty() { Err(offers_nothing(source)) } else { Ok(found) }
-}
-
-fn offers_nothing(source: &dyn KeySource) -> Error {
-    let error = Error::new(ErrorKind::Key, format!("{}: it offers no key", source.describe()));
-    error.because(Reason::Missing).during(Phase::Key).hint("give at least one")
 }
 
 fn closed() -> Error {
@@ -358,8 +344,8 @@ impl Connector for SqlCipherConnector {
 
     async fn rekey(&self, source: Box<dyn KeySource>) -> Result<Rekeying> {
         self.refuse_rekey()?;
-        let first = candidates(&*source).await?.into_iter().next();
-        let KeyCandidate { secret, source: name } = first.ok_or_else(|| offers_nothing(&*source))?;
+        let first = keys::candidates(&*source).await?.into_iter().next();
+        let KeyCandidate { secret, source: name } = first.ok_or_else(|| keys::offers_nothing(&*source))?;
         let opened = self.opened().await?;
         let new = on_thread(move || copies::another_key(&opened, &secret)).await??;
         let (state, key_source) = (Arc::clone(&self.state), Arc::clone(&self.key_source));

@@ -18,6 +18,7 @@ mod errors;
 mod ffi;
 mod format;
 mod interact;
+mod keys;
 mod log;
 mod opening;
 mod os;

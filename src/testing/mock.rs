@@ -2,6 +2,8 @@
 
 #![allow(missing_docs, missing_debug_implementations, reason = "what mockall generates")]
 
+use std::fmt;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +13,7 @@ use crate::connector::{
 };
 use crate::error::Result;
 use crate::health::HealthCheck;
-use crate::key::KeySource;
+use crate::key::{KeyCandidate, KeySource};
 use crate::params::ParamSets;
 use crate::retry::{Attempt, RetryPolicy};
 use crate::row::{Changes, Rows};
@@ -108,28 +110,6 @@ mockall::mock! {
 }
 
 mockall::mock! {
-    /// A mock of [`KeySource`](crate::KeySource).
-    ///
-    /// ```
-    /// use strongroom::testing::MockKeySource;
-    /// use strongroom::{KeySource, Secret};
-    ///
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> strongroom::Result<()> {
-    /// let mut source = MockKeySource::new();
-    /// source.expect_resolve().times(1).returning(|| Ok(Secret::new("from a mock")));
-    /// assert_eq!(source.resolve().await?.expose(), b"from a mock");
-    /// # Ok(()) }
-    /// ```
-    pub KeySource {}
-
-    #[async_trait::async_trait]
-    impl KeySource for KeySource {
-        async fn resolve(&self) -> Result<Secret>;
-        fn describe(&self) -> String;
-    }
-}
-
-mockall::mock! {
     /// A mock of [`RetryPolicy`](crate::RetryPolicy).
     pub RetryPolicy {}
 
@@ -163,5 +143,129 @@ mockall::mock! {
 impl<R: Resource> HealthCheck<R> for MockHealthCheck {
     async fn check(&self, _: &mut R, idle: Duration) -> Result<()> {
         self.verdict(idle)
+    }
+}
+
+mockall::mock! {
+    /// The expectations of a [`MockKeySource`].
+    pub Keys {}
+
+    #[async_trait::async_trait]
+    impl KeySource for Keys {
+        async fn resolve(&self) -> Result<Secret>;
+        fn describe(&self) -> String;
+        async fn candidates(&self) -> Result<Vec<KeyCandidate>>;
+        async fn create(&self) -> Result<Option<Secret>>;
+        async fn replace(&self) -> Result<Secret>;
+        async fn settle(&self, secret: &Secret) -> Result<()>;
+    }
+}
+
+/// A mock of [`KeySource`].
+///
+/// `expect_resolve`, `expect_describe` and `checkpoint` are those of mockall. What `candidates`, `create`, `replace` and
+/// `settle` do by default is done until it is expected otherwise.
+///
+/// ```
+/// use strongroom::testing::MockKeySource;
+/// use strongroom::{KeySource, Secret};
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> strongroom::Result<()> {
+/// let mut source = MockKeySource::new();
+/// source.expect_resolve().times(1).returning(|| Ok(Secret::new("from a mock")));
+/// assert_eq!(source.resolve().await?.expose(), b"from a mock");
+/// assert!(source.create().await?.is_none());
+///
+/// source.expect_create().times(1).returning(|| Ok(Some(Secret::new("a new one"))));
+/// assert_eq!(source.create().await?.unwrap().expose(), b"a new one");
+/// # Ok(()) }
+/// ```
+#[derive(Default)]
+pub struct MockKeySource {
+    keys: MockKeys,
+    /// The provided methods of which something is expected.
+    expected: Vec<&'static str>,
+}
+
+/// The provided methods alone.
+struct Defaults<'a>(&'a MockKeys);
+
+#[async_trait::async_trait]
+impl KeySource for Defaults<'_> {
+    async fn resolve(&self) -> Result<Secret> {
+        self.0.resolve().await
+    }
+
+    fn describe(&self) -> String {
+        self.0.describe()
+    }
+}
+
+macro_rules! provided {
+    ($($(#[$doc:meta])* $method:ident $module:ident $expect:ident($($name:ident: $type:ty)?) -> $result:ty;)*) => {
+        impl MockKeySource {
+            $($(#[$doc])*
+            pub fn $expect(&mut self) -> &mut __mock_MockKeys_KeySource::$module::Expectation {
+                self.expected.push(stringify!($method));
+                self.keys.$expect()
+            })*
+        }
+
+        #[async_trait::async_trait]
+        impl KeySource for MockKeySource {
+            async fn resolve(&self) -> Result<Secret> {
+                self.keys.resolve().await
+            }
+
+            fn describe(&self) -> String {
+                self.keys.describe()
+            }
+
+            $(async fn $method(&self $(, $name: $type)?) -> $result {
+                if self.expected.contains(&stringify!($method)) {
+                    self.keys.$method($($name)?).await
+                } else {
+                    Defaults(&self.keys).$method($($name)?).await
+                }
+            })*
+        }
+    };
+}
+
+provided! {
+    /// Expects a call of [`KeySource::candidates`].
+    candidates __candidates expect_candidates() -> Result<Vec<KeyCandidate>>;
+    /// Expects a call of [`KeySource::create`].
+    create __create expect_create() -> Result<Option<Secret>>;
+    /// Expects a call of [`KeySource::replace`].
+    replace __replace expect_replace() -> Result<Secret>;
+    /// Expects a call of [`KeySource::settle`].
+    settle __settle expect_settle(secret: &Secret) -> Result<()>;
+}
+
+impl MockKeySource {
+    /// Expects nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+impl fmt::Debug for MockKeySource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MockKeySource").field("expected", &self.expected).finish_non_exhaustive()
+    }
+}
+
+impl Deref for MockKeySource {
+    type Target = MockKeys;
+
+    fn deref(&self) -> &MockKeys {
+        &self.keys
+    }
+}
+
+impl DerefMut for MockKeySource {
+    fn deref_mut(&mut self) -> &mut MockKeys {
+        &mut self.keys
     }
 }

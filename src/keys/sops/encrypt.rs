@@ -55,7 +55,7 @@ pub fn encrypt(format: SopsFormat, values: &[(&str, &Secret)], recipients: &[&st
     })
 }
 
-fn check(format: SopsFormat, values: &[(&str, &Secret)], recipients: &[&str]) -> Result<()> {
+pub(super) fn check(format: SopsFormat, values: &[(&str, &Secret)], recipients: &[&str]) -> Result<()> {
     let malformed = |what: String| Err(fault(Reason::Malformed, what));
     if recipients.is_empty() {
         return malformed("a SOPS file needs at least one recipient, or nobody can open it".into());
@@ -144,13 +144,13 @@ impl<'a> Fresh<'a> {
 }
 
 /// A key as it is if YAML takes it for text so, else in quotes.
-fn yaml_key(name: &str) -> Result<String> {
+pub(super) fn yaml_key(name: &str) -> Result<String> {
     let word = name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'));
     let letter = name.starts_with(|c: char| c.is_ascii_alphabetic());
     if word && letter && matches!(scalar::plain(name)?, Scalar::Text(_)) { Ok(name.into()) } else { json_text(name) }
 }
 
-fn json_text(text: &str) -> Result<String> {
+pub(super) fn json_text(text: &str) -> Result<String> {
     serde_json::to_string(text).map_err(|_| fault(Reason::Malformed, "a name cannot be written as JSON"))
 }
 

@@ -40,7 +40,7 @@ pub(super) fn value(
     if read.expose() == value.expose() { Ok(text) } else { Err(unclear()) }
 }
 
-fn check(value: &Secret) -> Result<()> {
+pub(super) fn check(value: &Secret) -> Result<()> {
     if value.form() != SecretForm::Passphrase {
         return Err(fault(Reason::Malformed, "the new value is a raw key, which would be read back as a passphrase"));
     }
@@ -55,16 +55,20 @@ fn check(value: &Secret) -> Result<()> {
 fn exchanged(text: &str, document: &Document, target: &Node, new: [&str; 3]) -> Option<String> {
     let [sealed, mac, moment] = new;
     let old = until_bracket(target.text()?)?;
+    if text.matches(old).count() != 1 || Some(old) == until_bracket(&document.metadata.mac) {
+        return None;
+    }
+    with_mac(&text.replacen(old, sealed, 1), document, mac, moment)
+}
+
+/// The text with another MAC and another time.
+pub(super) fn with_mac(text: &str, document: &Document, mac: &str, moment: &str) -> Option<String> {
     let metadata = &document.metadata;
     let old_mac = until_bracket(&metadata.mac)?;
     // Each document of a YAML file has a copy of the metadata.
     let copies = text.matches(old_mac).count();
-    if text.matches(old).count() != 1 || copies == 0 || old == old_mac {
-        return None;
-    }
-    let text = text.replacen(old, sealed, 1).replace(old_mac, mac);
-    let (text, times) = with_moment(&text, &metadata.last_modified, moment);
-    (times == copies).then_some(text)
+    let (text, times) = with_moment(&text.replace(old_mac, mac), &metadata.last_modified, moment);
+    (copies > 0 && times == copies).then_some(text)
 }
 
 /// What follows the last bracket is no part of a ciphertext.

@@ -65,6 +65,23 @@ pub(super) fn reseal(
     Ok((cipher.seal(value, &place)?, cipher.seal(&hex(&walk.hash.finalize()), moment)?))
 }
 
+/// Verifies a file of which no value is asked for.
+pub(super) fn check(document: &Document, cipher: &Cipher) -> Result<()> {
+    let root = document.documents.first().ok_or_else(|| fault(Reason::Missing, "it holds no document"))?;
+    // No value: the way through the file never comes to the root.
+    covered(document, cipher, root, &stored_mac(document, cipher)?).map(|_| ())
+}
+
+/// The MAC of a file with these values, last changed at `moment`, whatever MAC it has.
+pub(super) fn mac(document: &Document, cipher: &Cipher, moment: &str) -> Result<String> {
+    let (Some(root), Some(spelling)) = (document.documents.first(), document.spellings.first()) else {
+        return Err(fault(Reason::Missing, "it holds no document"));
+    };
+    let mut walk = Walk::new(document, cipher, root, *spelling);
+    walk.run(document)?;
+    cipher.seal(&hex(&walk.hash.finalize()), moment)
+}
+
 /// Finds the spelling that the MAC covers, and what the file holds at `target` in it.
 fn verify(document: &Document, cipher: &Cipher, path: &KeyPath, target: &Node) -> Result<(Spelling, Found)> {
     let expected = stored_mac(document, cipher)?;

@@ -77,6 +77,14 @@ impl KeyPath {
         }
     }
 
+    /// The one key of which the path consists.
+    pub(super) fn top_level(&self) -> Option<&str> {
+        match self.steps.as_slice() {
+            [Step::Either(key) | Step::Key(key)] => Some(key),
+            _ => None,
+        }
+    }
+
     /// The path as `sops --extract` wants it, for the tree it is going to be used on.
     pub(super) fn bracketed(&self, root: &Node) -> Result<String> {
         let mut text = String::new();

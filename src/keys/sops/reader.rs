@@ -15,6 +15,7 @@ use crate::secret::Secret;
 use super::backend::{self, SopsBackend};
 use super::data_key::DataKey;
 use super::document::Document;
+use super::file::Stamp;
 use super::format::SopsFormat;
 use super::gcm::Cipher;
 use super::identity::{IdentitySources, Loaded};
@@ -22,7 +23,7 @@ use super::metadata::{AgeKey, Group};
 use super::path::KeyPath;
 use super::program::Program;
 use super::words::words;
-use super::{age, exchange, fault, file, gpg, open, ssh, wipe, write};
+use super::{age, exchange, fault, file, gpg, insert, open, ssh, wipe, write};
 
 /// Reads the value at `path` of a SOPS file that is in memory already, by age identities alone.
 ///
@@ -107,6 +108,15 @@ pub(super) struct Reader {
     pub(super) program_timeout: Duration,
 }
 
+/// The text of a file in which a value was changed, and what the file was then.
+pub(super) struct Changed {
+    pub(super) text: String,
+    stamp: Stamp,
+}
+
+/// Makes the text of a file with a value at a path.
+type Rewrite = fn(&[u8], SopsFormat, &KeyPath, &Secret, &Cipher) -> Result<String>;
+
 /// A file half way: parsed, and opened as far as the identities at hand go.
 struct Opening {
     document: Document,
@@ -141,16 +151,43 @@ impl Reader {
 
     /// Puts `value` where the value at `path` is. The `sops` program is not asked, whatever the backend.
     pub(super) async fn replace(&self, path: &KeyPath, value: Secret) -> Result<()> {
+        self.write(self.replaced(path, value).await?).await
+    }
+
+    /// The file with `value` at `path`, where another one is.
+    pub(super) async fn replaced(&self, path: &KeyPath, value: Secret) -> Result<Changed> {
+        let opening = self.begin(path).await?;
+        self.changed(opening, path, value, exchange::value).await
+    }
+
+    /// The file with `value` at `path`, where nothing is.
+    pub(super) async fn inserted(&self, path: &KeyPath, value: Secret) -> Result<Changed> {
+        let reader = self.clone();
+        let opening = blocking(move || {
+            let document = Document::parse(&file::read(reader.file.path())?, reader.format())?;
+            Ok(Opening::of(document, &reader.identities).try_identities())
+        });
+        self.changed(opening.await?, path, value, insert::value).await
+    }
+
+    /// Writes over the file, if nobody else has meanwhile.
+    pub(super) async fn write(&self, changed: Changed) -> Result<()> {
+        let file = self.file.clone();
+        blocking(move || write::over(file.path(), changed.text.as_bytes(), &changed.stamp)).await
+    }
+
+    async fn changed(&self, opening: Opening, path: &KeyPath, value: Secret, how: Rewrite) -> Result<Changed> {
         let (file, format) = (self.file.clone(), self.format());
-        let stamp = blocking(move || file::stamp(file.path())).await?;
-        let mut opening = self.unlock(self.begin(path).await?).await?;
+        let mut opening = self.unlock(opening).await?;
         if !opening.is_open() {
             return Err(opening.locked(&opening.for_the_program(&self.identities)).hint("let `sops set` do it"));
         }
-        let (file, path) = (self.file.clone(), path.clone());
+        let path = path.clone();
         blocking(move || {
-            let text = exchange::value(&file::read(file.path())?, format, &path, &value, &opening.cipher()?)?;
-            write::over(file.path(), text.as_bytes(), &stamp)
+            // Before the text is read: what is written in between is noticed.
+            let stamp = file::stamp(file.path())?;
+            let text = how(&file::read(file.path())?, format, &path, &value, &opening.cipher()?)?;
+            Ok(Changed { text, stamp })
         })
         .await
     }
@@ -162,7 +199,7 @@ impl Reader {
         Ok(opening)
     }
 
-    fn format(&self) -> SopsFormat {
+    pub(super) fn format(&self) -> SopsFormat {
         self.format.unwrap_or_else(|| SopsFormat::of(self.file.path()))
     }
 
@@ -233,8 +270,12 @@ impl Opening {
     fn begin(bytes: &[u8], format: SopsFormat, path: &KeyPath, sources: &IdentitySources) -> Result<Self> {
         let document = Document::parse(bytes, format)?;
         open::locate(&document, path)?;
+        Ok(Self::of(document, sources))
+    }
+
+    fn of(document: Document, sources: &IdentitySources) -> Self {
         let parts = document.metadata.groups.iter().map(|_| None).collect();
-        Ok(Self { document, loaded: sources.load(), parts })
+        Self { document, loaded: sources.load(), parts }
     }
 
     fn part_length(&self) -> usize {

@@ -8,10 +8,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::config::limit::Bounds;
-use crate::error::{Error, Result};
-use crate::key::KeySource;
+use crate::error::{Error, Reason, Result};
+use crate::key::{KeyCandidate, KeySource};
 use crate::keys::kept::Cache;
 use crate::keys::place::{self, Place};
+use crate::keys::settling::offered;
 use crate::secret::Secret;
 
 use super::backend::SopsBackend;
@@ -62,10 +63,12 @@ const TIMEOUT: Bounds<Duration> = Bounds {
 /// ```
 #[derive(Clone, Debug)]
 pub struct SopsKeySource {
-    reader: Reader,
+    pub(super) reader: Reader,
     key: PathText,
     ttl: Duration,
     cache: Arc<Cache<Stamp>>,
+    pub(super) creates: bool,
+    pub(super) recipients: Vec<String>,
 }
 
 /// The path as it was given: text is parsed when it is needed, so that making a source cannot fail.
@@ -93,7 +96,14 @@ impl SopsKeySource {
             program: None,
             program_timeout: TIMEOUT.default,
         };
-        Self { reader, key: PathText::Text(key.into()), ttl: TTL.default, cache: Arc::default() }
+        Self {
+            reader,
+            key: PathText::Text(key.into()),
+            ttl: TTL.default,
+            cache: Arc::default(),
+            creates: false,
+            recipients: Vec::new(),
+        }
     }
 
     /// Reads the value at `db_key`.
@@ -156,6 +166,21 @@ impl SopsKeySource {
         self.forget()
     }
 
+    /// Whether a new database gets a new value, which is written to the file; false by default, and a missing one is an
+    /// error. In a file that is there, the value gets a top-level name in YAML, JSON or dotenv; one that is missing is made
+    /// for the [`recipients`](Self::recipients).
+    ///
+    /// Where the value exists and the database does not, opening fails: it belongs to another database. A database that
+    /// exists never gets a new one.
+    pub fn create_if_missing(self, create: bool) -> Self {
+        Self { creates: create, ..self }
+    }
+
+    /// Who can open a file that is made: public keys of age, `age1...`.
+    pub fn recipients<R: Into<String>>(self, recipients: impl IntoIterator<Item = R>) -> Self {
+        Self { recipients: recipients.into_iter().map(Into::into).collect(), ..self }
+    }
+
     /// Parts from the clones of before: what they keep was read by other settings.
     fn forget(mut self) -> Self {
         self.cache = Arc::default();
@@ -183,7 +208,7 @@ impl SopsKeySource {
         replaced.await.map_err(|error: Error| error.context(format!("SOPS file {}", self.reader.file)))
     }
 
-    fn path(&self) -> Result<KeyPath> {
+    pub(super) fn path(&self) -> Result<KeyPath> {
         match &self.key {
             PathText::Text(text) => text.parse(),
             PathText::Path(path) => Ok(path.clone()),
@@ -217,11 +242,46 @@ fn located(program: OsString) -> OsString {
 #[async_trait]
 impl KeySource for SopsKeySource {
     async fn resolve(&self) -> Result<Secret> {
-        self.cached().await.map_err(|error| error.context(format!("SOPS file {}", self.reader.file)))
+        match self.cached().await {
+            Err(error) if error.reason() == Reason::Missing => self.unsettled().await.map_err(|_| self.explain(error)),
+            found => found.map_err(|error| self.explain(error)),
+        }
     }
 
     fn describe(&self) -> String {
-        let file = &self.reader.file;
+        self.name(&self.reader.file)
+    }
+
+    async fn candidates(&self) -> Result<Vec<KeyCandidate>> {
+        // The new one first: settled in between, it is found as the present one.
+        let next = self.unsettled().await;
+        let next = next.map(|secret| KeyCandidate { secret, source: self.name(&self.reader.file.next()) });
+        let present = self.cached().await.map_err(|error| self.explain(error));
+        offered(present.map(|secret| KeyCandidate { secret, source: self.describe() }), next)
+    }
+
+    async fn create(&self) -> Result<Option<Secret>> {
+        if !self.creates {
+            return Ok(None);
+        }
+        self.first().await.map(Some).map_err(|error| self.explain(error))
+    }
+
+    async fn replace(&self) -> Result<Secret> {
+        self.next().await.map_err(|error| self.explain(error))
+    }
+
+    async fn settle(&self, secret: &Secret) -> Result<()> {
+        self.keep(secret).await.map_err(|error| self.explain(error))
+    }
+}
+
+impl SopsKeySource {
+    fn explain(&self, error: Error) -> Error {
+        error.context(format!("SOPS file {}", self.reader.file))
+    }
+
+    pub(super) fn name(&self, file: &Place) -> String {
         match &self.key {
             PathText::Text(text) => format!("`{text}` in the SOPS file {file}"),
             PathText::Path(path) => format!("`{path}` in the SOPS file {file}"),

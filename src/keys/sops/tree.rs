@@ -18,7 +18,7 @@ pub(super) const MAX_DEPTH: usize = 255;
 pub(super) const MAX_PATH: usize = 8 << 10;
 
 /// One place of the tree.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(super) enum Node {
     Map(Vec<(String, Self)>),
     List(Vec<Self>),

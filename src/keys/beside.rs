@@ -1,0 +1,113 @@
+//! A file that is written whole beside its place, and then gets its name in one step.
+
+use std::ffi::OsString;
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, ErrorKind, Phase, Reason};
+
+/// A file beside its place, with its content on the disk; removed on drop.
+pub(super) struct Beside(PathBuf);
+
+impl Beside {
+    /// Writes `bytes` to a new file beside `target`, that only this user may read, or the owner and the others of `like`.
+    pub(super) fn write(target: &Path, bytes: &[u8], like: Option<&Metadata>) -> io::Result<Self> {
+        let mut name = OsString::from(".");
+        name.push(target.file_name().unwrap_or_default());
+        name.push(format!(".{:016x}", fastrand::u64(..)));
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let path = target.with_file_name(name);
+        let mut file = options.open(&path)?;
+        let beside = Self(path);
+        file.write_all(bytes)?;
+        if let Some(like) = like {
+            keep(&file, like)?;
+        }
+        file.sync_all()?;
+        Ok(beside)
+    }
+
+    /// Takes the place of what is at `target`.
+    pub(super) fn replace(self, target: &Path) -> io::Result<()> {
+        fs::rename(&self.0, target)?;
+        // Nothing has its name any more that could be removed on drop.
+        sync_directory(target)
+    }
+
+    /// Takes the name `target`, and fails if there is something of that name.
+    pub(super) fn publish(self, target: &Path) -> io::Result<()> {
+        match fs::hard_link(&self.0, target) {
+            Ok(()) => sync_directory(target),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(error),
+            Err(_) if target.symlink_metadata().is_ok() => Err(io::ErrorKind::AlreadyExists.into()),
+            // A file system without links.
+            Err(_) => self.replace(target),
+        }
+    }
+}
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        fs::remove_file(&self.0).ok();
+    }
+}
+
+/// Gives `file` the owner and the permissions of another one.
+fn keep(file: &File, like: &Metadata) -> io::Result<()> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::{MetadataExt as _, fchown};
+        let now = file.metadata()?;
+        let differs = |now: u32, like: u32| (now != like).then_some(like);
+        let (user, group) = (differs(now.uid(), like.uid()), differs(now.gid(), like.gid()));
+        if user.is_some() || group.is_some() {
+            fchown(file, user, group)?;
+        }
+    }
+    file.set_permissions(like.permissions())
+}
+
+/// A name is on the disk when its directory is.
+pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
+    match path.parent().filter(|_| cfg!(unix)) {
+        Some(directory) => File::open(directory)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+/// Removes what killed processes have left of files that should have got the name `target`.
+pub(super) fn sweep(target: &Path) {
+    let (Some(directory), Some(name)) = (target.parent(), target.file_name()) else { return };
+    let mut start = OsString::from(".");
+    start.push(name);
+    start.push(".");
+    let is_left = |name: &OsString| {
+        let token = name.as_encoded_bytes().strip_prefix(start.as_encoded_bytes());
+        token.is_some_and(|token| token.len() == 16 && token.iter().all(u8::is_ascii_hexdigit))
+    };
+    let Ok(entries) = directory.read_dir() else { return };
+    for left in entries.flatten().filter(|entry| is_left(&entry.file_name())) {
+        fs::remove_file(left.path()).ok();
+    }
+}
+
+/// Why a secret could not be stored.
+pub(super) fn unwritable(what: impl std::fmt::Display, error: io::Error) -> Error {
+    let (reason, hint) = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => (Reason::DiskFull, "make room, and call again"),
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            (Reason::NotPermitted, "the process needs to create files in that directory")
+        }
+        io::ErrorKind::NotFound => (Reason::Missing, "create the directory first"),
+        _ => (Reason::Io, "look in the system's log for the disk"),
+    };
+    Error::new(ErrorKind::Key, format!("{what} cannot be written"))
+        .because(reason)
+        .during(Phase::Key)
+        .caused_by(error)
+        .hint(hint)
+}

@@ -1,0 +1,89 @@
+//! How a key file comes into being, and how its secret is replaced.
+//!
+//! There are two names: that of the file, and a second one for a secret that is not settled yet. A file gets the second
+//! name only when it is whole and on the disk, and only if nothing has that name; it loses it by being renamed to the
+//! first. So several processes that make a secret at the same time agree on one, and none is lost at any moment.
+
+use std::fs;
+
+use zeroize::Zeroizing;
+
+use super::beside::{Beside, sweep, sync_directory, unwritable};
+use super::file::{FileKeySource, name};
+use super::fresh;
+use super::place::Place;
+use super::settling::{offered, present};
+use crate::error::{Reason, Result};
+use crate::key::KeyCandidate;
+use crate::secret::Secret;
+
+impl FileKeySource {
+    /// The present secret, and the one that is to follow it.
+    pub(super) fn offered(&self) -> Result<Vec<KeyCandidate>> {
+        let read = |place: &Place| self.read(place).map(|secret| KeyCandidate { secret, source: name(place) });
+        // The new one first: settled in between, it is found as the present one.
+        let next = read(&self.path.next());
+        offered(read(&self.path), next)
+    }
+
+    /// The secret of a new database.
+    pub(super) fn first(&self) -> Result<Secret> {
+        self.refuse_present()?;
+        let secret = self.upcoming(None)?;
+        // Another process may have settled one since. What was written here stays, as another may rely on it already.
+        self.refuse_present().map(|()| secret)
+    }
+
+    /// The secret that is to take the place of the present one.
+    pub(super) fn next(&self) -> Result<Secret> {
+        let (present, next) = (self.path.behind_links(), self.path.next());
+        // One that was made for a new database, and not settled: it is the present one.
+        if !is_there(&self.path) && is_there(&next) {
+            let moved = fs::rename(next.path(), &present).and_then(|()| sync_directory(&present));
+            moved.map_err(|error| unwritable(name(&self.path), error))?;
+        }
+        self.read(&self.path)?;
+        let like = fs::metadata(&present).map_err(|error| unwritable(name(&next), error))?;
+        self.upcoming(Some(&like))
+    }
+
+    /// Puts `secret` in the place of the present one, if it is the one that is to follow.
+    pub(super) fn keep(&self, secret: &Secret) -> Result<()> {
+        let (present, next) = (self.path.behind_links(), self.path.next());
+        match self.read(&next) {
+            Ok(found) if found.expose() == secret.expose() => {}
+            Ok(_) => return Ok(()),
+            Err(error) if error.reason() == Reason::Missing => return Ok(()),
+            Err(error) => return Err(error),
+        }
+        let moved = fs::rename(next.path(), &present).and_then(|()| sync_directory(&present));
+        moved.map_err(|error| unwritable(name(&self.path), error))?;
+        sweep(next.path());
+        Ok(())
+    }
+
+    /// The secret under the second name, made if there is none.
+    fn upcoming(&self, like: Option<&fs::Metadata>) -> Result<Secret> {
+        let next = self.path.next();
+        match self.read(&next) {
+            Err(error) if error.reason() == Reason::Missing => {}
+            found => return found,
+        }
+        let mut line = Zeroizing::new([b'\n'; 65]);
+        line[..64].copy_from_slice(&*fresh::digits()?);
+        let made = Beside::write(next.path(), &*line, like).and_then(|beside| beside.publish(next.path()));
+        match made {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(unwritable(name(&next), error)),
+            // Another process was first, and its secret is as good.
+            _ => self.read(&next),
+        }
+    }
+
+    fn refuse_present(&self) -> Result<()> {
+        if is_there(&self.path) { Err(present(&name(&self.path))) } else { Ok(()) }
+    }
+}
+
+fn is_there(place: &Place) -> bool {
+    place.path().symlink_metadata().is_ok()
+}

@@ -1,0 +1,153 @@
+//! How a value of a SOPS file comes into being, and how it is replaced.
+//!
+//! The new value first stands in a second file beside the first: its copy, but for this value. That file gets its name when
+//! it is whole and on the disk, and only if nothing has that name. Once the database was read with the new value, that is
+//! written into the first file as it is then, and the second one is removed. So several processes that make a value at
+//! the same time agree on one, no change to another value is lost, and neither is a secret.
+
+use std::fs;
+use std::io;
+
+use crate::error::{Error, ErrorKind, Reason, Result};
+use crate::keys::beside::{Beside, sweep, sync_directory, unwritable};
+use crate::keys::fresh;
+use crate::keys::place::Place;
+use crate::keys::settling::present;
+use crate::secret::Secret;
+
+use super::encrypt::encrypt;
+use super::reader::{Reader, blocking};
+use super::source::SopsKeySource;
+
+impl SopsKeySource {
+    /// The secret that is not settled yet.
+    pub(super) async fn unsettled(&self) -> Result<Secret> {
+        let reader = Reader { file: self.second(), format: Some(self.reader.format()), ..self.reader.clone() };
+        let unsettled = reader.read(&self.path()?).await;
+        unsettled.map_err(|error| error.context(format!("SOPS file {}", reader.file)))
+    }
+
+    fn second(&self) -> Place {
+        self.reader.file.next()
+    }
+
+    /// The value of a new database.
+    pub(super) async fn first(&self) -> Result<Secret> {
+        self.refuse_present().await?;
+        let secret = match self.unsettled().await {
+            Err(error) if error.reason() == Reason::Missing => self.make(true).await?,
+            found => found?,
+        };
+        // Another process may have settled one since. What was written here stays, as another may rely on it already.
+        self.refuse_present().await.map(|()| secret)
+    }
+
+    /// The value that is to take the place of the present one.
+    pub(super) async fn next(&self) -> Result<Secret> {
+        let present = match (self.reader.read(&self.path()?).await, self.unsettled().await) {
+            // Made for a new database, and not settled: it is the present one.
+            (Err(error), Ok(made)) if error.reason() == Reason::Missing => {
+                self.keep(&made).await?;
+                made
+            }
+            (found, _) => found?,
+        };
+        match self.unsettled().await {
+            Err(error) if error.reason() == Reason::Missing => self.make(false).await,
+            // Written into the file already, and cut off then.
+            Ok(next) if next.expose() == present.expose() => {
+                self.remove_second().await?;
+                self.make(false).await
+            }
+            found => found,
+        }
+    }
+
+    /// Writes `secret` into the file, if it is the one that is to follow.
+    pub(super) async fn keep(&self, secret: &Secret) -> Result<()> {
+        match self.unsettled().await {
+            Ok(next) if next.expose() == secret.expose() => {}
+            Ok(_) => return Ok(()),
+            Err(error) if error.reason() == Reason::Missing => return Ok(()),
+            Err(error) => return Err(error),
+        }
+        let path = self.path()?;
+        match self.reader.read(&path).await {
+            Ok(present) if present.expose() == secret.expose() => {}
+            Ok(_) => self.reader.replace(&path, secret.clone()).await?,
+            Err(error) if error.reason() != Reason::Missing => return Err(error),
+            Err(_) if is_there(&self.reader.file).await? => {
+                let changed = self.reader.inserted(&path, secret.clone()).await?;
+                self.reader.write(changed).await?;
+            }
+            Err(_) => {
+                let (file, second) = (self.reader.file.behind_links(), self.second());
+                return blocking(move || {
+                    let moved = fs::rename(second.path(), &file).and_then(|()| sync_directory(&file));
+                    moved.map_err(|error| unwritable("the file", error))
+                })
+                .await;
+            }
+        }
+        self.remove_second().await
+    }
+
+    /// Makes a value in the second file.
+    async fn make(&self, may_make_file: bool) -> Result<Secret> {
+        let (path, file, second) = (self.path()?, self.reader.file.clone(), self.second());
+        let secret = Secret::new(&fresh::digits()?[..]);
+        let text = if !may_make_file {
+            self.reader.replaced(&path, secret).await?.text
+        } else if is_there(&file).await? {
+            self.reader.inserted(&path, secret).await?.text
+        } else {
+            let recipients: Vec<&str> = self.recipients.iter().map(String::as_str).collect();
+            if recipients.is_empty() {
+                let error =
+                    Error::new(ErrorKind::Key, "the file does not exist, and nobody is named who could open it");
+                return Err(error
+                    .because(Reason::Missing)
+                    .hint("name .recipients(), or make the file by `sops encrypt`"));
+            }
+            let name = path.top_level().unwrap_or_default();
+            encrypt(self.reader.format(), &[(name, &secret)], &recipients)?
+        };
+        blocking(move || {
+            let like = fs::metadata(file.path()).ok();
+            let made = Beside::write(second.path(), text.as_bytes(), like.as_ref());
+            match made.and_then(|beside| beside.publish(second.path())) {
+                // Another process was first, and its value is as good.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+                made => made.map_err(|error| unwritable(&second, error)),
+            }
+        })
+        .await?;
+        self.unsettled().await
+    }
+
+    async fn refuse_present(&self) -> Result<()> {
+        match self.reader.read(&self.path()?).await {
+            Ok(_) => Err(present(&self.name(&self.reader.file))),
+            Err(error) if error.reason() == Reason::Missing => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn remove_second(&self) -> Result<()> {
+        let second = self.second();
+        blocking(move || {
+            let removed = fs::remove_file(second.path()).and_then(|()| sync_directory(second.path()));
+            sweep(second.path());
+            match removed {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(unwritable(&second, error)),
+                _ => Ok(()),
+            }
+        })
+        .await
+    }
+}
+
+async fn is_there(place: &Place) -> Result<bool> {
+    let place = place.clone();
+    blocking(move || Ok(place.path().symlink_metadata().is_ok())).await
+}
