@@ -154,6 +154,23 @@ async fn numbers_that_no_file_has_are_refused_by_name() {
 }
 
 #[tokio::test]
+async fn the_smallest_page_that_opens_again_works_in_each_version_and_a_smaller_one_is_refused() {
+    for version in 1..=4 {
+        let directory = TempDir::new().unwrap();
+        let path = directory.path().join("app.db");
+        let of = |page| keyed(&path, "right").cipher_compatibility(version).cipher_page_size(page);
+        let error = refusal(of(512)).await;
+        assert!(error.to_string().contains("between 1024 and 65536"), "{version}: {error}");
+        for made in [true, false] {
+            let db = of(1024).open().await.unwrap_or_else(|error| panic!("{version}, {made}: {error}"));
+            db.execute("CREATE TABLE IF NOT EXISTS t (a)", ()).await.unwrap();
+            db.execute("INSERT INTO t VALUES (zeroblob(5000))", ()).await.unwrap();
+            db.close().await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
 async fn closures_run_on_a_reader_beside_the_writer_and_cannot_write() {
     #[derive(Debug)]
     #[allow(dead_code, reason = "told by Debug")]

@@ -146,7 +146,7 @@ impl SqlCipherConnector {
         self
     }
 
-    /// The size of a page in bytes, for files of programs that set `cipher_page_size`: a power of two from 512 to 65536.
+    /// The size of a page in bytes, for files of programs that set `cipher_page_size`: a power of two from 1024 to 65536.
     pub fn cipher_page_size(mut self, bytes: u32) -> Self {
         self.settings.format.page_size = Some(bytes);
         self

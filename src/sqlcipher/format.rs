@@ -10,8 +10,8 @@ pub(super) const CURRENT: u8 = 4;
 /// More rounds than this would take a minute for each open.
 const ROUNDS: RangeInclusive<u32> = 1..=10_000_000;
 
-/// The sizes of pages that SQLite knows.
-const PAGES: RangeInclusive<u32> = 512..=65_536;
+/// SQLite knows pages of 512 bytes too, but a file that SQLCipher makes with them does not open again.
+const PAGES: RangeInclusive<u32> = 1024..=65_536;
 
 /// What an encrypted file looks like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +63,7 @@ impl Format {
             return Err(refused(message, "give cipher_kdf_iter() the number that the file was made with"));
         }
         if let Some(size) = page_size.filter(|size| !PAGES.contains(size) || !size.is_power_of_two()) {
-            let message = format!("a page of {size} bytes is no power of two between 512 and 65536");
+            let message = format!("a page of {size} bytes is no power of two between 1024 and 65536");
             return Err(refused(message, "give cipher_page_size() the size that the file was made with"));
         }
         let named = [
