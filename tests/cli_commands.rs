@@ -167,6 +167,41 @@ fn copies_and_changes_of_key_lead_there_and_back() {
 }
 
 #[test]
+fn what_can_be_read_of_a_damaged_file_goes_into_a_new_one() {
+    let home = Home::new();
+    home.write("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 40) INSERT INTO t SELECT randomblob(900) FROM n");
+    home.run(&with(&["backup", "a.db", "copy.db"], &[])).ok();
+    let whole = home.run(&with(&["salvage", "a.db", "whole.db"], &["--full"])).ok();
+    assert!(whole.contains("41 rows") && whole.ends_with("nothing was lost\n"), "{whole}");
+
+    let mut bytes = std::fs::read(home.path("a.db")).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(home.path("a.db"), &bytes).unwrap();
+    let some = home.run(&with(&["salvage", "a.db", "some.db"], &["--new-key-env", "ONE"]));
+    assert_eq!(some.code, Some(4), "{some:?}");
+    assert!(some.out.contains("table t: ") && some.out.contains("lost: 1 page ("), "{some:?}");
+    let count = home.run(&["sql", "some.db", "--csv", "SELECT count(*) > 30 AS n FROM t", "--key-env", "ONE"]).ok();
+    assert_eq!(count, "n\n1\n");
+    assert_eq!(std::fs::read(home.path("a.db")).unwrap(), bytes, "the damaged file was changed");
+    home.run(&with(&["salvage", "a.db", "some.db"], &[])).fails(1, "there is a file already");
+
+    // The salt has gone: no key opens it, until a copy lends its own.
+    bytes[..16].fill(7);
+    std::fs::write(home.path("a.db"), &bytes).unwrap();
+    let refused = home.run(&with(&["salvage", "a.db", "more.db"], &[]));
+    assert!(refused.code == Some(5) && refused.err.contains("--salt-from"), "{refused:?}");
+    let more = home.run(&with(&["salvage", "a.db", "more.db", "--salt-from", "copy.db"], &["--plaintext"]));
+    assert_eq!(more.code, Some(4), "{more:?}");
+    assert!(home.run(&["sql", "more.db", "--csv", "SELECT count(*) > 0 AS n FROM t"]).code.is_some());
+    home.run(&with(&["salvage", "a.db", "b.db"], &["--salt-from", "none.db"])).fails(1, "no salt can be read");
+    let both = home.run(&with(&["salvage", "a.db", "b.db", "--plaintext"], &["--new-key-env", "ONE"]));
+    both.fails(1, "leave one of the two away");
+    home.run(&with(&["salvage", "none.db", "b.db"], &[])).fails(3, "there is no such file");
+    assert!(!home.path("b.db").exists());
+}
+
+#[test]
 fn migrations_are_planned_and_run() {
     let home = Home::new();
     home.write("INSERT INTO t VALUES (1)");

@@ -11,6 +11,7 @@ use crate::doctor::Doctor;
 use crate::failure::ExitCause;
 use crate::migrate::Migrate;
 use crate::new_key::NewKey;
+use crate::salvage::Salvage;
 use crate::sql::Sql;
 
 const EXAMPLES: &str = "\
@@ -70,6 +71,12 @@ Stopped or killed at any moment, the file opens with the old key or the new one:
     /// Stores an encrypted file in plaintext, by a verified copy that takes its place
     #[command(after_help = "Example:\n  strongroom decrypt app.db --key-env APP_KEY")]
     Decrypt(Decrypt),
+    /// Copies what can be read of a damaged file into a new one, and says what was lost; the old one stays as it is
+    #[command(after_help = "\
+Examples:
+  strongroom salvage app.db saved.db --key-env APP_KEY
+  strongroom salvage app.db saved.db --key-env APP_KEY --salt-from copies/last.db")]
+    Salvage(Salvage),
     /// Brings the schema to the newest version, from a folder of numbered .sql files
     #[command(after_help = "\
 Examples:
@@ -109,6 +116,7 @@ impl Command {
             Self::Rekey(command) => Box::pin(command.prepare()?),
             Self::Encrypt(command) => Box::pin(command.prepare()?),
             Self::Decrypt(command) => Box::pin(command.prepare()?),
+            Self::Salvage(command) => Box::pin(command.prepare()?),
             Self::Migrate(command) => Box::pin(command.prepare()?),
             Self::Key(Key::New(command)) => Box::pin(std::future::ready(command.run())),
             // Told before.

@@ -91,16 +91,22 @@ impl KeptOptions {
     }
 }
 
-fn depth(full: bool) -> CheckDepth {
+pub(crate) fn depth(full: bool) -> CheckDepth {
     if full { CheckDepth::Full } else { CheckDepth::Quick }
 }
 
-fn shown() -> impl FnMut(BackupProgress) + Send + 'static {
+pub(crate) fn shown() -> impl FnMut(BackupProgress) + Send + 'static {
     let mut progress = ProgressLine::new();
     move |now| {
         let what = if now.stage == BackupStage::Check { "verifying" } else { "copying" };
         progress.show(what, now.done, now.total);
     }
+}
+
+/// Refuses a new file that is to have a key and to be readable without one.
+pub(crate) fn refuse_both(key: bool, plaintext: bool) -> Result<(), ExitCause> {
+    let message = "the new file cannot have a key and be plaintext".to_owned();
+    if key && plaintext { Err(ExitCause::Said(message, "leave one of the two away")) } else { Ok(()) }
 }
 
 fn told(what: &str, report: &BackupReport) -> Result<(), ExitCause> {
@@ -126,14 +132,12 @@ impl MakeBackup {
     pub(crate) fn prepare(self) -> Result<impl Future<Output = Result<(), ExitCause>>, ExitCause> {
         let key = self.target.key()?;
         let mut options = BackupOptions::new().replace(self.replace).check(depth(self.full)).on_progress(shown());
-        match (one_of(self.new.named()), self.plaintext) {
-            (Some(_), true) => {
-                let message = "the copy cannot have a key and be plaintext".into();
-                return Err(ExitCause::Said(message, "leave one of the two away"));
-            }
-            (Some(new), false) => options = options.key(new),
-            (None, true) => options = options.plaintext(),
-            (None, false) => {}
+        let new = one_of(self.new.named());
+        refuse_both(new.is_some(), self.plaintext)?;
+        if let Some(new) = new {
+            options = options.key(new);
+        } else if self.plaintext {
+            options = options.plaintext();
         }
         Ok(async move {
             let db = self.target.builder(key).read_only().open().await?;

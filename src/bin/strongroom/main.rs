@@ -13,6 +13,7 @@ mod print;
 mod probe;
 mod progress;
 mod prompt;
+mod salvage;
 mod sql;
 mod words;
 
