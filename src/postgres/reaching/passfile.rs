@@ -1,6 +1,6 @@
 //! libpq's files: passwords (`~/.pgpass`) and services (`~/.pg_service.conf`).
 
-use std::path::{Path, PathBuf};
+use std::path::{Path, PathBuf, absolute};
 
 use zeroize::Zeroizing;
 
@@ -17,11 +17,13 @@ pub(crate) struct PassFile {
 }
 
 impl PassFile {
+    /// A relative path starts at the working directory of this moment.
     pub(crate) fn find(named: Option<&str>, environment: Environment<'_>) -> Option<Self> {
-        match named {
-            Some(path) => Some(Self { path: path.into(), named: true }),
-            None => Some(Self { path: Path::new(&environment("HOME")?).join(".pgpass"), named: false }),
-        }
+        let path = match named {
+            Some(path) => path.into(),
+            None => Path::new(&environment("HOME")?).join(".pgpass"),
+        };
+        Some(Self { path: absolute(&path).unwrap_or(path), named: named.is_some() })
     }
 
     /// The password of the first line that fits.
