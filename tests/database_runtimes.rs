@@ -11,7 +11,11 @@ use std::time::{Duration, Instant};
 
 use common::{Home, Kind, with_table};
 use futures_util::{StreamExt as _, TryStreamExt as _};
-use strongroom::{AsyncDatabase, Error, ErrorKind, Pool, SqlCipherConnector};
+use strongroom::database::{BackupOptions, CheckDepth, CopyRows};
+use strongroom::sqlcipher::{ReplaceOptions, SalvageOptions};
+use strongroom::{
+    AsyncDatabase, CommandKeySource, Error, ErrorKind, FileKeySource, KeySource as _, Pool, SqlCipherConnector,
+};
 use tokio::runtime::{Builder, Runtime};
 
 const INSERT: &str = "INSERT INTO t (n) VALUES ($1)";
@@ -255,7 +259,37 @@ async fn call_all(db: &AsyncDatabase, missing: &str) {
     is_refused(&limited.execute(INSERT, (1,)).await.unwrap_err(), missing);
     is_refused(&limited.fetch_all("SELECT 1", ()).await.unwrap_err(), missing);
     is_refused(&limited.begin().await.unwrap_err(), missing);
+    is_refused(&db.try_transaction(async |tx| tx.execute(INSERT, (1,)).await).await.unwrap_err(), missing);
+    is_refused(&db.check(CheckDepth::Quick).await.unwrap_err(), missing);
+    is_refused(&db.explain("SELECT 1", ()).await.unwrap_err(), missing);
+    is_refused(&db.checkpoint().await.unwrap_err(), missing);
+    is_refused(&db.vacuum().await.unwrap_err(), missing);
+    is_refused(&db.optimize().await.unwrap_err(), missing);
+    is_refused(&db.sizes().await.unwrap_err(), missing);
+    is_refused(&db.changes().await.unwrap_err(), missing);
+    is_refused(&db.watch("SELECT 1", ()).next().await.unwrap().unwrap_err(), missing);
+    is_refused(&db.backup_to("no-such-copy.db").await.unwrap_err(), missing);
+    let under = BackupOptions::new().key(FileKeySource::new("no-such-key"));
+    is_refused(&db.backup_with("no-such-copy.db", under).await.unwrap_err(), missing);
+    is_refused(&db.rekey(FileKeySource::new("no-such-key")).await.unwrap_err(), missing);
+    is_refused(&db.copy_rows(db, CopyRows::of(["t"])).await.unwrap_err(), missing);
+    is_refused(&db.suspend().await.unwrap_err(), missing);
     is_refused(&db.close().await.unwrap_err(), missing);
+}
+
+#[test]
+fn copies_and_key_sources_outside_of_a_runtime_say_so_too() {
+    let missing = "outside of a tokio runtime";
+    let home = Home::new(Kind::PlainFile);
+    let builder = || home.builder().key(FileKeySource::new("no-such-key"));
+    is_refused(&outside(builder().restore_from("no-such-copy.db", ReplaceOptions::new())).unwrap_err(), missing);
+    is_refused(&outside(builder().encrypt(ReplaceOptions::new())).unwrap_err(), missing);
+    is_refused(&outside(builder().decrypt(ReplaceOptions::new())).unwrap_err(), missing);
+    is_refused(&outside(builder().salvage_to("no-such-copy.db", SalvageOptions::new())).unwrap_err(), missing);
+    is_refused(&outside(FileKeySource::new("no-such-key").resolve()).unwrap_err(), missing);
+    is_refused(&outside(CommandKeySource::new("true").resolve()).unwrap_err(), missing);
+    #[cfg(feature = "sops")]
+    is_refused(&outside(strongroom::SopsKeySource::at("no-such-file.yml").resolve()).unwrap_err(), missing);
 }
 
 #[test]

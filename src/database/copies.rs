@@ -10,6 +10,7 @@ use super::deadline::{Stage, within};
 use super::handle::AsyncDatabase;
 use super::observed::{self, observe, over};
 use super::route;
+use crate::clock;
 use crate::connector::{
     Backup, BackupProgress, BackupReport, CheckDepth, Connection, Connector, CopyKey, Replace, Resource as _,
 };
@@ -195,6 +196,7 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
             let observing = observe(self.pool().observers(), CallKind::BackUp, None, location);
             let running = async {
                 let call = self.call(location);
+                clock::check()?;
                 let backup = options.resolved(target).await?;
                 let mut lent = call.lend(self.pool(), route::read_access(self.capabilities())).await?;
                 observed::lent();

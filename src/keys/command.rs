@@ -13,6 +13,7 @@ use tokio::process::{Child, Command};
 
 use super::buffer::Buffer;
 use super::place;
+use crate::clock;
 use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::key::KeySource;
 use crate::secret::Secret;
@@ -127,6 +128,7 @@ impl fmt::Debug for CommandKeySource {
 #[async_trait]
 impl KeySource for CommandKeySource {
     async fn resolve(&self) -> Result<Secret> {
+        clock::check()?;
         let answer = tokio::time::timeout(self.timeout, self.run()).await;
         answer.unwrap_or_else(|_| Err(self.failed(format_args!("gave no answer within {:?}", self.timeout))))
     }

@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 use super::RELATIVE;
 use super::buffer::{Buffer, without_newline};
 use super::place::Place;
+use crate::clock;
 use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::key::{KeyCandidate, KeySource};
 use crate::secret::Secret;
@@ -103,7 +104,7 @@ impl FileKeySource {
     /// Does `work` on a blocking thread.
     async fn blocking<T: Send + 'static>(&self, work: impl FnOnce(&Self) -> Result<T> + Send + 'static) -> Result<T> {
         let this = self.clone();
-        let done = tokio::task::spawn_blocking(move || work(&this)).await;
+        let done = clock::present()?.spawn_blocking(move || work(&this)).await;
         done.unwrap_or_else(|_| Err(Error::new(ErrorKind::Key, format!("reading {} was cut off", self.describe()))))
     }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use super::connector::SqlCipherConnector;
 use super::copies::{self, ReplaceOptions, SalvageOptions, SalvageReport};
 use super::database::DatabaseBuilder;
+use crate::clock;
 use crate::connector::BackupReport;
 use crate::error::Result;
 
@@ -35,6 +36,7 @@ impl DatabaseBuilder<SqlCipherConnector> {
     /// # Cancel safety
     /// Dropping the future stops it, and leaves what was there, unless the copy had taken its place already.
     pub async fn restore_from(self, copy: impl AsRef<Path> + Send, options: ReplaceOptions) -> Result<BackupReport> {
+        clock::check()?;
         copies::restore(self.into_connector(), copy.as_ref(), options).await
     }
 
@@ -64,6 +66,7 @@ impl DatabaseBuilder<SqlCipherConnector> {
     /// # Cancel safety
     /// Dropping the future stops it, and leaves the file as it was, unless that had been replaced already.
     pub async fn encrypt(self, options: ReplaceOptions) -> Result<BackupReport> {
+        clock::check()?;
         copies::encrypt(self.into_connector(), options).await
     }
 
@@ -89,6 +92,7 @@ impl DatabaseBuilder<SqlCipherConnector> {
     /// # Cancel safety
     /// As [`encrypt`](Self::encrypt).
     pub async fn decrypt(self, options: ReplaceOptions) -> Result<BackupReport> {
+        clock::check()?;
         copies::decrypt(self.into_connector(), options).await
     }
 
@@ -127,6 +131,7 @@ impl DatabaseBuilder<SqlCipherConnector> {
     /// # Cancel safety
     /// Dropping the future stops it at the next step, and removes what it has made; a file that was done already stays.
     pub async fn salvage_to(self, path: impl AsRef<Path> + Send, options: SalvageOptions) -> Result<SalvageReport> {
+        clock::check()?;
         copies::salvage(self.into_connector(), path.as_ref(), options).await
     }
 }

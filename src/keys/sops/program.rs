@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, ChildStdin, Command};
 use zeroize::Zeroizing;
 
+use crate::clock;
 use crate::error::{Error, Reason, Result};
 
 use super::fault;
@@ -108,6 +109,7 @@ impl Program {
     /// [`Reason::ProgramMissing`], [`Reason::ProgramFailed`] when it cannot be run or takes too long,
     /// [`Reason::TooLarge`] when it writes too much. An exit code other than 0 is no error here.
     pub(super) async fn run(mut self, input: &[u8]) -> Result<Answer> {
+        clock::check()?;
         if !input.is_empty() {
             self.command.stdin(Stdio::piped());
         }
