@@ -242,19 +242,22 @@ async fn a_key_that_its_source_does_not_offer_is_never_taken() {
 }
 
 #[tokio::test]
-async fn links_stay_and_the_file_behind_them_changes() {
+async fn links_and_permissions_stay_and_the_file_behind_them_changes() {
     let home = Home::new();
     let (there, link) = (home.0.path().join("keys"), home.0.path().join("app.key"));
     std::fs::create_dir(&there).unwrap();
     create(with(&home.db(), key(&there))).await;
     std::os::unix::fs::symlink(there.join("app.key"), &link).unwrap();
+    std::fs::set_permissions(there.join("app.key"), std::fs::Permissions::from_mode(0o400)).unwrap();
     let before = there.join("app.key").metadata().unwrap().ino();
     let db = with(&home.db(), home.key()).open().await.unwrap();
     db.rekey_fresh(home.key()).await.unwrap();
     db.close().await.unwrap();
     assert!(link.is_symlink());
     assert_eq!(files(&there), ["app.key"]);
-    assert_ne!(there.join("app.key").metadata().unwrap().ino(), before);
+    let after = there.join("app.key").metadata().unwrap();
+    assert_ne!(after.ino(), before);
+    assert_eq!(after.permissions().mode() & 0o777, 0o400);
     assert_eq!(read(with(&home.db(), home.key())).await.unwrap(), "row");
 }
 
