@@ -123,59 +123,40 @@ pub struct KeyCandidate {
     pub source: String,
 }
 
-#[async_trait]
-impl<K: KeySource + ?Sized> KeySource for Arc<K> {
-    async fn resolve(&self) -> Result<Secret> {
-        (**self).resolve().await
-    }
+/// A pointer to a source asks that.
+macro_rules! asks_what_it_points_to {
+    ($pointer:ident) => {
+        #[async_trait]
+        impl<K: KeySource + ?Sized> KeySource for $pointer<K> {
+            async fn resolve(&self) -> Result<Secret> {
+                (**self).resolve().await
+            }
 
-    fn describe(&self) -> String {
-        (**self).describe()
-    }
+            fn describe(&self) -> String {
+                (**self).describe()
+            }
 
-    async fn candidates(&self) -> Result<Vec<KeyCandidate>> {
-        (**self).candidates().await
-    }
+            async fn candidates(&self) -> Result<Vec<KeyCandidate>> {
+                (**self).candidates().await
+            }
 
-    async fn create(&self) -> Result<Option<Secret>> {
-        (**self).create().await
-    }
+            async fn create(&self) -> Result<Option<Secret>> {
+                (**self).create().await
+            }
 
-    async fn replace(&self) -> Result<Secret> {
-        (**self).replace().await
-    }
+            async fn replace(&self) -> Result<Secret> {
+                (**self).replace().await
+            }
 
-    async fn settle(&self, secret: &Secret) -> Result<()> {
-        (**self).settle(secret).await
-    }
+            async fn settle(&self, secret: &Secret) -> Result<()> {
+                (**self).settle(secret).await
+            }
+        }
+    };
 }
 
-#[async_trait]
-impl<K: KeySource + ?Sized> KeySource for Box<K> {
-    async fn resolve(&self) -> Result<Secret> {
-        (**self).resolve().await
-    }
-
-    fn describe(&self) -> String {
-        (**self).describe()
-    }
-
-    async fn candidates(&self) -> Result<Vec<KeyCandidate>> {
-        (**self).candidates().await
-    }
-
-    async fn create(&self) -> Result<Option<Secret>> {
-        (**self).create().await
-    }
-
-    async fn replace(&self) -> Result<Secret> {
-        (**self).replace().await
-    }
-
-    async fn settle(&self, secret: &Secret) -> Result<()> {
-        (**self).settle(secret).await
-    }
-}
+asks_what_it_points_to!(Arc);
+asks_what_it_points_to!(Box);
 
 /// A secret at hand is its own source.
 #[async_trait]

@@ -20,16 +20,23 @@ pub(crate) struct MakeBackup {
     /// Where the copy is to stand
     copy: PathBuf,
     #[command(flatten)]
-    new: NewKeys,
-    /// The copy is not encrypted
-    #[arg(long)]
-    plaintext: bool,
+    form: NewForm,
     /// The copy may take the place of a file
     #[arg(long)]
     replace: bool,
     /// Also looks at every row of the copy
     #[arg(long)]
     full: bool,
+}
+
+// What a new file is encrypted with; by default the same key. No doc comment: clap would take it for the command.
+#[derive(Args, Debug)]
+pub(crate) struct NewForm {
+    #[command(flatten)]
+    new: NewKeys,
+    /// The new file is not encrypted
+    #[arg(long)]
+    plaintext: bool,
 }
 
 #[derive(Args, Debug)]
@@ -103,10 +110,24 @@ pub(crate) fn shown() -> impl FnMut(BackupProgress) + Send + 'static {
     }
 }
 
-/// Refuses a new file that is to have a key and to be readable without one.
-pub(crate) fn refuse_both(key: bool, plaintext: bool) -> Result<(), ExitCause> {
-    let message = "the new file cannot have a key and be plaintext".to_owned();
-    if key && plaintext { Err(ExitCause::Said(message, "leave one of the two away")) } else { Ok(()) }
+impl NewForm {
+    /// The options of a call that makes a file, with the key of that file, or none.
+    pub(crate) fn given<O>(
+        &self,
+        options: O,
+        key: impl FnOnce(O, Box<dyn KeySource>) -> O,
+        plaintext: impl FnOnce(O) -> O,
+    ) -> Result<O, ExitCause> {
+        match (one_of(self.new.named()), self.plaintext) {
+            (Some(_), true) => {
+                let message = "the new file cannot have a key and be plaintext".into();
+                Err(ExitCause::Said(message, "leave one of the two away"))
+            }
+            (Some(new), false) => Ok(key(options, new)),
+            (None, true) => Ok(plaintext(options)),
+            (None, false) => Ok(options),
+        }
+    }
 }
 
 fn told(what: &str, report: &BackupReport) -> Result<(), ExitCause> {
@@ -131,14 +152,8 @@ fn fresh_key(
 impl MakeBackup {
     pub(crate) fn prepare(self) -> Result<impl Future<Output = Result<(), ExitCause>>, ExitCause> {
         let key = self.target.key()?;
-        let mut options = BackupOptions::new().replace(self.replace).check(depth(self.full)).on_progress(shown());
-        let new = one_of(self.new.named());
-        refuse_both(new.is_some(), self.plaintext)?;
-        if let Some(new) = new {
-            options = options.key(new);
-        } else if self.plaintext {
-            options = options.plaintext();
-        }
+        let options = BackupOptions::new().replace(self.replace).check(depth(self.full)).on_progress(shown());
+        let options = self.form.given(options, BackupOptions::key, BackupOptions::plaintext)?;
         Ok(async move {
             let db = self.target.builder(key).read_only().open().await?;
             let report = db.backup_with(&self.copy, options).await;

@@ -8,9 +8,9 @@ use clap::Args;
 use strongroom::Reason;
 use strongroom::sqlcipher::{SalvageOptions, SalvageReport};
 
-use crate::copies::{depth, refuse_both, shown};
+use crate::copies::{NewForm, depth, shown};
 use crate::failure::{ExitCause, code};
-use crate::keys::{NewKeys, Target, one_of};
+use crate::keys::Target;
 use crate::words::{bytes, count, say};
 
 const WRONG_KEY: &str = "check which key belongs to the file; if its first 16 bytes are damaged, give --salt-from a copy \
@@ -23,10 +23,7 @@ pub(crate) struct Salvage {
     /// Where the new file is to stand
     new_file: PathBuf,
     #[command(flatten)]
-    new: NewKeys,
-    /// The new file is not encrypted
-    #[arg(long)]
-    plaintext: bool,
+    form: NewForm,
     /// A copy under the same key, of which the first 16 bytes replace damaged ones
     #[arg(long, value_name = "COPY")]
     salt_from: Option<PathBuf>,
@@ -49,13 +46,7 @@ impl Salvage {
             })?;
             options = options.salt(salt);
         }
-        let new = one_of(self.new.named());
-        refuse_both(new.is_some(), self.plaintext)?;
-        if let Some(new) = new {
-            options = options.key(new);
-        } else if self.plaintext {
-            options = options.plaintext();
-        }
+        let options = self.form.given(options, SalvageOptions::key, SalvageOptions::plaintext)?;
         Ok(async move {
             match self.target.builder(key).salvage_to(&self.new_file, options).await {
                 Ok(report) => told(&self.new_file, &report),
