@@ -18,6 +18,11 @@ use crate::error::{Phase, Result};
 /// How long loans may still take to end once their calls were cancelled: a rollback is short.
 const GRACE: Duration = Duration::from_secs(1);
 
+/// How long a caller who has until `deadline` may be kept by the goodbye of a connection that is of no use to it.
+pub(super) fn goodbye_limit(deadline: Instant) -> Duration {
+    CLOSE_LIMIT.min(deadline.saturating_duration_since(Instant::now()) / 2)
+}
+
 impl<C: Connector> PoolInner<C> {
     pub(super) async fn close(self: &Arc<Self>, deadline: Duration) -> CloseReport {
         if let Err(error) = self.connector.usable() {

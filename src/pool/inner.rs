@@ -25,7 +25,7 @@ use super::supply::{Closed, IdleCell, Supply};
 use crate::connector::{Access, Connector, Resource as _, ResourceState};
 use crate::error::{Error, ErrorKind, Phase, Result};
 use crate::lock::{Lock, foreign};
-use crate::observer::{Event, ObservedPool, Observers, PoolReadings, ReadingsSource};
+use crate::observer::{Event, ObservedPool, Observers};
 
 /// How long a connection may take to say goodbye: long enough for a checkpoint of a large log.
 pub(super) const CLOSE_LIMIT: Duration = Duration::from_secs(10);
@@ -169,22 +169,6 @@ impl<C: Connector> Grant<C> {
             Self::Connection(lease) => lease.opened().permit.lane,
             Self::Permit(permit) => permit.lane,
         }
-    }
-}
-
-impl<C: Connector> ReadingsSource for Weak<PoolInner<C>> {
-    fn read(&self) -> Option<PoolReadings> {
-        let pool = self.upgrade()?;
-        let stats = pool.registry.stats();
-        if pool.is_closed() && stats.total_connections == 0 {
-            return None;
-        }
-        let mut readings = PoolReadings::default();
-        (readings.max_connections, readings.min_connections) = (pool.settings.max_size, pool.settings.min_size);
-        (readings.idle_connections, readings.active_connections) = (stats.idle_connections, stats.active_connections);
-        (readings.waiting, readings.timeouts) = (stats.waiting, stats.total_timeouts);
-        readings.engine = pool.connector.readings();
-        Some(readings)
     }
 }
 
@@ -410,9 +394,4 @@ impl<C: Connector> From<(Box<OpenConnection<C>>, Arc<IdleCell<Box<OpenConnection
     fn from((opened, cell): (Box<OpenConnection<C>>, Arc<IdleCell<Box<OpenConnection<C>>>>)) -> Self {
         Self::Connection(Lease::new(opened, cell))
     }
-}
-
-/// How long a caller who has until `deadline` may be kept by the goodbye of a connection that is of no use to it.
-pub(super) fn goodbye_limit(deadline: Instant) -> Duration {
-    CLOSE_LIMIT.min(deadline.saturating_duration_since(Instant::now()) / 2)
 }

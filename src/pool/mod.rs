@@ -32,6 +32,7 @@ mod handle;
 mod holders;
 mod inner;
 mod keeping;
+mod readings;
 mod rekeying;
 mod settings;
 mod supply;

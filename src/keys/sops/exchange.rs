@@ -35,9 +35,20 @@ pub(super) fn value(
     let text = std::str::from_utf8(bytes).map_err(|_| fault(Reason::Malformed, "it is not UTF-8"))?;
     let text = exchanged(text, &document, target, [&sealed, &mac, &moment]).ok_or_else(unclear)?;
 
+    if reads_back(&text, format, path, value, cipher)? { Ok(text) } else { Err(unclear()) }
+}
+
+/// Whether `text` is a file that verifies, with `value` at `path`.
+pub(super) fn reads_back(
+    text: &str,
+    format: SopsFormat,
+    path: &KeyPath,
+    value: &Secret,
+    cipher: &Cipher,
+) -> Result<bool> {
     let written = Document::parse(text.as_bytes(), format)?;
     let read = open::open(&written, cipher, path, open::locate(&written, path)?)?;
-    if read.expose() == value.expose() { Ok(text) } else { Err(unclear()) }
+    Ok(read.expose() == value.expose())
 }
 
 pub(super) fn check(value: &Secret) -> Result<()> {

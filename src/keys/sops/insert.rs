@@ -7,7 +7,7 @@ use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::secret::Secret;
 
 use super::document::{BLOCK, Document};
-use super::exchange::{check, with_mac};
+use super::exchange::{check, reads_back, with_mac};
 use super::format::SopsFormat;
 use super::gcm::Cipher;
 use super::path::KeyPath;
@@ -45,9 +45,7 @@ pub(super) fn value(
     let after = Document::parse(longer.as_bytes(), format)?;
     let mac = open::mac(&after, cipher, &moment)?;
     let text = with_mac(&longer, &after, &mac, &moment).ok_or_else(|| unclear(path))?;
-    let written = Document::parse(text.as_bytes(), format)?;
-    let read = open::open(&written, cipher, path, open::locate(&written, path)?)?;
-    if read.expose() == value.expose() { Ok(text) } else { Err(unclear(path)) }
+    if reads_back(&text, format, path, value, cipher)? { Ok(text) } else { Err(unclear(path)) }
 }
 
 /// Whether `after` is `before` but for the last value of its first document.

@@ -12,8 +12,9 @@ use super::waiting::WaitingCall;
 use crate::clock;
 use crate::connector::{Access, Connector, ResourceState};
 use crate::error::{ErrorKind, Result};
+use crate::pool::closing::goodbye_limit;
 use crate::pool::guarded::{caught, guarded};
-use crate::pool::inner::{Grant, Lane, Lease, Permit, PoolInner, goodbye_limit};
+use crate::pool::inner::{Grant, Lane, Lease, Permit, PoolInner};
 use crate::pool::supply::{Closed, Need};
 
 /// How long a health check may take; at most half of what is left to the caller, so that there is time to connect anew.

@@ -15,8 +15,9 @@ use crate::clock::{self, sleep};
 use crate::connector::{Canceller, Connector, Resource as _, ResourceState};
 use crate::error::{Error, ErrorKind, Phase, Reason, Result};
 use crate::observer::Event;
+use crate::pool::closing::goodbye_limit;
 use crate::pool::guarded::{caught, guarded};
-use crate::pool::inner::{Lane, Lease, OpenConnection, Permit, PoolInner, Unproven, goodbye_limit};
+use crate::pool::inner::{Lane, Lease, OpenConnection, Permit, PoolInner, Unproven};
 use crate::retry::Attempt;
 
 /// Where a connection came from for which there was a permit.
