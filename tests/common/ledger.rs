@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
@@ -41,7 +42,12 @@ pub struct Ledger {
 
 impl Ledger {
     pub fn of(directory: &Path, text: usize) -> Self {
-        Self { recording: Recording::of(directory), next: AtomicU64::new(FIRST), text }
+        Self::from(directory, text, FIRST)
+    }
+
+    /// Whose writes have numbers from this one.
+    pub fn from(directory: &Path, text: usize, first: u64) -> Self {
+        Self { recording: Recording::of(directory), next: AtomicU64::new(first), text }
     }
 
     pub async fn tell<T>(&self, operation: u64, call: impl Future<Output = Result<T>>) -> Result<T> {
@@ -111,7 +117,7 @@ async fn rolled_back(db: &AsyncDatabase, part: &(dyn Fn(i64) -> Part + Sync)) ->
 }
 
 /// What was begun and told up to a moment of a record.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Story {
     begun: BTreeMap<u64, usize>,
     told: BTreeMap<u64, (usize, Told)>,
@@ -132,6 +138,29 @@ impl Story {
         let synced = record.syncs("app.db-wal").take_while(|(number, _)| *number < events);
         story.synced = synced.last().map_or(0, |(_, begun)| begun);
         story
+    }
+
+    /// Without the writes that began between these moments.
+    #[must_use]
+    pub fn without(mut self, moments: Range<usize>) -> Self {
+        self.begun.retain(|operation, begun| *operation < FIRST || !moments.contains(begun));
+        self.told.retain(|operation, _| *operation < FIRST || self.begun.contains_key(operation));
+        self
+    }
+
+    /// After another one, and what was found when the database was opened then: that is on the disk, whatever its
+    /// callers were told.
+    #[must_use]
+    pub fn after(mut self, found: &BTreeSet<u64>, before: &Self, level: Synchronous) -> Self {
+        for (operation, (_, told)) in &before.told {
+            self.told.entry(*operation).or_insert((0, *told));
+        }
+        self.told.extend(found.iter().map(|operation| (*operation, (0, Told::Done))));
+        let kept = before.writes().filter(|operation| before.must_be_there(*operation, level));
+        self.begun.extend(kept.chain(found.iter().copied()).map(|operation| (operation, 0)));
+        // All of it counts as synced.
+        self.synced = self.synced.max(1);
+        self
     }
 
     pub fn has_begun(&self, operation: u64) -> bool {

@@ -6,6 +6,9 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use super::record::{Event, Names, Record};
@@ -145,8 +148,11 @@ fn rename(mut names: Names, pending: &[(usize, &Names)], luck: Luck, random: &mu
     names
 }
 
+/// For nobody else to read, as files of keys have to be.
 pub fn write(files: &Files, into: &Path) {
     for (name, bytes) in files {
-        std::fs::write(into.join(name), bytes).unwrap();
+        let mut options = OpenOptions::new();
+        let file = options.write(true).create(true).truncate(true).mode(0o600).open(into.join(name));
+        file.unwrap().write_all(bytes).unwrap();
     }
 }
