@@ -133,6 +133,7 @@ pub mod sqlcipher;
 // Floor 0: words that everything else is made of.
 mod clock;
 mod config;
+mod errand;
 mod error;
 mod feed;
 mod lock;

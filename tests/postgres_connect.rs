@@ -18,6 +18,7 @@ use strongroom::postgres::PostgresConnector;
 use strongroom::postgres::{ChannelBinding, TargetSessionAttrs, Tls};
 use strongroom::{Connection, Connector, Error, ErrorKind, KeySource, PassphraseKeySource, Reason, Result, Secret};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::runtime::{Builder, Handle};
 
 async fn refused(connector: PostgresConnector) -> Error {
     connector.connect(Access::Write).await.expect_err("nobody gets in")
@@ -71,6 +72,22 @@ async fn a_database_that_does_not_exist_is_a_permanent_error() {
     let Some(server) = server() else { return };
     let error = refused(server.connector().database("nowhere")).await;
     assert_eq!((error.kind(), error.reason(), error.is_transient()), (ErrorKind::Connection, Reason::NotFound, false));
+}
+
+/// Tokio's own lookup waits for such a thread.
+#[tokio::test]
+async fn a_name_is_looked_up_although_no_thread_for_blocking_work_is_free() {
+    let Some(server) = server() else { return };
+    let named = PostgresConnector::new("localhost", server.port).database("postgres").user("app").tls(Tls::off());
+    let connector = named.key(PassphraseKeySource::new(PASSWORD)).connect_timeout(Duration::from_secs(20));
+    let answer = std::thread::spawn(move || {
+        let builder = &mut Builder::new_multi_thread();
+        let runtime = builder.worker_threads(1).enable_all().max_blocking_threads(1).build().unwrap();
+        let call = move || Handle::current().block_on(connector.connect(Access::Write)).map(drop);
+        let call = runtime.spawn_blocking(call);
+        runtime.block_on(call).unwrap()
+    });
+    answer.join().unwrap().unwrap();
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ use super::RELATIVE;
 use super::buffer::{Buffer, without_newline};
 use super::place::Place;
 use crate::clock;
+use crate::errand;
 use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::key::{KeyCandidate, KeySource};
 use crate::secret::Secret;
@@ -104,7 +105,8 @@ impl FileKeySource {
     /// Does `work` on a blocking thread.
     async fn blocking<T: Send + 'static>(&self, work: impl FnOnce(&Self) -> Result<T> + Send + 'static) -> Result<T> {
         let this = self.clone();
-        let done = clock::present()?.spawn_blocking(move || work(&this)).await;
+        clock::present()?;
+        let done = errand::send(move || work(&this)).await;
         done.unwrap_or_else(|_| Err(Error::new(ErrorKind::Key, format!("reading {} was cut off", self.describe()))))
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use zeroize::Zeroizing;
 
 use crate::clock;
+use crate::errand;
 use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::keys::place::Place;
 use crate::secret::Secret;
@@ -365,6 +366,7 @@ fn foreign(recipient: &str) -> Option<String> {
 
 /// Runs `work` on the blocking pool, and wipes the stack it ran on.
 pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    let work = clock::present()?.spawn_blocking(move || wipe::with_clean_stack(work));
+    clock::present()?;
+    let work = errand::send(move || wipe::with_clean_stack(work));
     work.await.unwrap_or_else(|_| Err(Error::new(ErrorKind::Key, "the SOPS reader panicked").because(Reason::Panicked)))
 }

@@ -1,6 +1,8 @@
 //! Getting a session on one host.
 
 use std::future::{Future, poll_fn};
+use std::io;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
@@ -14,6 +16,7 @@ use tokio_postgres::tls::NoTls;
 use tokio_postgres::{Client, Config, Connection, SimpleQueryMessage};
 
 use super::hosts::Host;
+use crate::errand;
 use crate::error::{Error, ErrorKind, Phase, Reason, Result};
 use crate::postgres::error::{broken, classify};
 use crate::postgres::wire::{Address, Driver, FirstRow, Handshake, Limited, Link, Route};
@@ -56,7 +59,7 @@ impl Dial<'_> {
             None => None,
             Some(config) => Some(Handshake::new(Arc::clone(config), name).map_err(|_| not_a_name(name))?),
         };
-        let found = tokio::time::timeout(self.timeout, tokio::net::lookup_host((name, port))).await;
+        let found = tokio::time::timeout(self.timeout, addresses(name, port)).await;
         let addresses = match found {
             Ok(Ok(addresses)) => addresses,
             Ok(Err(error)) => return Err(unreachable("its name cannot be resolved").caused_by(error)),
@@ -169,6 +172,16 @@ where
 }
 
 #[cold]
+/// The addresses of a host, by the system's resolver, which blocks.
+async fn addresses(name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    if let Ok(address) = name.parse::<IpAddr>() {
+        return Ok(vec![(address, port).into()]);
+    }
+    let name = name.to_owned();
+    let found = errand::send(move || (name.as_str(), port).to_socket_addrs().map(Vec::from_iter)).await;
+    found.unwrap_or_else(|_lost| Err(io::Error::other("the resolver panicked")))
+}
+
 fn unreachable(why: &'static str) -> Error {
     broken(why).during(Phase::Connect)
 }

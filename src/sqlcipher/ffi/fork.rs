@@ -53,11 +53,6 @@ impl Drop for Process {
     }
 }
 
-/// Whether this process is a child that was forked after databases had been used.
-pub(in super::super) fn is_child() -> bool {
-    FORKS.load(Relaxed) > 0
-}
-
 /// Whether this process has inherited what SQLite knew of files and locks.
 pub(in super::super) fn has_inherited() -> bool {
     INHERITED.load(Relaxed)

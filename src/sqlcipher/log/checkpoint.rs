@@ -23,7 +23,7 @@ use crate::sqlcipher::ffi::exit_gate;
 use crate::sqlcipher::ffi::wal_index::WalIndex;
 use crate::sqlcipher::log::syncs::Syncs;
 use crate::sqlcipher::opening::opened::Opened;
-use crate::sqlcipher::running::errand;
+use crate::errand;
 
 /// So many frames (pages) in the log are worth copying; SQLite's own figure.
 pub(crate) const WORTH_COPYING: u32 = 1000;

@@ -23,7 +23,7 @@ use crate::connector::PendingCommit;
 use crate::error::{Error, ErrorKind, Phase, Reason, Result};
 use crate::lock::{Lock, foreign};
 use crate::sqlcipher::errors::classify;
-use crate::sqlcipher::running::errand;
+use crate::errand;
 
 /// The log of one writer, opened a second time.
 pub(crate) type LogFile = Arc<File>;

@@ -16,7 +16,7 @@ use crate::clock::timeout_at;
 use crate::connector::Access;
 use crate::error::{Error, Result};
 use crate::lock::Lock;
-use crate::sqlcipher::running::errand;
+use crate::errand;
 use crate::sqlcipher::running::inline::Inline;
 use crate::sqlcipher::running::job::Shared;
 use crate::sqlcipher::running::turns::Turns;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::control::Control;
 use super::engine::Engine;
-use super::errand;
+use crate::errand;
 use crate::connector::ResourceState;
 use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::sqlcipher::ffi::exit_gate;

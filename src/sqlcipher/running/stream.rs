@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::errand;
+use crate::errand;
 use super::job::{Done, Shared, StopOnDrop};
 use crate::connector::{ResourceState, Statement};
 use crate::error::Result;

@@ -1,10 +1,11 @@
-//! Blocking work, on a thread that may block.
+//! Blocking work of engines and key sources, on a thread that may block.
 //!
 //! That is one of the runtime's threads for blocking work, so that tests which pause tokio's clock see the work. But the
 //! runtime may end before it comes to it, or all its threads may be taken, by streams or by code that waits for this very
 //! work. It is then done on a thread of its own: whoever waits for it, waits for it and nothing else.
 
 use std::collections::VecDeque;
+use std::process;
 use std::sync::{Arc, OnceLock, Weak};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
@@ -13,7 +14,6 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use crate::lock::{Lock, foreign};
-use crate::sqlcipher::ffi::fork;
 
 /// Work that no thread of the runtime has begun within this time gets one of its own.
 const PATIENCE: Duration = Duration::from_millis(50);
@@ -73,7 +73,7 @@ impl Errand {
         let errand = Arc::new(Self(Lock::new(Some(work))));
         let taken = Arc::clone(&errand);
         if let Err(error) = thread::Builder::new().name("strongroom-errand".into()).spawn(move || taken.run()) {
-            tracing::warn!(%error, "no thread for the work of a database; it is done on this one");
+            tracing::warn!(%error, "no thread for the work that blocks; it is done on this one");
             errand.run();
         }
     }
@@ -88,12 +88,12 @@ struct Watch {
 
 /// Sees to it that the errand is run in time.
 fn watch(errand: &Arc<Errand>) {
-    static WATCH: OnceLock<Arc<Watch>> = OnceLock::new();
-    if fork::is_child() {
-        // The thread that watches is the parent's, and may have had the list at the fork.
+    static WATCH: OnceLock<(u32, Arc<Watch>)> = OnceLock::new();
+    let (process, watch) = WATCH.get_or_init(|| (process::id(), Arc::default()));
+    if *process != process::id() {
+        // In the child of a fork: the thread that watches is the parent's, and may have had the list at the fork.
         return;
     }
-    let watch = WATCH.get_or_init(Arc::default);
     let mut sent = watch.sent.lock();
     let was_empty = sent.is_empty();
     sent.push_back((Instant::now(), Arc::downgrade(errand)));
@@ -110,7 +110,7 @@ impl Watch {
             match thread::Builder::new().name("strongroom-watch".into()).spawn(move || watch.keep()) {
                 // Two may have begun at once; both do, and one of them sleeps.
                 Ok(started) => drop(self.thread.set(started.thread().clone())),
-                Err(error) => tracing::warn!(%error, "no thread to watch over the work of databases"),
+                Err(error) => tracing::warn!(%error, "no thread to watch over work that blocks"),
             }
         }
         if let Some(thread) = self.thread.get() {
