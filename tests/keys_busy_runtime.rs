@@ -11,7 +11,8 @@ use tokio::runtime::{Builder, Handle};
 fn from_the_only_thread(source: impl KeySource + 'static) -> strongroom::Result<Secret> {
     let (sender, answer) = mpsc::channel();
     thread::spawn(move || {
-        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().max_blocking_threads(1).build().unwrap();
+        let runtime =
+            Builder::new_multi_thread().worker_threads(1).enable_all().max_blocking_threads(1).build().unwrap();
         let call = runtime.spawn_blocking(move || Handle::current().block_on(source.resolve()));
         sender.send(runtime.block_on(call).unwrap()).ok();
     });

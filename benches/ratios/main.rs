@@ -26,13 +26,15 @@ use crate::work::{Round, Setup, TASKS, Work, length, median, percentiles, rounds
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let plain = Setup { rows: 1000, synchronous: Synchronous::Normal, encrypted: false, followed: false };
+    let plain =
+        Setup { rows: 1000, synchronous: Synchronous::Normal, encrypted: false, followed: false, in_place: false };
     let secret = Setup { encrypted: true, ..plain };
     let full = Setup { synchronous: Synchronous::Full, ..plain };
     let shared = Setup { synchronous: Synchronous::FullShared, ..plain };
+    let in_place = Setup { in_place: true, ..full };
     let followed = Setup { followed: true, ..plain };
     let large = Setup { rows: 100_000, ..plain };
-    let works: [(&str, Setup, Work, bool); 31] = [
+    let works: [(&str, Setup, Work, bool); 35] = [
         ("point read, 1 task", plain, Work::Reads { tasks: 1 }, false),
         ("point read, 32 tasks", plain, Work::Reads { tasks: TASKS }, true),
         ("point read of 100,000 rows, 32 tasks", large, Work::Reads { tasks: TASKS }, true),
@@ -46,11 +48,15 @@ fn main() {
         ("transaction, 1 task, NORMAL", plain, Work::Transactions { tasks: 1 }, false),
         ("transaction, 1 task, FULL", full, Work::Transactions { tasks: 1 }, false),
         ("transaction, 1 task, FULL, shared syncs", shared, Work::Transactions { tasks: 1 }, false),
+        ("transaction, 1 task, FULL, in place", in_place, Work::Transactions { tasks: 1 }, false),
+        ("transaction, 32 tasks, FULL, in place", in_place, Work::Transactions { tasks: TASKS }, true),
         ("first of 100,000 rows", large, Work::First, false),
         ("insert, 32 tasks, NORMAL", plain, Work::Inserts { tasks: TASKS }, true),
         ("insert, 32 tasks, FULL", full, Work::Inserts { tasks: TASKS }, true),
         ("insert, 1 task, NORMAL", plain, Work::Inserts { tasks: 1 }, false),
         ("insert, 1 task, FULL", full, Work::Inserts { tasks: 1 }, false),
+        ("insert, 1 task, FULL, in place", in_place, Work::Inserts { tasks: 1 }, false),
+        ("insert, 32 tasks, FULL, in place", in_place, Work::Inserts { tasks: TASKS }, true),
         ("followed insert, 1 task, NORMAL", followed, Work::Inserts { tasks: 1 }, false),
         ("followed insert, 32 tasks, NORMAL", followed, Work::Inserts { tasks: TASKS }, true),
         ("90/10, 32 tasks", plain, Work::Mixed, true),

@@ -124,7 +124,8 @@ impl Work {
 }
 
 pub(crate) async fn prepare_ours(path: &Path, setup: Setup) -> AsyncDatabase {
-    let mut builder = AsyncDatabase::builder(path).tuning(Tuning::default().synchronous(setup.synchronous));
+    let mut builder = AsyncDatabase::builder(path)
+        .tuning(Tuning::default().synchronous(setup.synchronous).commit_in_place(setup.in_place));
     if setup.encrypted {
         builder = builder.key(PassphraseKeySource::new(Secret::raw_key(KEY)));
     }

@@ -14,6 +14,8 @@ pub(crate) struct Setup {
     pub(crate) encrypted: bool,
     /// Somebody listens to what is committed.
     pub(crate) followed: bool,
+    /// Commits wait for the disk on the caller's thread.
+    pub(crate) in_place: bool,
 }
 
 /// What one round measured.

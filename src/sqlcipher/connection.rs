@@ -101,10 +101,11 @@ impl SqlCipherConnection {
                 Inlined::Refused(_) | Inlined::Elsewhere | Inlined::Busy => None,
             };
         }
-        if !self.may.writes {
+        let may = self.may();
+        if !may.writes {
             return None;
         }
-        let results = self.here(|engine, control| {
+        let results = self.here_or_in_place(may.in_place, |engine, control| {
             let mut results = engine.run_group_inline(group, control)?;
             let errors = results.iter_mut().filter_map(|result| result.as_mut().err());
             let mut spoiled = false;

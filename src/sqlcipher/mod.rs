@@ -17,6 +17,7 @@ mod database;
 mod errors;
 mod ffi;
 mod format;
+mod in_place;
 mod interact;
 mod keys;
 mod log;

@@ -4,7 +4,7 @@ use super::connection::SqlCipherConnection;
 use super::running::delivery::Delivery;
 use super::running::engine::Engine;
 use super::running::inline::Inline;
-use crate::connector::{Connection as _, Outcome, Scope, Statement, StatementKind};
+use crate::connector::{Connection as _, Outcome, ResourceState, Scope, Statement, StatementKind};
 use crate::error::{Error, Phase, Result};
 
 /// What became of a statement that was tried on the caller's task.
@@ -66,8 +66,9 @@ impl SqlCipherConnection {
         if !(self.may.reads || self.may.inside) {
             return Inlined::Busy;
         }
-        let may = Inline { keep: self.may.keep && self.opened.snapshots().allowed(), ..self.may };
-        let outcome = self.here(|engine, control| {
+        let may = Inline { keep: self.may.keep && self.opened.snapshots().allowed(), ..self.may() };
+        let commits = may.in_place && self.state != ResourceState::InTransaction;
+        let outcome = self.here_or_in_place(commits, |engine, control| {
             if scope != Scope::Session {
                 match engine.classify(&statement.sql) {
                     Ok(kind) if scope.admits(kind) => {}

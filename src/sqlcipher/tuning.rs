@@ -19,6 +19,7 @@ pub struct Tuning {
     pub(super) journal_size_limit: u64,
     pub(super) inline_reads: bool,
     pub(super) inline_writes: bool,
+    pub(super) commit_in_place: bool,
     pub(super) kept_snapshots: bool,
     pub(super) group_commit: bool,
     pub(super) checkpoints: Checkpoints,
@@ -75,6 +76,7 @@ impl Default for Tuning {
             journal_size_limit: 16 << 20,
             inline_reads: true,
             inline_writes: true,
+            commit_in_place: false,
             kept_snapshots: true,
             group_commit: true,
             checkpoints: Checkpoints::Background,
@@ -135,6 +137,24 @@ impl Tuning {
         Self { inline_writes: on, ..self }
     }
 
+    /// Runs short writes on the calling task also where their commit waits for the disk ([`Synchronous::Full`]); off by
+    /// default. The runtime is told to give that thread's other tasks to another one meanwhile
+    /// ([`block_in_place`](tokio::task::block_in_place)). A lone caller is answered sooner by two wake-ups of a thread,
+    /// some 20 to 60 microseconds. In exchange, whatever else the same task does waits for the disk too: the other
+    /// branches of a `select!` or `join!`, and a timeout around the call.
+    ///
+    /// Needs a runtime with several threads; on others, and in a `LocalSet`, commits go to a thread as ever. What a
+    /// `LocalSet` first makes of it is a panic, which is caught, but which the panic hook sees.
+    ///
+    /// ```
+    /// use strongroom::sqlcipher::Tuning;
+    ///
+    /// let tuning = Tuning::default().commit_in_place(true);
+    /// ```
+    pub fn commit_in_place(self, on: bool) -> Self {
+        Self { commit_in_place: on, ..self }
+    }
+
     /// Keeps the read transaction of a short read open for the next one, as long as nobody has committed anything in
     /// any process and for a few milliseconds at most; on by default. Every read still sees everything committed
     /// before it began. Needs [`inline_reads`](Self::inline_reads).
@@ -165,7 +185,7 @@ impl Tuning {
     /// log long copies it.
     pub fn plain(self) -> Self {
         let slow = self.inline_reads(false).inline_writes(false).kept_snapshots(false).group_commit(false);
-        slow.checkpoints(Checkpoints::AtCommit)
+        slow.commit_in_place(false).checkpoints(Checkpoints::AtCommit)
     }
 
     /// The size in bytes that the write-ahead log is cut back to after a checkpoint; 16 MiB by default.

@@ -17,13 +17,13 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, ErrorCode, ffi};
 use tokio::sync::Notify;
 
+use crate::errand;
 use crate::error::Result;
 use crate::sqlcipher::errors;
 use crate::sqlcipher::ffi::exit_gate;
 use crate::sqlcipher::ffi::wal_index::WalIndex;
 use crate::sqlcipher::log::syncs::Syncs;
 use crate::sqlcipher::opening::opened::Opened;
-use crate::errand;
 
 /// So many frames (pages) in the log are worth copying; SQLite's own figure.
 pub(crate) const WORTH_COPYING: u32 = 1000;

@@ -20,10 +20,10 @@ use rusqlite::Connection;
 use tokio::sync::{Notify, oneshot};
 
 use crate::connector::PendingCommit;
+use crate::errand;
 use crate::error::{Error, ErrorKind, Phase, Reason, Result};
 use crate::lock::{Lock, foreign};
 use crate::sqlcipher::errors::classify;
-use crate::errand;
 
 /// The log of one writer, opened a second time.
 pub(crate) type LogFile = Arc<File>;

@@ -14,9 +14,9 @@ use tokio::time::Instant;
 
 use crate::clock::timeout_at;
 use crate::connector::Access;
+use crate::errand;
 use crate::error::{Error, Result};
 use crate::lock::Lock;
-use crate::errand;
 use crate::sqlcipher::running::inline::Inline;
 use crate::sqlcipher::running::job::Shared;
 use crate::sqlcipher::running::turns::Turns;

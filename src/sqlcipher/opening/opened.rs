@@ -255,7 +255,8 @@ impl Opened {
 
     /// What a connection of this database may do inline.
     pub(crate) fn inline(&self, access: Access, index: bool, change: bool) -> Inline {
-        let Tuning { inline_reads, inline_writes, kept_snapshots, synchronous, .. } = self.settings.tuning;
+        let Tuning { inline_reads, inline_writes, commit_in_place, kept_snapshots, synchronous, .. } =
+            self.settings.tuning;
         // Without a log, a commit writes to the file and waits for it; in memory there is nothing to wait for.
         let logs = self.is_memory() || index;
         let quick = self.is_memory() || synchronous == Synchronous::Normal;
@@ -264,6 +265,7 @@ impl Opened {
             reads: inline_reads,
             writes: writes && quick,
             inside: writes,
+            in_place: writes && !quick && commit_in_place && synchronous == Synchronous::Full,
             keep: kept_snapshots && index && access == Access::Read,
             change,
         }

@@ -53,6 +53,8 @@ pub(crate) struct Inline {
     pub(crate) writes: bool,
     /// Short writes in transactions, which wait for nothing before the commit.
     pub(crate) inside: bool,
+    /// Short writes and commits that wait for the disk, on a thread that the runtime can do without.
+    pub(crate) in_place: bool,
     /// Keep the snapshot of a read for the next one.
     pub(crate) keep: bool,
     /// Somebody may change what the connection takes for unchanging.

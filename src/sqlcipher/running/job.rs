@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use super::control::Control;
 use super::engine::Engine;
-use crate::errand;
 use crate::connector::ResourceState;
+use crate::errand;
 use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::sqlcipher::ffi::exit_gate;
 use crate::sqlcipher::opening::reading::changed;

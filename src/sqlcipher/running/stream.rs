@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::errand;
 use super::job::{Done, Shared, StopOnDrop};
 use crate::connector::{ResourceState, Statement};
+use crate::errand;
 use crate::error::Result;
 use crate::row::Rows;
 
