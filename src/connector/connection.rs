@@ -7,7 +7,7 @@ use super::{
     Backup, BackupReport, BulkInsert, CheckDepth, CheckStep, Maintained, Maintenance, Outcome, PendingCommit, Resource,
     Scope, Statement, StatementEffort, StatementKind, StatementSummary, TransactionMode,
 };
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::feed::ChangeFeed;
 use crate::params::ParamSets;
 use crate::row::{Changes, RowSink, Rows};
@@ -259,8 +259,9 @@ pub trait Connection: Resource {
     /// From now on, has this connection, and those that are opened for writing after it, add to `feed` what they commit:
     /// in the order of the commits, each before its caller is answered, and nothing that was not committed. It is called
     /// again when [more is wanted](ChangeFeed::wants_rows). Says by [`arm`](ChangeFeed::arm) that it does, and stops when
-    /// [`disarm`](ChangeFeed::disarm) says that nobody listens any more. The provided body is that of an engine that
-    /// cannot tell.
+    /// [`disarm`](ChangeFeed::disarm) says that nobody listens any more. An engine whose server tells it what was committed
+    /// adds that as it comes, from a session of its own, and says by [`interrupt`](ChangeFeed::interrupt) when that breaks.
+    /// The provided body is that of an engine that cannot tell.
     ///
     /// # Errors
     /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) then.
@@ -269,15 +270,34 @@ pub trait Connection: Resource {
         async { Err(untold()) }
     }
 
-    /// The tables that a statement reads, views resolved, from preparing it; for engines that
+    /// The tables by whose changes the result of a statement may change, views resolved; for engines that
     /// [`follow`](Connection::follow).
     ///
     /// # Errors
-    /// When it cannot be prepared, or does not only read; [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) as
-    /// provided.
-    fn tables_read(&mut self, sql: &str) -> Result<Vec<Arc<str>>> {
-        let _ = sql;
-        Err(untold())
+    /// When it cannot be prepared, or does not only read, or reads what tells no changes;
+    /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) as provided.
+    fn tables_read(&mut self, statement: &Statement) -> impl Future<Output = Result<Vec<Arc<str>>>> + Send {
+        let _ = statement;
+        async { Err(untold()) }
+    }
+
+    /// Puts in place what tables need so that their changes are told, with each row if `rows`, or nothing if that is there
+    /// already. The provided body is that of an engine that needs nothing for that.
+    ///
+    /// # Errors
+    /// As classified by the engine; nothing was done then.
+    fn install_feed(&mut self, tables: Vec<String>, rows: bool) -> impl Future<Output = Result<()>> + Send {
+        let _ = (tables, rows);
+        async { Ok(()) }
+    }
+
+    /// Takes away what [`install_feed`](Connection::install_feed) has put in place for these tables.
+    ///
+    /// # Errors
+    /// As classified by the engine; nothing was done then.
+    fn remove_feed(&mut self, tables: Vec<String>) -> impl Future<Output = Result<()>> + Send {
+        let _ = tables;
+        async { Ok(()) }
     }
 
     /// What a statement does, in a few words, as far as this connection knows it from having prepared it: asked after it
@@ -312,4 +332,12 @@ pub trait Connection: Resource {
 fn untold() -> Error {
     Error::new(ErrorKind::Unsupported, "this engine does not tell what was committed")
         .hint("ask again from time to time, or use what its server has, such as LISTEN and NOTIFY on connection()")
+}
+
+/// Refuses to watch a statement that writes.
+#[cold]
+pub(crate) fn only_reads() -> Error {
+    Error::new(ErrorKind::Unsupported, "a statement that is watched must only read")
+        .because(Reason::Control)
+        .hint("run what writes by execute(), and watch a SELECT")
 }

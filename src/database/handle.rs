@@ -209,6 +209,20 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
         self.read::<Y, true>(statement, location, yields)
     }
 
+    /// The same on a server that has what was committed, where some readers may not have it yet.
+    pub(super) async fn reading_newest<Y: Yields>(
+        &self,
+        statement: Statement,
+        location: &'static Location<'static>,
+        yields: &mut Y,
+    ) -> Result<Y::Made> {
+        if !self.capabilities().reads_elsewhere {
+            return self.reading(statement, location, yields).await;
+        }
+        let observing = observe(self.pool().observers(), CallKind::Fetch, Some(&statement.sql), location);
+        observed!(observing, async { Ok(yields.collected(self.write(statement, self.call(location)).await?)) })
+    }
+
     /// The same in a future of its own, told to those who observe.
     #[cold]
     fn read_observed<'a, Y: Yields>(

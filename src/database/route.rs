@@ -25,6 +25,11 @@ pub(super) fn read_access(capabilities: &Capabilities) -> Access {
     if readers_apart(capabilities) { Access::Read } else { Access::Write }
 }
 
+/// The access with which a read asks for a connection that sees all that was committed.
+pub(super) fn newest_access(capabilities: &Capabilities) -> Access {
+    if capabilities.reads_elsewhere { Access::Write } else { read_access(capabilities) }
+}
+
 /// The access with which a transaction asks for one: it sees what was committed before it, so it goes where that is.
 pub(super) fn transaction_access(capabilities: &Capabilities, mode: TransactionMode) -> Access {
     let sees_all = capabilities.single_writer && mode.access == Access::Read;

@@ -12,15 +12,15 @@ pub struct Change {
     /// Numbers the commits of this database from 1 on, in their order, as far as they changed anything. Of merged ones it is the
     /// number of the last.
     pub sequence: u64,
-    /// How many commits this tells of: more than 1 if the listener was slow and they were merged. Nothing was missed if
-    /// `sequence` is that of the event before plus this.
+    /// How many commits this tells of: more than 1 if the listener was slow and they were merged, 0 for more of the commit
+    /// before. Nothing was missed if `sequence` is that of the event before plus this.
     pub commits: u64,
     /// The tables that changed, each once, in the order of their first change.
     pub tables: Vec<TableChange>,
     /// A table, view, index or trigger was made, altered or dropped.
     pub schema: bool,
-    /// Beside what `tables` says, something was committed of which the tables are not known: by another process, or
-    /// past SQL. Any table may have changed.
+    /// Beside what `tables` says, something was committed of which the tables are not known, or may have been: by another
+    /// process, past SQL, or while the way to the server was broken. Any table may have changed.
     pub unattributed: bool,
 }
 
@@ -28,7 +28,7 @@ pub struct Change {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TableChange {
-    /// Its name, as it was created.
+    /// Its name, as it was created; in PostgreSQL after its schema and a dot, unless that is `public`.
     pub table: Arc<str>,
     /// Rows that were inserted; one that replaced another (`INSERT OR REPLACE`) counts as inserted only.
     pub inserted: u64,
@@ -40,7 +40,7 @@ pub struct TableChange {
     /// virtual tables tell no rows, and what a closure on the raw connection undid by a savepoint cannot be taken off.
     pub exact: bool,
     /// The rows one by one, in the order in which they changed, if the listener asked for them; `None` if it did not, if they
-    /// are too many (more than 65,536), and for tables without a rowid.
+    /// are too many (more than 65,536), and for tables without a rowid (PostgreSQL: without a key that is one integer).
     pub rows: Option<Vec<RowChange>>,
 }
 
@@ -71,9 +71,10 @@ impl Change {
         self.commits > 1
     }
 
-    /// What is known of a table; its name in any case.
+    /// What is known of a table; its name as it is, or else in any case.
     pub fn table(&self, name: &str) -> Option<&TableChange> {
-        self.tables.iter().find(|change| change.table.eq_ignore_ascii_case(name))
+        let exact = self.tables.iter().find(|change| *change.table == *name);
+        exact.or_else(|| self.tables.iter().find(|change| change.table.eq_ignore_ascii_case(name)))
     }
 
     /// Whether a table has changed, or may have.

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::{Armed, Change, ChangeFeed, EventQueue, WatchMark, lower};
+use super::{Armed, Change, ChangeFeed, EventQueue, FeedState, WatchMark, lower};
+use crate::lock::foreign;
 
 /// Hears of every commit. Dropping it leaves nothing.
 #[derive(Debug)]
@@ -51,7 +52,7 @@ impl ChangeFeed {
             notify: Arc::clone(&notify),
         };
         let mut state = self.0.lock();
-        state.next += 1;
+        state.enter();
         let id = state.next;
         state.queues.insert(id, queue);
         drop(state);
@@ -63,7 +64,7 @@ impl ChangeFeed {
         let notify = Arc::new(Notify::new());
         let mark = WatchMark { tables: Vec::new(), stale: Stale::No, look_every, notify: Arc::clone(&notify) };
         let mut state = self.0.lock();
-        state.next += 1;
+        state.enter();
         let id = state.next;
         state.watchers.insert(id, mark);
         drop(state);
@@ -81,16 +82,44 @@ impl ChangeFeed {
         let mut state = self.0.lock();
         state.ended = true;
         state.wake_all();
+        let deserted = Arc::clone(&state.deserted);
         drop(state);
         self.wake();
+        deserted.notify_waiters();
+    }
+
+    /// Whether what the engine tells has broken off, so that it has to be followed anew.
+    pub(crate) fn is_interrupted(&self) -> bool {
+        self.0.lock().armed == Armed::Broken
+    }
+
+    /// A listener has gone.
+    fn left(&self) {
+        let state = self.0.lock();
+        let deserted = (!state.has_listeners()).then(|| Arc::clone(&state.deserted));
+        drop(state);
+        if let Some(deserted) = deserted {
+            foreign();
+            deserted.notify_waiters();
+        }
     }
 
     /// Who asks first looks for what others commit.
     pub(crate) fn look(&self) -> Option<Looking> {
         let mut state = self.0.lock();
-        let mine = !state.looking && !state.alone && !state.ended;
+        let mine = !state.looking && (!state.alone || state.armed == Armed::Broken) && !state.ended;
         state.looking |= mine;
         mine.then(|| Looking(self.clone()))
+    }
+}
+
+impl FeedState {
+    /// Numbers a listener. Who comes first has not missed what others did.
+    fn enter(&mut self) {
+        self.next += 1;
+        if self.armed == Armed::Broken && !self.has_listeners() {
+            self.armed = Armed::No;
+        }
     }
 }
 
@@ -194,15 +223,18 @@ impl Drop for Listener {
     fn drop(&mut self) {
         // Dropped after the lock.
         let _queue = self.feed.0.lock().queues.remove(&self.id);
+        self.feed.left();
     }
 }
 
 impl Drop for TableWatcher {
     fn drop(&mut self) {
-        let mut state = self.feed.0.lock();
-        let state = &mut *state;
+        let mut guard = self.feed.0.lock();
+        let state = &mut *guard;
         if let Some(mark) = state.watchers.remove(&self.id) {
             forget(&mut state.by_table, &mark.tables, self.id);
         }
+        drop(guard);
+        self.feed.left();
     }
 }

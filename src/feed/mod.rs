@@ -10,6 +10,7 @@ mod listener;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,6 +44,8 @@ struct FeedState {
     alone: bool,
     /// Nothing will be committed any more.
     ended: bool,
+    /// Wakes the engine when nobody listens any more.
+    deserted: Arc<Notify>,
 }
 
 /// Whether the engine tells its commits, and how much of them.
@@ -50,6 +53,8 @@ struct FeedState {
 enum Armed {
     #[default]
     No,
+    /// It did, and that has broken off.
+    Broken,
     Tables,
     Rows,
 }
@@ -79,7 +84,15 @@ impl ChangeFeed {
     /// here: call [`wake`](Self::wake) once no lock is held.
     pub fn add(&self, change: Change) {
         if !change.is_empty() {
-            self.0.lock().add(change);
+            self.0.lock().add(change, 1);
+        }
+    }
+
+    /// Adds more of the commit that was added last, for engines that learn of a large one in pieces: it is an event of its own
+    /// with the same number, which counts as no commit.
+    pub fn add_more(&self, change: Change) {
+        if !change.is_empty() {
+            self.0.lock().add(change, 0);
         }
     }
 
@@ -97,14 +110,42 @@ impl ChangeFeed {
         self.0.lock().wants_rows()
     }
 
-    /// From now on every commit is added; with `rows`, each row of it is told.
+    /// From now on every commit is added; with `rows`, each row of it is told. After an [interruption](Self::interrupt), the
+    /// listeners are told that something may have been missed; [`wake`](Self::wake) them.
     pub fn arm(&self, rows: bool) {
-        self.0.lock().armed = if rows { Armed::Rows } else { Armed::Tables };
+        let mut state = self.0.lock();
+        let now = if rows { Armed::Rows } else { Armed::Tables };
+        if std::mem::replace(&mut state.armed, now) == Armed::Broken {
+            state.add(Change { unattributed: true, ..Change::default() }, 1);
+        }
+    }
+
+    /// Commits are not added any more, though somebody listens: for engines that are told them by way of something that may
+    /// break. Has [`follow`](crate::Connection::follow) called again, and wakes the listeners for that; no lock may be held.
+    pub fn interrupt(&self) {
+        let mut state = self.0.lock();
+        state.armed = if state.is_deserted() { Armed::No } else { Armed::Broken };
+        state.wake_all();
+        drop(state);
+        self.wake();
+    }
+
+    /// Waits until nobody listens any more, or nothing will be committed any more; [`disarm`](Self::disarm) then says for certain.
+    pub async fn deserted(&self) {
+        let deserted = Arc::clone(&self.0.lock().deserted);
+        loop {
+            let mut notified = pin!(deserted.notified());
+            notified.as_mut().enable();
+            if self.0.lock().is_deserted() {
+                return;
+            }
+            notified.await;
+        }
     }
 
     /// Whether every commit has to be added.
     pub fn is_armed(&self) -> bool {
-        self.0.lock().armed != Armed::No
+        self.0.lock().armed >= Armed::Tables
     }
 
     /// If nobody wants to be told of each row any more, that is not needed from now on. Says whether that is so.
@@ -121,7 +162,7 @@ impl ChangeFeed {
     /// [`follow`](crate::Connection::follow) called again. Says whether that is so.
     pub fn disarm(&self) -> bool {
         let mut state = self.0.lock();
-        let idle = state.queues.is_empty() && state.watchers.is_empty();
+        let idle = state.is_deserted();
         if idle {
             state.armed = Armed::No;
         }
@@ -130,9 +171,17 @@ impl ChangeFeed {
 }
 
 impl FeedState {
-    fn add(&mut self, mut change: Change) {
-        self.sequence += 1;
-        (change.sequence, change.commits) = (self.sequence, 1);
+    fn has_listeners(&self) -> bool {
+        !(self.queues.is_empty() && self.watchers.is_empty())
+    }
+
+    fn is_deserted(&self) -> bool {
+        self.ended || !self.has_listeners()
+    }
+
+    fn add(&mut self, mut change: Change, commits: u64) {
+        self.sequence += commits;
+        (change.sequence, change.commits) = (self.sequence, commits);
         let Self { queues, watchers, by_table, due, .. } = self;
         let change = Arc::new(change);
         let has_rows = change.tables.iter().any(|table| table.rows.is_some());

@@ -313,10 +313,10 @@ impl Connection for SqlCipherConnection {
         self.job(move |engine| engine.follow(&feed, &others).map_err(classify)).await
     }
 
-    fn tables_read(&mut self, sql: &str) -> Result<Vec<Arc<str>>> {
+    async fn tables_read(&mut self, statement: &Statement) -> Result<Vec<Arc<str>>> {
         self.opened.refuse_child()?;
         let _pass = exit_gate::enter();
-        self.shared.lock().tables_read(sql)
+        self.shared.lock().tables_read(&statement.sql)
     }
 
     fn summary(&mut self, sql: &str) -> Option<StatementSummary> {

@@ -260,8 +260,16 @@ impl<K: Connection> Connection for FaultyConnection<K> {
         self.inner.follow(feed).await
     }
 
-    fn tables_read(&mut self, sql: &str) -> Result<Vec<Arc<str>>> {
-        self.inner.tables_read(sql)
+    async fn tables_read(&mut self, statement: &Statement) -> Result<Vec<Arc<str>>> {
+        self.inner.tables_read(statement).await
+    }
+
+    async fn install_feed(&mut self, tables: Vec<String>, rows: bool) -> Result<()> {
+        self.inner.install_feed(tables, rows).await
+    }
+
+    async fn remove_feed(&mut self, tables: Vec<String>) -> Result<()> {
+        self.inner.remove_feed(tables).await
     }
 
     fn summary(&mut self, sql: &str) -> Option<StatementSummary> {

@@ -45,7 +45,8 @@ impl ChangeOptions {
         Self::default()
     }
 
-    /// Whether each row is told with its rowid ([`TableChange::rows`](crate::database::TableChange::rows)); false by default.
+    /// Whether each row is told with its rowid ([`TableChange::rows`](crate::database::TableChange::rows)); false by default. In
+    /// PostgreSQL, with its key, for tables [installed with rows](AsyncDatabase::install_change_feed_with_rows).
     /// While anybody wants that, a `DELETE` that empties a table deletes its rows one by one.
     pub fn rows(self, rows: bool) -> Self {
         Self { rows, ..self }
@@ -79,10 +80,11 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
     /// Tells what is committed from now on, commit by commit: which tables changed, and how many rows were inserted,
     /// updated and deleted in each. What is rolled back, by a savepoint too, is not told.
     ///
-    /// An event comes before the call that committed is answered, in the order of the commits, and is numbered, so that
-    /// a listener knows that it missed nothing. A listener that is slow gets events merged, and sees it
+    /// In SQLite an event comes before the call that committed is answered. Events come in the order of the commits, and are
+    /// numbered, so that a listener knows that it missed nothing. A listener that is slow gets events merged, and sees it
     /// ([`Change::is_merged`]). That another process has committed is told without saying what
-    /// ([`Change::unattributed`]).
+    /// ([`Change::unattributed`]); in PostgreSQL all sessions are told alike, for tables with
+    /// [triggers](Self::install_change_feed).
     ///
     /// The first listener waits for the writer, so that the answer means: every commit from now on is told. While nobody
     /// listens, nothing is recorded. In SQLite the listeners take the update, commit and rollback hooks of the writer, in
@@ -105,7 +107,7 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
     ///
     /// # Errors
     /// When the writer cannot be had; [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) where the engine does
-    /// not tell what it commits, such as PostgreSQL.
+    /// not tell what it commits, such as PostgreSQL without those triggers, or behind a pooler in transaction mode.
     ///
     /// # Cancel safety
     /// Nothing is left behind.

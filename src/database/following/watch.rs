@@ -79,8 +79,8 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
     ///
     /// # Errors
     /// The first item is an error when the statement cannot be prepared or writes, when the writer cannot be had, and where the engine
-    /// does not tell what it commits ([`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported)). A later one, when the
-    /// statement fails.
+    /// does not tell what it commits ([`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported)), such as PostgreSQL for a
+    /// table without [triggers](Self::install_change_feed). A later one, when the statement fails.
     #[track_caller]
     pub fn watch(&self, sql: &str, params: impl IntoParams) -> WatchStream<Rows> {
         self.watching(Statement::new(sql, params), Ok, Location::caller())
@@ -181,15 +181,15 @@ impl<C: Connector<Connection: Connection>> WatchedStatement<C> {
             self.watcher.reads(&self.tables().await?);
         }
         let (database, statement, location) = (self.database.clone(), self.statement.clone(), self.location);
-        by_itself(async move { database.reading(statement, location, &mut Collected).await }).await
+        by_itself(async move { database.reading_newest(statement, location, &mut Collected).await }).await
     }
 
     async fn tables(&self) -> Result<Vec<Arc<str>>> {
-        let (database, sql, location) = (self.database.clone(), Arc::clone(&self.statement.sql), self.location);
+        let (database, statement, location) = (self.database.clone(), self.statement.clone(), self.location);
         by_itself(async move {
-            let access = route::read_access(database.capabilities());
+            let access = route::newest_access(database.capabilities());
             let mut reader = database.call(location).lend(database.pool(), access).await?;
-            reader.tables_read(&sql)
+            reader.tables_read(&statement).await
         })
         .await
     }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::others::Others;
 use super::touched::Noting;
-use crate::connector::StatementKind;
-use crate::error::{Error, ErrorKind, Reason, Result};
+use crate::connector::{StatementKind, only_reads};
+use crate::error::Result;
 use crate::feed::{Change, ChangeFeed};
 use crate::lock::Lock;
 use crate::sqlcipher::opening::opened::Opened;
@@ -62,9 +62,7 @@ impl Engine {
             self.watch.notes.noting(Noting::Nothing);
         }
         if plan?.kind() != StatementKind::Read {
-            return Err(Error::new(ErrorKind::Unsupported, "a statement that is watched must only read")
-                .because(Reason::Control)
-                .hint("run what writes by execute(), and watch a SELECT"));
+            return Err(only_reads());
         }
         Ok(touched.read.iter().map(|table| Arc::from(&**table)).collect())
     }
