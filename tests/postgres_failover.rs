@@ -273,3 +273,42 @@ async fn a_database_reads_from_the_standbys_if_told_to_and_does_all_else_on_the_
     let last = open(cluster.connector().readers(Readers::PreferStandby)).await;
     assert_eq!(last.fetch_value::<bool>(STANDBY, ()).await.unwrap(), Some(false));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watch_sees_the_last_state_where_readers_are_late_and_when_the_primary_dies() {
+    let Some(cluster) = Cluster::start() else { return };
+    let connector = cluster.connector().readers(Readers::PreferStandby);
+    let db = AsyncDatabase::with_connector(connector).pool_max(4).open().await.expect("a database");
+    db.execute_script("CREATE TABLE seen (id bigint)").await.unwrap();
+    db.install_change_feed(["seen"]).await.unwrap();
+    let mut count = db.watch_as::<i64>("SELECT count(*) FROM seen", ());
+    let mut comes_to = async |last: i64| {
+        let comes = async { while count.next().await.expect("it goes on").expect("a result") != [last] {} };
+        tokio::time::timeout(Duration::from_secs(30), comes).await.unwrap_or_else(|_| panic!("{last} is missed"));
+    };
+    comes_to(0).await;
+    // What is committed is not seen on the standbys.
+    let standbys = cluster.connector().target_session_attrs(TargetSessionAttrs::ReadOnly);
+    for _ in 0..4 {
+        let mut standby = standbys.connect(Access::Read).await.unwrap();
+        common::run_sql(&mut standby, "SELECT pg_wal_replay_pause()", ()).await.unwrap();
+    }
+    db.execute("INSERT INTO seen VALUES (1)", ()).await.unwrap();
+    comes_to(1).await;
+    for _ in 0..4 {
+        let mut standby = standbys.connect(Access::Read).await.unwrap();
+        common::run_sql(&mut standby, "SELECT pg_wal_replay_resume()", ()).await.unwrap();
+    }
+
+    let dead = cluster.primary();
+    cluster.script("kill", &dead);
+    cluster.script("promote", "");
+    let insert = async || db.execute("INSERT INTO seen VALUES (2)", ()).await;
+    while let Err(error) = insert().await {
+        assert_ne!(error.kind(), ErrorKind::OutcomeUnknown, "{error}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    comes_to(2).await;
+    db.execute("INSERT INTO seen VALUES (3)", ()).await.unwrap();
+    comes_to(3).await;
+}

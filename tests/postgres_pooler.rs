@@ -14,7 +14,7 @@ use common::{PASSWORD, run_sql, script, server, skip};
 use strongroom::engine::{Access, Statement, TransactionMode};
 use strongroom::postgres::PostgresConnector;
 use strongroom::postgres::Tls;
-use strongroom::{Connection, Connector, PassphraseKeySource, params};
+use strongroom::{AsyncDatabase, Connection, Connector, ErrorKind, PassphraseKeySource, params};
 
 struct Pooler {
     port: u16,
@@ -122,7 +122,7 @@ async fn values_transactions_streams_and_bulk_work_without_preparing() {
 async fn many_rows_go_through_the_pooler_prepared_once_and_leave_nothing_prepared() {
     let Some(server) = server() else { return };
     let Some(pooler) = pooler(&server) else { return };
-    let db = strongroom::AsyncDatabase::with_connector(through(&pooler)).pool_max(4).open().await.unwrap();
+    let db = AsyncDatabase::with_connector(through(&pooler)).pool_max(4).open().await.unwrap();
     db.execute_script("CREATE TABLE t (a bigint, b text); CREATE TABLE digits (a text)").await.unwrap();
     let (insert, update) = ("INSERT INTO t VALUES ($1, $2)", "UPDATE t SET b = $2 WHERE a = $1");
     for _ in 0..2 {
@@ -138,7 +138,7 @@ async fn many_rows_go_through_the_pooler_prepared_once_and_leave_nothing_prepare
     assert_eq!(db.fetch_value::<String>("SELECT max(a) FROM digits", ()).await.unwrap().as_deref(), Some("99"));
     let mut beside = server.connect().await;
     let error = db.execute_many(insert, [(1, "a"), (2, "b\0")]).await.unwrap_err();
-    assert_eq!(error.kind(), strongroom::ErrorKind::Query, "{error}");
+    assert_eq!(error.kind(), ErrorKind::Query, "{error}");
     assert_eq!(common::value::<i64>(&mut beside, "SELECT count(*) FROM t").await, 8_000);
     let left = db.fetch_value::<i64>("SELECT count(*) FROM pg_prepared_statements", ()).await.unwrap();
     assert_eq!(left, Some(0), "nothing stays prepared");
@@ -154,4 +154,26 @@ async fn a_dropped_call_is_stopped_through_the_pooler() {
     let began = Instant::now();
     run_sql(&mut connection, "SELECT 1", ()).await.unwrap();
     assert!(began.elapsed() < Duration::from_secs(5));
+}
+
+#[tokio::test]
+async fn a_change_feed_is_refused_there_and_says_why() {
+    let Some(server) = server() else { return };
+    let Some(pooler) = pooler(&server) else { return };
+    let db = AsyncDatabase::with_connector(through(&pooler)).open().await.unwrap();
+    db.execute_script("CREATE TABLE t (n bigint)").await.unwrap();
+    db.install_change_feed(["t"]).await.unwrap();
+    for round in 0..3 {
+        let error = db.changes().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "round {round}: {error}");
+        assert!(error.to_string().contains("pooler in transaction mode"), "{error}");
+        let error = db.watch("SELECT n FROM t", ()).next().await.unwrap().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "round {round}: {error}");
+    }
+    // By the way around it, what is written through it is told.
+    let direct = AsyncDatabase::with_connector(server.connector()).open().await.unwrap();
+    let mut changes = direct.changes().await.unwrap();
+    db.execute("INSERT INTO t VALUES ($1)", (1,)).await.unwrap();
+    let change = tokio::time::timeout(Duration::from_secs(10), changes.next()).await.unwrap().unwrap();
+    assert_eq!(change.table("t").unwrap().inserted, 1);
 }

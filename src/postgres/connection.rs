@@ -12,7 +12,7 @@ use tokio_postgres::{Client, Notification};
 use super::error::broken;
 use crate::connector::{Access, Canceller, Resource, ResourceState};
 use crate::error::{Phase, Result};
-use crate::postgres::reaching::Dialed;
+use crate::postgres::reaching::{Dialed, PostgresConnector};
 use crate::postgres::statements::Cache;
 use crate::postgres::statements::Copying;
 use crate::postgres::statements::Open;
@@ -53,14 +53,17 @@ pub struct PostgresConnection {
     pub(crate) bulk_copy: bool,
     /// What a bulk insert leaves open between its sets.
     pub(crate) copying: Option<Copying>,
+    /// Where further sessions come from.
+    pub(super) home: Box<PostgresConnector>,
     keeper: JoinHandle<()>,
 }
 
 impl PostgresConnection {
-    pub(crate) fn new(dialed: Dialed, cache: Cache, access: Access, bulk_copy: bool, age: Age) -> Self {
+    pub(crate) fn new(dialed: Dialed, cache: Cache, access: Access, home: PostgresConnector, age: Age) -> Self {
         let Dialed { client, link, driver, keeper } = dialed;
         let session = Session::new(link, driver, access, age);
-        Self { client, cache, session, stream: None, bulk_copy, copying: None, keeper }
+        let (bulk_copy, home) = (home.copies_in_bulk(), Box::new(home));
+        Self { client, cache, session, stream: None, bulk_copy, copying: None, home, keeper }
     }
 
     /// What other sessions send with NOTIFY to the channels this one listens to. Of more than 128 that nobody has
@@ -82,6 +85,11 @@ impl PostgresConnection {
     /// ```
     pub fn notifications(&self) -> broadcast::Receiver<Notification> {
         self.session.link.notifications()
+    }
+
+    /// Until the connection has ended by itself. Not to be awaited again then.
+    pub(crate) async fn ended(&mut self) {
+        (&mut self.keeper).await.ok();
     }
 
     /// Comes first in every call: makes sure that nothing else is under way.
@@ -194,7 +202,7 @@ impl Resource for PostgresConnection {
         drop(stream);
         // The driver says goodbye when the client is gone.
         drop(client);
-        if tokio::time::timeout(GOODBYE, &mut keeper).await.is_ok() {
+        if keeper.is_finished() || tokio::time::timeout(GOODBYE, &mut keeper).await.is_ok() {
             return Ok(());
         }
         keeper.abort();

@@ -6,6 +6,7 @@
 //!
 //! What the server is asked to do when a future is dropped, and what that proves, stands at [`PostgresConnection`].
 
+mod changes;
 mod connection;
 mod error;
 mod reaching;

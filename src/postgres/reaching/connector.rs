@@ -16,6 +16,7 @@ use crate::connector::{Access, CancelKind, Capabilities, Connector};
 use crate::error::{Error, ErrorKind, Phase, Reason, Result};
 use crate::key::KeySource;
 use crate::params::Dialect;
+use crate::postgres::changes::Followers;
 use crate::postgres::connection::PostgresConnection;
 use crate::postgres::statements::Cache;
 use crate::postgres::wire::Age;
@@ -50,14 +51,14 @@ pub struct PostgresConnector {
     user: String,
     key: Option<Arc<dyn KeySource>>,
     tls: Tls,
-    application_name: String,
+    pub(super) application_name: String,
     connect_timeout: Duration,
     target: Option<TargetSessionAttrs>,
     statement_cache: usize,
-    bulk_copy: bool,
-    settings: Vec<(String, String)>,
+    pub(super) bulk_copy: bool,
+    pub(super) settings: Vec<(String, String)>,
     /// Settings in the form in which the server takes them.
-    options: Option<String>,
+    pub(super) options: Option<String>,
     pass_file: Option<PassFile>,
     readers: Option<Readers>,
     channel_binding: ChannelBinding,
@@ -65,6 +66,8 @@ pub struct PostgresConnector {
     memory: Arc<Memory>,
     /// How many of its sessions were found broken.
     breaks: Arc<AtomicUsize>,
+    /// Its sessions that listen for changes.
+    pub(super) followers: Arc<Followers>,
 }
 
 impl PostgresConnector {
@@ -89,6 +92,7 @@ impl PostgresConnector {
             channel_binding: ChannelBinding::Prefer,
             memory: Arc::default(),
             breaks: Arc::default(),
+            followers: Arc::default(),
         }
     }
 
@@ -319,26 +323,6 @@ impl PostgresConnector {
         }
         dial.host(&config, host).await
     }
-
-    /// The settings as the server takes them at the start of a session, where `RESET` returns to.
-    fn options(&self, access: Access) -> String {
-        let read_only = (access == Access::Read).then_some(("default_transaction_read_only", "on"));
-        let own = self.settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        let one = |(name, value): (&str, &str)| format!("-c {}={}", escape(name), escape(value));
-        self.options.iter().cloned().chain(own.chain(read_only).map(one)).collect::<Vec<_>>().join(" ")
-    }
-}
-
-/// The server splits options at white space; a backslash takes a character's meaning away.
-fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c == '\\' || c.is_ascii_whitespace() || c == '\x0b' {
-            escaped.push('\\');
-        }
-        escaped.push(c);
-    }
-    escaped
 }
 
 impl Connector for PostgresConnector {
@@ -378,7 +362,17 @@ impl Connector for PostgresConnector {
             outcome => outcome?,
         };
         let cache = Cache::new(self.statement_cache);
-        Ok(PostgresConnection::new(session, cache, access, self.bulk_copy, age))
+        Ok(PostgresConnection::new(session, cache, access, self.clone(), age))
+    }
+
+    async fn release(&self) -> Result<()> {
+        self.followers.stop().await
+    }
+
+    async fn shut_down(&self) {
+        if let Err(error) = self.followers.stop().await {
+            tracing::warn!(%error, "a session was left open");
+        }
     }
 }
 

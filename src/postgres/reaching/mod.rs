@@ -8,6 +8,7 @@ mod connector;
 mod dial;
 mod hosts;
 mod passfile;
+mod session_options;
 mod tls;
 mod url;
 

@@ -13,6 +13,7 @@ use crate::connector::{
     Access, BulkInsert, Connection, Isolation, Statement, StatementKind, StatementSummary, TransactionMode, left_open,
 };
 use crate::error::{Error, ErrorKind, Phase, Result};
+use crate::feed::ChangeFeed;
 use crate::params::{Dialect, ParamSets};
 use crate::postgres::connection::{BEGIN_STREAM, PostgresConnection};
 use crate::postgres::error::sqlstate;
@@ -209,6 +210,24 @@ impl Connection for PostgresConnection {
         self.send(Call::Statement { reads: true }, &sql).await?;
         self.session.transaction = Transaction::Open;
         Ok(())
+    }
+
+    /// By triggers and a session of its own that listens; see
+    /// [`install_change_feed`](crate::AsyncDatabase::install_change_feed).
+    async fn follow(&mut self, feed: &ChangeFeed) -> Result<()> {
+        Box::pin(self.follow_feed(feed)).await
+    }
+
+    async fn tables_read(&mut self, statement: &Statement) -> Result<Vec<Arc<str>>> {
+        self.tables_locked(statement).await
+    }
+
+    async fn install_feed(&mut self, tables: Vec<String>, rows: bool) -> Result<()> {
+        self.install_triggers(tables, rows).await
+    }
+
+    async fn remove_feed(&mut self, tables: Vec<String>) -> Result<()> {
+        self.remove_triggers(tables).await
     }
 
     /// The server tells what a statement does to nobody but itself, so this is what its words say.

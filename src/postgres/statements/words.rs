@@ -65,6 +65,11 @@ impl Shape {
     }
 }
 
+/// Whether a statement reads, as far as its words tell.
+pub(crate) fn reads(sql: &str) -> bool {
+    Shape::of(sql).kind == StatementKind::Read
+}
+
 /// Whether one of the statements of a script alters the session: its settings, what it listens to, temporary tables.
 pub(crate) fn alters_session(script: &str) -> bool {
     let control = |shape: Shape| shape.kind == StatementKind::Control && !shape.transaction;

@@ -6,8 +6,8 @@
 
 use std::io;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -22,6 +22,7 @@ use super::handshake::Handshake;
 use super::socket::{Address, Stream};
 use crate::connector::Cancel;
 use crate::lock::{Guard, Lock, foreign};
+use crate::postgres::changes::Hearing;
 
 /// A server that does not take a cancel request within this time is not going to.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -39,6 +40,8 @@ pub(crate) struct Link {
     /// Set when the server says that a ROLLBACK or COMMIT found no transaction.
     no_transaction: AtomicBool,
     notifications: broadcast::Sender<Notification>,
+    /// Whoever hears of every notification.
+    attended: OnceLock<Arc<Hearing>>,
     pub(crate) first_row: FirstRow,
     /// The session's time zone is UTC.
     utc: AtomicBool,
@@ -77,6 +80,7 @@ impl Link {
             unconfirmed: AtomicBool::new(false),
             no_transaction: AtomicBool::new(false),
             notifications: broadcast::Sender::new(NOTIFICATIONS),
+            attended: OnceLock::new(),
             first_row,
             utc: AtomicBool::new(false),
             ended: Lock::default(),
@@ -168,6 +172,11 @@ impl Link {
         self.notifications.subscribe()
     }
 
+    /// From now on, this is told of every notification.
+    pub(crate) fn attend(&self, hearing: Arc<Hearing>) {
+        self.attended.set(hearing).ok();
+    }
+
     /// Takes what the server sends on its own account. It comes before the answer to the call it belongs to.
     pub(crate) fn hear(&self, message: AsyncMessage) {
         match message {
@@ -181,8 +190,13 @@ impl Link {
                 }
                 tracing::debug!(sqlstate = notice.code().code(), "{}: {}", notice.severity(), notice.message());
             }
-            // Nobody listening is no error.
-            AsyncMessage::Notification(notification) => drop(self.notifications.send(notification)),
+            AsyncMessage::Notification(notification) => {
+                if let Some(hearing) = self.attended.get() {
+                    hearing.hear(&notification);
+                }
+                // Nobody listening is no error.
+                drop(self.notifications.send(notification));
+            }
             _ => {}
         }
     }
