@@ -101,11 +101,10 @@ impl SqlCipherConnection {
                 Inlined::Refused(_) | Inlined::Elsewhere | Inlined::Busy => None,
             };
         }
-        let may = self.may();
-        if !may.writes {
+        if !self.may.writes {
             return None;
         }
-        let results = self.here_or_in_place(may.in_place, |engine, control| {
+        let results = self.here(|engine, control| {
             let mut results = engine.run_group_inline(group, control)?;
             let errors = results.iter_mut().filter_map(|result| result.as_mut().err());
             let mut spoiled = false;
