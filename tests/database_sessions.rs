@@ -90,6 +90,50 @@ async fn a_pragma_that_acts_while_it_is_prepared_does_not_outlive_its_caller_tho
     assert_eq!(count(&db).await, 0, "the table is still there");
 }
 
+/// The same through whatever runs on readers: one connection is all there is of them.
+#[tokio::test]
+async fn a_pragma_that_acts_while_it_is_prepared_does_not_outlive_its_caller_on_a_reader_either() {
+    use futures_util::{FutureExt, TryStreamExt};
+
+    let home = Home::new(Kind::PlainFile);
+    let db = home.builder().pool_max(2).open().await.unwrap();
+    with_table(&db).await;
+    let expected = |set: &str, of: i64| if set.starts_with("query_only") { 1 } else { of };
+    for (set, pragma, as_opened) in ACTING {
+        let broken = format!("PRAGMA {set}\nDROP TABLE t");
+        for way in 0..10 {
+            let text = broken.as_str();
+            match way {
+                0 => drop(db.fetch_all(text, ()).await.unwrap_err()),
+                1 => drop(db.fetch_all_as::<i64>(text, ()).await.unwrap_err()),
+                2 => drop(db.fetch_value::<i64>(text, ()).await.unwrap_err()),
+                3 => drop(db.fetch_stream(text, ()).try_collect::<Vec<_>>().await.unwrap_err()),
+                4 => drop(db.explain(text, ()).await.unwrap_err()),
+                5 => drop(db.watch(text, ()).next().await.unwrap().unwrap_err()),
+                6 => drop(
+                    db.read_interact({
+                        let text = broken.clone();
+                        move |c| c.execute_batch(&text)
+                    })
+                    .await
+                    .unwrap_err(),
+                ),
+                7 => drop(db.read_connection().await.unwrap().fetch_all(text, ()).await.unwrap_err()),
+                8 => drop(db.read_connection().await.unwrap().classify(text)),
+                _ => drop(db.read_connection().await.unwrap().execute_script(text).now_or_never()),
+            }
+            let mut reader = db.read_connection().await.unwrap();
+            let found: Option<i64> = reader.fetch_value(&format!("PRAGMA {pragma}"), ()).await.unwrap();
+            if matches!(*pragma, "busy_timeout" | "wal_autocheckpoint" | "secure_delete") {
+                assert_ne!(found, Some(7), "way {way} changed {pragma}");
+            } else {
+                assert_eq!(found, Some(expected(set, *as_opened)), "way {way} changed {pragma}");
+            }
+        }
+    }
+    assert_eq!(count(&db).await, 0, "the table is still there");
+}
+
 #[tokio::test]
 async fn a_script_that_is_stopped_half_way_leaves_no_setting_behind() {
     let home = Home::new(Kind::KeyedFile);

@@ -164,10 +164,11 @@ impl IntoIterator for &Rows {
 }
 
 impl Row {
-    /// Reads a column, by index from 0 or by name. Of several columns with one name the first is read.
+    /// Reads a column, by index from 0 or by name.
     ///
     /// # Errors
-    /// [`Reason::NoSuchColumn`], and [`Reason::Type`] when the value has another type or does not fit.
+    /// [`Reason::NoSuchColumn`], and [`Reason::Type`] when the value has another type or does not fit, or several columns
+    /// have the name.
     pub fn get<T: FromValue>(&self, column: impl ColumnIndex) -> Result<T> {
         let index = column.find(self)?;
         self.view().read(index)
@@ -176,7 +177,7 @@ impl Row {
     /// Looks at a column without copying its text or bytes.
     ///
     /// # Errors
-    /// [`Reason::NoSuchColumn`].
+    /// [`Reason::NoSuchColumn`]; [`Reason::Type`] if several columns have the name.
     pub fn value(&self, column: impl ColumnIndex) -> Result<ValueRef<'_>> {
         Ok(self.cell(column.find(self)?))
     }
@@ -261,7 +262,7 @@ pub trait ColumnIndex {
     /// Finds the index in the row's header.
     ///
     /// # Errors
-    /// [`Reason::NoSuchColumn`].
+    /// [`Reason::NoSuchColumn`]; [`Reason::Type`] if several columns have the name.
     fn find(&self, row: &Row) -> Result<usize>;
 }
 
@@ -273,8 +274,12 @@ impl ColumnIndex for usize {
 
 impl ColumnIndex for &str {
     fn find(&self, row: &Row) -> Result<usize> {
-        let found = row.columns().iter().position(|name| **name == **self);
-        found.ok_or_else(|| no_such_column(row.columns(), format_args!("{self}")))
+        let mut found = row.columns().iter().enumerate().filter(|(_, name)| ***name == **self);
+        match (found.next(), found.next()) {
+            (Some((index, _)), None) => Ok(index),
+            (Some(_), Some(_)) => Err(repeated(self)),
+            (None, _) => Err(no_such_column(row.columns(), format_args!("{self}"))),
+        }
     }
 }
 
@@ -288,6 +293,13 @@ impl ColumnIndex for &String {
     fn find(&self, row: &Row) -> Result<usize> {
         ColumnIndex::find(&self.as_str(), row)
     }
+}
+
+/// One of two values would be taken, and nobody would know which.
+#[cold]
+fn repeated(name: &str) -> Error {
+    let error = Error::new(ErrorKind::Query, format!("the row has two columns {name}")).because(Reason::Type);
+    error.hint("read them by number, or give one of them another name with AS")
 }
 
 #[cold]
