@@ -85,7 +85,7 @@ impl Resource for SqlCipherConnection {
             if let Some(feed) = engine.tell() {
                 feed.wake();
             }
-            let closed = engine.into_raw().close().map_err(|(_, error)| error);
+            let closed = engine.close();
             settled.and(kept).and(closed)
         });
         closed.await?.map_err(|error| errors::classify(error).during(Phase::Close))

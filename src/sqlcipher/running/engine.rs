@@ -7,6 +7,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
+use super::closing::ClosedInOrder;
 use super::control::Control;
 use super::inline::KeptSnapshot;
 use super::session::Session;
@@ -31,7 +32,7 @@ use crate::sqlcipher::tuning::Checkpoints;
 /// One SQLite connection with what is known of its statements.
 #[derive(Debug)]
 pub(crate) struct Engine {
-    pub(crate) connection: Connection,
+    pub(crate) connection: ClosedInOrder,
     pub(crate) watch: Arc<Watch>,
     pub(crate) plans: Plans,
     pub(crate) kept: KeptSnapshot,
@@ -62,7 +63,7 @@ impl Engine {
     pub(crate) fn new(connection: Connection, watch: Arc<Watch>, tally: Arc<Tally>, log: Arc<Log>) -> Self {
         let (plans, kept, session) = (Plans::default(), KeptSnapshot::default(), Session::default());
         Self {
-            connection,
+            connection: ClosedInOrder::new(connection),
             watch,
             plans,
             kept,
@@ -94,8 +95,8 @@ impl Engine {
         &mut self.connection
     }
 
-    pub(crate) fn into_raw(self) -> Connection {
-        self.connection
+    pub(crate) fn close(self) -> rusqlite::Result<()> {
+        self.connection.close()
     }
 
     /// Whether a transaction of the caller's is open; a kept snapshot is none.
