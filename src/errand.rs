@@ -72,6 +72,7 @@ impl Errand {
         let Some(work) = self.take() else { return };
         let errand = Arc::new(Self(Lock::new(Some(work))));
         let taken = Arc::clone(&errand);
+        foreign();
         if let Err(error) = thread::Builder::new().name("strongroom-errand".into()).spawn(move || taken.run()) {
             tracing::warn!(%error, "no thread for the work that blocks; it is done on this one");
             errand.run();
@@ -105,6 +106,7 @@ fn watch(errand: &Arc<Errand>) {
 
 impl Watch {
     fn wake(self: &Arc<Self>) {
+        foreign();
         if self.thread.get().is_none() {
             let watch = Arc::clone(self);
             match thread::Builder::new().name("strongroom-watch".into()).spawn(move || watch.keep()) {

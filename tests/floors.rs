@@ -1,8 +1,13 @@
 //! The house as its imports show it: a floor uses only floors below it, and a wing only floors 0 and 1.
 
+#[path = "common/sources.rs"]
+mod sources;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+use sources::sources;
 
 /// Rooms by floor. A file or folder of `src/` that stands nowhere here fails the test.
 const FLOORS: [(u8, &[&str]); 4] = [
@@ -23,30 +28,6 @@ const EXCEPTIONS: [(&str, &str, &str); 4] = [
     ("postgres/template.rs", "database", "whole databases for tests of programs"),
     ("database/", "crate root", "`DefaultConnector`, the engine of an `AsyncDatabase` that names none"),
 ];
-
-fn rust_files(folder: &Path, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            rust_files(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            found.push(path);
-        }
-    }
-}
-
-/// The files of `src/`, by their paths within it, without what stands in comments.
-fn sources() -> BTreeMap<String, String> {
-    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut found = Vec::new();
-    rust_files(&src, &mut found);
-    let name = |path: &Path| path.strip_prefix(&src).unwrap().to_str().unwrap().replace('\\', "/");
-    let code = |path: &Path| {
-        let text = fs::read_to_string(path).unwrap();
-        text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
-    };
-    found.iter().map(|path| (name(path), code(path))).collect()
-}
 
 /// The room a file stands in.
 fn room(file: &str) -> &str {

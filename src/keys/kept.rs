@@ -65,6 +65,7 @@ impl<M: PartialEq + Send + 'static, S: Clone + Send + 'static> Cache<M, S> {
         let now = Instant::now();
         let until = now.checked_add(lifetime).unwrap_or(now + FOR_EVER);
         let expiry = Expiry { kept: Arc::downgrade(&self.kept), until };
+        foreign();
         let timer = tokio::spawn(async move {
             tokio::time::sleep_until(expiry.until).await;
             drop(expiry);

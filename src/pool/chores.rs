@@ -81,6 +81,7 @@ impl Chores {
         neglected.extend(known.into_iter().filter(|chore| chore.is_neglected()));
         for chore in neglected {
             let generation = chore.next_generation();
+            foreign();
             runtime.spawn(ChoreKeeper { chores: Arc::clone(self), chore, generation });
         }
     }

@@ -21,7 +21,7 @@ use super::reaching::PostgresConnector;
 use crate::connector::{Access, Connection as _, Connector as _, Resource as _, Statement};
 use crate::database::AsyncDatabase;
 use crate::error::{Error, ErrorKind, Result};
-use crate::lock::Lock;
+use crate::lock::{Lock, foreign};
 use crate::params::IntoParams;
 use crate::row::Rows;
 
@@ -201,6 +201,7 @@ impl TemplateSession {
         let (orders, received) = unbounded_channel();
         let (began, name) = oneshot::channel();
         let (doing, done) = sync_channel(0);
+        foreign();
         let spawned = thread::Builder::new().name("strongroom-template".into()).spawn(move || {
             let runtime = runtime::Builder::new_current_thread().enable_all().build();
             // Dropped at the end.

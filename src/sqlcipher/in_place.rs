@@ -11,6 +11,7 @@ use super::connection::SqlCipherConnection;
 use super::running::control::Control;
 use super::running::engine::Engine;
 use super::running::inline::Inline;
+use crate::lock::foreign;
 
 impl SqlCipherConnection {
     /// What may run on this task now: a commit that waits for the disk only on a runtime with several threads.
@@ -32,6 +33,7 @@ impl SqlCipherConnection {
         if !in_place {
             return self.here(work);
         }
+        foreign();
         let mut work = Some(work);
         let done = catch_unwind(AssertUnwindSafe(|| block_in_place(|| work.take().map(|work| self.here(work)))));
         match done {

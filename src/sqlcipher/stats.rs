@@ -1,8 +1,10 @@
 //! What the engine has done, counted where it gets in nobody's way.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+
+use crate::lock::Lock;
 
 /// What the engine of one database has done since it was opened, over all its connections, and the state of its log.
 ///
@@ -72,12 +74,12 @@ impl Tally {
 
 /// The tallies of one database.
 #[derive(Debug, Default)]
-pub(super) struct Tallies(Mutex<(EngineStats, Vec<Arc<Tally>>)>);
+pub(super) struct Tallies(Lock<(EngineStats, Vec<Arc<Tally>>)>);
 
 impl Tallies {
     /// One for a new connection.
     pub(super) fn open(&self) -> Arc<Tally> {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.0.lock();
         let (gone, open) = &mut *all;
         open.retain(|tally| {
             let is_open = Arc::strong_count(tally) > 1;
@@ -92,7 +94,7 @@ impl Tallies {
     }
 
     pub(super) fn stats(&self) -> EngineStats {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = self.0.lock();
         let mut stats = all.0;
         all.1.iter().for_each(|tally| tally.count_in(&mut stats));
         stats

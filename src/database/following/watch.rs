@@ -20,6 +20,7 @@ use crate::database::route;
 use crate::database::yields::Collected;
 use crate::error::{Error, Result};
 use crate::feed::{Stale, TableWatcher};
+use crate::lock::foreign;
 use crate::params::IntoParams;
 use crate::row::Rows;
 
@@ -211,6 +212,7 @@ async fn by_itself<T: Send + 'static>(work: impl Future<Output = Result<T>> + Se
     if let Some(done) = work.as_mut().now_or_never() {
         return done;
     }
+    foreign();
     let mut task = AbortOnDrop(tokio::spawn(work));
     match (&mut task.0).await {
         Ok(done) => done,

@@ -18,6 +18,7 @@ use tokio_postgres::{Client, Config, Connection, SimpleQueryMessage};
 use super::hosts::Host;
 use crate::errand;
 use crate::error::{Error, ErrorKind, Phase, Reason, Result};
+use crate::lock::foreign;
 use crate::postgres::error::{broken, classify};
 use crate::postgres::wire::{Address, Driver, FirstRow, Handshake, Limited, Link, Route};
 
@@ -145,6 +146,7 @@ where
     let route = Route { address, handshake, token: client.cancel_token() };
     let link = Arc::new(Link::new(route, first_row));
     let driver = Arc::new(Driver::new(drive(connection, Arc::clone(&link))));
+    foreign();
     let keeper = tokio::spawn(Arc::clone(&driver).keep());
     Dialed { client, link, driver, keeper }
 }

@@ -1,7 +1,7 @@
 //! The way of an open: look, key once, prove it, set up; every further connection reuses the key.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::Connection;
@@ -59,10 +59,10 @@ pub(crate) struct Opened {
     /// The file had a first page when it was opened; it has one from then on.
     has_content: bool,
     /// The connection of the first opening, for whoever asks first.
-    spare: Mutex<Option<Tried>>,
+    spare: Lock<Option<Tried>>,
     /// Keeps a database in memory alive while no other connection is open.
     #[allow(dead_code, reason = "it only has to live")]
-    anchor: Option<Mutex<Connection>>,
+    anchor: Option<Lock<Connection>>,
     built_in: Arc<HashSet<String>>,
     snapshots: Arc<Snapshots>,
     abandoned: Abandoned,
@@ -120,7 +120,7 @@ impl Opened {
         exit_gate::install();
         let built_in = built_in(&tried.connection).map_err(|error| location.describe(errors::classify(error)))?;
         let (spare, anchor) =
-            if location.is_memory() { (None, Some(Mutex::new(tried.connection))) } else { (Some(tried), None) };
+            if location.is_memory() { (None, Some(Lock::new(tried.connection))) } else { (Some(tried), None) };
         let log = Arc::clone(&settings.log);
         let has_content = location.len().is_some_and(|len| len > 0);
         Ok(Self {
@@ -128,7 +128,7 @@ impl Opened {
             settings,
             key: Lock::new(key.map(Arc::new)),
             has_content,
-            spare: Mutex::new(spare),
+            spare: Lock::new(spare),
             anchor,
             built_in: Arc::new(built_in),
             snapshots: Arc::default(),
@@ -147,7 +147,7 @@ impl Opened {
 
     fn connect_once(&self, access: Access, control: &Arc<Control>) -> Result<Engine> {
         let _pass = exit_gate::enter();
-        let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let spare = self.spare.lock().take();
         let Tried { connection, still } = match spare {
             Some(tried) => tried,
             None => self.open_another()?,
@@ -183,7 +183,7 @@ impl Opened {
         self.refuse_child()?;
         self.abandoned.close().await;
         self.log_is_left_alone().await;
-        let spare = self.spare.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let spare = self.spare.lock().take();
         on_thread(move || {
             let _pass = exit_gate::enter();
             drop(spare);
@@ -328,7 +328,7 @@ impl Drop for Opened {
     fn drop(&mut self) {
         if self.mark().has_forked() {
             self.abandoned.forget();
-            std::mem::forget(self.spare.get_mut().unwrap_or_else(PoisonError::into_inner).take());
+            std::mem::forget(self.spare.lock().take());
         }
     }
 }
