@@ -4,109 +4,23 @@
 
 #[path = "common/postgres.rs"]
 mod common;
+#[path = "common/proxy.rs"]
+mod proxy;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering::SeqCst};
 use std::time::Duration;
 
-use common::{PASSWORD, Server, run_sql, server, server_with, value};
+use common::{run_sql, server, server_with, value};
 use futures_util::TryStreamExt;
+use proxy::Proxy;
 use strongroom::database::TransactionOptions;
 use strongroom::engine::Access;
 use strongroom::pool::{Attempt, NoRetry};
 use strongroom::postgres::PostgresConnector;
-use strongroom::postgres::Tls;
-use strongroom::{
-    AsyncDatabase, Connection, Connector, Error, ErrorKind, PassphraseKeySource, Reason, RetryPolicy, Transaction,
-};
+use strongroom::{AsyncDatabase, Connection, Connector, Error, ErrorKind, Reason, RetryPolicy, Transaction};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Notify;
+use tokio::net::TcpListener;
 
 type Tx = Transaction<PostgresConnector>;
-
-/// Stands between client and server, and cuts all connections behind the message of the server that it is told.
-struct Proxy {
-    port: u16,
-    /// How many messages still pass; negative while nothing is to be cut.
-    left: Arc<AtomicI64>,
-    cut: Arc<Notify>,
-}
-
-impl Proxy {
-    async fn before(server: &Server) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let (left, cut) = (Arc::new(AtomicI64::new(-1)), Arc::new(Notify::new()));
-        let proxy = Self { port, left: Arc::clone(&left), cut: Arc::clone(&cut) };
-        let to = server.port;
-        tokio::spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                let server = TcpStream::connect(("127.0.0.1", to)).await.unwrap();
-                client.set_nodelay(true).unwrap();
-                let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
-                let (left, cut) = (Arc::clone(&left), Arc::clone(&cut));
-                tokio::spawn(async move {
-                    tokio::select! {
-                        () = pass(from_client, to_server) => {}
-                        () = pass_counted(from_server, to_client, &left) => cut.notify_waiters(),
-                        () = cut.notified() => {}
-                    }
-                });
-            }
-        });
-        proxy
-    }
-
-    /// Cuts behind the next `messages` of the server, once.
-    fn cut_after(&self, messages: i64) {
-        self.left.store(messages, SeqCst);
-        if messages == 0 {
-            self.cut_now();
-        }
-    }
-
-    fn cut_now(&self) {
-        self.left.store(-1, SeqCst);
-        self.cut.notify_waiters();
-    }
-
-    /// Whether what was asked for has not happened; it is taken back.
-    fn spared(&self) -> bool {
-        self.left.swap(-1, SeqCst) >= 0
-    }
-
-    fn connector(&self) -> PostgresConnector {
-        PostgresConnector::new("127.0.0.1", self.port)
-            .database("postgres")
-            .user("app")
-            .key(PassphraseKeySource::new(PASSWORD))
-            .tls(Tls::off())
-    }
-}
-
-async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf) {
-    tokio::io::copy(&mut from, &mut to).await.ok();
-}
-
-/// Ends when it has passed on as many messages as were left.
-async fn pass_counted(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, left: &AtomicI64) {
-    let mut head = [0; 5];
-    while from.read_exact(&mut head).await.is_ok() {
-        let length = u32::from_be_bytes([head[1], head[2], head[3], head[4]]) as usize;
-        let mut message = head.to_vec();
-        message.resize(1 + length, 0);
-        if from.read_exact(&mut message[5..]).await.is_err() || to.write_all(&message).await.is_err() {
-            return;
-        }
-        let counts = |left: i64| (left >= 0).then(|| left - 1);
-        if left.fetch_update(SeqCst, SeqCst, counts) == Ok(1) {
-            left.store(-1, SeqCst);
-            return;
-        }
-    }
-}
 
 /// Twenty attempts without a pause.
 struct AtOnce;
@@ -142,7 +56,7 @@ async fn a_connection_cut_anywhere_in_its_setup_is_made_again() {
     for messages in 1.. {
         proxy.cut_after(messages);
         let db = open(proxy.connector()).await.unwrap_or_else(|error| panic!("cut after {messages}: {error}"));
-        let spared = proxy.spared();
+        let spared = proxy.heal();
         assert_eq!(db.fetch_value::<i64>("SELECT cast(7 AS bigint)", ()).await.unwrap(), Some(7));
         if spared {
             assert!(messages > 20, "the walk ended early");
@@ -186,9 +100,9 @@ async fn a_transaction_cut_anywhere_is_run_again_and_done_once() {
     let options = || TransactionOptions::new().retry(AtOnce);
     let mut unknown = 0;
     for messages in 0.. {
-        proxy.cut_after(messages);
+        proxy.cut_after(usize::try_from(messages).unwrap());
         let outcome = db.transaction_with(options(), async |tx: &mut Tx| work(tx, messages).await).await;
-        let spared = proxy.spared();
+        let spared = proxy.heal();
         let count: i64 = value(&mut beside, &format!("SELECT count(*) FROM t WHERE run = {messages}")).await;
         match outcome {
             Ok(()) => assert_eq!(count, 42, "cut after {messages}"),
@@ -266,7 +180,7 @@ async fn a_write_of_its_own_that_was_cut_is_unknown_and_a_read_is_broken() {
         if let Err(error) = db.fetch_all("SELECT a FROM t", ()).await {
             assert!(is_broken(&error) && error.is_transient(), "{error}");
         }
-        proxy.spared();
+        proxy.heal();
     }
 }
 

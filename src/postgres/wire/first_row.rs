@@ -8,9 +8,11 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::in_step::InStep;
 
 /// Shared by a session and its socket: whether the next Execute message is to ask for one row.
 #[derive(Clone, Default)]
@@ -33,11 +35,13 @@ impl Drop for OnlyFirst {
     }
 }
 
-/// What the driver sends in plain text, read as far as it takes to find Execute messages.
+/// What the driver sends in plain text, read as far as it takes to find Execute messages; and what arrives, as far as it
+/// takes to see that it is in step.
 pub(crate) struct Limited<S> {
     stream: S,
     at: Position,
     first_row: FirstRow,
+    arrived: InStep,
 }
 
 impl<S> Limited<S> {
@@ -47,7 +51,7 @@ impl<S> Limited<S> {
 
     /// `stream` is at its beginning.
     pub(crate) fn new(stream: S, first_row: FirstRow) -> Self {
-        Self { stream, at: Position::BEGINNING, first_row }
+        Self { stream, at: Position::BEGINNING, first_row, arrived: InStep::BEGINNING }
     }
 }
 
@@ -127,7 +131,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Limited<S> {
 
 impl<S: AsyncRead + Unpin> AsyncRead for Limited<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+        Poll::Ready(self.arrived.look(&buffer.filled()[before..]))
     }
 }
 

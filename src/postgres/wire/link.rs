@@ -45,7 +45,7 @@ pub(crate) struct Link {
     pub(crate) first_row: FirstRow,
     /// The session's time zone is UTC.
     utc: AtomicBool,
-    /// Why the server ended the session while nothing was asked of it.
+    /// Why the connection ended.
     ended: Lock<Option<tokio_postgres::Error>>,
 }
 
@@ -163,9 +163,12 @@ impl Link {
         drop(old);
     }
 
-    /// What the server said when it ended the session, if it has not been told yet.
+    /// What the server said when it ended the session, or that what it said was no message; if it has not been told yet.
     pub(crate) fn take_end(&self) -> Option<tokio_postgres::Error> {
-        self.ended.lock().take_if(|error| error.as_db_error().is_some())
+        self.ended.lock().take_if(|error| {
+            let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<io::Error>());
+            error.as_db_error().is_some() || source.is_some_and(|source| source.kind() == io::ErrorKind::InvalidData)
+        })
     }
 
     pub(crate) fn notifications(&self) -> broadcast::Receiver<Notification> {

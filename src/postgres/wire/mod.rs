@@ -3,12 +3,13 @@
 //! A call polls the [`driver`] of the socket by itself while it waits. [`session`] notes what is under way, and where the
 //! transaction stands; [`link`] is what others hold of it: to cancel, and to receive what the server sends by itself.
 //! [`socket`] and [`handshake`] (with [`end_point`]) are the stream below, plain or encrypted, and
-//! [`first_row`] what is changed in what the driver writes.
+//! [`first_row`] what is changed in what the driver writes, and [`in_step`] what is looked at in what it reads.
 
 mod driver;
 mod end_point;
 mod first_row;
 mod handshake;
+mod in_step;
 mod link;
 mod session;
 mod socket;
