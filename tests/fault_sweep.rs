@@ -13,9 +13,10 @@ mod ledger;
 #[path = "common/swept.rs"]
 mod swept;
 
-use common::{Home, Kind, secs};
+use common::{Home, Kind, millis, secs};
 use faults::Call;
 use ledger::{Ledger, Story};
+use strongroom::sqlcipher::Tuning;
 use tokio::time::timeout;
 
 fn number(name: &str, default: usize) -> usize {
@@ -39,8 +40,15 @@ async fn met(case: Case) -> Result<bool, String> {
     let ledger = Ledger::of(home.directory.path(), 200);
     // Not the directory itself: SQLite ignores it when that cannot be opened or synced.
     let all = home.directory.path().canonicalize().unwrap().join("*");
-    let db = home.builder().max_retries(1).build();
-    faults::fail(&all, case.call, case.skip, if case.for_good { usize::MAX } else { 1 }, case.errno);
+    // A lock that is refused is one that somebody else has.
+    let db = home.builder().max_retries(1).tuning(Tuning::default().busy_timeout(millis(20))).build();
+    let fails = match case.call {
+        _ if !case.for_good => 1,
+        // SQLite asks a hundred times for a lock that everything depends on, ten seconds long.
+        Call::Lock => 8,
+        _ => usize::MAX,
+    };
+    faults::fail(&all, case.call, case.skip, fails, case.errno);
     swept::live(&db, &ledger).await;
     let mut met = 0;
     if !case.closes {
@@ -80,7 +88,9 @@ fn sweep(call: Call, errnos: &[i32], stride: usize) {
             for skip in (turn * stride / 4..).step_by(stride) {
                 let case = Case { call, errno: *errno, skip, for_good, closes };
                 let outcome = running.block_on(async { timeout(secs(60), met(case)).await });
-                let met = outcome.expect("it hangs").unwrap_or_else(|found| panic!("{case:?}: {found}"));
+                let met = outcome
+                    .unwrap_or_else(|_| Err("it hangs".into()))
+                    .unwrap_or_else(|found| panic!("{case:?}: {found}"));
                 assert_eq!(swept::panics(), panics, "{case:?}: something panicked");
                 if !met {
                     break;
@@ -121,4 +131,15 @@ fn any_file_may_not_be_deleted() {
 #[test]
 fn any_read_may_fail() {
     sweep(Call::Read, &[libc::EIO], 40);
+}
+
+/// Of the log's index: what SQLite reads of it, and what this library does.
+#[test]
+fn any_piece_of_the_index_may_not_come_into_memory() {
+    sweep(Call::Map, &[libc::ENOMEM, libc::EACCES], 2);
+}
+
+#[test]
+fn any_lock_may_be_refused() {
+    sweep(Call::Lock, &[libc::EIO, libc::ENOLCK], 60);
 }

@@ -1,7 +1,7 @@
 //! Faults of the disk, and a record of what reached it.
 //!
-//! This program has its own `fsync`, `pwrite`, `ftruncate`, `pread`, `open` and `unlink`, which SQLite and Rust's library
-//! find before the system's. They do what the system's do, but for chosen files they fail on request, or write down what
+//! This program has its own `fsync`, `pwrite`, `ftruncate`, `pread`, `open`, `unlink`, `mmap` and `fcntl`, which SQLite and
+//! Rust's library find before the system's. They do what the system's do, but for chosen files they fail on request, or write down what
 //! was done (`record.rs`). A record is played back as a disk after a power failure (`states.rs`).
 #![allow(unsafe_code, reason = "functions of the C library are replaced and called")]
 #![allow(dead_code, unreachable_pub, reason = "shared by tests that each use a part of it")]
@@ -25,6 +25,9 @@ pub enum Call {
     Open,
     Truncate,
     Delete,
+    /// Of the log's index, which SQLite and this library read in memory.
+    Map,
+    Lock,
 }
 
 struct Rule {
@@ -239,4 +242,41 @@ extern "C" fn unlink(path: *const c_char) -> c_int {
         record::named(&file);
     }
     c_int::try_from(done).unwrap()
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn mmap64(
+    near: *mut c_void,
+    length: usize,
+    protection: c_int,
+    flags: c_int,
+    fd: c_int,
+    at: libc::off_t,
+) -> *mut c_void {
+    if fd >= 0
+        && ARMED.load(SeqCst)
+        && let Some(errno) = file_of(fd).and_then(|file| fault(&file, Call::Map))
+    {
+        refuse(errno);
+        return libc::MAP_FAILED;
+    }
+    // SAFETY: the caller's own arguments.
+    let mapped = unsafe { libc::syscall(libc::SYS_mmap, near, length, protection, flags, fd, at) };
+    mapped as *mut c_void
+}
+
+/// SQLite's way to the system; the last argument is a number or an address, as the command has it.
+#[unsafe(no_mangle)]
+extern "C" fn fcntl64(fd: c_int, command: c_int, argument: c_long) -> c_int {
+    if command == libc::F_SETLK && ARMED.load(SeqCst) {
+        // SAFETY: this command has the address of a lock.
+        let kind = unsafe { (*(argument as *const libc::flock)).l_type };
+        if c_int::from(kind) != libc::F_UNLCK
+            && let Some(errno) = file_of(fd).and_then(|file| fault(&file, Call::Lock))
+        {
+            return refuse(errno);
+        }
+    }
+    // SAFETY: the caller's own arguments.
+    c_int::try_from(unsafe { libc::syscall(libc::SYS_fcntl, fd, command, argument) }).unwrap()
 }
