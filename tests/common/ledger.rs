@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 use strongroom::database::CheckDepth;
 use strongroom::sqlcipher::Synchronous;
-use strongroom::{AsyncDatabase, ErrorKind, Result};
+use strongroom::{AsyncDatabase, Connection, Connector, ErrorKind, Result};
 
 use super::faults::record::{Event, Record, Recording, Told};
 
@@ -31,6 +31,10 @@ const PARTS: &str = "WITH RECURSIVE p (i) AS (VALUES (0) UNION ALL SELECT i + 1 
     INSERT INTO t SELECT $1, i, $2, $3 FROM p";
 
 const PART: &str = "INSERT INTO t VALUES ($1, $2, $3, $4)";
+
+/// Of databases.
+pub trait Engine: Connector<Connection: Connection> {}
+impl<C: Connector<Connection: Connection>> Engine for C {}
 
 /// Who writes, and tells the record.
 pub struct Ledger {
@@ -62,12 +66,12 @@ impl Ledger {
         outcome
     }
 
-    pub async fn schema(&self, db: &AsyncDatabase) -> Result<()> {
+    pub async fn schema<C: Engine>(&self, db: &AsyncDatabase<C>) -> Result<()> {
         self.tell(SCHEMA, db.execute_script(TABLES)).await
     }
 
     /// One operation: one to four rows, in one of the ways there are, or none. Gives back what its caller was told.
-    pub async fn write(&self, db: &AsyncDatabase) -> Result<()> {
+    pub async fn write<C: Engine>(&self, db: &AsyncDatabase<C>) -> Result<()> {
         let op = self.next.fetch_add(1, SeqCst);
         let number = i64::try_from(op).unwrap();
         let width = 1 + number % 4;
@@ -90,7 +94,7 @@ impl Ledger {
 type Part = (i64, i64, i64, String);
 
 /// Its rows, and one more in a savepoint that is rolled back.
-async fn transaction(db: &AsyncDatabase, width: i64, part: &(dyn Fn(i64) -> Part + Sync)) -> Result<()> {
+async fn transaction<C: Engine>(db: &AsyncDatabase<C>, width: i64, part: &(dyn Fn(i64) -> Part + Sync)) -> Result<()> {
     db.transaction(async |tx| {
         tx.execute(PART, part(0)).await?;
         let mut savepoint = tx.begin().await?;
@@ -105,7 +109,7 @@ async fn transaction(db: &AsyncDatabase, width: i64, part: &(dyn Fn(i64) -> Part
 }
 
 /// Fails at its second row, which is there already. Nothing of it may ever be seen: its width is a lie.
-async fn rolled_back(db: &AsyncDatabase, part: &(dyn Fn(i64) -> Part + Sync)) -> Result<()> {
+async fn rolled_back<C: Engine>(db: &AsyncDatabase<C>, part: &(dyn Fn(i64) -> Part + Sync)) -> Result<()> {
     let (op, which, _, text) = part(0);
     db.transaction(async |tx| {
         for _ in 0..2 {
