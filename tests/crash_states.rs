@@ -128,6 +128,38 @@ fn a_log_whose_copy_was_not_synced_loses_nothing_acknowledged() {
     life.each_state("failed copy, full", &record);
 }
 
+/// The connection that failed is closed, and the next one finds its commit in the log, of which the disk may lack a part.
+fn failed_sync(level: Synchronous) -> (Life, Record) {
+    let life = Life::new(level);
+    let ledger = life.ledger(300);
+    let log = life.home.directory.path().canonicalize().unwrap().join("app.db-wal");
+    run(async {
+        let db = life.open(&ledger).await;
+        busy(&db, &ledger, 2, 3).await;
+        faults::fail(&log, Call::Sync, 0, 1, libc::EIO);
+        for _ in 0..6 {
+            ledger.write(&db).await.ok();
+        }
+        // Without synced commits, this is where the log is synced first.
+        db.checkpoint().await.ok();
+        assert_eq!(faults::heal(&log), 1);
+        busy(&db, &ledger, 2, 6).await;
+        db.checkpoint().await.unwrap();
+        busy(&db, &ledger, 2, 3).await;
+        db.close().await.unwrap();
+    });
+    let record = ledger.recording.so_far();
+    (life, record)
+}
+
+#[test]
+fn a_log_that_could_not_be_synced_is_written_anew_before_anything_follows() {
+    for level in [Synchronous::Full, Synchronous::FullShared, Synchronous::Normal] {
+        let (life, record) = failed_sync(level);
+        life.each_state(&format!("failed sync of the log, {level:?}"), &record);
+    }
+}
+
 #[test]
 fn a_creation_and_each_reopening_leave_a_path_that_opens() {
     let life = Life::new(Synchronous::Full);

@@ -175,14 +175,14 @@ async fn heals(db: &Db, ledger: &Ledger) -> Result<(), String> {
     Err(format!("the handle does not heal: {told:?}"))
 }
 
-/// What happened, without the bytes: those hold random numbers of the cipher's.
+/// What happened, without the bytes and the names of drafts: those hold random numbers.
 fn trace(record: &Record, hasher: &mut DefaultHasher) {
     for event in &record.events {
         match event {
             Event::Write { file, at, bytes } => (0, file, at, bytes.len()).hash(hasher),
             Event::Truncate { file, size } => (1, file, size).hash(hasher),
             Event::Sync { file, begun, fine } => (2, file, begun, fine).hash(hasher),
-            Event::Names(names) => names.values().collect::<Vec<_>>().hash(hasher),
+            Event::Names(names) => names.values().collect::<BTreeSet<_>>().hash(hasher),
             Event::SyncNames { begun, fine } => (3, begun, fine).hash(hasher),
             Event::Told(operation, told) => (operation, format!("{told:?}")).hash(hasher),
         }

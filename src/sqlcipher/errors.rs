@@ -225,6 +225,11 @@ pub(super) fn in_commit(error: Error, begun: bool, connection: &Connection) -> E
     error
 }
 
+/// Whether a sync failed, of whichever file.
+pub(super) fn is_failed_sync(error: &Error) -> bool {
+    error.code().is_some_and(|code| code.parse() == Ok(ffi::SQLITE_IOERR_FSYNC))
+}
+
 /// Whether a commit can fail like this; of statements that nobody watched one by one.
 pub(super) fn may_come_from_a_commit(error: &rusqlite::Error) -> bool {
     let code = error.sqlite_error().map_or(0, |error| error.extended_code);

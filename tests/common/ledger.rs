@@ -157,7 +157,9 @@ impl Story {
     #[must_use]
     pub fn after(mut self, found: &BTreeSet<u64>, before: &Self, level: Synchronous) -> Self {
         for (operation, (_, told)) in &before.told {
-            self.told.entry(*operation).or_insert((0, *told));
+            if *told != Told::Done || before.must_be_there(*operation, level) {
+                self.told.entry(*operation).or_insert((0, *told));
+            }
         }
         self.told.extend(found.iter().map(|operation| (*operation, (0, Told::Done))));
         let kept = before.writes().filter(|operation| before.must_be_there(*operation, level));

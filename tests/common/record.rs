@@ -149,7 +149,10 @@ impl Tape {
         let Ok(entries) = std::fs::read_dir(&self.directory) else { return };
         let mut named: BTreeSet<u64> = self.names.values().copied().collect();
         let mut found = Names::new();
-        for entry in entries.flatten().filter(|entry| is_kept(&entry.file_name())) {
+        // In one order, so that the same files have the same numbers each time.
+        let mut entries: Vec<_> = entries.flatten().filter(|entry| is_kept(&entry.file_name())).collect();
+        entries.sort_by_key(std::fs::DirEntry::file_name);
+        for entry in entries {
             let Ok(inode) = entry.metadata().map(|found| found.ino()) else { continue };
             let number = match self.numbers.get(&inode) {
                 Some(number) if named.contains(number) => *number,

@@ -122,6 +122,11 @@ impl Log {
             )
         {
             self.failures.fetch_add(1, Relaxed);
+            if error.sqlite_error().is_some_and(|error| error.extended_code == ffi::SQLITE_IOERR_FSYNC)
+                && syncs_no_commits(connection)
+            {
+                self.syncs.note_failure(error);
+            }
             self.distrust(connection);
             tracing::error!(
                 database = connection.path(), %error,
@@ -176,6 +181,11 @@ fn synced<T>(connection: &Connection, copy: impl FnOnce() -> rusqlite::Result<T>
     let copied = copy();
     connection.execute_batch("PRAGMA synchronous = OFF").ok();
     copied
+}
+
+/// Whether the log is synced by checkpoints only, so that one that failed may have lost commits.
+fn syncs_no_commits(connection: &Connection) -> bool {
+    connection.query_row("PRAGMA synchronous", (), |row| row.get::<_, i64>(0)).is_ok_and(|level| level < 2)
 }
 
 /// For a session whose user may have switched syncs off.

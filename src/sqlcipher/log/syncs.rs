@@ -1,4 +1,4 @@
-//! Syncs of the log that several commits share.
+//! Syncs of the log that several commits share, and what is done after one that failed, be it SQLite's own.
 //!
 //! Commits come in while a sync is under way, and the next one covers them all. The log has a descriptor of its own here:
 //! a sync concerns the file, whoever wrote to it, and the system tells each descriptor of a failure once. Closing it costs
@@ -6,9 +6,11 @@
 //!
 //! A sync that failed may have lost what was written, and a later one that succeeds says nothing about that. Frames behind
 //! a lost one would be lost too at the next recovery, however well they are synced. So after a failure nothing is
-//! acknowledged, copied or written, until all of the log has been written once more and synced ([`write_anew`]).
+//! acknowledged, copied or written, until all of the log has been written once more and synced ([`write_anew`]). SQLite would
+//! write over what it could not sync, but a connection that is opened first finds it in the log, and goes on behind it.
 //! Source: LWN on `fsync` in PostgreSQL, 2018; `walIndexRecover` in `wal.c`.
 
+use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::mem;
@@ -90,11 +92,21 @@ impl Syncs {
     pub(crate) fn sync_now(&self, log: &File) -> Result<()> {
         let synced = if self.have_failed() { Err(unsynced()) } else { log.sync_data() };
         synced.map_err(|error| {
-            if !self.failed.swap(true, SeqCst) {
-                tracing::error!(%error, "a sync of the log failed; nothing is written before it was written anew");
-            }
+            self.note_failure(&error);
             unknown(&error)
         })
+    }
+
+    /// A sync failed, here or in SQLite.
+    pub(crate) fn note_failure(&self, error: &dyn fmt::Display) {
+        if !self.failed.swap(true, SeqCst) {
+            tracing::error!(%error, "a sync of the log failed; nothing is written before it was written anew");
+        }
+    }
+
+    /// There is no log any more that could be written anew.
+    pub(crate) fn forget_failure(&self) {
+        self.failed.store(false, SeqCst);
     }
 
     /// After a failure: writes the log once more, from what the system still has of it in memory, and syncs. `connection`

@@ -168,13 +168,23 @@ impl Opened {
         Ok(engine)
     }
 
-    /// Gives a writer the log to sync, if it shares syncs. After one that failed, the log is written anew first.
+    /// Gives a writer the log to sync, if it shares syncs. After one that failed, also SQLite's own, the log is written
+    /// anew first.
     fn share_syncs(&self, engine: &mut Engine) -> Result<()> {
-        let wanted = self.settings.tuning.synchronous == Synchronous::FullShared && engine.session.index().is_some();
-        let Some(path) = self.location.log_path().filter(|_| wanted) else { return Ok(()) };
-        let log = syncs::open(&path).map_err(|error| self.location.failed(&error))?;
-        self.log.syncs().write_anew(engine.raw(), &log)?;
-        engine.sharing = Sharing::of(log);
+        let shares = self.settings.tuning.synchronous == Synchronous::FullShared && engine.session.index().is_some();
+        let syncs = self.log.syncs();
+        let Some(path) = self.location.log_path().filter(|_| shares || syncs.have_failed()) else { return Ok(()) };
+        let log = match syncs::open(&path) {
+            Err(error) if !shares && error.kind() == std::io::ErrorKind::NotFound => {
+                syncs.forget_failure();
+                return Ok(());
+            }
+            log => log.map_err(|error| self.location.failed(&error))?,
+        };
+        syncs.write_anew(engine.raw(), &log)?;
+        if shares {
+            engine.sharing = Sharing::of(log);
+        }
         Ok(())
     }
 

@@ -13,7 +13,7 @@ use super::inline::KeptSnapshot;
 use super::session::Session;
 use super::sharing::Sharing;
 use crate::connector::{QueryPlan, Statement, StatementEffort, StatementKind};
-use crate::error::{Error, Reason, Result};
+use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::params::{Arranged, ParamSets};
 use crate::row::{Changes, RowSink, Rows, RowsBuilder};
 use crate::sqlcipher::changes::recorder::Recorder;
@@ -173,6 +173,11 @@ impl Engine {
             return false;
         }
         *error = errors::with_the_system(error.clone(), &self.connection);
+        // A commit's; a checkpoint syncs two files, and looks after them itself.
+        let commits = error.kind() == ErrorKind::OutcomeUnknown;
+        if commits && errors::is_failed_sync(error) && (self.log.is_private() || self.session.index().is_some()) {
+            self.log.syncs().note_failure(error);
+        }
         if error.reason() == Reason::Io && self.session.index().is_some() {
             self.log.distrust(&self.connection);
         }
