@@ -3,6 +3,8 @@
 
 #[path = "common/postgres.rs"]
 mod common;
+#[path = "common/proxy.rs"]
+mod proxy;
 
 use common::{run_sql, script, server, value};
 use proptest::prelude::*;
@@ -392,4 +394,24 @@ async fn what_does_not_fit_without_a_statement_cache_travels_with_the_others() {
     assert_eq!(db.execute_many(update, sets).await.unwrap().rows_affected, 100);
     let error = db.execute_many("INSERT INTO t (b) VALUES ($1)", (0..40).map(|n| (n == 7,))).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Query, "{error}");
+}
+
+#[tokio::test]
+async fn without_a_statement_cache_a_bulk_insert_is_parsed_once_and_not_for_each_set() {
+    let Some(server) = server() else { return };
+    let proxy = proxy::Proxy::before(&server).await;
+    let db = strongroom::AsyncDatabase::with_connector(proxy.connector().statement_cache(0)).open().await.unwrap();
+    db.execute_script("CREATE TABLE t (a bigint UNIQUE, b text)").await.unwrap();
+    for sql in [
+        "INSERT INTO t VALUES ($1, $2)",
+        "INSERT INTO t VALUES ($1, $2) ON CONFLICT (a) DO UPDATE SET b = excluded.b",
+        "INSERT INTO t (a, b) VALUES ($1 + 10000, $2) RETURNING a",
+        "UPDATE t SET b = $2 WHERE a = $1",
+    ] {
+        let before = proxy.parses();
+        let sets = (0..500).map(|n| (n, format!("row {n}")));
+        assert_eq!(db.execute_many(sql, sets).await.unwrap().rows_affected, 500, "{sql}");
+        let parsed = proxy.parses() - before;
+        assert!((1..=4).contains(&parsed), "{sql}: parsed {parsed} times");
+    }
 }

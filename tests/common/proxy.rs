@@ -47,6 +47,8 @@ struct Plan {
     harm: Option<(Side, usize, Harm)>,
     /// Each byte travels alone.
     split: bool,
+    /// How often the client had a statement parsed.
+    parses: usize,
 }
 
 pub struct Proxy {
@@ -126,6 +128,11 @@ impl Proxy {
         next(&self.shared.cut);
     }
 
+    /// How often clients had a statement parsed.
+    pub fn parses(&self) -> usize {
+        self.shared.plan().parses
+    }
+
     pub fn split(&self, split: bool) {
         self.shared.plan().split = split;
     }
@@ -166,6 +173,9 @@ async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, side: Side, share
         let length = u32::from_be_bytes(message[head - 4..].try_into().unwrap()) as usize;
         message.resize(head - 4 + length, 0);
         from.read_exact(&mut message[head..]).await?;
+        if side == Side::Client && typed && message[0] == b'P' {
+            shared.plan().parses += 1;
+        }
         typed = true;
         let harm = shared.meet(side);
         match harm {
