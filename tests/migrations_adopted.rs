@@ -71,6 +71,19 @@ async fn refinery(texts: [&str; 2]) -> AsyncDatabase {
     db
 }
 
+/// As `diesel_migrations` makes it.
+async fn diesel() -> AsyncDatabase {
+    let db = migrated().await;
+    db.execute_script(
+        "CREATE TABLE __diesel_schema_migrations (version VARCHAR(50) PRIMARY KEY NOT NULL,
+             run_on TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP);
+         INSERT INTO __diesel_schema_migrations (version) VALUES ('1'), ('00000000000002')",
+    )
+    .await
+    .unwrap();
+    db
+}
+
 async fn user_version(version: i64) -> AsyncDatabase {
     let db = migrated().await;
     let mut conn = db.connection().await.unwrap();
@@ -105,6 +118,7 @@ async fn what_another_tool_did_is_not_done_again() {
     assert_adopts(sqlx(texts).await, Adopt::Sqlx, "sqlx").await;
     assert_adopts(refinery(texts).await, Adopt::Refinery, "refinery").await;
     assert_adopts(user_version(2).await, Adopt::UserVersion, "user_version").await;
+    assert_adopts(diesel().await, Adopt::Diesel, "diesel").await;
     // Checked out on another system, the other tool saw other line endings.
     let dos = texts.map(|text| text.replace('\n', "\r\n"));
     let dos = [&*dos[0], &*dos[1]];
@@ -114,7 +128,7 @@ async fn what_another_tool_did_is_not_done_again() {
 
 #[tokio::test]
 async fn where_another_tool_did_nothing_all_of_the_list_runs() {
-    for from in [Adopt::Sqlx, Adopt::Refinery, Adopt::UserVersion] {
+    for from in [Adopt::Sqlx, Adopt::Refinery, Adopt::Diesel, Adopt::UserVersion] {
         let report = memory().await.migrate_with(&list(), adopting(from)).await.unwrap();
         assert_eq!((report.adopted, report.ran.len()), (0, 3), "{from:?}");
     }

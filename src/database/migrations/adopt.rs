@@ -39,6 +39,9 @@ pub enum Adopt {
     Sqlx,
     /// The table `refinery_schema_history`.
     Refinery,
+    /// The table `__diesel_schema_migrations`. Its versions are the digits that a migration's folder begins with:
+    /// `2026-01-02-030405_create_users` is number 20260102030405. Diesel keeps no texts that could be compared.
+    Diesel,
 }
 
 impl Adopt {
@@ -48,6 +51,7 @@ impl Adopt {
             Self::UserVersion => "user_version",
             Self::Sqlx => "sqlx",
             Self::Refinery => "refinery",
+            Self::Diesel => "diesel",
         }
     }
 
@@ -65,7 +69,8 @@ impl Adopt {
             Self::UserVersion => user_version(db, words, list).await,
             Self::Sqlx if db.has_table("_sqlx_migrations").await? => sqlx(db, list).await,
             Self::Refinery if db.has_table("refinery_schema_history").await? => refinery(db, list).await,
-            Self::Sqlx | Self::Refinery => Ok(Vec::new()),
+            Self::Diesel if db.has_table("__diesel_schema_migrations").await? => diesel(db, list).await,
+            Self::Sqlx | Self::Refinery | Self::Diesel => Ok(Vec::new()),
         }
     }
 }
@@ -124,6 +129,24 @@ async fn sqlx<C: Connector>(db: &mut impl Reads, list: &[&Migration<C>]) -> Resu
         compare("sqlx", list, version, &name, |text| Sha384::digest(text.as_bytes())[..] == checksum[..])?;
         lines.push(line_for(list, version, name));
     }
+    Ok(lines)
+}
+
+async fn diesel<C: Connector>(db: &mut impl Reads, list: &[&Migration<C>]) -> Result<Vec<Line>> {
+    let rows = db.rows("SELECT version FROM __diesel_schema_migrations ORDER BY version").await?;
+    let mut lines = Vec::new();
+    for row in &rows {
+        let name: String = row.get(0)?;
+        let Ok(version) = name.parse() else {
+            let message = format!("diesel has a migration {name}, whose version is no number");
+            return Err(Error::new(ErrorKind::Migration, message)
+                .because(Reason::MigrationMissing)
+                .hint("give it a number, in __diesel_schema_migrations and in the list")
+                .about(name));
+        };
+        lines.push(line_for(list, version, name));
+    }
+    lines.sort_by_key(|line| line.version);
     Ok(lines)
 }
 

@@ -32,11 +32,18 @@ pub use report::{MigrationPlan, MigrationProgress, MigrationReport, MigrationRun
 /// Takes files of SQL into the program: [`Migrations::from_files`] of their names and texts. The names are relative to the
 /// source file, as for `include_str!`. A result, because names may not be understood or a number stand twice.
 ///
-/// ```ignore
+/// ```
+/// # #[cfg(feature = "sqlcipher")]
+/// # fn main() -> strongroom::Result<()> {
+/// use strongroom::database::migrations::Migrations;
+///
 /// let migrations: Migrations = strongroom::migrations![
-///     "../migrations/0001_create_users.sql",
-///     "../migrations/0002_add_orders.sql",
+///     "../../../tests/data/migrations/0001_customers.sql",
+///     "../../../tests/data/migrations/0002_compact.sql",
 /// ]?;
+/// # assert_eq!(migrations.len(), 2);
+/// # Ok(()) }
+/// # #[cfg(not(feature = "sqlcipher"))] fn main() {}
 /// ```
 #[macro_export]
 macro_rules! migrations {
