@@ -234,14 +234,7 @@ pub trait Connection: Resource {
     /// # Errors
     /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for what the engine does not do; as classified by it.
     fn maintain(&mut self, task: Maintenance) -> impl Future<Output = Result<Maintained>> + Send {
-        let what = match task {
-            Maintenance::Checkpoint => "checkpoints that its clients ask for",
-            Maintenance::Vacuum | Maintenance::FreePages(_) => "vacuum of the whole database",
-            Maintenance::Optimize => "statistics that its clients ask for",
-            Maintenance::Sizes | Maintenance::TableSizes => "sizes that this call could tell",
-        };
-        let error = Error::new(ErrorKind::Unsupported, format!("this engine has no {what}"));
-        async { Err(error.hint("its server does that by itself, or by statements of its own")) }
+        async move { Err(not_maintained(task)) }
     }
 
     /// Copies the database into a file, as it is at one moment. The provided body is that of an engine whose server has
@@ -332,6 +325,19 @@ pub trait Connection: Resource {
 fn untold() -> Error {
     Error::new(ErrorKind::Unsupported, "this engine does not tell what was committed")
         .hint("ask again from time to time, or use what its server has, such as LISTEN and NOTIFY on connection()")
+}
+
+/// Refuses what an engine leaves to its server.
+#[cold]
+pub(crate) fn not_maintained(task: Maintenance) -> Error {
+    let what = match task {
+        Maintenance::Checkpoint => "checkpoints that its clients ask for",
+        Maintenance::Vacuum | Maintenance::FreePages(_) => "vacuum of the whole database",
+        Maintenance::Optimize => "statistics that its clients ask for",
+        Maintenance::Sizes | Maintenance::TableSizes => "sizes that this call could tell",
+    };
+    Error::new(ErrorKind::Unsupported, format!("this engine has no {what}"))
+        .hint("its server does that by itself, or by statements of its own")
 }
 
 /// Refuses to watch a statement that writes.

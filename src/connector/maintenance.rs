@@ -76,11 +76,11 @@ pub struct Sizes {
     pub page_size: u64,
     /// Pages of the database, free ones included.
     pub pages: u64,
-    /// Pages that hold nothing, and are used before the file grows.
+    /// Pages that hold nothing, and are used before the file grows; 0 where the engine does not know, as in PostgreSQL.
     pub free_pages: u64,
     /// The size of the file; 0 in memory. What is still in the log is not in it.
     pub file_bytes: u64,
-    /// The size of the log's file; 0 if there is none.
+    /// The size of the log's file; 0 if there is none, or one for several databases, as in PostgreSQL.
     pub log_bytes: u64,
 }
 
@@ -88,13 +88,13 @@ pub struct Sizes {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TableSize {
-    /// Its name.
+    /// Its name; in PostgreSQL after its schema and a dot, unless that is `public`.
     pub name: String,
     /// Bytes of its pages, and of those of its indexes.
     pub bytes: u64,
     /// Of those, bytes of its indexes.
     pub index_bytes: u64,
-    /// Of those, bytes that hold nothing.
+    /// Of those, bytes that hold nothing; 0 where the engine does not know, as in PostgreSQL.
     pub unused_bytes: u64,
 }
 

@@ -75,7 +75,7 @@ impl Message {
 }
 
 /// The name by which a table is told.
-pub(super) fn shown(schema: &str, table: &str) -> Arc<str> {
+pub(crate) fn shown(schema: &str, table: &str) -> Arc<str> {
     if schema == "public" { table.into() } else { format!("{schema}.{table}").into() }
 }
 

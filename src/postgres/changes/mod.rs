@@ -16,3 +16,4 @@ mod triggers;
 
 pub(crate) use following::Followers;
 pub(crate) use hearing::Hearing;
+pub(crate) use message::shown;

@@ -10,7 +10,8 @@ use super::collect::Collector;
 use super::sending::{Fitted, may_be_stale};
 use super::words::{Shape, alters_session, only_sets};
 use crate::connector::{
-    Access, BulkInsert, Connection, Isolation, Statement, StatementKind, StatementSummary, TransactionMode, left_open,
+    Access, BulkInsert, Connection, Isolation, Maintained, Maintenance, Statement, StatementKind, StatementSummary,
+    TransactionMode, left_open,
 };
 use crate::error::{Error, ErrorKind, Phase, Result};
 use crate::feed::ChangeFeed;
@@ -210,6 +211,11 @@ impl Connection for PostgresConnection {
         self.send(Call::Statement { reads: true }, &sql).await?;
         self.session.transaction = Transaction::Open;
         Ok(())
+    }
+
+    /// Its server does all but to tell sizes.
+    async fn maintain(&mut self, task: Maintenance) -> Result<Maintained> {
+        self.tell_sizes(task).await
     }
 
     /// By triggers and a session of its own that listens; see

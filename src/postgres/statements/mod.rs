@@ -2,7 +2,7 @@
 //!
 //! [`calls`] is the contract that a database uses. [`words`] reads the text, [`sending`] prepares it, with [`cache`], and
 //! sends it; [`collect`] gathers the rows. Many sets of one statement are sent ahead of their answers ([`bulk`]), or
-//! travel as one COPY ([`copy`]).
+//! travel as one COPY ([`copy`]). [`sizes`] asks the server how large it all is.
 
 mod bulk;
 mod cache;
@@ -10,6 +10,7 @@ mod calls;
 mod collect;
 mod copy;
 mod sending;
+mod sizes;
 mod words;
 
 pub(crate) use cache::Cache;
