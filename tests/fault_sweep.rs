@@ -143,3 +143,36 @@ fn any_piece_of_the_index_may_not_come_into_memory() {
 fn any_lock_may_be_refused() {
     sweep(Call::Lock, &[libc::EIO, libc::ENOLCK], 60);
 }
+
+/// SQLite opens for reading what it could not open for writing, and says so at the first write.
+#[tokio::test]
+async fn a_file_that_did_not_open_once_does_not_leave_a_handle_that_only_reads() {
+    faults::quick();
+    let (made, mut failures) = (Home::new(Kind::KeyedFile), 0);
+    let db = made.open().await;
+    db.execute_script("CREATE TABLE t (a); INSERT INTO t VALUES (1)").await.unwrap();
+    for end in ["", "-wal", "-shm"] {
+        for (skip, reads_first) in (0..3).flat_map(|skip| [(skip, false), (skip, true)]) {
+            // As after a power failure: with a log, and a new index.
+            let home = Home::new(Kind::KeyedFile);
+            for end in ["", "-wal", "-shm"] {
+                let name = format!("app.db{end}");
+                std::fs::copy(made.directory.path().join(&name), home.directory.path().join(&name)).unwrap();
+            }
+            let file = home.directory.path().canonicalize().unwrap().join(format!("app.db{end}"));
+            let what = format!("open {skip} of app.db{end}, reads first: {reads_first}");
+            faults::fail(&file, Call::Open, skip, 1, libc::EMFILE);
+            let db = home.builder().max_retries(1).build();
+            for _ in 0..3 {
+                if reads_first {
+                    db.fetch_all("SELECT a FROM t", ()).await.ok();
+                }
+                db.execute("INSERT INTO t VALUES (2)", ()).await.ok();
+            }
+            failures += faults::heal(&file);
+            db.execute("INSERT INTO t VALUES (3)", ()).await.unwrap_or_else(|error| panic!("{what}: {error}"));
+            assert!(db.close().await.unwrap().is_clean(), "{what}");
+        }
+    }
+    assert!(failures > 6, "{failures} opens failed");
+}

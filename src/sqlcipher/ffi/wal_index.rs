@@ -63,6 +63,11 @@ pub(in super::super) fn is_shared(connection: &Connection) -> bool {
     map(connection).is_some_and(|(code, _)| matches!(code, ffi::SQLITE_OK | ffi::SQLITE_READONLY))
 }
 
+/// Whether the index was opened only for reading.
+pub(in super::super) fn only_reads(connection: &Connection) -> bool {
+    map(connection).is_some_and(|(code, _)| code & 0xFF == ffi::SQLITE_READONLY)
+}
+
 impl WalIndex {
     /// Finds the index of a connection that has read its database in WAL mode. `None` where there is none, or where it
     /// is of another version.

@@ -25,6 +25,7 @@ use crate::sqlcipher::errors;
 use crate::sqlcipher::ffi::exit_gate;
 use crate::sqlcipher::ffi::fork::{Process, ProcessMark};
 use crate::sqlcipher::ffi::system;
+use crate::sqlcipher::ffi::wal_index;
 use crate::sqlcipher::format::Format;
 use crate::sqlcipher::log::checkpoint::{Log, WORTH_COPYING};
 use crate::sqlcipher::log::snapshot::Snapshots;
@@ -145,7 +146,20 @@ impl Opened {
         self.connect_once(access, control).map_err(|error| patience.settle(error))
     }
 
+    /// What SQLite could not open for writing it opens for reading: the index of the log for all connections of this
+    /// process, as long as one of them is open. So whoever finds that is closed first, and opened once more.
     fn connect_once(&self, access: Access, control: &Arc<Control>) -> Result<Engine> {
+        let mut engine = self.connect_as_it_comes(access, control)?;
+        let may_write = !self.settings.way.only_reads() && !self.log.is_private();
+        if may_write && wal_index::only_reads(engine.raw()) && engine.raw().is_readonly(rusqlite::MAIN_DB) == Ok(false)
+        {
+            drop(engine);
+            return self.connect_as_it_comes(access, control);
+        }
+        Ok(engine)
+    }
+
+    fn connect_as_it_comes(&self, access: Access, control: &Arc<Control>) -> Result<Engine> {
         let _pass = exit_gate::enter();
         let spare = self.spare.lock().take();
         let Tried { connection, still } = match spare {

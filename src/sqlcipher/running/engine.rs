@@ -181,8 +181,9 @@ impl Engine {
         if error.reason() == Reason::Io && self.session.index().is_some() {
             self.log.distrust(&self.connection);
         }
-        let read_only = || self.connection.is_readonly(rusqlite::MAIN_DB).unwrap_or(false);
-        poisons(error) || (error.reason() == Reason::NotWritable && (self.is_given_up() || read_only()))
+        // SQLite opens for reading what it could not open for writing, be it the log, and stays with that.
+        let only_asks = || self.connection.query_row("PRAGMA query_only", (), |row| row.get(0)).unwrap_or(false);
+        poisons(error) || (error.reason() == Reason::NotWritable && (self.is_given_up() || !only_asks()))
     }
 
     /// Refuses what may not run where it would run now.
