@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures_core::Stream;
 use futures_util::{StreamExt as _, stream};
 
-use super::LOOK_EVERY;
+use super::begin::LOOK_EVERY;
 use crate::clock;
 use crate::connector::{Connection, Connector};
 use crate::database::handle::AsyncDatabase;

@@ -12,7 +12,7 @@ use futures_core::Stream;
 use futures_util::{FutureExt as _, StreamExt as _, stream};
 use tokio::task::JoinHandle;
 
-use super::LOOK_EVERY;
+use super::begin::LOOK_EVERY;
 use crate::clock;
 use crate::connector::{Connection, Connector, Statement};
 use crate::database::handle::AsyncDatabase;
