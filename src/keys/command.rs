@@ -12,6 +12,7 @@ use tokio::io::AsyncReadExt;
 use tokio::process::{Child, Command};
 
 use super::buffer::Buffer;
+use super::job::Descendants;
 use super::place;
 use crate::clock;
 use crate::error::{Error, ErrorKind, Reason, Result};
@@ -27,7 +28,7 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// working directory in which the source was made, so relative paths mean what they meant there. It inherits the
 /// environment, gets no input, and its error output is thrown away, because it may quote the secret. At most 64 KiB are
 /// read, up to the end of its output; it must then succeed. When the time is over, or the future is dropped, the
-/// program is killed; what it has started itself is not.
+/// program is killed; what it has started itself is not, but on Windows (with the feature `sops`).
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -90,6 +91,7 @@ impl CommandKeySource {
     /// CANCEL: the child is owned by this future and killed with it.
     async fn run(&self) -> Result<Secret> {
         let mut child = self.spawn()?;
+        let descendants = Descendants::of(&child);
         let mut output = child.stdout.take().ok_or_else(|| self.failed("has no output"))?;
         let (mut buffer, source) = (Buffer::new(), self.describe());
         loop {
@@ -100,6 +102,7 @@ impl CommandKeySource {
             }
         }
         let status = child.wait().await.map_err(|error| self.failed("cannot be waited for").caused_by(error))?;
+        descendants.let_live();
         if !status.success() {
             return Err(self.failed(format_args!("failed with {status}")).hint("run it by hand to see why"));
         }

@@ -26,8 +26,8 @@ use crate::text::{self};
 ///
 /// The file can also be made, and its secret replaced: [`create_if_missing`](Self::create_if_missing),
 /// [`rekey_fresh`](crate::AsyncDatabase::rekey_fresh). A new secret is 64 random hex digits, in a file that only this user
-/// may read. It first stands in a second file, whose name goes on with `.next`, and takes the place of the other once the
-/// database was read with it. While both are there, both are offered.
+/// may read (on Windows: whoever may read files in its folder). It first stands in a second file, whose name goes on with
+/// `.next`, and takes the place of the other once the database was read with it. While both are there, both are offered.
 ///
 /// ```
 /// use strongroom::{FileKeySource, KeySource};

@@ -18,6 +18,11 @@ mod fresh;
 #[cfg(not(any(feature = "sqlite", feature = "sops")))]
 #[path = "no_fresh.rs"]
 mod fresh;
+#[cfg(all(windows, feature = "sops"))]
+mod job;
+#[cfg(not(any(target_family = "wasm", all(windows, feature = "sops"))))]
+#[path = "no_job.rs"]
+mod job;
 mod kept;
 mod passphrase;
 mod place;

@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 
 use crate::clock;
 use crate::error::{Error, Reason, Result};
+use crate::keys::job::Descendants;
 
 use super::fault;
 use super::tree::MAX_FILE;
@@ -114,7 +115,7 @@ impl Program {
             self.command.stdin(Stdio::piped());
         }
         let child = self.command.spawn().map_err(|error| self.not_started(error))?;
-        let mut running = Running(child);
+        let mut running = Running { descendants: Descendants::of(&child), child };
         let timeout = self.timeout;
         let Ok(answer) = tokio::time::timeout(timeout, running.finish(input)).await else {
             let message = format!("program `{}` gave no answer within {timeout:?} and was killed", self.name);
@@ -141,15 +142,19 @@ fn passes(name: &OsStr) -> bool {
 }
 
 /// A child that is killed together with its own children if it is dropped before its end.
-struct Running(Child);
+struct Running {
+    child: Child,
+    descendants: Descendants,
+}
 
 impl Running {
     async fn finish(&mut self, input: &[u8]) -> Result<Answer> {
-        let (stdin, stdout) = (self.0.stdin.take(), self.0.stdout.take());
+        let (stdin, stdout) = (self.child.stdin.take(), self.child.stdout.take());
         let failed = |error: io::Error| fault(Reason::ProgramFailed, "talking to it failed").caused_by(error);
         let stdout = stdout.ok_or_else(|| fault(Reason::ProgramFailed, "it has no output"))?;
         let (output, ()) = tokio::try_join!(read(stdout), write(stdin, input))?;
-        let status = self.0.wait().await.map_err(failed)?;
+        let status = self.child.wait().await.map_err(failed)?;
+        self.descendants.let_live();
         Ok(Answer { code: status.code(), output })
     }
 }
@@ -158,7 +163,7 @@ impl Drop for Running {
     fn drop(&mut self) {
         // `id` is `None` once the child was waited for; its number may belong to somebody else by then.
         #[cfg(unix)]
-        if let Some(id) = self.0.id().and_then(|id| rustix::process::Pid::from_raw(id.cast_signed())) {
+        if let Some(id) = self.child.id().and_then(|id| rustix::process::Pid::from_raw(id.cast_signed())) {
             let _ = rustix::process::kill_process_group(id, rustix::process::Signal::KILL);
         }
     }
