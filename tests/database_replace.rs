@@ -1,12 +1,10 @@
 //! What takes the place of a database: a copy, or itself encrypted or decrypted. What was there is whole until then.
-#![cfg(all(feature = "sqlcipher", unix))]
+#![cfg(feature = "sqlcipher")]
 
 mod common;
 #[path = "common/everything.rs"]
 mod everything;
 
-use std::fs::Permissions;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use common::{Home, Kind, key, kinds, millis, numbers};
@@ -38,6 +36,21 @@ fn is_plain(path: &Path) -> bool {
     std::fs::read(path).unwrap().starts_with(b"SQLite format 3\0")
 }
 
+/// Lets others of the group read it. Windows has no such thing.
+fn permit(path: &Path) {
+    #[cfg(unix)]
+    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o640)).unwrap();
+    let _ = path;
+}
+
+fn is_permitted(path: &Path) -> bool {
+    #[cfg(unix)]
+    let same = std::os::unix::fs::PermissionsExt::mode(&path.metadata().unwrap().permissions()) & 0o777 == 0o640;
+    #[cfg(not(unix))]
+    let same = path.exists();
+    same
+}
+
 fn kept(home: &Home) -> PathBuf {
     home.directory.path().join("kept.db")
 }
@@ -66,6 +79,8 @@ async fn with_one(path: &Path, key: Option<PassphraseKeySource>, one: i64) {
     db.close().await.unwrap();
 }
 
+/// On Windows, a writer that comes just after a reader was once refused to write: docs/platforms.md.
+#[cfg(unix)]
 #[tokio::test]
 async fn everything_survives_encryption_and_decryption() {
     for (vacuum, page, encoding, wal) in
@@ -84,7 +99,7 @@ async fn everything_survives_encryption_and_decryption() {
                 made.execute_batch("PRAGMA journal_mode = WAL").unwrap();
             }
         }
-        std::fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
+        permit(&path);
         let original = std::fs::read(&path).unwrap();
         let read_plain = || async {
             let db = AsyncDatabase::builder(&path).read_only().open().await.unwrap();
@@ -97,7 +112,7 @@ async fn everything_survives_encryption_and_decryption() {
         let report = AsyncDatabase::builder(&path).key(key()).encrypt(options).await.unwrap();
         assert!(report.encrypted && !is_plain(&path), "{what}");
         assert_eq!(files(&home), ["app.db", "kept.db"], "{what}");
-        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o640, "{what}");
+        assert!(is_permitted(&path), "{what}");
         // What is kept has another journal mode in its header, and else every byte.
         let now = std::fs::read(kept(&home)).unwrap();
         assert_eq!((now.len(), &now[100..]), (original.len(), &original[100..]), "{what}");
@@ -175,7 +190,13 @@ async fn a_file_that_somebody_has_open_is_left_alone() {
     // And while it is being replaced, nobody gets in.
     let inside = path.clone();
     let options = ReplaceOptions::new().on_progress(move |_| {
-        let other = rusqlite::Connection::open(&inside).unwrap();
+        let other = rusqlite::Connection::open(&inside);
+        if cfg!(windows) {
+            // There it is shared with nobody.
+            assert_eq!(other.unwrap_err().sqlite_error_code(), Some(rusqlite::ErrorCode::CannotOpen));
+            return;
+        }
+        let other = other.unwrap();
         other.busy_timeout(millis(0)).unwrap();
         let refused = other.query_row("SELECT count(*) FROM sqlite_schema", (), |_| Ok(()));
         assert_eq!(refused.unwrap_err().sqlite_error_code(), Some(rusqlite::ErrorCode::DatabaseBusy));

@@ -36,6 +36,12 @@ pub(super) fn has_too_many_files(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|number| NUMBERS.contains(&number))
 }
 
+/// Whether somebody else has the file, and lets nobody have it meanwhile. Unix has no such thing.
+pub(super) fn is_held(error: &io::Error) -> bool {
+    // SHARING_VIOLATION, LOCK_VIOLATION.
+    cfg!(windows) && matches!(error.raw_os_error(), Some(32 | 33))
+}
+
 #[cfg(test)]
 mod tests {
     use super::{has_too_many_files, io, is_full, is_of_the_disk};

@@ -125,6 +125,7 @@ struct Folder(PathBuf);
 
 impl Folder {
     fn new() -> Result<Self> {
+        #[cfg_attr(not(unix), allow(unused_mut, reason = "folders have no mode there"))]
         let mut builder = DirBuilder::new();
         #[cfg(unix)]
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);

@@ -117,7 +117,7 @@ impl Drop for Snapshot<'_> {
 
 /// Copies what the engine sees now. Blocks.
 pub(in super::super) fn back_up(
-    engine: &Engine,
+    engine: &mut Engine,
     opened: &Opened,
     control: &Arc<Control>,
     mut backup: Backup,
@@ -166,9 +166,17 @@ pub(in super::super) fn back_up(
     draft.sync()?;
     let pages = verify(&draft, key, &expected, backup.check, control, &mut look)?;
     let (bytes, tables) = (draft.bytes(), expected.tables() as u64);
-    draft.publish()?;
-    if let Some(original) = in_place {
-        original.replaced();
+    if cfg!(windows) {
+        // What is open cannot be replaced there. If that comes to nothing, the next who opens it begins a log.
+        if in_place.map(Folded::replaced).is_some() {
+            engine.let_go()?;
+        }
+        draft.publish()?;
+    } else {
+        draft.publish()?;
+        if let Some(original) = in_place {
+            original.replaced();
+        }
     }
     Ok(BackupReport { pages, bytes, encrypted: key.is_some(), tables, held, duration: began.elapsed() })
 }

@@ -7,11 +7,10 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rusqlite::Connection;
-
+use super::withheld::Withheld;
 use crate::connector::Replace;
 use crate::error::{Error, ErrorKind, Reason, Result};
-use crate::sqlcipher::ffi::{exit_gate, publish, taken};
+use crate::sqlcipher::ffi::{exit_gate, publish};
 use crate::sqlcipher::opening::creation::{drafts, followed, sync_directory};
 use crate::sqlcipher::opening::location::Location;
 use crate::sqlcipher::os::{is_full, is_of_the_disk};
@@ -35,7 +34,7 @@ pub(super) struct Draft {
     replace: Replace,
     published: bool,
     /// Keeps all others from what stands at the target.
-    taken: Option<Connection>,
+    taken: Option<Withheld>,
 }
 
 impl Draft {
@@ -43,7 +42,7 @@ impl Draft {
     pub(super) fn beside(target: &Path, replace: Replace) -> Result<Self> {
         let target = followed(target);
         refuse(&target, &replace)?;
-        let taken = if matches!(replace, Replace::Database(_)) { taken(&target)? } else { None };
+        let taken = if matches!(replace, Replace::Database(_)) { Withheld::at(&target)? } else { None };
         sweep(&target);
         let (path, file) = make(&target).map_err(|error| failed(&target, "the copy could not be begun", &error))?;
         let draft = Self { target, path, file, replace, published: false, taken };
@@ -91,14 +90,15 @@ impl Draft {
     pub(super) fn publish(mut self) -> Result<()> {
         // Somebody may have put something there meanwhile.
         refuse(&self.target, &self.replace)?;
-        if self.replace == Replace::File {
-            self.taken = taken(&self.target)?;
+        // On Windows the original was let go of for this.
+        if self.replace == Replace::File || cfg!(windows) && matches!(self.replace, Replace::Original(_)) {
+            self.taken = Withheld::at(&self.target)?;
         }
         let kept = self.keep()?;
         let renamed = if self.replace == Replace::Nothing {
             publish::rename_new(&self.path, &self.target)
         } else {
-            std::fs::rename(&self.path, &self.target)
+            self.take_place()
         };
         renamed.map_err(|error| self.failed("the copy could not be given its name", &error))?;
         self.published = true;
@@ -109,6 +109,14 @@ impl Draft {
         synced.map_err(|error| {
             self.failed("the copy is whole and in its place, but its directory could not be synced", &error)
         })
+    }
+
+    fn take_place(&mut self) -> io::Result<()> {
+        match std::fs::rename(&self.path, &self.target) {
+            // Windows replaces what somebody has open on some file systems only.
+            Err(_) if cfg!(windows) && self.taken.take().is_some() => std::fs::rename(&self.path, &self.target),
+            renamed => renamed,
+        }
     }
 
     /// Gives what stands at the target a second name, so that it is whole whatever happens, and takes its log away, which
@@ -180,23 +188,7 @@ fn refuse(target: &Path, replace: &Replace) -> Result<()> {
 /// Refuses to go on with a file that somebody has open.
 pub(super) fn refuse_occupied(target: &Path) -> Result<()> {
     let _pass = exit_gate::enter();
-    taken(target).map(drop)
-}
-
-/// Takes what stands at the target from all others, as long as the connection lives.
-fn taken(target: &Path) -> Result<Option<Connection>> {
-    if !target.metadata().is_ok_and(|found| found.len() > 0) {
-        return Ok(None);
-    }
-    let location = Location::File { path: target.to_owned(), shown: target.to_owned(), only_read: false };
-    let connection = location.open()?;
-    if taken::take(&connection) {
-        return Ok(Some(connection));
-    }
-    let shown = target.display();
-    Err(Error::new(ErrorKind::Busy, format!("the copy cannot stand at {shown}: somebody has the file open"))
-        .about(shown.to_string())
-        .hint("close it there, or give another name"))
+    Withheld::at(target).map(drop)
 }
 
 fn make(target: &Path) -> io::Result<(PathBuf, File)> {
@@ -226,14 +218,23 @@ fn lock(file: &File) -> bool {
     !cfg!(unix) || file.try_lock().is_ok()
 }
 
+/// Whether nobody makes this draft any more.
+#[cfg(not(windows))]
+fn is_left(draft: &Path) -> bool {
+    File::open(draft).is_ok_and(|file| lock(&file))
+}
+
+/// Whether nobody makes this draft any more: nobody has it open.
+#[cfg(windows)]
+fn is_left(draft: &Path) -> bool {
+    use std::os::windows::fs::OpenOptionsExt as _;
+    OpenOptions::new().read(true).share_mode(0).open(draft).is_ok()
+}
+
 /// Removes what killed makers have left.
 fn sweep(target: &Path) {
-    // Elsewhere no lock tells that a maker lives.
-    if !cfg!(unix) {
-        return;
-    }
     for path in drafts(target, MARK) {
-        if File::open(&path).is_ok_and(|file| lock(&file)) {
+        if is_left(&path) {
             tracing::warn!(file = %path.display(), "a copy that was not finished is removed");
             remove(&path);
         }
@@ -254,7 +255,7 @@ pub(super) fn beside(target: &Path, end: &str) -> PathBuf {
 }
 
 #[cold]
-fn failed(target: &Path, what: &str, error: &io::Error) -> Error {
+pub(super) fn failed(target: &Path, what: &str, error: &io::Error) -> Error {
     let (kind, reason, hint) = match error.kind() {
         _ if is_full(error) => (ErrorKind::Storage, Reason::DiskFull, "free space, then copy again"),
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {

@@ -10,6 +10,7 @@ mod replace;
 mod rows;
 mod salvage;
 mod verify;
+mod withheld;
 
 pub(super) use backup::back_up;
 pub(super) use rekey::{another_key, not_encrypted, rekey};

@@ -103,10 +103,27 @@ pub(in super::super) fn is_closed() -> bool {
     CLOSED.load(std::sync::atomic::Ordering::Relaxed)
 }
 
+/// Whether Windows has ended all other threads, as it does before the exit handlers of a library (DLL) run.
+///
+/// Source: "Dynamic-Link Library Best Practices", on the end of a process.
+#[cfg(windows)]
+fn has_lost_threads() -> bool {
+    #[link(name = "ntdll")]
+    unsafe extern "system" {
+        safe fn RtlDllShutdownInProgress() -> u8;
+    }
+    RtlDllShutdownInProgress() != 0
+}
+
+#[cfg(not(windows))]
+fn has_lost_threads() -> bool {
+    false
+}
+
 extern "C" fn at_exit() {
     CLOSED.store(true, SeqCst);
-    if fork::has_inherited() {
-        // The threads that were inside are the parent's.
+    // The threads that were inside are the parent's, or have ended where they stood, perhaps with a lock.
+    if fork::has_inherited() || has_lost_threads() {
         return;
     }
     let inside = || threads().iter().map(|thread| thread.0.load(SeqCst)).sum::<usize>() + ENDING.0.load(SeqCst);

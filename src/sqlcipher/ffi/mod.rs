@@ -19,5 +19,6 @@ pub(super) mod publish;
 pub(super) mod quiet;
 pub(super) mod running;
 pub(super) mod system;
+#[cfg(not(windows))]
 pub(super) mod taken;
 pub(super) mod wal_index;

@@ -35,8 +35,10 @@ pub(in super::super) struct Quiet {
 pub(in super::super) fn names() -> Option<Quiet> {
     static REGISTERED: OnceLock<bool> = OnceLock::new();
     const NAMES: Quiet = Quiet { locking: c"strongroom-reader", lockless: c"strongroom-reader-none" };
-    let lockless = if cfg!(windows) { c"win32-none" } else { c"unix-none" };
-    let both = || register(None, NAMES.locking) && register(Some(lockless), NAMES.lockless);
+    // Those of Windows that have room for long names; they do the same as the usual ones.
+    let (locking, lockless) =
+        if cfg!(windows) { (Some(c"win32-longpath"), c"win32-longpath-none") } else { (None, c"unix-none") };
+    let both = || register(locking, NAMES.locking) && register(Some(lockless), NAMES.lockless);
     REGISTERED.get_or_init(both).then_some(NAMES)
 }
 

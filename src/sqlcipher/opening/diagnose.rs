@@ -16,7 +16,7 @@ use crate::sqlcipher::cipher::{self, KeySpec};
 use crate::sqlcipher::errors;
 use crate::sqlcipher::ffi::{header, system};
 use crate::sqlcipher::format::{CURRENT, Format};
-use crate::sqlcipher::os::{is_full, is_of_the_disk};
+use crate::sqlcipher::os::{is_full, is_held, is_of_the_disk};
 
 /// The first bytes of a plaintext database.
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
@@ -174,9 +174,14 @@ pub(crate) fn explain(location: &Location, error: rusqlite::Error, why: Option<i
     if let Some(why) = why.as_ref().filter(|why| is_full(why)) {
         return location.describe(errors::full(why));
     }
+    if why.is_some_and(|why| is_held(&why)) {
+        return location
+            .error(ErrorKind::Busy, "another program has the file open and shares it with nobody")
+            .hint("close it there; scanners and backup programs let go by themselves")
+            .transient();
+    }
     match error.sqlite_error_code() {
         Some(ErrorCode::CannotOpen) => location.refused(),
-
         Some(ErrorCode::ReadOnly) => location
             .error(ErrorKind::Connection, "the file cannot be written")
             .because(Reason::NotWritable)

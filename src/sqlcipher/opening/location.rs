@@ -1,6 +1,7 @@
 //! Where a database stands, checked before the engine touches it.
 
-use std::ffi::CString;
+use std::borrow::Cow;
+use std::ffi::{CString, OsStr};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -231,12 +232,16 @@ impl Location {
             | OpenFlags::SQLITE_OPEN_PRIVATE_CACHE
             | OpenFlags::SQLITE_OPEN_EXRESCODE;
         let (name, more) = match (self, file) {
-            (_, Some(file)) => (file.as_os_str().as_encoded_bytes(), OpenFlags::SQLITE_OPEN_CREATE),
-            (Self::File { path, .. }, None) => (path.as_os_str().as_encoded_bytes(), OpenFlags::empty()),
-            (Self::Memory(name), None) => (name.as_bytes(), OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_CREATE),
+            (_, Some(file)) => (for_engine(file), OpenFlags::SQLITE_OPEN_CREATE),
+            (Self::File { path, .. }, None) => (for_engine(path), OpenFlags::empty()),
+            (Self::Memory(name), None) => {
+                (Cow::Borrowed(name.as_ref()), OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_CREATE)
+            }
         };
-        let name = CString::new(name).map_err(|error| self.error(ErrorKind::Config, error))?;
-        system::open(&name, flags | more, None).map_err(|(error, why)| diagnose::explain(self, error, why))
+        let name = CString::new(name.as_encoded_bytes()).map_err(|error| self.error(ErrorKind::Config, error))?;
+        // Windows' usual layer has room for this many bytes, of which some are for what is added to the name.
+        let layer = (cfg!(windows) && name.count_bytes() > 1000).then_some(c"win32-longpath");
+        system::open(&name, flags | more, layer).map_err(|(error, why)| diagnose::explain(self, error, why))
     }
 
     /// The size of the file; asking for it takes no lock and drops none.
@@ -289,14 +294,45 @@ impl Location {
     }
 }
 
+/// The path as the engine hands it to the system.
+#[cfg(not(windows))]
+fn for_engine(path: &Path) -> Cow<'_, OsStr> {
+    Cow::Borrowed(path.as_os_str())
+}
+
+/// The path as the engine hands it to the system: with the prefix `\\?\`, without which Windows takes no more than 260
+/// characters. Always, because the engine tells files apart by their names.
+///
+/// Source: "Maximum Path Length Limitation".
+#[cfg(windows)]
+fn for_engine(path: &Path) -> Cow<'_, OsStr> {
+    use std::path::{Component, Prefix, absolute};
+
+    // Behind the prefix nothing is put right: no slashes, no dots.
+    let path = absolute(path).unwrap_or_else(|_| path.to_owned());
+    let Some(Component::Prefix(prefix)) = path.components().next() else { return Cow::Owned(path.into()) };
+    let rest = path.as_os_str();
+    let start = match prefix.kind() {
+        Prefix::Disk(_) => r"\\?\",
+        // It begins with two backslashes itself.
+        Prefix::UNC(..) => r"\\?\UNC",
+        _ => return Cow::Owned(rest.to_owned()),
+    };
+    let mut name = OsStr::new(start).to_owned();
+    match rest.to_str() {
+        Some(rest) if matches!(prefix.kind(), Prefix::UNC(..)) => name.push(&rest[1..]),
+        _ => name.push(rest),
+    }
+    Cow::Owned(name)
+}
+
 /// The path as a URI: what could be taken for an option is written by its number.
 fn uri(path: &Path) -> String {
+    // In front of the path as Windows has it stands one slash, which the engine takes away.
     let mut uri = String::from(if cfg!(windows) { "file:///" } else { "file:" });
-    for byte in path.as_os_str().as_encoded_bytes() {
+    for byte in for_engine(path).as_encoded_bytes() {
         match byte {
-            b'\\' if cfg!(windows) => uri.push('/'),
             b'/' | b'-' | b'_' | b'.' | b'~' => uri.push(char::from(*byte)),
-            b':' if cfg!(windows) => uri.push(':'),
             byte if byte.is_ascii_alphanumeric() => uri.push(char::from(*byte)),
             byte => drop(write!(uri, "%{byte:02X}")),
         }

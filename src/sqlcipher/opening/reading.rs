@@ -76,6 +76,13 @@ impl Still {
         self.files.iter().zip(&self.looks).all(|(file, then)| look(file) == *then)
     }
 
+    /// On Windows SQLite makes an index even to look whether there is one. One that somebody has open cannot be removed.
+    fn tidy(&self) {
+        if cfg!(windows) && self.looks[2].is_none() {
+            std::fs::remove_file(&self.files[2]).ok();
+        }
+    }
+
     fn has_log(&self) -> bool {
         self.looks[1].is_some_and(|log| log.length > 0)
     }
@@ -131,6 +138,7 @@ pub(crate) fn open(
         if let Some(connection) = shared(location, &still, key)? {
             return Ok((connection, None));
         }
+        still.tidy();
         match unchanging(location, &still, key) {
             Ok(connection) if still.holds() => return Ok((connection, Some(still))),
             Err(error) if still.holds() => return Err(error),

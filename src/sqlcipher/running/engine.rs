@@ -99,6 +99,14 @@ impl Engine {
         self.connection.close()
     }
 
+    /// Closes the file for good.
+    pub(crate) fn let_go(&mut self) -> Result<()> {
+        let nothing = ClosedInOrder::new(Connection::open_in_memory().map_err(classify)?);
+        self.session.accept(None);
+        let file = std::mem::replace(&mut self.connection, nothing);
+        file.close().map_err(classify)
+    }
+
     /// Whether a transaction of the caller's is open; a kept snapshot is none.
     pub(crate) fn in_transaction(&self) -> bool {
         !self.connection.is_autocommit() && !self.keeps_snapshot()
@@ -122,7 +130,9 @@ impl Engine {
     }
 
     pub(crate) fn accept_session(&mut self) {
-        self.session.accept(self.log.index(&self.connection));
+        // Who takes the files for unchanging has no index, and to look for one would make it on Windows.
+        let unchanging = self.still.is_some() || self.way == Way::Immutable;
+        self.session.accept(if unchanging { None } else { self.log.index(&self.connection) });
     }
 
     /// Whether what was read is of one state of the file.
