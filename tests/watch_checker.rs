@@ -67,11 +67,9 @@ struct Side {
     db: Database,
     faults: Faults,
     stop: Arc<AtomicBool>,
-    /// What watchers come to.
-    last: watch::Sender<Option<State>>,
     results: Arc<AtomicU64>,
     writers: Vec<JoinHandle<()>>,
-    watchers: Vec<JoinHandle<()>>,
+    watchers: Vec<(watch::Receiver<State>, JoinHandle<()>)>,
     listener: JoinHandle<Told>,
 }
 
@@ -101,13 +99,16 @@ impl Side {
             faults.random(seed, 60, [Fault::Fail(ErrorKind::Busy), Fault::Break, Fault::LoseAnswer]);
         }
         let (stop, results) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
-        let last = watch::Sender::new(None);
         let random = |number: u64| Random(seed.wrapping_mul(2 * number + 3) | 1);
-        let watcher = |number| follow(db.clone(), random(number), last.subscribe(), Arc::clone(&results), number > 1);
-        let watchers = (0..5).map(|number| tokio::spawn(watcher(number))).collect();
+        let watchers = (0..5).map(|number| {
+            let (seen, shown) = watch::channel((0, 0, 0));
+            let again = (number > 1).then(|| Arc::clone(&stop));
+            (shown, tokio::spawn(follow(db.clone(), random(number), seen, Arc::clone(&results), again)))
+        });
+        let watchers = watchers.collect();
         let writer = |number| write(db.clone(), random(number), Arc::clone(&stop), who);
         let writers = (5..9).map(|number| tokio::spawn(writer(number))).collect();
-        Self { db, faults, stop, last, results, writers, watchers, listener }
+        Self { db, faults, stop, results, writers, watchers, listener }
     }
 
     async fn stop_writing(&mut self) {
@@ -119,14 +120,25 @@ impl Side {
     }
 
     /// Nobody writes any more, in neither process.
-    async fn judge(self, who: i64) -> Told {
-        let last: State = self.db.fetch_one_as(STATE, ()).await.unwrap().unwrap();
-        assert_eq!((last.0, last.2), (last.1, 0), "the file itself");
-        self.last.send_replace(Some(last));
-        for (number, watcher) in self.watchers.into_iter().enumerate() {
-            let ends = timeout(Duration::from_secs(20), watcher).await;
-            ends.unwrap_or_else(|_| panic!("watcher {number} does not come to {last:?}")).expect("a watcher");
+    async fn judge(mut self, who: i64, mut random: Random) -> Told {
+        // The last write before a quiet may come at any moment of a watcher's work.
+        for _ in 0..100 {
+            let last: State = self.db.fetch_one_as(STATE, ()).await.unwrap().unwrap();
+            assert_eq!((last.0, last.2), (last.1, 0), "the file itself");
+            for (number, (shown, _)) in self.watchers.iter_mut().enumerate() {
+                let comes = timeout(Duration::from_secs(20), shown.wait_for(|seen| *seen == last)).await;
+                comes.unwrap_or_else(|_| panic!("watcher {number} does not come to {last:?}")).expect("a watcher");
+            }
+            for _ in 0..2 {
+                let began = std::time::Instant::now();
+                let pause = Duration::from_micros(random.below(4000));
+                while began.elapsed() < pause {
+                    tokio::task::yield_now().await;
+                }
+                self.db.execute(ENTRY, (who,)).await.unwrap();
+            }
         }
+        self.watchers.iter().for_each(|(_, watcher)| watcher.abort());
         let sql = "SELECT id FROM ledger WHERE who = $1";
         let written: BTreeSet<i64> = self.db.fetch_all_as(sql, (who,)).await.unwrap().into_iter().collect();
         self.db.close().await.unwrap();
@@ -162,38 +174,29 @@ async fn listen(mut changes: ChangeStream) -> Told {
     told
 }
 
-/// Watches, and begins anew from time to time, until the last state is seen.
+/// Watches, and begins anew from time to time while there is much to see.
 async fn follow(
     db: Database,
     mut random: Random,
-    mut last: watch::Receiver<Option<State>>,
+    shows: watch::Sender<State>,
     results: Arc<AtomicU64>,
-    comes_again: bool,
+    again_until: Option<Arc<AtomicBool>>,
 ) {
     let mut seen: State = (0, 0, 0);
     loop {
         let watched = db.watch_as::<State>(STATE, ()).look_every(Duration::from_millis(5));
         let mut watched = watched.settle(Duration::from_micros(random.below(3000)));
-        let mut left = if comes_again { 1 + random.below(20) } else { u64::MAX };
+        let mut left = if again_until.is_some() { 1 + random.below(20) } else { u64::MAX };
         while left > 0 {
-            if *last.borrow_and_update() == Some(seen) {
-                return;
-            }
-            let result = tokio::select! {
-                result = watched.next() => result.expect("it goes on"),
-                changed = last.changed() => {
-                    changed.expect("it is told");
-                    continue;
-                }
-            };
-            let Ok(rows) = result else { break };
+            let Ok(rows) = watched.next().await.expect("it goes on") else { break };
             let now = rows[0];
             assert_eq!((now.0, now.2), (now.1, 0), "a state that never was");
             assert!(now.0 >= seen.0, "{now:?} after {seen:?}");
             seen = now;
+            shows.send_replace(seen);
             results.fetch_add(1, SeqCst);
-            // Whoever waits for the last state does not begin anew: that would come to it by itself.
-            left -= u64::from(last.borrow().is_none());
+            // To begin anew would come to the last state by itself.
+            left -= u64::from(again_until.as_ref().is_some_and(|stop| !stop.load(SeqCst)));
         }
         tokio::task::yield_now().await;
     }
@@ -302,7 +305,7 @@ fn the_other_process() {
     runtime.block_on(side.stop_writing());
     println!("done: stop");
     next("judge");
-    let told = runtime.block_on(side.judge(who));
+    let told = runtime.block_on(side.judge(who, Random(seed)));
     assert!(told.others > 0, "nothing was told of the other process");
     println!("done: judge");
 }
@@ -326,7 +329,7 @@ fn check(encrypted: bool, faulty: bool) {
     std::thread::sleep(half);
     runtime.block_on(side.stop_writing());
     other.ask("stop");
-    let told = runtime.block_on(side.judge(1));
+    let told = runtime.block_on(side.judge(1, Random(seed)));
     other.ask("judge");
     other.end();
     assert!(told.others > 0, "nothing was told of the other process");
