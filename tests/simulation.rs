@@ -206,12 +206,14 @@ async fn simulate(seed: u64) -> Result<u64, String> {
         for home in [&judged, &next] {
             states::write(&files, home.directory.path());
         }
-        // The calls of a simulation are its own; what is left of it is opened as any program does.
         let said = |found| format!("life {turn}, power failure at moment {moment} of {end}: {found}");
         if story.is_done(OPEN) && !judged.path().exists() {
             return Err(said("the file is gone".into()));
         }
-        let db = judged.builder().retry(NoRetry).open().await.map_err(|error| said(format!("open: {error}")))?;
+        // While a thread works that tokio does not know of, paused time would run away.
+        let connector = Serial(SqlCipherConnector::new(judged.path()).key(key()));
+        let db = AsyncDatabase::with_connector(connector).retry(NoRetry).open().await;
+        let db = db.map_err(|error| said(format!("open: {error}")))?;
         judge(&db, &story, level).await.map_err(said)?;
         db.close().await.map_err(|error| said(format!("close: {error}")))?;
         (home, before) = (next, story);

@@ -192,7 +192,11 @@ impl Story {
 }
 
 /// Whether a database has all that it must have, and nothing by halves.
-pub async fn judge(db: &AsyncDatabase, story: &Story, level: Synchronous) -> std::result::Result<(), String> {
+pub async fn judge<C: Engine>(
+    db: &AsyncDatabase<C>,
+    story: &Story,
+    level: Synchronous,
+) -> std::result::Result<(), String> {
     let failed = |what: &str, error| format!("{what}: {error}");
     let report = db.check(CheckDepth::Full).await.map_err(|error| failed("check", error))?;
     if !report.is_ok() {
