@@ -8,7 +8,6 @@ mod everything;
 use std::path::{Path, PathBuf};
 
 use common::{Home, Kind, key, kinds, millis, numbers};
-use strongroom::database::CheckDepth;
 use strongroom::pool::NoRetry;
 use strongroom::sqlcipher::{ReplaceOptions, Tuning};
 use strongroom::{
@@ -36,19 +35,15 @@ fn is_plain(path: &Path) -> bool {
     std::fs::read(path).unwrap().starts_with(b"SQLite format 3\0")
 }
 
-/// Lets others of the group read it. Windows has no such thing.
+/// Lets others of the group read it.
+#[cfg(unix)]
 fn permit(path: &Path) {
-    #[cfg(unix)]
     std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o640)).unwrap();
-    let _ = path;
 }
 
+#[cfg(unix)]
 fn is_permitted(path: &Path) -> bool {
-    #[cfg(unix)]
-    let same = std::os::unix::fs::PermissionsExt::mode(&path.metadata().unwrap().permissions()) & 0o777 == 0o640;
-    #[cfg(not(unix))]
-    let same = path.exists();
-    same
+    std::os::unix::fs::PermissionsExt::mode(&path.metadata().unwrap().permissions()) & 0o777 == 0o640
 }
 
 fn kept(home: &Home) -> PathBuf {
@@ -108,7 +103,7 @@ async fn everything_survives_encryption_and_decryption() {
             found
         };
         let before = read_plain().await;
-        let options = ReplaceOptions::new().keep(kept(&home)).check(CheckDepth::Full);
+        let options = ReplaceOptions::new().keep(kept(&home)).check(strongroom::database::CheckDepth::Full);
         let report = AsyncDatabase::builder(&path).key(key()).encrypt(options).await.unwrap();
         assert!(report.encrypted && !is_plain(&path), "{what}");
         assert_eq!(files(&home), ["app.db", "kept.db"], "{what}");
