@@ -58,12 +58,13 @@ async fn rows_of(home: &Home, record: &Record, moments: &Range<usize>) -> Result
     };
     let mut operations = record.events[moments.clone()].iter().filter_map(began);
     let first = operations.next().unwrap();
-    let last = operations.last().unwrap();
+    let last = operations.next_back().unwrap();
     let rows = async {
         let db = home.builder().retry(NoRetry).open().await?;
-        let rows: Option<i64> = match db.table_exists("t").await? {
-            true => db.fetch_value("SELECT count(*) FROM t WHERE op BETWEEN $1 AND $2", (first, last)).await?,
-            false => None,
+        let rows: Option<i64> = if db.table_exists("t").await? {
+            db.fetch_value("SELECT count(*) FROM t WHERE op BETWEEN $1 AND $2", (first, last)).await?
+        } else {
+            None
         };
         db.close().await?;
         Ok::<_, strongroom::Error>(rows.unwrap_or_default())

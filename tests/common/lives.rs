@@ -92,8 +92,8 @@ pub fn each_state(name: &str, record: &Record, judged: impl AsyncFn(&mut Home, &
         }
     });
     let worst = worst.into_inner().unwrap();
-    let (moments, speed) = (record.events.len(), count as f64 / begun.elapsed().as_secs_f64());
-    println!("{name}: {count} states of {moments} moments, {speed:.0} a second");
+    let (moments, speed) = (record.events.len(), u128::from(count) * 1000 / begun.elapsed().as_millis().max(1));
+    println!("{name}: {count} states of {moments} moments, {speed} a second");
     assert_eq!(worst, None);
 }
 
