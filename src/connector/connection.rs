@@ -7,7 +7,7 @@ use super::{
     Backup, BackupReport, BulkInsert, CheckDepth, CheckStep, Maintained, Maintenance, Outcome, PendingCommit, Resource,
     Scope, Statement, StatementEffort, StatementKind, StatementSummary, TransactionMode,
 };
-use crate::error::{Error, ErrorKind, Reason, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::feed::ChangeFeed;
 use crate::params::ParamSets;
 use crate::row::{Changes, RowSink, Rows};
