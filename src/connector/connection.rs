@@ -7,7 +7,7 @@ use super::{
     Backup, BackupReport, BulkInsert, CheckDepth, CheckStep, Maintained, Maintenance, Outcome, PendingCommit, Resource,
     Scope, Statement, StatementEffort, StatementKind, StatementSummary, TransactionMode,
 };
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::feed::ChangeFeed;
 use crate::params::ParamSets;
 use crate::row::{Changes, RowSink, Rows};
@@ -338,4 +338,12 @@ pub(crate) fn not_maintained(task: Maintenance) -> Error {
     };
     Error::new(ErrorKind::Unsupported, format!("this engine has no {what}"))
         .hint("its server does that by itself, or by statements of its own")
+}
+
+/// Refuses to watch a statement that writes.
+#[cold]
+pub(crate) fn only_reads() -> Error {
+    Error::new(ErrorKind::Unsupported, "a statement that is watched must only read")
+        .because(Reason::Control)
+        .hint("run what writes by execute(), and watch a SELECT")
 }

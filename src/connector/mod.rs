@@ -16,8 +16,6 @@ mod readings;
 mod rekey;
 mod resource;
 mod statement;
-#[cfg(any(feature = "sqlite", feature = "postgres"))]
-mod watching;
 
 use std::future::Future;
 
@@ -27,6 +25,7 @@ pub use check::{CheckDepth, CheckStep};
 pub use connection::Connection;
 #[cfg(feature = "postgres")]
 pub(crate) use connection::not_maintained;
+pub(crate) use connection::only_reads;
 pub use copies::{Backup, BackupProgress, BackupReport, BackupStage, CopyKey, Replace};
 pub use explain::{PlanStep, QueryPlan, StatementEffort};
 pub use maintenance::{CheckpointReport, Maintained, Maintenance, OptimizeReport, Sizes, TableSize, VacuumReport};
@@ -37,8 +36,6 @@ pub use rekey::{RekeyReport, Rekeying};
 pub use resource::{Cancel, Canceller, Resource, ResourceState};
 pub(crate) use statement::left_open;
 pub use statement::{Isolation, Outcome, Scope, Statement, StatementKind, StatementSummary, TransactionMode};
-#[cfg(any(feature = "sqlite", feature = "postgres"))]
-pub(crate) use watching::only_reads;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::KeySource;
