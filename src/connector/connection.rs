@@ -7,7 +7,7 @@ use super::{
     Backup, BackupReport, BulkInsert, CheckDepth, CheckStep, Maintained, Maintenance, Outcome, PendingCommit, Resource,
     Scope, Statement, StatementEffort, StatementKind, StatementSummary, TransactionMode,
 };
-use crate::error::{Error, ErrorKind, Reason, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::feed::ChangeFeed;
 use crate::params::ParamSets;
 use crate::row::{Changes, RowSink, Rows};
@@ -234,7 +234,7 @@ pub trait Connection: Resource {
     /// # Errors
     /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for what the engine does not do; as classified by it.
     fn maintain(&mut self, task: Maintenance) -> impl Future<Output = Result<Maintained>> + Send {
-        async move { Err(not_maintained(task)) }
+        async move { Err(task.unsupported()) }
     }
 
     /// Copies the database into a file, as it is at one moment. The provided body is that of an engine whose server has
@@ -325,25 +325,4 @@ pub trait Connection: Resource {
 fn untold() -> Error {
     Error::new(ErrorKind::Unsupported, "this engine does not tell what was committed")
         .hint("ask again from time to time, or use what its server has, such as LISTEN and NOTIFY on connection()")
-}
-
-/// Refuses what an engine leaves to its server.
-#[cold]
-pub(crate) fn not_maintained(task: Maintenance) -> Error {
-    let what = match task {
-        Maintenance::Checkpoint => "checkpoints that its clients ask for",
-        Maintenance::Vacuum | Maintenance::FreePages(_) => "vacuum of the whole database",
-        Maintenance::Optimize => "statistics that its clients ask for",
-        Maintenance::Sizes | Maintenance::TableSizes => "sizes that this call could tell",
-    };
-    Error::new(ErrorKind::Unsupported, format!("this engine has no {what}"))
-        .hint("its server does that by itself, or by statements of its own")
-}
-
-/// Refuses to watch a statement that writes.
-#[cold]
-pub(crate) fn only_reads() -> Error {
-    Error::new(ErrorKind::Unsupported, "a statement that is watched must only read")
-        .because(Reason::Control)
-        .hint("run what writes by execute(), and watch a SELECT")
 }

@@ -1,5 +1,7 @@
 //! What a database needs from time to time, and what came of it.
 
+use crate::error::{Error, ErrorKind};
+
 /// What [`Connection::maintain`](crate::Connection::maintain) is asked to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -96,6 +98,21 @@ pub struct TableSize {
     pub index_bytes: u64,
     /// Of those, bytes that hold nothing; 0 where the engine does not know, as in PostgreSQL.
     pub unused_bytes: u64,
+}
+
+impl Maintenance {
+    /// The answer of an engine that leaves this to its server; for connectors.
+    #[cold]
+    pub fn unsupported(self) -> Error {
+        let what = match self {
+            Self::Checkpoint => "checkpoints that its clients ask for",
+            Self::Vacuum | Self::FreePages(_) => "vacuum of the whole database",
+            Self::Optimize => "statistics that its clients ask for",
+            Self::Sizes | Self::TableSizes => "sizes that this call could tell",
+        };
+        Error::new(ErrorKind::Unsupported, format!("this engine has no {what}"))
+            .hint("its server does that by itself, or by statements of its own")
+    }
 }
 
 impl VacuumReport {

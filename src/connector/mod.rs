@@ -23,9 +23,6 @@ pub use bulk::{BulkInsert, OneByOne};
 pub use capabilities::{CancelKind, Capabilities};
 pub use check::{CheckDepth, CheckStep};
 pub use connection::Connection;
-#[cfg(feature = "postgres")]
-pub(crate) use connection::not_maintained;
-pub(crate) use connection::only_reads;
 pub use copies::{Backup, BackupProgress, BackupReport, BackupStage, CopyKey, Replace};
 pub use explain::{PlanStep, QueryPlan, StatementEffort};
 pub use maintenance::{CheckpointReport, Maintained, Maintenance, OptimizeReport, Sizes, TableSize, VacuumReport};

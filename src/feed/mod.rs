@@ -19,6 +19,7 @@ use tokio::sync::Notify;
 pub use change::{Change, ChangeKind, RowChange, TableChange};
 pub(crate) use listener::{Listener, Looking, Stale, TableWatcher};
 
+use crate::error::{Error, ErrorKind, Reason};
 use crate::lock::{Lock, foreign};
 
 /// Where an engine tells what it commits; see [`Connection::follow`](crate::Connection::follow). Clones are the same feed.
@@ -78,6 +79,14 @@ impl ChangeFeed {
     /// A feed that nobody listens to yet.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The error for a statement that is to be watched, and writes; for engines.
+    #[cold]
+    pub fn only_reads() -> Error {
+        Error::new(ErrorKind::Unsupported, "a statement that is watched must only read")
+            .because(Reason::Control)
+            .hint("run what writes by execute(), and watch a SELECT")
     }
 
     /// Adds what a commit has changed; the feed numbers it. Commits must be added in their order, and no waker runs in

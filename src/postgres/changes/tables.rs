@@ -8,15 +8,16 @@ use std::sync::Arc;
 
 use super::message::shown;
 use super::triggers::{IN_USE, TRIGGERS, why_not};
-use crate::connector::{Access, Connection as _, Isolation, Statement, TransactionMode, only_reads};
+use crate::connector::{Access, Connection as _, Isolation, Statement, TransactionMode};
 use crate::error::{Error, ErrorKind, Result};
+use crate::feed::ChangeFeed;
 use crate::postgres::connection::PostgresConnection;
 use crate::postgres::statements::reads;
 
 impl PostgresConnection {
     pub(crate) async fn tables_locked(&mut self, statement: &Statement) -> Result<Vec<Arc<str>>> {
         if !reads(&statement.sql) {
-            return Err(only_reads());
+            return Err(ChangeFeed::only_reads());
         }
         self.begin(TransactionMode { access: Access::Read, isolation: Isolation::Default }).await?;
         let found = Box::pin(self.look_through(statement)).await;
@@ -38,7 +39,7 @@ impl PostgresConnection {
             writes |= !matches!(&*lock.get::<String>(1)?, "AccessShareLock" | "RowShareLock");
         }
         if writes {
-            return Err(only_reads());
+            return Err(ChangeFeed::only_reads());
         }
         if oids.is_empty() {
             return Ok(Vec::new());

@@ -1,6 +1,6 @@
 //! How large a database and its tables are, as the server tells.
 
-use crate::connector::{Connection as _, Maintained, Maintenance, Sizes, Statement, TableSize, not_maintained};
+use crate::connector::{Connection as _, Maintained, Maintenance, Sizes, Statement, TableSize};
 use crate::error::Result;
 use crate::postgres::changes::shown;
 use crate::postgres::connection::PostgresConnection;
@@ -39,7 +39,7 @@ impl PostgresConnection {
                 }
                 Ok(Maintained::TableSizes(tables))
             }
-            task => Err(not_maintained(task)),
+            task => Err(task.unsupported()),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::others::Others;
 use super::touched::Noting;
-use crate::connector::{StatementKind, only_reads};
+use crate::connector::StatementKind;
 use crate::error::Result;
 use crate::feed::{Change, ChangeFeed};
 use crate::lock::Lock;
@@ -62,7 +62,7 @@ impl Engine {
             self.watch.notes.noting(Noting::Nothing);
         }
         if plan?.kind() != StatementKind::Read {
-            return Err(only_reads());
+            return Err(ChangeFeed::only_reads());
         }
         Ok(touched.read.iter().map(|table| Arc::from(&**table)).collect())
     }
