@@ -164,11 +164,10 @@ impl IntoIterator for &Rows {
 }
 
 impl Row {
-    /// Reads a column, by index from 0 or by name.
+    /// Reads a column, by index from 0 or by name. Of several columns with one name the first is read.
     ///
     /// # Errors
-    /// [`Reason::NoSuchColumn`], and [`Reason::Type`] when the value has another type or does not fit, or several columns
-    /// have the name.
+    /// [`Reason::NoSuchColumn`], and [`Reason::Type`] when the value has another type or does not fit.
     pub fn get<T: FromValue>(&self, column: impl ColumnIndex) -> Result<T> {
         let index = column.find(self)?;
         self.view().read(index)
@@ -177,7 +176,7 @@ impl Row {
     /// Looks at a column without copying its text or bytes.
     ///
     /// # Errors
-    /// [`Reason::NoSuchColumn`]; [`Reason::Type`] if several columns have the name.
+    /// [`Reason::NoSuchColumn`].
     pub fn value(&self, column: impl ColumnIndex) -> Result<ValueRef<'_>> {
         Ok(self.cell(column.find(self)?))
     }
@@ -262,7 +261,7 @@ pub trait ColumnIndex {
     /// Finds the index in the row's header.
     ///
     /// # Errors
-    /// [`Reason::NoSuchColumn`]; [`Reason::Type`] if several columns have the name.
+    /// [`Reason::NoSuchColumn`].
     fn find(&self, row: &Row) -> Result<usize>;
 }
 
@@ -274,12 +273,8 @@ impl ColumnIndex for usize {
 
 impl ColumnIndex for &str {
     fn find(&self, row: &Row) -> Result<usize> {
-        let mut found = row.columns().iter().enumerate().filter(|(_, name)| ***name == **self);
-        match (found.next(), found.next()) {
-            (Some((index, _)), None) => Ok(index),
-            (Some(_), Some(_)) => Err(repeated(self)),
-            (None, _) => Err(no_such_column(row.columns(), format_args!("{self}"))),
-        }
+        let found = row.columns().iter().position(|name| **name == **self);
+        found.ok_or_else(|| no_such_column(row.columns(), format_args!("{self}")))
     }
 }
 
@@ -293,13 +288,6 @@ impl ColumnIndex for &String {
     fn find(&self, row: &Row) -> Result<usize> {
         ColumnIndex::find(&self.as_str(), row)
     }
-}
-
-/// One of two values would be taken, and nobody would know which.
-#[cold]
-fn repeated(name: &str) -> Error {
-    let error = Error::new(ErrorKind::Query, format!("the row has two columns {name}")).because(Reason::Type);
-    error.hint("read them by number, or give one of them another name with AS")
 }
 
 #[cold]
