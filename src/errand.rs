@@ -18,10 +18,10 @@ use crate::lock::{Lock, foreign};
 /// Work that no thread of the runtime has begun within this time gets one of its own.
 const PATIENCE: Duration = Duration::from_millis(50);
 
-type Work = Box<dyn FnOnce() + Send>;
+type ErrandWork = Box<dyn FnOnce() + Send>;
 
 /// Work that waits for a thread.
-struct Errand(Lock<Option<Work>>);
+struct Errand(Lock<Option<ErrandWork>>);
 
 /// Sends `work` to a thread that may block. The answer is lost only if the work panics.
 pub(crate) fn send<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> oneshot::Receiver<T> {
@@ -39,7 +39,7 @@ pub(crate) fn send<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static)
     match Handle::try_current() {
         Ok(runtime) => {
             watch(&errand);
-            let turn = Turn(errand);
+            let turn = ErrandTurn(errand);
             runtime.spawn_blocking(move || turn.0.run());
         }
         Err(_outside) => errand.run_apart(),
@@ -48,16 +48,16 @@ pub(crate) fn send<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static)
 }
 
 /// The runtime's promise to do the work; dropped undone when the runtime ends.
-struct Turn(Arc<Errand>);
+struct ErrandTurn(Arc<Errand>);
 
-impl Drop for Turn {
+impl Drop for ErrandTurn {
     fn drop(&mut self) {
         self.0.run_apart();
     }
 }
 
 impl Errand {
-    fn take(&self) -> Option<Work> {
+    fn take(&self) -> Option<ErrandWork> {
         self.0.lock().take()
     }
 
@@ -82,14 +82,14 @@ impl Errand {
 
 /// Errands in the order in which they were sent, until they are due.
 #[derive(Default)]
-struct Watch {
+struct ErrandWatch {
     sent: Lock<VecDeque<(Instant, Weak<Errand>)>>,
     thread: OnceLock<Thread>,
 }
 
 /// Sees to it that the errand is run in time.
 fn watch(errand: &Arc<Errand>) {
-    static WATCH: OnceLock<(u32, Arc<Watch>)> = OnceLock::new();
+    static WATCH: OnceLock<(u32, Arc<ErrandWatch>)> = OnceLock::new();
     let (process, watch) = WATCH.get_or_init(|| (process::id(), Arc::default()));
     if *process != process::id() {
         // In the child of a fork: the thread that watches is the parent's, and may have had the list at the fork.
@@ -104,7 +104,7 @@ fn watch(errand: &Arc<Errand>) {
     }
 }
 
-impl Watch {
+impl ErrandWatch {
     fn wake(self: &Arc<Self>) {
         foreign();
         if self.thread.get().is_none() {

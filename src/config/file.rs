@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::DatabaseConfig;
-use super::tree::{TWICE, Tree, Unfit};
+use super::tree::{TWICE, Tree, UnfitSetting};
 use super::yaml::{self, Trouble};
 use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::text;
@@ -153,14 +153,14 @@ fn read(tree: Tree, place: &dyn Fn(&str) -> String) -> Result<DatabaseConfig> {
     root.map(|root| root.db).map_err(|error| explain(&error.path().to_string(), error.inner(), place))
 }
 
-fn explain(path: &str, unfit: &Unfit, place: &dyn Fn(&str) -> String) -> Error {
+fn explain(path: &str, unfit: &UnfitSetting, place: &dyn Fn(&str) -> String) -> Error {
     let path = if path == "." { "db" } else { path };
     match unfit {
-        Unfit::Missing(name) => {
+        UnfitSetting::Missing(name) => {
             wrong(format!("{}: {unfit}", place(name))).hint(format!("`{name}: {{}}` alone gives the defaults"))
         }
-        Unfit::Expected(_) => wrong(format!("{}: {unfit}", place(path))),
-        Unfit::Unknown(name, known) => {
+        UnfitSetting::Expected(_) => wrong(format!("{}: {unfit}", place(path))),
+        UnfitSetting::Unknown(name, known) => {
             let error = wrong(format!("{}: {unfit}", place(path)));
             if is_secret(name) { error.hint(NO_SECRETS) } else { error.hint(one_of(known)) }
         }

@@ -103,7 +103,7 @@ pub(super) const TWICE: &str = "a setting twice";
 
 /// Why a setting cannot be read, without what was found.
 #[derive(Debug)]
-pub(super) enum Unfit {
+pub(super) enum UnfitSetting {
     /// There is no setting of this name; these there are.
     Unknown(String, &'static [&'static str]),
     /// There is no section of this name.
@@ -112,7 +112,7 @@ pub(super) enum Unfit {
     Expected(String),
 }
 
-impl de::Error for Unfit {
+impl de::Error for UnfitSetting {
     /// The readers of single settings say what would fit, in these words.
     fn custom<T: fmt::Display>(message: T) -> Self {
         let message = message.to_string();
@@ -136,7 +136,7 @@ impl de::Error for Unfit {
     }
 }
 
-impl fmt::Display for Unfit {
+impl fmt::Display for UnfitSetting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unknown(..) => f.write_str("there is no such setting"),
@@ -146,9 +146,9 @@ impl fmt::Display for Unfit {
     }
 }
 
-impl std::error::Error for Unfit {}
+impl std::error::Error for UnfitSetting {}
 
-impl IntoDeserializer<'_, Unfit> for Tree {
+impl IntoDeserializer<'_, UnfitSetting> for Tree {
     type Deserializer = Self;
 
     fn into_deserializer(self) -> Self {
@@ -157,9 +157,9 @@ impl IntoDeserializer<'_, Unfit> for Tree {
 }
 
 impl<'de> Deserializer<'de> for Tree {
-    type Error = Unfit;
+    type Error = UnfitSetting;
 
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Unfit> {
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, UnfitSetting> {
         match self {
             Self::Null => visitor.visit_unit(),
             Self::Text(text) => visitor.visit_string(text),
@@ -168,14 +168,18 @@ impl<'de> Deserializer<'de> for Tree {
         }
     }
 
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Unfit> {
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, UnfitSetting> {
         match self {
             Self::Null => visitor.visit_none(),
             some => visitor.visit_some(some),
         }
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Unfit> {
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, UnfitSetting> {
         visitor.visit_newtype_struct(self)
     }
 

@@ -36,7 +36,7 @@ const GROUP: usize = 64;
 /// The batches of one database.
 #[derive(Debug, Default)]
 pub(super) struct WriteLane {
-    queue: Lock<Batches<Job>>,
+    queue: Lock<Batches<QueuedWrite>>,
 }
 
 /// How often a statement joins a batch at most, because the runtime of the driver of each ended before it came to it.
@@ -73,7 +73,7 @@ impl Told {
 
 /// A statement and the caller who waits for its result.
 #[derive(Debug)]
-struct Job {
+struct QueuedWrite {
     statement: Statement,
     answer: oneshot::Sender<Told>,
     deadline: Option<Deadline>,
@@ -81,7 +81,7 @@ struct Job {
 }
 
 impl WriteLane {
-    fn lock(&self) -> Guard<'_, Batches<Job>> {
+    fn lock(&self) -> Guard<'_, Batches<QueuedWrite>> {
         self.queue.lock()
     }
 
@@ -161,9 +161,9 @@ impl WriteLane {
     {
         let (sender, answer) = oneshot::channel();
         let (statement, observed) = Observed::of(statement);
-        let job = Job { statement, answer: sender, deadline: call.deadline, observed };
+        let write = QueuedWrite { statement, answer: sender, deadline: call.deadline, observed };
         let arrivals = pool.arrivals(Access::Write);
-        let (number, is_first) = self.lock().join(arrivals, job);
+        let (number, is_first) = self.lock().join(arrivals, write);
         if is_first {
             let driver = BatchDriver { lane: Arc::clone(self), batch: number, ended: false };
             let (held, location) = (pool.clone(), call.location);
@@ -172,11 +172,11 @@ impl WriteLane {
         (number, answer)
     }
 
-    /// Takes a job back; false if it is being run.
+    /// Takes a write back; false if it is being run.
     fn leave(&self, number: u64) -> bool {
         // Its parts are dropped after the lock.
-        let job = self.lock().leave(number);
-        job.is_some()
+        let write = self.lock().leave(number);
+        write.is_some()
     }
 }
 
@@ -206,7 +206,7 @@ impl BatchDriver {
                     return self.refuse_all(&closed);
                 }
                 // A statement whose caller has gone away before it began is not run.
-                let (unwanted, group) = self.lane.lock().take(self.batch, GROUP, |job| !job.answer.is_closed());
+                let (unwanted, group) = self.lane.lock().take(self.batch, GROUP, |write| !write.answer.is_closed());
                 drop(unwanted);
                 if group.is_empty() {
                     self.ended = true;
@@ -231,11 +231,11 @@ impl BatchDriver {
     /// Answers what has not begun.
     fn end(&mut self, answer: impl Fn(Statement) -> Told) {
         self.ended = true;
-        let jobs = self.lane.lock().dissolve(self.batch);
+        let writes = self.lane.lock().dissolve(self.batch);
         foreign();
-        for job in jobs {
+        for write in writes {
             // A caller who has gone away needs no answer.
-            let _ = job.answer.send(answer(job.statement));
+            let _ = write.answer.send(answer(write.statement));
         }
     }
 }
@@ -249,30 +249,30 @@ impl Drop for BatchDriver {
 }
 
 /// Runs a group on the writer and answers everybody. False: everybody had gone away, and it was stopped.
-async fn run<C>(writer: &mut Pooled<C>, group: Vec<Job>) -> bool
+async fn run<C>(writer: &mut Pooled<C>, group: Vec<QueuedWrite>) -> bool
 where
     C: Connector<Connection: Connection>,
 {
-    let mut jobs = group;
-    while !jobs.is_empty() {
-        match run_once(writer, jobs).await {
-            Some(again) => jobs = again,
+    let mut writes = group;
+    while !writes.is_empty() {
+        match run_once(writer, writes).await {
+            Some(again) => writes = again,
             None => return false,
         }
     }
     true
 }
 
-/// Runs jobs together until all have an answer, or one of them is late. Gives back those that are to run again, because
+/// Runs writes together until all have an answer, or one of them is late. Gives back those that are to run again, because
 /// they were stopped for the sake of a late one. `None`: nobody waited any more, and all were stopped.
-async fn run_once<C>(writer: &mut Pooled<C>, jobs: Vec<Job>) -> Option<Vec<Job>>
+async fn run_once<C>(writer: &mut Pooled<C>, writes: Vec<QueuedWrite>) -> Option<Vec<QueuedWrite>>
 where
     C: Connector<Connection: Connection>,
 {
-    let deadline = jobs.iter().fold(None, |first, job| Deadline::earlier(first, job.deadline));
+    let deadline = writes.iter().fold(None, |first, write| Deadline::earlier(first, write.deadline));
     // Only for the sake of a late one is anything run again, so only then is it kept.
-    let kept: Vec<_> = jobs.iter().filter(|_| deadline.is_some()).map(|job| job.statement.clone()).collect();
-    let (statements, mut callers): (Vec<_>, Vec<_>) = jobs.into_iter().map(Job::parted).unzip();
+    let kept: Vec<_> = writes.iter().filter(|_| deadline.is_some()).map(|write| write.statement.clone()).collect();
+    let (statements, mut callers): (Vec<_>, Vec<_>) = writes.into_iter().map(QueuedWrite::parted).unzip();
     let canceller = writer.canceller();
     let callers_spans = callers.iter_mut().map(|caller| caller.observed.as_mut()?.take_span());
     let span = spans::of_group(writer.observers(), callers_spans);
@@ -298,7 +298,7 @@ where
                     Some(late) => Err(late.passed(&Stage::Write(Canceller::none()), began.elapsed())),
                     None if answer.is_closed() => continue,
                     None => {
-                        again.push(Job { statement, answer, deadline, observed });
+                        again.push(QueuedWrite { statement, answer, deadline, observed });
                         continue;
                     }
                 }
@@ -332,7 +332,7 @@ struct Caller {
     observed: Option<Observed>,
 }
 
-impl Job {
+impl QueuedWrite {
     fn parted(self) -> (Statement, Caller) {
         let Self { statement, answer, deadline, observed } = self;
         (statement, Caller { answer, deadline, observed })

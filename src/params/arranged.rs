@@ -19,13 +19,13 @@ use crate::value::ValueRef;
 /// ```
 #[derive(Debug)]
 pub struct Arranged<'p> {
-    source: Source<'p>,
+    source: ValueSource<'p>,
     /// For parameters by name: which of them each placeholder takes.
     order: Cow<'p, [usize]>,
 }
 
 #[derive(Debug)]
-enum Source<'p> {
+enum ValueSource<'p> {
     One(&'p Params),
     /// The set whose first value stands there.
     OfMany(&'p ParamSets, usize),
@@ -33,7 +33,7 @@ enum Source<'p> {
 
 impl<'p> Arranged<'p> {
     pub(super) fn one(params: &'p Params, order: Vec<usize>) -> Self {
-        Self { source: Source::One(params), order: order.into() }
+        Self { source: ValueSource::One(params), order: order.into() }
     }
 
     pub(super) fn into_order(self) -> Vec<usize> {
@@ -47,12 +47,12 @@ impl<'p> Arranged<'p> {
     #[inline]
     pub fn get(&self, index: usize) -> ValueRef<'p> {
         match self.source {
-            Source::One(Params::None) => ValueRef::Null,
-            Source::One(Params::Positional(values)) => values[index].as_ref(),
-            Source::One(Params::Fields(fields)) => fields.values[self.order[index]].as_ref(),
-            Source::One(Params::Named(pairs)) => pairs[self.order[index]].1.as_ref(),
-            Source::OfMany(sets, first) if self.order.is_empty() => sets.value(first + index),
-            Source::OfMany(sets, first) => sets.value(first + self.order[index]),
+            ValueSource::One(Params::None) => ValueRef::Null,
+            ValueSource::One(Params::Positional(values)) => values[index].as_ref(),
+            ValueSource::One(Params::Fields(fields)) => fields.values[self.order[index]].as_ref(),
+            ValueSource::One(Params::Named(pairs)) => pairs[self.order[index]].1.as_ref(),
+            ValueSource::OfMany(sets, first) if self.order.is_empty() => sets.value(first + index),
+            ValueSource::OfMany(sets, first) => sets.value(first + self.order[index]),
         }
     }
 }
@@ -79,7 +79,7 @@ impl<'p> ArrangedSets<'p> {
     /// The sets from this number on, which counts from 0.
     pub fn iter_from(&self, first: usize) -> impl Iterator<Item = Arranged<'_>> {
         self.sets.each(first).map(|(run, first)| Arranged {
-            source: Source::OfMany(self.sets, first),
+            source: ValueSource::OfMany(self.sets, first),
             order: Cow::Borrowed(&self.orders[run]),
         })
     }

@@ -24,13 +24,13 @@ use crate::value::{IntoValue, ValueRef};
 #[derive(Clone, Default)]
 pub struct ParamSets {
     values: Cells,
-    runs: Vec<Run>,
+    runs: Vec<MemoryRun>,
     len: usize,
 }
 
 /// Sets that follow one another and bind in the same way.
 #[derive(Clone)]
-pub(super) struct Run {
+pub(super) struct MemoryRun {
     pub(super) sets: usize,
     pub(super) binds: Binds,
 }
@@ -102,7 +102,7 @@ impl ParamSets {
     fn count(&mut self, alike: impl FnOnce(&Binds) -> bool, binds: impl FnOnce() -> Binds) {
         match self.runs.last_mut() {
             Some(run) if alike(&run.binds) => run.sets += 1,
-            _ => self.runs.push(Run { sets: 1, binds: binds() }),
+            _ => self.runs.push(MemoryRun { sets: 1, binds: binds() }),
         }
         self.len += 1;
     }
@@ -140,7 +140,7 @@ impl ParamSets {
         self.values.bytes()
     }
 
-    pub(super) fn runs(&self) -> &[Run] {
+    pub(super) fn runs(&self) -> &[MemoryRun] {
         &self.runs
     }
 

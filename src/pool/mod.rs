@@ -14,7 +14,8 @@
 //! ```
 //!
 //! `inner.rs` says what there is and what owns what. A *permit* is the right to have one open connection; it is owned by
-//! the connection, or by whoever is opening one, or lies in its *lane* as a number. A *lane* has idle connections, free
+//! the connection, or by whoever is opening one. While nobody owns it, it is no value, only one more in its *lane's* count of
+//! free capacity. A *lane* has idle connections, free
 //! capacity, and a fair queue of calls that wait; an engine with a single writer has two. What is half done is a type whose
 //! `Drop` undoes it: `Permit`, `Unproven`, `Lease`. What the statistics
 //! show lives in one registry: a lock for the lane and one for each connection.

@@ -17,7 +17,7 @@ use crate::postgres::statements::Cache;
 use crate::postgres::statements::Copying;
 use crate::postgres::statements::Open;
 use crate::postgres::wire::LinkCanceller;
-use crate::postgres::wire::{Age, Call, Session, Transaction};
+use crate::postgres::wire::{Age, Session, SessionCall, SessionTransaction};
 
 /// A dropped call has this long to end before the connection is given up.
 const SETTLE: Duration = Duration::from_secs(10);
@@ -111,13 +111,13 @@ impl PostgresConnection {
 
     /// Waits until a dropped call has ended, and finds out where that leaves the session. Answers come in the order of
     /// the questions, so the answer to another one tells that the dropped one is over.
-    async fn settle(&mut self, call: Call) -> Result<()> {
-        let in_transaction = self.session.transaction != Transaction::None;
+    async fn settle(&mut self, call: SessionCall) -> Result<()> {
+        let in_transaction = self.session.transaction != SessionTransaction::None;
         let fence = match call {
-            Call::Stream { .. } if in_transaction => END_STREAM,
-            Call::Statement { .. } | Call::Stream { .. } => "",
-            Call::Script { .. } if in_transaction => "",
-            Call::Script { .. } | Call::Begin | Call::Commit | Call::Rollback => "ROLLBACK",
+            SessionCall::Stream { .. } if in_transaction => END_STREAM,
+            SessionCall::Statement { .. } | SessionCall::Stream { .. } => "",
+            SessionCall::Script { .. } if in_transaction => "",
+            SessionCall::Script { .. } | SessionCall::Begin | SessionCall::Commit | SessionCall::Rollback => "ROLLBACK",
         };
         let link = Arc::clone(&self.session.link);
         let over = async {
@@ -142,9 +142,11 @@ impl PostgresConnection {
         link.take_unconfirmed();
         self.session.call = None;
         match call {
-            Call::Stream { .. } if outcome.is_ok() => {}
-            Call::Statement { .. } | Call::Stream { .. } | Call::Script { .. } if in_transaction => {
-                self.session.transaction = Transaction::Failed;
+            SessionCall::Stream { .. } if outcome.is_ok() => {}
+            SessionCall::Statement { .. } | SessionCall::Stream { .. } | SessionCall::Script { .. }
+                if in_transaction =>
+            {
+                self.session.transaction = SessionTransaction::Failed;
             }
             _ => {
                 self.session.ended();
@@ -156,7 +158,7 @@ impl PostgresConnection {
     }
 
     /// Runs a text that the driver sends as it is.
-    pub(crate) async fn send(&mut self, call: Call, sql: &str) -> Result<()> {
+    pub(crate) async fn send(&mut self, call: SessionCall, sql: &str) -> Result<()> {
         let answer = pin!(async { Ok(self.client.batch_execute(sql).await?) });
         self.session.during(call, answer).await
     }
@@ -178,15 +180,15 @@ impl Resource for PostgresConnection {
     /// `SELECT 1`; in a failed transaction, where the server refuses that, an empty statement.
     async fn ping(&mut self) -> Result<()> {
         self.ready().await?;
-        let failed = self.session.transaction == Transaction::Failed;
-        self.send(Call::Statement { reads: true }, if failed { "" } else { "SELECT 1" }).await
+        let failed = self.session.transaction == SessionTransaction::Failed;
+        self.send(SessionCall::Statement { reads: true }, if failed { "" } else { "SELECT 1" }).await
     }
 
     /// Waits for what was dropped, and rolls back.
     async fn reset(&mut self) -> Result<()> {
         self.ready().await?;
-        if self.session.transaction != Transaction::None {
-            self.send(Call::Rollback, "ROLLBACK").await?;
+        if self.session.transaction != SessionTransaction::None {
+            self.send(SessionCall::Rollback, "ROLLBACK").await?;
             self.session.ended();
         }
         Ok(())

@@ -18,11 +18,11 @@ pub(super) struct Columns<'a> {
 }
 
 impl<'a> Columns<'a> {
-    fn cell(self, column: usize) -> Cell<'a> {
-        Cell { value: self.row.cell(column), column, offers: self.offers }
+    fn cell(self, column: usize) -> OfferedCell<'a> {
+        OfferedCell { value: self.row.cell(column), column, offers: self.offers }
     }
 
-    fn first(self) -> Result<Cell<'a>, Mismatch> {
+    fn first(self) -> Result<OfferedCell<'a>, Mismatch> {
         match self.row.len() {
             0 => Err(Mismatch("the row has no columns".into())),
             _ => Ok(self.cell(0)),
@@ -175,13 +175,13 @@ impl<'de> SeqAccess<'de> for Columns<'_> {
 }
 
 /// One value on its way into a field.
-struct Cell<'a> {
+struct OfferedCell<'a> {
     value: ValueRef<'a>,
     column: usize,
     offers: &'a Offers,
 }
 
-impl Cell<'_> {
+impl OfferedCell<'_> {
     /// Offers the value as it is stored.
     fn stored<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mismatch> {
         match self.value {
@@ -203,7 +203,7 @@ macro_rules! as_stored {
     )*};
 }
 
-impl<'de> de::Deserializer<'de> for Cell<'_> {
+impl<'de> de::Deserializer<'de> for OfferedCell<'_> {
     type Error = Mismatch;
 
     /// serde asks so where it keeps values before it knows their types.

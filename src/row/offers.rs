@@ -27,13 +27,13 @@ pub(super) struct Offers {
 
 #[derive(Clone, Copy, Default)]
 struct Column {
-    form: Form,
+    form: OfferedForm,
     /// serde asked for the value without a type.
     kept: bool,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
-enum Form {
+enum OfferedForm {
     #[default]
     Stored,
     /// 0 and 1 as `bool`.
@@ -45,11 +45,11 @@ enum Form {
 }
 
 /// RFC 3339 in UTC, what chrono and jiff read as local, and the two forms of the crate `time`.
-const TIMES: [Form; 4] = [
-    Form::Time { separator: 'T', offset: "Z" },
-    Form::Time { separator: 'T', offset: "" },
-    Form::Time { separator: ' ', offset: " +00:00:00" },
-    Form::Time { separator: ' ', offset: "" },
+const TIMES: [OfferedForm; 4] = [
+    OfferedForm::Time { separator: 'T', offset: "Z" },
+    OfferedForm::Time { separator: 'T', offset: "" },
+    OfferedForm::Time { separator: ' ', offset: " +00:00:00" },
+    OfferedForm::Time { separator: ' ', offset: "" },
 ];
 
 /// The number that stands for column 0 while probing. Up to 127, so that it fits into every integer type.
@@ -80,12 +80,12 @@ impl Offers {
         let columns = self.columns.borrow();
         let Some(column) = columns.get(index) else { return Offered::Stored };
         match (column.form, value) {
-            (Form::Truth, ValueRef::Integer(truth @ 0..=1)) => Offered::Truth(truth == 1),
-            (Form::List, ValueRef::Blob(_)) => Offered::List,
-            (Form::Time { separator, offset }, ValueRef::Text(text)) => {
+            (OfferedForm::Truth, ValueRef::Integer(truth @ 0..=1)) => Offered::Truth(truth == 1),
+            (OfferedForm::List, ValueRef::Blob(_)) => Offered::List,
+            (OfferedForm::Time { separator, offset }, ValueRef::Text(text)) => {
                 spell(text, separator, offset).map_or(Offered::Stored, Offered::Text)
             }
-            (Form::Stored, ValueRef::Integer(0..=1)) if self.probing.get() => match i64::try_from(index) {
+            (OfferedForm::Stored, ValueRef::Integer(0..=1)) if self.probing.get() => match i64::try_from(index) {
                 Ok(index @ 0..126) => Offered::Integer(PROBE + index),
                 _ => Offered::Stored,
             },
@@ -112,8 +112,8 @@ impl Offers {
         let columns = self.columns.get_mut();
         let mut found = false;
         for index in truths {
-            if let Some(column) = columns.get_mut(index).filter(|column| column.form == Form::Stored) {
-                (column.form, found) = (Form::Truth, true);
+            if let Some(column) = columns.get_mut(index).filter(|column| column.form == OfferedForm::Stored) {
+                (column.form, found) = (OfferedForm::Truth, true);
             }
         }
         found || self.next_of_kept(row) || self.next_is_bare(row)
@@ -131,7 +131,9 @@ impl Offers {
         for (index, column) in self.columns.get_mut().iter_mut().enumerate().filter(|(_, column)| column.kept) {
             let form = match row.cell(index) {
                 ValueRef::Text(text) if Moment::parse(text).is_some() => TIMES.get(self.kept / 2).copied(),
-                ValueRef::Blob(_) => Some(if self.kept.is_multiple_of(2) { Form::List } else { Form::Stored }),
+                ValueRef::Blob(_) => {
+                    Some(if self.kept.is_multiple_of(2) { OfferedForm::List } else { OfferedForm::Stored })
+                }
                 _ => None,
             };
             (column.form, found) = (form.unwrap_or(column.form), found || form.is_some());
@@ -142,10 +144,10 @@ impl Offers {
 }
 
 /// The form that follows for this value.
-fn following(form: Form, value: ValueRef<'_>) -> Option<Form> {
+fn following(form: OfferedForm, value: ValueRef<'_>) -> Option<OfferedForm> {
     match value {
-        ValueRef::Integer(0..=1) => (form == Form::Stored).then_some(Form::Truth),
-        ValueRef::Blob(_) => (form == Form::Stored).then_some(Form::List),
+        ValueRef::Integer(0..=1) => (form == OfferedForm::Stored).then_some(OfferedForm::Truth),
+        ValueRef::Blob(_) => (form == OfferedForm::Stored).then_some(OfferedForm::List),
         ValueRef::Text(text) => {
             Moment::parse(text)?;
             TIMES.get(TIMES.iter().position(|time| *time == form).map_or(0, |place| place + 1)).copied()

@@ -9,11 +9,11 @@ impl SqlCipherConnection {
     /// Begins or ends a transaction or a savepoint: on this task if that is short, else on a thread. A commit may leave a
     /// sync to be waited for.
     pub(super) async fn cross(&mut self, boundary: Boundary) -> Result<Option<PendingCommit>> {
-        let may = self.may();
+        let may = self.may_now();
         let commits = matches!(boundary, Boundary::Commit);
         let here = self.here_or_in_place(may.in_place && commits, |engine, control| {
             let mut outcome = engine.cross_inline(boundary, control, may)?;
-            let spoiled = outcome.as_mut().is_err_and(|error| engine.is_spoiled_by(error));
+            let spoiled = outcome.as_mut().is_err_and(|error| engine.complete_error(error));
             Some((outcome, spoiled))
         });
         let unsynced = match here {

@@ -41,7 +41,7 @@ impl<'c> SqlCipherBulk<'c> {
             }
             let slice = connection.here(|engine, _| {
                 let mut outcome = engine.run_many_inline(sql, sets, done)?;
-                let spoiled = outcome.as_mut().is_err_and(|error| engine.is_spoiled_by(error));
+                let spoiled = outcome.as_mut().is_err_and(|error| engine.complete_error(error));
                 Some((outcome, spoiled))
             });
             let Some(outcome) = slice.map_err(|_panic| Error::panicked("SQL function"))? else { break };

@@ -121,7 +121,8 @@ const TABLE: &[(i32, Meaning)] = &[
     (ffi::SQLITE_DONE, is(Query, Unspecified).hint(MISUSED)),
 ];
 
-const DAMAGED: Meaning = is(Storage, Damaged).hint("restore it from a backup; rows on other pages can still be read");
+const DAMAGED: Meaning = is(Storage, Damaged)
+    .hint("restore it from a backup; rows on other pages can still be read, and salvage_to() takes them out");
 
 /// What an extended code means.
 pub(super) fn read(extended: i32) -> Meaning {

@@ -15,7 +15,7 @@ use super::opening::opened::Opened;
 use super::running::control::Control;
 use super::running::delivery::{ToRows, ToSink};
 use super::running::engine::Engine;
-use super::running::inline::Inline;
+use super::running::inline::InlineRights;
 use super::running::job::{Shared, StopOnDrop, on_thread, state_of};
 use super::running::stream::OpenStream;
 use super::running::transaction::Boundary;
@@ -38,7 +38,7 @@ pub struct SqlCipherConnection {
     pub(super) shared: Arc<Shared>,
     pub(super) opened: Arc<Opened>,
     pub(super) access: Access,
-    pub(super) may: Inline,
+    pub(super) may: InlineRights,
     pub(super) state: ResourceState,
     pub(super) job: u64,
     pub(super) stream: Option<OpenStream>,
@@ -98,7 +98,7 @@ impl SqlCipherConnection {
         if let [statement] = group {
             return match self.inline(statement, Scope::Write, &mut ToRows) {
                 Inlined::Ran(outcome) => Some(vec![outcome]),
-                Inlined::Refused(_) | Inlined::Elsewhere | Inlined::Busy => None,
+                Inlined::Refused(_) | Inlined::Elsewhere | Inlined::NotTried => None,
             };
         }
         if !self.may.writes {
@@ -109,7 +109,7 @@ impl SqlCipherConnection {
             let errors = results.iter_mut().filter_map(|result| result.as_mut().err());
             let mut spoiled = false;
             for error in errors {
-                spoiled |= engine.is_spoiled_by(error);
+                spoiled |= engine.complete_error(error);
             }
             Some((results, spoiled))
         });

@@ -13,7 +13,7 @@ use super::ffi::fork::{self, ProcessMark};
 use super::format::{Format, Header};
 use super::keys::{self, Offer, settle};
 use super::opening::location::Location;
-use super::opening::opened::{Opened, Settings};
+use super::opening::opened::{OpenSettings, Opened};
 use super::opening::way::{Way, Wishes};
 use super::running::job::on_thread;
 use super::sources::SourceNames;
@@ -51,7 +51,7 @@ pub struct SqlCipherConnector {
     path: PathBuf,
     has_key: bool,
     wishes: Wishes,
-    settings: Settings,
+    settings: OpenSettings,
     state: Arc<Mutex<State>>,
     /// The process in which the database was opened, known without a lock.
     process: OnceLock<ProcessMark>,
@@ -76,7 +76,7 @@ impl SqlCipherConnector {
         let path = std::path::absolute(&shown).unwrap_or_else(|_| shown.clone());
         let (tuning, tallies, log) = (Tuning::default(), Arc::default(), Arc::default());
         let (way, format) = (Way::default(), Format::default());
-        let settings = Settings { way, create_if_missing: true, format, tuning, tallies, log };
+        let settings = OpenSettings { way, create_if_missing: true, format, tuning, tallies, log };
         let state = Arc::new(Mutex::new(State::Unopened { key: None }));
         let (process, key_source) = (OnceLock::new(), Arc::default());
         Self { shown, path, has_key: false, wishes: Wishes::default(), settings, state, process, key_source }
@@ -289,7 +289,7 @@ impl SqlCipherConnector {
     }
 
     /// The settings as they fit together, or why they do not.
-    fn settings_for(&self, location: Location) -> Result<(Settings, Location)> {
+    fn settings_for(&self, location: Location) -> Result<(OpenSettings, Location)> {
         let mut settings = self.settings.clone();
         settings.way = self.wishes.way(&location)?;
         settings.create_if_missing = self.wishes.creates();

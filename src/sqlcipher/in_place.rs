@@ -10,15 +10,15 @@ use tokio::task::block_in_place;
 use super::connection::SqlCipherConnection;
 use super::running::control::Control;
 use super::running::engine::Engine;
-use super::running::inline::Inline;
+use super::running::inline::InlineRights;
 use crate::lock::foreign;
 
 impl SqlCipherConnection {
     /// What may run on this task now: a commit that waits for the disk only on a runtime with several threads.
-    pub(super) fn may(&self) -> Inline {
+    pub(super) fn may_now(&self) -> InlineRights {
         let several = || Handle::try_current().is_ok_and(|now| now.runtime_flavor() == RuntimeFlavor::MultiThread);
         let in_place = self.may.in_place && several();
-        Inline { in_place, writes: self.may.writes || in_place, ..self.may }
+        InlineRights { in_place, writes: self.may.writes || in_place, ..self.may }
     }
 
     /// Does short work on this task, as [`here`](Self::here) does. If it may commit in place, the runtime is told that

@@ -3,7 +3,7 @@
 use super::connection::SqlCipherConnection;
 use super::running::delivery::Delivery;
 use super::running::engine::Engine;
-use super::running::inline::Inline;
+use super::running::inline::InlineRights;
 use crate::connector::{Connection as _, Outcome, ResourceState, Scope, Statement, StatementKind};
 use crate::error::{Error, Phase, Result};
 
@@ -14,8 +14,8 @@ pub(super) enum Inlined<T> {
     Refused(Result<StatementKind>),
     /// It may, but not on the caller's task.
     Elsewhere,
-    /// Nobody has looked: somebody else is at the connection, or nothing runs here.
-    Busy,
+    /// It was not tried: another job has the engine, a stream is open, or nothing runs here at all.
+    NotTried,
 }
 
 impl SqlCipherConnection {
@@ -30,7 +30,7 @@ impl SqlCipherConnection {
         tokio::task::consume_budget().await;
         self.take_turns().await;
         let mut inlined = self.inline(&statement, scope, delivery);
-        if matches!(inlined, Inlined::Busy) && scope != Scope::Session {
+        if matches!(inlined, Inlined::NotTried) && scope != Scope::Session {
             // A look at kept snapshots is soon over; a stream that nobody reads is told to stop.
             let kind = self.classify(&statement.sql)?;
             if !scope.admits(kind) {
@@ -41,7 +41,7 @@ impl SqlCipherConnection {
         match inlined {
             Inlined::Ran(outcome) => return outcome.map(Outcome::Ran).map_err(|error| error.during(Phase::Statement)),
             Inlined::Refused(kind) => return Ok(Outcome::Refused(kind?, statement)),
-            Inlined::Elsewhere | Inlined::Busy => {}
+            Inlined::Elsewhere | Inlined::NotTried => {}
         }
         let alone = self.alone();
         let mut taken = delivery.take();
@@ -64,9 +64,9 @@ impl SqlCipherConnection {
         delivery: &mut Y,
     ) -> Inlined<Y::Made> {
         if !(self.may.reads || self.may.inside) {
-            return Inlined::Busy;
+            return Inlined::NotTried;
         }
-        let may = Inline { keep: self.may.keep && self.opened.snapshots().allowed(), ..self.may() };
+        let may = InlineRights { keep: self.may.keep && self.opened.snapshots().allowed(), ..self.may_now() };
         let commits = may.in_place && self.state != ResourceState::InTransaction;
         let outcome = self.here_or_in_place(commits, |engine, control| {
             if scope != Scope::Session {
@@ -80,11 +80,11 @@ impl SqlCipherConnection {
             else {
                 return Some((Inlined::Elsewhere, false));
             };
-            let spoiled = outcome.as_mut().is_err_and(|error| engine.is_spoiled_by(error));
+            let spoiled = outcome.as_mut().is_err_and(|error| engine.complete_error(error));
             Some((Inlined::Ran(outcome), spoiled))
         });
         match outcome {
-            Ok(outcome) => outcome.unwrap_or(Inlined::Busy),
+            Ok(outcome) => outcome.unwrap_or(Inlined::NotTried),
             Err(_panic) => Inlined::Ran(Err(Error::panicked("SQL function"))),
         }
     }

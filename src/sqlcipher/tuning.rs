@@ -50,10 +50,10 @@ pub enum Synchronous {
     /// At the commit: what was acknowledged survives a power failure, on Apple's systems by `F_FULLFSYNC`. The default.
     #[default]
     Full,
-    /// Like [`Full`](Self::Full) for whoever commits, and faster where many tasks do: the call of a transaction is answered
-    /// when its commit is on disk, but the next transaction does not wait for that, and one sync of the log is shared by
-    /// all that have committed meanwhile. So a read, of any process, may see what a power failure would still undo, for
-    /// the milliseconds until that sync; whoever committed it has not been told yet. Under `Full` nobody sees that.
+    /// Like [`Full`](Self::Full) for whoever commits, and faster where many tasks do. Each call is answered when its commit is
+    /// on disk. The next transaction does not wait for that, and one sync of the log serves all commits since the last one.
+    /// For some milliseconds a read, of any process, can see a commit that a power failure would undo; its caller has not
+    /// been answered yet. Under `Full` nobody sees that. Without a log whose index is shared (`exclusive()`), this is `Full`.
     ///
     /// When such a sync fails, all who wait for it are told that their outcome is unknown, and nothing more is written
     /// before the log has been written anew and synced. Another process that writes at this moment does not know. A
@@ -129,22 +129,27 @@ impl Tuning {
     }
 
     /// Runs short writes on the calling task when nobody else writes and a commit does not wait for the disk
-    /// ([`Synchronous::Normal`]); on by default. Of a transaction, its beginning, savepoints, and each write that cannot
-    /// be long run there in any case (a write of one row that is found by its key, without triggers), plain inserts of
-    /// `execute_many` for a tenth of a millisecond at a time, and the commit where it does not wait for the disk and has
-    /// little to write.
+    /// ([`Synchronous::Normal`]); on by default.
+    ///
+    /// These parts of a transaction run there in any case: its beginning, savepoints, and writes of one row that is found
+    /// by its key, without triggers. Plain inserts of `execute_many` run there for a tenth of a millisecond at a time. A
+    /// commit runs there if it does not wait for the disk and has little to write.
     pub fn inline_writes(self, on: bool) -> Self {
         Self { inline_writes: on, ..self }
     }
 
     /// Runs short writes on the calling task also where their commit waits for the disk ([`Synchronous::Full`]); off by
-    /// default. The runtime is told to give that thread's other tasks to another one meanwhile
+    /// default. The runtime gives that thread's other tasks to another thread meanwhile
     /// ([`block_in_place`](tokio::task::block_in_place)). A lone caller is answered sooner by two wake-ups of a thread,
-    /// some 20 to 60 microseconds; writes that share a commit go to a thread in any case. In exchange, whatever else the same task does waits for the disk too: the other
-    /// branches of a `select!` or `join!`, and a timeout around the call.
+    /// some 20 to 60 microseconds. Writes that share a commit go to a thread in any case.
     ///
-    /// Needs a runtime with several threads; on others, and in a `LocalSet`, commits go to a thread as ever. What a
-    /// `LocalSet` first makes of it is a panic, which is caught, but which the panic hook sees.
+    /// In exchange, whatever else the same task does waits for the disk too: the other branches of a `select!` or `join!`,
+    /// and a timeout around the call.
+    ///
+    /// It has an effect only with [`inline_writes`](Self::inline_writes), with [`Synchronous::Full`] (not `FullShared`), with
+    /// a write-ahead log whose index is shared (not with `exclusive()`), and on a runtime with several threads. A `LocalSet`
+    /// refuses it by a panic. The panic is caught, but the panic hook sees it; from then on that connection commits on a
+    /// thread as ever.
     ///
     /// ```
     /// use strongroom::sqlcipher::Tuning;

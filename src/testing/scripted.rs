@@ -45,11 +45,11 @@ pub struct ScriptedConnector {
     shared: Arc<Lock<Script>>,
 }
 
-type Answer = Arc<dyn Fn(&[Value]) -> Result<Rows> + Send + Sync>;
+type Scripting = Arc<dyn Fn(&[Value]) -> Result<Rows> + Send + Sync>;
 
 #[derive(Default)]
 struct Script {
-    answers: HashMap<String, VecDeque<Answer>>,
+    answers: HashMap<String, VecDeque<Scripting>>,
     tables: HashSet<String>,
     calls: Vec<Call>,
 }

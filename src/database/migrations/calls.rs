@@ -7,9 +7,9 @@ use super::history::{self, Words};
 use super::list::Migrations;
 use super::migration::Migration;
 use super::options::MigrateOptions;
-use super::plan::{Left, Step};
+use super::plan::{Left, MigrationStep};
 use super::report::{MigrationPlan, MigrationReport, PlannedMigration};
-use super::run::Run;
+use super::run::Migrating;
 use crate::clock;
 use crate::connector::{Access, Connection, Connector};
 use crate::database::handle::AsyncDatabase;
@@ -87,7 +87,7 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
             let lent = call.lend(self.pool(), Access::Write).await?;
             lent.label("migrate");
             let held = Held::new(lent, call.deadline, call.location);
-            let run = Run::new(list, words, options, self.capabilities().savepoints, total);
+            let run = Migrating::new(list, words, options, self.capabilities().savepoints, total);
             Box::pin(run.go(held)).await
         }
     }
@@ -131,7 +131,7 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
     ) -> Result<MigrationPlan> {
         let list = migrations.in_order()?;
         let left = self.left_to_do(&list, Words(self.capabilities().dialect), options).await?;
-        let runs = left.steps.iter().filter(|step| matches!(step, Step::Run(_)));
+        let runs = left.steps.iter().filter(|step| matches!(step, MigrationStep::Run(_)));
         let pending = runs.map(|step| PlannedMigration::of(step.migration())).collect();
         Ok(MigrationPlan { pending, adopted: left.adopted.len(), version: left.version })
     }

@@ -81,7 +81,7 @@ fn directives(text: &str) -> impl Iterator<Item = &str> {
 mod tests {
     use super::*;
     use crate::connector::NoConnector;
-    use crate::database::migrations::migration::Way;
+    use crate::database::migrations::migration::MigrationWay;
 
     fn parsed(path: &str, text: &'static str) -> Result<Migration<NoConnector>> {
         migration(path, text.into())
@@ -109,11 +109,15 @@ mod tests {
     #[test]
     fn how_a_file_runs_stands_at_its_top() {
         for (text, way, repeatable) in [
-            ("SELECT 1", Way::Transaction, false),
-            ("-- no-transaction\nVACUUM", Way::Outside, false),
-            ("-- Tidies up.\r\n\r\n-- strongroom: outside-transaction, repeatable\r\nVACUUM", Way::Outside, true),
-            ("--strongroom: without-foreign-keys", Way::WithoutForeignKeys, false),
-            ("SELECT 1;\n-- strongroom: outside-transaction", Way::Transaction, false),
+            ("SELECT 1", MigrationWay::Transaction, false),
+            ("-- no-transaction\nVACUUM", MigrationWay::Outside, false),
+            (
+                "-- Tidies up.\r\n\r\n-- strongroom: outside-transaction, repeatable\r\nVACUUM",
+                MigrationWay::Outside,
+                true,
+            ),
+            ("--strongroom: without-foreign-keys", MigrationWay::WithoutForeignKeys, false),
+            ("SELECT 1;\n-- strongroom: outside-transaction", MigrationWay::Transaction, false),
         ] {
             let migration = parsed("1_x.sql", text).unwrap();
             assert_eq!((migration.way, migration.repeatable), (way, repeatable), "{text}");

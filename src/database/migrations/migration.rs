@@ -14,9 +14,9 @@ use crate::database::transaction::Transaction;
 use crate::error::{Error, ErrorKind, Result};
 
 /// What a closure of a migration gives back.
-type Work<'t> = Pin<Box<dyn Future<Output = Result<()>> + Send + 't>>;
+type MigrationWork<'t> = Pin<Box<dyn Future<Output = Result<()>> + Send + 't>>;
 
-type Code<C> = dyn for<'t> Fn(&'t mut Transaction<C>) -> Work<'t> + Send + Sync;
+type Code<C> = dyn for<'t> Fn(&'t mut Transaction<C>) -> MigrationWork<'t> + Send + Sync;
 
 pub(super) enum Body<C: Connector> {
     Sql { text: Cow<'static, str>, checksum: String },
@@ -34,7 +34,7 @@ impl<C: Connector> Clone for Body<C> {
 
 /// How a migration runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Way {
+pub(super) enum MigrationWay {
     /// In a transaction, with its line of the history.
     Transaction,
     /// The same, while foreign keys are off; they are checked before the commit.
@@ -60,7 +60,7 @@ pub struct Migration<C: Connector = DefaultConnector> {
     pub(super) version: i64,
     pub(super) name: Cow<'static, str>,
     pub(super) body: Body<C>,
-    pub(super) way: Way,
+    pub(super) way: MigrationWay,
     pub(super) repeatable: bool,
 }
 
@@ -127,7 +127,7 @@ impl<C: Connector> Migration<C> {
     }
 
     fn new(version: i64, name: Cow<'static, str>, body: Body<C>) -> Self {
-        Self { version, name, body, way: Way::Transaction, repeatable: false }
+        Self { version, name, body, way: MigrationWay::Transaction, repeatable: false }
     }
 
     /// Foreign keys are off while it runs, and checked before it commits: what a table of SQLite needs that others refer
@@ -148,7 +148,7 @@ impl<C: Connector> Migration<C> {
     /// .without_foreign_keys();
     /// ```
     pub fn without_foreign_keys(self) -> Self {
-        Self { way: Way::WithoutForeignKeys, ..self }
+        Self { way: MigrationWay::WithoutForeignKeys, ..self }
     }
 
     /// It runs outside of transactions, statement by statement, because the engine asks for that: `VACUUM`, `CREATE INDEX
@@ -156,7 +156,7 @@ impl<C: Connector> Migration<C> {
     /// between, the next run refuses to go on, unless the migration is [`repeatable`](Self::repeatable) or
     /// [`MigrateOptions`](super::MigrateOptions) say what to do.
     pub fn outside_transaction(self) -> Self {
-        Self { way: Way::Outside, ..self }
+        Self { way: MigrationWay::Outside, ..self }
     }
 
     /// It may run again after it began [outside of transactions](Self::outside_transaction) and did not finish.
@@ -209,7 +209,7 @@ impl<C: Connector> Migration<C> {
         let wrong = |message: String, hint| Err(Error::new(ErrorKind::Config, message).hint(hint).about(self.title()));
         match (&self.body, self.way) {
             _ if self.version < 0 => wrong(format!("{} has a number below 0", self.title()), "count from 1"),
-            (Body::Code(_), Way::Outside) => wrong(
+            (Body::Code(_), MigrationWay::Outside) => wrong(
                 format!("{} is a closure and cannot run outside of a transaction", self.title()),
                 "write what must run outside as SQL, in a migration of its own",
             ),

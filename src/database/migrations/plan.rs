@@ -1,20 +1,20 @@
 //! What is left to do: the migrations of the program beside those that the database has had.
 
 use super::history::{Line, Reads, Words};
-use super::migration::{Migration, Way, title};
+use super::migration::{Migration, MigrationWay, title};
 use super::options::MigrateOptions;
 use crate::connector::Connector;
 use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::params::Dialect;
 
 /// One thing that is left to do.
-pub(super) enum Step<'m, C: Connector> {
+pub(super) enum MigrationStep<'m, C: Connector> {
     Run(&'m Migration<C>),
     /// It began and did not finish, and the caller says that it is done.
     TakeAsDone(&'m Migration<C>),
 }
 
-impl<'m, C: Connector> Step<'m, C> {
+impl<'m, C: Connector> MigrationStep<'m, C> {
     pub(super) fn migration(&self) -> &'m Migration<C> {
         match self {
             Self::Run(migration) | Self::TakeAsDone(migration) => migration,
@@ -22,13 +22,13 @@ impl<'m, C: Connector> Step<'m, C> {
     }
 
     pub(super) fn is_without_foreign_keys(&self) -> bool {
-        matches!(self, Self::Run(migration) if migration.way == Way::WithoutForeignKeys)
+        matches!(self, Self::Run(migration) if migration.way == MigrationWay::WithoutForeignKeys)
     }
 }
 
 /// What is left to do.
 pub(super) struct Left<'m, C: Connector> {
-    pub(super) steps: Vec<Step<'m, C>>,
+    pub(super) steps: Vec<MigrationStep<'m, C>>,
     /// What our history gets first from that of another tool.
     pub(super) adopted: Vec<Line>,
     pub(super) version: Option<i64>,
@@ -48,7 +48,7 @@ impl<'m, C: Connector> Left<'m, C> {
             history.clone_from(&adopted);
         }
         let steps = steps(list, &history, options)?;
-        let foreign = |step: &&Step<'_, C>| step.is_without_foreign_keys() && words.0 != Dialect::Sqlite;
+        let foreign = |step: &&MigrationStep<'_, C>| step.is_without_foreign_keys() && words.0 != Dialect::Sqlite;
         if let Some(step) = steps.iter().find(foreign) {
             let title = step.migration().title();
             let message = format!("{title} asks for foreign keys to be off, which this engine does not need");
@@ -69,7 +69,7 @@ fn steps<'m, C: Connector>(
     list: &[&'m Migration<C>],
     history: &[Line],
     options: &MigrateOptions,
-) -> Result<Vec<Step<'m, C>>> {
+) -> Result<Vec<MigrationStep<'m, C>>> {
     let find = |version| list.iter().copied().find(|migration| migration.version == version);
     if let Some(target) = options.up_to.filter(|target| find(*target).is_none()) {
         return Err(Error::new(ErrorKind::Config, format!("there is no migration {target} to stop at"))
@@ -87,13 +87,13 @@ fn steps<'m, C: Connector>(
     {
         match history.iter().find(|line| line.version == migration.version) {
             Some(line) if line.unfinished.is_none() => {}
-            Some(_) if options.done.contains(&migration.version) => steps.push(Step::TakeAsDone(migration)),
+            Some(_) if options.done.contains(&migration.version) => steps.push(MigrationStep::TakeAsDone(migration)),
             Some(_) if migration.repeatable || options.again.contains(&migration.version) => {
-                steps.push(Step::Run(migration));
+                steps.push(MigrationStep::Run(migration));
             }
             Some(_) => return Err(unfinished(migration)),
             None => match newest.filter(|newest| newest.version > migration.version && !options.any_order) {
-                None => steps.push(Step::Run(migration)),
+                None => steps.push(MigrationStep::Run(migration)),
                 Some(newest) => return Err(out_of_order(migration, newest)),
             },
         }

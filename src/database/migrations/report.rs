@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::migration::{Migration, Way};
+use super::migration::{Migration, MigrationWay};
 use crate::connector::Connector;
 
 /// What [`migrate`](crate::AsyncDatabase::migrate) did.
@@ -60,8 +60,8 @@ impl PlannedMigration {
         Self {
             version: migration.version,
             name: migration.name.to_string(),
-            in_transaction: migration.way != Way::Outside,
-            without_foreign_keys: migration.way == Way::WithoutForeignKeys,
+            in_transaction: migration.way != MigrationWay::Outside,
+            without_foreign_keys: migration.way == MigrationWay::WithoutForeignKeys,
         }
     }
 }

@@ -10,9 +10,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::history::{self, Line, Words};
-use super::migration::{Body, Migration, Way};
+use super::migration::{Body, Migration, MigrationWay};
 use super::options::MigrateOptions;
-use super::plan::{Left, Step};
+use super::plan::{Left, MigrationStep};
 use super::report::{MigrationProgress, MigrationReport, MigrationRun, MigrationState};
 use crate::clock;
 use crate::connector::{Connection, Connector, Statement, TransactionMode};
@@ -43,7 +43,7 @@ enum Keys {
     Off(bool),
 }
 
-pub(super) struct Run<'m, C: Connector> {
+pub(super) struct Migrating<'m, C: Connector> {
     list: Vec<&'m Migration<C>>,
     words: Words,
     options: MigrateOptions,
@@ -59,7 +59,7 @@ pub(super) struct Run<'m, C: Connector> {
     unchanged: Option<((i64, String), Instant)>,
 }
 
-impl<'m, C: Connector<Connection: Connection>> Run<'m, C> {
+impl<'m, C: Connector<Connection: Connection>> Migrating<'m, C> {
     pub(super) fn new(
         list: Vec<&'m Migration<C>>,
         words: Words,
@@ -95,9 +95,9 @@ impl<'m, C: Connector<Connection: Connection>> Run<'m, C> {
             }
             let migration = step.migration();
             held = match (step, migration.way) {
-                (Step::TakeAsDone(_), _) => self.finish(tx, migration, None).await?,
-                (Step::Run(_), Way::Outside) => self.run_outside(tx, migration).await?,
-                (Step::Run(_), _) => self.run_inside(tx, migration).await?,
+                (MigrationStep::TakeAsDone(_), _) => self.finish(tx, migration, None).await?,
+                (MigrationStep::Run(_), MigrationWay::Outside) => self.run_outside(tx, migration).await?,
+                (MigrationStep::Run(_), _) => self.run_inside(tx, migration).await?,
             };
         }
         self.unlock(held).await;
@@ -149,7 +149,7 @@ impl<'m, C: Connector<Connection: Connection>> Run<'m, C> {
             }
         }
         .map_err(titled)?;
-        if migration.way == Way::WithoutForeignKeys {
+        if migration.way == MigrationWay::WithoutForeignKeys {
             check_foreign_keys(&mut tx).await.map_err(titled)?;
         }
         let took = i64::try_from(began.elapsed().as_micros()).unwrap_or(i64::MAX);
@@ -318,7 +318,7 @@ fn in_migration<C: Connector>(error: Error, migration: &Migration<C>) -> Error {
     let error = error.context(migration.title()).about(migration.title());
     // Both engines say so only in words.
     let outside = ["within a transaction", "inside a transaction"].iter().any(|words| error.message().contains(words));
-    if migration.way != Way::Outside && (error.reason() == Reason::Control || outside) {
+    if migration.way != MigrationWay::Outside && (error.reason() == Reason::Control || outside) {
         return error.hint(
             "it runs in a transaction already: leave out BEGIN, COMMIT and pragmas of the session, or mark it \
              without_foreign_keys() or outside_transaction()",

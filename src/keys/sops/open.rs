@@ -150,14 +150,14 @@ struct Found {
 
 /// A mapping or list on the way down, and what of it is still to be visited.
 struct Level<'a> {
-    rest: Rest<'a>,
+    rest: Unopened<'a>,
     /// Length of the place outside.
     above: usize,
     /// Whether the rule names a key above.
     named: bool,
 }
 
-enum Rest<'a> {
+enum Unopened<'a> {
     Map(slice::Iter<'a, (String, Node)>),
     List(slice::Iter<'a, Node>),
 }
@@ -165,8 +165,8 @@ enum Rest<'a> {
 impl<'a> Level<'a> {
     fn of(node: &'a Node, above: usize, named: bool) -> Option<Self> {
         let rest = match node {
-            Node::Map(entries) => Rest::Map(entries.iter()),
-            Node::List(items) => Rest::List(items.iter()),
+            Node::Map(entries) => Unopened::Map(entries.iter()),
+            Node::List(items) => Unopened::List(items.iter()),
             Node::Leaf(_) => return None,
         };
         Some(Self { rest, above, named })
@@ -174,8 +174,8 @@ impl<'a> Level<'a> {
 
     fn next(&mut self) -> Option<(Option<&'a str>, &'a Node)> {
         match &mut self.rest {
-            Rest::Map(rest) => rest.next().map(|(key, node)| (Some(key.as_str()), node)),
-            Rest::List(rest) => rest.next().map(|node| (None, node)),
+            Unopened::Map(rest) => rest.next().map(|(key, node)| (Some(key.as_str()), node)),
+            Unopened::List(rest) => rest.next().map(|node| (None, node)),
         }
     }
 }

@@ -60,7 +60,7 @@ pub(super) struct Program {
 }
 
 /// What a program left behind.
-pub(super) struct Answer {
+pub(super) struct ProgramOutput {
     /// `None` if a signal ended it.
     pub(super) code: Option<i32>,
     pub(super) output: Zeroizing<Vec<u8>>,
@@ -109,7 +109,7 @@ impl Program {
     /// # Errors
     /// [`Reason::ProgramMissing`], [`Reason::ProgramFailed`] when it cannot be run or takes too long,
     /// [`Reason::TooLarge`] when it writes too much. An exit code other than 0 is no error here.
-    pub(super) async fn run(mut self, input: &[u8]) -> Result<Answer> {
+    pub(super) async fn run(mut self, input: &[u8]) -> Result<ProgramOutput> {
         clock::check()?;
         if !input.is_empty() {
             self.command.stdin(Stdio::piped());
@@ -148,14 +148,14 @@ struct Running {
 }
 
 impl Running {
-    async fn finish(&mut self, input: &[u8]) -> Result<Answer> {
+    async fn finish(&mut self, input: &[u8]) -> Result<ProgramOutput> {
         let (stdin, stdout) = (self.child.stdin.take(), self.child.stdout.take());
         let failed = |error: io::Error| fault(Reason::ProgramFailed, "talking to it failed").caused_by(error);
         let stdout = stdout.ok_or_else(|| fault(Reason::ProgramFailed, "it has no output"))?;
         let (output, ()) = tokio::try_join!(read(stdout), write(stdin, input))?;
         let status = self.child.wait().await.map_err(failed)?;
         self.descendants.let_live();
-        Ok(Answer { code: status.code(), output })
+        Ok(ProgramOutput { code: status.code(), output })
     }
 }
 

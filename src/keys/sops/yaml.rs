@@ -14,7 +14,7 @@ use super::{fault, scalar};
 
 /// Reads all documents of the file. An empty document is an empty mapping.
 pub(super) fn parse(text: &str) -> Result<Vec<Node>> {
-    let mut events = Events(Parser::new_from_str(text));
+    let mut events = SopsEvents(Parser::new_from_str(text));
     let mut documents = Vec::new();
     loop {
         match events.next()? {
@@ -34,9 +34,9 @@ pub(super) fn parse(text: &str) -> Result<Vec<Node>> {
     }
 }
 
-struct Events<'a>(Parser<'a, StrInput<'a>>);
+struct SopsEvents<'a>(Parser<'a, StrInput<'a>>);
 
-impl<'a> Events<'a> {
+impl<'a> SopsEvents<'a> {
     fn next(&mut self) -> Result<Event<'a>> {
         match self.0.next_event() {
             Some(Ok((event, _))) => Ok(event),

@@ -122,7 +122,7 @@ impl<C: Connector> PoolInner<C> {
         let Some(mut ticket) = lane.supply.enter(need).map_err(closed)? else {
             return Ok(Grant::Permit(self.permit_of(lane)));
         };
-        // Looked for again, now that what comes back is no longer put there.
+        // Looked for once more: from here on, what comes back goes to the queue and not to the cells.
         match lane.supply.take() {
             Some(idle) => Ok(Grant::from(idle)),
             None => ticket.granted().await.map_err(closed),
@@ -147,7 +147,7 @@ impl<C: Connector> PoolInner<C> {
         self.look_after_idle(since);
         lease.opened().entry.lend(location, since, waited);
         if self.observers.are_there() {
-            // The time of a suspension is nobody's waiting.
+            // The deadline is the timeout after the call asked, or after a suspension ended, whose time is nobody's waiting.
             lease.opened().tell_lent(deadline.checked_sub(self.settings.acquire_timeout), since);
         }
         Ok(lease)

@@ -1,4 +1,4 @@
-//! The calls that wait, and what they keep from ending meanwhile.
+//! The calls that wait, and the loans that cannot end while they do.
 
 use std::sync::Arc;
 

@@ -48,8 +48,8 @@ impl<T, G: From<(T, Arc<IdleCell<T>>)>> Supply<T, G> {
         self.queue.enter(need)
     }
 
-    /// Puts a connection back that its cell did not [keep](IdleCell::keep): grants it to the first call that waits, or keeps
-    /// it for whoever closes the lane. True: the lane is closed.
+    /// Puts a connection back that its cell did not [keep](IdleCell::keep): grants it to the first call that waits. If none
+    /// waits, it stays idle, in a closed lane too, for whoever closes that. True: the lane is closed.
     pub(in crate::pool) fn put_back(&self, mut item: T, cell: Arc<IdleCell<T>>) -> bool {
         loop {
             if let Some(first) = self.queue.first_for_connection() {
@@ -210,7 +210,7 @@ struct Queued<G> {
 pub(in crate::pool) enum Need {
     /// A connection or the permit to open one.
     Any,
-    /// A connection, because opening one has failed. Such a call has come before all those that wait for any.
+    /// A connection, because opening one has failed. Such a call comes before all that wait for [`Any`](Self::Any): it asked earlier.
     Connection,
 }
 

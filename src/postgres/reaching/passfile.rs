@@ -112,11 +112,11 @@ pub(crate) fn service(name: &str, environment: Environment<'_>) -> Result<Vec<(S
 }
 
 /// Names and values of one service.
-type Settings = Vec<(String, Zeroizing<String>)>;
+type ServiceSettings = Vec<(String, Zeroizing<String>)>;
 
 /// The lines under `[name]`; inside, `None` if one of them is none.
 #[allow(clippy::option_option, reason = "not there, and there but wrong")]
-fn section(text: &str, name: &str) -> Option<Option<Settings>> {
+fn section(text: &str, name: &str) -> Option<Option<ServiceSettings>> {
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
     lines.find(|line| line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) == Some(name))?;
     let pair = |line: &str| {

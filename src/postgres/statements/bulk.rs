@@ -21,7 +21,7 @@ use crate::params::{ArrangedSets, ParamSets, Style};
 use crate::postgres::connection::PostgresConnection;
 use crate::postgres::values::base;
 use crate::postgres::values::loses;
-use crate::postgres::wire::{Call, Fault, Transaction};
+use crate::postgres::wire::{Fault, SessionCall, SessionTransaction};
 use crate::row::Changes;
 
 /// Below this many, asking the catalog costs more than COPY saves.
@@ -30,7 +30,7 @@ const WORTH_A_COPY: usize = 32;
 /// A COPY is ended after so many bytes, and its answer looked at, before more is sent.
 const LONGEST_COPY: usize = 16 << 20;
 
-const COPY: Call = Call::Statement { reads: false };
+const COPY: SessionCall = SessionCall::Statement { reads: false };
 
 /// How many statements are sent ahead of their answers.
 const AHEAD: usize = 128;
@@ -41,7 +41,7 @@ impl PostgresConnection {
     /// Where nothing may be kept prepared, the statement is prepared for as long as the transaction lasts, during which a
     /// pooler leaves us the same session; see [`ready`](Self::ready).
     pub(crate) async fn add_prepared_many(&mut self, sql: &Arc<str>, sets: ParamSets) -> Result<Option<Changes>> {
-        if self.cache.is_off() && self.session.transaction != Transaction::Open {
+        if self.cache.is_off() && self.session.transaction != SessionTransaction::Open {
             return self.run_one_by_one(sql, &sets).await.map(Some);
         }
         let copying = self.copying.take();
@@ -59,7 +59,7 @@ impl PostgresConnection {
         let plan = if copies { self.plan(sql, &prepared).await? } else { None };
         let Some(plan) = plan else { return self.send_all(&prepared, &arranged).await.map(Some) };
         let mut binary = copying.is_none() && self.may_copy_binary(&plan, &prepared).await?;
-        if copying.is_none() && !binary && self.session.transaction == Transaction::Open {
+        if copying.is_none() && !binary && self.session.transaction == SessionTransaction::Open {
             prepared = self.prepare_anew(sql, &prepared).await?;
             binary = self.may_copy_binary(&plan, &prepared).await?;
         }
@@ -68,7 +68,7 @@ impl PostgresConnection {
             let answer = pin!(copy_in(&self.client, &plan, binary, &prepared, &arranged, copying));
             self.session.during(COPY, answer).await?
         };
-        let goes_on = self.session.transaction == Transaction::Open
+        let goes_on = self.session.transaction == SessionTransaction::Open
             && self.copying.as_ref().is_some_and(|copying| copying.sent < LONGEST_COPY);
         if !goes_on {
             return self.end_copy().await.map(Some);
@@ -82,8 +82,8 @@ impl PostgresConnection {
     /// Inside a transaction they are sent ahead: behind one that fails, the server refuses the rest. Outside it would go
     /// on with them, so there each waits for the answer to the one before.
     async fn send_all(&mut self, prepared: &Prepared, sets: &ArrangedSets<'_>) -> Result<Changes> {
-        let call = Call::Statement { reads: prepared.shape.reads };
-        let ahead = if self.session.transaction == Transaction::Open { AHEAD } else { 1 };
+        let call = SessionCall::Statement { reads: prepared.shape.reads };
+        let ahead = if self.session.transaction == SessionTransaction::Open { AHEAD } else { 1 };
         let answer = pin!(send_ahead(&self.client, prepared, sets, ahead));
         match self.session.during(call, answer).await? {
             Ok(counted) => Ok(Changes::new(if prepared.shape.counts_changes { counted } else { 0 }, None)),
@@ -121,15 +121,15 @@ impl PostgresConnection {
     /// Whether the columns still have the types that the values are fitted to: eight bytes are as good a float as an
     /// integer to the server. Parsing a query locks the table against changes until the transaction ends.
     async fn may_copy_binary(&mut self, plan: &Plan, prepared: &Prepared) -> Result<bool> {
-        if self.session.transaction != Transaction::Open {
+        if self.session.transaction != SessionTransaction::Open {
             return Ok(false);
         }
         let answer = pin!(async { Ok(self.client.prepare(&plan.columns).await?) });
-        let seen = self.session.during(Call::Statement { reads: true }, answer).await?;
+        let seen = self.session.during(SessionCall::Statement { reads: true }, answer).await?;
         if plan.binary.get().is_none() {
             let copy = format!("{} (FORMAT binary)", plan.copy);
             let answer = pin!(async { Ok(self.client.prepare(&copy).await?) });
-            let copy = self.session.during(Call::Statement { reads: true }, answer).await?;
+            let copy = self.session.during(SessionCall::Statement { reads: true }, answer).await?;
             plan.binary.set(copy).ok();
         }
         let types = prepared.statement.params();
@@ -142,7 +142,7 @@ impl PostgresConnection {
             let plan = match Insert::read(&prepared.placeholders.rewrite(sql)) {
                 Some(insert) => {
                     let rows = pin!(async { Ok(self.client.query_typed(COLUMNS, &[(&insert.table, TEXT)]).await?) });
-                    let rows = self.session.during(Call::Statement { reads: true }, rows).await?;
+                    let rows = self.session.during(SessionCall::Statement { reads: true }, rows).await?;
                     let columns = rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?)));
                     let columns: Result<Vec<_>, tokio_postgres::Error> = columns.collect();
                     columns.ok().and_then(|columns| insert.plan(&columns))
@@ -254,7 +254,7 @@ async fn send_ahead(
     ahead: usize,
 ) -> Result<Result<u64>, Fault> {
     let mut counted = 0;
-    let mut waiting: VecDeque<Answer<'_>> = VecDeque::with_capacity(ahead);
+    let mut waiting: VecDeque<CopyAnswer<'_>> = VecDeque::with_capacity(ahead);
     let count = prepared.statement.params().len();
     for values in sets.iter() {
         if waiting.len() == ahead {
@@ -264,7 +264,7 @@ async fn send_ahead(
             Ok(parameters) => parameters,
             Err(unfit) => return Ok(Err(unfit)),
         };
-        let mut answer: Answer<'_> = Box::pin(client.execute_raw(&prepared.statement, parameters));
+        let mut answer: CopyAnswer<'_> = Box::pin(client.execute_raw(&prepared.statement, parameters));
         // The driver sends a statement when its future is polled first; doing that here keeps them in order.
         match poll_fn(|cx| Poll::Ready(answer.as_mut().poll(cx))).await {
             Poll::Ready(count) => counted += count?,
@@ -277,9 +277,9 @@ async fn send_ahead(
     Ok(Ok(counted))
 }
 
-type Answer<'a> = Pin<Box<dyn Future<Output = Result<u64, tokio_postgres::Error>> + Send + 'a>>;
+type CopyAnswer<'a> = Pin<Box<dyn Future<Output = Result<u64, tokio_postgres::Error>> + Send + 'a>>;
 
-async fn next(waiting: &mut VecDeque<Answer<'_>>) -> Result<u64, Fault> {
+async fn next(waiting: &mut VecDeque<CopyAnswer<'_>>) -> Result<u64, Fault> {
     match waiting.pop_front() {
         Some(answer) => Ok(answer.await?),
         None => Ok(0),

@@ -19,7 +19,7 @@ use crate::params::{Dialect, ParamSets};
 use crate::postgres::connection::{BEGIN_STREAM, PostgresConnection};
 use crate::postgres::error::sqlstate;
 use crate::postgres::wire::Running;
-use crate::postgres::wire::{Call, Fault, Transaction, doomed, outcome_unknown};
+use crate::postgres::wire::{Fault, SessionCall, SessionTransaction, doomed, outcome_unknown};
 use crate::row::Changes;
 use crate::row::Rows;
 
@@ -29,7 +29,7 @@ pub(crate) struct Open {
     /// The chunk that is being filled; it outlives a dropped `next_chunk`.
     gathered: Collector,
     chunk: usize,
-    call: Call,
+    call: SessionCall,
     running: Running,
 }
 
@@ -71,8 +71,8 @@ impl Connection for PostgresConnection {
         self.ready().await?;
         self.session.refuse_failed()?;
         self.session.altered |= alters_session(&sql);
-        let call = Call::Script { reads: only_sets(&sql) };
-        if self.session.transaction == Transaction::Open {
+        let call = SessionCall::Script { reads: only_sets(&sql) };
+        if self.session.transaction == SessionTransaction::Open {
             // The savepoint is gone if the script has ended the transaction.
             let held = format!("SAVEPOINT strongroom_script;\n{sql}\n;RELEASE SAVEPOINT strongroom_script");
             return self.send(call, &held).await.map_err(|error| match sqlstate(&error) {
@@ -85,11 +85,11 @@ impl Connection for PostgresConnection {
             return outcome;
         }
         self.session.link.take_no_transaction();
-        let ended = self.send(Call::Rollback, "ROLLBACK").await;
+        let ended = self.send(SessionCall::Rollback, "ROLLBACK").await;
         outcome?;
         // The script is through, but if it left a transaction open, all of that is lost.
         ended.map_err(|error| match call {
-            Call::Script { reads: false } => outcome_unknown(call, error),
+            SessionCall::Script { reads: false } => outcome_unknown(call, error),
             _ => error,
         })?;
         if self.session.link.take_no_transaction() { Ok(()) } else { Err(left_open()) }
@@ -103,9 +103,9 @@ impl Connection for PostgresConnection {
         let Statement { sql, params, .. } = statement;
         let (ready, values, _) = self.get_ready(&sql, params).await?;
         let fitted = Fitted::new(&ready, &values)?;
-        let call = Call::Stream { reads: ready.shape().reads };
-        if self.session.transaction == Transaction::Open {
-            self.send(Call::Statement { reads: true }, BEGIN_STREAM).await?;
+        let call = SessionCall::Stream { reads: ready.shape().reads };
+        if self.session.transaction == SessionTransaction::Open {
+            self.send(SessionCall::Statement { reads: true }, BEGIN_STREAM).await?;
         }
         let answer = pin!(async { Ok(fitted.send(&self.client).await?) });
         let rows = Box::pin(self.session.during(call, answer).await?);
@@ -136,8 +136,8 @@ impl Connection for PostgresConnection {
         self.session.call = None;
         end.map_err(|error| self.session.failed(call, Fault::Driver(error)))?;
         self.session.confirmed(call)?;
-        if self.session.transaction == Transaction::Open {
-            self.send(Call::Statement { reads: true }, "RELEASE SAVEPOINT strongroom_stream").await?;
+        if self.session.transaction == SessionTransaction::Open {
+            self.send(SessionCall::Statement { reads: true }, "RELEASE SAVEPOINT strongroom_stream").await?;
         }
         Ok(if gathered.len() > 0 { Some(gathered.take()) } else { None })
     }
@@ -153,31 +153,31 @@ impl Connection for PostgresConnection {
             (Access::Read, _) => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
         };
         self.ready().await?;
-        if self.session.transaction != Transaction::None {
+        if self.session.transaction != SessionTransaction::None {
             let error = Error::new(ErrorKind::Transaction, "a transaction is open already").during(Phase::Begin);
             return Err(error.hint("nest with savepoints"));
         }
-        self.send(Call::Begin, sql).await?;
+        self.send(SessionCall::Begin, sql).await?;
         self.session.begun(mode.access);
         Ok(())
     }
 
     async fn commit(&mut self) -> Result<()> {
         self.ready().await.map_err(|error| error.during(Phase::Commit))?;
-        if self.session.transaction == Transaction::Open && self.session.lent {
+        if self.session.transaction == SessionTransaction::Open && self.session.lent {
             // The server refuses this in a failed transaction, where it would answer COMMIT as if it were one.
-            self.send(Call::Statement { reads: true }, "SELECT 1").await.ok();
+            self.send(SessionCall::Statement { reads: true }, "SELECT 1").await.ok();
             self.session.refuse_lost()?;
         }
         match self.session.transaction {
-            Transaction::None => Err(nothing_to_commit()),
-            Transaction::Failed => {
+            SessionTransaction::None => Err(nothing_to_commit()),
+            SessionTransaction::Failed => {
                 self.rollback().await?;
                 Err(doomed().during(Phase::Commit))
             }
-            Transaction::Open => {
+            SessionTransaction::Open => {
                 self.session.link.take_no_transaction();
-                self.send(Call::Commit, "COMMIT").await?;
+                self.send(SessionCall::Commit, "COMMIT").await?;
                 self.session.ended();
                 if self.session.link.take_no_transaction() { Err(nothing_to_commit()) } else { Ok(()) }
             }
@@ -186,8 +186,8 @@ impl Connection for PostgresConnection {
 
     async fn rollback(&mut self) -> Result<()> {
         self.ready().await?;
-        if self.session.transaction != Transaction::None {
-            self.send(Call::Rollback, "ROLLBACK").await?;
+        if self.session.transaction != SessionTransaction::None {
+            self.send(SessionCall::Rollback, "ROLLBACK").await?;
             self.session.ended();
         }
         Ok(())
@@ -196,20 +196,20 @@ impl Connection for PostgresConnection {
     async fn savepoint(&mut self, depth: u32) -> Result<()> {
         self.ready().await?;
         self.session.refuse_failed()?;
-        self.send(Call::Statement { reads: true }, &format!("SAVEPOINT strongroom_{depth}")).await
+        self.send(SessionCall::Statement { reads: true }, &format!("SAVEPOINT strongroom_{depth}")).await
     }
 
     async fn release(&mut self, depth: u32) -> Result<()> {
         self.ready().await?;
         self.session.refuse_failed()?;
-        self.send(Call::Statement { reads: true }, &format!("RELEASE SAVEPOINT strongroom_{depth}")).await
+        self.send(SessionCall::Statement { reads: true }, &format!("RELEASE SAVEPOINT strongroom_{depth}")).await
     }
 
     async fn rollback_to(&mut self, depth: u32) -> Result<()> {
         self.ready().await?;
         let sql = format!("ROLLBACK TO SAVEPOINT strongroom_{depth}; RELEASE SAVEPOINT strongroom_{depth}");
-        self.send(Call::Statement { reads: true }, &sql).await?;
-        self.session.transaction = Transaction::Open;
+        self.send(SessionCall::Statement { reads: true }, &sql).await?;
+        self.session.transaction = SessionTransaction::Open;
         Ok(())
     }
 

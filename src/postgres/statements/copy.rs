@@ -36,7 +36,7 @@ pub(crate) struct Copying {
     pub(crate) prepared: Arc<Prepared>,
     /// How many bytes of rows it has been given.
     pub(crate) sent: usize,
-    form: Form,
+    form: CopyForm,
     sink: Pin<Box<CopyInSink<Bytes>>>,
     /// What those before it have inserted.
     counted: u64,
@@ -60,7 +60,7 @@ pub(crate) async fn copy_in(
         let copying = if let Some(copying) = &mut open {
             copying
         } else {
-            binary &= Form::Binary.put_row(&types, prepared, first, &mut Vec::new())?;
+            binary &= CopyForm::Binary.put_row(&types, prepared, first, &mut Vec::new())?;
             open.insert(Copying::begin(client, plan, binary, prepared).await?)
         };
         copying.send(&types, &mut sets).await?;
@@ -77,8 +77,8 @@ pub(crate) async fn copy_in(
 impl Copying {
     async fn begin(client: &Client, plan: &Plan, binary: bool, prepared: &Arc<Prepared>) -> Result<Self, Fault> {
         let (form, sink) = match plan.binary.get() {
-            Some(copy) if binary => (Form::Binary, client.copy_in(copy).await?),
-            _ => (Form::Text, client.copy_in(&*plan.copy).await?),
+            Some(copy) if binary => (CopyForm::Binary, client.copy_in(copy).await?),
+            _ => (CopyForm::Text, client.copy_in(&*plan.copy).await?),
         };
         Ok(Self { prepared: Arc::clone(prepared), sent: 0, form, sink: Box::pin(sink), counted: 0 })
     }
@@ -91,7 +91,7 @@ impl Copying {
     ) -> Result<(), Fault> {
         let empty = || Vec::with_capacity(2 * PIECE);
         let mut piece = empty();
-        if self.sent == 0 && self.form == Form::Binary {
+        if self.sent == 0 && self.form == CopyForm::Binary {
             piece.extend_from_slice(BINARY_HEADER);
         }
         while let Some(set) = sets.peek() {
@@ -110,7 +110,7 @@ impl Copying {
 
     /// Ends it, and says how many rows were inserted.
     pub(crate) async fn finish(mut self) -> Result<u64, Fault> {
-        if self.form == Form::Binary {
+        if self.form == CopyForm::Binary {
             self.sink.send(Bytes::from_static(BINARY_TRAILER)).await?;
         }
         Ok(self.counted + self.sink.as_mut().finish().await?)
@@ -123,12 +123,12 @@ const BINARY_HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 const BINARY_TRAILER: &[u8] = b"\xff\xff";
 
 #[derive(Clone, Copy, PartialEq)]
-enum Form {
+enum CopyForm {
     Binary,
     Text,
 }
 
-impl Form {
+impl CopyForm {
     /// Appends a row; `false`, and nothing appended, if a value of it does not have this form. None of the types is a
     /// domain.
     fn put_row(self, types: &[&Type], prepared: &Prepared, set: &Arranged<'_>, piece: &mut Vec<u8>) -> Result<bool> {

@@ -18,7 +18,7 @@ use crate::postgres::error::sqlstate;
 use crate::postgres::values::Parameter;
 use crate::postgres::values::loses;
 use crate::postgres::values::{base, is_readable, unreadable};
-use crate::postgres::wire::{Call, Transaction};
+use crate::postgres::wire::{SessionCall, SessionTransaction};
 use crate::row::Rows;
 use crate::value::{Value, ValueRef};
 
@@ -76,7 +76,7 @@ impl PostgresConnection {
         let placeholders = Placeholders::scan(sql, Dialect::Postgres)?;
         let text = placeholders.rewrite(sql);
         let answer = pin!(async { Ok(self.client.prepare(&text).await?) });
-        let mut statement = self.session.during(Call::Statement { reads: true }, answer).await?;
+        let mut statement = self.session.during(SessionCall::Statement { reads: true }, answer).await?;
         if statement.params().len() != placeholders.count() {
             let message = format!("the server finds {} parameters", statement.params().len());
             let error = Error::new(ErrorKind::Query, message).because(Reason::Parameters);
@@ -86,7 +86,7 @@ impl PostgresConnection {
         if let Some(column) = statement.columns().iter().find(|column| !is_readable(column.type_())) {
             let cast = with_casts(&text, &statement).ok_or_else(|| unreadable(column.name(), column.type_()))?;
             let answer = pin!(async { Ok(self.client.prepare(&cast).await?) });
-            statement = self.session.during(Call::Statement { reads: true }, answer).await?;
+            statement = self.session.during(SessionCall::Statement { reads: true }, answer).await?;
         }
         let bulk = std::sync::OnceLock::new();
         // Where nothing stays prepared, the same value may go in a statement that is not prepared at all.
@@ -142,7 +142,7 @@ impl PostgresConnection {
         error: Error,
     ) -> Result<Rows> {
         self.cache.remove(sql);
-        if self.session.transaction != Transaction::None {
+        if self.session.transaction != SessionTransaction::None {
             // Too late here, but the whole transaction may be run again.
             return Err(if is_stale(&error) { changed_shape(error) } else { error });
         }
@@ -159,7 +159,7 @@ impl PostgresConnection {
         let fitted = Fitted::new(ready, values)?;
         let collector = ready.collector();
         let answer = pin!(async { collector.all(fitted.send(&self.client).await?, shape.counts_changes).await });
-        let rows = self.session.during(Call::Statement { reads: shape.reads }, answer).await?;
+        let rows = self.session.during(SessionCall::Statement { reads: shape.reads }, answer).await?;
         self.session.altered |= shape.kind == StatementKind::Control;
         Ok(rows)
     }

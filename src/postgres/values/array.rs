@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use tokio_postgres::types::Type;
 
-use super::decode::{Cell, decode};
+use super::decode::{WireCell, decode};
 use crate::error::Result;
 use crate::value::ValueRef;
 
@@ -61,11 +61,11 @@ fn write_element(text: &mut String, wire: &mut Wire<'_>, element: &Type) -> Opti
         Err(error) => return Some(Err(error)),
     };
     match cell {
-        Cell::Text(made) => write_quoted(text, &made),
-        Cell::Borrowed(ValueRef::Text(given)) => write_quoted(text, given),
-        Cell::Borrowed(ValueRef::Bool(truth)) => text.push(if truth { 't' } else { 'f' }),
-        Cell::Borrowed(bytes @ ValueRef::Blob(_)) => write!(text, "\"\\\\x{bytes}\"").ok()?,
-        Cell::Borrowed(number) => write!(text, "{number}").ok()?,
+        WireCell::Text(made) => write_quoted(text, &made),
+        WireCell::Borrowed(ValueRef::Text(given)) => write_quoted(text, given),
+        WireCell::Borrowed(ValueRef::Bool(truth)) => text.push(if truth { 't' } else { 'f' }),
+        WireCell::Borrowed(bytes @ ValueRef::Blob(_)) => write!(text, "\"\\\\x{bytes}\"").ok()?,
+        WireCell::Borrowed(number) => write!(text, "{number}").ok()?,
     }
     Some(Ok(()))
 }

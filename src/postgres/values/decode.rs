@@ -12,14 +12,14 @@ use crate::row::RowsBuilder;
 use crate::value::ValueRef;
 
 /// One decoded column.
-pub(crate) enum Cell<'a> {
+pub(crate) enum WireCell<'a> {
     /// A value that stands in the message as it is.
     Borrowed(ValueRef<'a>),
     /// A text that had to be made.
     Text(String),
 }
 
-impl<'a> FromSql<'a> for Cell<'a> {
+impl<'a> FromSql<'a> for WireCell<'a> {
     fn from_sql(ty: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
         Ok(decode(ty, raw)?)
     }
@@ -37,8 +37,8 @@ impl<'a> FromSql<'a> for Cell<'a> {
 pub(crate) fn push_row(rows: &mut RowsBuilder, row: &Row) -> Result<()> {
     for (index, column) in row.columns().iter().enumerate() {
         match row.try_get(index) {
-            Ok(Cell::Borrowed(value)) => rows.push(value),
-            Ok(Cell::Text(text)) => rows.push(ValueRef::Text(&text)),
+            Ok(WireCell::Borrowed(value)) => rows.push(value),
+            Ok(WireCell::Text(text)) => rows.push(ValueRef::Text(&text)),
             Err(error) => return Err(unwrap(error).context(format_args!("column {}", column.name()))),
         }
     }
@@ -110,7 +110,7 @@ pub(crate) fn is_text(ty: &Type) -> bool {
 ///
 /// # Errors
 /// When the type is not read, or the server sent something that cannot be of it.
-pub(crate) fn decode<'a>(ty: &Type, raw: &'a [u8]) -> Result<Cell<'a>> {
+pub(crate) fn decode<'a>(ty: &Type, raw: &'a [u8]) -> Result<WireCell<'a>> {
     let ty = base(ty);
     let wrong = || malformed(ty.name());
     let value = match *ty {
@@ -127,24 +127,24 @@ pub(crate) fn decode<'a>(ty: &Type, raw: &'a [u8]) -> Result<Cell<'a>> {
             Some((1, text)) => ValueRef::Text(std::str::from_utf8(text).map_err(|_| wrong())?),
             _ => return Err(wrong()),
         },
-        Type::NUMERIC => return numeric::to_text(raw).map(Cell::Text).ok_or_else(wrong),
-        Type::UUID => return Ok(Cell::Text(uuid(fixed(ty, raw)?))),
-        Type::DATE => return Ok(Cell::Text(time::date(i32::from_be_bytes(fixed(ty, raw)?)))),
-        Type::TIME => return Ok(Cell::Text(time::time(i64::from_be_bytes(fixed(ty, raw)?)))),
-        Type::TIMESTAMP => return Ok(Cell::Text(time::timestamp(i64::from_be_bytes(fixed(ty, raw)?), ""))),
-        Type::TIMESTAMPTZ => return Ok(Cell::Text(time::timestamp(i64::from_be_bytes(fixed(ty, raw)?), "Z"))),
+        Type::NUMERIC => return numeric::to_text(raw).map(WireCell::Text).ok_or_else(wrong),
+        Type::UUID => return Ok(WireCell::Text(uuid(fixed(ty, raw)?))),
+        Type::DATE => return Ok(WireCell::Text(time::date(i32::from_be_bytes(fixed(ty, raw)?)))),
+        Type::TIME => return Ok(WireCell::Text(time::time(i64::from_be_bytes(fixed(ty, raw)?)))),
+        Type::TIMESTAMP => return Ok(WireCell::Text(time::timestamp(i64::from_be_bytes(fixed(ty, raw)?), ""))),
+        Type::TIMESTAMPTZ => return Ok(WireCell::Text(time::timestamp(i64::from_be_bytes(fixed(ty, raw)?), "Z"))),
         _ if is_text(ty) => ValueRef::Text(std::str::from_utf8(raw).map_err(|_| wrong())?),
         _ => return decode_array(ty, raw),
     };
-    Ok(Cell::Borrowed(value))
+    Ok(WireCell::Borrowed(value))
 }
 
-fn decode_array<'a>(ty: &Type, raw: &'a [u8]) -> Result<Cell<'a>> {
+fn decode_array<'a>(ty: &Type, raw: &'a [u8]) -> Result<WireCell<'a>> {
     let Kind::Array(element) = ty.kind() else {
         let message = format!("a column has the type {}, which cannot be read as a value", ty.name());
         return Err(Error::new(ErrorKind::Query, message).because(Reason::Type).hint("cast it to text"));
     };
-    array::to_text(element, raw).ok_or_else(|| malformed(ty.name()))?.map(Cell::Text)
+    array::to_text(element, raw).ok_or_else(|| malformed(ty.name()))?.map(WireCell::Text)
 }
 
 fn fixed<const N: usize>(ty: &Type, raw: &[u8]) -> Result<[u8; N]> {

@@ -30,10 +30,10 @@ pub(crate) struct Driver {
     waker: Waker,
 }
 
-type Connection = Pin<Box<dyn Future<Output = ()> + Send>>;
+type ReadingConnection = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 enum Socket {
-    Open(Connection),
+    Open(ReadingConnection),
     /// Somebody has it in hand; `missed` if somebody else wanted to poll it meanwhile.
     Polled {
         missed: bool,
@@ -44,7 +44,7 @@ enum Socket {
 
 impl Socket {
     /// Hands it out to be polled, if it is here.
-    fn take(&mut self) -> Option<Connection> {
+    fn take(&mut self) -> Option<ReadingConnection> {
         match std::mem::replace(self, Self::Polled { missed: true }) {
             Self::Open(connection) => {
                 *self = Self::Polled { missed: false };
@@ -77,7 +77,7 @@ impl Driver {
     ///
     /// Only one call at a time may do so. Dropped, it leaves the rest of the answer to the keeper.
     pub(crate) async fn wait<T>(&self, mut answer: Pin<&mut impl Future<Output = T>>) -> T {
-        let _call = Call(&self.waiting);
+        let _call = ServedCall(&self.waiting);
         // Each time the socket has been polled, be it by the keeper, the answer is looked at: it has nobody to wake.
         let mut look = || answer.as_mut().poll(&mut Context::from_waker(Waker::noop()));
         // The keeper may be at it when the call begins, and move the answer unseen.
@@ -127,7 +127,7 @@ impl Driver {
     }
 
     /// Polls the socket, which was taken for that, and puts it back.
-    fn poll(&self, mut connection: Connection) -> Poll<()> {
+    fn poll(&self, mut connection: ReadingConnection) -> Poll<()> {
         foreign();
         let polled = connection.as_mut().poll(&mut Context::from_waker(&self.waker));
         let mut socket = self.socket.lock();
@@ -230,9 +230,9 @@ impl Wake for Waiting {
 }
 
 /// Stands for the call that waits.
-struct Call<'w>(&'w Waiting);
+struct ServedCall<'w>(&'w Waiting);
 
-impl Drop for Call<'_> {
+impl Drop for ServedCall<'_> {
     fn drop(&mut self) {
         let mut tasks = self.0.0.lock();
         (tasks.calls, tasks.looking) = (false, false);

@@ -17,7 +17,7 @@ use crate::postgres::error::{broken, classify};
 
 /// Where a transaction stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Transaction {
+pub(crate) enum SessionTransaction {
     None,
     Open,
     /// Only to be rolled back.
@@ -26,7 +26,7 @@ pub(crate) enum Transaction {
 
 /// What is under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Call {
+pub(crate) enum SessionCall {
     /// A statement; `reads` if it cannot have changed anything.
     Statement {
         reads: bool,
@@ -44,7 +44,7 @@ pub(crate) enum Call {
     Rollback,
 }
 
-impl Call {
+impl SessionCall {
     fn phase(self) -> Phase {
         match self {
             Self::Statement { .. } | Self::Stream { .. } | Self::Script { .. } => Phase::Statement,
@@ -101,9 +101,9 @@ impl Age {
 pub(crate) struct Session {
     pub(crate) link: Arc<Link>,
     pub(crate) driver: Arc<Driver>,
-    pub(crate) transaction: Transaction,
+    pub(crate) transaction: SessionTransaction,
     /// The call that is under way, or was dropped.
-    pub(crate) call: Option<Call>,
+    pub(crate) call: Option<SessionCall>,
     /// Its settings may no longer be those it began with.
     pub(crate) altered: bool,
     /// The driver's client was lent, so a transaction may have failed or ended without our knowing.
@@ -121,7 +121,7 @@ impl Session {
         Self {
             link,
             driver,
-            transaction: Transaction::None,
+            transaction: SessionTransaction::None,
             call: None,
             altered: false,
             lent: false,
@@ -136,11 +136,11 @@ impl Session {
         match self.transaction {
             _ if self.lost => ResourceState::Broken,
             _ if self.call.is_some() => ResourceState::Unknown,
-            Transaction::Open => ResourceState::InTransaction,
-            Transaction::Failed => ResourceState::Failed,
-            Transaction::None if self.age.in_doubt() => ResourceState::Broken,
-            Transaction::None if self.altered => ResourceState::Altered,
-            Transaction::None => ResourceState::Idle,
+            SessionTransaction::Open => ResourceState::InTransaction,
+            SessionTransaction::Failed => ResourceState::Failed,
+            SessionTransaction::None if self.age.in_doubt() => ResourceState::Broken,
+            SessionTransaction::None if self.altered => ResourceState::Altered,
+            SessionTransaction::None => ResourceState::Idle,
         }
     }
 
@@ -148,7 +148,7 @@ impl Session {
     /// is asked to stop it if it is one that stops.
     pub(crate) async fn during<T>(
         &mut self,
-        call: Call,
+        call: SessionCall,
         answer: Pin<&mut (impl Future<Output = Result<T, Fault>> + Send)>,
     ) -> Result<T> {
         self.call = Some(call);
@@ -165,8 +165,8 @@ impl Session {
     }
 
     /// Refuses to call a success what the server did without waiting for the standbys it is configured to wait for.
-    pub(crate) fn confirmed(&mut self, call: Call) -> Result<()> {
-        let commits = call == Call::Commit || self.transaction == Transaction::None;
+    pub(crate) fn confirmed(&mut self, call: SessionCall) -> Result<()> {
+        let commits = call == SessionCall::Commit || self.transaction == SessionTransaction::None;
         if self.link.take_unconfirmed() && commits {
             let message = "the server committed without waiting for a standby to confirm";
             let error = Error::new(ErrorKind::OutcomeUnknown, message).during(call.phase());
@@ -177,7 +177,7 @@ impl Session {
 
     /// Draws the conclusions from a failure.
     #[cold]
-    pub(crate) fn failed(&mut self, call: Call, fault: Fault) -> Error {
+    pub(crate) fn failed(&mut self, call: SessionCall, fault: Fault) -> Error {
         let error = match fault {
             // It had been ended before this was asked.
             Fault::Driver(error) if error.is_closed() => classify(self.link.take_end().unwrap_or(error), call.phase()),
@@ -194,17 +194,19 @@ impl Session {
             self.lost = true;
             self.age.breaks.fetch_add(1, Ordering::Relaxed);
         }
-        let autocommit = self.transaction == Transaction::None;
+        let autocommit = self.transaction == SessionTransaction::None;
         match call {
             // The server has rolled back, or will when it notices that nobody is there.
-            Call::Commit => self.ended(),
-            _ if !autocommit => self.transaction = Transaction::Failed,
+            SessionCall::Commit => self.ended(),
+            _ if !autocommit => self.transaction = SessionTransaction::Failed,
             _ => {}
         }
         let may_be_done = match call {
-            Call::Commit => true,
-            Call::Statement { reads } | Call::Stream { reads } | Call::Script { reads } => autocommit && !reads,
-            Call::Begin | Call::Rollback => false,
+            SessionCall::Commit => true,
+            SessionCall::Statement { reads } | SessionCall::Stream { reads } | SessionCall::Script { reads } => {
+                autocommit && !reads
+            }
+            SessionCall::Begin | SessionCall::Rollback => false,
         };
         if broke && may_be_done { outcome_unknown(call, error) } else { error }
     }
@@ -228,19 +230,19 @@ impl Session {
     /// # Errors
     /// When the transaction can only be rolled back.
     pub(crate) fn refuse_failed(&self) -> Result<()> {
-        if self.transaction == Transaction::Failed { Err(doomed()) } else { Ok(()) }
+        if self.transaction == SessionTransaction::Failed { Err(doomed()) } else { Ok(()) }
     }
 
     /// Takes note that a transaction is open.
     pub(crate) fn begun(&mut self, access: Access) {
-        self.transaction = Transaction::Open;
+        self.transaction = SessionTransaction::Open;
         self.lent = false;
         self.mode = if self.access == Access::Read { Access::Read } else { access };
     }
 
     /// Takes note that no transaction is open.
     pub(crate) fn ended(&mut self) {
-        self.transaction = Transaction::None;
+        self.transaction = SessionTransaction::None;
         self.mode = self.access;
     }
 }
@@ -252,10 +254,10 @@ pub(crate) fn doomed() -> Error {
 }
 
 #[cold]
-pub(crate) fn outcome_unknown(call: Call, error: Error) -> Error {
+pub(crate) fn outcome_unknown(call: SessionCall, error: Error) -> Error {
     let what = match call {
-        Call::Commit => "COMMIT",
-        Call::Script { .. } => "a script that commits by itself",
+        SessionCall::Commit => "COMMIT",
+        SessionCall::Script { .. } => "a script that commits by itself",
         _ => "a statement that commits by itself",
     };
     let message = format!("the connection broke during {what}, which may or may not have been done");

@@ -39,7 +39,7 @@ pub(super) struct Contents {
 }
 
 /// How the rows of a table are read and written.
-struct Way {
+struct RowsWay {
     select: String,
     insert: String,
 }
@@ -91,7 +91,7 @@ pub(super) fn contents(
 ) -> Result<Vec<Contents>> {
     let mut found = Vec::new();
     for Contents { table, .. } in expected {
-        let way = Way::of(connection, table)?;
+        let way = RowsWay::of(connection, table)?;
         let rows = &mut |_: &[ValueRef<'_>]| Ok(());
         found.push(read(connection, table, &way, rows, &mut |_| look.at(BackupStage::Check, 0, 0))?);
     }
@@ -104,7 +104,7 @@ fn fill(
     table: &str,
     look: &mut dyn FnMut(u64) -> Result<()>,
 ) -> Result<Contents> {
-    let way = Way::of(source, table)?;
+    let way = RowsWay::of(source, table)?;
     let mut insert = target.prepare(&way.insert).map_err(classify)?;
     let mut write = |values: &[ValueRef<'_>]| insert.execute(params_from_iter(values.iter().map(Lent))).map(drop);
     read(source, table, &way, &mut write, look).map_err(|error| of_table(table, error))
@@ -114,7 +114,7 @@ fn fill(
 fn read(
     connection: &Connection,
     table: &str,
-    way: &Way,
+    way: &RowsWay,
     take: &mut dyn FnMut(&[ValueRef<'_>]) -> rusqlite::Result<()>,
     look: &mut dyn FnMut(u64) -> Result<()>,
 ) -> Result<Contents> {
@@ -166,7 +166,7 @@ impl ToSql for Lent<'_> {
     }
 }
 
-impl Way {
+impl RowsWay {
     fn of(connection: &Connection, table: &str) -> Result<Self> {
         Self::find(connection, table).map_err(classify)
     }

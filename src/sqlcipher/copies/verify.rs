@@ -14,7 +14,7 @@ use crate::sqlcipher::errors::classify;
 use crate::sqlcipher::ffi::running;
 use crate::sqlcipher::opening::creation::prove_encrypted;
 use crate::sqlcipher::opening::diagnose;
-use crate::sqlcipher::opening::location::View;
+use crate::sqlcipher::opening::location::PathView;
 use crate::sqlcipher::opening::opened::trial;
 use crate::sqlcipher::running::control::Control;
 
@@ -56,7 +56,7 @@ pub(super) fn verify(
 ) -> Result<u64> {
     let location = draft.location(true);
     // Without locks and without a log, which a draft does not have.
-    let mut connection = location.open_view(View::Alone)?;
+    let mut connection = location.open_view(PathView::Alone)?;
     let stop = Arc::clone(control);
     running::ask(&mut connection, 1000, move || stop.should_stop()).map_err(classify)?;
     if let Some(key) = key {

@@ -202,7 +202,7 @@ impl Opened {
         if !due || log.busy.swap(true, SeqCst) {
             return;
         }
-        let turn = Turn(Arc::clone(self));
+        let turn = CopyTurn(Arc::clone(self));
         // Nobody waits for it.
         drop(errand::send(move || {
             let left = turn.0.shorten_log().unwrap_or_else(|error| {
@@ -251,9 +251,9 @@ impl Opened {
 }
 
 /// Whoever works on the log; ends also by a panic.
-struct Turn(Arc<Opened>);
+struct CopyTurn(Arc<Opened>);
 
-impl Drop for Turn {
+impl Drop for CopyTurn {
     fn drop(&mut self) {
         let log = self.0.log();
         log.busy.store(false, SeqCst);

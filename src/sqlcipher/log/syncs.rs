@@ -81,7 +81,7 @@ impl Syncs {
         let begins = !mem::replace(&mut waiting.syncing, true);
         drop(waiting);
         if begins {
-            let turn = Turn { syncs: Arc::clone(self), ended: false };
+            let turn = SyncTurn { syncs: Arc::clone(self), ended: false };
             // Each commit has its own answer.
             drop(errand::send(move || turn.work()));
         }
@@ -131,12 +131,12 @@ impl Syncs {
 }
 
 /// Whoever syncs; ends also by a panic.
-struct Turn {
+struct SyncTurn {
     syncs: Arc<Syncs>,
     ended: bool,
 }
 
-impl Turn {
+impl SyncTurn {
     fn work(mut self) {
         loop {
             let mut waiting = self.syncs.waiting.lock();
@@ -162,7 +162,7 @@ impl Turn {
     }
 }
 
-impl Drop for Turn {
+impl Drop for SyncTurn {
     fn drop(&mut self) {
         if self.ended {
             return;

@@ -17,28 +17,28 @@ use crate::connector::Access;
 use crate::errand;
 use crate::error::{Error, Result};
 use crate::lock::Lock;
-use crate::sqlcipher::running::inline::Inline;
+use crate::sqlcipher::running::inline::InlineRights;
 use crate::sqlcipher::running::job::Shared;
 use crate::sqlcipher::running::turns::Turns;
 
 /// A connection that was just opened, and what it may do inline.
-pub(crate) type Connected = (Arc<Shared>, Inline, Turns);
+pub(crate) type Connected = (Arc<Shared>, InlineRights, Turns);
 
 /// Whoever waits for one looks for another that is done after this pause, then after twice that, and so on up to the second.
 const LOOKS: [Duration; 2] = [Duration::from_millis(5), Duration::from_secs(1)];
 
-type Answer = oneshot::Receiver<Result<Connected>>;
+type Arriving = oneshot::Receiver<Result<Connected>>;
 
 /// The abandoned connects of one database. A new connect begins only when none is left for its access, so there are
 /// never more connections than the pool asked for at a time.
 #[derive(Debug, Default)]
-pub(crate) struct Abandoned(Lock<Vec<(Access, Answer)>>);
+pub(crate) struct Abandoned(Lock<Vec<(Access, Arriving)>>);
 
 /// A connect that somebody waits for; dropped before its end, it is abandoned.
 struct Connect<'a> {
     abandoned: &'a Abandoned,
     access: Access,
-    answer: Option<Answer>,
+    answer: Option<Arriving>,
 }
 
 impl Abandoned {
@@ -61,7 +61,7 @@ impl Abandoned {
         self.wait(access, errand::send(work)).await
     }
 
-    async fn wait(&self, access: Access, answer: Answer) -> Result<Connected> {
+    async fn wait(&self, access: Access, answer: Arriving) -> Result<Connected> {
         let mut connect = Connect { abandoned: self, access, answer: Some(answer) };
         let mut pause = LOOKS[0];
         while let Some(answer) = &mut connect.answer {
@@ -80,15 +80,15 @@ impl Abandoned {
         Err(Error::panicked("engine"))
     }
 
-    fn take(&self, access: Access) -> Option<Answer> {
+    fn take(&self, access: Access) -> Option<Arriving> {
         self.take_done(access).or_else(|| self.take_if(|(other, _)| *other == access))
     }
 
-    fn take_done(&self, access: Access) -> Option<Answer> {
+    fn take_done(&self, access: Access) -> Option<Arriving> {
         self.take_if(|(other, answer)| *other == access && !answer.is_empty())
     }
 
-    fn take_if(&self, choose: impl Fn(&(Access, Answer)) -> bool) -> Option<Answer> {
+    fn take_if(&self, choose: impl Fn(&(Access, Arriving)) -> bool) -> Option<Arriving> {
         let mut left = self.0.lock();
         let at = left.iter().position(choose)?;
         Some(left.swap_remove(at).1)

@@ -209,12 +209,15 @@ fn without_path(location: &Location, error: rusqlite::Error) -> rusqlite::Error 
     }
 }
 
+/// The way out for a damaged file.
+const RESTORE: &str = "restore it from a backup, or take out what can be read by salvage_to()";
+
 fn damaged(location: &Location, what: &'static str) -> Error {
-    location.error(ErrorKind::Storage, what).because(Reason::Damaged).hint("restore it from a backup")
+    location.error(ErrorKind::Storage, what).because(Reason::Damaged).hint(RESTORE)
 }
 
 pub(crate) fn emptied(location: &Location) -> Error {
-    damaged(location, "the file was emptied while it was open")
+    damaged(location, "the file was emptied while it was open").hint("restore it from a backup")
 }
 
 pub(crate) fn piece(location: &Location) -> Error {

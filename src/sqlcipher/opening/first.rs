@@ -4,7 +4,7 @@ use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
 use super::location::Location;
-use super::opened::{Settings, Tried, trial};
+use super::opened::{OpenSettings, Tried, trial};
 use super::patience::Patience;
 use super::reading::{self, Failure};
 use super::{creation, cut_off, diagnose};
@@ -17,7 +17,7 @@ use crate::sqlcipher::format::Header;
 /// The first opening of one database.
 pub(super) struct Opening<'a> {
     pub(super) location: &'a Location,
-    pub(super) settings: &'a Settings,
+    pub(super) settings: &'a OpenSettings,
     pub(super) is_new: bool,
 }
 

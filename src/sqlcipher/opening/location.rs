@@ -17,7 +17,7 @@ use crate::sqlcipher::os::{TOO_MANY_FILES, has_too_many_files, is_of_the_disk};
 
 /// How a connection that only reads looks at the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum View {
+pub(crate) enum PathView {
     /// With locks; an index that nobody works with is left alone.
     Probing,
     /// With locks, in the index of those who work with it.
@@ -181,7 +181,7 @@ impl Location {
 
     /// The same for a look at the file's beginning, which needs no log.
     pub(crate) fn open_to_look(&self) -> Result<Connection> {
-        if self.is_only_read() { self.open_view(View::Alone) } else { self.open() }
+        if self.is_only_read() { self.open_view(PathView::Alone) } else { self.open() }
     }
 
     /// Opens a file of this database, or creates it. What the connection attaches may be new, too.
@@ -190,15 +190,15 @@ impl Location {
     }
 
     /// Opens a connection that only reads, looking at the file in this way.
-    pub(crate) fn open_view(&self, view: View) -> Result<Connection> {
+    pub(crate) fn open_view(&self, view: PathView) -> Result<Connection> {
         let Some(quiet) = quiet::names() else {
             return Err(self.error(ErrorKind::Unsupported, "the engine has no files here that are only read"));
         };
         let (layer, more) = match view {
-            View::Probing => (quiet.locking, "&readonly_shm=1"),
-            View::Shared => (quiet.locking, ""),
-            View::Apart => (quiet.lockless, ""),
-            View::Alone => (quiet.lockless, "&immutable=1"),
+            PathView::Probing => (quiet.locking, "&readonly_shm=1"),
+            PathView::Shared => (quiet.locking, ""),
+            PathView::Apart => (quiet.lockless, ""),
+            PathView::Alone => (quiet.lockless, "&immutable=1"),
         };
         let Self::File { path, .. } = self else { return self.open_once(None) };
         let name = CString::new(format!("{}?mode=ro{more}", uri(path)))
@@ -213,7 +213,7 @@ impl Location {
 
     fn open_at(&self, file: Option<&Path>) -> Result<Connection> {
         if self.is_only_read() {
-            return self.open_view(View::Probing);
+            return self.open_view(PathView::Probing);
         }
         let connection = self.open_once(file)?;
         // SQLite settles for reading when writing is refused, also when all that was missing was a file descriptor, at

@@ -32,7 +32,7 @@ use crate::sqlcipher::log::snapshot::Snapshots;
 use crate::sqlcipher::log::syncs;
 use crate::sqlcipher::running::control::Control;
 use crate::sqlcipher::running::engine::Engine;
-use crate::sqlcipher::running::inline::Inline;
+use crate::sqlcipher::running::inline::InlineRights;
 use crate::sqlcipher::running::job::on_thread;
 use crate::sqlcipher::running::sharing::Sharing;
 use crate::sqlcipher::statement::watch::Watch;
@@ -41,7 +41,7 @@ use crate::sqlcipher::tuning::{Checkpoints, Synchronous, Tuning};
 
 /// What connections are opened with.
 #[derive(Clone, Debug)]
-pub(crate) struct Settings {
+pub(crate) struct OpenSettings {
     pub(crate) way: Way,
     pub(crate) create_if_missing: bool,
     pub(crate) format: Format,
@@ -54,7 +54,7 @@ pub(crate) struct Settings {
 #[derive(Debug)]
 pub(crate) struct Opened {
     location: Location,
-    settings: Settings,
+    settings: OpenSettings,
     /// None is added or taken away, but one may be changed.
     key: Lock<Option<Arc<KeySpec>>>,
     /// The file had a first page when it was opened; it has one from then on.
@@ -76,7 +76,7 @@ impl Opened {
     /// Opens with the first key that fits; says where that is from. Blocks.
     pub(crate) fn with_one_of(
         location: &Location,
-        settings: &Settings,
+        settings: &OpenSettings,
         candidates: Vec<KeyCandidate>,
     ) -> Result<(Self, Option<String>)> {
         let open = |secret: Option<&Secret>| Self::first(location.clone(), settings.clone(), secret);
@@ -100,12 +100,12 @@ impl Opened {
     }
 
     /// Opens for the first time. Blocks: derives the key, and creates the file if need be.
-    pub(crate) fn first(location: Location, settings: Settings, secret: Option<&Secret>) -> Result<Self> {
+    pub(crate) fn first(location: Location, settings: OpenSettings, secret: Option<&Secret>) -> Result<Self> {
         let (way, shown) = (settings.way, location.clone());
         Self::open_first(location, settings, secret).map_err(|error| way.explain(&shown, error))
     }
 
-    fn open_first(location: Location, settings: Settings, secret: Option<&Secret>) -> Result<Self> {
+    fn open_first(location: Location, settings: OpenSettings, secret: Option<&Secret>) -> Result<Self> {
         let (_pass, process) = (exit_gate::enter(), Process::opening());
         system::start();
         let is_new = location.is_new(settings.create_if_missing)?;
@@ -146,8 +146,8 @@ impl Opened {
         self.connect_once(access, control).map_err(|error| patience.settle(error))
     }
 
-    /// What SQLite could not open for writing it opens for reading: the index of the log for all connections of this
-    /// process, as long as one of them is open. So whoever finds that is closed first, and opened once more.
+    /// If SQLite cannot open the index of the log for writing, it opens it for reading, and all connections of this process
+    /// share that until the last of them is closed. So a connection that finds it so is closed, and opened once more.
     fn connect_once(&self, access: Access, control: &Arc<Control>) -> Result<Engine> {
         let mut engine = self.connect_as_it_comes(access, control)?;
         let may_write = !self.settings.way.only_reads() && !self.log.is_private();
@@ -278,14 +278,14 @@ impl Opened {
     }
 
     /// What a connection of this database may do inline.
-    pub(crate) fn inline(&self, access: Access, index: bool, change: bool) -> Inline {
+    pub(crate) fn inline(&self, access: Access, index: bool, change: bool) -> InlineRights {
         let Tuning { inline_reads, inline_writes, commit_in_place, kept_snapshots, synchronous, .. } =
             self.settings.tuning;
         // Without a log, a commit writes to the file and waits for it; in memory there is nothing to wait for.
         let logs = self.is_memory() || index;
         let quick = self.is_memory() || synchronous == Synchronous::Normal;
         let writes = inline_writes && access == Access::Write && logs;
-        Inline {
+        InlineRights {
             reads: inline_reads,
             writes: writes && quick,
             inside: writes,

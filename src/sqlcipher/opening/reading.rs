@@ -21,8 +21,8 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, ffi};
 
 use super::diagnose;
-use super::location::{Location, View};
-use super::opened::{Settings, trial};
+use super::location::{Location, PathView};
+use super::opened::{OpenSettings, trial};
 use super::way::Way;
 use crate::error::{Error, ErrorKind, Phase, Reason, Result};
 use crate::sqlcipher::ffi::wal_index;
@@ -119,7 +119,7 @@ pub(crate) fn changed() -> Error {
 /// Opens a connection that reads. `key` is called with each that is tried.
 pub(crate) fn open(
     location: &Location,
-    settings: &Settings,
+    settings: &OpenSettings,
     key: &dyn Fn(&Connection) -> Result<()>,
 ) -> Result<Reading, Failure> {
     let Location::File { path, .. } = location else {
@@ -154,7 +154,7 @@ fn shared(
     still: &Still,
     key: &dyn Fn(&Connection) -> Result<()>,
 ) -> Result<Option<Connection>, Failure> {
-    let connection = ready(location, View::Probing, key)?;
+    let connection = ready(location, PathView::Probing, key)?;
     match trial(&connection) {
         Err(error) if error.sqlite_error_code() == Some(ErrorCode::CannotOpen) && !still.has_index() => {
             return Ok(None);
@@ -167,7 +167,7 @@ fn shared(
         Ok(mode) if mode != "wal" => Ok(Some(connection)),
         Ok(_) if wal_index::is_shared(&connection) => {
             drop(connection);
-            let connection = ready(location, View::Shared, key)?;
+            let connection = ready(location, PathView::Shared, key)?;
             match trial(&connection) {
                 Ok(()) => Ok(Some(connection)),
                 Err(error) => Err(explained(location, connection, error)),
@@ -187,11 +187,13 @@ fn unchanging(
     if location.has_journal() {
         return Err(unfinished(location).into());
     }
-    let view = if still.has_log() { View::Apart } else { View::Alone };
+    let view = if still.has_log() { PathView::Apart } else { PathView::Alone };
     let connection = ready(location, view, key)?;
     let tried = match view {
         // Without an index that others see; nothing is locked.
-        View::Apart => connection.execute_batch("PRAGMA locking_mode = EXCLUSIVE").and_then(|()| trial(&connection)),
+        PathView::Apart => {
+            connection.execute_batch("PRAGMA locking_mode = EXCLUSIVE").and_then(|()| trial(&connection))
+        }
         _ => trial(&connection),
     };
     match tried {
@@ -200,7 +202,7 @@ fn unchanging(
     }
 }
 
-fn ready(location: &Location, view: View, key: &dyn Fn(&Connection) -> Result<()>) -> Result<Connection> {
+fn ready(location: &Location, view: PathView, key: &dyn Fn(&Connection) -> Result<()>) -> Result<Connection> {
     let connection = location.open_view(view)?;
     connection
         .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)

@@ -12,7 +12,7 @@ use crate::sqlcipher::os::is_of_the_disk;
 use crate::sqlcipher::statement::watch::Mode;
 
 /// What a step of a check runs.
-enum Step {
+enum CheckPiece {
     /// The seal of every page in the file.
     Pages,
     Structure,
@@ -27,15 +27,15 @@ impl Engine {
         let steps = self.check_steps(depth);
         let Some(step) = steps.get(number) else { return Ok(CheckStep::new("nothing is left", steps.len())) };
         let (name, problems) = match step {
-            Step::Pages => ("pages".to_owned(), self.sealed_wrongly(limit)?),
-            Step::Structure => {
+            CheckPiece::Pages => ("pages".to_owned(), self.sealed_wrongly(limit)?),
+            CheckPiece::Structure => {
                 ("structure".to_owned(), self.complaints(&format!("PRAGMA quick_check({limit})"), limit)?)
             }
-            Step::Table(table) => {
+            CheckPiece::Table(table) => {
                 let quoted = table.replace('\'', "''");
                 (format!("table {table}"), self.complaints(&format!("PRAGMA integrity_check('{quoted}')"), limit)?)
             }
-            Step::ForeignKeys => ("foreign keys".to_owned(), self.dangling(limit)?),
+            CheckPiece::ForeignKeys => ("foreign keys".to_owned(), self.dangling(limit)?),
         };
         // A page that the disk does not give is no damage.
         let failed = if problems.is_empty() { None } else { system::failure(&self.connection) };
@@ -56,18 +56,18 @@ impl Engine {
         self.connection.execute_batch("PRAGMA writable_schema = RESET").map_err(classify)
     }
 
-    fn check_steps(&mut self, depth: CheckDepth) -> Vec<Step> {
+    fn check_steps(&mut self, depth: CheckDepth) -> Vec<CheckPiece> {
         if depth == CheckDepth::Quick {
-            return vec![Step::Structure];
+            return vec![CheckPiece::Structure];
         }
         let mut steps = Vec::new();
         if self.watch.is_encrypted() && !self.watch.is_in_memory() {
-            steps.push(Step::Pages);
+            steps.push(CheckPiece::Pages);
         }
-        steps.push(Step::Structure);
+        steps.push(CheckPiece::Structure);
         // A schema that cannot be read is what the steps before complain of.
-        steps.extend(self.tables().unwrap_or_default().into_iter().map(Step::Table));
-        steps.push(Step::ForeignKeys);
+        steps.extend(self.tables().unwrap_or_default().into_iter().map(CheckPiece::Table));
+        steps.push(CheckPiece::ForeignKeys);
         steps
     }
 

@@ -23,7 +23,7 @@ use crate::sqlcipher::log::checkpoint::{Log, WORTH_COPYING, sync_again};
 use crate::sqlcipher::opening::reading::Still;
 use crate::sqlcipher::opening::way::Way;
 use crate::sqlcipher::statement::plan::Plans;
-use crate::sqlcipher::statement::ready::{Ready, Step};
+use crate::sqlcipher::statement::ready::{Ready, RowStep};
 use crate::sqlcipher::statement::rows;
 use crate::sqlcipher::statement::watch::{Mode, Watch};
 use crate::sqlcipher::stats::Tally;
@@ -175,9 +175,9 @@ impl Engine {
         self.session.alter(self.is_given_up());
     }
 
-    /// Has the error tell what the system told, and says whether the connection must not be used again after it. What cannot be written stays so for the
-    /// connection that was told, also when the file can be written again.
-    pub(crate) fn is_spoiled_by(&self, error: &mut Error) -> bool {
+    /// Adds the system's own message to the error. True: the connection must not be used again. One that was told once that
+    /// the file cannot be written keeps to that, also when the file can be written again.
+    pub(crate) fn complete_error(&self, error: &mut Error) -> bool {
         if self.way.only_reads() && error.reason() == Reason::NotWritable {
             *error = self.way.refused();
             return false;
@@ -210,12 +210,16 @@ impl Engine {
     fn stepping(
         &mut self,
         statement: &Statement,
-        take: &mut dyn FnMut(Step<'_, '_>) -> Result<bool>,
+        take: &mut dyn FnMut(RowStep<'_, '_>) -> Result<bool>,
     ) -> Result<Changes> {
         self.recorded(&statement.sql, |engine| engine.step(statement, take))
     }
 
-    fn step(&mut self, statement: &Statement, take: &mut dyn FnMut(Step<'_, '_>) -> Result<bool>) -> Result<Changes> {
+    fn step(
+        &mut self,
+        statement: &Statement,
+        take: &mut dyn FnMut(RowStep<'_, '_>) -> Result<bool>,
+    ) -> Result<Changes> {
         let Statement { sql, params, measured, .. } = statement;
         let mut run = |ready: &mut Ready<'_>, values: &Arranged<'_>| match measured {
             true => ready.run_measured(values, take),
@@ -229,7 +233,7 @@ impl Engine {
                 run(&mut ready, &values)
             });
         }
-        let (ran, changes) = (ready.ran(), run(&mut ready, &values));
+        let (ran, changes) = (ready.facts(), run(&mut ready, &values));
         drop(ready);
         self.ran(ran);
         changes
@@ -262,12 +266,12 @@ impl Engine {
         let mut builder: Option<RowsBuilder> = None;
         let first_only = statement.first_only;
         let changes = self.stepping(statement, &mut |step| match step {
-            Step::Header(header) => {
+            RowStep::Header(header) => {
                 builder = Some(RowsBuilder::with_header(header));
                 Ok(true)
             }
             // What writes goes on to its end; the other rows are not wanted.
-            Step::Row(row, reads) => {
+            RowStep::Row(row, reads) => {
                 if let Some(builder) = builder.as_mut().filter(|builder| !first_only || builder.is_empty()) {
                     rows::push_row(builder, row)?;
                 }
@@ -284,12 +288,12 @@ impl Engine {
         sink.begin();
         let (mut columns, mut wanted): (Option<Arc<[Arc<str>]>>, _) = (None, true);
         self.stepping(statement, &mut |step| match step {
-            Step::Header(header) => {
+            RowStep::Header(header) => {
                 columns = Some(header);
                 Ok(true)
             }
             // What writes goes on to its end; the other rows are not wanted.
-            Step::Row(row, reads) => {
+            RowStep::Row(row, reads) => {
                 if let Some(columns) = columns.as_ref().filter(|_| wanted) {
                     wanted = rows::show_row(sink, columns, row)?;
                 }
@@ -307,11 +311,11 @@ impl Engine {
     ) -> Result<()> {
         let mut builder: Option<RowsBuilder> = None;
         self.stepping(statement, &mut |step| match step {
-            Step::Header(header) => {
+            RowStep::Header(header) => {
                 builder = Some(RowsBuilder::with_header(header));
                 Ok(true)
             }
-            Step::Row(row, _) => {
+            RowStep::Row(row, _) => {
                 let Some(filling) = &mut builder else { return Ok(false) };
                 rows::push_row(filling, row)?;
                 if filling.len() < chunk {
@@ -338,7 +342,7 @@ impl Engine {
     ) -> Result<(usize, Changes)> {
         self.recorded(sql, |engine| {
             let (mut ready, sets) = engine.ready(sql, |plan| plan.all_values(sets))?;
-            let (ran, outcome) = (ready.ran(), ready.run_many(&sets, first, enough));
+            let (ran, outcome) = (ready.facts(), ready.run_many(&sets, first, enough));
             drop(ready);
             engine.ran(ran);
             outcome

@@ -46,7 +46,7 @@ const MEASURED: u32 = 100;
 /// What a connection may do inline.
 #[derive(Clone, Copy, Debug)]
 #[allow(clippy::struct_excessive_bools, reason = "independent facts, each read by its own caller")]
-pub(crate) struct Inline {
+pub(crate) struct InlineRights {
     /// Short reads.
     pub(crate) reads: bool,
     /// Short writes that commit by themselves without waiting for the disk, and commits.
@@ -57,7 +57,7 @@ pub(crate) struct Inline {
     pub(crate) in_place: bool,
     /// Keep the snapshot of a read for the next one.
     pub(crate) keep: bool,
-    /// Somebody may change what the connection takes for unchanging.
+    /// The file was opened as unchanging, and another process may write to it all the same.
     pub(crate) change: bool,
 }
 
@@ -67,7 +67,7 @@ impl Engine {
         &mut self,
         statement: &Statement,
         control: &Control,
-        may: Inline,
+        may: InlineRights,
         run: impl FnOnce(&mut Self) -> Result<T>,
     ) -> Option<Result<T>> {
         let in_transaction = self.in_transaction();

@@ -95,7 +95,7 @@ impl Shared {
         match outcome {
             Ok(outcome) => {
                 let mut outcome = engine.stiffen().and(outcome);
-                let broken = outcome.as_mut().is_err_and(|error| engine.is_spoiled_by(error));
+                let broken = outcome.as_mut().is_err_and(|error| engine.complete_error(error));
                 let state = if broken { ResourceState::Broken } else { state_of(engine) };
                 Done { outcome, state }
             }

@@ -6,7 +6,7 @@ use rusqlite::TransactionState;
 
 use super::control::Control;
 use super::engine::Engine;
-use super::inline::Inline;
+use super::inline::InlineRights;
 use crate::connector::{Access, StatementKind, TransactionMode};
 use crate::error::{Error, ErrorKind, Phase, Result};
 use crate::sqlcipher::errors::{classify, in_commit};
@@ -59,7 +59,7 @@ impl Engine {
         &mut self,
         boundary: Boundary,
         control: &Control,
-        may: Inline,
+        may: InlineRights,
     ) -> Option<Result<Option<LogFile>>> {
         if !self.is_short(boundary, may) || !self.is_still() {
             return None;
@@ -79,7 +79,7 @@ impl Engine {
         }
     }
 
-    fn is_short(&self, boundary: Boundary, may: Inline) -> bool {
+    fn is_short(&self, boundary: Boundary, may: InlineRights) -> bool {
         let (writes, light) = (self.is_writing(), self.worked < LIGHT);
         match boundary {
             Boundary::Begin(mode) if mode.access == Access::Write => may.inside,

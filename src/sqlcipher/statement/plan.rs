@@ -125,11 +125,11 @@ impl Plan {
             StatementKind::Write if explains => StatementKind::Read,
             kind => kind,
         };
-        let changes = !explains && seen.writes(statement.readonly());
+        let writes = !explains && seen.writes(statement.readonly());
         let empty = statement.readonly() && !seen.anything();
-        let writes = !explains && seen.changes_rows();
-        let halfway = writes && halfway::may_stop(connection, text.as_deref().unwrap_or(sql));
-        let identity = if writes { Identity::of(seen, connection, watch) } else { Identity::Never };
+        let changes_rows = !explains && seen.changes_rows();
+        let halfway = changes_rows && halfway::may_stop(connection, text.as_deref().unwrap_or(sql));
+        let identity = if changes_rows { Identity::of(seen, connection, watch) } else { Identity::Never };
         let summary = if explains { Some(StatementSummary::new("EXPLAIN", None)) } else { summary };
         let seen = if explains { seen.without_changes() } else { seen };
         let (header, cost) = (Arc::from([]), Cost::default());
@@ -143,7 +143,7 @@ impl Plan {
             header_read: -1,
             empty,
             halfway,
-            writes: changes,
+            writes,
             straight: None,
             identity,
             cost,

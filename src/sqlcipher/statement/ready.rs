@@ -28,7 +28,7 @@ pub(crate) struct Ready<'e> {
 }
 
 /// What [`Ready::run`] hands out.
-pub(crate) enum Step<'a, 'r> {
+pub(crate) enum RowStep<'a, 'r> {
     Header(Arc<[Arc<str>]>),
     /// With whether the statement only reads.
     Row(&'a rusqlite::Row<'r>, bool),
@@ -76,7 +76,7 @@ impl Engine {
 
 impl Ready<'_> {
     /// What is to be told to [`Engine::ran`].
-    pub(crate) fn ran(&self) -> (StatementKind, Seen) {
+    pub(crate) fn facts(&self) -> (StatementKind, Seen) {
         (self.plan.kind(), self.plan.seen())
     }
 
@@ -91,7 +91,7 @@ impl Ready<'_> {
     pub(crate) fn run(
         &mut self,
         values: &Arranged<'_>,
-        take: &mut dyn FnMut(Step<'_, '_>) -> Result<bool>,
+        take: &mut dyn FnMut(RowStep<'_, '_>) -> Result<bool>,
     ) -> Result<Changes> {
         let changes = self.telling_of_commits(|ready| ready.step(values, take));
         self.steps = self.take_steps();
@@ -105,7 +105,7 @@ impl Ready<'_> {
     pub(crate) fn run_measured(
         &mut self,
         values: &Arranged<'_>,
-        take: &mut dyn FnMut(Step<'_, '_>) -> Result<bool>,
+        take: &mut dyn FnMut(RowStep<'_, '_>) -> Result<bool>,
     ) -> Result<Changes> {
         // What earlier runs have left behind that nobody measured.
         self.take_effort();
@@ -147,11 +147,15 @@ impl Ready<'_> {
         work(self).map_err(|error| in_commit(error, commits::count(self.connection) != before, self.connection))
     }
 
-    fn step(&mut self, values: &Arranged<'_>, take: &mut dyn FnMut(Step<'_, '_>) -> Result<bool>) -> Result<Changes> {
+    fn step(
+        &mut self,
+        values: &Arranged<'_>,
+        take: &mut dyn FnMut(RowStep<'_, '_>) -> Result<bool>,
+    ) -> Result<Changes> {
         let Self { connection, watch, plan, prepared, fresh, .. } = self;
         plan.bind(prepared, values)?;
         if plan.is_empty() {
-            take(Step::Header(Arc::from([])))?;
+            take(RowStep::Header(Arc::from([])))?;
             return Ok(Changes::default());
         }
         let reads = plan.kind() == StatementKind::Read;
@@ -161,16 +165,16 @@ impl Ready<'_> {
         let mut rows = prepared.raw_query();
         while let Some(row) = rows.next().map_err(|error| failed(error, watch, plan, values))? {
             if !header_taken {
-                take(Step::Header(plan.header(row.as_ref(), *fresh)))?;
+                take(RowStep::Header(plan.header(row.as_ref(), *fresh)))?;
                 header_taken = true;
             }
-            if !take(Step::Row(row, reads))? {
+            if !take(RowStep::Row(row, reads))? {
                 break;
             }
         }
         drop(rows);
         if !header_taken {
-            take(Step::Header(plan.header(prepared, *fresh)))?;
+            take(RowStep::Header(plan.header(prepared, *fresh)))?;
         }
         Ok(plan.changes(connection, connection.changes(), forgotten.as_ref()))
     }

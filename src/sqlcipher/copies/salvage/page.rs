@@ -49,7 +49,7 @@ pub(super) struct Page {
 
 /// An entry of a page.
 #[derive(Debug)]
-pub(super) struct Cell<'p> {
+pub(super) struct TreeCell<'p> {
     /// The page with what is smaller; 0 on leaves.
     pub(super) child: u32,
     /// 0 in an index.
@@ -130,7 +130,7 @@ impl Page {
         cells.iter().copied().filter(|at| goes_up(at)).collect()
     }
 
-    pub(super) fn cells(&self) -> impl DoubleEndedIterator<Item = Cell<'_>> {
+    pub(super) fn cells(&self) -> impl DoubleEndedIterator<Item = TreeCell<'_>> {
         self.cells.iter().filter_map(|at| self.cell_at(*at))
     }
 
@@ -148,7 +148,7 @@ impl Page {
         if self.kind.is_leaf() { 0 } else { word(&self.bytes, header_of(self.number) + 8).unwrap_or(0) }
     }
 
-    fn cell_at(&self, begin: usize) -> Option<Cell<'_>> {
+    fn cell_at(&self, begin: usize) -> Option<TreeCell<'_>> {
         let bytes = self.bytes.get(..self.usable)?;
         let mut at = begin;
         let child = if self.kind.is_leaf() { 0 } else { word(bytes, at)? };
@@ -157,7 +157,7 @@ impl Page {
         }
         if self.kind == PageKind::TableInner {
             let (rowid, length) = record::varint(bytes.get(at..)?)?;
-            return Some(Cell { child, rowid, payload: None, end: at + length });
+            return Some(TreeCell { child, rowid, payload: None, end: at + length });
         }
         let (length, used) = record::varint(bytes.get(at..)?)?;
         at += used;
@@ -174,7 +174,7 @@ impl Page {
         if here < length {
             at += 4;
         }
-        Some(Cell { child, rowid, payload: Some(Payload { length, local, overflow }), end: at })
+        Some(TreeCell { child, rowid, payload: Some(Payload { length, local, overflow }), end: at })
     }
 
     /// How many bytes of a record stand on the page itself.
@@ -190,7 +190,7 @@ impl Page {
     }
 }
 
-impl Cell<'_> {
+impl TreeCell<'_> {
     fn is_plausible(&self) -> bool {
         self.payload.as_ref().is_none_or(|payload| record::is_plausible(payload.local, payload.length))
     }

@@ -6,7 +6,7 @@ use rusqlite::Connection;
 
 use crate::error::Result;
 use crate::sqlcipher::ffi::header;
-use crate::sqlcipher::opening::location::{Location, View};
+use crate::sqlcipher::opening::location::{Location, PathView};
 
 /// A file that is only read.
 #[derive(Debug)]
@@ -17,7 +17,7 @@ pub(super) struct Raw {
 impl Raw {
     pub(super) fn open(path: &Path, shown: &Path) -> Result<Self> {
         let location = Location::File { path: path.to_owned(), shown: shown.to_owned(), only_read: true };
-        Ok(Self { connection: location.open_view(View::Alone)? })
+        Ok(Self { connection: location.open_view(PathView::Alone)? })
     }
 
     /// What stands beside a database under this ending, if there is something in it.

@@ -24,7 +24,7 @@ impl Gap {
 }
 
 /// A page still to be seen.
-struct Step {
+struct TreeStep {
     number: u32,
     gap: Gap,
     depth: u32,
@@ -40,9 +40,9 @@ pub(super) fn walk(
     take: &mut dyn FnMut(&mut PageMap, &Page) -> Result<()>,
 ) -> Result<Vec<Gap>> {
     let everything = Gap { above: None, up_to: None };
-    let (mut gaps, mut steps) = (Vec::new(), vec![Step { number: root, gap: everything, depth: 0 }]);
+    let (mut gaps, mut steps) = (Vec::new(), vec![TreeStep { number: root, gap: everything, depth: 0 }]);
     let mut of_rowids = None;
-    while let Some(Step { number, gap, depth }) = steps.pop() {
+    while let Some(TreeStep { number, gap, depth }) = steps.pop() {
         let kind = map.kind(number).filter(|_| depth < DEEPEST && !map.is_used(number));
         let fits = |kind: &PageKind| of_rowids.is_none_or(|rowids| rowids == kind.is_of_rowids());
         let Some(kind) = kind.filter(fits) else {
@@ -74,16 +74,16 @@ pub(super) fn walk(
     Ok(gaps)
 }
 
-fn children(page: &Page, gap: Gap, depth: u32) -> Vec<Step> {
+fn children(page: &Page, gap: Gap, depth: u32) -> Vec<TreeStep> {
     if page.kind.is_leaf() {
         return Vec::new();
     }
     let (mut steps, mut above) = (Vec::new(), gap.above);
     for cell in page.cells() {
         let up_to = if page.kind.is_of_rowids() { Some(cell.rowid) } else { None };
-        steps.push(Step { number: cell.child, gap: Gap { above, up_to }, depth });
+        steps.push(TreeStep { number: cell.child, gap: Gap { above, up_to }, depth });
         above = up_to;
     }
-    steps.push(Step { number: page.right(), gap: Gap { above, up_to: gap.up_to }, depth });
+    steps.push(TreeStep { number: page.right(), gap: Gap { above, up_to: gap.up_to }, depth });
     steps
 }
