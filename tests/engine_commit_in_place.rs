@@ -56,11 +56,16 @@ fn lone_writes_and_commits_stay_on_a_thread_of_a_runtime_with_several() {
         tokio::spawn(async {
             let home = Home::new(Kind::KeyedFile);
             let db = open(&home, tuning()).await;
-            // Now and then another thread has the engine for a moment.
-            assert!(in_place(&db).await >= 45, "all but a few of 60 statements");
+            // Now and then another thread has the engine for a moment; and what took long twice goes to a thread for a
+            // while, as on a machine with other work.
+            let mut rounds = 1;
+            while in_place(&db).await < 45 {
+                rounds += 1;
+                assert!(rounds < 20, "all but a few of 60 statements");
+            }
             let others = open(&Home::new(Kind::KeyedFile), tuning().commit_in_place(false)).await;
             assert!(in_place(&others).await <= 40, "the lone ones go to a thread");
-            assert_eq!(count(&db).await, 42);
+            assert_eq!(count(&db).await, 2 + 40 * rounds);
             assert_whole(&db, "after commits in place").await;
             assert!(db.close().await.unwrap().is_clean());
         })
@@ -127,16 +132,18 @@ fn the_other_tasks_of_a_thread_that_waits_for_the_disk_go_on() {
                 other.send(()).unwrap();
             }
         });
-        let before = db.engine_stats().inline_runs;
-        for n in 0..20 {
-            if n % 2 == 0 {
+        for round in 1.. {
+            let before = db.engine_stats().inline_runs;
+            for n in 0..10 {
                 db.execute(PUT, (n,)).await.unwrap();
-            } else {
                 db.transaction(async |tx| tx.execute(PUT, (n,)).await).await.unwrap();
             }
+            assert_eq!(answers.load(SeqCst), 20 * round, "the other task ran while the thread waited");
+            if db.engine_stats().inline_runs >= before + 15 {
+                break;
+            }
+            assert!(round < 20, "they ran in place");
         }
-        assert!(db.engine_stats().inline_runs >= before + 15, "they ran in place");
-        assert_eq!(answers.load(SeqCst), 20, "the other task ran while the thread waited");
     };
     runtime.block_on(async { tokio::spawn(work).await.unwrap() });
 }
