@@ -229,13 +229,20 @@ fn from_driver(error: tokio_postgres::Error) -> Error {
                 .because(Reason::AuthRefused)
                 .hint("give the connector a key source with key(..)")
         }
-        "error communicating with the server" => broken("the connection to the server broke"),
+        "error communicating with the server" if !source.as_ref().is_some_and(|source| is_no_message(&**source)) => {
+            broken("the connection to the server broke")
+        }
         _ => broken("the server and the driver do not understand each other").permanent(),
     };
     match source {
         Some(source) => made.caused_by(source),
         None => made,
     }
+}
+
+/// What arrived was no message of the protocol.
+fn is_no_message(error: &(dyn std::error::Error + 'static)) -> bool {
+    error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::InvalidData)
 }
 
 /// Finds what rustls says, which the driver wraps in an I/O error.
