@@ -98,17 +98,24 @@ fn a_database_that_is_decrypted_in_place_opens_as_what_it_was_or_will_be() {
     });
 }
 
+/// A database that is written, copied, and written again, with the position of the copy in the record.
+async fn worked_with_a_copy(life: &Life, ledger: &Ledger) -> (AsyncDatabase, usize) {
+    let db = life.open(ledger).await;
+    busy(&db, ledger, 2, 5).await;
+    db.backup_to(beside(&life.home, "copy.db")).await.unwrap();
+    let copied = ledger.recording.position();
+    busy(&db, ledger, 2, 5).await;
+    (db, copied)
+}
+
 #[test]
 fn a_database_that_is_restored_is_what_it_was_or_the_copy_and_what_was_there_is_kept() {
     let life = Life::new(Synchronous::Full);
     let ledger = life.ledger(300);
     let mut copied = 0;
     run(async {
-        let db = life.open(&ledger).await;
-        busy(&db, &ledger, 2, 5).await;
-        db.backup_to(beside(&life.home, "copy.db")).await.unwrap();
-        copied = ledger.recording.position();
-        busy(&db, &ledger, 2, 5).await;
+        let (db, at) = worked_with_a_copy(&life, &ledger).await;
+        copied = at;
         db.close().await.unwrap();
         let options = ReplaceOptions::new().keep(beside(&life.home, "kept.db"));
         let restored = life.builder(&life.home).restore_from(beside(&life.home, "copy.db"), options);
@@ -147,11 +154,8 @@ fn a_copy_over_an_older_one_is_the_older_or_the_newer_and_never_gone() {
     let ledger = life.ledger(300);
     let mut copied = 0;
     run(async {
-        let db = life.open(&ledger).await;
-        busy(&db, &ledger, 2, 5).await;
-        db.backup_to(beside(&life.home, "copy.db")).await.unwrap();
-        copied = ledger.recording.position();
-        busy(&db, &ledger, 2, 5).await;
+        let (db, at) = worked_with_a_copy(&life, &ledger).await;
+        copied = at;
         let options = BackupOptions::new().replace(true);
         ledger.tell(CHANGE, db.backup_with(beside(&life.home, "copy.db"), options)).await.unwrap();
         busy(&db, &ledger, 2, 2).await;

@@ -112,6 +112,15 @@ pub fn give_to_server(path: &Path) {
     }
 }
 
+/// To a server on this machine, or to what stands before it, without TLS.
+pub fn connector_at(port: u16) -> PostgresConnector {
+    PostgresConnector::new("127.0.0.1", port)
+        .database("postgres")
+        .user("app")
+        .key(PassphraseKeySource::new(PASSWORD))
+        .tls(Tls::off())
+}
+
 impl Server {
     fn start(programs: &Path, settings: &str) -> Self {
         let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
@@ -162,11 +171,7 @@ impl Server {
 
     /// To this server, without TLS.
     pub fn connector(&self) -> PostgresConnector {
-        PostgresConnector::new("127.0.0.1", self.port)
-            .database("postgres")
-            .user("app")
-            .key(PassphraseKeySource::new(PASSWORD))
-            .tls(Tls::off())
+        connector_at(self.port)
     }
 
     pub async fn connect(&self) -> strongroom::postgres::PostgresConnection {

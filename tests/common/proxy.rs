@@ -6,14 +6,13 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use strongroom::PassphraseKeySource;
-use strongroom::postgres::{PostgresConnector, Tls};
+use strongroom::postgres::PostgresConnector;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-use super::common::{PASSWORD, Server};
+use super::common::{Server, connector_at};
 
 /// Whose message it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,11 +143,7 @@ impl Proxy {
     }
 
     pub fn connector(&self) -> PostgresConnector {
-        PostgresConnector::new("127.0.0.1", self.port)
-            .database("postgres")
-            .user("app")
-            .key(PassphraseKeySource::new(PASSWORD))
-            .tls(Tls::off())
+        connector_at(self.port)
     }
 }
 
