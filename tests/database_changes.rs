@@ -3,12 +3,15 @@
 #![cfg(feature = "sqlcipher")]
 
 mod common;
+#[path = "common/told.rs"]
+mod told;
 
 use common::{Home, Kind, memory, millis, secs};
 use strongroom::database::ChangeKind::{self, Delete, Insert, Update};
 use strongroom::database::{Change, ChangeOptions, ChangeStream, TransactionMode};
 use strongroom::{AsyncDatabase, Error, ErrorKind, Result, rusqlite};
 use tokio::time::timeout;
+use told::{counts, tables};
 
 const SCHEMA: &str = "CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT UNIQUE NOT NULL);
      CREATE TABLE logs (id INTEGER PRIMARY KEY, line TEXT)";
@@ -34,16 +37,6 @@ async fn assert_silent(db: &AsyncDatabase, changes: &mut ChangeStream) {
             return;
         }
     }
-}
-
-fn tables(change: &Change) -> Vec<&str> {
-    change.tables.iter().map(|table| &*table.table).collect()
-}
-
-fn counts(change: &Change, table: &str) -> (u64, u64, u64) {
-    let told = change.table(table).unwrap_or_else(|| panic!("{table} in {change:?}"));
-    assert!(told.exact, "{told:?}");
-    (told.inserted, told.updated, told.deleted)
 }
 
 #[tokio::test]

@@ -3,6 +3,8 @@
 
 #[path = "common/postgres.rs"]
 mod common;
+#[path = "common/told.rs"]
+mod told;
 
 use std::time::Duration;
 
@@ -12,6 +14,7 @@ use strongroom::database::{Change, ChangeOptions, ChangeStream, RowChange};
 use strongroom::postgres::{PostgresConnection, PostgresConnector};
 use strongroom::{AsyncDatabase, Error, ErrorKind, Reason, Result};
 use tokio::time::timeout;
+use told::{counts, tables};
 
 type Database = AsyncDatabase<PostgresConnector>;
 
@@ -34,16 +37,6 @@ async fn assert_silent(db: &Database, changes: &mut ChangeStream) {
     db.execute("INSERT INTO marks VALUES (1)", ()).await.unwrap();
     let change = next(changes).await;
     assert_eq!(tables(&change), ["marks"], "something was told that was not committed");
-}
-
-fn tables(change: &Change) -> Vec<&str> {
-    change.tables.iter().map(|table| &*table.table).collect()
-}
-
-fn counts(change: &Change, table: &str) -> (u64, u64, u64) {
-    let told = change.table(table).unwrap_or_else(|| panic!("{table} in {change:?}"));
-    assert!(told.exact, "{told:?}");
-    (told.inserted, told.updated, told.deleted)
 }
 
 /// The sessions that listen, once there are so many.

@@ -8,14 +8,18 @@
 #![cfg(all(feature = "sqlcipher", feature = "testing"))]
 #![allow(clippy::cast_precision_loss, clippy::large_futures, reason = "a test may have a large stack")]
 
+#[path = "common/other.rs"]
+mod other;
+
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
+use other::start_itself;
 use strongroom::database::ChangeKind::Insert;
 use strongroom::database::{ChangeOptions, ChangeStream};
 use strongroom::testing::{Fault, Faults, FaultyConnector, Point};
@@ -257,14 +261,8 @@ struct Other {
 
 impl Other {
     fn start(path: &Path, encrypted: bool, who: i64, seed: u64) -> Self {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "the_other_process", "--nocapture"])
-            .env(CHILD, format!("{encrypted} {who} {seed} {}", path.display()))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let (asks, answers) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
+        let told = format!("{encrypted} {who} {seed} {}", path.display());
+        let (child, asks, answers) = start_itself(CHILD, told.as_ref());
         let mut other = Self { child, asks, answers };
         other.ask("start");
         other

@@ -1,6 +1,7 @@
 //! Another process that has the same encrypted file open, and runs what it is told.
 #![allow(dead_code, unreachable_pub, reason = "shared by tests that each use a part of it")]
 
+use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -22,14 +23,7 @@ pub struct Other {
 impl Other {
     /// The test program must have a test `the_other_process` that calls [`be_the_other_process`].
     pub fn open(path: &Path) -> Self {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "the_other_process", "--nocapture"])
-            .env(CHILD, path)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let (asks, answers) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
+        let (child, asks, answers) = start_itself(CHILD, path.as_os_str());
         let mut other = Self { child, asks, answers };
         other.run("SELECT count(*) FROM sqlite_schema");
         other
@@ -60,6 +54,19 @@ impl Other {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
+}
+
+/// Starts this program's test `the_other_process`, with `value` in the environment, and holds its input and output.
+pub fn start_itself(variable: &str, value: &OsStr) -> (Child, ChildStdin, BufReader<ChildStdout>) {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "the_other_process", "--nocapture"])
+        .env(variable, value)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (asks, answers) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
+    (child, asks, answers)
 }
 
 /// Does nothing unless started by [`Other::open`].

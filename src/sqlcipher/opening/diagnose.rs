@@ -209,11 +209,11 @@ fn without_path(location: &Location, error: rusqlite::Error) -> rusqlite::Error 
     }
 }
 
-/// The way out for a damaged file.
-const RESTORE: &str = "restore it from a backup, or take out what can be read by salvage_to()";
-
 fn damaged(location: &Location, what: &'static str) -> Error {
-    location.error(ErrorKind::Storage, what).because(Reason::Damaged).hint(RESTORE)
+    location
+        .error(ErrorKind::Storage, what)
+        .because(Reason::Damaged)
+        .hint("restore it from a backup, or take out what can be read by salvage_to()")
 }
 
 pub(crate) fn emptied(location: &Location) -> Error {
