@@ -272,6 +272,8 @@ async fn what_a_connection_did_last_is_told_only_to_its_holder() {
             "SELECT total_changes() + 1",
             "INSERT INTO t (n) VALUES (last_insert_rowid())",
             "SELECT count(*) FROM t WHERE id = LAST_INSERT_ROWID()",
+            "PRAGMA data_version",
+            "SELECT 1 + data_version FROM pragma_data_version",
         ] {
             for _again in 0..2 {
                 for error in [db.fetch_all(sql, ()).await.unwrap_err(), db.execute(sql, ()).await.unwrap_err()] {
@@ -288,6 +290,7 @@ async fn what_a_connection_did_last_is_told_only_to_its_holder() {
         let id = tx.execute("INSERT INTO t (n) VALUES (5)", ()).await.unwrap().last_insert_id;
         assert_eq!(tx.fetch_value::<i64>("SELECT last_insert_rowid()", ()).await.unwrap(), id);
         assert_eq!(tx.fetch_value::<i64>("SELECT changes()", ()).await.unwrap(), Some(1));
+        assert!(tx.fetch_value::<i64>("PRAGMA data_version", ()).await.unwrap().is_some());
         tx.commit().await.unwrap();
         let mut conn = db.connection().await.unwrap();
         let id = conn.execute("INSERT INTO t (n) VALUES (6)", ()).await.unwrap().last_insert_id;

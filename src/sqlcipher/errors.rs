@@ -113,8 +113,10 @@ fn sqlite(code: ffi::Error, message: Option<String>) -> Error {
 pub(super) fn needs_holder(seen: Seen) -> Error {
     let (what, way_out) = if seen.remembers() {
         (
-            "last_insert_rowid(), changes() and total_changes() tell what a connection did last, and others use it too",
-            "take it from the Changes that execute() answers, or use RETURNING; in transaction() or on connection() they work",
+            "last_insert_rowid(), changes(), total_changes() and PRAGMA data_version tell what one connection did or saw last, \
+             and others use it too",
+            "take it from the Changes that execute() answers, or use RETURNING; AsyncDatabase::changes() follows commits; in \
+             transaction() or on connection() they work",
         )
     } else {
         ("defer_foreign_keys lasts until the end of a transaction, and none is open", "run it in transaction()")

@@ -9,7 +9,6 @@ pub(super) const TELLING: &[&str] = &[
     "cipher_version",
     "collation_list",
     "compile_options",
-    "data_version",
     "database_list",
     "foreign_key_check",
     "foreign_key_list",

@@ -57,7 +57,7 @@ const BOUNDED: u32 = 1 << 16;
 const FOREIGN_KEYS: u32 = 1 << 17;
 /// Calls `last_insert_rowid`, itself or in a trigger.
 const LAST_ID: u32 = 1 << 18;
-/// Asks what earlier statements of the connection did.
+/// Asks what earlier statements of the connection did or saw.
 const REMEMBERS: u32 = 1 << 19;
 const REFUSED_PROCESS: u32 = 1 << 20;
 /// Copies the database into another file.
@@ -158,6 +158,7 @@ impl Watch {
     fn flags(&self, context: &AuthContext<'_>) -> u32 {
         let temporary = context.database_name == Some("temp");
         match context.action {
+            AuthAction::Read { table_name: "pragma_data_version", .. } => MORE | REMEMBERS,
             AuthAction::Select | AuthAction::Read { .. } | AuthAction::Recursive => MORE,
             AuthAction::Transaction { .. } | AuthAction::Savepoint { .. } => TRANSACTION,
             AuthAction::Attach { filename } => self.attach(filename),
@@ -247,6 +248,8 @@ fn pragma(name: &str, value: Option<&str>) -> u32 {
     let name = name.to_ascii_lowercase();
     match name.as_str() {
         telling if TELLING.contains(&telling) => 0,
+        // Two readers say different things of one state.
+        "data_version" => REMEMBERS,
         "key" | "rekey" | "hexkey" | "hexrekey" | "textkey" | "textrekey" => ALTERS | REFUSED_KEY,
         cipher if cipher.starts_with("cipher") => ALTERS | REFUSED_KEY,
         // Process-wide, and SQLite sets them while it prepares: closing the connection would not take them back.
