@@ -293,3 +293,37 @@ async fn the_schema_changes_under_readers_and_nobody_notices() {
         assert_whole(&db, "after schema changes").await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn when_every_read_has_its_answer_no_connection_is_in_use() {
+    for kind in Kind::ALL {
+        let home = Home::new(kind);
+        let db = home.builder().pool_max(4).open().await.unwrap();
+        with_table(&db).await;
+        db.execute_many("INSERT INTO t VALUES ($1, $1)", (0..500_i64).map(|n| (n,))).await.unwrap();
+        for _round in 0..60 {
+            let calls = (0..12_i64).map(|number| {
+                let db = db.clone();
+                tokio::spawn(async move {
+                    match number % 6 {
+                        0 => drop(db.fetch_all_as::<(i64, i64)>("SELECT id, n FROM t", ()).await.unwrap()),
+                        1 => drop(db.fetch_one("SELECT id FROM t ORDER BY n DESC", ()).await.unwrap()),
+                        2 => drop(db.fetch_value::<i64>("SELECT n FROM t WHERE id = $1", (number,)).await.unwrap()),
+                        3 => drop(db.fetch_all("SELECT nothing FROM t", ()).await.unwrap_err()),
+                        4 => drop(db.explain("SELECT id FROM t", ()).await.unwrap()),
+                        _ => {
+                            let rows = db.fetch_stream("SELECT id FROM t", ());
+                            assert_eq!(rows.try_fold(0, |n, _| async move { Ok(n + 1) }).await.unwrap(), 500);
+                        }
+                    }
+                })
+            });
+            for call in futures_util::future::join_all(calls.collect::<Vec<_>>()).await {
+                call.unwrap();
+            }
+            let stats = db.stats();
+            assert_eq!((stats.active_connections, stats.waiting), (0, 0), "{kind:?}: {stats:?}");
+            assert_eq!(stats.total_acquired, stats.total_released, "{kind:?}");
+        }
+    }
+}

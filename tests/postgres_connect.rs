@@ -15,7 +15,7 @@ use futures_util::SinkExt;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use strongroom::engine::{Access, Phase, Resource};
 use strongroom::postgres::PostgresConnector;
-use strongroom::postgres::{ChannelBinding, TargetSessionAttrs, Tls};
+use strongroom::postgres::{ChannelBinding, Readers, TargetSessionAttrs, Tls};
 use strongroom::{Connection, Connector, Error, ErrorKind, KeySource, PassphraseKeySource, Reason, Result, Secret};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::runtime::{Builder, Handle};
@@ -112,6 +112,33 @@ async fn hosts_that_do_not_answer_are_left_for_one_that_does() {
     let began = Instant::now();
     connector.connect(Access::Write).await.unwrap();
     assert!(began.elapsed() < Duration::from_secs(1), "the host that was right last time comes first");
+}
+
+#[tokio::test]
+async fn a_host_that_hung_up_on_a_reader_is_asked_last_for_a_while() {
+    let Some(server) = server() else { return };
+    let host = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = host.local_addr().unwrap().port();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counting = tokio::spawn({
+        let asked = Arc::clone(&asked);
+        async move {
+            while host.accept().await.is_ok() {
+                asked.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+    });
+    for readers in [Readers::Any, Readers::PreferStandby] {
+        let first = PostgresConnector::new("127.0.0.1", port).tls(Tls::off()).user("app").database("postgres");
+        let hosts = first.key(PassphraseKeySource::new(PASSWORD)).host("127.0.0.1", server.port);
+        let connector = hosts.readers(readers);
+        let before = asked.load(Ordering::SeqCst);
+        for _ in 0..6 {
+            connector.connect(Access::Read).await.unwrap();
+        }
+        assert_eq!(asked.load(Ordering::SeqCst) - before, 1, "{readers:?}");
+    }
+    counting.abort();
 }
 
 #[tokio::test]

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
-use tokio_postgres::config::{ChannelBinding, SslMode, TargetSessionAttrs};
+use tokio_postgres::config::{ChannelBinding, TargetSessionAttrs};
 
 use super::dial::{Dial, Dialed};
-use super::hosts::{Host, Memory, Readers, no_host};
+use super::hosts::{Host, Memory, Readers, Standing, no_host};
 use super::passfile::PassFile;
 use super::tls::Tls;
 use super::url;
@@ -266,6 +266,7 @@ impl PostgresConnector {
             }
             config.password(secret.expose());
         }
+        config.channel_binding(self.channel_binding);
         Ok(config)
     }
 
@@ -295,7 +296,8 @@ impl PostgresConnector {
                     if !error.is_transient() {
                         return Err(error);
                     }
-                    self.memory.refused(index, access);
+                    let silent = error.reason() == Reason::Broken;
+                    self.memory.refused(index, access, if silent { Standing::Silent } else { Standing::Unfit });
                     failures.push(error);
                 }
             }
@@ -303,25 +305,29 @@ impl PostgresConnector {
         Err(no_host(failures))
     }
 
+    /// Those that lately were no standby, or did not answer, are not asked whether they are one again.
+    async fn standby_or_any(&self, standby: Dial<'_>, order: &[usize]) -> Result<Dialed> {
+        let standing = |host: &usize| self.memory.standing(*host, Access::Read);
+        let fit: Vec<_> = order.iter().copied().filter(|host| standing(host) == Standing::Fit).collect();
+        match self.first_that_will_do(&standby, &fit, Access::Read).await {
+            Err(error) if error.is_transient() => {
+                let mut order = order.to_vec();
+                order.sort_by_key(standing);
+                let any = Dial { target: TargetSessionAttrs::Any, ..standby };
+                self.first_that_will_do(&any, &order, Access::Read).await
+            }
+            outcome => outcome,
+        }
+    }
+
     async fn dial(&self, dial: &Dial<'_>, host: &Host) -> Result<Dialed> {
-        if !host.is_named() {
-            let error = Error::new(ErrorKind::Config, "it is neither a name nor an address").during(Phase::Connect);
-            return Err(error.hint("PostgresConnector::from_url takes URLs"));
-        }
         let mut config = dial.config.clone();
-        let encrypted = dial.tls.is_some() && !host.is_socket();
-        if self.channel_binding == ChannelBinding::Require && !encrypted {
-            let error = Error::new(ErrorKind::Config, "channel binding is required, and this way has no TLS");
-            return Err(error.during(Phase::Connect).hint("switch TLS on, or leave channel_binding at Prefer"));
-        }
-        config.channel_binding(self.channel_binding);
-        config.ssl_mode(if encrypted { SslMode::Require } else { SslMode::Disable });
         if let (None, Some(file)) = (&self.key, &self.pass_file)
             && let Some(secret) = file.look_up(&host.name, host.port, self.database_name(), &self.user)?
         {
             config.password(secret.expose());
         }
-        dial.host(&config, host).await
+        dial.host(config, host).await
     }
 }
 
@@ -354,12 +360,10 @@ impl Connector for PostgresConnector {
         // Sessions on standbys are spread over them, whatever their caller may do.
         let hosts = if target == TargetSessionAttrs::ReadOnly { Access::Read } else { access };
         let order = self.memory.order(self.hosts.len(), hosts);
-        let session = match self.first_that_will_do(&dial, &order, hosts).await {
-            Err(error) if self.target.is_none() && self.prefers_standby(access) && error.is_transient() => {
-                let any = Dial { target: TargetSessionAttrs::Any, ..dial };
-                self.first_that_will_do(&any, &order, hosts).await?
-            }
-            outcome => outcome?,
+        let session = if self.target.is_none() && self.prefers_standby(access) {
+            self.standby_or_any(dial, &order).await?
+        } else {
+            self.first_that_will_do(&dial, &order, hosts).await?
         };
         let cache = Cache::new(self.statement_cache);
         Ok(PostgresConnection::new(session, cache, access, self.clone(), age))

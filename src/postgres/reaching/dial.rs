@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinHandle;
-use tokio_postgres::config::TargetSessionAttrs;
+use tokio_postgres::config::{ChannelBinding, SslMode, TargetSessionAttrs};
 use tokio_postgres::tls::NoTls;
 use tokio_postgres::{Client, Config, Connection, SimpleQueryMessage};
 
@@ -50,11 +50,21 @@ impl Dial<'_> {
     ///
     /// # Errors
     /// That of the last address.
-    pub(crate) async fn host(&self, config: &Config, host: &Host) -> Result<Dialed> {
+    pub(crate) async fn host(&self, mut config: Config, host: &Host) -> Result<Dialed> {
+        if !host.is_named() {
+            let error = Error::new(ErrorKind::Config, "it is neither a name nor an address").during(Phase::Connect);
+            return Err(error.hint("PostgresConnector::from_url takes URLs"));
+        }
+        let encrypted = self.tls.is_some() && !host.is_socket();
+        if config.get_channel_binding() == ChannelBinding::Require && !encrypted {
+            let error = Error::new(ErrorKind::Config, "channel binding is required, and this way has no TLS");
+            return Err(error.during(Phase::Connect).hint("switch TLS on, or leave channel_binding at Prefer"));
+        }
+        config.ssl_mode(if encrypted { SslMode::Require } else { SslMode::Disable });
         let (name, port) = (host.name.as_str(), host.port);
         if host.is_socket() {
             let address = Address::Unix(PathBuf::from(name).join(format!(".s.PGSQL.{port}")));
-            return self.bounded(self.address(config, address, None)).await;
+            return self.bounded(self.address(&config, address, None)).await;
         }
         let handshake = match &self.tls {
             None => None,
@@ -68,7 +78,7 @@ impl Dial<'_> {
         };
         let mut outcome = Err(unreachable("its name has no address"));
         for address in addresses {
-            outcome = self.bounded(self.address(config, Address::Tcp(address), handshake.clone())).await;
+            outcome = self.bounded(self.address(&config, Address::Tcp(address), handshake.clone())).await;
             match &outcome {
                 Err(error) if error.is_transient() => {}
                 _ => break,

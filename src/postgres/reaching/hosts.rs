@@ -71,8 +71,25 @@ pub(crate) struct Memory {
     writes: AtomicUsize,
     /// Readers begin with another one each time.
     turn: AtomicUsize,
-    /// Who would not do, for writers and for readers, and until when that counts.
-    rests: [Lock<Vec<(usize, Instant)>>; 2],
+    /// Those that would not do, for writers and for readers.
+    rests: [Lock<Vec<Rest>>; 2],
+}
+
+#[derive(Debug)]
+struct Rest {
+    host: usize,
+    standing: Standing,
+    until: Instant,
+}
+
+/// What a host lately was, the best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Standing {
+    Fit,
+    /// It answered, and would not do: it is of another kind, or full.
+    Unfit,
+    /// It did not answer.
+    Silent,
 }
 
 impl Memory {
@@ -82,33 +99,37 @@ impl Memory {
             Access::Write => self.writes.load(Ordering::Relaxed),
             Access::Read => self.turn.fetch_add(1, Ordering::Relaxed),
         };
-        let (now, rests) = (Instant::now(), self.rests(access));
-        let rests =
-            |host: &usize| access == Access::Read && rests.iter().any(|(one, until)| one == host && *until > now);
-        // Turns are taken among those that would do, so that each of them gets as many.
-        let (mut resting, mut order): (Vec<usize>, Vec<usize>) = (0..count).partition(rests);
-        for part in [&mut order, &mut resting] {
-            let turn = first.checked_rem(part.len()).unwrap_or_default();
-            part.rotate_left(turn);
+        // Turns are taken among those that are alike, so that each of them gets as many.
+        let mut order: Vec<usize> = (0..count).collect();
+        order.sort_by_key(|host| self.standing(*host, access));
+        for alike in order.chunk_by_mut(|one, next| self.standing(*one, access) == self.standing(*next, access)) {
+            alike.rotate_left(first % alike.len());
         }
-        order.extend(resting);
         order
+    }
+
+    /// Writers ask every host: the one that takes writes now may have refused them a moment ago.
+    pub(crate) fn standing(&self, host: usize, access: Access) -> Standing {
+        let now = Instant::now();
+        let rests = self.rests(access);
+        let rest = rests.iter().find(|rest| access == Access::Read && rest.host == host && rest.until > now);
+        rest.map_or(Standing::Fit, |rest| rest.standing)
     }
 
     pub(crate) fn did(&self, host: usize, access: Access) {
         if access == Access::Write {
             self.writes.store(host, Ordering::Relaxed);
         }
-        self.rests(access).retain(|(resting, _)| *resting != host);
+        self.rests(access).retain(|rest| rest.host != host);
     }
 
-    pub(crate) fn refused(&self, host: usize, access: Access) {
+    pub(crate) fn refused(&self, host: usize, access: Access, standing: Standing) {
         let mut rests = self.rests(access);
-        rests.retain(|(resting, _)| *resting != host);
-        rests.push((host, Instant::now() + REST));
+        rests.retain(|rest| rest.host != host);
+        rests.push(Rest { host, standing, until: Instant::now() + REST });
     }
 
-    fn rests(&self, access: Access) -> Guard<'_, Vec<(usize, Instant)>> {
+    fn rests(&self, access: Access) -> Guard<'_, Vec<Rest>> {
         self.rests[usize::from(access == Access::Read)].lock()
     }
 }
@@ -143,18 +164,26 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_host_that_would_not_do_is_asked_last_for_a_while() {
         let memory = Memory::default();
-        memory.refused(0, Access::Read);
+        memory.refused(0, Access::Read, Standing::Silent);
         assert!((0..3).all(|_| memory.order(3, Access::Read)[2] == 0));
-        memory.refused(1, Access::Read);
+        memory.refused(1, Access::Read, Standing::Silent);
         let second = [(); 4].map(|()| memory.order(3, Access::Read)[1]);
         assert!(second.contains(&0) && second.contains(&1), "those who are asked last take turns too: {second:?}");
         memory.did(1, Access::Read);
         assert_eq!(memory.order(3, Access::Write)[0], 0, "what it refused is reading");
         tokio::time::advance(REST).await;
         assert!((0..3).any(|_| memory.order(3, Access::Read)[0] == 0));
-        memory.refused(0, Access::Read);
+        memory.refused(0, Access::Read, Standing::Silent);
         memory.did(0, Access::Read);
         assert!((0..3).any(|_| memory.order(3, Access::Read)[0] == 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_would_not_do_is_asked_before_one_that_did_not_answer() {
+        let memory = Memory::default();
+        memory.refused(0, Access::Read, Standing::Silent);
+        memory.refused(1, Access::Read, Standing::Unfit);
+        assert!((0..3).all(|_| memory.order(3, Access::Read) == [2, 1, 0]));
     }
 
     #[test]
