@@ -143,6 +143,8 @@ async fn a_meter_has_the_instruments_of_the_conventions() {
         ("strongroom.operation.wait_time", "histogram", "s"),
         ("strongroom.snapshot.hits", "counter", "{read}"),
         ("strongroom.statement.hits", "counter", "{statement}"),
+        ("strongroom.page_cache.hits", "counter", "{page}"),
+        ("strongroom.page_cache.misses", "counter", "{page}"),
         ("strongroom.statement.misses", "counter", "{statement}"),
     ];
     assert_eq!(told, BTreeSet::from(expected));

@@ -111,6 +111,8 @@ async fn what_happens_is_measured_by_the_names_and_units_of_the_conventions() {
         ("strongroom.operation.wait_time", "Histogram", Seconds),
         ("strongroom.snapshot.hits", "Counter", Count),
         ("strongroom.statement.hits", "Counter", Count),
+        ("strongroom.page_cache.hits", "Counter", Count),
+        ("strongroom.page_cache.misses", "Counter", Count),
         ("strongroom.statement.misses", "Counter", Count),
     ];
     let expected = expected.map(|(name, kind, unit)| (name, kind.to_owned(), format!("{unit:?}")));

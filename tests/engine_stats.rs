@@ -34,6 +34,30 @@ async fn statements_that_fit_into_the_cache_are_prepared_once() {
 }
 
 #[tokio::test]
+async fn pages_that_do_not_fit_into_the_cache_are_read_again_and_counted() {
+    for (cache, expected) in [(64, false), (8192, true)] {
+        let (db, _folder) = open(Tuning::default().cache_kib(cache)).await;
+        let rows: Vec<_> = (0..500_i64).map(|n| (n, n)).collect();
+        db.execute_script("ALTER TABLE t ADD COLUMN text").await.unwrap();
+        db.execute_many("INSERT INTO t (id, n, text) VALUES ($1, $2, hex(zeroblob(1000)))", rows).await.unwrap();
+        let scans = async || {
+            for _ in 0..32 {
+                db.fetch_value::<i64>("SELECT sum(length(text)) FROM t", ()).await.unwrap();
+            }
+        };
+        scans().await;
+        let before = db.engine_stats();
+        scans().await;
+        let after = db.engine_stats();
+        let (found, read) =
+            (after.page_cache_hits - before.page_cache_hits, after.page_cache_misses - before.page_cache_misses);
+        // A row fills half a page, so a scan wants 250 pages; two sixteens of scans were counted.
+        assert!((8_000..12_000).contains(&(found + read)), "{cache} KiB: {found} and {read}");
+        assert_eq!(read < 100, expected, "{cache} KiB: {found} found, {read} read");
+    }
+}
+
+#[tokio::test]
 async fn reads_without_a_commit_in_between_share_a_snapshot() {
     let (db, _folder) = open(all_short_cuts()).await;
     let read = async || db.fetch_value::<i64>("SELECT count(*) FROM t", ()).await.unwrap();

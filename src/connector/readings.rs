@@ -19,4 +19,8 @@ pub struct EngineReadings {
     pub statement_hits: Option<u64>,
     /// Runs so far of a statement that had to be prepared first.
     pub statement_misses: Option<u64>,
+    /// Pages so far that were found in the cache of their connection.
+    pub page_cache_hits: Option<u64>,
+    /// Pages so far that had to be read from the files.
+    pub page_cache_misses: Option<u64>,
 }

@@ -372,6 +372,8 @@ impl Connector for SqlCipherConnector {
         readings.snapshot_hits = Some(stats.snapshot_hits);
         readings.statement_hits = Some(stats.statement_hits);
         readings.statement_misses = Some(stats.statement_misses);
+        readings.page_cache_hits = Some(stats.page_cache_hits);
+        readings.page_cache_misses = Some(stats.page_cache_misses);
         readings
     }
 

@@ -4,6 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use rusqlite::Connection;
+
+use super::ffi::page_cache;
 use crate::lock::Lock;
 
 /// What the engine of one database has done since it was opened, over all its connections, and the state of its log.
@@ -21,6 +24,11 @@ pub struct EngineStats {
     pub inline_runs: u64,
     /// Of those, reads that found their read transaction still open and current.
     pub snapshot_hits: u64,
+    /// Pages that statements wanted and found in the cache of their connection. Asked after every sixteenth statement of a
+    /// connection, so the last ones may be missing.
+    pub page_cache_hits: u64,
+    /// Pages that had to be read from the files, and deciphered; see [`Tuning::cache_kib`](crate::sqlcipher::Tuning::cache_kib).
+    pub page_cache_misses: u64,
     /// Transactions in which several callers' statements were committed together.
     pub groups: u64,
     /// The statements in them.
@@ -39,10 +47,12 @@ pub struct EngineStats {
 /// Counts of one connection. Only who has the engine adds to them.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
-    pub(super) hits: Count,
-    pub(super) misses: Count,
+    hits: Count,
+    misses: Count,
     pub(super) inline: Count,
     pub(super) kept: Count,
+    pages_found: Count,
+    pages_read: Count,
     pub(super) groups: Count,
     pub(super) grouped: Count,
 }
@@ -62,11 +72,24 @@ impl Count {
 }
 
 impl Tally {
+    /// Counts a statement that runs, and every so often what those before it wanted of the page cache, which costs as much as
+    /// a twentieth of a short read.
+    pub(super) fn run(&self, connection: &Connection, is_prepared: bool) {
+        if is_prepared { &self.hits } else { &self.misses }.add(1);
+        if (self.hits.get() + self.misses.get()).is_multiple_of(16) {
+            let [found, read] = page_cache::asked(connection);
+            self.pages_found.add(found);
+            self.pages_read.add(read);
+        }
+    }
+
     fn count_in(&self, stats: &mut EngineStats) {
         stats.statement_hits += self.hits.get();
         stats.statement_misses += self.misses.get();
         stats.inline_runs += self.inline.get();
         stats.snapshot_hits += self.kept.get();
+        stats.page_cache_hits += self.pages_found.get();
+        stats.page_cache_misses += self.pages_read.get();
         stats.groups += self.groups.get();
         stats.grouped_statements += self.grouped.get();
     }

@@ -88,7 +88,7 @@ fn known(value: Option<u64>) -> Vec<(Option<&'static str>, u64)> {
     value.map(|value| (None, value)).into_iter().collect()
 }
 
-pub(super) static READINGS: [PolledInstrument; 13] = [
+pub(super) static READINGS: [PolledInstrument; 15] = [
     level(count("db.client.connection.count", "{connection}", "Open connections, by their state"), |pool| {
         vec![(Some("idle"), u64::from(pool.idle_connections)), (Some("used"), u64::from(pool.active_connections))]
     }),
@@ -127,5 +127,11 @@ pub(super) static READINGS: [PolledInstrument; 13] = [
     }),
     total(count("strongroom.statement.misses", "{statement}", "Runs of a statement that was prepared first"), |pool| {
         known(pool.engine.statement_misses)
+    }),
+    total(count("strongroom.page_cache.hits", "{page}", "Pages that were found in the cache"), |pool| {
+        known(pool.engine.page_cache_hits)
+    }),
+    total(count("strongroom.page_cache.misses", "{page}", "Pages that were read from the files"), |pool| {
+        known(pool.engine.page_cache_misses)
     }),
 ];

@@ -120,6 +120,8 @@ fn add(ours: &mut PoolReadings, theirs: &PoolReadings) {
     add(&mut ours.snapshot_hits, theirs.snapshot_hits);
     add(&mut ours.statement_hits, theirs.statement_hits);
     add(&mut ours.statement_misses, theirs.statement_misses);
+    add(&mut ours.page_cache_hits, theirs.page_cache_hits);
+    add(&mut ours.page_cache_misses, theirs.page_cache_misses);
 }
 
 /// What tells a pool from others.

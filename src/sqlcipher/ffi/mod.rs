@@ -15,6 +15,7 @@ pub(super) mod kdf;
 #[cfg(feature = "sqlcipher")]
 pub(super) mod key;
 pub(super) mod last_id;
+pub(super) mod page_cache;
 pub(super) mod publish;
 pub(super) mod quiet;
 pub(super) mod running;

@@ -53,7 +53,7 @@ impl Engine {
         let prepared = prepared.map_err(|error| classify_refused(error, watch.seen()))?;
         // The authorizer is asked only about a statement that is prepared anew.
         let fresh = watch.seen().anything();
-        if fresh { &tally.misses } else { &tally.hits }.add(1);
+        tally.run(connection, !fresh);
         watch.mode(Mode::Running);
         Ok((Ready { connection, watch, plan, prepared, fresh, steps: 0 }, fitting))
     }
