@@ -19,6 +19,11 @@ pub mod troubleshooting {}
 #[cfg_attr(feature = "sops", doc = include_str!("../docs/sops.md"))]
 pub mod sops {}
 
+/// [a key that its source makes]: crate::_docs::copies
+///
+#[cfg_attr(feature = "keyring", doc = include_str!("../docs/keyring.md"))]
+pub mod keyring {}
+
 #[cfg_attr(feature = "postgres", doc = include_str!("../docs/postgres.md"))]
 pub mod postgres {}
 

@@ -60,6 +60,7 @@
 //! | the caller | [`PassphraseKeySource`] |
 //! | an environment variable, a file, a program | [`EnvKeySource`], [`FileKeySource`], [`CommandKeySource`] |
 //! | a SOPS file | `SopsKeySource` (feature `sops`) |
+//! | the store of the system | `keys::KeyringKeySource` (feature `keyring`) |
 //! | the first of several that answers | [`ChainKeySource`] |
 //! | one of these, asked again only after a while | [`CachedKeySource`] |
 //!
@@ -113,6 +114,7 @@
 //! | `sqlcipher` | yes | the encrypted engine; needs OpenSSL's headers, or `vendored-openssl` |
 //! | `sqlite` | by `sqlcipher` | alone: the engine without encryption, which refuses every key |
 //! | `sops`, `sops-ssh` | `sops` | keys from SOPS files; SSH keys as age identities |
+//! | `keyring` | | `keys::KeyringKeySource`: keys in the store of the system |
 //! | `config` | yes | [`DatabaseConfig`] from YAML, TOML, JSON and the environment |
 //! | `migrations` | yes | `migrate`: the schema as a list of migrations |
 //! | `testing` | | mocks, a scripted connector, fault injection, conformance suites |

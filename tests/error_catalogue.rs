@@ -1,7 +1,14 @@
 //! `docs/errors.md` is made here, from errors that are really provoked; this test fails when the page is not what comes
 //! out, and writes it when `STRONGROOM_BLESS` is set.
 
-#![cfg(all(feature = "sqlcipher", feature = "sops", feature = "testing", feature = "migrations", target_os = "linux"))]
+#![cfg(all(
+    feature = "sqlcipher",
+    feature = "sops",
+    feature = "keyring",
+    feature = "testing",
+    feature = "migrations",
+    target_os = "linux"
+))]
 
 mod common;
 
@@ -16,6 +23,7 @@ use common::{ENDLESS, memory, numbers, secs};
 use strongroom::database::migrations::{Adopt, MigrateOptions, Migration, Migrations};
 use strongroom::database::{BackupOptions, BackupStage, CopyRows, RekeyOptions};
 use strongroom::engine::TransactionMode;
+use strongroom::keys::KeyringKeySource;
 use strongroom::pool::{NoRetry, Ping, SuspendOptions};
 use strongroom::sqlcipher::{SalvageOptions, Tuning};
 use strongroom::testing::{Fault, FaultyConnector, Point};
@@ -473,6 +481,30 @@ async fn a_process_without_privileges() {
     }
 }
 
+const SESSIONLESS: &str = "STRONGROOM_TEST_SESSIONLESS";
+
+impl Catalogue {
+    /// What is said where nobody has a session.
+    fn sessionless(&mut self) {
+        let mut command = std::process::Command::new("/proc/self/exe");
+        command.args(["--exact", "a_process_without_a_session", "--nocapture"]).env(SESSIONLESS, "1");
+        let output = command.env("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nonexistent/bus").output().unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        let told = said.lines().find_map(|line| line.split_once("told: ")?.1.split_once(" says "));
+        let (names, text) = told.unwrap_or_else(|| panic!("{said}{}", String::from_utf8_lossy(&output.stderr)));
+        self.told("there is no keyring, as on a server", names, text, false);
+    }
+}
+
+/// Does nothing unless started by `sessionless`.
+#[tokio::test]
+async fn a_process_without_a_session() {
+    if std::env::var_os(SESSIONLESS).is_some() {
+        let error = KeyringKeySource::new("com.example.shop", "database").resolve().await.unwrap_err();
+        println!("told: {} says {error}", names(&error));
+    }
+}
+
 async fn keys(page: &mut Catalogue) {
     page.section(
         "Getting the key",
@@ -489,6 +521,7 @@ async fn keys(page: &mut Catalogue) {
     page.row("others may read the key file", &open(Box::new(FileKeySource::new(page.at("open.key")))).await);
     let command = strongroom::CommandKeySource::new("no-such-program");
     page.row("the program that prints the key is missing", &open(Box::new(command)).await);
+    page.sessionless();
     let making = || FileKeySource::new(page.at("made.key")).create_if_missing(true);
     std::fs::write(page.at("made.key"), "of another database\n").unwrap();
     let error = refusal(AsyncDatabase::builder(page.at("made.db")).key(making()).retry(NoRetry)).await;

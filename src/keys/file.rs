@@ -192,7 +192,7 @@ fn raw_key(bytes: &[u8], source: &str) -> Result<Secret> {
 }
 
 /// Whether `digits` were exactly the 64 hex digits of a key.
-fn decode_hex(digits: &[u8], key: &mut [u8; 32]) -> bool {
+pub(super) fn decode_hex(digits: &[u8], key: &mut [u8; 32]) -> bool {
     let (pairs, rest) = digits.as_chunks::<2>();
     if pairs.len() != key.len() || !rest.is_empty() {
         return false;

@@ -13,9 +13,9 @@ mod configured;
 mod env;
 mod file;
 mod file_life;
-#[cfg(any(feature = "sqlite", feature = "sops"))]
+#[cfg(any(feature = "sqlite", feature = "sops", feature = "keyring"))]
 mod fresh;
-#[cfg(not(any(feature = "sqlite", feature = "sops")))]
+#[cfg(not(any(feature = "sqlite", feature = "sops", feature = "keyring")))]
 #[path = "no_fresh.rs"]
 mod fresh;
 #[cfg(all(windows, feature = "sops"))]
@@ -24,6 +24,8 @@ mod job;
 #[path = "no_job.rs"]
 mod job;
 mod kept;
+#[cfg(all(feature = "keyring", not(target_family = "wasm")))]
+mod keyring;
 mod passphrase;
 mod place;
 mod resolve;
@@ -38,6 +40,8 @@ pub use chain::ChainKeySource;
 pub use command::CommandKeySource;
 pub use env::EnvKeySource;
 pub use file::FileKeySource;
+#[cfg(all(feature = "keyring", not(target_family = "wasm")))]
+pub use keyring::KeyringKeySource;
 pub use passphrase::PassphraseKeySource;
 pub use resolve::resolve_cipher_key;
 #[cfg(feature = "sops")]
