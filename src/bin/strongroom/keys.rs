@@ -13,6 +13,7 @@ use strongroom::{
 };
 
 use crate::failure::ExitCause;
+use crate::keyring;
 use crate::probe::is_encrypted;
 use crate::prompt;
 
@@ -33,6 +34,12 @@ macro_rules! sources {
             /// The file with a raw key: 32 bytes, or 64 hex digits
             #[arg(id = concat!($prefix, "key-raw-file"), long = concat!($prefix, "key-raw-file"), value_name = "FILE", help_heading = $heading)]
             raw_file: Vec<PathBuf>,
+            /// The entry of the system's keyring that holds the passphrase (a build with the feature `keyring`)
+            #[arg(id = concat!($prefix, "key-keyring"), long = concat!($prefix, "key-keyring"), value_name = "SERVICE/USER", help_heading = $heading)]
+            keyring: Vec<String>,
+            /// The entry that holds a raw key, as 64 hex digits
+            #[arg(id = concat!($prefix, "key-raw-keyring"), long = concat!($prefix, "key-raw-keyring"), value_name = "SERVICE/USER", help_heading = $heading)]
+            raw_keyring: Vec<String>,
             /// The program that prints the passphrase, with its arguments, split at spaces
             #[arg(id = concat!($prefix, "key-program"), long = concat!($prefix, "key-program"), value_name = "COMMAND", help_heading = $heading)]
             program: Vec<String>,
@@ -41,7 +48,10 @@ macro_rules! sources {
         impl $name {
             /// All that were named.
             pub(crate) fn named(&self) -> Vec<Box<dyn KeySource>> {
-                all(&self.env, &self.sops, &self.file, &self.raw_file, &self.program)
+                let mut sources = all(&self.env, &self.sops, &self.file, &self.raw_file, &self.program);
+                sources.extend(self.keyring.iter().map(|place| keyring::source(place, false)));
+                sources.extend(self.raw_keyring.iter().map(|place| keyring::source(place, true)));
+                sources
             }
         }
     };

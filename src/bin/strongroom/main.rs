@@ -6,6 +6,11 @@ mod copies;
 mod doctor;
 mod failure;
 mod holders;
+#[cfg(feature = "keyring")]
+mod keyring;
+#[cfg(not(feature = "keyring"))]
+#[path = "no_keyring.rs"]
+mod keyring;
 mod keys;
 mod migrate;
 mod new_key;
