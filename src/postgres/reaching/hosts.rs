@@ -72,11 +72,11 @@ pub(crate) struct Memory {
     /// Readers begin with another one each time.
     turn: AtomicUsize,
     /// Those that would not do, for writers and for readers.
-    rests: [Lock<Vec<Rest>>; 2],
+    rests: [Lock<Vec<HostRest>>; 2],
 }
 
 #[derive(Debug)]
-struct Rest {
+struct HostRest {
     host: usize,
     standing: Standing,
     until: Instant,
@@ -126,10 +126,10 @@ impl Memory {
     pub(crate) fn refused(&self, host: usize, access: Access, standing: Standing) {
         let mut rests = self.rests(access);
         rests.retain(|rest| rest.host != host);
-        rests.push(Rest { host, standing, until: Instant::now() + REST });
+        rests.push(HostRest { host, standing, until: Instant::now() + REST });
     }
 
-    fn rests(&self, access: Access) -> Guard<'_, Vec<Rest>> {
+    fn rests(&self, access: Access) -> Guard<'_, Vec<HostRest>> {
         self.rests[usize::from(access == Access::Read)].lock()
     }
 }
