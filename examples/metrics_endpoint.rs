@@ -51,7 +51,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         prometheus = prometheus.set_buckets_for_metric(Matcher::Full(name.to_owned()), bounds)?;
     }
     let prometheus = prometheus.install_recorder()?;
-    let metrics = MetricsFacade::new();
+    let metrics = MetricsFacade::installed();
     let directory = tempfile::tempdir()?;
     let path = directory.path().join("shop.db");
     let db = AsyncDatabase::builder(&path).observer(metrics.clone()).open().await?;

@@ -355,6 +355,32 @@ async fn a_recorder_that_comes_later_is_told_from_then_on() {
     assert_eq!((duration.values.len(), duration.unit), (1, Some(Seconds)));
 }
 
+#[tokio::test]
+async fn a_recorder_that_is_there_to_stay_is_told_the_same() {
+    let told = async |metrics: MetricsFacade, recorder: &DebuggingRecorder| {
+        let _guard = metrics::set_default_local_recorder(recorder);
+        let db = AsyncDatabase::builder(":memory:").observer(metrics.clone()).open().await.unwrap();
+        db.execute_script("CREATE TABLE t (a UNIQUE)").await.unwrap();
+        for _ in 0..3 {
+            db.execute("INSERT INTO t VALUES (1)", ()).await.ok();
+            db.fetch_all("SELECT a FROM t", ()).await.unwrap();
+        }
+        metrics.collect();
+        let recorded = Recorded::take(&recorder.snapshotter());
+        let series = |metric: &Metric| (metric.name.clone(), metric.labels.clone(), metric.values.len());
+        // One that is registered before anything happens is told as nothing.
+        let happened = |metric: &&Metric| {
+            metric.kind == MetricKind::Gauge
+                || !["failures", "repeats", "size"].iter().any(|end| metric.name.ends_with(end))
+        };
+        recorded.0.iter().filter(happened).map(series).collect::<BTreeSet<_>>()
+    };
+    let always_asked = told(MetricsFacade::new(), &DebuggingRecorder::new()).await;
+    let asked_once = told(MetricsFacade::installed(), &DebuggingRecorder::new()).await;
+    assert!(always_asked.len() > 15);
+    assert_eq!(asked_once, always_asked);
+}
+
 /// To borrow a connection is no operation of the database; what is done with it is.
 #[tokio::test]
 async fn a_borrowed_connection_is_measured_by_what_is_done_with_it() {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use metrics::{Key, KeyName, Label, Level, Metadata, SharedString, Unit, with_recorder};
+use metrics::{Counter, Histogram, Key, KeyName, Label, Level, Metadata, SharedString, Unit, with_recorder};
 
 use super::names::{COUNTERS, HISTOGRAMS, Instrument, READINGS};
 use super::series::{Attribute, PoolSeries, Pools, Sink};
@@ -30,12 +30,34 @@ use crate::observer::{Event, ObservedPool, Observer};
 #[derive(Clone, Default)]
 pub struct MetricsFacade {
     pools: Arc<Pools>,
+    is_installed: bool,
 }
 
 impl MetricsFacade {
     /// One that observes nothing yet. The recorder may be installed before or after.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// For the recorder that is installed by now and stays: each series is registered with it once. That spares a look-up in the
+    /// recorder for each number, which is most of what measuring costs, and counters
+    /// are told from zero on. Without a recorder, nothing is recorded ever. With one
+    /// that forgets series that were idle, take [`new`](Self::new).
+    ///
+    /// ```
+    /// use metrics_exporter_prometheus::PrometheusBuilder;
+    /// use strongroom::AsyncDatabase;
+    /// use strongroom::database::MetricsFacade;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let prometheus = PrometheusBuilder::new().install_recorder()?;
+    /// let db = AsyncDatabase::builder(":memory:").observer(MetricsFacade::installed()).open().await?;
+    /// db.fetch_value::<i64>("SELECT 1", ()).await?;
+    /// assert!(prometheus.render().contains("db_client_operation_duration"));
+    /// # Ok(()) }
+    /// ```
+    pub fn installed() -> Self {
+        Self { is_installed: true, ..Self::default() }
     }
 
     /// The ends of the ranges of each histogram, by its name, for a recorder that has to be told them; those of the conventions,
@@ -72,7 +94,10 @@ impl Observer for MetricsFacade {
 
     fn for_pool(&self, pool: &ObservedPool) -> Option<Box<dyn Observer>> {
         describe();
-        Some(Box::new(PoolSeries::new(FacadeSink, pool, &self.pools)))
+        Some(match self.is_installed {
+            false => Box::new(PoolSeries::new(FacadeSink, pool, &self.pools)),
+            true => Box::new(PoolSeries::new(InstalledSink, pool, &self.pools)),
+        })
     }
 }
 
@@ -101,6 +126,40 @@ impl Sink for FacadeSink {
 
     fn increment(&self, series: &Key) {
         with_recorder(|recorder| recorder.register_counter(series, &METADATA).increment(1));
+    }
+}
+
+/// The recorder that was there when a series was first told.
+#[derive(Clone, Copy)]
+struct InstalledSink;
+
+enum Registered {
+    Histogram(Histogram),
+    Counter(Counter),
+}
+
+impl Sink for InstalledSink {
+    type Series = Registered;
+
+    fn series(&self, instrument: &'static Instrument, attributes: &[Attribute]) -> Registered {
+        let key = key(instrument, attributes);
+        let is_counter = COUNTERS.iter().any(|counter| counter.name == instrument.name);
+        with_recorder(|recorder| match is_counter {
+            true => Registered::Counter(recorder.register_counter(&key, &METADATA)),
+            false => Registered::Histogram(recorder.register_histogram(&key, &METADATA)),
+        })
+    }
+
+    fn record(&self, series: &Registered, value: f64) {
+        if let Registered::Histogram(histogram) = series {
+            histogram.record(value);
+        }
+    }
+
+    fn increment(&self, series: &Registered) {
+        if let Registered::Counter(counter) = series {
+            counter.increment(1);
+        }
     }
 }
 
