@@ -12,8 +12,8 @@ use crate::secret::Secret;
 /// Produces one secret: the key of a database, or the password of a server.
 ///
 /// **For implementors.** [`resolve`](KeySource::resolve) is called when a connection needs the key: once per pool by
-/// SQLCipher (which derives once and then forgets the passphrase), on every connect by networked engines (passwords
-/// rotate). It may be called from several tasks at once and its future may be dropped at any await; it must not block
+/// SQLCipher (which derives once and then forgets the passphrase), and again if the file has another key later; on every
+/// connect by networked engines (passwords rotate). It may be called from several tasks at once and its future may be dropped at any await; it must not block
 /// the thread (use `tokio::task::spawn_blocking`). Fail with [`ErrorKind::Key`](crate::ErrorKind::Key), and never put
 /// the value, or part of it, into an error or a log.
 ///
@@ -112,6 +112,16 @@ pub trait KeySource: Send + Sync {
         let _ = secret;
         Ok(())
     }
+
+    /// Forgets what is remembered: the secret that was given last is refused by now, and the source is asked again after
+    /// this. Does nothing by default, which is right for a source that looks anew each time.
+    fn forget(&self) {}
+
+    /// Whether the secret is always the same, so that there is no use in asking again, and an engine need not keep the
+    /// source once it has the key. False by default.
+    fn is_fixed(&self) -> bool {
+        false
+    }
 }
 
 /// A secret that may be the right one, and where it is from.
@@ -151,6 +161,14 @@ macro_rules! asks_what_it_points_to {
             async fn settle(&self, secret: &Secret) -> Result<()> {
                 (**self).settle(secret).await
             }
+
+            fn forget(&self) {
+                (**self).forget();
+            }
+
+            fn is_fixed(&self) -> bool {
+                (**self).is_fixed()
+            }
         }
     };
 }
@@ -167,5 +185,9 @@ impl KeySource for Secret {
 
     fn describe(&self) -> String {
         "a secret given by the caller".into()
+    }
+
+    fn is_fixed(&self) -> bool {
+        true
     }
 }

@@ -321,9 +321,9 @@ async fn a_file_that_another_handle_has_open_is_left_alone() {
     db.rekey(named(2)).await.unwrap();
     let error = other.fetch_value::<String>("SELECT a FROM t", ()).await.unwrap_err();
     assert_eq!(kinds(&error), (ErrorKind::Encryption, Reason::WrongKey), "{error}");
-    assert!(error.to_string().contains("has another key now; open the database anew"), "{error}");
+    assert!(error.to_string().contains("was changed by another process"), "{error}");
     let error = other.rekey(named(2)).await.unwrap_err();
-    assert!(error.to_string().contains("has another key now; open the database anew"), "{error}");
+    assert!(error.to_string().contains("was changed by another process"), "{error}");
     db.fetch_value::<String>("SELECT a FROM t", ()).await.unwrap();
     db.close().await.unwrap();
     let again = either(&path).open().await.unwrap();

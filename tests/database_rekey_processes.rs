@@ -1,5 +1,6 @@
 //! Processes that are killed while they change the key: the file opens with the old or the new one, and lacks no row. And a
-//! process that has the file open: it goes on, and nothing is changed.
+//! process that has the file open: it goes on, and nothing is changed. One that lets go of it now and then works on under each new
+//! key, if its source has that, and is told otherwise.
 //!
 //! `STRONGROOM_REKEY_KILLS` (6 by default) is the number of deaths at random moments, `STRONGROOM_KILL_SEED` replays them.
 #![cfg(all(feature = "sqlcipher", unix))]
@@ -15,6 +16,8 @@ mod other;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use common::{key, millis, numbers};
@@ -24,7 +27,7 @@ use other::Other;
 use strongroom::database::CheckDepth;
 use strongroom::keys::CandidateKeySource;
 use strongroom::sqlcipher::Tuning;
-use strongroom::{AsyncDatabase, ErrorKind, PassphraseKeySource, Result, Secret};
+use strongroom::{AsyncDatabase, ErrorKind, FileKeySource, PassphraseKeySource, Reason, Result, Secret};
 use tempfile::TempDir;
 
 const CHILD: &str = "STRONGROOM_TEST_REKEY";
@@ -146,5 +149,118 @@ fn a_file_that_another_process_has_open_keeps_its_key_and_both_work_on() {
         db.close().await.unwrap();
         let db = AsyncDatabase::builder(&path).key(new()).open().await.unwrap();
         assert_eq!(common::count(&db).await, 5);
+    });
+}
+
+const BESIDE: &str = "STRONGROOM_TEST_BESIDE";
+
+/// Works with the file that is named, by the key in the file that stands beside it, until that is to stop; lets go of it now
+/// and then. Does nothing unless started by the test below.
+#[test]
+fn the_process_beside() {
+    let Some(path) = std::env::var_os(BESIDE) else { return };
+    let path = Path::new(&path);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let db = AsyncDatabase::builder(path).key(the_key(path)).pool_max(4).open().await.unwrap();
+        let (began, mut rows) = (Instant::now(), 0);
+        println!("\nready");
+        while !path.with_extension("stop").exists() {
+            let tasks: Vec<_> = (0..8).map(|i| tokio::spawn(work(db.clone(), i % 2 == 0))).collect();
+            for task in tasks {
+                rows += task.await.unwrap().unwrap();
+            }
+            db.suspend().await.unwrap();
+            tokio::time::sleep(millis(20)).await;
+            assert!(began.elapsed() < 4 * LONGEST, "nobody has stopped this process");
+        }
+        db.close().await.unwrap();
+        println!("{rows}");
+    });
+}
+
+fn the_key(path: &Path) -> FileKeySource {
+    FileKeySource::new(path.with_extension("key")).raw_key().create_if_missing(true)
+}
+
+/// Writes some rows, or reads what must be there; says how many were written.
+async fn work(db: AsyncDatabase, writes: bool) -> Result<u64> {
+    for _ in 0..4 {
+        if writes {
+            db.execute("INSERT INTO t VALUES (0, 'more')", ()).await?;
+        } else {
+            let sum: Option<u64> = db.fetch_value("SELECT sum(i) FROM t", ()).await?;
+            assert_eq!(sum, Some(ROWS * (ROWS + 1) / 2));
+        }
+    }
+    Ok(if writes { 4 } else { 0 })
+}
+
+#[test]
+fn a_process_beside_twenty_changes_of_key_works_on_and_one_with_the_old_key_is_told() {
+    let home = TempDir::new().unwrap();
+    let path = home.path().join("app.db");
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let db = AsyncDatabase::builder(&path).key(the_key(&path)).pool_max(4).open().await.unwrap();
+        db.execute_script(&format!("CREATE TABLE t AS SELECT i, hex(i) h FROM ({})", numbers(ROWS))).await.unwrap();
+        // Has the old key only, and does not notice the first changes.
+        std::fs::copy(path.with_extension("key"), home.path().join("old.key")).unwrap();
+        let old = FileKeySource::new(home.path().join("old.key")).raw_key();
+        let late = AsyncDatabase::builder(&path).key(old).open().await.unwrap();
+        assert_eq!(common::count(&late).await, ROWS as i64);
+        late.suspend().await.unwrap();
+
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "the_process_beside", "--nocapture"]).env(BESIDE, &path);
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+        assert!(lines.any(|line| line == "ready"), "the process did not come to that");
+
+        let stop = Arc::new(AtomicBool::new(false));
+        let tasks: Vec<_> = (0..32)
+            .map(|i| {
+                let (db, stop) = (db.clone(), Arc::clone(&stop));
+                tokio::spawn(async move {
+                    let mut rows = 0;
+                    while !stop.load(SeqCst) {
+                        rows += work(db.clone(), i % 4 == 0).await?;
+                        tokio::time::sleep(millis(20)).await;
+                    }
+                    Ok::<_, strongroom::Error>(rows)
+                })
+            })
+            .collect();
+        let (mut changes, mut busy, began) = (0, 0, Instant::now());
+        while changes < 20 {
+            match db.rekey_fresh(the_key(&path)).await {
+                Ok(_) => changes += 1,
+                Err(error) if error.kind() == ErrorKind::Busy => busy += 1,
+                Err(error) => panic!("after {changes} changes: {error}"),
+            }
+            assert!(began.elapsed() < 3 * LONGEST, "{changes} changes, {busy} times in the way");
+        }
+        stop.store(true, SeqCst);
+        let mut rows = ROWS;
+        for task in tasks {
+            rows += task.await.unwrap().unwrap();
+        }
+        std::fs::write(path.with_extension("stop"), "").unwrap();
+        let theirs: u64 = lines.find_map(|line| line.parse().ok()).expect("the process beside has failed");
+        assert!(child.wait().unwrap().success());
+        println!("{theirs} rows of the process beside, {busy} times in the way, {:?}", began.elapsed());
+        assert!(theirs > 0);
+        assert_eq!(common::count(&db).await, (rows + theirs) as i64);
+        assert_eq!(db.stats().total_errors, 0, "{:?}", db.stats());
+        assert!(db.check(CheckDepth::Full).await.unwrap().is_ok());
+        db.close().await.unwrap();
+
+        let error = late.execute("DELETE FROM t", ()).await.unwrap_err();
+        assert_eq!(error.reason(), Reason::WrongKey, "{error}");
+        let text = error.to_string();
+        assert!(text.contains("the key of the file was changed by another process"), "{text}");
+        assert!(text.contains("does not offer the new one; store the new key there"), "{text}");
+        std::fs::copy(path.with_extension("key"), home.path().join("old.key")).unwrap();
+        assert_eq!(common::count(&late).await, (rows + theirs) as i64);
     });
 }

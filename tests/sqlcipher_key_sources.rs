@@ -64,6 +64,24 @@ impl KeySource for Awkward {
     }
 }
 
+/// Says that it never answers anything else.
+struct Fixed(Counted);
+
+#[strongroom::keys::async_trait]
+impl KeySource for Fixed {
+    async fn resolve(&self) -> Result<Secret> {
+        self.0.resolve().await
+    }
+
+    fn describe(&self) -> String {
+        self.0.describe()
+    }
+
+    fn is_fixed(&self) -> bool {
+        true
+    }
+}
+
 fn database(directory: &TempDir, source: &Awkward) -> DatabaseBuilder<SqlCipherConnector> {
     AsyncDatabase::builder(directory.path().join("a.db")).key(source.clone())
 }
@@ -144,15 +162,20 @@ async fn a_source_that_panics_is_an_error_without_its_words() {
 }
 
 #[tokio::test]
-async fn the_source_is_let_go_once_the_key_is_known() {
-    let directory = TempDir::new().unwrap();
-    let source = Counted::new(Secret::raw_key([7; 32]));
-    let held_by_database = Arc::downgrade(&source.asked);
-    let db = AsyncDatabase::builder(directory.path().join("a.db")).key(source).build();
-    assert!(held_by_database.upgrade().is_some());
-    db.connect().await.unwrap();
-    assert!(held_by_database.upgrade().is_none());
-    works(&db).await;
+async fn a_source_that_never_answers_anything_else_is_let_go_once_the_key_is_known_and_others_at_close() {
+    for is_fixed in [true, false] {
+        let directory = TempDir::new().unwrap();
+        let source = Counted::new(Secret::raw_key([7; 32]));
+        let held_by_database = Arc::downgrade(&source.asked);
+        let builder = AsyncDatabase::builder(directory.path().join("a.db"));
+        let db = if is_fixed { builder.key(Fixed(source)).build() } else { builder.key(source).build() };
+        assert!(held_by_database.upgrade().is_some());
+        db.connect().await.unwrap();
+        assert_eq!(held_by_database.upgrade().is_none(), is_fixed);
+        works(&db).await;
+        db.close().await.unwrap();
+        assert!(held_by_database.upgrade().is_none());
+    }
 }
 
 #[tokio::test]

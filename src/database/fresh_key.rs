@@ -1,39 +1,45 @@
 //! The key that a source makes for a change of key.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::key::KeySource;
+use crate::key::{KeyCandidate, KeySource};
+use crate::lock::Lock;
 use crate::secret::Secret;
 
-/// Answers with a new secret of another source, which keeps it once it is settled.
+/// Answers with a new secret of another source, which keeps it once it is settled. After that, it answers as that source
+/// does.
 #[derive(Clone)]
 pub(super) struct FreshKey {
     source: Arc<dyn KeySource>,
-    made: Arc<OnceLock<Secret>>,
+    made: Arc<Lock<Made>>,
+}
+
+enum Made {
+    NotYet,
+    Unsettled(Secret),
+    Settled,
 }
 
 impl FreshKey {
     pub(super) fn of(source: Arc<dyn KeySource>) -> Self {
-        Self { source, made: Arc::default() }
+        Self { source, made: Arc::new(Lock::new(Made::NotYet)) }
     }
 
     /// The database is encrypted under the new secret.
     pub(super) async fn settle(&self) -> Result<()> {
-        let Some(made) = self.made.get() else { return Ok(()) };
-        let settled = self.source.settle(made).await;
+        let made = std::mem::replace(&mut *self.made.lock(), Made::Settled);
+        let Made::Unsettled(made) = made else { return Ok(()) };
+        let settled = self.source.settle(&made).await;
         settled.map_err(|error| {
             let source = self.source.describe();
             error.context(format_args!("the database has the new key now, but {source} still offers the old one too"))
         })
     }
-}
 
-#[async_trait]
-impl KeySource for FreshKey {
-    async fn resolve(&self) -> Result<Secret> {
+    async fn make(&self) -> Result<Secret> {
         let made = self.source.replace().await?;
         // A database under a key that nobody has is lost.
         let offered = self.source.candidates().await?;
@@ -41,10 +47,29 @@ impl KeySource for FreshKey {
             let message = format!("{} does not offer the key that it has made", self.source.describe());
             return Err(Error::new(ErrorKind::Key, message).hint("candidates() has to list it before it is settled"));
         }
-        Ok(self.made.get_or_init(|| made).clone())
+        *self.made.lock() = Made::Unsettled(made.clone());
+        Ok(made)
+    }
+}
+
+#[async_trait]
+impl KeySource for FreshKey {
+    async fn resolve(&self) -> Result<Secret> {
+        if matches!(*self.made.lock(), Made::NotYet) { self.make().await } else { self.source.resolve().await }
     }
 
     fn describe(&self) -> String {
         self.source.describe()
+    }
+
+    async fn candidates(&self) -> Result<Vec<KeyCandidate>> {
+        if matches!(*self.made.lock(), Made::NotYet) {
+            return Ok(vec![KeyCandidate { secret: self.make().await?, source: self.describe() }]);
+        }
+        self.source.candidates().await
+    }
+
+    fn forget(&self) {
+        self.source.forget();
     }
 }

@@ -115,6 +115,16 @@ impl KeySource for CachedKeySource {
         let _turn = self.shared.anew().await;
         self.shared.inner.settle(secret).await
     }
+
+    fn forget(&self) {
+        self.shared.cache.forget();
+        self.shared.offered.forget();
+        self.shared.inner.forget();
+    }
+
+    fn is_fixed(&self) -> bool {
+        self.shared.inner.is_fixed()
+    }
 }
 
 impl fmt::Debug for CachedKeySource {

@@ -94,6 +94,14 @@ impl KeySource for CandidateKeySource {
     async fn settle(&self, secret: &Secret) -> Result<()> {
         chain::settle(&self.sources, secret).await
     }
+
+    fn forget(&self) {
+        self.sources.iter().for_each(KeySource::forget);
+    }
+
+    fn is_fixed(&self) -> bool {
+        self.sources.len() == 1 && self.sources.iter().all(KeySource::is_fixed)
+    }
 }
 
 impl fmt::Debug for CandidateKeySource {

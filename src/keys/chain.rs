@@ -166,6 +166,14 @@ impl KeySource for ChainKeySource {
     async fn settle(&self, secret: &Secret) -> Result<()> {
         settle(&self.sources, secret).await
     }
+
+    fn forget(&self) {
+        self.sources.iter().for_each(KeySource::forget);
+    }
+
+    fn is_fixed(&self) -> bool {
+        self.sources.iter().all(KeySource::is_fixed)
+    }
 }
 
 impl fmt::Debug for ChainKeySource {

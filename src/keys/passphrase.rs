@@ -38,4 +38,8 @@ impl KeySource for PassphraseKeySource {
     fn describe(&self) -> String {
         self.secret.describe()
     }
+
+    fn is_fixed(&self) -> bool {
+        true
+    }
 }

@@ -50,4 +50,8 @@ impl KeySource for ConfiguredKey {
     async fn settle(&self, secret: &Secret) -> Result<()> {
         self.source()?.settle(secret).await
     }
+
+    fn is_fixed(&self) -> bool {
+        self.source().is_ok_and(|source| source.is_fixed())
+    }
 }

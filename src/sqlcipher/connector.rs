@@ -6,8 +6,8 @@ use std::sync::{Arc, OnceLock};
 
 use tokio::sync::Mutex;
 
+use super::again::{Known, Questions};
 use super::connection::SqlCipherConnection;
-use super::copies;
 use super::errors;
 use super::ffi::fork::{self, ProcessMark};
 use super::format::{Format, Header};
@@ -21,7 +21,7 @@ use super::stats::EngineStats;
 use super::tuning::{Checkpoints, Tuning};
 use crate::connector::{Access, CancelKind, Capabilities, Connector, EngineReadings, Rekeying};
 use crate::error::{Error, ErrorKind, Result};
-use crate::key::{KeyCandidate, KeySource};
+use crate::key::KeySource;
 use crate::params::Dialect;
 use crate::secret::Secret;
 
@@ -29,8 +29,8 @@ use crate::secret::Secret;
 ///
 /// Most programs use it through [`AsyncDatabase::builder`](crate::AsyncDatabase::builder), which has the same settings.
 ///
-/// The key is resolved and derived at the first connect; after that the source is dropped, and only the derived key is
-/// kept, until the pool closes.
+/// The key is resolved and derived at the first connect, and only the derived key is kept, until the pool closes. The source
+/// is asked again if the file has another key later, because another process has changed it.
 ///
 /// ```
 /// use strongroom::engine::{Access, Resource, Statement};
@@ -49,20 +49,21 @@ pub struct SqlCipherConnector {
     shown: PathBuf,
     /// Absolute from the beginning: the process may change its directory later.
     path: PathBuf,
-    has_key: bool,
-    wishes: Wishes,
+    pub(super) has_key: bool,
+    pub(super) wishes: Wishes,
     settings: OpenSettings,
-    state: Arc<Mutex<State>>,
+    pub(super) state: Arc<Mutex<State>>,
+    pub(super) questions: Questions,
     /// The process in which the database was opened, known without a lock.
     process: OnceLock<ProcessMark>,
     /// Where the key is from that opened the database.
-    key_source: Arc<SourceNames>,
+    pub(super) key_source: Arc<SourceNames>,
 }
 
 /// Moves on from top to bottom.
-enum State {
+pub(super) enum State {
     Unopened { key: Option<Arc<dyn KeySource>> },
-    Opened(Arc<Opened>),
+    Opened(Known),
     ShutDown,
 }
 
@@ -79,7 +80,8 @@ impl SqlCipherConnector {
         let settings = OpenSettings { way, create_if_missing: true, format, tuning, tallies, log };
         let state = Arc::new(Mutex::new(State::Unopened { key: None }));
         let (process, key_source) = (OnceLock::new(), Arc::default());
-        Self { shown, path, has_key: false, wishes: Wishes::default(), settings, state, process, key_source }
+        let (wishes, questions) = (Wishes::default(), Questions::default());
+        Self { shown, path, has_key: false, wishes, settings, state, questions, process, key_source }
     }
 
     /// Encrypts with the key from `source`. Without SQLCipher in the build, opening then fails.
@@ -196,10 +198,10 @@ impl SqlCipherConnector {
 
     /// Opens once, whoever asks first; the others wait. If that caller goes away, the opening ends without it, and the
     /// next one finds it done.
-    async fn opened(&self) -> Result<Arc<Opened>> {
+    pub(super) async fn opened(&self) -> Result<Arc<Opened>> {
         let mut state = Arc::clone(&self.state).lock_owned().await;
         let key = match &*state {
-            State::Opened(opened) => return opened.refuse_child().map(|()| Arc::clone(opened)),
+            State::Opened(Known { opened, .. }) => return opened.refuse_child().map(|()| Arc::clone(opened)),
             State::ShutDown => return Err(closed()),
             State::Unopened { key } => key.clone(),
         };
@@ -214,14 +216,14 @@ impl SqlCipherConnector {
             Some(source) => Offer::of(&**source, &location, settings.create_if_missing).await?,
             None => Offer::default(),
         };
-        let (key_source, made) = (Arc::clone(&self.key_source), offer.made);
+        let (key_source, made, source) = (Arc::clone(&self.key_source), offer.made, key.clone());
         let opened = on_thread(move || {
-            let (opened, source) = Opened::with_one_of(&location, &settings, offer.candidates)?;
+            let (opened, name) = Opened::with_one_of(&location, &settings, offer.candidates)?;
             let opened = Arc::new(opened);
-            if let Some(source) = source {
-                key_source.add(source);
+            if let Some(name) = name {
+                key_source.add(name);
             }
-            *state = State::Opened(Arc::clone(&opened));
+            *state = State::Opened(Known::new(Arc::clone(&opened), source));
             Ok(opened)
         })
         .await??;
@@ -276,18 +278,6 @@ impl SqlCipherConnector {
         }
     }
 
-    /// Refuses to change the key of what has none, or cannot be written.
-    fn refuse_rekey(&self) -> Result<()> {
-        if self.file().is_none() {
-            let error = Error::new(ErrorKind::Config, "a database in memory has no key that could be changed");
-            return Err(error.hint("its key protects nothing that outlives the process"));
-        }
-        if !self.has_key {
-            return Err(copies::not_encrypted());
-        }
-        self.wishes.refuse_reading()
-    }
-
     /// The settings as they fit together, or why they do not.
     fn settings_for(&self, location: Location) -> Result<(OpenSettings, Location)> {
         let mut settings = self.settings.clone();
@@ -304,7 +294,7 @@ impl SqlCipherConnector {
     }
 }
 
-fn closed() -> Error {
+pub(super) fn closed() -> Error {
     Error::new(ErrorKind::Closed, "the database was closed")
 }
 
@@ -330,34 +320,20 @@ impl Connector for SqlCipherConnector {
     }
 
     async fn connect(&self, access: Access) -> Result<SqlCipherConnection> {
-        SqlCipherConnection::open(self.opened().await?, access).await
+        self.connection(access).await
     }
 
     async fn release(&self) -> Result<()> {
         // An opening whose caller has gone away is waited for.
         let state = Arc::clone(&self.state).lock_owned().await;
         match &*state {
-            State::Opened(opened) => opened.let_go().await,
+            State::Opened(known) => known.opened.let_go().await,
             State::Unopened { .. } | State::ShutDown => Ok(()),
         }
     }
 
     async fn rekey(&self, source: Box<dyn KeySource>) -> Result<Rekeying> {
-        self.refuse_rekey()?;
-        let first = keys::candidates(&*source).await?.into_iter().next();
-        let KeyCandidate { secret, source: name } = first.ok_or_else(|| keys::offers_nothing(&*source))?;
-        let opened = self.opened().await?;
-        let new = on_thread(move || copies::another_key(&opened, &secret)).await??;
-        let (state, key_source) = (Arc::clone(&self.state), Arc::clone(&self.key_source));
-        Ok(Box::pin(async move {
-            // Whoever opens waits for it, also when the caller has gone away.
-            let state = state.lock_owned().await;
-            on_thread(move || match &*state {
-                State::Opened(opened) => copies::rekey(opened, new, || key_source.add(name)),
-                State::Unopened { .. } | State::ShutDown => Err(closed()),
-            })
-            .await?
-        }))
+        self.prepare_rekey(source.into()).await
     }
 
     fn readings(&self) -> EngineReadings {
@@ -379,8 +355,8 @@ impl Connector for SqlCipherConnector {
 
     async fn shut_down(&self) {
         let state = std::mem::replace(&mut *self.state.lock().await, State::ShutDown);
-        if let State::Opened(opened) = state {
-            opened.abandoned().close().await;
+        if let State::Opened(known) = state {
+            known.opened.abandoned().close().await;
         }
     }
 }

@@ -196,7 +196,8 @@ impl AsyncDatabase<SqlCipherConnector> {
 }
 
 impl DatabaseBuilder<SqlCipherConnector> {
-    /// Encrypts with the key from `source`. It is asked once, when the first connection opens.
+    /// Encrypts with the key from `source`. It is asked when the first connection opens, and again only if the file has
+    /// another key later, because another process has changed it.
     pub fn key(self, source: impl KeySource + 'static) -> Self {
         self.map_connector(|connector| connector.key(source))
     }

@@ -108,6 +108,18 @@ fn sqlite(code: ffi::Error, message: Option<String>) -> Error {
     if transient { error.transient() } else { error }
 }
 
+/// The first page does not open any more with the key of the connection, which has to be closed.
+#[cold]
+pub(super) fn another_key() -> Error {
+    let message =
+        "the file does not open with its key any more: another process has changed it, or damaged the first page";
+    Error::new(ErrorKind::Encryption, message)
+        .because(Reason::WrongKey)
+        .with_code(ffi::SQLITE_NOTADB)
+        .hint("nothing was done; call again, and the key source is asked for the new key")
+        .transient()
+}
+
 /// Refuses what tells or sets something of a connection, where the next statement may get another connection.
 #[cold]
 pub(super) fn needs_holder(seen: Seen) -> Error {

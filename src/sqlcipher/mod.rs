@@ -2,6 +2,7 @@
 //!
 //! A wing on floors 0 and 1; only `database.rs` and `template.rs` reach up to floor 3.
 
+mod again;
 mod boundary;
 mod builder_copies;
 mod bulk;
@@ -23,6 +24,7 @@ mod keys;
 mod log;
 mod opening;
 mod os;
+mod rekeying;
 mod resource;
 mod running;
 mod sources;

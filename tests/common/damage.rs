@@ -1,4 +1,5 @@
 //! Files to be damaged.
+#![allow(dead_code, reason = "each test program uses a part of it")]
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt as _;

@@ -106,7 +106,7 @@ fn alone(opened: &Opened, old: &KeySpec) -> Result<Connection> {
     match take() {
         Ok(()) => Ok(connection),
         Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => Err(occupied(location)),
-        Err(error) => Err(unchanged(location, diagnose::later(location, &connection, error))),
+        Err(error) => Err(unchanged(location, diagnose::later(location, &connection, Some(old), error))),
     }
 }
 

@@ -27,6 +27,9 @@ const SMALLEST_PAGE: u64 = 512;
 /// How many pages after the first are asked whether the key is right.
 const PAGES_ASKED: u32 = 7;
 
+/// Why an open fails that worked before.
+const ANOTHER_KEY: &str = "the key of the file was changed by another process, or another file was put in its place";
+
 pub(crate) fn is_plain(header: [u8; 16]) -> bool {
     header == *MAGIC
 }
@@ -145,15 +148,45 @@ pub(crate) fn with_key(
         .hint("check the key; other cipher settings or a damaged first page look the same")
 }
 
-/// Explains why a connection does not open though an earlier one did.
-pub(crate) fn later(location: &Location, connection: &Connection, error: rusqlite::Error) -> Error {
-    if !is_not_a_database(&error) {
+/// Explains why a connection does not open with `key` though an earlier one did.
+pub(crate) fn later(
+    location: &Location,
+    connection: &Connection,
+    key: Option<&KeySpec>,
+    error: rusqlite::Error,
+) -> Error {
+    let Some(key) = key else { return without_key(location, connection, error) };
+    let is_corrupt = error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt);
+    if !is_not_a_database(&error) && !(is_corrupt && key.format().has_plain_header()) {
         return explain_with(location, connection, error);
     }
+    match header::read(connection) {
+        Ok(Some(header)) if is_plain(header) && !has_plain_header_only(connection) => {
+            return not_encrypted(location, connection);
+        }
+        Ok(Some(_)) if fits_later_pages(connection, key) => {
+            return damaged(location, "the key is right, but page 1 is damaged");
+        }
+        Ok(_) => {}
+        Err(error) => return explain_with(location, connection, error),
+    }
     location
-        .error(ErrorKind::Encryption, "the file is not the one that was opened before, or has another key now")
+        .error(ErrorKind::Encryption, ANOTHER_KEY)
         .because(Reason::WrongKey)
-        .hint("open the database anew")
+        .hint("open the database anew, with the key that it has now")
+}
+
+/// Explains that the file has another key now, which its source does not have.
+pub(crate) fn not_offered(location: &Location, source: &str) -> Error {
+    location
+        .error(ErrorKind::Encryption, format_args!("{ANOTHER_KEY}, and {source} does not offer the new one"))
+        .because(Reason::WrongKey)
+        .hint("store the new key there; each call asks again, and works as soon as it fits")
+}
+
+/// The same as a context.
+pub(crate) fn another_key(location: &Location) -> String {
+    format!("{location}: {ANOTHER_KEY}, and the new one cannot be had")
 }
 
 /// Explains an error that has nothing to do with keys.

@@ -164,7 +164,7 @@ impl Opened {
         let spare = self.spare.lock().take();
         let Tried { connection, still } = match spare {
             Some(tried) => tried,
-            None => self.open_another()?,
+            None => self.open_another(self.key().as_deref())?,
         };
         if self.settings.tuning.memory_security {
             // Before the first row is read, and before our own rules, which refuse settings of the cipher in SQL.
@@ -220,29 +220,35 @@ impl Opened {
         if self.has_content && self.location.len() == Some(0) { Err(diagnose::emptied(&self.location)) } else { Ok(()) }
     }
 
-    fn open_another(&self) -> Result<Tried> {
+    /// Opens with `key`, which is the one of the database, or may be.
+    pub(super) fn open_another(&self, key: Option<&KeySpec>) -> Result<Tried> {
         self.refuse_emptied()?;
-        let key = self.key();
-        let key = |connection: &Connection| key.as_ref().map_or(Ok(()), |key| cipher::key(connection, key));
+        let give = |connection: &Connection| key.map_or(Ok(()), |key| cipher::key(connection, key));
         if self.settings.way.only_reads() {
-            let opened = reading::open(&self.location, &self.settings, &key);
+            let opened = reading::open(&self.location, &self.settings, &give);
             return opened.map(Tried::reading).map_err(|failure| match failure {
-                Failure::Engine(found) => diagnose::later(&self.location, &found.0, found.1),
+                Failure::Engine(found) => diagnose::later(&self.location, &found.0, key, found.1),
                 Failure::Explained(error) => error,
             });
         }
         let connection = self.location.open()?;
-        key(&connection)?;
+        give(&connection)?;
         let way = self.settings.way;
         let patient = connection.busy_timeout(self.busy_timeout());
         let taken = patient.and_then(|()| way.take(&connection)).and_then(|()| trial(&connection));
-        taken.map_err(|error| way.explain(&self.location, diagnose::later(&self.location, &connection, error)))?;
+        taken.map_err(|error| way.explain(&self.location, diagnose::later(&self.location, &connection, key, error)))?;
         Ok(Tried { connection, still: None })
+    }
+
+    /// Keeps a connection for whoever asks next.
+    pub(super) fn keep(&self, tried: Tried) {
+        let old = self.spare.lock().replace(tried);
+        drop(old);
     }
 
     /// A connection that only copies the log, as durably as the others write.
     pub(crate) fn open_for_checkpoints(&self) -> Result<Connection> {
-        let Tried { connection, .. } = self.open_another()?;
+        let Tried { connection, .. } = self.open_another(self.key().as_deref())?;
         let set = connection.execute_batch(self.settings.tuning.synchronous.pragmas());
         set.map_err(|error| self.location.describe(errors::classify(error)))?;
         Ok(connection)

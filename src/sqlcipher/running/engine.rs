@@ -182,6 +182,11 @@ impl Engine {
             *error = self.way.refused();
             return false;
         }
+        // SQLCipher reports page 1 that fails its seal once, and then that nothing can be written.
+        if matches!(error.reason(), Reason::WrongKey | Reason::NotWritable) && self.is_given_up() {
+            *error = errors::another_key();
+            return true;
+        }
         *error = errors::with_the_system(error.clone(), &self.connection);
         // A commit's; a checkpoint syncs two files, and looks after them itself.
         let commits = error.kind() == ErrorKind::OutcomeUnknown;

@@ -1,0 +1,154 @@
+//! A file that has another key than before: its source is asked again.
+//!
+//! Another process may change the key while nothing of this one is open, or a program that heeds no locks even then. The
+//! source has the new key by then, or somebody forgot to store it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::cipher::KeySpec;
+use super::connection::SqlCipherConnection;
+use super::connector::{SqlCipherConnector, State, closed};
+use super::keys;
+use super::opening::diagnose;
+use super::opening::opened::Opened;
+use super::running::job::on_thread;
+use crate::connector::Access;
+use crate::error::{Error, Reason, Result};
+use crate::key::KeySource;
+
+/// An open database, and whom to ask when its file has another key.
+pub(super) struct Known {
+    pub(super) opened: Arc<Opened>,
+    source: Option<Arc<dyn KeySource>>,
+    /// What came of the last question, and its number.
+    refused: Option<(u64, Error)>,
+}
+
+/// So often it is asked at most on behalf of one call: the key may change again between the answer and the try.
+const QUESTIONS: usize = 3;
+
+/// How many questions were begun.
+#[derive(Debug, Default)]
+pub(super) struct Questions(AtomicU64);
+
+impl Questions {
+    fn begun(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn begin(&self) -> u64 {
+        self.0.fetch_add(1, Ordering::Relaxed) + 1
+    }
+}
+
+/// What a connect began with.
+struct Before {
+    key: Option<Arc<KeySpec>>,
+    questions: u64,
+}
+
+/// What came of an answer.
+enum Found {
+    /// The database goes on with a key that was offered.
+    Key,
+    Nothing,
+    /// No key fits, but the file was changed since the question.
+    Changes,
+}
+
+impl Known {
+    pub(super) fn new(opened: Arc<Opened>, source: Option<Arc<dyn KeySource>>) -> Self {
+        let mut known = Self { opened, source: None, refused: None };
+        known.go_on_with(source);
+        known
+    }
+
+    /// Asks this one from now on, unless it could answer nothing else.
+    pub(super) fn go_on_with(&mut self, source: Option<Arc<dyn KeySource>>) {
+        self.source = source.filter(|source| !source.is_fixed());
+    }
+}
+
+impl SqlCipherConnector {
+    pub(super) async fn connection(&self, access: Access) -> Result<SqlCipherConnection> {
+        let opened = self.opened().await?;
+        for _ in 0..QUESTIONS {
+            let before = Before { key: opened.key(), questions: self.questions.begun() };
+            match SqlCipherConnection::open(Arc::clone(&opened), access).await {
+                Err(error) if error.reason() == Reason::WrongKey => {
+                    Box::pin(self.ask_again(&opened, before, error)).await?;
+                }
+                outcome => return outcome,
+            }
+        }
+        SqlCipherConnection::open(opened, access).await
+    }
+
+    /// The open database, with the key that its file has now.
+    pub(super) async fn up_to_date(&self) -> Result<Arc<Opened>> {
+        let opened = self.opened().await?;
+        let before = Before { key: opened.key(), questions: self.questions.begun() };
+        let looks = Arc::clone(&opened);
+        match on_thread(move || looks.look_at_key()).await? {
+            Err(error) if error.reason() == Reason::WrongKey => self.ask_again(&opened, before, error).await?,
+            outcome => outcome?,
+        }
+        Ok(opened)
+    }
+
+    /// Asks the source once for the key that the file has instead of the one before, whoever comes first; those who came
+    /// before the question was begun have its answer. `refusal` is what the engine said to that key.
+    async fn ask_again(&self, opened: &Arc<Opened>, before: Before, refusal: Error) -> Result<()> {
+        let mut state = Arc::clone(&self.state).lock_owned().await;
+        let State::Opened(known) = &mut *state else { return Err(closed()) };
+        if opened.key().as_ref().map(Arc::as_ptr) != before.key.as_ref().map(Arc::as_ptr) {
+            return Ok(());
+        }
+        if let Some((_, error)) = known.refused.as_ref().filter(|(number, _)| *number > before.questions) {
+            return Err(error.clone());
+        }
+        let Some(source) = known.source.clone() else { return Err(refusal) };
+        let number = self.questions.begin();
+        let mut outcome = Ok(Found::Changes);
+        for _ in 0..QUESTIONS {
+            let looks = Arc::clone(opened);
+            let then = on_thread(move || looks.first_bytes()).await?;
+            source.forget();
+            let answer = keys::candidates(&*source).await;
+            let (tries, key_source) = (Arc::clone(opened), Arc::clone(&self.key_source));
+            // Whoever asks next waits for it, also when the caller has gone away.
+            (state, outcome) = on_thread(move || {
+                let found = match answer {
+                    Ok(candidates) => tries.with_another_key(candidates),
+                    Err(error) => Err(error.context(diagnose::another_key(tries.location()))),
+                };
+                let outcome = found.map(|found| match found {
+                    Some(name) => {
+                        key_source.add(name);
+                        Found::Key
+                    }
+                    None if tries.first_bytes() == then => Found::Nothing,
+                    None => Found::Changes,
+                });
+                (state, outcome)
+            })
+            .await?;
+            if !matches!(outcome, Ok(Found::Changes)) {
+                break;
+            }
+        }
+        let outcome = match outcome {
+            Ok(Found::Key) => Ok(()),
+            Ok(Found::Nothing | Found::Changes) => Err(diagnose::not_offered(opened.location(), &source.describe())),
+            Err(error) => Err(error),
+        };
+        if let State::Opened(known) = &mut *state {
+            known.refused = outcome.as_ref().err().map(|error| (number, error.clone()));
+        }
+        drop(state);
+        outcome?;
+        tracing::info!(database = %opened.location(), key_source = self.key_source(), "the file has another key now");
+        Ok(())
+    }
+}
