@@ -16,7 +16,10 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair}
 use strongroom::engine::{Access, Phase, Resource};
 use strongroom::postgres::PostgresConnector;
 use strongroom::postgres::{ChannelBinding, Readers, TargetSessionAttrs, Tls};
-use strongroom::{Connection, Connector, Error, ErrorKind, KeySource, PassphraseKeySource, Reason, Result, Secret};
+use strongroom::{
+    AsyncDatabase, CachedKeySource, Connection, Connector, Error, ErrorKind, FileKeySource, KeySource,
+    PassphraseKeySource, Reason, Result, Secret,
+};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::runtime::{Builder, Handle};
 
@@ -43,16 +46,65 @@ async fn the_password_is_asked_for_every_connection_and_shown_nowhere() {
     let Some(server) = server() else { return };
     let asked = Arc::new(AtomicUsize::new(0));
     let connector = server.connector().key(Rotating(Arc::clone(&asked)));
+    // One that is refused is asked for once more.
+    connector.connect(Access::Write).await.unwrap();
+    connector.connect(Access::Read).await.unwrap();
+    assert_eq!(asked.load(Ordering::SeqCst), 3);
+    let asked = Arc::new(AtomicUsize::new(0));
+    let stale = Stale(Arc::clone(&asked));
+    let connector = server.connector().key(stale);
     let error = refused(connector.clone()).await;
     assert_eq!(
         (error.kind(), error.reason(), error.is_transient()),
         (ErrorKind::Connection, Reason::AuthRefused, false)
     );
     assert_eq!(error.phase(), Some(Phase::Connect));
-    connector.connect(Access::Write).await.unwrap();
-    connector.connect(Access::Read).await.unwrap();
-    assert_eq!(asked.load(Ordering::SeqCst), 3);
+    assert_eq!(asked.load(Ordering::SeqCst), 2);
     assert!(!format!("{connector:?}{error:?}").contains("stale"));
+}
+
+/// Has the old password still.
+struct Stale(Arc<AtomicUsize>);
+
+#[strongroom::keys::async_trait]
+impl KeySource for Stale {
+    async fn resolve(&self) -> Result<Secret> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        Ok(Secret::new("stale"))
+    }
+
+    fn describe(&self) -> String {
+        "a source that is late".into()
+    }
+}
+
+#[tokio::test]
+async fn a_pool_whose_password_changes_works_on_with_the_new_one_though_its_source_remembers_the_old() {
+    let Some(server) = server() else { return };
+    let admin = AsyncDatabase::with_connector(server.connector().key(PassphraseKeySource::new(PASSWORD))).build();
+    admin.execute_script("CREATE ROLE rotated LOGIN PASSWORD 'of last year'").await.unwrap();
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("password");
+    let store = |password: &str| {
+        fs::write(&file, password).unwrap();
+        fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    };
+    store("of last year");
+    let remembers = CachedKeySource::new(FileKeySource::new(&file), Duration::from_secs(3600));
+    let connector = server.connector().user("rotated").database("postgres").key(remembers);
+    let db = AsyncDatabase::with_connector(connector).build();
+    assert_eq!(db.fetch_value::<i64>("SELECT 1::int8", ()).await.unwrap(), Some(1));
+    for year in ["of this year", "of next year"] {
+        db.suspend().await.unwrap();
+        admin.execute_script(&format!("ALTER ROLE rotated PASSWORD '{year}'")).await.unwrap();
+        let told = db.fetch_value::<i64>("SELECT 1::int8", ()).await.unwrap_err();
+        assert_eq!(told.reason(), Reason::AuthRefused, "{told}");
+        store(year);
+        assert_eq!(db.fetch_value::<i64>("SELECT 1::int8", ()).await.unwrap(), Some(1));
+    }
+    db.close().await.unwrap();
+    admin.execute_script("DROP ROLE rotated").await.unwrap();
+    admin.close().await.unwrap();
 }
 
 #[tokio::test]
@@ -253,7 +305,7 @@ async fn a_login_is_bound_to_the_server_s_certificate_where_that_can_be() {
         let outcome = required.connect(Access::Write).await;
         if binds {
             // What is written goes through both: TLS, and what asks for the first row only.
-            let db = strongroom::AsyncDatabase::with_connector(required.clone()).pool_max(1).open().await.unwrap();
+            let db = AsyncDatabase::with_connector(required.clone()).pool_max(1).open().await.unwrap();
             let endless = "SELECT generate_series(1, 1000000000)";
             let first = tokio::time::timeout(Duration::from_secs(10), db.fetch_value::<i64>(endless, ())).await;
             assert_eq!(first.expect("in time").unwrap(), Some(1));

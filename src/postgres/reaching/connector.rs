@@ -20,12 +20,12 @@ use crate::postgres::changes::Followers;
 use crate::postgres::connection::PostgresConnection;
 use crate::postgres::statements::Cache;
 use crate::postgres::wire::Age;
-use crate::secret::SecretForm;
 
 /// Opens connections to PostgreSQL.
 ///
 /// A plain value: nothing is opened before [`connect`](Connector::connect). The password comes from a [`KeySource`]
-/// that is asked for every connection, so that it may change while the program runs; it is kept nowhere in between.
+/// that is asked for every connection, and once more if the server refuses it, so that it may change while the program runs;
+/// it is kept nowhere in between.
 ///
 /// With several hosts, each connection goes to the first that answers and is of the kind asked for (see
 /// [`target_session_attrs`](PostgresConnector::target_session_attrs)). Connections that write begin with the one that was
@@ -46,24 +46,24 @@ use crate::secret::SecretForm;
 /// ```
 #[derive(Clone)]
 pub struct PostgresConnector {
-    hosts: Vec<Host>,
+    pub(super) hosts: Vec<Host>,
     database: Option<String>,
-    user: String,
-    key: Option<Arc<dyn KeySource>>,
-    tls: Tls,
+    pub(super) user: String,
+    pub(super) key: Option<Arc<dyn KeySource>>,
+    pub(super) tls: Tls,
     pub(super) application_name: String,
-    connect_timeout: Duration,
-    target: Option<TargetSessionAttrs>,
+    pub(super) connect_timeout: Duration,
+    pub(super) target: Option<TargetSessionAttrs>,
     statement_cache: usize,
     pub(super) bulk_copy: bool,
     pub(super) settings: Vec<(String, String)>,
     /// Settings in the form in which the server takes them.
     pub(super) options: Option<String>,
     pass_file: Option<PassFile>,
-    readers: Option<Readers>,
+    pub(super) readers: Option<Readers>,
     channel_binding: ChannelBinding,
     /// Of the hosts.
-    memory: Arc<Memory>,
+    pub(super) memory: Arc<Memory>,
     /// How many of its sessions were found broken.
     breaks: Arc<AtomicUsize>,
     /// Its sessions that listen for changes.
@@ -239,8 +239,8 @@ impl PostgresConnector {
         self
     }
 
-    /// The driver's configuration with the password in it; it lives as long as one `connect`.
-    async fn config(&self, access: Access) -> Result<tokio_postgres::Config> {
+    /// The driver's configuration, but for the password; it lives as long as one `connect`.
+    pub(super) fn config(&self, access: Access) -> Result<tokio_postgres::Config> {
         let mut config = tokio_postgres::Config::new();
         if self.database_name().contains("://") {
             let error = Error::new(ErrorKind::Config, "the name of the database is a URL").during(Phase::Connect);
@@ -252,25 +252,11 @@ impl PostgresConnector {
         if !options.is_empty() {
             config.options(options);
         }
-        if let Some(key) = &self.key {
-            let secret = key.resolve().await.map_err(|error| error.about(key.describe()).during(Phase::Key))?;
-            let unfit = |what, reason| {
-                let message = format!("{} gave {what} for the password of {}", key.describe(), self.user);
-                Err(Error::new(ErrorKind::Key, message).because(reason).during(Phase::Key))
-            };
-            if secret.is_empty() {
-                return unfit("nothing", Reason::Empty);
-            }
-            if secret.form() != SecretForm::Passphrase {
-                return unfit("a raw key", Reason::Malformed);
-            }
-            config.password(secret.expose());
-        }
         config.channel_binding(self.channel_binding);
         Ok(config)
     }
 
-    fn prefers_standby(&self, access: Access) -> bool {
+    pub(super) fn prefers_standby(&self, access: Access) -> bool {
         access == Access::Read && self.readers == Some(Readers::PreferStandby)
     }
 
@@ -279,7 +265,7 @@ impl PostgresConnector {
     }
 
     /// Asks the hosts in `order` for a session on a server of the kind that `dial` wants.
-    async fn first_that_will_do(&self, dial: &Dial<'_>, order: &[usize], access: Access) -> Result<Dialed> {
+    pub(super) async fn first_that_will_do(&self, dial: &Dial<'_>, order: &[usize], access: Access) -> Result<Dialed> {
         let mut failures = Vec::new();
         for &index in order {
             let host = &self.hosts[index];
@@ -306,7 +292,7 @@ impl PostgresConnector {
     }
 
     /// Those that lately were no standby, or did not answer, are not asked whether they are one again.
-    async fn standby_or_any(&self, standby: Dial<'_>, order: &[usize]) -> Result<Dialed> {
+    pub(super) async fn standby_or_any(&self, standby: Dial<'_>, order: &[usize]) -> Result<Dialed> {
         let standing = |host: &usize| self.memory.standing(*host, Access::Read);
         let fit: Vec<_> = order.iter().copied().filter(|host| standing(host) == Standing::Fit).collect();
         match self.first_that_will_do(&standby, &fit, Access::Read).await {
@@ -349,22 +335,7 @@ impl Connector for PostgresConnector {
     /// the other hosts are not tried then.
     async fn connect(&self, access: Access) -> Result<PostgresConnection> {
         let age = Age::of(&self.breaks);
-        let tls = self.tls.client_config()?;
-        let config = self.config(access).await?;
-        let target = self.target.unwrap_or(match (access, self.readers.unwrap_or_default()) {
-            (Access::Write, _) | (_, Readers::Primary) => TargetSessionAttrs::ReadWrite,
-            (_, Readers::Any) => TargetSessionAttrs::Any,
-            (_, Readers::PreferStandby) => TargetSessionAttrs::ReadOnly,
-        });
-        let dial = Dial { config: &config, tls, target, reads: access == Access::Read, timeout: self.connect_timeout };
-        // Sessions on standbys are spread over them, whatever their caller may do.
-        let hosts = if target == TargetSessionAttrs::ReadOnly { Access::Read } else { access };
-        let order = self.memory.order(self.hosts.len(), hosts);
-        let session = if self.target.is_none() && self.prefers_standby(access) {
-            self.standby_or_any(dial, &order).await?
-        } else {
-            self.first_that_will_do(&dial, &order, hosts).await?
-        };
+        let session = self.log_in(access).await?;
         let cache = Cache::new(self.statement_cache);
         Ok(PostgresConnection::new(session, cache, access, self.clone(), age))
     }
