@@ -208,7 +208,7 @@ fn a_process_beside_twenty_changes_of_key_works_on_and_one_with_the_old_key_is_t
         std::fs::copy(path.with_extension("key"), home.path().join("old.key")).unwrap();
         let old = FileKeySource::new(home.path().join("old.key")).raw_key();
         let late = AsyncDatabase::builder(&path).key(old).open().await.unwrap();
-        assert_eq!(common::count(&late).await, ROWS as i64);
+        assert_eq!(common::count(&late).await, ROWS.cast_signed());
         late.suspend().await.unwrap();
 
         let mut command = Command::new(std::env::current_exe().unwrap());
@@ -250,7 +250,7 @@ fn a_process_beside_twenty_changes_of_key_works_on_and_one_with_the_old_key_is_t
         assert!(child.wait().unwrap().success());
         println!("{theirs} rows of the process beside, {busy} times in the way, {:?}", began.elapsed());
         assert!(theirs > 0);
-        assert_eq!(common::count(&db).await, (rows + theirs) as i64);
+        assert_eq!(common::count(&db).await, (rows + theirs).cast_signed());
         assert_eq!(db.stats().total_errors, 0, "{:?}", db.stats());
         assert!(db.check(CheckDepth::Full).await.unwrap().is_ok());
         db.close().await.unwrap();
@@ -261,6 +261,6 @@ fn a_process_beside_twenty_changes_of_key_works_on_and_one_with_the_old_key_is_t
         assert!(text.contains("the key of the file was changed by another process"), "{text}");
         assert!(text.contains("does not offer the new one; store the new key there"), "{text}");
         std::fs::copy(path.with_extension("key"), home.path().join("old.key")).unwrap();
-        assert_eq!(common::count(&late).await, (rows + theirs) as i64);
+        assert_eq!(common::count(&late).await, (rows + theirs).cast_signed());
     });
 }

@@ -337,7 +337,8 @@ async fn a_change_of_key_begins_with_the_key_that_the_file_has_and_its_source_is
     db.rekey(new.clone()).await.unwrap();
     db.suspend().await.unwrap();
     home.rekey(3, 4).await;
-    (safe.asked(), new.asked());
+    safe.asked();
+    new.asked();
     new.put(Answer::Key(4));
     assert_eq!(count(&db).await, 1);
     assert_eq!((safe.asked(), new.asked()), (0, 1));

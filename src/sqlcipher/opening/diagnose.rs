@@ -157,7 +157,8 @@ pub(crate) fn later(
 ) -> Error {
     let Some(key) = key else { return without_key(location, connection, error) };
     let is_corrupt = error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt);
-    if !is_not_a_database(&error) && !(is_corrupt && key.format().has_plain_header()) {
+    let is_expected = is_not_a_database(&error) || (is_corrupt && key.format().has_plain_header());
+    if !is_expected {
         return explain_with(location, connection, error);
     }
     match header::read(connection) {
