@@ -94,9 +94,10 @@ impl Observer for MetricsFacade {
 
     fn for_pool(&self, pool: &ObservedPool) -> Option<Box<dyn Observer>> {
         describe();
-        Some(match self.is_installed {
-            false => Box::new(PoolSeries::new(FacadeSink, pool, &self.pools)),
-            true => Box::new(PoolSeries::new(InstalledSink, pool, &self.pools)),
+        Some(if self.is_installed {
+            Box::new(PoolSeries::new(InstalledSink, pool, &self.pools))
+        } else {
+            Box::new(PoolSeries::new(FacadeSink, pool, &self.pools))
         })
     }
 }
@@ -144,9 +145,12 @@ impl Sink for InstalledSink {
     fn series(&self, instrument: &'static Instrument, attributes: &[Attribute]) -> Registered {
         let key = key(instrument, attributes);
         let is_counter = COUNTERS.iter().any(|counter| counter.name == instrument.name);
-        with_recorder(|recorder| match is_counter {
-            true => Registered::Counter(recorder.register_counter(&key, &METADATA)),
-            false => Registered::Histogram(recorder.register_histogram(&key, &METADATA)),
+        with_recorder(|recorder| {
+            if is_counter {
+                Registered::Counter(recorder.register_counter(&key, &METADATA))
+            } else {
+                Registered::Histogram(recorder.register_histogram(&key, &METADATA))
+            }
         })
     }
 
