@@ -14,10 +14,10 @@ use crate::secret::Secret;
 #[derive(Clone)]
 pub(super) struct FreshKey {
     source: Arc<dyn KeySource>,
-    made: Arc<Lock<Made>>,
+    made: Arc<Lock<FreshState>>,
 }
 
-enum Made {
+enum FreshState {
     NotYet,
     Unsettled(Secret),
     Settled,
@@ -25,13 +25,13 @@ enum Made {
 
 impl FreshKey {
     pub(super) fn of(source: Arc<dyn KeySource>) -> Self {
-        Self { source, made: Arc::new(Lock::new(Made::NotYet)) }
+        Self { source, made: Arc::new(Lock::new(FreshState::NotYet)) }
     }
 
     /// The database is encrypted under the new secret.
     pub(super) async fn settle(&self) -> Result<()> {
-        let made = std::mem::replace(&mut *self.made.lock(), Made::Settled);
-        let Made::Unsettled(made) = made else { return Ok(()) };
+        let made = std::mem::replace(&mut *self.made.lock(), FreshState::Settled);
+        let FreshState::Unsettled(made) = made else { return Ok(()) };
         let settled = self.source.settle(&made).await;
         settled.map_err(|error| {
             let source = self.source.describe();
@@ -47,7 +47,7 @@ impl FreshKey {
             let message = format!("{} does not offer the key that it has made", self.source.describe());
             return Err(Error::new(ErrorKind::Key, message).hint("candidates() has to list it before it is settled"));
         }
-        *self.made.lock() = Made::Unsettled(made.clone());
+        *self.made.lock() = FreshState::Unsettled(made.clone());
         Ok(made)
     }
 }
@@ -55,7 +55,7 @@ impl FreshKey {
 #[async_trait]
 impl KeySource for FreshKey {
     async fn resolve(&self) -> Result<Secret> {
-        if matches!(*self.made.lock(), Made::NotYet) { self.make().await } else { self.source.resolve().await }
+        if matches!(*self.made.lock(), FreshState::NotYet) { self.make().await } else { self.source.resolve().await }
     }
 
     fn describe(&self) -> String {
@@ -63,7 +63,7 @@ impl KeySource for FreshKey {
     }
 
     async fn candidates(&self) -> Result<Vec<KeyCandidate>> {
-        if matches!(*self.made.lock(), Made::NotYet) {
+        if matches!(*self.made.lock(), FreshState::NotYet) {
             return Ok(vec![KeyCandidate { secret: self.make().await?, source: self.describe() }]);
         }
         self.source.candidates().await

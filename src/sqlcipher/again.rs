@@ -18,7 +18,7 @@ use crate::error::{Error, Reason, Result};
 use crate::key::KeySource;
 
 /// An open database, and whom to ask when its file has another key.
-pub(super) struct Known {
+pub(super) struct KeyedFile {
     pub(super) opened: Arc<Opened>,
     source: Option<Arc<dyn KeySource>>,
     /// What came of the last question, and its number.
@@ -43,7 +43,7 @@ impl Questions {
 }
 
 /// What a connect began with.
-struct Before {
+struct KeyThen {
     key: Option<Arc<KeySpec>>,
     questions: u64,
 }
@@ -57,7 +57,7 @@ enum Found {
     Changes,
 }
 
-impl Known {
+impl KeyedFile {
     pub(super) fn new(opened: Arc<Opened>, source: Option<Arc<dyn KeySource>>) -> Self {
         let mut known = Self { opened, source: None, refused: None };
         known.go_on_with(source);
@@ -74,7 +74,7 @@ impl SqlCipherConnector {
     pub(super) async fn connection(&self, access: Access) -> Result<SqlCipherConnection> {
         let opened = self.opened().await?;
         for _ in 0..QUESTIONS {
-            let before = Before { key: opened.key(), questions: self.questions.begun() };
+            let before = KeyThen { key: opened.key(), questions: self.questions.begun() };
             match SqlCipherConnection::open(Arc::clone(&opened), access).await {
                 Err(error) if error.reason() == Reason::WrongKey => {
                     Box::pin(self.ask_again(&opened, before, error)).await?;
@@ -88,7 +88,7 @@ impl SqlCipherConnector {
     /// The open database, with the key that its file has now.
     pub(super) async fn up_to_date(&self) -> Result<Arc<Opened>> {
         let opened = self.opened().await?;
-        let before = Before { key: opened.key(), questions: self.questions.begun() };
+        let before = KeyThen { key: opened.key(), questions: self.questions.begun() };
         let looks = Arc::clone(&opened);
         match on_thread(move || looks.look_at_key()).await? {
             Err(error) if error.reason() == Reason::WrongKey => self.ask_again(&opened, before, error).await?,
@@ -99,7 +99,7 @@ impl SqlCipherConnector {
 
     /// Asks the source once for the key that the file has instead of the one before, whoever comes first; those who came
     /// before the question was begun have its answer. `refusal` is what the engine said to that key.
-    async fn ask_again(&self, opened: &Arc<Opened>, before: Before, refusal: Error) -> Result<()> {
+    async fn ask_again(&self, opened: &Arc<Opened>, before: KeyThen, refusal: Error) -> Result<()> {
         let mut state = Arc::clone(&self.state).lock_owned().await;
         let State::Opened(known) = &mut *state else { return Err(closed()) };
         if opened.key().as_ref().map(Arc::as_ptr) != before.key.as_ref().map(Arc::as_ptr) {

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use tokio::sync::Mutex;
 
-use super::again::{Known, Questions};
+use super::again::{KeyedFile, Questions};
 use super::connection::SqlCipherConnection;
 use super::errors;
 use super::ffi::fork::{self, ProcessMark};
@@ -63,7 +63,7 @@ pub struct SqlCipherConnector {
 /// Moves on from top to bottom.
 pub(super) enum State {
     Unopened { key: Option<Arc<dyn KeySource>> },
-    Opened(Known),
+    Opened(KeyedFile),
     ShutDown,
 }
 
@@ -201,7 +201,7 @@ impl SqlCipherConnector {
     pub(super) async fn opened(&self) -> Result<Arc<Opened>> {
         let mut state = Arc::clone(&self.state).lock_owned().await;
         let key = match &*state {
-            State::Opened(Known { opened, .. }) => return opened.refuse_child().map(|()| Arc::clone(opened)),
+            State::Opened(KeyedFile { opened, .. }) => return opened.refuse_child().map(|()| Arc::clone(opened)),
             State::ShutDown => return Err(closed()),
             State::Unopened { key } => key.clone(),
         };
@@ -223,7 +223,7 @@ impl SqlCipherConnector {
             if let Some(name) = name {
                 key_source.add(name);
             }
-            *state = State::Opened(Known::new(Arc::clone(&opened), source));
+            *state = State::Opened(KeyedFile::new(Arc::clone(&opened), source));
             Ok(opened)
         })
         .await??;

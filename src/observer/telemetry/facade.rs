@@ -134,34 +134,34 @@ impl Sink for FacadeSink {
 #[derive(Clone, Copy)]
 struct InstalledSink;
 
-enum Registered {
+enum InstalledSeries {
     Histogram(Histogram),
     Counter(Counter),
 }
 
 impl Sink for InstalledSink {
-    type Series = Registered;
+    type Series = InstalledSeries;
 
-    fn series(&self, instrument: &'static Instrument, attributes: &[Attribute]) -> Registered {
+    fn series(&self, instrument: &'static Instrument, attributes: &[Attribute]) -> InstalledSeries {
         let key = key(instrument, attributes);
         let is_counter = COUNTERS.iter().any(|counter| counter.name == instrument.name);
         with_recorder(|recorder| {
             if is_counter {
-                Registered::Counter(recorder.register_counter(&key, &METADATA))
+                InstalledSeries::Counter(recorder.register_counter(&key, &METADATA))
             } else {
-                Registered::Histogram(recorder.register_histogram(&key, &METADATA))
+                InstalledSeries::Histogram(recorder.register_histogram(&key, &METADATA))
             }
         })
     }
 
-    fn record(&self, series: &Registered, value: f64) {
-        if let Registered::Histogram(histogram) = series {
+    fn record(&self, series: &InstalledSeries, value: f64) {
+        if let InstalledSeries::Histogram(histogram) = series {
             histogram.record(value);
         }
     }
 
-    fn increment(&self, series: &Registered) {
-        if let Registered::Counter(counter) = series {
+    fn increment(&self, series: &InstalledSeries) {
+        if let InstalledSeries::Counter(counter) = series {
             counter.increment(1);
         }
     }
