@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use strongroom::AsyncDatabase;
 use strongroom::database::MetricsFacade;
@@ -55,19 +56,24 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let directory = tempfile::tempdir()?;
     let path = directory.path().join("shop.db");
     let db = AsyncDatabase::builder(&path).observer(metrics.clone()).open().await?;
-    db.execute_script("CREATE TABLE orders (id INTEGER PRIMARY KEY, item TEXT NOT NULL)").await?;
+    db.execute_script("CREATE TABLE orders (id INTEGER PRIMARY KEY, item TEXT NOT NULL CHECK (item <> ''))").await?;
 
     let address = std::env::args().nth(1);
     let listener = TcpListener::bind(address.as_deref().unwrap_or("127.0.0.1:0")).await?;
     let here = listener.local_addr()?;
     let server = tokio::spawn(Endpoint { prometheus, metrics }.serve(listener));
 
-    for order in 0.. {
-        db.execute("INSERT INTO orders (item) VALUES ($1)", (format!("item {order}"),)).await?;
+    for round in 0.. {
+        // Several at once share a commit. One of them has no item, and is refused.
+        let items = (0..8).map(|number| if number == 5 { String::new() } else { format!("item {round}.{number}") });
+        let orders = items.map(|item| db.execute("INSERT INTO orders (item) VALUES ($1)", (item,)));
+        for (number, answer) in join_all(orders).await.into_iter().enumerate() {
+            assert_eq!(answer.is_err(), number == 5);
+        }
         db.fetch_all("SELECT item FROM orders ORDER BY id DESC LIMIT 10", ()).await?;
         match address {
             Some(_) => tokio::time::sleep(Duration::from_millis(20)).await,
-            None if order == 99 => break,
+            None if round == 9 => break,
             None => {}
         }
     }

@@ -319,7 +319,10 @@ impl Connection for SqlCipherConnection {
     }
 
     fn summary(&mut self, sql: &str) -> Option<StatementSummary> {
-        self.shared.try_lock()?.plans.get(sql)?.summary()
+        let is_done = self.stream.is_none() && self.state != ResourceState::Unknown;
+        // Then nobody has the engine for longer than it takes to end a kept snapshot.
+        let mut engine = if is_done { self.shared.lock() } else { self.shared.try_lock()? };
+        engine.plans.get(sql)?.summary()
     }
 
     fn effort(&mut self, sql: &str) -> Option<StatementEffort> {
