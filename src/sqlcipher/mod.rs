@@ -44,6 +44,9 @@ pub use cipher::{apply_cipher_key, is_sqlcipher_available};
 pub use connection::SqlCipherConnection;
 pub use connector::SqlCipherConnector;
 pub use copies::{NotMade, ReplaceOptions, SalvageOptions, SalvageReport, SalvagedTable};
+#[cfg(feature = "sqlcipher")]
+#[cfg_attr(docsrs, doc(cfg(feature = "sqlcipher")))]
+pub use ffi::locked::{KeyProtection, key_protection};
 pub use stats::EngineStats;
 #[cfg(feature = "testing")]
 #[cfg_attr(docsrs, doc(cfg(feature = "testing")))]

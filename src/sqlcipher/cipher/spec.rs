@@ -2,16 +2,17 @@
 
 use std::fmt;
 
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 use super::derive;
 use crate::error::Result;
 use crate::secret::{Secret, SecretForm};
+use crate::sqlcipher::ffi::locked::KeyCell;
 use crate::sqlcipher::format::{CURRENT, Format};
 
 /// What every further connection is keyed with; wiped on drop.
 pub(in super::super) struct KeySpec {
-    key_and_salt: Box<[u8; 48]>,
+    key_and_salt: KeyCell,
     format: Format,
 }
 
@@ -19,7 +20,7 @@ impl KeySpec {
     /// Makes the key from a secret and the salt of the file. Takes a tenth of a second and more for passphrases: call
     /// on a thread that may block.
     pub(in super::super) fn make(secret: &Secret, salt: [u8; 16], format: Format) -> Result<Self> {
-        let mut spec = Self { key_and_salt: Box::new([0; 48]), format };
+        let mut spec = Self { key_and_salt: KeyCell::new(), format };
         let key_and_salt = &mut spec.key_and_salt;
         match secret.form() {
             SecretForm::Passphrase => {
@@ -57,12 +58,6 @@ impl KeySpec {
     /// Lends the text `x'...'`, which is wiped afterwards.
     pub(super) fn with_text<T>(&self, use_text: impl FnOnce(&[u8]) -> T) -> T {
         use_text(&text(&*self.key_and_salt))
-    }
-}
-
-impl Drop for KeySpec {
-    fn drop(&mut self) {
-        self.key_and_salt.zeroize();
     }
 }
 

@@ -15,6 +15,8 @@ pub(super) mod kdf;
 #[cfg(feature = "sqlcipher")]
 pub(super) mod key;
 pub(super) mod last_id;
+#[cfg(feature = "sqlcipher")]
+pub(super) mod locked;
 pub(super) mod page_cache;
 pub(super) mod publish;
 pub(super) mod quiet;
