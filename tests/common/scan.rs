@@ -8,20 +8,24 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering::SeqCst};
 use std::time::Duration;
 
 use pbkdf2::pbkdf2_hmac;
 use sha2::Sha512;
+use strongroom::keys::{KeyCandidate, async_trait};
 use strongroom::pool::NoRetry;
 use strongroom::{
-    AsyncDatabase, CommandKeySource, DatabaseBuilder, FileKeySource, PassphraseKeySource, Secret, SqlCipherConnector,
-    apply_cipher_key, rusqlite,
+    AsyncDatabase, CommandKeySource, DatabaseBuilder, FileKeySource, KeySource, PassphraseKeySource, Result, Secret,
+    SqlCipherConnector, apply_cipher_key, rusqlite,
 };
 use tempfile::TempDir;
 
 const CHILD: &str = "STRONGROOM_TEST_SCAN";
 const MASKED: &str = "STRONGROOM_TEST_SCAN_MASKED";
 const PASSPHRASE: &str = "qZ8 passphrase that is nowhere else Xv5";
+const NEXT: &str = "kW3 passphrase that follows upon it Jb9";
 const CONTROL: &str = "qZ8 control that is left behind Xv5";
 const MASK: u8 = 0xA5;
 
@@ -36,6 +40,8 @@ impl Needles {
         let salt = std::fs::read(path).unwrap()[..16].to_vec();
         let (mut key, mut code_key) = ([0; 32], [0; 32]);
         pbkdf2_hmac::<Sha512>(PASSPHRASE.as_bytes(), &salt, 256_000, &mut key);
+        let mut new = [0; 32];
+        pbkdf2_hmac::<Sha512>(NEXT.as_bytes(), &salt, 256_000, &mut new);
         let code_salt: Vec<u8> = salt.iter().map(|byte| byte ^ 0x3a).collect();
         pbkdf2_hmac::<Sha512>(&key, &code_salt, 2, &mut code_key);
         Self(vec![
@@ -48,6 +54,11 @@ impl Needles {
             ("key of the codes", code_key.into()),
             ("key in hex", hex(&key)[..32].into()),
             ("key in upper-case hex", hex(&key).to_uppercase()[..32].into()),
+            ("new passphrase, first half", NEXT.as_bytes()[..18].into()),
+            ("new passphrase, second half", NEXT.as_bytes()[20..].into()),
+            ("new key, first half", new[..16].into()),
+            ("new key, second half", new[16..].into()),
+            ("new key in hex", hex(&new)[..32].into()),
             ("control", CONTROL.into()),
         ])
     }
@@ -66,7 +77,7 @@ struct Subject(Child, BufReader<std::process::ChildStdout>);
 
 impl Subject {
     fn start(test: &str, directory: &Path) -> Self {
-        let masked: Vec<u8> = PASSPHRASE.bytes().chain([0]).chain(CONTROL.bytes()).map(|byte| byte ^ MASK).collect();
+        let masked: Vec<u8> = [PASSPHRASE, CONTROL, NEXT].join("\0").bytes().map(|byte| byte ^ MASK).collect();
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", test, "--nocapture", "--test-threads=1"])
             .env(CHILD, directory)
@@ -146,7 +157,22 @@ pub(crate) fn parent_or_child(test: &str) {
 fn judge(stages: &[(String, Vec<&str>)]) {
     println!("{stages:#?}");
     let names: Vec<&str> = stages.iter().map(|(stage, _)| stage.as_str()).collect();
-    assert_eq!(names, ["held", "open", "closed", "wrong key", "sources", "own connection", "dropped"]);
+    assert_eq!(
+        names,
+        [
+            "held",
+            "open",
+            "closed",
+            "wrong key",
+            "sources",
+            "own connection",
+            "dropped",
+            "making",
+            "settling",
+            "changed",
+            "over"
+        ]
+    );
     for (stage, found) in stages {
         // The control was freed without being wiped, or is still there: a search that misses it proves nothing.
         assert!(found.contains(&"control"), "{stage}: the search does not work");
@@ -156,6 +182,14 @@ fn judge(stages: &[(String, Vec<&str>)]) {
             "held" => assert!(rest.iter().all(|name| name.starts_with("passphrase")) && rest.len() == 3, "{rest:?}"),
             // The derived key, which opens further connections, once the passphrase is gone.
             "open" => assert_eq!(rest, [&"key", &"key, first half", &"key, second half"], "while open"),
+            "making" => assert_eq!(rest, [&"key", &"key, first half", &"key, second half"], "before the change"),
+            // Of the new passphrase, what the source has given; the old key is gone.
+            "settling" => {
+                let halves = ["new key, first half", "new key, second half"];
+                let given = ["new passphrase, first half", "new passphrase, second half"];
+                assert_eq!(rest, [&halves[..], &given[..]].concat().iter().collect::<Vec<_>>(), "once it is changed");
+            }
+            "changed" => assert_eq!(rest, [&"new key, first half", &"new key, second half"], "after the change"),
             _ => assert!(rest.is_empty(), "{stage}: {rest:?}"),
         }
     }
@@ -166,6 +200,8 @@ async fn prepare(directory: &Path) {
     let db = builder(directory).key(PassphraseKeySource::new(PASSPHRASE)).open().await.unwrap();
     db.execute_script("CREATE TABLE t (a); INSERT INTO t VALUES (1)").await.unwrap();
     db.close().await.unwrap();
+    // The same salt, and so the same key.
+    std::fs::copy(directory.join("a.db"), directory.join("b.db")).unwrap();
     let file = directory.join("passphrase");
     std::fs::write(&file, format!("{PASSPHRASE}\n")).unwrap();
     std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
@@ -180,8 +216,8 @@ fn unmasked(index: usize) -> Vec<u8> {
     let hex = std::env::var(MASKED).unwrap();
     let byte = |at: usize| u8::from_str_radix(&hex[at * 2..at * 2 + 2], 16).unwrap();
     let all = hex.len() / 2;
-    let middle = (0..all).position(|at| byte(at) == MASK).unwrap();
-    let range = if index == 0 { 0..middle } else { middle + 1..all };
+    let ends: Vec<usize> = (0..all).filter(|at| byte(*at) == MASK).chain([all]).collect();
+    let range = index.checked_sub(1).map_or(0, |before| ends[before] + 1)..ends[index];
     let mut word = Vec::with_capacity(range.len());
     word.extend(range.map(|at| byte(at) ^ MASK));
     word
@@ -236,7 +272,50 @@ async fn child(directory: PathBuf) {
     drop(db);
     tokio::time::sleep(Duration::from_millis(300)).await;
     stage("dropped");
+
+    let source = Changing::default();
+    let db = AsyncDatabase::builder(directory.join("b.db")).key(source.clone()).retry(NoRetry).open().await.unwrap();
+    use_it(&db).await;
+    db.rekey_fresh(source).await.unwrap();
+    use_it(&db).await;
+    stage("changed");
+    db.close().await.unwrap();
+    drop(db);
+    stage("over");
     assert!(!control.is_empty());
+}
+
+/// Keeps no secret, but knows how to make each; stops before a change of key, and once it was made.
+#[derive(Clone, Default)]
+struct Changing(Arc<AtomicU8>);
+
+#[async_trait]
+impl KeySource for Changing {
+    async fn resolve(&self) -> Result<Secret> {
+        Ok(Secret::new(unmasked(if self.0.load(SeqCst) == 2 { 2 } else { 0 })))
+    }
+
+    fn describe(&self) -> String {
+        "the source of a test".into()
+    }
+
+    async fn candidates(&self) -> Result<Vec<KeyCandidate>> {
+        let offered: &[usize] = [&[0][..], &[0, 2], &[2]][usize::from(self.0.load(SeqCst))];
+        let candidate = |word: &usize| KeyCandidate { secret: Secret::new(unmasked(*word)), source: self.describe() };
+        Ok(offered.iter().map(candidate).collect())
+    }
+
+    async fn replace(&self) -> Result<Secret> {
+        stage("making");
+        self.0.store(1, SeqCst);
+        Ok(Secret::new(unmasked(2)))
+    }
+
+    async fn settle(&self, _: &Secret) -> Result<()> {
+        stage("settling");
+        self.0.store(2, SeqCst);
+        Ok(())
+    }
 }
 
 async fn use_it(db: &AsyncDatabase) {
