@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::future::Future;
 use std::panic::Location;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, LazyLock, OnceLock, Weak};
 use std::thread::available_parallelism;
 use std::time::Duration;
 
@@ -268,8 +268,10 @@ impl<C: Connector> Lane<C> {
         /// More cells than this would only make looking through them longer.
         const MOST: usize = 64;
 
-        let threads = available_parallelism().map_or(1, usize::from);
-        let supply = Supply::new(size as usize, threads.min(size as usize).clamp(1, MOST));
+        // To ask costs the opening of several files of the system.
+        static THREADS: LazyLock<usize> = LazyLock::new(|| available_parallelism().map_or(1, usize::from));
+
+        let supply = Supply::new(size as usize, (*THREADS).min(size as usize).clamp(1, MOST));
         Self { id, access, size, min, supply, arrivals: AtomicU64::new(0) }
     }
 
