@@ -11,7 +11,7 @@ pub use crate::connector::{
     Access, Backup, BulkInsert, Cancel, CancelKind, Canceller, Capabilities, CheckDepth, CheckStep, Connection,
     Connector, CopyKey, EngineReadings, Isolation, Maintained, Maintenance, NoConnector, OneByOne, Outcome,
     PendingCommit, RekeyReport, Rekeying, Replace, Resource, ResourceState, Scope, Statement, StatementEffort,
-    StatementKind, StatementSummary, TransactionMode,
+    StatementKind, StatementSummary, TellProgress, TransactionMode,
 };
 pub use crate::error::Phase;
 pub use crate::feed::ChangeFeed;

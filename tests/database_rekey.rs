@@ -8,14 +8,14 @@ mod common;
 mod named;
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 
 use cipher::{create, keyed, plain, read, refusal};
 use common::{ENDLESS, Walked, count, kinds, millis, numbers, secs, walk, with_table};
 use futures_util::StreamExt as _;
 use named::Named;
-use strongroom::database::{CheckDepth, RekeyOptions};
+use strongroom::database::{BackupProgress, BackupStage, CheckDepth, RekeyOptions};
 use strongroom::keys::{CandidateKeySource, async_trait};
 use strongroom::pool::{NoRetry, SuspendOptions};
 use strongroom::sqlcipher::Tuning;
@@ -169,9 +169,10 @@ async fn who_works_may_end_and_who_comes_meanwhile_waits_and_then_works() {
 async fn what_is_still_lent_at_the_limit_is_named_and_nothing_is_changed() {
     let directory = TempDir::new().unwrap();
     let db = database(&directory, 10).await;
-    let brief = RekeyOptions::new().limit(millis(50));
+    let brief = || RekeyOptions::new().limit(millis(50));
     let mut tx = db.begin().await.unwrap();
-    for (handle, options) in [(db.clone(), brief), (db.with_timeout(millis(50)), RekeyOptions::new().limit(secs(60)))] {
+    for (handle, options) in [(db.clone(), brief()), (db.with_timeout(millis(50)), RekeyOptions::new().limit(secs(60)))]
+    {
         let error = handle.rekey_with(named(2), options).await.unwrap_err();
         assert_eq!(kinds(&error), (ErrorKind::Timeout, Reason::StillLent), "{error}");
         let text = error.to_string();
@@ -185,7 +186,7 @@ async fn what_is_still_lent_at_the_limit_is_named_and_nothing_is_changed() {
         async move { db.fetch_value::<i64>(ENDLESS, ()).await }
     });
     common::eventually("the endless statement began", || db.stats().active_connections == 1).await;
-    db.rekey_with(named(2), brief.stop_late()).await.unwrap();
+    db.rekey_with(named(2), brief().stop_late()).await.unwrap();
     assert_eq!(endless.await.unwrap().unwrap_err().kind(), ErrorKind::Cancelled);
     db.close().await.unwrap();
     assert_has_key(&directory, 2, 11, "at the end").await;
@@ -452,4 +453,40 @@ async fn who_closes_meanwhile_is_not_kept_and_the_file_is_whole() {
         assert!(matches!(error.kind(), ErrorKind::Closed | ErrorKind::Cancelled), "{error}");
     }
     assert_has_key(&directory, if outcome.is_ok() { 2 } else { 1 }, 300, "at the end").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn progress_comes_to_its_end_and_a_panic_in_it_changes_nothing() {
+    let directory = TempDir::new().unwrap();
+    let db = database(&directory, 300_000).await;
+    for (mode, byte) in [("a log", 2), ("a journal", 1)] {
+        if byte == 1 {
+            let mut connection = db.connection().await.unwrap();
+            connection.interact(|native| native.pragma_update(None, "journal_mode", "DELETE")).await.unwrap();
+        }
+        let seen: Arc<Mutex<Vec<BackupProgress>>> = Arc::default();
+        let notes = Arc::clone(&seen);
+        let options = RekeyOptions::new().on_progress(move |now| notes.lock().unwrap().push(now));
+        let report = db.rekey_with(named(byte), options).await.unwrap();
+        let seen = seen.lock().unwrap();
+        assert!(seen.iter().all(|now| now.total == report.pages && now.done <= now.total), "{seen:?}");
+        let (written, looked): (Vec<&BackupProgress>, Vec<_>) =
+            seen.iter().partition(|now| now.stage == BackupStage::Pages);
+        assert!(written.windows(2).all(|two| two[0].done <= two[1].done), "{mode}: {written:?}");
+        assert!(written.iter().any(|now| now.done > 0 && now.done < now.total), "{mode}: {written:?}");
+        assert_eq!(written.last().unwrap().done, report.pages, "{mode}");
+        assert_eq!(looked.iter().map(|now| now.done).collect::<Vec<_>>(), [0, report.pages], "{mode}");
+        assert_eq!(seen.last().unwrap().stage, BackupStage::Check, "{mode}");
+    }
+    let told = Arc::new(AtomicI64::new(0));
+    let counts = Arc::clone(&told);
+    let options = RekeyOptions::new().on_progress(move |_| {
+        counts.fetch_add(1, SeqCst);
+        panic!("in the progress");
+    });
+    db.rekey_with(named(2), options).await.unwrap();
+    assert_eq!(told.load(SeqCst), 1);
+    assert_eq!(count(&db).await, 300_000);
+    db.close().await.unwrap();
+    assert_has_key(&directory, 2, 300_000, "after a panic").await;
 }

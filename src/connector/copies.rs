@@ -50,7 +50,7 @@ pub struct Backup {
     /// How long the log may be kept from starting over.
     pub hold: Option<Duration>,
     /// Is told how far it is.
-    pub progress: Box<dyn FnMut(BackupProgress) + Send>,
+    pub progress: TellProgress,
 }
 
 impl Backup {
@@ -68,7 +68,10 @@ impl Backup {
     }
 }
 
-/// How far a copy is.
+/// Is told how far a copy, or a change of key, is.
+pub type TellProgress = Box<dyn FnMut(BackupProgress) + Send>;
+
+/// How far a copy, or a change of key, is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BackupProgress {
@@ -80,11 +83,12 @@ pub struct BackupProgress {
     pub total: u64,
 }
 
-/// What is being done for a copy.
+/// What is being done for a copy, or for a change of key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum BackupStage {
-    /// Pages are copied, as they are. The log cannot start over until they are.
+    /// Pages are copied, as they are, and the log cannot start over until they are; or all of them are written anew, under
+    /// another key.
     Pages,
     /// Rows are copied, as the copy is encrypted and the original is not, or the other way round. The log cannot start
     /// over until they are.

@@ -23,7 +23,7 @@ pub use bulk::{BulkInsert, OneByOne};
 pub use capabilities::{CancelKind, Capabilities};
 pub use check::{CheckDepth, CheckStep};
 pub use connection::Connection;
-pub use copies::{Backup, BackupProgress, BackupReport, BackupStage, CopyKey, Replace};
+pub use copies::{Backup, BackupProgress, BackupReport, BackupStage, CopyKey, Replace, TellProgress};
 pub use explain::{PlanStep, QueryPlan, StatementEffort};
 pub use maintenance::{CheckpointReport, Maintained, Maintenance, OptimizeReport, Sizes, TableSize, VacuumReport};
 pub use none::NoConnector;
@@ -117,13 +117,17 @@ pub trait Connector: Send + Sync + 'static {
     }
 
     /// Prepares a change of the key: asks `source` for the new one, of several the first, and finds out whether it can be
-    /// done, while everybody works. The pool then lets go of everything, and [polls what comes back](Rekeying). The
-    /// provided body is that of an engine without keys.
+    /// done, while everybody works. The pool then lets go of everything, and [polls what comes back](Rekeying), which tells
+    /// `progress` how far it is, if there is one. The provided body is that of an engine without keys.
     ///
     /// # Errors
     /// What keeps the key from being changed; nothing was touched then.
-    fn rekey(&self, source: Box<dyn KeySource>) -> impl Future<Output = Result<Rekeying>> + Send {
-        drop(source);
+    fn rekey(
+        &self,
+        source: Box<dyn KeySource>,
+        progress: Option<TellProgress>,
+    ) -> impl Future<Output = Result<Rekeying>> + Send {
+        drop((source, progress));
         let message = format!("{} has no key that could be changed", self.capabilities().engine);
         let error = Error::new(ErrorKind::Unsupported, message);
         async { Err(error.hint("the password of a server is changed there; its key source is asked at each connect")) }

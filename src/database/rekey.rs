@@ -1,5 +1,6 @@
 //! A change of key, while the database is in use.
 
+use std::fmt;
 use std::future::Future;
 use std::panic::Location;
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use std::time::Duration;
 
 use super::fresh_key::FreshKey;
 use super::handle::AsyncDatabase;
-use crate::connector::{Connector, RekeyReport};
+use crate::connector::{BackupProgress, Connector, RekeyReport, TellProgress};
 use crate::error::Result;
 use crate::key::KeySource;
 use crate::pool::SuspendOptions;
@@ -18,20 +19,23 @@ use crate::pool::SuspendOptions;
 /// use std::time::Duration;
 /// use strongroom::database::RekeyOptions;
 ///
-/// let options = RekeyOptions::new().limit(Duration::from_secs(30)).stop_late();
+/// let options = RekeyOptions::new()
+///     .limit(Duration::from_secs(30))
+///     .stop_late()
+///     .on_progress(|now| println!("{:?}: {} of {}", now.stage, now.done, now.total));
 /// # let _ = options;
 /// ```
-#[derive(Clone, Copy, Debug)]
 #[must_use = "options do nothing until they are given to `rekey_with`"]
 pub struct RekeyOptions {
     drain: SuspendOptions,
     limit: Duration,
     fresh: bool,
+    progress: Option<TellProgress>,
 }
 
 impl Default for RekeyOptions {
     fn default() -> Self {
-        Self { drain: SuspendOptions::new(), limit: SuspendOptions::LIMIT, fresh: false }
+        Self { drain: SuspendOptions::new(), limit: SuspendOptions::LIMIT, fresh: false, progress: None }
     }
 }
 
@@ -55,6 +59,24 @@ impl RekeyOptions {
     /// Has the source make the new key and keep it, as [`AsyncDatabase::rekey_fresh`] does.
     pub fn fresh(self) -> Self {
         Self { fresh: true, ..self }
+    }
+
+    /// Tells how far it is: pages that were written anew ([`BackupStage::Pages`]), then that the file is looked at with the
+    /// new key ([`BackupStage::Check`]). Called on threads that may block, while all calls wait. If it panics, the change
+    /// goes on, and it is called no more.
+    ///
+    /// [`BackupStage::Pages`]: crate::database::BackupStage::Pages
+    /// [`BackupStage::Check`]: crate::database::BackupStage::Check
+    pub fn on_progress(self, progress: impl FnMut(BackupProgress) + Send + 'static) -> Self {
+        Self { progress: Some(Box::new(progress)), ..self }
+    }
+}
+
+impl fmt::Debug for RekeyOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { drain, limit, fresh, .. } = self;
+        let mut shown = f.debug_struct("RekeyOptions");
+        shown.field("drain", drain).field("limit", limit).field("fresh", fresh).finish_non_exhaustive()
     }
 }
 
@@ -173,7 +195,7 @@ impl<C: Connector> AsyncDatabase<C> {
                 Some(fresh) => Box::new(fresh.clone()),
                 None => Box::new(source),
             };
-            let report = self.pool().rekey_at(asked, options.drain.limit(limit), location).await?;
+            let report = self.pool().rekey_at(asked, options.progress, options.drain.limit(limit), location).await?;
             if let Some(fresh) = fresh {
                 fresh.settle().await?;
             }

@@ -12,7 +12,7 @@ use super::inner::{PoolInner, SleepStage};
 use super::suspend_options::SuspendOptions;
 use super::suspending::LONGEST;
 use crate::clock;
-use crate::connector::{Connector, RekeyReport};
+use crate::connector::{Connector, RekeyReport, TellProgress};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::KeySource;
 
@@ -21,10 +21,11 @@ impl<C: Connector> Pool<C> {
     pub(crate) async fn rekey_at(
         &self,
         source: Box<dyn KeySource>,
+        progress: Option<TellProgress>,
         options: SuspendOptions,
         location: &'static Location<'static>,
     ) -> Result<RekeyReport> {
-        self.inner().rekey(source, options, location).await
+        self.inner().rekey(source, progress, options, location).await
     }
 }
 
@@ -33,6 +34,7 @@ impl<C: Connector> PoolInner<C> {
     async fn rekey(
         self: &Arc<Self>,
         source: Box<dyn KeySource>,
+        progress: Option<TellProgress>,
         options: SuspendOptions,
         location: &'static Location<'static>,
     ) -> Result<RekeyReport> {
@@ -43,7 +45,7 @@ impl<C: Connector> PoolInner<C> {
             return Err(self.closed_error());
         }
         self.refuse_held()?;
-        let prepared = async { self.connector.rekey(source).await };
+        let prepared = async { self.connector.rekey(source, progress).await };
         let change = guarded("connector's change of key", Instant::now() + LONGEST, prepared).await?;
         self.emptied(options, location, change).await
     }

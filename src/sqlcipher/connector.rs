@@ -19,7 +19,7 @@ use super::running::job::on_thread;
 use super::sources::SourceNames;
 use super::stats::EngineStats;
 use super::tuning::{Checkpoints, Tuning};
-use crate::connector::{Access, CancelKind, Capabilities, Connector, EngineReadings, Rekeying};
+use crate::connector::{Access, CancelKind, Capabilities, Connector, EngineReadings, Rekeying, TellProgress};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::KeySource;
 use crate::params::Dialect;
@@ -332,8 +332,8 @@ impl Connector for SqlCipherConnector {
         }
     }
 
-    async fn rekey(&self, source: Box<dyn KeySource>) -> Result<Rekeying> {
-        self.prepare_rekey(source.into()).await
+    async fn rekey(&self, source: Box<dyn KeySource>, progress: Option<TellProgress>) -> Result<Rekeying> {
+        self.prepare_rekey(source.into(), progress).await
     }
 
     fn readings(&self) -> EngineReadings {

@@ -6,13 +6,17 @@ use super::connector::{SqlCipherConnector, State, closed};
 use super::copies;
 use super::keys;
 use super::running::job::on_thread;
-use crate::connector::Rekeying;
+use crate::connector::{Rekeying, TellProgress};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{KeyCandidate, KeySource};
 
 impl SqlCipherConnector {
     /// What is left to do once nothing is open.
-    pub(super) async fn prepare_rekey(&self, source: Arc<dyn KeySource>) -> Result<Rekeying> {
+    pub(super) async fn prepare_rekey(
+        &self,
+        source: Arc<dyn KeySource>,
+        progress: Option<TellProgress>,
+    ) -> Result<Rekeying> {
         self.refuse_rekey()?;
         let first = keys::candidates(&*source).await?.into_iter().next();
         let KeyCandidate { secret, source: name } = first.ok_or_else(|| keys::offers_nothing(&*source))?;
@@ -29,7 +33,7 @@ impl SqlCipherConnector {
                         key_source.add(name);
                         known.go_on_with(Some(source));
                     };
-                    copies::rekey(&opened, new, in_use)
+                    copies::rekey(&opened, new, progress, in_use)
                 }
                 State::Unopened { .. } | State::ShutDown => Err(closed()),
             })

@@ -6,7 +6,7 @@ use super::faults::{Fault, Faults, Point, failure, lost};
 use crate::connector::{
     Access, Backup, BackupReport, BulkInsert, Canceller, Capabilities, CheckDepth, CheckStep, Connection, Connector,
     EngineReadings, Maintained, Maintenance, Outcome, PendingCommit, Rekeying, Resource, ResourceState, Scope,
-    Statement, StatementEffort, StatementKind, StatementSummary, TransactionMode,
+    Statement, StatementEffort, StatementKind, StatementSummary, TellProgress, TransactionMode,
 };
 use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::feed::ChangeFeed;
@@ -74,8 +74,8 @@ impl<C: Connector> Connector for FaultyConnector<C> {
         self.inner.release().await
     }
 
-    async fn rekey(&self, source: Box<dyn KeySource>) -> Result<Rekeying> {
-        self.inner.rekey(source).await
+    async fn rekey(&self, source: Box<dyn KeySource>, progress: Option<TellProgress>) -> Result<Rekeying> {
+        self.inner.rekey(source, progress).await
     }
 
     fn readings(&self) -> EngineReadings {

@@ -103,9 +103,13 @@ pub(crate) fn depth(full: bool) -> CheckDepth {
 }
 
 pub(crate) fn shown() -> impl FnMut(BackupProgress) + Send + 'static {
+    shown_as("copying")
+}
+
+fn shown_as(work: &'static str) -> impl FnMut(BackupProgress) + Send + 'static {
     let mut progress = ProgressLine::new();
     move |now| {
-        let what = if now.stage == BackupStage::Check { "verifying" } else { "copying" };
+        let what = if now.stage == BackupStage::Check { "verifying" } else { work };
         progress.show(what, now.done, now.total);
     }
 }

@@ -6,6 +6,7 @@ mod backup;
 mod draft;
 mod pages;
 mod rekey;
+mod rekey_progress;
 mod replace;
 mod rows;
 mod salvage;

@@ -11,8 +11,9 @@ use std::time::Instant;
 
 use rusqlite::{Connection, ErrorCode, ffi};
 
+use super::rekey_progress::RekeyTeller;
 use super::verify::complaint;
-use crate::connector::RekeyReport;
+use crate::connector::{BackupStage, RekeyReport, TellProgress};
 use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::secret::Secret;
 use crate::sqlcipher::cipher::{self, KeySpec};
@@ -48,7 +49,12 @@ pub(in super::super) fn not_encrypted() -> Error {
 
 /// Encrypts the file with `new`, which has the salt of the old key, and says so by `in_use` once the database goes on with
 /// it. Blocks. No connection of this database may be open.
-pub(in super::super) fn rekey(opened: &Opened, new: KeySpec, in_use: impl FnOnce()) -> Result<RekeyReport> {
+pub(in super::super) fn rekey(
+    opened: &Opened,
+    new: KeySpec,
+    progress: Option<TellProgress>,
+    in_use: impl FnOnce(),
+) -> Result<RekeyReport> {
     let _pass = exit_gate::enter();
     opened.refuse_child()?;
     opened.refuse_emptied()?;
@@ -59,7 +65,10 @@ pub(in super::super) fn rekey(opened: &Opened, new: KeySpec, in_use: impl FnOnce
     }
     let connection = alone(opened, &old)?;
     let pages: i64 = connection.query_row("PRAGMA page_count", (), |row| row.get(0)).map_err(classify)?;
-    let changed = cipher::change(&connection, &new);
+    let (mut teller, count) = (RekeyTeller::new(progress), u64::try_from(pages).unwrap_or(0));
+    let size = u64::try_from(new.page_size()).unwrap_or(4096);
+    let logs = location.logs();
+    let changed = teller.during(&logs, count, size, || cipher::change(&connection, &new));
     // Nothing if it was not committed: the transaction is still open then.
     let folded = if changed.is_ok() { fold(&connection) } else { Ok(()) };
     let disk = system::failure(&connection);
@@ -80,14 +89,17 @@ pub(in super::super) fn rekey(opened: &Opened, new: KeySpec, in_use: impl FnOnce
     opened.go_on_with(new);
     in_use();
     folded.map_err(|error| not_folded(location, error))?;
-    match found.and_then(|connection| connection.map_or(Ok(None), look)) {
+    teller.at(BackupStage::Check, 0, count);
+    let looked = found.and_then(|connection| connection.map_or(Ok(None), look));
+    teller.at(BackupStage::Check, count, count);
+    match looked {
         Ok(None) => {}
         Ok(Some(page)) => return Err(damaged(location, &page)),
         Err(error) => {
             return Err(error.context(format_args!("{location} has the new key now, but could not be looked at")));
         }
     }
-    Ok(RekeyReport::new(u64::try_from(pages).unwrap_or(0), began.elapsed()))
+    Ok(RekeyReport::new(count, began.elapsed()))
 }
 
 /// A connection that has the file for itself, with nothing in its log.

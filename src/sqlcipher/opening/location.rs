@@ -120,6 +120,11 @@ impl Location {
         self.beside("-wal")
     }
 
+    /// The files to which a transaction writes, as the one mode or the other has it.
+    pub(crate) fn logs(&self) -> Vec<PathBuf> {
+        [self.beside("-wal"), self.beside("-journal")].into_iter().flatten().collect()
+    }
+
     /// Whether a log with something in it stands beside the file.
     pub(crate) fn has_log(&self) -> bool {
         self.log_path().is_some_and(|log| log.metadata().is_ok_and(|log| log.len() > 0))
