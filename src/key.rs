@@ -70,7 +70,8 @@ pub trait KeySource: Send + Sync {
     /// Makes and stores a secret for a database file that does not exist yet. `None`, by default: the source makes none,
     /// and the new database gets the first of its [`candidates`](KeySource::candidates).
     ///
-    /// Engines call it only where the file is missing and may be made. What it returns is durable, and among the
+    /// Engines call it only where the file is missing and may be made, or a file without a key is to get one
+    /// ([`encrypt`](crate::DatabaseBuilder::encrypt)). What it returns is durable, and among the
     /// candidates from then on. Until it is settled, further calls return the same secret, from other processes too.
     ///
     /// # Errors

@@ -4,6 +4,7 @@
 
 #[path = "common/cipher.rs"]
 mod cipher;
+mod common;
 #[path = "common/unprivileged.rs"]
 mod unprivileged;
 
@@ -16,10 +17,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use cipher::{create, read, refusal};
+use common::{Walked, walk};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use strongroom::database::RekeyOptions;
 use strongroom::keys::{CandidateKeySource, KeyCandidate, async_trait};
 use strongroom::pool::NoRetry;
+use strongroom::sqlcipher::ReplaceOptions;
 use strongroom::{
     AsyncDatabase, CachedKeySource, ChainKeySource, DatabaseBuilder, EnvKeySource, ErrorKind, FileKeySource, KeySource,
     Reason, Result, Secret, SqlCipherConnector,
@@ -107,6 +110,98 @@ async fn a_new_database_never_takes_a_key_that_is_left_over() {
     // One that makes none takes what is there, as always.
     create(with(&home.db(), home.key().create_if_missing(false))).await;
     assert_eq!(home.files(), ["app.db", "app.key"]);
+}
+
+/// A database without a key, with one row.
+async fn plain(path: &Path) {
+    let db = AsyncDatabase::builder(path).open().await.unwrap();
+    db.execute_script("CREATE TABLE t (a); INSERT INTO t VALUES ('row')").await.unwrap();
+    db.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_file_that_is_encrypted_gets_a_new_key_and_none_that_is_left_over() {
+    let home = Home::new();
+    // There is nothing to encrypt, so nothing is made.
+    let encrypt = || with(&home.db(), home.key()).encrypt(ReplaceOptions::new());
+    assert_eq!(encrypt().await.unwrap_err().reason(), Reason::NotFound);
+    assert!(home.files().is_empty(), "{:?}", home.files());
+    plain(&home.db()).await;
+    // Cut off behind the key: the next call takes it up.
+    std::fs::write(home.0.path().join("kept"), "in use").unwrap();
+    let occupied = ReplaceOptions::new().keep(home.0.path().join("kept"));
+    with(&home.db(), home.key()).encrypt(occupied).await.unwrap_err();
+    let made = home.key().candidates().await.unwrap();
+    assert!(encrypt().await.unwrap().encrypted);
+    assert_eq!(home.files(), ["app.db", "app.key", "kept"]);
+    assert_eq!(home.key().resolve().await.unwrap().expose(), made[0].secret.expose());
+    assert_eq!(read(with(&home.db(), home.key())).await.unwrap(), "row");
+    // It is encrypted already.
+    assert_eq!(encrypt().await.unwrap_err().reason(), Reason::KeyMissing);
+    // The key of another database is not taken.
+    std::fs::remove_file(home.db()).unwrap();
+    plain(&home.db()).await;
+    let error = encrypt().await.unwrap_err();
+    assert_eq!((error.kind(), error.reason()), (ErrorKind::Key, Reason::KeyPresent), "{error}");
+    assert_eq!(read(AsyncDatabase::builder(home.db())).await.unwrap(), "row");
+    // A source that makes none has the one to take.
+    with(&home.db(), home.key().create_if_missing(false)).encrypt(ReplaceOptions::new()).await.unwrap();
+    assert_eq!(read(with(&home.db(), home.key())).await.unwrap(), "row");
+}
+
+#[tokio::test]
+async fn a_copy_that_is_restored_where_nothing_is_gets_a_new_key_unless_it_has_that_of_the_database() {
+    let home = Home::new();
+    let copy = home.0.path().join("plain.db");
+    let restore = || with(&home.db(), home.key()).restore_from(&copy, ReplaceOptions::new().copy_plaintext());
+    assert_eq!(restore().await.unwrap_err().reason(), Reason::NotFound);
+    assert!(home.files().is_empty(), "{:?}", home.files());
+    plain(&copy).await;
+    restore().await.unwrap();
+    assert_eq!(home.files(), ["app.db", "app.key", "plain.db"]);
+    assert_eq!(read(with(&home.db(), home.key())).await.unwrap(), "row");
+    let first = home.key().resolve().await.unwrap();
+    // Where a database is, its key stays.
+    restore().await.unwrap();
+    assert_eq!(home.key().resolve().await.unwrap().expose(), first.expose());
+    // A copy under the key of the database needs that, and no other.
+    let same = home.0.path().join("same.db");
+    let db = with(&home.db(), home.key()).open().await.unwrap();
+    db.backup_to(&same).await.unwrap();
+    db.close().await.unwrap();
+    std::fs::remove_file(home.db()).unwrap();
+    with(&home.db(), home.key()).restore_from(&same, ReplaceOptions::new()).await.unwrap();
+    assert_eq!(read(with(&home.db(), home.key())).await.unwrap(), "row");
+    // One that is left over is not taken for a copy that has none.
+    std::fs::remove_file(home.db()).unwrap();
+    assert_eq!(restore().await.unwrap_err().reason(), Reason::KeyPresent);
+    let with_copy_key = ReplaceOptions::new().copy_key(first);
+    let error = with(&home.db(), home.key()).restore_from(&same, with_copy_key).await.unwrap_err();
+    assert_eq!(error.reason(), Reason::KeyPresent);
+    assert!(!home.db().exists());
+}
+
+#[tokio::test]
+async fn an_encryption_that_is_dropped_at_any_moment_leaves_a_file_that_opens() {
+    for polls in 0..200 {
+        let home = Home::new();
+        plain(&home.db()).await;
+        let encrypts = with(&home.db(), home.key()).encrypt(ReplaceOptions::new());
+        let walked = walk(encrypts, polls).await;
+        let is_plain = std::fs::read(home.db()).unwrap().starts_with(b"SQLite format 3\0");
+        let builder = if is_plain { AsyncDatabase::builder(home.db()) } else { with(&home.db(), home.key()) };
+        assert_eq!(read(builder).await.unwrap(), "row", "after {polls} polls");
+        if let Walked::Done(outcome) = walked {
+            outcome.unwrap();
+            assert!(polls > 3 && !is_plain, "too few polls to tell anything");
+            return;
+        }
+        if is_plain {
+            with(&home.db(), home.key()).encrypt(ReplaceOptions::new()).await.unwrap();
+            assert_eq!(read(with(&home.db(), home.key())).await.unwrap(), "row", "after {polls} polls");
+        }
+    }
+    panic!("it never came to its end");
 }
 
 #[tokio::test]

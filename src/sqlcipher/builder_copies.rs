@@ -12,7 +12,8 @@ use crate::error::Result;
 impl DatabaseBuilder<SqlCipherConnector> {
     /// Puts a copy in the place of the database, which nobody may have open: the copy is opened and copied beside it,
     /// synced and looked at, and then takes its name. What was there stays until then, and is kept if
-    /// [`ReplaceOptions::keep`] says so. The database has the key of this builder afterwards.
+    /// [`ReplaceOptions::keep`] says so. The database has the key of this builder afterwards. Where there was none, and the
+    /// copy has another key or none, a source that makes keys ([`KeySource::create`](crate::KeySource::create)) makes one.
     ///
     /// ```
     /// use strongroom::AsyncDatabase;
@@ -42,7 +43,8 @@ impl DatabaseBuilder<SqlCipherConnector> {
 
     /// Encrypts a file that is not, with the key of this builder: rows are copied into a new file beside it, compared, and
     /// that takes its name. Nobody may have the file open. It is whole until then, and is kept if
-    /// [`ReplaceOptions::keep`] says so; what it held stays on the disk until something else is written there.
+    /// [`ReplaceOptions::keep`] says so; what it held stays on the disk until something else is written there. A source that
+    /// makes keys ([`KeySource::create`](crate::KeySource::create)) makes one, and refuses if it has one already.
     ///
     /// ```
     /// use strongroom::sqlcipher::ReplaceOptions;

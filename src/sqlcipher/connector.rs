@@ -268,14 +268,18 @@ impl SqlCipherConnector {
         Ok(self.secrets().await?.into_iter().next())
     }
 
+    /// Where the key comes from, of a database that was not opened yet.
+    pub(super) async fn source(&self) -> Option<Arc<dyn KeySource>> {
+        match &*self.state.lock().await {
+            State::Unopened { key } => key.clone(),
+            State::Opened(_) | State::ShutDown => None,
+        }
+    }
+
     /// All secrets that are offered, asked for without opening anything.
     pub(super) async fn secrets(&self) -> Result<Vec<Secret>> {
-        match &*self.state.lock().await {
-            State::Unopened { key: Some(source) } => {
-                Ok(keys::candidates(&**source).await?.into_iter().map(|candidate| candidate.secret).collect())
-            }
-            _ => Ok(Vec::new()),
-        }
+        let Some(source) = self.source().await else { return Ok(Vec::new()) };
+        Ok(keys::candidates(&*source).await?.into_iter().map(|candidate| candidate.secret).collect())
     }
 
     /// The settings as they fit together, or why they do not.

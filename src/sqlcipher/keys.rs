@@ -1,5 +1,7 @@
 //! The keys that a database is tried with.
 
+use std::sync::Arc;
+
 use super::cipher;
 use super::opening::location::Location;
 use super::running::job::on_thread;
@@ -34,8 +36,37 @@ impl Offer {
     }
 }
 
+/// The key of a file that is made in one piece: a new one of its source, or the first that this has, where it makes none.
+pub(super) struct FirstKey {
+    pub(super) secret: Secret,
+    made_by: Option<Arc<dyn KeySource>>,
+}
+
+impl FirstKey {
+    pub(super) async fn of(source: Arc<dyn KeySource>) -> Result<Self> {
+        if let Some(secret) = source.create().await.map_err(|error| explained(&*source, error))? {
+            check(&KeyCandidate { secret: secret.clone(), source: source.describe() })?;
+            return Ok(Self { secret, made_by: Some(source) });
+        }
+        Self::present(&*source).await
+    }
+
+    /// The first that the source has.
+    pub(super) async fn present(source: &dyn KeySource) -> Result<Self> {
+        let first = candidates(source).await?.into_iter().next();
+        first.map(|found| Self { secret: found.secret, made_by: None }).ok_or_else(|| offers_nothing(source))
+    }
+
+    /// The file is there.
+    pub(super) async fn settle(self) {
+        if let Some(source) = self.made_by {
+            settle(&*source, &self.secret).await;
+        }
+    }
+}
+
 /// Whether a file is to be made. A database in memory is new each time, and leaves nothing that a new key would open.
-async fn is_missing(location: &Location, may_create: bool) -> Result<bool> {
+pub(super) async fn is_missing(location: &Location, may_create: bool) -> Result<bool> {
     let location = location.clone();
     // What else is wrong with the path is said at opening.
     on_thread(move || !location.is_memory() && location.is_new(may_create).unwrap_or(false)).await

@@ -13,6 +13,7 @@ use crate::key::KeySource;
 use crate::secret::Secret;
 use crate::sqlcipher::connector::SqlCipherConnector;
 use crate::sqlcipher::format::Format;
+use crate::sqlcipher::keys::{self, FirstKey};
 use crate::sqlcipher::running::job::on_thread;
 
 /// How a file takes the place of a database; see
@@ -97,11 +98,6 @@ impl fmt::Debug for ReplaceOptions {
     }
 }
 
-/// The key that a new file gets.
-fn key_of(secret: Option<Secret>) -> CopyKey {
-    secret.map_or(CopyKey::Plain, CopyKey::Other)
-}
-
 pub(in super::super) async fn restore(
     database: SqlCipherConnector,
     copy: &Path,
@@ -109,19 +105,35 @@ pub(in super::super) async fn restore(
 ) -> Result<BackupReport> {
     let copy = absolute(copy).unwrap_or_else(|_| copy.to_owned());
     let target = file_of(&database, "restored")?;
-    let secret = database.secret().await?;
-    let (source, key) = match std::mem::replace(&mut options.copy, Copy::AsTheDatabase) {
-        Copy::AsTheDatabase => (database.like(&copy, secret.as_ref()), CopyKey::Same),
-        Copy::Plain => (database.like(&copy, None), key_of(secret.clone())),
+    let (source, mut key) = (database.source().await, None);
+    let (reads, has_own_key) = match std::mem::replace(&mut options.copy, Copy::AsTheDatabase) {
+        Copy::AsTheDatabase => {
+            if let Some(source) = &source {
+                key = Some(FirstKey::present(&**source).await?);
+            }
+            (database.like(&copy, key.as_ref().map(|key| &key.secret)), false)
+        }
+        Copy::Plain => (database.like(&copy, None), true),
         Copy::With(source) => {
             let opens = source.resolve().await;
             let opens = opens.map_err(|error| error.about(source.describe()).during(Phase::Key))?;
-            (database.like(&copy, Some(&opens)), key_of(secret.clone()))
+            (database.like(&copy, Some(&opens)), true)
         }
     };
-    let mut source = source.read_only().connect(Access::Read).await?;
+    // Before a key is made: where the copy does not open, none is needed.
+    let mut reads = reads.read_only().connect(Access::Read).await?;
+    let is_missing = keys::is_missing(&database.location()?, true).await?;
+    if let (Some(source), true) = (source, has_own_key) {
+        key = Some(if is_missing { FirstKey::of(source).await? } else { FirstKey::present(&*source).await? });
+    }
+    let secret = key.as_ref().map(|key| key.secret.clone());
     fold(&database, &target, secret.as_ref()).await?;
-    source.back_up(options.backup(&target, key, Replace::Database)).await
+    let form = if has_own_key { secret.map_or(CopyKey::Plain, CopyKey::Other) } else { CopyKey::Same };
+    let report = reads.back_up(options.backup(&target, form, Replace::Database)).await?;
+    if let Some(key) = key {
+        key.settle().await;
+    }
+    Ok(report)
 }
 
 /// Folds the log of what is to be replaced into its file, so that it is whole without. What cannot be opened is kept as it
@@ -149,11 +161,17 @@ pub(in super::super) async fn encrypt(database: SqlCipherConnector, options: Rep
         let error = Error::new(ErrorKind::Config, "encrypt() writes the current format with its usual settings");
         return Err(error.hint("leave the settings of the cipher away"));
     }
-    let Some(secret) = database.secret().await? else {
+    let Some(source) = database.source().await else {
         return Err(Error::new(ErrorKind::Config, "encrypt() needs a key").hint("give one with .key()"));
     };
-    let mut source = database.like(&target, None).exclusive().connect(Access::Write).await?;
-    source.back_up(options.backup(&target, CopyKey::Other(secret), Replace::Original)).await
+    // Before a key is made: one that is encrypted already needs none.
+    database.like(&target, None).read_only().connect(Access::Read).await?.close().await?;
+    let key = FirstKey::of(source).await?;
+    let mut original = database.like(&target, None).exclusive().connect(Access::Write).await?;
+    let form = CopyKey::Other(key.secret.clone());
+    let report = original.back_up(options.backup(&target, form, Replace::Original)).await?;
+    key.settle().await;
+    Ok(report)
 }
 
 pub(in super::super) async fn decrypt(database: SqlCipherConnector, options: ReplaceOptions) -> Result<BackupReport> {
