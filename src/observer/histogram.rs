@@ -117,7 +117,7 @@ impl fmt::Debug for Histogram {
     }
 }
 
-/// The same while it is recorded, by any number of threads.
+/// The same while it is recorded, by any number of threads. Each number counts by itself, so `Relaxed` does.
 #[derive(Debug)]
 pub(super) struct SharedHistogram {
     ranges: Box<[AtomicU64]>,

@@ -80,6 +80,7 @@ impl Metrics {
 
 /// The observer that keeps [`Metrics`], in 8 KiB and 5 more for each kind of call that is made. Several databases may share
 /// one, in an [`Arc`](std::sync::Arc).
+// Each number counts by itself, so `Relaxed` does.
 #[derive(Debug, Default)]
 pub struct MetricsRecorder {
     calls: [OnceLock<CallRecording>; CallKind::ALL.len()],

@@ -29,6 +29,9 @@ const LOOKS: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(3
 type ChoreWork = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// The background work of one pool.
+///
+/// Who leaves work sets `any_left` and then looks at `waiting`; who waits, or ends to wait, changes `waiting` and then looks at
+/// `any_left`. One of the two must see the other, or the work is forgotten: that takes `SeqCst` on both.
 #[derive(Default)]
 pub(super) struct Chores {
     known: Lock<Vec<Weak<Chore>>>,

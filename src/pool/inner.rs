@@ -63,7 +63,8 @@ pub(super) struct Lane<C: Connector> {
     /// How many connections are kept.
     pub(super) min: u32,
     pub(super) supply: Supply<Box<OpenConnection<C>>, Grant<C>>,
-    /// How many calls have had to wait so far; a call that waits now came after all of them.
+    /// How many calls have had to wait so far; a call that waits now came after all of them. `Relaxed`: who comes after one of
+    /// them, by whatever both know of each other, sees it counted; between others there is no order.
     pub(super) arrivals: AtomicU64,
 }
 

@@ -57,6 +57,7 @@ pub(super) struct Tally {
     pub(super) grouped: Count,
 }
 
+/// Written under the engine's lock alone. Read without it: a single number, which may be a little old.
 #[derive(Debug, Default)]
 pub(super) struct Count(AtomicU64);
 

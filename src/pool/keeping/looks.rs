@@ -11,6 +11,9 @@ use crate::pool::holders::LATE;
 const RATES: [Duration; 2] = [Duration::from_millis(5), Duration::from_secs(30)];
 
 /// The looks of a pool whose connections age. Read by every loan, and so no lock.
+///
+/// Nothing else is read by what these say, so `Relaxed` does. One that is seen late has one reaper too many begin, of which
+/// the older ends at its next look; or none, until a loan after the expected look begins one.
 pub(in crate::pool) struct Looks {
     pub(super) idle_timeout: Option<Duration>,
     pub(super) rate: Duration,

@@ -320,6 +320,11 @@ impl<G> Drop for Ticket<'_, G> {
 }
 
 /// How many calls wait for a lane, and whether it is closed; in cache lines of its own, because every return reads it.
+///
+/// It is raised, or closed, before the cells are looked through, and read under the lock of a cell. Of a call and a return that
+/// meet at one cell, one has its lock first. If that is the return, the call finds what it has put there; if it is the call, the
+/// return comes after the raise, and sees it. So the locks order it, on every processor; `SeqCst` costs a load nothing more
+/// than that.
 #[derive(Default)]
 #[repr(align(128))]
 struct Demand(AtomicUsize);

@@ -64,7 +64,7 @@ pub enum Readers {
     Primary,
 }
 
-/// What is remembered of the hosts, by their number.
+/// What is remembered of the hosts, by their number. It says whom to ask first, and nothing of other memory: `Relaxed` does.
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
     /// The one that took writes last.

@@ -14,7 +14,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::in_step::InStep;
 
-/// Shared by a session and its socket: whether the next Execute message is to ask for one row.
+/// Shared by a session and its socket: whether the next Execute message is to ask for one row. The message itself goes from one
+/// to the other through a channel, which orders it behind this.
 #[derive(Clone, Default)]
 pub(crate) struct FirstRow(Arc<AtomicBool>);
 

@@ -31,6 +31,9 @@ const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 const NOTIFICATIONS: usize = 128;
 
 /// What is shared by a session, its cancellers, and the task that drives its socket.
+///
+/// The task sets what the server says before it hands on the answer to the call, through a channel; the session asks behind that
+/// answer, and so sees it.
 pub(crate) struct Link {
     route: Arc<Route>,
     runtime: Handle,

@@ -81,7 +81,8 @@ impl From<Error> for Fault {
     }
 }
 
-/// When a session began, counted in sessions of the same connector that were found broken.
+/// When a session began, counted in sessions of the same connector that were found broken. One number that says nothing of
+/// other memory: whoever was told of a broken session sees it counted.
 pub(crate) struct Age {
     breaks: Arc<AtomicUsize>,
     born: usize,

@@ -44,7 +44,7 @@ pub(super) enum SavepointStep {
     RollBack,
 }
 
-/// The authorizer's notes.
+/// The authorizer's notes. What is atomic here is used under the engine's lock alone, which orders it.
 #[derive(Debug)]
 pub(crate) struct Notes {
     noting: AtomicU8,

@@ -11,6 +11,10 @@ use std::time::{Duration, Instant};
 
 use super::fork;
 
+/// A thread raises its count and then looks here; the exit writes here and then looks at the counts. Neither may miss the
+/// other, which is what `SeqCst` on all four is for: on ARM, too, a store-release is not overtaken by a load-acquire behind
+/// it. What a thread does inside stands behind its look, and before the lowering of its count (release), which the exit reads
+/// (acquire). [`is_closed`] alone decides nothing, and is `Relaxed`: a job that sees it late stops late.
 static CLOSED: AtomicBool = AtomicBool::new(false);
 
 /// How often each thread is inside. Each has a counter of its own: one for all would travel between the cores with

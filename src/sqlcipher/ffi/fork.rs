@@ -8,7 +8,10 @@
 #[cfg(unix)]
 use std::sync::Once;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, fence};
+
+// In a child, one thread is left, which runs `in_child` before anything else; threads that it starts see all that it has
+// written. So `Relaxed` does for what only a child changes.
 
 /// How many forks lie between the first process and this one.
 static FORKS: AtomicU32 = AtomicU32::new(0);
@@ -39,6 +42,9 @@ impl Process {
         #[cfg(unix)]
         listen();
         OPEN.fetch_add(1, SeqCst);
+        // A child gets the memory as it is at some moment: what SQLite notes of a file must not be there before the count is,
+        // which the order of an atomic with plain stores behind it does not promise.
+        fence(SeqCst);
         Self(ProcessMark(FORKS.load(Relaxed)))
     }
 

@@ -31,6 +31,17 @@ impl Mark {
 }
 
 /// The mapped header. Dropped before its connection, which owns the mapping.
+///
+/// The order of its words in memory, on processors that reorder reads and writes (ARM):
+/// - SQLite writes the second copy of the header, a full barrier, and then this one, with plain stores. Each commit changes the
+///   count of commits, which is one word. So a copy of the header equals an older one only if that word was read before
+///   the commit wrote it, whatever the other words were; and one word is never read older than what the reader has been
+///   told of: a commit that happened before the look is seen, by whichever way the news came (a lock, a channel, a pipe).
+/// - The barrier behind the loads (`Acquire`) keeps what is read afterwards, by SQLite too, from being read earlier. So the mark that
+///   is taken before a transaction begins is never newer than what the transaction sees.
+/// - The count of copied frames is one word, too. It is written under the lock of whoever checkpoints (an `fcntl` or a mutex,
+///   which orders it for the next one), and SQLite reads it without one as we do: an older value has a reader look into
+///   the log, or a writer copy the log once more.
 #[derive(Debug)]
 pub(in super::super) struct WalIndex {
     header: *const AtomicU32,

@@ -22,6 +22,7 @@ use crate::error::Result;
 use crate::sqlcipher::errors;
 use crate::sqlcipher::ffi::exit_gate;
 use crate::sqlcipher::ffi::wal_index::WalIndex;
+use crate::sqlcipher::log::doubts::Doubts;
 use crate::sqlcipher::log::syncs::Syncs;
 use crate::sqlcipher::opening::opened::Opened;
 
@@ -33,6 +34,9 @@ const PATIENCE: Duration = Duration::from_millis(250);
 const PAUSE: Duration = Duration::from_micros(100);
 
 /// What is known of one database's log.
+///
+/// `busy` is let go before those who wait are woken, and they look at it after they have asked to be woken: the lock inside
+/// of [`Notify`] orders the two. The numbers (`Relaxed`) decide only when to begin, and each call brings its own.
 #[derive(Debug)]
 pub(crate) struct Log {
     busy: AtomicBool,
@@ -41,7 +45,7 @@ pub(crate) struct Log {
     /// With so many frames it is looked after again: more, if the last attempt left some.
     threshold: AtomicU32,
     /// The file may lack what was copied into it.
-    distrusted: AtomicBool,
+    doubts: Doubts,
     /// Its index is in the memory of one connection, which copies it by itself.
     private: AtomicBool,
     failures: AtomicU64,
@@ -56,7 +60,7 @@ impl Default for Log {
             busy: AtomicBool::new(false),
             done: Notify::new(),
             threshold: AtomicU32::new(WORTH_COPYING),
-            distrusted: AtomicBool::new(false),
+            doubts: Doubts::default(),
             private: AtomicBool::new(false),
             failures: AtomicU64::new(0),
             frames: AtomicU32::new(0),
@@ -140,9 +144,9 @@ impl Log {
     pub(crate) fn distrust(&self, connection: &Connection) {
         // In memory there is no log. A private index counts as copied only what was synced, as nobody else copies.
         let Some(index) = self.index(connection) else { return };
-        self.distrusted.store(true, SeqCst);
+        let (doubt, _first) = self.doubts.raise();
         if index.copy_anew(connection) {
-            self.distrusted.store(false, SeqCst);
+            self.doubts.settle(doubt);
         }
     }
 
@@ -152,14 +156,12 @@ impl Log {
         if self.syncs.have_failed() {
             return false;
         }
-        if !self.distrusted.load(SeqCst) {
-            return true;
-        }
+        let Some(doubt) = self.doubts.last() else { return true };
         let Some(index) = self.index(connection) else { return false };
         let until = Instant::now() + PATIENCE;
         loop {
             if index.copy_anew(connection) {
-                self.distrusted.store(false, SeqCst);
+                self.doubts.settle(doubt);
                 return true;
             }
             if Instant::now() >= until || exit_gate::is_closed() {

@@ -19,6 +19,11 @@ use crate::sqlcipher::running::job::Shared;
 pub(crate) const LONGEST_LOG: u32 = 900;
 
 /// The readers of one database that may keep transactions.
+///
+/// A transaction is kept under the lock of its reader, and looked for under the same lock. Whoever raises `held_back` or lowers
+/// `sweeping` does so before looking. So whoever keeps one either did so before that look, which then finds it, or takes the
+/// lock after it, and sees the new value. That order comes from the lock, on every processor; a lock that is taken counts as
+/// a transaction that is kept.
 #[derive(Debug, Default)]
 pub(crate) struct Snapshots {
     /// While above 0, nothing is kept.

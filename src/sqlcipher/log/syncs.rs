@@ -16,7 +16,6 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::mem;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use rusqlite::Connection;
 use tokio::sync::{Notify, oneshot};
@@ -26,6 +25,7 @@ use crate::errand;
 use crate::error::{Error, ErrorKind, Phase, Reason, Result};
 use crate::lock::{Lock, foreign};
 use crate::sqlcipher::errors::classify;
+use crate::sqlcipher::log::doubts::Doubts;
 
 /// The log of one writer, opened a second time.
 pub(crate) type LogFile = Arc<File>;
@@ -38,7 +38,7 @@ const PIECE: usize = 1 << 20;
 pub(crate) struct Syncs {
     waiting: Lock<Waiting>,
     /// What was written last may be missing on the disk.
-    failed: AtomicBool,
+    doubts: Doubts,
     /// Wakes when no thread syncs any more.
     done: Notify,
 }
@@ -58,7 +58,7 @@ pub(crate) fn open(log: &Path) -> io::Result<LogFile> {
 impl Syncs {
     /// Whether a sync has failed since the log was last written anew.
     pub(crate) fn have_failed(&self) -> bool {
-        self.failed.load(SeqCst)
+        self.doubts.last().is_some()
     }
 
     /// Waits until no thread is at the log.
@@ -99,27 +99,27 @@ impl Syncs {
 
     /// A sync failed, here or in SQLite.
     pub(crate) fn note_failure(&self, error: &dyn fmt::Display) {
-        if !self.failed.swap(true, SeqCst) {
+        if self.doubts.raise().1 {
             tracing::error!(%error, "a sync of the log failed; nothing is written before it was written anew");
         }
     }
 
     /// There is no log any more that could be written anew.
     pub(crate) fn forget_failure(&self) {
-        self.failed.store(false, SeqCst);
+        if let Some(doubt) = self.doubts.last() {
+            self.doubts.settle(doubt);
+        }
     }
 
     /// After a failure: writes the log once more, from what the system still has of it in memory, and syncs. `connection`
     /// is a writer, whose lock keeps others from adding to the log meanwhile.
     pub(crate) fn write_anew(&self, connection: &Connection, log: &File) -> Result<()> {
-        if !self.have_failed() {
-            return Ok(());
-        }
+        let Some(doubt) = self.doubts.last() else { return Ok(()) };
         let refused = |error: Error| error.context("the log could not be written anew after a sync that failed");
         connection.execute_batch("BEGIN IMMEDIATE").map_err(|error| refused(classify(error)))?;
         let written = rewrite(log).and_then(|()| log.sync_data());
         if written.is_ok() {
-            self.failed.store(false, SeqCst);
+            self.doubts.settle(doubt);
         }
         let ended = connection.execute_batch("ROLLBACK").map_err(classify);
         written.map_err(|error| {

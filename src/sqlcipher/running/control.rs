@@ -14,6 +14,10 @@ use crate::connector::Cancel;
 use crate::sqlcipher::ffi::exit_gate;
 
 /// The numbers of the running and the cancelled jobs of one connection.
+///
+/// `running` and `budget` are written by the thread that has the engine's lock, which hands them on. From outside comes
+/// `cancelled` alone, which only grows, and names its job: seen late, it stops late. A cancel before [`start`](Self::start) is
+/// seen by it, as the number of the job was handed out before, and given to whoever cancels.
 #[derive(Debug, Default)]
 pub(crate) struct Control {
     /// The job that runs; 0 between jobs.

@@ -69,6 +69,9 @@ const REFUSED: u32 =
     REFUSED_KEY | REFUSED_ATTACH | REFUSED_EXTENSION | REFUSED_TEMPORARY | REFUSED_IN_MEMORY | REFUSED_PROCESS;
 
 /// What the authorizer of one connection saw since it was last asked.
+///
+/// Atomic only because a hook must be `Sync`: the authorizer runs on the thread that prepares, under the engine's lock, which
+/// orders all of it. The same is true of its [`Notes`].
 #[derive(Debug)]
 pub(crate) struct Watch {
     seen: AtomicU32,
