@@ -140,6 +140,7 @@ mod error;
 mod feed;
 mod lock;
 mod params;
+mod private;
 mod row;
 mod secret;
 #[cfg_attr(not(any(feature = "config", feature = "sops")), allow(dead_code, reason = "what reads text is left out"))]

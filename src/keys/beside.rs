@@ -1,31 +1,28 @@
 //! A file that is written whole beside its place, and then gets its name in one step.
 
 use std::ffi::OsString;
-use std::fs::{self, File, Metadata, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, ErrorKind, Phase, Reason};
+use crate::private::{FileRights, create};
 
 /// A file beside its place, with its content on the disk; removed on drop.
 pub(super) struct Beside(PathBuf);
 
 impl Beside {
-    /// Writes `bytes` to a new file beside `target`, that only this user may read, or the owner and the others of `like`.
-    pub(super) fn write(target: &Path, bytes: &[u8], like: Option<&Metadata>) -> io::Result<Self> {
+    /// Writes `bytes` to a new file beside `target`, that only this user may read, or those whom `rights` names.
+    pub(super) fn write(target: &Path, bytes: &[u8], rights: Option<&FileRights>) -> io::Result<Self> {
         let mut name = OsString::from(".");
         name.push(target.file_name().unwrap_or_default());
         name.push(format!(".{:016x}", fastrand::u64(..)));
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         let path = target.with_file_name(name);
-        let mut file = options.open(&path)?;
+        let mut file = create(&path)?;
         let beside = Self(path);
         file.write_all(bytes)?;
-        if let Some(like) = like {
-            keep(&file, like)?;
+        if let Some(rights) = rights {
+            rights.give(&file)?;
         }
         file.sync_all()?;
         Ok(beside)
@@ -54,21 +51,6 @@ impl Drop for Beside {
     fn drop(&mut self) {
         fs::remove_file(&self.0).ok();
     }
-}
-
-/// Gives `file` the owner and the permissions of another one.
-fn keep(file: &File, like: &Metadata) -> io::Result<()> {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::{MetadataExt as _, fchown};
-        let now = file.metadata()?;
-        let differs = |now: u32, like: u32| (now != like).then_some(like);
-        let (user, group) = (differs(now.uid(), like.uid()), differs(now.gid(), like.gid()));
-        if user.is_some() || group.is_some() {
-            fchown(file, user, group)?;
-        }
-    }
-    file.set_permissions(like.permissions())
 }
 
 /// A name is on the disk when its directory is.

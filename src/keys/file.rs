@@ -1,6 +1,6 @@
 //! A secret in a file of its own.
 
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::io::{ErrorKind as IoErrorKind, Read};
 use std::path::PathBuf;
 
@@ -14,6 +14,7 @@ use crate::clock;
 use crate::errand;
 use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::key::{KeyCandidate, KeySource};
+use crate::private;
 use crate::secret::Secret;
 use crate::text::{self};
 
@@ -21,12 +22,13 @@ use crate::text::{self};
 ///
 /// - One newline at the end (LF or CRLF) is not part of the secret, and neither is a UTF-8 byte order mark in front;
 ///   every other byte is, further newlines included. UTF-16 text is refused.
-/// - On Unix, a file that group or others may read is refused, as ssh does. Other systems have no such check.
+/// - A file that others may read or write is refused, as ssh does: on Unix by its mode, on Windows by its access list, which may
+///   name this user, the owner, administrators and the system itself.
 /// - At most 64 KiB are read, and only from a regular file (behind links, too).
 ///
 /// The file can also be made, and its secret replaced: [`create_if_missing`](Self::create_if_missing),
 /// [`rekey_fresh`](crate::AsyncDatabase::rekey_fresh). A new secret is 64 random hex digits, in a file that only this user
-/// may read (on Windows: whoever may read files in its folder). It first stands in a second file, whose name goes on with
+/// may read. It first stands in a second file, whose name goes on with
 /// `.next`, and takes the place of the other once the database was read with it. While both are there, both are offered.
 ///
 /// ```
@@ -125,11 +127,9 @@ fn open(place: &Place) -> Result<File> {
     }
     let file = File::open(place.path()).map_err(|error| unreadable(place, error))?;
     // Asked of the open file, so that nobody can exchange it in between.
-    let opened = file.metadata().map_err(|error| unreadable(place, error))?;
-    if is_exposed(&opened) {
+    if private::is_exposed(&file).map_err(|error| unreadable(place, error))? {
         let message = format!("{} can be read by other users", name(place));
-        let hint = format!("run: chmod 600 '{place}'");
-        return Err(Error::new(ErrorKind::Key, message).because(Reason::Exposed).hint(hint));
+        return Err(Error::new(ErrorKind::Key, message).because(Reason::Exposed).hint(private::way_out(place)));
     }
     Ok(file)
 }
@@ -205,15 +205,4 @@ pub(super) fn decode_hex(digits: &[u8], key: &mut [u8; 32]) -> bool {
         }
         _ => false,
     })
-}
-
-#[cfg(unix)]
-fn is_exposed(metadata: &Metadata) -> bool {
-    use std::os::unix::fs::PermissionsExt;
-    metadata.permissions().mode() & 0o077 != 0
-}
-
-#[cfg(not(unix))]
-fn is_exposed(_: &Metadata) -> bool {
-    false
 }

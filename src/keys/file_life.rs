@@ -15,6 +15,7 @@ use super::place::Place;
 use super::settling::{offered, present};
 use crate::error::{Reason, Result};
 use crate::key::KeyCandidate;
+use crate::private::FileRights;
 use crate::secret::Secret;
 
 impl FileKeySource {
@@ -43,7 +44,7 @@ impl FileKeySource {
             moved.map_err(|error| unwritable(name(&self.path), error))?;
         }
         self.read(&self.path)?;
-        let like = fs::metadata(&present).map_err(|error| unwritable(name(&next), error))?;
+        let like = FileRights::of(&present).map_err(|error| unwritable(name(&next), error))?;
         self.upcoming(Some(&like))
     }
 
@@ -63,7 +64,7 @@ impl FileKeySource {
     }
 
     /// The secret under the second name, made if there is none.
-    fn upcoming(&self, like: Option<&fs::Metadata>) -> Result<Secret> {
+    fn upcoming(&self, like: Option<&FileRights>) -> Result<Secret> {
         let next = self.path.next();
         match self.read(&next) {
             Err(error) if error.reason() == Reason::Missing => {}

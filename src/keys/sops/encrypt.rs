@@ -1,7 +1,6 @@
 //! Fresh SOPS files and fresh age identities, for those who have neither `sops` nor `age` at hand.
 
 use std::fmt::Write as _;
-use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::path::Path;
 
@@ -9,6 +8,7 @@ use sha2::{Digest, Sha512};
 use zeroize::Zeroizing;
 
 use crate::error::{Error, ErrorKind, Reason, Result};
+use crate::private;
 use crate::secret::{Secret, SecretForm};
 
 use super::data_key::DataKey;
@@ -190,16 +190,12 @@ impl AgeIdentity {
     /// [`ErrorKind::Key`] with [`Reason::Io`] when the file exists or cannot be written.
     pub fn write(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         let head = format!("# public key: {}\n", self.recipient);
         let mut text = Zeroizing::new(Vec::with_capacity(head.len() + self.secret.expose().len() + 1));
         text.extend_from_slice(head.as_bytes());
         text.extend_from_slice(self.secret.expose());
         text.push(b'\n');
-        let written = options.open(path).and_then(|mut file| file.write_all(&text));
+        let written = private::create(path).and_then(|mut file| file.write_all(&text));
         written.map_err(|error| {
             fault(Reason::Io, format!("cannot write the identity file {}", path.display())).caused_by(error)
         })

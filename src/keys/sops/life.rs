@@ -13,6 +13,7 @@ use crate::keys::beside::{Beside, sweep, sync_directory, unwritable};
 use crate::keys::fresh;
 use crate::keys::place::Place;
 use crate::keys::settling::present;
+use crate::private::FileRights;
 use crate::secret::Secret;
 
 use super::encrypt::encrypt;
@@ -113,7 +114,7 @@ impl SopsKeySource {
             encrypt(self.reader.format(), &[(name, &secret)], &recipients)?
         };
         blocking(move || {
-            let like = fs::metadata(file.path()).ok();
+            let like = FileRights::of(file.path()).ok();
             let made = Beside::write(second.path(), text.as_bytes(), like.as_ref());
             match made.and_then(|beside| beside.publish(second.path())) {
                 // Another process was first, and its value is as good.

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::error::{Error, Reason, Result};
 use crate::keys::beside::{Beside, unwritable};
+use crate::private::FileRights;
 
 use super::fault;
 use super::file::{Stamp, stamp};
@@ -18,7 +19,8 @@ pub(super) fn over(path: &Path, bytes: &[u8], seen: &Stamp) -> Result<()> {
     if before.permissions().readonly() {
         return Err(fault(Reason::NotPermitted, "the file is read-only"));
     }
-    let beside = Beside::write(&path, bytes, Some(&before)).map_err(trouble)?;
+    let rights = FileRights::of(&path).map_err(trouble)?;
+    let beside = Beside::write(&path, bytes, Some(&rights)).map_err(trouble)?;
     if stamp(&path)? != *seen {
         return Err(changed());
     }

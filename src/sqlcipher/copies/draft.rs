@@ -3,13 +3,14 @@
 //! It is for its owner only from the beginning, is locked while its maker lives, and goes with it. What killed makers
 //! have left is known by that nobody has it locked, and removed by the next draft for the same place.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::withheld::Withheld;
 use crate::connector::Replace;
 use crate::error::{Error, ErrorKind, Reason, Result};
+use crate::private;
 use crate::sqlcipher::ffi::{exit_gate, publish};
 use crate::sqlcipher::opening::creation::{drafts, followed, sync_directory};
 use crate::sqlcipher::opening::location::Location;
@@ -197,20 +198,12 @@ fn make(target: &Path) -> io::Result<(PathBuf, File)> {
         getrandom::fill(&mut token).map_err(io::Error::other)?;
         let token: String = token.iter().map(|byte| format!("{byte:02x}")).collect();
         let path = beside(target, &format!("{MARK}{token}"));
-        let file = created(&path)?;
+        let file = private::create(&path)?;
         // One who sweeps may just have taken it for left over.
         if lock(&file) && path.exists() {
             return Ok((path, file));
         }
     }
-}
-
-fn created(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
 }
 
 /// Elsewhere a lock would keep the engine from writing.
@@ -228,7 +221,7 @@ fn is_left(draft: &Path) -> bool {
 #[cfg(windows)]
 fn is_left(draft: &Path) -> bool {
     use std::os::windows::fs::OpenOptionsExt as _;
-    OpenOptions::new().read(true).share_mode(0).open(draft).is_ok()
+    File::options().read(true).share_mode(0).open(draft).is_ok()
 }
 
 /// Removes what killed makers have left.

@@ -1,0 +1,11 @@
+//! Files that only this user may read: made so from their first moment on, and told from others.
+
+#[cfg(windows)]
+mod lists;
+#[cfg(not(windows))]
+mod modes;
+
+#[cfg(windows)]
+pub(crate) use lists::{FileRights, create, is_exposed, way_out};
+#[cfg(not(windows))]
+pub(crate) use modes::{FileRights, create, is_exposed, way_out};
