@@ -14,9 +14,12 @@
     reason = "numbers here are small"
 )]
 
+#[path = "common/itself.rs"]
+mod itself;
+
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
@@ -256,8 +259,7 @@ async fn pad(db: &AsyncDatabase, random: &mut Random) {
 
 /// The test itself, as another process: increments, and tells what was acknowledged through a pipe.
 fn spawn_other_process(path: &Path, encrypted: bool, known: Arc<Known>) -> Child {
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "the_other_process", "--nocapture"])
+    let mut child = itself::again(module_path!(), "the_other_process")
         .env("STRONGROOM_CHECK_FILE", path)
         .env("STRONGROOM_CHECK_ENCRYPTED", if encrypted { "1" } else { "0" })
         .stdin(Stdio::piped())

@@ -83,10 +83,12 @@ async fn a_log_left_to_others_is_never_touched_and_never_lost() {
     assert!(db.close().await.unwrap().is_clean());
     assert!(log_of(&home).metadata().unwrap().len() >= before, "not at the end either");
 
-    let db = home.builder().tuning(tuning(Checkpoints::External)).open().await.unwrap();
+    // An emulated processor needs more than the usual ten seconds to read a whole log.
+    let builder = || home.builder().pool_timeout(Duration::from_secs(60));
+    let db = builder().tuning(tuning(Checkpoints::External)).open().await.unwrap();
     assert_eq!(db.fetch_value::<i64>("SELECT count(*) FROM t", ()).await.unwrap(), Some(2400));
     db.close().await.unwrap();
-    let db = home.builder().open().await.unwrap();
+    let db = builder().open().await.unwrap();
     assert_eq!(db.fetch_value::<i64>("SELECT count(*) FROM t", ()).await.unwrap(), Some(2400));
     db.execute("DELETE FROM t WHERE n > 0", ()).await.unwrap();
     db.close().await.unwrap();

@@ -1,6 +1,9 @@
 //! Secrets printed by programs.
 #![cfg(unix)]
 
+#[path = "common/itself.rs"]
+mod itself;
+
 use std::time::{Duration, Instant};
 
 use strongroom::{CommandKeySource, ErrorKind, KeySource, Reason, Result, Secret};
@@ -87,8 +90,8 @@ async fn the_program_has_no_input_to_wait_for() {
         assert_eq!(reason_of(CommandKeySource::new("cat").timeout(Duration::from_secs(10))).await, Reason::Empty);
         return;
     }
-    let mut child = std::process::Command::new(std::env::current_exe().unwrap());
-    child.args(["--exact", "the_program_has_no_input_to_wait_for"]).env(CHILD, "1").stdin(std::process::Stdio::piped());
+    let mut child = itself::again(module_path!(), "the_program_has_no_input_to_wait_for");
+    child.env(CHILD, "1").stdin(std::process::Stdio::piped());
     let mut child = child.spawn().unwrap();
     let input = child.stdin.take();
     assert!(child.wait().unwrap().success(), "the program waited for input");

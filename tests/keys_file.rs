@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use proptest::prelude::*;
 use strongroom::keys::SecretForm;
 use strongroom::{ErrorKind, FileKeySource, KeySource, Reason};
 use tempfile::TempDir;
@@ -20,8 +19,14 @@ fn set_mode(path: &Path, mode: u32) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
 }
 
-#[cfg(not(unix))]
-fn set_mode(_: &Path, _: u32) {}
+#[cfg(windows)]
+#[path = "common/rights.rs"]
+mod rights;
+
+#[cfg(windows)]
+fn set_mode(path: &Path, _: u32) {
+    rights::make_private(path);
+}
 
 fn resolve(source: FileKeySource) -> strongroom::Result<strongroom::Secret> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -83,27 +88,6 @@ fn utf16_is_said_by_name() {
 fn bytes_that_only_begin_like_utf16_are_a_secret() {
     for bytes in [&b"k\0\0\0\0\x07kk"[..], b"k\0k\0kk", b"\0k\0k\0", b"\0\0\0k\0\0k\0"] {
         assert_eq!(secret_of(bytes), bytes);
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
-
-    #[test]
-    fn every_other_byte_is_part_of_the_secret(mut bytes in prop::collection::vec(any::<u8>(), 1..200)) {
-        bytes.push(b'x');
-        prop_assert_eq!(secret_of(&bytes), bytes);
-    }
-
-    #[test]
-    fn hex_and_bytes_give_the_same_raw_key(key in any::<[u8; 32]>(), upper: bool) {
-        let directory = TempDir::new().unwrap();
-        let binary = resolve(FileKeySource::new(private(&directory, &key)).raw_key()).unwrap();
-        let hex: String = key.iter().map(|byte| if upper { format!("{byte:02X}") } else { format!("{byte:02x}") }).collect();
-        let hex = resolve(FileKeySource::new(private(&directory, hex.as_bytes())).raw_key()).unwrap();
-        prop_assert_eq!(binary.expose(), &key);
-        prop_assert_eq!(hex.expose(), &key);
-        prop_assert_eq!((binary.form(), hex.form()), (SecretForm::RawKey, SecretForm::RawKey));
     }
 }
 

@@ -2,11 +2,12 @@
 #![cfg(all(windows, feature = "sqlcipher"))]
 
 mod common;
+#[path = "common/itself.rs"]
+mod itself;
 
 use std::fs::{self, File, OpenOptions};
 use std::os::windows::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use common::{Home, Kind, eventually, key, kinds, secs};
 use strongroom::database::BackupOptions;
@@ -86,6 +87,42 @@ async fn a_path_may_be_longer_than_260_characters_and_longer_than_the_engine_has
         let db = AsyncDatabase::builder(prefixed).open().await.unwrap();
         assert_eq!(sum(&db).await, Some(1), "the same file by its other name");
         db.close().await.unwrap();
+    }
+}
+
+/// In `STRONGROOM_TEST_SHARE`, as `\\server\share`.
+#[tokio::test]
+async fn a_path_may_name_a_share() {
+    let Some(share) = std::env::var_os("STRONGROOM_TEST_SHARE") else { return };
+    let directory = tempfile::tempdir_in(share).unwrap();
+    assert!(directory.path().to_str().unwrap().starts_with(r"\\"), "{}", directory.path().display());
+    works_at(&directory.path().join("app.db")).await;
+}
+
+/// SQLite shares one index of the log among the connections of a process, and may have opened it for reading only.
+#[tokio::test]
+async fn a_database_that_the_process_only_reads_is_opened_for_writing_and_written() {
+    for kind in Kind::FILES {
+        let home = Home::new(kind);
+        let db = home.open().await;
+        db.execute_script("CREATE TABLE t (a); INSERT INTO t VALUES (0)").await.unwrap();
+        db.close().await.unwrap();
+        for round in 0..20_i64 {
+            let reader = home.builder().read_only().open().await.unwrap();
+            assert_eq!(sum(&reader).await, Some(round), "{kind:?}");
+            let closes_before = round % 2 == 0;
+            if closes_before {
+                reader.close().await.unwrap();
+            }
+            let writer = home.builder().open().await.unwrap_or_else(|error| panic!("{kind:?}, {round}: {error}"));
+            let written = writer.execute("INSERT INTO t VALUES (1)", ()).await;
+            written.unwrap_or_else(|error| panic!("{kind:?}, {round}: {error}"));
+            if !closes_before {
+                assert_eq!(sum(&reader).await, Some(round + 1), "{kind:?}: the reader beside it");
+                reader.close().await.unwrap();
+            }
+            writer.close().await.unwrap();
+        }
     }
 }
 
@@ -193,12 +230,6 @@ async fn a_command_prints_the_key_and_its_line_ending_is_no_part_of_it() {
 const ROLE: &str = "STRONGROOM_TEST_ROLE";
 const FOLDER: &str = "STRONGROOM_TEST_FOLDER";
 
-/// The name of a test of this file for `--exact`.
-fn named(test: &str) -> String {
-    let inside = module_path!().split_once("::").map_or(String::new(), |(_, inside)| format!("{inside}::"));
-    format!("{inside}{test}")
-}
-
 /// Once it runs, holds a file of its name for as long as it lives.
 fn live(role: &str) -> ! {
     let folder = PathBuf::from(std::env::var_os(FOLDER).unwrap());
@@ -217,9 +248,7 @@ async fn what_a_command_has_started_ends_with_it() {
     const NAME: &str = "what_a_command_has_started_ends_with_it";
     match std::env::var(ROLE).as_deref() {
         Ok("child") => {
-            let mut grandchild = Command::new(std::env::current_exe().unwrap());
-            grandchild.args(["--exact", &named(NAME)]).env(ROLE, "grandchild");
-            let _started = grandchild.spawn().unwrap();
+            let _started = itself::again(module_path!(), NAME).env(ROLE, "grandchild").spawn().unwrap();
             live("child");
         }
         Ok(_) => live("grandchild"),
@@ -233,7 +262,7 @@ async fn what_a_command_has_started_ends_with_it() {
         "@echo off".to_owned(),
         format!("set {ROLE}=child"),
         format!("set {FOLDER}={}", folder.display()),
-        format!("\"{}\" --exact {}", program.display(), named(NAME)),
+        format!("\"{}\" --exact {}", program.display(), itself::name(module_path!(), NAME)),
     ];
     let file = folder.join("start.cmd");
     fs::write(&file, lines.join("\r\n")).unwrap();
