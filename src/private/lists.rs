@@ -72,7 +72,7 @@ pub(crate) fn create(path: &Path) -> io::Result<File> {
 
 /// Whether others than this user, the owner, administrators and the system itself may read or write an open file.
 pub(crate) fn is_exposed(file: &File) -> io::Result<bool> {
-    let (rights, mut buffer) = (FileRights::of_file(file)?, UserBuffer::default());
+    let (rights, mut buffer) = (ListedRights::of_file(file)?, UserBuffer::default());
     let user = user(&mut buffer)?;
     // SAFETY: the list is part of the descriptor, which `rights` keeps.
     let Some(list) = (unsafe { rights.list.as_ref() }) else { return Ok(true) };
@@ -174,14 +174,14 @@ fn succeeded(code: u32) -> io::Result<()> {
 }
 
 /// Who may read and write a file.
-pub(crate) struct FileRights {
+pub(crate) struct ListedRights {
     descriptor: PSECURITY_DESCRIPTOR,
     /// Within the descriptor; null: everybody may do everything.
     list: *mut ACL,
     owner: PSID,
 }
 
-impl FileRights {
+impl ListedRights {
     /// Those of the file at `path`.
     pub(crate) fn of(path: &Path) -> io::Result<Self> {
         Self::of_file(&File::open(path)?)
@@ -212,7 +212,7 @@ impl FileRights {
     }
 }
 
-impl Drop for FileRights {
+impl Drop for ListedRights {
     fn drop(&mut self) {
         // SAFETY: made by `GetSecurityInfo`, or null.
         unsafe { LocalFree(self.descriptor) };

@@ -6,6 +6,6 @@ mod lists;
 mod modes;
 
 #[cfg(windows)]
-pub(crate) use lists::{FileRights, create, is_exposed, way_out};
+pub(crate) use lists::{ListedRights as FileRights, create, is_exposed, way_out};
 #[cfg(not(windows))]
-pub(crate) use modes::{FileRights, create, is_exposed, way_out};
+pub(crate) use modes::{ModeRights as FileRights, create, is_exposed, way_out};

@@ -30,9 +30,9 @@ pub(crate) fn way_out(shown: impl std::fmt::Display) -> String {
 }
 
 /// Who may read and write a file.
-pub(crate) struct FileRights(Metadata);
+pub(crate) struct ModeRights(Metadata);
 
-impl FileRights {
+impl ModeRights {
     /// Those of the file at `path`.
     pub(crate) fn of(path: &Path) -> io::Result<Self> {
         std::fs::metadata(path).map(Self)
