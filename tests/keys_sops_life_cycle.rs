@@ -143,9 +143,12 @@ async fn a_value_is_put_into_a_dotenv_file_of_the_program_and_elsewhere_that_is_
     assert_eq!(others(&fs::read_to_string(folder.at("c.yaml")).unwrap()), others(&before));
     let error = refusal(folder.with(folder.source("a.ini"))).await;
     assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
-    let nested = SopsKeySource::new(folder.at("c.yaml"), "a.db_key").create_if_missing(true);
-    let nested = nested.identities(IdentitySources::none().secret(folder.identity.secret().clone()));
-    assert_eq!(refusal(folder.with(nested)).await.kind(), ErrorKind::Unsupported);
+    for (file, path) in [("c.yaml", "[\"a\"][0]"), ("none.yaml", "a.db_key")] {
+        let nested = SopsKeySource::new(folder.at(file), path).create_if_missing(true);
+        let nested = nested.recipients([folder.identity.recipient()]);
+        let nested = nested.identities(IdentitySources::none().secret(folder.identity.secret().clone()));
+        assert_eq!(refusal(folder.with(nested)).await.kind(), ErrorKind::Unsupported, "{path}");
+    }
     assert_eq!(folder.files(), ["a.env", "a.ini", "c.yaml"]);
 }
 

@@ -1,18 +1,18 @@
 //! A value more in a file that stays as it is otherwise.
 //!
-//! It is written as a line in front of the metadata, which every file has at its end. What comes out is parsed, compared
-//! with what was there before, and verified before it is given away.
+//! It is written as the last one of its mapping. What comes out is parsed, compared with what was there before, and
+//! verified before it is given away.
 
 use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::secret::Secret;
 
-use super::document::{BLOCK, Document};
+use super::document::Document;
 use super::exchange::{check, reads_back, with_mac};
 use super::format::SopsFormat;
 use super::gcm::Cipher;
 use super::path::KeyPath;
 use super::tree::Node;
-use super::{encrypt, fault, open, time};
+use super::{encrypt, fault, open, spot, time};
 
 /// The text of the file `bytes` with `value` at `path`, where nothing is yet.
 pub(super) fn value(
@@ -24,22 +24,27 @@ pub(super) fn value(
 ) -> Result<String> {
     check(value)?;
     let before = Document::parse(bytes, format)?;
-    let name = path.top_level().ok_or_else(|| unclear(path))?;
-    encrypt::check(format, &[(name, value)], &[""])?;
+    let keys = path.all_keys().ok_or_else(|| unclear(path))?;
+    let (parents, new) = keys.split_at(existing(&before, &keys, path)?);
+    for name in new {
+        encrypt::check(format, &[(name, value)], &[""])?;
+    }
     open::check(&before, cipher)?;
     let rules = &before.metadata.rules;
-    if !rules.encrypted(rules.names(name), true) {
+    if !rules.encrypted(keys.iter().any(|key| rules.names(key)), true) {
         let error = fault(Reason::Exposed, format!("the rules of the file leave `{path}` unencrypted"));
         return Err(error.hint("choose a name that the rules of the file encrypt"));
     }
     let text = std::str::from_utf8(bytes).map_err(|_| fault(Reason::Malformed, "it is not UTF-8"))?;
-    let sealed = cipher.seal(value.expose(), &format!("{name}:"))?;
-    let (at, line) = line(text, format, name, &sealed)?.ok_or_else(|| unclear(path))?;
-    let longer = format!("{}{line}{}", &text[..at], &text[at..]);
+    // What a ciphertext is bound to: all keys down to the value.
+    let place: String = keys.iter().flat_map(|key| [*key, ":"]).collect();
+    let sealed = cipher.seal(value.expose(), &place)?;
+    let (at, addition) = spot::addition(text, format, parents, new, &sealed)?.ok_or_else(|| unclear(path))?;
+    let longer = format!("{}{addition}{}", &text[..at], &text[at..]);
 
     let moment = time::now();
     let after = Document::parse(longer.as_bytes(), format).map_err(|_| unclear(path))?;
-    if !is_one_more(&before, after, name) {
+    if !is_one_more(&before, after, parents, new[0]) {
         return Err(unclear(path));
     }
     let after = Document::parse(longer.as_bytes(), format)?;
@@ -48,75 +53,39 @@ pub(super) fn value(
     if reads_back(&text, format, path, value, cipher)? { Ok(text) } else { Err(unclear(path)) }
 }
 
-/// Whether `after` is `before` but for the last value of its first document.
-fn is_one_more(before: &Document, mut after: Document, name: &str) -> bool {
-    let added = match after.documents.first_mut() {
+/// How many of `keys`, but for the last, lead to mappings that are there.
+fn existing(document: &Document, keys: &[&str], path: &KeyPath) -> Result<usize> {
+    let Some(mut here) = document.documents.first() else { return Err(unclear(path)) };
+    for (depth, key) in keys[..keys.len() - 1].iter().enumerate() {
+        match here.get(key) {
+            None => return Ok(depth),
+            Some(inner @ Node::Map(_)) => here = inner,
+            Some(other) => {
+                let found = format!("found {} on the way to `{path}`, where a mapping should be", other.kind());
+                return Err(fault(Reason::Malformed, found).hint("choose another place for the new value"));
+            }
+        }
+    }
+    Ok(keys.len() - 1)
+}
+
+/// Whether `after` is `before` but for `name`, the last in the mapping to which `parents` lead in the first document.
+fn is_one_more(before: &Document, mut after: Document, parents: &[&str], name: &str) -> bool {
+    let mut here = after.documents.first_mut();
+    for parent in parents {
+        here = match here {
+            Some(Node::Map(entries)) => entries.iter_mut().find(|(key, _)| key == parent).map(|(_, node)| node),
+            _ => None,
+        };
+    }
+    let added = match here {
         Some(Node::Map(entries)) => entries.pop(),
         _ => None,
     };
     added.is_some_and(|(key, _)| key == name) && after.documents == before.documents
 }
 
-/// What is to be written, and where.
-fn line(text: &str, format: SopsFormat, name: &str, sealed: &str) -> Result<Option<(usize, String)>> {
-    let ending = if text.contains("\r\n") { "\r\n" } else { "\n" };
-    Ok(match format {
-        SopsFormat::Yaml => {
-            let line = format!("{}: {sealed}{ending}", encrypt::yaml_key(name)?);
-            start_of_line(text, &format!("{BLOCK}:")).map(|at| (at, line))
-        }
-        SopsFormat::Json => {
-            let place = key_of_json(text, &format!("\"{BLOCK}\""));
-            let space = place.map_or("", |at| &text[text[..at].trim_end().len()..at]);
-            let line = format!("{}: {},{space}", encrypt::json_text(name)?, encrypt::json_text(sealed)?);
-            place.map(|at| (at, line))
-        }
-        SopsFormat::Dotenv => {
-            let is_plain = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-            let place = start_of_line(text, &format!("{BLOCK}_")).filter(|_| is_plain);
-            place.map(|at| (at, format!("{name}={sealed}{ending}")))
-        }
-        SopsFormat::Ini | SopsFormat::Binary => None,
-    })
-}
-
-/// Where the first line begins that begins so.
-fn start_of_line(text: &str, begin: &str) -> Option<usize> {
-    let mut starts = text.split_inclusive('\n').scan(0, |at, line| {
-        let start = *at;
-        *at += line.len();
-        Some((start, line))
-    });
-    starts.find(|(_, line)| line.starts_with(begin)).map(|(at, _)| at)
-}
-
-/// Where `key`, with its quotes, stands in the outermost object.
-fn key_of_json(text: &str, key: &str) -> Option<usize> {
-    let (mut depth, mut quoted, mut escaped) = (0_usize, false, false);
-    for (at, c) in text.char_indices() {
-        match c {
-            _ if escaped => escaped = false,
-            '\\' if quoted => escaped = true,
-            '"' => {
-                let is_key = !quoted && depth == 1 && text[at..].strip_prefix(key).is_some_and(is_before_colon);
-                if is_key {
-                    return Some(at);
-                }
-                quoted = !quoted;
-            }
-            '{' | '[' if !quoted => depth += 1,
-            '}' | ']' if !quoted => depth = depth.checked_sub(1)?,
-            _ => {}
-        }
-    }
-    None
-}
-
-fn is_before_colon(rest: &str) -> bool {
-    rest.trim_start().starts_with(':')
-}
-
 fn unclear(path: &KeyPath) -> Error {
     Error::new(ErrorKind::Unsupported, format!("a value cannot be written at `{path}` without writing the file anew"))
-        .hint("let `sops set` put one there, and the source can replace it; top-level names in YAML, JSON and dotenv work")
+        .hint("let `sops set` put one there, and the source can replace it; keys in YAML and JSON work, and names in dotenv")
 }

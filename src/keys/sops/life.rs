@@ -110,7 +110,11 @@ impl SopsKeySource {
                     .because(Reason::Missing)
                     .hint("name .recipients(), or make the file by `sops encrypt`"));
             }
-            let name = path.top_level().unwrap_or_default();
+            let Some(name) = path.top_level() else {
+                let error =
+                    Error::new(ErrorKind::Unsupported, "the file does not exist, and is made with one name only");
+                return Err(error.hint("make it by `sops encrypt`, or take a path of one name"));
+            };
             encrypt(self.reader.format(), &[(name, &secret)], &recipients)?
         };
         blocking(move || {

@@ -39,6 +39,7 @@ mod rules;
 mod scalar;
 mod shamir;
 mod source;
+mod spot;
 #[cfg(feature = "sops-ssh")]
 mod ssh;
 #[cfg(not(feature = "sops-ssh"))]

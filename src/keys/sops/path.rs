@@ -85,6 +85,15 @@ impl KeyPath {
         }
     }
 
+    /// The keys of which the path consists; nothing if one of its parts can only be an index.
+    pub(super) fn all_keys(&self) -> Option<Vec<&str>> {
+        let keys = self.steps.iter().map(|step| match step {
+            Step::Either(key) | Step::Key(key) => Some(key.as_str()),
+            Step::Index(_) => None,
+        });
+        keys.collect()
+    }
+
     /// The path as `sops --extract` wants it, for the tree it is going to be used on.
     pub(super) fn bracketed(&self, root: &Node) -> Result<String> {
         let mut text = String::new();

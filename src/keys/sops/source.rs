@@ -167,8 +167,9 @@ impl SopsKeySource {
     }
 
     /// Whether a new database gets a new value, which is written to the file; false by default, and a missing one is an
-    /// error. In a file that is there, the value gets a top-level name in YAML, JSON or dotenv; one that is missing is made
-    /// for the [`recipients`](Self::recipients).
+    /// error. In a file that is there, the value becomes the last of its mapping (YAML, JSON, and dotenv at the top),
+    /// and mappings on the way to it are made; all else stays as it is. A file that is missing is made for the
+    /// [`recipients`](Self::recipients), if the path is one name.
     ///
     /// Where the value exists and the database does not, opening fails: it belongs to another database. A database that
     /// exists never gets a new one.
