@@ -259,7 +259,6 @@ fn pragma(name: &str, value: Option<&str>) -> u32 {
         "soft_heap_limit" | "hard_heap_limit" | "temp_store_directory" | "data_store_directory" if value.is_some() => {
             ALTERS | REFUSED_PROCESS
         }
-        // Until the end of the transaction.
         "defer_foreign_keys" if value.is_some() => BOUNDED,
         "foreign_keys" if value.is_some() => ALTERS | FOREIGN_KEYS,
         "user_version" | "application_id" if value.is_some() => WRITES,
