@@ -180,6 +180,10 @@ fn count_panics() {
     });
 }
 
+fn strides(default: usize) -> usize {
+    std::env::var("STRONGROOM_PROXY_STRIDE").ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
 impl Walk {
     async fn new() -> Option<Self> {
         count_panics();
@@ -227,7 +231,7 @@ impl Walk {
 
     /// Every message of a side meets each harm, in strides that begin elsewhere for each.
     async fn each(&mut self, side: Side, harms: &[Harm], stride: usize, limit: Duration) {
-        let stride = std::env::var("STRONGROOM_PROXY_STRIDE").ok().and_then(|text| text.parse().ok()).unwrap_or(stride);
+        let stride = strides(stride);
         let (mut lives, mut longest) = (0, 0);
         for (turn, harm) in harms.iter().enumerate() {
             for skip in (turn % stride..).step_by(stride) {
@@ -322,4 +326,50 @@ async fn any_message_of_the_client_may_be_spoilt() {
     let Some(mut walk) = Walk::new().await else { return };
     walk.each(Side::Client, &[Harm::Type, Harm::Length(0), Harm::Length(u32::MAX)], 50, Duration::from_millis(300))
         .await;
+}
+
+/// Where the bytes themselves are spoilt, and no TLS tells, a value may be another. But nothing panics or hangs, and what is
+/// asked afterwards is answered rightly.
+#[tokio::test]
+async fn the_body_of_any_message_may_be_spoilt_and_the_next_calls_are_right() {
+    let Some(mut walk) = Walk::new().await else { return };
+    let mut lives = 0;
+    for (side, stride) in [(Side::Server, 60), (Side::Client, 25)] {
+        for (turn, at) in [0, 1, 4, -1, -5].into_iter().enumerate() {
+            let harm = Harm::Body(at);
+            for skip in (turn * 7 % strides(stride)..).step_by(strides(stride)) {
+                let what = format!("{harm:?} of message {skip} of the {side:?}");
+                let db = walk.open().build();
+                walk.proxy.harm(side, skip, harm);
+                finish(&what, careless(&db.with_timeout(Duration::from_millis(500)))).await;
+                let spared = walk.proxy.heal();
+                assert_eq!(PANICS.load(SeqCst), 0, "{what}: something panicked");
+                finish(&what, heals(&db, &mut walk.ledger)).await.unwrap_or_else(|found| panic!("{what}: {found}"));
+                walk.ledger.errors.clear();
+                walk.ledger.judge(&mut walk.beside).await.unwrap_or_else(|found| panic!("{what}: {found}"));
+                finish(&what, db.close()).await.unwrap_or_else(|error| panic!("{what}: {error}"));
+                if spared {
+                    break;
+                }
+                lives += 1;
+            }
+        }
+    }
+    println!("{lives} lives with a spoilt body");
+    assert!(lives > 20);
+}
+
+/// Each way to write and to read, whatever comes of it.
+async fn careless(db: &Db) {
+    db.execute(ROW, (-1,)).await.ok();
+    let rows = async |tx: &mut strongroom::database::Transaction<PostgresConnector>| {
+        tx.execute(ROW, (-2,)).await?;
+        tx.execute_many(ROW, [(-3,), (-4,)]).await
+    };
+    db.transaction(rows).await.ok();
+    db.execute_many(ROW, (0..30).map(|_| (-5,))).await.ok();
+    db.fetch_one("SELECT now(), 1.5::numeric, '{1,2}'::int8[], 'text', NULL::uuid", ()).await.ok();
+    db.fetch_stream("SELECT i, 'row ' || i FROM generate_series(1, 300) i", ()).try_collect::<Vec<_>>().await.ok();
+    db.execute("INSERT INTO nowhere VALUES (1)", ()).await.ok();
+    db.execute_script("INSERT INTO t VALUES (-6, 'c'); SELECT 1").await.ok();
 }
