@@ -22,7 +22,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use strongroom::database::RekeyOptions;
 use strongroom::keys::{CandidateKeySource, KeyCandidate, async_trait};
 use strongroom::pool::NoRetry;
-use strongroom::sqlcipher::ReplaceOptions;
+use strongroom::sqlcipher::{ReplaceOptions, SalvageOptions};
 use strongroom::{
     AsyncDatabase, CachedKeySource, ChainKeySource, DatabaseBuilder, EnvKeySource, ErrorKind, FileKeySource, KeySource,
     Reason, Result, Secret, SqlCipherConnector,
@@ -179,6 +179,33 @@ async fn a_copy_that_is_restored_where_nothing_is_gets_a_new_key_unless_it_has_t
     let error = with(&home.db(), home.key()).restore_from(&same, with_copy_key).await.unwrap_err();
     assert_eq!(error.reason(), Reason::KeyPresent);
     assert!(!home.db().exists());
+}
+
+#[tokio::test]
+async fn a_change_that_was_cut_off_keeps_nobody_from_decrypting_restoring_and_salvaging() {
+    for is_changed in [false, true] {
+        let home = Home::new();
+        create(with(&home.db(), home.key())).await;
+        let new = home.key().replace().await.unwrap();
+        if is_changed {
+            let db = with(&home.db(), home.key()).open().await.unwrap();
+            db.rekey(new).await.unwrap();
+            db.close().await.unwrap();
+        }
+        assert_eq!(home.key().candidates().await.unwrap().len(), 2);
+        let [copy, saved] = ["copy.db", "saved.db"].map(|name| home.0.path().join(name));
+        std::fs::copy(home.db(), &copy).unwrap();
+        with(&home.db(), home.key()).salvage_to(&saved, SalvageOptions::new()).await.unwrap();
+        assert_eq!(read(with(&saved, home.key())).await.unwrap(), "row");
+        with(&home.db(), home.key()).restore_from(&copy, ReplaceOptions::new()).await.unwrap();
+        assert_eq!(read(with(&home.db(), home.key())).await.unwrap(), "row");
+        let candidates = CandidateKeySource::new(Secret::raw_key([9; 32])).or(home.key());
+        let from_copy = ReplaceOptions::new().copy_key(candidates);
+        with(&home.db(), home.key()).restore_from(&copy, from_copy).await.unwrap();
+        assert_eq!(read(with(&home.db(), home.key())).await.unwrap(), "row");
+        with(&home.db(), home.key()).decrypt(ReplaceOptions::new()).await.unwrap();
+        assert_eq!(read(AsyncDatabase::builder(home.db())).await.unwrap(), "row");
+    }
 }
 
 #[tokio::test]

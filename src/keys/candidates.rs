@@ -17,8 +17,6 @@ use crate::secret::Secret;
 /// fraction of a second; raw keys cost nothing.
 /// [`key_source`](crate::AsyncDatabase::key_source) says which one it was.
 ///
-/// What is done to a file that nobody has open (`encrypt`, `decrypt`, `restore_from`) takes the first.
-///
 /// Engines that cannot tell a wrong secret from other trouble (PostgreSQL) get the first that answers, as from a
 /// [`ChainKeySource`](crate::ChainKeySource).
 ///

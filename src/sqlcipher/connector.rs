@@ -11,7 +11,7 @@ use super::connection::SqlCipherConnection;
 use super::errors;
 use super::ffi::fork::{self, ProcessMark};
 use super::format::{Format, Header};
-use super::keys::{self, Offer, settle};
+use super::keys::{Offer, OfferedKeys, settle};
 use super::opening::location::Location;
 use super::opening::opened::{OpenSettings, Opened};
 use super::opening::way::{Way, Wishes};
@@ -23,7 +23,6 @@ use crate::connector::{Access, CancelKind, Capabilities, Connector, EngineReadin
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::KeySource;
 use crate::params::Dialect;
-use crate::secret::Secret;
 
 /// Opens connections to one SQLite or SQLCipher database.
 ///
@@ -241,10 +240,10 @@ impl SqlCipherConnector {
 
 impl SqlCipherConnector {
     /// A connector with the same settings for another file, or for the same one in another way, which does not make it.
-    pub(super) fn like(&self, path: &Path, secret: Option<&Secret>) -> Self {
+    pub(super) fn like(&self, path: &Path, keys: Option<OfferedKeys>) -> Self {
         let mut other = Self::new(path).create_if_missing(false).tuning(self.settings.tuning.clone());
-        if let Some(secret) = secret {
-            other = other.key(secret.clone());
+        if let Some(keys) = keys {
+            other = other.key(keys);
             other.settings.format = self.settings.format;
         }
         other
@@ -263,11 +262,6 @@ impl SqlCipherConnector {
         self.settings.format
     }
 
-    /// The secret, asked for without opening anything; of several, the one that a new file would get.
-    pub(super) async fn secret(&self) -> Result<Option<Secret>> {
-        Ok(self.secrets().await?.into_iter().next())
-    }
-
     /// Where the key comes from, of a database that was not opened yet.
     pub(super) async fn source(&self) -> Option<Arc<dyn KeySource>> {
         match &*self.state.lock().await {
@@ -276,10 +270,12 @@ impl SqlCipherConnector {
         }
     }
 
-    /// All secrets that are offered, asked for without opening anything.
-    pub(super) async fn secrets(&self) -> Result<Vec<Secret>> {
-        let Some(source) = self.source().await else { return Ok(Vec::new()) };
-        Ok(keys::candidates(&*source).await?.into_iter().map(|candidate| candidate.secret).collect())
+    /// What its source offers, asked for without opening anything.
+    pub(super) async fn offered(&self) -> Result<Option<OfferedKeys>> {
+        match self.source().await {
+            Some(source) => OfferedKeys::of(&*source).await.map(Some),
+            None => Ok(None),
+        }
     }
 
     /// The settings as they fit together, or why they do not.

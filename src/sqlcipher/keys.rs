@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
+
 use super::cipher;
 use super::opening::location::Location;
 use super::running::job::on_thread;
@@ -36,6 +38,39 @@ impl Offer {
     }
 }
 
+/// What a source has offered, to be tried several times. The source is asked once.
+#[derive(Clone)]
+pub(super) struct OfferedKeys(Vec<KeyCandidate>);
+
+impl OfferedKeys {
+    pub(super) async fn of(source: &dyn KeySource) -> Result<Self> {
+        Ok(Self(candidates(source).await?))
+    }
+
+    pub(super) fn into_secrets(self) -> Vec<Secret> {
+        self.0.into_iter().map(|candidate| candidate.secret).collect()
+    }
+}
+
+#[async_trait]
+impl KeySource for OfferedKeys {
+    async fn resolve(&self) -> Result<Secret> {
+        self.0.first().map(|candidate| candidate.secret.clone()).ok_or_else(|| offers_nothing(self))
+    }
+
+    fn describe(&self) -> String {
+        self.0.first().map(|candidate| candidate.source.clone()).unwrap_or_default()
+    }
+
+    async fn candidates(&self) -> Result<Vec<KeyCandidate>> {
+        Ok(self.0.clone())
+    }
+
+    fn is_fixed(&self) -> bool {
+        true
+    }
+}
+
 /// The key of a file that is made in one piece: a new one of its source, or the first that this has, where it makes none.
 pub(super) struct FirstKey {
     pub(super) secret: Secret,
@@ -48,13 +83,7 @@ impl FirstKey {
             check(&KeyCandidate { secret: secret.clone(), source: source.describe() })?;
             return Ok(Self { secret, made_by: Some(source) });
         }
-        Self::present(&*source).await
-    }
-
-    /// The first that the source has.
-    pub(super) async fn present(source: &dyn KeySource) -> Result<Self> {
-        let first = candidates(source).await?.into_iter().next();
-        first.map(|found| Self { secret: found.secret, made_by: None }).ok_or_else(|| offers_nothing(source))
+        Ok(Self { secret: OfferedKeys::of(&*source).await?.resolve().await?, made_by: None })
     }
 
     /// The file is there.

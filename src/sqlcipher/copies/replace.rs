@@ -8,12 +8,11 @@ use crate::connector::{
     Access, Backup, BackupProgress, BackupReport, CheckDepth, Connection as _, Connector as _, CopyKey, Replace,
     Resource as _,
 };
-use crate::error::{Error, ErrorKind, Phase, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::key::KeySource;
-use crate::secret::Secret;
 use crate::sqlcipher::connector::SqlCipherConnector;
 use crate::sqlcipher::format::Format;
-use crate::sqlcipher::keys::{self, FirstKey};
+use crate::sqlcipher::keys::{self, FirstKey, OfferedKeys};
 use crate::sqlcipher::running::job::on_thread;
 
 /// How a file takes the place of a database; see
@@ -105,32 +104,31 @@ pub(in super::super) async fn restore(
 ) -> Result<BackupReport> {
     let copy = absolute(copy).unwrap_or_else(|_| copy.to_owned());
     let target = file_of(&database, "restored")?;
-    let (source, mut key) = (database.source().await, None);
-    let (reads, has_own_key) = match std::mem::replace(&mut options.copy, Copy::AsTheDatabase) {
-        Copy::AsTheDatabase => {
-            if let Some(source) = &source {
-                key = Some(FirstKey::present(&**source).await?);
-            }
-            (database.like(&copy, key.as_ref().map(|key| &key.secret)), false)
-        }
-        Copy::Plain => (database.like(&copy, None), true),
-        Copy::With(source) => {
-            let opens = source.resolve().await;
-            let opens = opens.map_err(|error| error.about(source.describe()).during(Phase::Key))?;
-            (database.like(&copy, Some(&opens)), true)
-        }
+    let copied = std::mem::replace(&mut options.copy, Copy::AsTheDatabase);
+    let opens = match &copied {
+        Copy::AsTheDatabase => database.offered().await?,
+        Copy::Plain => None,
+        Copy::With(source) => Some(OfferedKeys::of(&**source).await?),
     };
     // Before a key is made: where the copy does not open, none is needed.
-    let mut reads = reads.read_only().connect(Access::Read).await?;
+    let mut reads = database.like(&copy, opens.clone()).read_only().connect(Access::Read).await?;
     let is_missing = keys::is_missing(&database.location()?, true).await?;
-    if let (Some(source), true) = (source, has_own_key) {
-        key = Some(if is_missing { FirstKey::of(source).await? } else { FirstKey::present(&*source).await? });
-    }
-    let secret = key.as_ref().map(|key| key.secret.clone());
-    fold(&database, &target, secret.as_ref()).await?;
-    let form = if has_own_key { secret.map_or(CopyKey::Plain, CopyKey::Other) } else { CopyKey::Same };
+    let (mut present, mut made) = (None, None);
+    let form = match (copied, database.source().await) {
+        (Copy::AsTheDatabase, _) => {
+            present = opens;
+            CopyKey::Same
+        }
+        (_, Some(source)) if is_missing => {
+            let key = made.insert(FirstKey::of(source).await?);
+            CopyKey::Other(key.secret.clone())
+        }
+        (_, Some(source)) => CopyKey::Other(present.insert(OfferedKeys::of(&*source).await?).resolve().await?),
+        (_, None) => CopyKey::Plain,
+    };
+    fold(&database, &target, present).await?;
     let report = reads.back_up(options.backup(&target, form, Replace::Database)).await?;
-    if let Some(key) = key {
+    if let Some(key) = made {
         key.settle().await;
     }
     Ok(report)
@@ -138,7 +136,7 @@ pub(in super::super) async fn restore(
 
 /// Folds the log of what is to be replaced into its file, so that it is whole without. What cannot be opened is kept as it
 /// stands.
-async fn fold(database: &SqlCipherConnector, target: &Path, secret: Option<&Secret>) -> Result<()> {
+async fn fold(database: &SqlCipherConnector, target: &Path, keys: Option<OfferedKeys>) -> Result<()> {
     let mut log = target.as_os_str().to_owned();
     log.push("-wal");
     if !Path::new(&log).metadata().is_ok_and(|log| log.len() > 0) {
@@ -146,7 +144,7 @@ async fn fold(database: &SqlCipherConnector, target: &Path, secret: Option<&Secr
     }
     let vacant = target.to_owned();
     on_thread(move || refuse_occupied(&vacant)).await??;
-    match database.like(target, secret).connect(Access::Write).await {
+    match database.like(target, keys).connect(Access::Write).await {
         Ok(connection) => connection.close().await,
         Err(error) => {
             tracing::warn!(%error, "what is to be replaced cannot be opened, and is kept with its log as it stands");
@@ -176,10 +174,10 @@ pub(in super::super) async fn encrypt(database: SqlCipherConnector, options: Rep
 
 pub(in super::super) async fn decrypt(database: SqlCipherConnector, options: ReplaceOptions) -> Result<BackupReport> {
     let target = file_of(&database, "decrypted")?;
-    let Some(secret) = database.secret().await? else {
+    let Some(keys) = database.offered().await? else {
         return Err(Error::new(ErrorKind::Config, "decrypt() needs the key of the file").hint("give it with .key()"));
     };
-    let mut source = database.like(&target, Some(&secret)).exclusive().connect(Access::Write).await?;
+    let mut source = database.like(&target, Some(keys)).exclusive().connect(Access::Write).await?;
     source.back_up(options.backup(&target, CopyKey::Plain, Replace::Original)).await
 }
 

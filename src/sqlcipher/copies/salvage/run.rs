@@ -24,6 +24,7 @@ use crate::sqlcipher::copies::verify::{Expected, verify};
 use crate::sqlcipher::errors::{classify, with_quota};
 use crate::sqlcipher::ffi::{exit_gate, header};
 use crate::sqlcipher::format::{Format, Header};
+use crate::sqlcipher::keys::OfferedKeys;
 use crate::sqlcipher::opening::diagnose;
 use crate::sqlcipher::opening::first::random_salt;
 use crate::sqlcipher::opening::location::Location;
@@ -55,7 +56,7 @@ pub(in super::super::super) async fn salvage(
         return Err(error.hint("give the path of a file"));
     };
     let (location, format) = (database.location()?, database.format());
-    let secrets = database.secrets().await?;
+    let secrets = database.offered().await?.map_or_else(Vec::new, OfferedKeys::into_secrets);
     format.check(!secrets.is_empty())?;
     let key = match std::mem::replace(&mut options.key, SalvageKey::Same) {
         SalvageKey::Same => CopyKey::Same,
