@@ -6,6 +6,7 @@
 mod cli;
 
 use cli::Home;
+use strongroom::rusqlite::Connection;
 
 const KEY: [&str; 2] = ["--key-raw-file", "key"];
 
@@ -63,6 +64,9 @@ fn an_error_says_what_helps_and_its_code_says_of_which_kind_it_is() {
     home.run(&with(&["backup", "none.db", "b.db"], &[])).fails(3, "there is no such file");
     home.run(&with(&["rekey", "none.db"], &["--new-key-env", "ONE"])).fails(3, "there is no such file");
     home.run(&["migrate", "none.db", "steps", "--key-raw-file", "key"]).fails(3, "there is no such file");
+    home.run(&["migrate", "new.db", "no-steps", "--create", "--plaintext"])
+        .fails(3, "cannot read migrations from no-steps");
+    assert!(!home.path("new.db").exists());
     home.run(&["check", "a.db"]).fails(5, "no key was given");
     home.run(&["check", "a.db", "--key-env", "ONE"]).fails(5, "the key does not open it");
     home.run(&["check", "a.db", "--key-env", "NO_SUCH_NAME"]).fails(5, "NO_SUCH_NAME is not set");
@@ -252,5 +256,92 @@ fn help_has_examples_and_shells_get_their_completions() {
     }
     for shell in ["bash", "zsh", "fish"] {
         assert!(home.run(&["completions", shell]).ok().contains("strongroom"), "{shell}");
+    }
+}
+
+#[test]
+fn a_fresh_key_takes_the_place_of_the_old_one_in_its_source() {
+    let home = Home::new();
+    home.write("INSERT INTO t VALUES ('here')");
+    let old = std::fs::read_to_string(home.path("key")).unwrap();
+    let said = home.run(&with(&["rekey", "a.db", "--fresh"], &[])).ok();
+    assert!(said.contains("the key is now from key file key"), "{said}");
+    let new = std::fs::read_to_string(home.path("key")).unwrap();
+    assert!(new.trim() != old.trim() && new.trim().len() == 64 && !said.contains(new.trim()), "{said}");
+    assert_eq!(home.run(&with(&["sql", "a.db", "--csv", "SELECT a FROM t"], &[])).ok(), "a\nhere\n");
+    assert_eq!(home.names(), ["a.db", "key", "steps"]);
+    home.run(&with(&["rekey", "a.db", "--fresh"], &["--new-key-env", "ONE"])).fails(1, "leave one of the two away");
+    home.run(&["rekey", "a.db", "--fresh"]).fails(1, "no source of the key was named");
+    home.run(&["rekey", "a.db", "--new-key-env", "ONE", "--key-raw-file", "key"]).ok();
+    home.run(&["rekey", "a.db", "--fresh", "--key-env", "ONE"]).fails(1, "cannot make another secret");
+    assert_eq!(std::fs::read_to_string(home.path("key")).unwrap(), new);
+}
+
+#[test]
+fn programs_get_their_answers_in_json() {
+    let home = Home::new();
+    home.write("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 40) INSERT INTO t SELECT randomblob(900) FROM n");
+    std::fs::write(home.path("steps/2_more.sql"), "CREATE TABLE more (b)").unwrap();
+    let json = |code: i32, arguments: &[&str]| -> serde_json::Value {
+        let ran = home.run(&with(arguments, &["--json"]));
+        assert_eq!(ran.code, Some(code), "{ran:?}");
+        assert_eq!(ran.out.lines().count(), 1, "{ran:?}");
+        serde_json::from_str(&ran.out).unwrap_or_else(|error| panic!("{error}: {ran:?}"))
+    };
+    let plan = json(0, &["migrate", "a.db", "steps", "--plan"]);
+    assert_eq!(plan["pending"], serde_json::json!([{ "version": 2, "name": "more", "in_transaction": true }]));
+    let ran = json(0, &["migrate", "a.db", "steps"]);
+    assert_eq!((&ran["version"], &ran["ran"][0]["name"]), (&2.into(), &"more".into()));
+    assert!(ran["ran"][0]["seconds"].is_f64(), "{ran}");
+    let none = json(0, &["migrate", "a.db", "steps"]);
+    assert_eq!(none["ran"], serde_json::json!([]));
+
+    let copy = json(0, &["backup", "a.db", "copy.db"]);
+    assert_eq!((&copy["file"], &copy["encrypted"]), (&"copy.db".into(), &true.into()), "{copy}");
+    assert_eq!(copy["bytes"], std::fs::metadata(home.path("copy.db")).unwrap().len());
+    let restored = json(0, &["restore", "a.db", "copy.db"]);
+    assert_eq!(restored["bytes"], copy["bytes"]);
+    let changed = json(0, &["rekey", "a.db", "--fresh"]);
+    assert_eq!((&changed["pages"], &changed["key_source"]), (&copy["pages"], &"key file key".into()));
+    assert_eq!(json(0, &["decrypt", "a.db"])["encrypted"], false);
+    assert_eq!(json(0, &["encrypt", "a.db"])["encrypted"], true);
+
+    let whole = json(0, &["check", "a.db", "--full"]);
+    assert_eq!(whole, serde_json::json!({ "ok": true, "full": true, "problems": [], "truncated": false }));
+    assert_eq!(json(0, &["salvage", "a.db", "whole.db"])["complete"], true);
+    let mut bytes = std::fs::read(home.path("a.db")).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(home.path("a.db"), bytes).unwrap();
+    let damaged = json(4, &["check", "a.db"]);
+    assert_eq!((&damaged["ok"], damaged["problems"].as_array().unwrap().len()), (&false.into(), 1));
+    assert!(damaged["problems"][0]["message"].as_str().unwrap().contains("page"), "{damaged}");
+    let saved = json(4, &["salvage", "a.db", "saved.db"]);
+    assert_eq!((&saved["complete"], saved["lost_pages"].as_array().unwrap().len()), (&false.into(), 1), "{saved}");
+    let tables = saved["tables"].as_array().unwrap();
+    assert!(tables.iter().any(|table| table["name"] == "t" && table["copied"].as_u64() > Some(30)), "{saved}");
+}
+
+#[test]
+fn files_of_programs_with_other_settings_are_opened() {
+    let home = Home::new();
+    let other = Connection::open(home.path("other.db")).unwrap();
+    let settings =
+        format!("PRAGMA key = '{}'; PRAGMA kdf_iter = 4000; PRAGMA cipher_page_size = 8192", cli::PASSPHRASE);
+    other.execute_batch(&settings).unwrap();
+    other.execute_batch("CREATE TABLE t (a); INSERT INTO t VALUES ('theirs')").unwrap();
+    drop(other);
+    let key = ["--key-env", "ONE", "--kdf-iterations", "4000", "--page-size", "8192"];
+    let read = |file: &str| home.run(&[&["sql", file, "--csv", "SELECT a FROM t"], &key[..]].concat()).ok();
+    assert_eq!(read("other.db"), "a\ntheirs\n");
+    home.run(&[&["check", "other.db", "--full"], &key[..]].concat()).ok();
+    home.run(&[&["backup", "other.db", "copy.db"], &key[..]].concat()).ok();
+    assert_eq!(read("copy.db"), "a\ntheirs\n");
+    assert!(home.run(&[&["doctor", "other.db"], &key[..]].concat()).ok().contains("nothing is wrong"));
+    let without = home.run(&["sql", "other.db", "SELECT a FROM t", "--key-env", "ONE"]);
+    without.fails(5, "the key does not open it");
+    assert!(without.err.contains("--kdf-iterations or --page-size"), "{without:?}");
+    for wrong in [["--kdf-iterations", "0"], ["--page-size", "100"], ["--page-size", "many"]] {
+        assert_eq!(home.run(&[&["sql", "other.db", "SELECT 1"], &wrong[..]].concat()).code, Some(2), "{wrong:?}");
     }
 }

@@ -178,6 +178,59 @@ fn what_is_stopped_leaves_nothing_half_done() {
     }
 }
 
+/// `STRONGROOM_STOPS` (10 by default) is the number of random moments, `STRONGROOM_KILL_SEED` replays them.
+#[test]
+fn what_replaces_a_file_or_its_key_can_be_stopped_at_any_moment() {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
+    let (rounds, seed) =
+        (number("STRONGROOM_STOPS").unwrap_or(10), number("STRONGROOM_KILL_SEED").unwrap_or_else(|| fastrand::u64(..)));
+    let mut random = fastrand::Rng::with_seed(seed);
+    let home = Home::new();
+    let rows =
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000) SELECT randomblob(900) FROM n";
+    home.write(&format!("INSERT INTO t {rows}"));
+    home.run(&["backup", "a.db", "copy.db", KEY[0], KEY[1]]).ok();
+    let names = home.names();
+    let plain = || std::fs::read(home.path("a.db")).unwrap().starts_with(b"SQLite format 3");
+    let mut ends = Vec::new();
+    for round in 0..rounds {
+        let work: &[&str] = match random.u8(..4) {
+            0 => &["rekey", "a.db", "--fresh"],
+            1 => &["restore", "a.db", "copy.db", "--copy-key-raw-file", "copy.key"],
+            2 => &["salvage", "a.db", "saved.db", "--plaintext"],
+            _ if plain() => &["encrypt", "a.db"],
+            _ => &["decrypt", "a.db"],
+        };
+        if round == 0 {
+            std::fs::copy(home.path("key"), home.path("copy.key")).unwrap();
+        }
+        let mut child = home.command(&[work, &KEY[..]].concat());
+        let mut child = child.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let after = Duration::from_millis(random.u64(..400));
+        std::thread::sleep(after);
+        kill_process(Pid::from_child(&child), Signal::INT).ok();
+        let status = end(&mut child);
+        let what = format!("seed {seed}, round {round}: {work:?} stopped after {after:?}: {status:?}");
+        // The signal may come before it is caught, or when all is done.
+        let is_right = status.success() || matches!(status.code(), None | Some(130));
+        // A database that was decrypted has no key that could be changed.
+        assert!(is_right || plain() && matches!(work[0], "rekey" | "salvage" | "restore"), "{what}");
+        let key: &[&str] = if plain() { &[] } else { &KEY };
+        let count = home.run(&[&["sql", "a.db", "--csv", "SELECT count(*) AS n FROM t"], key].concat());
+        assert_eq!((count.code, count.out.as_str()), (Some(0), "n\n3000\n"), "{what}: {count:?}");
+        home.run(&[&["check", "a.db", "--full"], key].concat()).ok();
+        std::fs::remove_file(home.path("saved.db")).ok();
+        let left: Vec<_> = home.names().into_iter().filter(|name| !names.contains(name)).collect();
+        let known = ["copy.key", "key.next"];
+        assert!(status.code().is_none() || left.iter().all(|name| known.contains(&name.as_str())), "{what}: {left:?}");
+        for name in left.iter().filter(|name| !known.contains(&name.as_str())) {
+            std::fs::remove_file(home.path(name)).unwrap();
+        }
+        ends.push((work[0], status.code()));
+    }
+    println!("{ends:?}");
+}
+
 #[test]
 fn an_output_that_nobody_reads_any_more_is_no_error() {
     let home = Home::new();

@@ -60,8 +60,9 @@ Examples:
     Restore(Restore),
     /// Changes the key of a database that no other process has open
     #[command(after_help = "\
-Example:
+Examples:
   strongroom rekey app.db --key-env OLD_KEY --new-key-env NEW_KEY
+  strongroom rekey app.db --key-raw-file app.key --fresh
 
 Stopped or killed at any moment, the file opens with the old key or the new one: keep both until the end.")]
     Rekey(Rekey),

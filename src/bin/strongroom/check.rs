@@ -1,12 +1,13 @@
 //! `strongroom check`
 
 use clap::Args;
+use serde_json::json;
 use strongroom::database::CheckDepth;
 
 use crate::failure::{ExitCause, code};
 use crate::keys::Target;
 use crate::progress::ProgressLine;
-use crate::words::{count, say};
+use crate::words::{AnswerForm, count, say};
 
 #[derive(Args, Debug)]
 pub(crate) struct Check {
@@ -15,6 +16,8 @@ pub(crate) struct Check {
     /// Looks at every row and index, too, and at foreign keys
     #[arg(long)]
     full: bool,
+    #[command(flatten)]
+    form: AnswerForm,
 }
 
 impl Check {
@@ -31,12 +34,24 @@ impl Check {
             drop(progress);
             db.close().await?;
             let report = report?;
-            for problem in &report.problems {
-                say(format_args!("{}: {}", problem.step, problem.message))?;
-            }
+            let problems = report.problems.iter();
+            let problems: Vec<_> =
+                problems.map(|problem| json!({ "step": problem.step, "message": problem.message })).collect();
+            let answer = json!({
+                "ok": report.is_ok(), "full": self.full, "problems": problems, "truncated": report.truncated,
+            });
+            self.form.say(&answer, || {
+                for problem in &report.problems {
+                    say(format_args!("{}: {}", problem.step, problem.message))?;
+                }
+                if report.is_ok() {
+                    let how = if self.full { "every page and row" } else { "every page" };
+                    say(format_args!("no damage found; {how} was looked at"))?;
+                }
+                Ok(())
+            })?;
             if report.is_ok() {
-                let how = if self.full { "every page and row" } else { "every page" };
-                return Ok(say(format_args!("no damage found; {how} was looked at"))?);
+                return Ok(());
             }
             let more = if report.truncated { " or more" } else { "" };
             eprintln!("error: {}{more} found", count(report.problems.len() as u64, "problem"));

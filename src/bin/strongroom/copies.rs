@@ -1,17 +1,18 @@
 //! `strongroom backup`, `restore`, `rekey`, `encrypt`, `decrypt`
 
 use std::io::IsTerminal as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
+use serde_json::json;
 use strongroom::KeySource;
-use strongroom::database::{BackupOptions, BackupProgress, BackupReport, BackupStage, CheckDepth};
+use strongroom::database::{BackupOptions, BackupProgress, BackupReport, BackupStage, CheckDepth, RekeyOptions};
 use strongroom::sqlcipher::ReplaceOptions;
 
 use crate::failure::ExitCause;
 use crate::keys::{CopyKeys, NewKeys, Target, one_of, typed};
 use crate::progress::ProgressLine;
-use crate::words::{bytes, count, say};
+use crate::words::{AnswerForm, bytes, count, say};
 
 #[derive(Args, Debug)]
 pub(crate) struct MakeBackup {
@@ -27,6 +28,8 @@ pub(crate) struct MakeBackup {
     /// Also looks at every row of the copy
     #[arg(long)]
     full: bool,
+    #[command(flatten)]
+    answer: AnswerForm,
 }
 
 // What a new file is encrypted with; by default the same key. No doc comment: clap would take it for the command.
@@ -60,6 +63,11 @@ pub(crate) struct Rekey {
     target: Target,
     #[command(flatten)]
     new: NewKeys,
+    /// The source of the present key makes a fresh one, and keeps that in its place: a key file or a SOPS file
+    #[arg(long)]
+    fresh: bool,
+    #[command(flatten)]
+    answer: AnswerForm,
 }
 
 #[derive(Args, Debug)]
@@ -86,6 +94,8 @@ struct KeptOptions {
     /// Also looks at every row of the new file
     #[arg(long)]
     full: bool,
+    #[command(flatten)]
+    answer: AnswerForm,
 }
 
 impl KeptOptions {
@@ -134,10 +144,16 @@ impl NewForm {
     }
 }
 
-fn told(what: &str, report: &BackupReport) -> Result<(), ExitCause> {
+fn told(file: &Path, report: &BackupReport, answer: AnswerForm) -> Result<(), ExitCause> {
     let encrypted = if report.encrypted { "encrypted" } else { "not encrypted" };
-    let (tables, size) = (count(report.tables, "table"), bytes(report.bytes));
-    Ok(say(format_args!("{what}: {tables}, {size}, {encrypted}, verified"))?)
+    let for_programs = json!({
+        "file": file, "tables": report.tables, "pages": report.pages, "bytes": report.bytes,
+        "encrypted": report.encrypted, "seconds": report.duration.as_secs_f64(),
+    });
+    Ok(answer.say(&for_programs, || {
+        let (tables, size) = (count(report.tables, "table"), bytes(report.bytes));
+        say(format_args!("{}: {tables}, {size}, {encrypted}, verified", file.display()))
+    })?)
 }
 
 /// A key for what is made: named, or typed twice.
@@ -162,7 +178,7 @@ impl MakeBackup {
             let db = self.target.builder(key).read_only().open().await?;
             let report = db.backup_with(&self.copy, options).await;
             db.close().await?;
-            told(&self.copy.display().to_string(), &report?)
+            told(&self.copy, &report?, self.answer)
         })
     }
 }
@@ -175,6 +191,7 @@ impl Restore {
             }
             key => key,
         };
+        let answer = self.kept.answer;
         let mut options = self.kept.options();
         match (one_of(self.copy_keys.named()), self.copy_plaintext) {
             (Some(copy), _) => options = options.copy_key(copy),
@@ -183,22 +200,41 @@ impl Restore {
         }
         Ok(async move {
             let report = self.target.builder(key).restore_from(&self.copy, options).await?;
-            told(&self.target.database.display().to_string(), &report)
+            told(&self.target.database, &report, answer)
         })
     }
 }
 
 impl Rekey {
     pub(crate) fn prepare(self) -> Result<impl Future<Output = Result<(), ExitCause>>, ExitCause> {
-        let key = self.target.key()?;
-        let new = fresh_key(self.new.named(), "new passphrase", "name its source, as in --new-key-env")?;
+        let mut options = RekeyOptions::new().on_progress(shown_as("encrypting"));
+        let (key, new) = if self.fresh {
+            if !self.new.named().is_empty() {
+                let message = "a fresh key cannot come from another source".into();
+                return Err(ExitCause::Said(message, "leave one of the two away"));
+            }
+            options = options.fresh();
+            let no_source = || ExitCause::Said("no source of the key was named".into(), "name it, as in --key-file");
+            (self.target.key()?, one_of(self.target.keys.named()).ok_or_else(no_source)?)
+        } else {
+            let key = self.target.key()?;
+            (
+                key,
+                fresh_key(self.new.named(), "new passphrase", "name its source, as in --new-key-env, or give --fresh")?,
+            )
+        };
         let name = new.describe();
         Ok(async move {
             let db = self.target.builder(key).create_if_missing(false).open().await?;
-            let report = db.rekey(new).await;
+            let report = db.rekey_with(new, options).await;
             db.close().await?;
-            let (file, pages) = (self.target.database.display(), count(report?.pages, "page"));
-            Ok(say(format_args!("{file}: {pages} written anew, verified; the key is now from {name}"))?)
+            let (file, report) = (&self.target.database, report?);
+            let seconds = report.duration.as_secs_f64();
+            let answer = json!({ "file": file, "pages": report.pages, "key_source": name, "seconds": seconds });
+            Ok(self.answer.say(&answer, || {
+                let (file, pages) = (file.display(), count(report.pages, "page"));
+                say(format_args!("{file}: {pages} written anew, verified; the key is now from {name}"))
+            })?)
         })
     }
 }
@@ -207,8 +243,9 @@ impl Encrypt {
     pub(crate) fn prepare(self) -> Result<impl Future<Output = Result<(), ExitCause>>, ExitCause> {
         let key = fresh_key(self.target.keys.named(), "passphrase", "name its source, as in --key-env")?;
         Ok(async move {
+            let answer = self.kept.answer;
             let report = self.target.builder(Some(key)).encrypt(self.kept.options()).await?;
-            told(&self.target.database.display().to_string(), &report)
+            told(&self.target.database, &report, answer)
         })
     }
 }
@@ -220,8 +257,9 @@ impl Decrypt {
             return Err(ExitCause::Said(message, "name the source of its key, as in --key-env"));
         };
         Ok(async move {
+            let answer = self.kept.answer;
             let report = self.target.builder(Some(key)).decrypt(self.kept.options()).await?;
-            told(&self.target.database.display().to_string(), &report)
+            told(&self.target.database, &report, answer)
         })
     }
 }

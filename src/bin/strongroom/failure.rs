@@ -39,7 +39,10 @@ fn way_out(error: &Error) -> Option<&'static str> {
         Reason::NotEncrypted => "leave the key away, or encrypt the file with `strongroom encrypt`",
         Reason::OtherCipherSettings => "this program has no options for such a file; open it in a program of your own",
         Reason::NotFound if error.message().ends_with("there is no such file") => "check the path",
-        Reason::WrongKey => "check which key belongs to the file; damage to its first bytes looks the same",
+        Reason::WrongKey => {
+            "check which key belongs to the file; --kdf-iterations or --page-size that it was made with, and damage to its \
+             first bytes, look the same"
+        }
         _ if error.kind() == ErrorKind::Busy => "another process uses the file; `strongroom doctor` says which",
         _ => return None,
     })

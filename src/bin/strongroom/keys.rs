@@ -121,6 +121,12 @@ pub(crate) struct Target {
     /// The version of SQLCipher's format, 1 to 4, for files of older programs
     #[arg(long, value_name = "VERSION", value_parser = clap::value_parser!(u8).range(1..=4))]
     pub(crate) cipher_compatibility: Option<u8>,
+    /// How many rounds made the key from the passphrase, for files of programs that set `kdf_iter`
+    #[arg(long, value_name = "ROUNDS", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub(crate) kdf_iterations: Option<u32>,
+    /// The size of a page, for files of programs that set `cipher_page_size`: a power of two from 1024 to 65536
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1024..=65_536))]
+    pub(crate) page_size: Option<u32>,
     /// How long to wait for another process that is in the way
     #[arg(long, value_name = "SECONDS", default_value_t = 5)]
     pub(crate) wait: u32,
@@ -156,8 +162,14 @@ impl Target {
         if let Some(key) = key {
             builder = builder.key(key);
         }
-        match self.cipher_compatibility {
-            Some(version) => builder.cipher_compatibility(version),
+        if let Some(version) = self.cipher_compatibility {
+            builder = builder.cipher_compatibility(version);
+        }
+        if let Some(rounds) = self.kdf_iterations {
+            builder = builder.cipher_kdf_iter(rounds);
+        }
+        match self.page_size {
+            Some(bytes) => builder.cipher_page_size(bytes),
             None => builder,
         }
     }

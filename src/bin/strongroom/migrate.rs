@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use serde_json::json;
 use strongroom::database::migrations::{MigrateOptions, Migrations};
 
 use crate::failure::ExitCause;
 use crate::keys::{Target, typed};
 use crate::probe::{Probe, probe};
-use crate::words::say;
+use crate::words::{AnswerForm, say};
 
 #[derive(Args, Debug)]
 pub(crate) struct Migrate {
@@ -28,6 +29,8 @@ pub(crate) struct Migrate {
     /// What is created is not encrypted
     #[arg(long, requires = "create")]
     plaintext: bool,
+    #[command(flatten)]
+    form: AnswerForm,
 }
 
 impl Migrate {
@@ -53,26 +56,33 @@ impl Migrate {
                 let plan = db.migration_plan_with(&migrations, &options).await;
                 db.close().await?;
                 let plan = plan?;
-                for step in &plan.pending {
-                    let alone = if step.in_transaction { "" } else { " (outside of a transaction)" };
-                    say(format_args!("would run {} {}{alone}", step.version, step.name))?;
-                }
-                if plan.pending.is_empty() {
-                    say(up_to_date(plan.version))?;
-                }
-                return Ok(());
+                let steps = plan.pending.iter().map(
+                    |step| json!({ "version": step.version, "name": step.name, "in_transaction": step.in_transaction }),
+                );
+                let answer = json!({ "version": plan.version, "pending": steps.collect::<Vec<_>>() });
+                return Ok(self.form.say(&answer, || {
+                    for step in &plan.pending {
+                        let alone = if step.in_transaction { "" } else { " (outside of a transaction)" };
+                        say(format_args!("would run {} {}{alone}", step.version, step.name))?;
+                    }
+                    if plan.pending.is_empty() { say(up_to_date(plan.version)) } else { Ok(()) }
+                })?);
             }
             let db = builder.create_if_missing(self.create).open().await?;
             let report = db.migrate_with(&migrations, options).await;
             db.close().await?;
             let report = report?;
-            for run in &report.ran {
-                say(format_args!("ran {} {} in {:.1?}", run.version, run.name, run.took))?;
-            }
-            if report.ran.is_empty() {
-                say(up_to_date(report.version))?;
-            }
-            Ok(())
+            let runs = report
+                .ran
+                .iter()
+                .map(|run| json!({ "version": run.version, "name": run.name, "seconds": run.took.as_secs_f64() }));
+            let answer = json!({ "version": report.version, "ran": runs.collect::<Vec<_>>() });
+            Ok(self.form.say(&answer, || {
+                for run in &report.ran {
+                    say(format_args!("ran {} {} in {:.1?}", run.version, run.name, run.took))?;
+                }
+                if report.ran.is_empty() { say(up_to_date(report.version)) } else { Ok(()) }
+            })?)
         })
     }
 }

@@ -5,13 +5,14 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use serde_json::{Value, json};
 use strongroom::Reason;
 use strongroom::sqlcipher::{SalvageOptions, SalvageReport};
 
 use crate::copies::{NewForm, depth, shown};
 use crate::failure::{ExitCause, code};
 use crate::keys::Target;
-use crate::words::{bytes, count, say};
+use crate::words::{AnswerForm, bytes, count, say};
 
 const WRONG_KEY: &str = "check which key belongs to the file; if its first 16 bytes are damaged, give --salt-from a copy \
                          under the same key";
@@ -33,6 +34,8 @@ pub(crate) struct Salvage {
     /// Also looks at every row of the new file
     #[arg(long)]
     full: bool,
+    #[command(flatten)]
+    answer: AnswerForm,
 }
 
 impl Salvage {
@@ -49,7 +52,7 @@ impl Salvage {
         let options = self.form.given(options, SalvageOptions::key, SalvageOptions::plaintext)?;
         Ok(async move {
             match self.target.builder(key).salvage_to(&self.new_file, options).await {
-                Ok(report) => told(&self.new_file, &report),
+                Ok(report) => told(&self.new_file, &report, self.answer),
                 Err(error) if error.reason() == Reason::WrongKey => Err(ExitCause::Engine(error, Some(WRONG_KEY))),
                 Err(error) => Err(error.into()),
             }
@@ -64,7 +67,27 @@ fn salt_of(copy: &Path) -> io::Result<[u8; 16]> {
 }
 
 /// What is in the new file, and what is not.
-fn told(new: &Path, report: &SalvageReport) -> Result<(), ExitCause> {
+fn told(new: &Path, report: &SalvageReport, answer: AnswerForm) -> Result<(), ExitCause> {
+    answer.say(&for_programs(new, report), || for_people(new, report))?;
+    if report.is_complete() { Ok(()) } else { Err(ExitCause::Told(code::DAMAGED)) }
+}
+
+fn for_programs(new: &Path, report: &SalvageReport) -> Value {
+    let tables = report
+        .tables
+        .iter()
+        .map(|table| json!({ "name": table.name, "found": table.found, "copied": table.copied, "gaps": table.gaps }));
+    let not_made = report.not_made.iter().map(|missing| json!({ "name": missing.name, "why": missing.why }));
+    json!({
+        "file": new, "complete": report.is_complete(), "rows": report.copied(), "bytes": report.bytes,
+        "encrypted": report.encrypted, "tables": tables.collect::<Vec<_>>(),
+        "lost_and_found": report.lost_and_found, "lost_and_found_rows": report.lost_and_found_rows,
+        "not_made": not_made.collect::<Vec<_>>(), "schema_is_whole": report.schema_is_whole,
+        "lost_pages": report.lost_pages, "missing_pages": report.missing_pages,
+    })
+}
+
+fn for_people(new: &Path, report: &SalvageReport) -> io::Result<()> {
     let encrypted = if report.encrypted { "encrypted" } else { "not encrypted" };
     let tables = count(report.tables.len() as u64, "table");
     let (rows, size) = (count(report.copied(), "row"), bytes(report.bytes));
@@ -86,11 +109,10 @@ fn told(new: &Path, report: &SalvageReport) -> Result<(), ExitCause> {
         say("a page was lost that may have held a part of the schema")?;
     }
     if report.is_complete() {
-        return Ok(say("nothing was lost")?);
+        return say("nothing was lost");
     }
     let lost = report.lost_pages.len() as u64 + u64::from(report.missing_pages);
-    say(format_args!("lost: {}{}", count(lost, "page"), numbers(&report.lost_pages)))?;
-    Err(ExitCause::Told(code::DAMAGED))
+    say(format_args!("lost: {}{}", count(lost, "page"), numbers(&report.lost_pages)))
 }
 
 /// Page numbers, as long as they can be read at a glance.

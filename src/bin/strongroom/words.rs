@@ -2,6 +2,8 @@
 
 use std::io::{self, Write as _};
 
+use serde_json::Value;
+
 /// Writes all of it to standard output.
 pub(crate) fn write_out(bytes: &[u8]) -> io::Result<()> {
     let mut out = io::stdout().lock();
@@ -12,6 +14,21 @@ pub(crate) fn write_out(bytes: &[u8]) -> io::Result<()> {
 /// Writes one line to standard output.
 pub(crate) fn say(line: impl std::fmt::Display) -> io::Result<()> {
     write_out(format!("{line}\n").as_bytes())
+}
+
+/// Whether a program reads what is said.
+#[derive(clap::Args, Clone, Copy, Debug)]
+pub(crate) struct AnswerForm {
+    /// Answers in one line of JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl AnswerForm {
+    /// Says `answer` if a program reads it, and else what `people` say.
+    pub(crate) fn say(self, answer: &Value, people: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        if self.json { say(answer) } else { people() }
+    }
 }
 
 /// A number of bytes as people read it.
