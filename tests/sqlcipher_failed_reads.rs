@@ -1,5 +1,5 @@
 //! A disk that cannot be read or opened is called that: not damage, not a wrong key, not a missing permission.
-#![cfg(all(feature = "sqlite", target_os = "linux"))]
+#![cfg(all(feature = "sqlite", target_os = "linux", target_env = "gnu"))]
 
 mod common;
 #[path = "common/faults.rs"]
