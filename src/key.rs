@@ -71,7 +71,7 @@ pub trait KeySource: Send + Sync {
     /// and the new database gets the first of its [`candidates`](KeySource::candidates).
     ///
     /// Engines call it only where the file is missing and may be made, or a file without a key is to get one
-    /// ([`encrypt`](crate::DatabaseBuilder::encrypt)). What it returns is durable, and among the
+    /// (`encrypt` of the builder). What it returns is durable, and among the
     /// candidates from then on. Until it is settled, further calls return the same secret, from other processes too.
     ///
     /// # Errors

@@ -439,6 +439,16 @@ async fn rekeying(page: &mut Catalogue) {
     let told = late.table_exists("t").await.unwrap_err();
     page.row("somebody has changed the key, and the source has the old one still", &told);
     late.close().await.unwrap();
+    let open = page.at("open.db");
+    create(keyed(&open, Secret::raw_key([7; 32]))).await;
+    let held = raw(&open).open().await.unwrap();
+    held.table_exists("t").await.unwrap();
+    let program = rusqlite::Connection::open(&open).unwrap();
+    apply_cipher_key(&program, &Secret::raw_key([7; 32])).unwrap();
+    let salt: String = program.query_row("PRAGMA cipher_salt", (), |row| row.get(0)).unwrap();
+    program.execute_batch(&format!("PRAGMA rekey = \"x'{}{salt}'\"", "08".repeat(32))).unwrap();
+    let told = held.fetch_all("SELECT * FROM t", ()).await.unwrap_err();
+    page.row("another program has changed the key though the file was open", &told);
     db.suspend_with(SuspendOptions::new().until_resumed()).await.unwrap();
     page.row("the database sleeps until it is woken", &db.rekey(new()).await.unwrap_err());
     db.close().await.unwrap();
