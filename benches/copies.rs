@@ -201,7 +201,9 @@ async fn encrypt(place: &Place, rounds: u64, megabytes: u64) {
         drop(connection);
         theirs.push(began.elapsed().as_secs_f64());
     }
-    [&original, &path, &other].into_iter().for_each(|path| remove(path));
+    for path in [&original, &path, &other] {
+        remove(path);
+    }
     show("encrypt in place, beside sqlcipher_export, which looks at nothing", ours, theirs, "at most 1.2");
 }
 
