@@ -334,6 +334,8 @@ async fn a_run_that_is_dropped_at_any_moment_leaves_each_migration_done_or_not_b
                 Walked::Done(report) => report.unwrap().version == Some(6),
                 Walked::Dropped => false,
             };
+            // A commit that was under way goes on; it ends before the writer can be had.
+            drop(db.connection().await.unwrap());
             let had =
                 if db.table_exists("strongroom_migrations").await.unwrap() { versions(&db).await } else { Vec::new() };
             let what = format!("{kind:?} after {polls} polls, {had:?}");

@@ -156,9 +156,9 @@ impl SqlCipherConnector {
     /// Leaves the first 32 bytes of the file unencrypted (`cipher_plaintext_header_size`), so that iOS recognises the
     /// database in a container that apps share. They hold the size of the pages and counters, and no data.
     ///
-    /// The salt, which stands there otherwise, comes with the key ([`Secret::raw_key_with_salt`]). Without it, the file
-    /// cannot be opened: keep it as long as the file, as
-    /// [`plaintext_header_with`](Self::plaintext_header_with) needs it too.
+    /// The salt, which stands there otherwise, comes with the key
+    /// ([`Secret::raw_key_with_salt`](crate::Secret::raw_key_with_salt)). Without it, the file cannot be opened: keep it as
+    /// long as the file, as [`plaintext_header_with`](Self::plaintext_header_with) needs it too.
     pub fn plaintext_header(mut self) -> Self {
         self.settings.format.header = Header::Plain(None);
         self
