@@ -241,8 +241,9 @@ async fn what_age_p_makes_opens_and_too_much_work_is_told_from_a_wrong_passphras
         let error = ask(&with_work(&file, factor), "pass phrase").await.unwrap_err();
         assert!(error.contains(&format!("scrypt with a work factor of {factor}, and 22 is the most")), "{error}");
     }
-    for damaged in [with_work(&file, "02"), with_work(&file, "x"), file[..file.len() - 1].to_vec(), file[..60].to_vec()]
-    {
+    // Cut off anywhere behind the line that says what it is.
+    let cut = (b"age-encryption.org/v1\n".len()..file.len()).map(|end| file[..end].to_vec());
+    for damaged in [with_work(&file, "02"), with_work(&file, "x")].into_iter().chain(cut) {
         let error = ask(&damaged, "pass phrase").await.unwrap_err();
         assert!(error.contains("damaged") && !error.contains("does not fit"), "{error}");
     }

@@ -39,7 +39,7 @@ impl<'a> Header<'a> {
                 stanzas.push(Stanza::parse(&mut rest)?);
                 continue;
             }
-            let covered = &file[..file.len() - rest.len() + 3];
+            let covered = file.get(..file.len() - rest.len() + 3)?;
             let mac = decode(line(&mut rest)?.strip_prefix(b"--- ")?)?.try_into().ok()?;
             return Some((Self { stanzas, covered, mac }, rest));
         }
