@@ -25,7 +25,8 @@ pub(super) struct KeyedFile {
     refused: Option<(u64, Error)>,
 }
 
-/// So often it is asked at most on behalf of one call: the key may change again between the answer and the try.
+/// So many refusals are answered on behalf of one call, and so often the source is asked after each: the key may change again
+/// between the answer and the try.
 const QUESTIONS: usize = 3;
 
 /// How many questions were begun.

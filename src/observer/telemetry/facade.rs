@@ -40,9 +40,8 @@ impl MetricsFacade {
     }
 
     /// For the recorder that is installed by now and stays: each series is registered with it once. That spares a look-up in the
-    /// recorder for each number, which is most of what measuring costs, and counters
-    /// are told from zero on. Without a recorder, nothing is recorded ever. With one
-    /// that forgets series that were idle, take [`new`](Self::new).
+    /// recorder for each number, which is most of what measuring costs, and counters are told from zero on. Without a recorder,
+    /// nothing is recorded ever. With one that forgets series that were idle, take [`new`](Self::new).
     ///
     /// ```
     /// use metrics_exporter_prometheus::PrometheusBuilder;

@@ -293,12 +293,13 @@ impl PostgresConnector {
 
     /// Those that lately were no standby, or did not answer, are not asked whether they are one again.
     pub(super) async fn standby_or_any(&self, standby: Dial<'_>, order: &[usize]) -> Result<Dialed> {
-        let standing = |host: &usize| self.memory.standing(*host, Access::Read);
-        let fit: Vec<_> = order.iter().copied().filter(|host| standing(host) == Standing::Fit).collect();
+        let standings = || self.memory.standings(self.hosts.len(), Access::Read);
+        let now = standings();
+        let fit: Vec<_> = order.iter().copied().filter(|host| now[*host] == Standing::Fit).collect();
         match self.first_that_will_do(&standby, &fit, Access::Read).await {
             Err(error) if error.is_transient() => {
-                let mut order = order.to_vec();
-                order.sort_by_key(standing);
+                let (mut order, now) = (order.to_vec(), standings());
+                order.sort_by_key(|host| now[*host]);
                 let any = Dial { target: TargetSessionAttrs::Any, ..standby };
                 self.first_that_will_do(&any, &order, Access::Read).await
             }

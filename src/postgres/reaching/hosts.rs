@@ -100,20 +100,27 @@ impl Memory {
             Access::Read => self.turn.fetch_add(1, Ordering::Relaxed),
         };
         // Turns are taken among those that are alike, so that each of them gets as many.
+        let standings = self.standings(count, access);
         let mut order: Vec<usize> = (0..count).collect();
-        order.sort_by_key(|host| self.standing(*host, access));
-        for alike in order.chunk_by_mut(|one, next| self.standing(*one, access) == self.standing(*next, access)) {
+        order.sort_by_key(|host| standings[*host]);
+        for alike in order.chunk_by_mut(|one, next| standings[*one] == standings[*next]) {
             alike.rotate_left(first % alike.len());
         }
         order
     }
 
-    /// Writers ask every host: the one that takes writes now may have refused them a moment ago.
-    pub(crate) fn standing(&self, host: usize, access: Access) -> Standing {
+    /// What each of `count` hosts lately was, all at one moment. Writers ask every host: the one that takes writes now may
+    /// have refused them a moment ago.
+    pub(crate) fn standings(&self, count: usize, access: Access) -> Vec<Standing> {
+        let mut standings = vec![Standing::Fit; count];
         let now = Instant::now();
-        let rests = self.rests(access);
-        let rest = rests.iter().find(|rest| access == Access::Read && rest.host == host && rest.until > now);
-        rest.map_or(Standing::Fit, |rest| rest.standing)
+        for rest in self.rests(access).iter().filter(|rest| access == Access::Read && rest.until > now) {
+            // A clone of the connector may have more hosts.
+            if let Some(standing) = standings.get_mut(rest.host) {
+                *standing = rest.standing;
+            }
+        }
+        standings
     }
 
     pub(crate) fn did(&self, host: usize, access: Access) {
@@ -183,6 +190,8 @@ mod tests {
         let memory = Memory::default();
         memory.refused(0, Access::Read, Standing::Silent);
         memory.refused(1, Access::Read, Standing::Unfit);
+        // By a clone of the connector that has more hosts.
+        memory.refused(5, Access::Read, Standing::Silent);
         assert!((0..3).all(|_| memory.order(3, Access::Read) == [2, 1, 0]));
     }
 

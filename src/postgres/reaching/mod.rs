@@ -1,8 +1,8 @@
 //! The way to a server.
 //!
 //! [`connector`] is what users set up, by methods, by a URL or by libpq's environment ([`url`], [`passfile`]). It asks the
-//! hosts of the cluster in turn ([`hosts`]); [`dial`] opens the socket, with or without TLS ([`tls`]), logs in (with the password that [`login`] asks for), and checks
-//! that the server is of the kind asked for.
+//! hosts of the cluster in turn ([`hosts`]); [`dial`] opens the socket, with or without TLS ([`tls`]), logs in (with the
+//! password that [`login`] asks for), and checks that the server is of the kind asked for.
 
 mod connector;
 mod dial;
