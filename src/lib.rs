@@ -135,6 +135,8 @@ pub mod sqlcipher;
 // Floor 0: words that everything else is made of.
 mod clock;
 mod config;
+#[cfg(any(feature = "sqlite", feature = "sops"))]
+mod crypto;
 mod errand;
 mod error;
 mod feed;

@@ -58,6 +58,18 @@ async fn a_secret_is_kept_for_300_seconds() {
     assert_eq!(value(&source).await, Err(Reason::Locked));
 }
 
+/// As an engine tells it that refuses the secret: the stamp of a file is no proof that it has not changed.
+#[tokio::test]
+async fn what_is_to_be_forgotten_is_read_anew() {
+    let house = House::new();
+    let source = house.source();
+    assert_eq!(value(&source).await, Ok("one".into()));
+    fs::remove_file(house.keys()).unwrap();
+    assert_eq!(value(&source.clone()).await, Ok("one".into()));
+    KeySource::forget(&source.clone());
+    assert_eq!(value(&source).await, Err(Reason::Locked));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_changed_file_is_read_anew() {
     let house = House::new();

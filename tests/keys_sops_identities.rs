@@ -76,6 +76,12 @@ async fn child() {
             other => panic!("no such switch: {other}"),
         };
     }
+    if let Some(protected) = std::env::var_os("CHILD_PROTECTED") {
+        identities = identities.file(protected).passphrase("pass phrase");
+        let limit = Some(700 << 20);
+        let limit = rustix::process::Rlimit { current: limit, maximum: limit };
+        rustix::process::setrlimit(rustix::process::Resource::As, limit).unwrap();
+    }
     match SopsKeySource::at(file).identities(identities).backend(SopsBackend::Native).resolve().await {
         Ok(secret) => println!("ANSWER Ok {}", String::from_utf8_lossy(secret.expose())),
         Err(error) => println!("ANSWER {:?} {error}", error.reason()),
@@ -252,6 +258,39 @@ async fn what_age_p_makes_opens_and_too_much_work_is_told_from_a_wrong_passphras
     let recipient: age::x25519::Recipient = house.identity.recipient().parse().unwrap();
     let error = ask(&age::encrypt(&recipient, b"x").unwrap(), "pass phrase").await.unwrap_err();
     assert!(error.contains("encrypted to other keys than a passphrase"), "{error}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn work_for_which_there_is_no_memory_is_refused_and_ends_no_process() {
+    let house = House::new();
+    let mut recipient = age::scrypt::Recipient::new(SecretString::from("pass phrase"));
+    recipient.set_work_factor(2);
+    let file = age::encrypt(&recipient, house.text().as_bytes()).unwrap();
+    // 1 GiB and 4 GiB, where 700 MiB is all there is: with libcrypto, and without it.
+    for factor in ["20", "22"] {
+        fs::write(house.at("key.age"), with_work(&file, factor)).unwrap();
+        let answer = house.ask("", &[("CHILD_PROTECTED", house.at("key.age").to_str().unwrap())]);
+        let refused = format!("a work factor of {factor}, for which the system does not give the memory");
+        assert!(answer.starts_with("Locked") && answer.contains(&refused), "{answer}");
+    }
+    fs::write(house.at("key.age"), &file).unwrap();
+    assert_eq!(house.ask("", &[("CHILD_PROTECTED", house.at("key.age").to_str().unwrap())]), "Ok opened");
+}
+
+/// As with a FIPS provider alone. A passphrase that needs no library is no reason to refuse a file.
+#[test]
+fn a_configuration_of_openssl_that_has_no_scrypt_is_no_obstacle() {
+    let house = House::new();
+    let mut recipient = age::scrypt::Recipient::new(SecretString::from("pass phrase"));
+    recipient.set_work_factor(2);
+    let file = age::encrypt(&recipient, house.text().as_bytes()).unwrap();
+    fs::write(house.at("key.age"), &file).unwrap();
+    let without = "openssl_conf = all\n[all]\nproviders = providers\n[providers]\nnull = null\n[null]\nactivate = 1\n";
+    let without = house.file("openssl.cnf", without);
+    let protected = house.at("key.age").into_os_string().into_string().unwrap();
+    let environment = [("CHILD_PROTECTED", protected.as_str()), ("OPENSSL_CONF", without.as_str())];
+    assert_eq!(house.ask("", &environment), "Ok opened");
 }
 
 #[cfg(feature = "sops-ssh")]

@@ -6,13 +6,12 @@ mod sources;
 use sources::sources;
 
 /// Locks that `lock.rs` does not know, each with its reason.
-const OTHERS: [(&str, &str); 4] = [
+const OTHERS: [(&str, &str); 3] = [
     ("lock.rs", "makes the others"),
     (
         "sqlcipher/running/job.rs",
         "the engine itself, for as long as SQLite works: nobody waits for it on a runtime's thread",
     ),
-    ("sqlcipher/ffi/exit_gate.rs", "asked while the process ends, when a thread's own memory may be gone"),
     ("observer/telemetry/series.rs", "read by all calls at once; copies and inserts plain data"),
 ];
 

@@ -8,7 +8,6 @@ use std::thread;
 use super::bulk::SqlCipherBulk;
 use super::copies;
 use super::errors::classify;
-use super::ffi::exit_gate;
 use super::log::alone::Alone;
 use super::opening::abandoned::Connected;
 use super::opening::opened::Opened;
@@ -26,6 +25,7 @@ use crate::connector::{
     Access, Backup, BackupReport, CheckDepth, CheckStep, Connection, Maintained, Maintenance, Outcome, PendingCommit,
     Resource, ResourceState, Scope, Statement, StatementEffort, StatementKind, StatementSummary, TransactionMode,
 };
+use crate::crypto::exit_gate;
 use crate::error::{Error, Phase, Result};
 use crate::feed::ChangeFeed;
 use crate::row::{Changes, RowSink, Rows};

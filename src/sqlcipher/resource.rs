@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use super::connection::SqlCipherConnection;
 use super::errors;
-use super::ffi::exit_gate;
 use super::running::job::{on_thread, state_of, unshared};
 use super::running::transaction::Boundary;
 use crate::connector::{Access, Canceller, Resource, ResourceState};
+use crate::crypto::exit_gate;
 use crate::error::{Error, ErrorKind, Phase, Reason, Result};
 
 impl Resource for SqlCipherConnection {

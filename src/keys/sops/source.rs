@@ -114,56 +114,56 @@ impl SopsKeySource {
     /// Reads the value at `path` instead, without any syntax of paths.
     pub fn key_path(mut self, path: KeyPath) -> Self {
         self.key = PathText::Path(path);
-        self.forget()
+        self.apart()
     }
 
     /// Fixes the format instead of going by the end of the file's name.
     pub fn format(mut self, format: SopsFormat) -> Self {
         self.reader.format = Some(format);
-        self.forget()
+        self.apart()
     }
 
     /// Fixes who opens the file. Default: [`SopsBackend::Auto`].
     pub fn backend(mut self, backend: SopsBackend) -> Self {
         self.reader.backend = backend;
-        self.forget()
+        self.apart()
     }
 
     /// Adds an age identity to those of the other places.
     pub fn identity(mut self, identity: impl Into<Secret>) -> Self {
         self.reader.identities = self.reader.identities.secret(identity);
-        self.forget()
+        self.apart()
     }
 
     /// Fixes where identities come from. Default: [`IdentitySources::default`].
     pub fn identities(mut self, identities: IdentitySources) -> Self {
         self.reader.identities = identities;
-        self.forget()
+        self.apart()
     }
 
     /// Whether `gpg` (or the program that `SOPS_GPG_EXEC` names) may be asked about PGP keys. Default: yes. It runs
     /// with `--batch` and never prompts.
     pub fn gpg(mut self, on: bool) -> Self {
         self.reader.gpg = on;
-        self.forget()
+        self.apart()
     }
 
     /// Names the `sops` program. Default: `sops` on the `PATH`.
     pub fn program(mut self, program: impl Into<OsString>) -> Self {
         self.reader.program = Some(located(program.into()));
-        self.forget()
+        self.apart()
     }
 
     /// How long a program may take, 1 s to 300 s. Default: 30 s.
     pub fn program_timeout(mut self, timeout: Duration) -> Self {
         self.reader.program_timeout = TIMEOUT.clamp(timeout);
-        self.forget()
+        self.apart()
     }
 
     /// How long a secret is kept, up to an hour; zero keeps nothing. Default: 300 s.
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.ttl = TTL.clamp(ttl);
-        self.forget()
+        self.apart()
     }
 
     /// Whether a new database gets a new value, which is written to the file; false by default, and a missing one is an
@@ -183,7 +183,7 @@ impl SopsKeySource {
     }
 
     /// Parts from the clones of before: what they keep was read by other settings.
-    fn forget(mut self) -> Self {
+    fn apart(mut self) -> Self {
         self.cache = Arc::default();
         self
     }
@@ -274,6 +274,10 @@ impl KeySource for SopsKeySource {
 
     async fn settle(&self, secret: &Secret) -> Result<()> {
         self.keep(secret).await.map_err(|error| self.explain(error))
+    }
+
+    fn forget(&self) {
+        self.cache.forget();
     }
 }
 

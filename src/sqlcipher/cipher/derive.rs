@@ -3,11 +3,10 @@
 //! Source of the figures: SQLCipher's documentation of `cipher_compatibility`; format 4 is PBKDF2-HMAC-SHA512 with
 //! 256,000 rounds, format 3 SHA1 with 64,000, formats 1 and 2 SHA1 with 4,000.
 
+use crate::crypto::kdf::{self, Hash, pbkdf2};
 use crate::error::{Error, ErrorKind, Phase, Reason, Result};
 use crate::secret::Secret;
-use crate::sqlcipher::ffi::exit_gate;
 use crate::sqlcipher::format::Format;
-use crate::sqlcipher::{ffi::kdf::Hash, ffi::kdf::hmac, ffi::kdf::pbkdf2};
 
 /// Derives the 32-byte key into `key`.
 pub(super) fn derive(passphrase: &[u8], salt: [u8; 16], format: Format, key: &mut [u8]) -> Result<()> {
@@ -16,9 +15,7 @@ pub(super) fn derive(passphrase: &[u8], salt: [u8; 16], format: Format, key: &mu
         3 => (Hash::Sha1, 64_000),
         _ => (Hash::Sha512, 256_000),
     };
-    // libcrypto registers its own handler for the exit at its first use; ours must come after it.
-    hmac(hash, &[], &[])?;
-    exit_gate::install();
+    kdf::start();
     pbkdf2(hash, passphrase, &salt, format.rounds.unwrap_or(rounds), key)
 }
 

@@ -7,8 +7,9 @@
 use zeroize::Zeroizing;
 
 use super::KeySpec;
+use crate::crypto::aes;
+use crate::crypto::kdf::{Hash, hmac, pbkdf2};
 use crate::error::Result;
-use crate::sqlcipher::{ffi::aes, ffi::kdf::Hash, ffi::kdf::hmac, ffi::kdf::pbkdf2};
 
 /// What turns the salt of the key into the salt of the code.
 const SALT_MASK: u8 = 0x3a;

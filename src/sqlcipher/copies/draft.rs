@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 
 use super::withheld::Withheld;
 use crate::connector::Replace;
+use crate::crypto::exit_gate;
 use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::private;
-use crate::sqlcipher::ffi::{exit_gate, publish};
+use crate::sqlcipher::ffi::publish;
 use crate::sqlcipher::opening::creation::{drafts, followed, sync_directory};
 use crate::sqlcipher::opening::location::Location;
 use crate::sqlcipher::os::{is_full, is_of_the_disk};

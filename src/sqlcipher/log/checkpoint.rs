@@ -17,10 +17,10 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, ErrorCode, ffi};
 use tokio::sync::Notify;
 
+use crate::crypto::exit_gate;
 use crate::errand;
 use crate::error::Result;
 use crate::sqlcipher::errors;
-use crate::sqlcipher::ffi::exit_gate;
 use crate::sqlcipher::ffi::wal_index::WalIndex;
 use crate::sqlcipher::log::doubts::Doubts;
 use crate::sqlcipher::log::syncs::Syncs;

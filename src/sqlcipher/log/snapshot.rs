@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Weak};
 
 use super::sweeper;
+use crate::crypto::exit_gate;
 use crate::lock::Lock;
-use crate::sqlcipher::ffi::exit_gate;
 use crate::sqlcipher::running::job::Shared;
 
 /// With this many frames in the log no transaction is kept: the log is copied at 1000, and can start over only when no reader is left in it.

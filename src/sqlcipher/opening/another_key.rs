@@ -4,10 +4,11 @@ use super::creation::prove_encrypted;
 use super::diagnose;
 use super::opened::Opened;
 use super::way::Way;
+use crate::crypto::exit_gate;
 use crate::error::{Reason, Result};
 use crate::key::KeyCandidate;
 use crate::sqlcipher::cipher::KeySpec;
-use crate::sqlcipher::ffi::{exit_gate, header};
+use crate::sqlcipher::ffi::header;
 
 impl Opened {
     /// Looks whether the file has the key still with which it was opened. Blocks.

@@ -1,7 +1,7 @@
 //! The way of an open: look, key once, prove it, set up; every further connection reuses the key.
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use rusqlite::Connection;
@@ -15,6 +15,7 @@ use super::patience::Patience;
 use super::reading::{self, Failure, Still};
 use super::way::Way;
 use crate::connector::Access;
+use crate::crypto::exit_gate;
 use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::key::KeyCandidate;
 use crate::lock::Lock;
@@ -22,7 +23,6 @@ use crate::secret::Secret;
 use crate::sqlcipher::changes::following::Following;
 use crate::sqlcipher::cipher::{self, KeySpec};
 use crate::sqlcipher::errors;
-use crate::sqlcipher::ffi::exit_gate;
 use crate::sqlcipher::ffi::fork::{Process, ProcessMark};
 use crate::sqlcipher::ffi::system;
 use crate::sqlcipher::ffi::wal_index;
@@ -38,6 +38,9 @@ use crate::sqlcipher::running::sharing::Sharing;
 use crate::sqlcipher::statement::watch::Watch;
 use crate::sqlcipher::stats::Tallies;
 use crate::sqlcipher::tuning::{Checkpoints, Synchronous, Tuning};
+
+/// The gate stands behind the handlers for the exit that SQLCipher and libcrypto register as the first database opens.
+static GATED: Once = Once::new();
 
 /// What connections are opened with.
 #[derive(Clone, Debug)]
@@ -118,7 +121,7 @@ impl Opened {
             Some(secret) => opening.encrypted(secret).map(|(tried, key)| (tried, Some(key)))?,
             None => (opening.plain()?, None),
         };
-        exit_gate::install();
+        GATED.call_once(exit_gate::install);
         let built_in = built_in(&tried.connection).map_err(|error| location.describe(errors::classify(error)))?;
         let (spare, anchor) =
             if location.is_memory() { (None, Some(Lock::new(tried.connection))) } else { (Some(tried), None) };

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64};
 use std::time::{Duration, Instant};
 
 use crate::connector::Cancel;
-use crate::sqlcipher::ffi::exit_gate;
+use crate::crypto::exit_gate;
 
 /// The numbers of the running and the cancelled jobs of one connection.
 ///

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use super::control::Control;
 use super::engine::Engine;
 use crate::connector::ResourceState;
+use crate::crypto::exit_gate;
 use crate::errand;
 use crate::error::{Error, ErrorKind, Reason, Result};
-use crate::sqlcipher::ffi::exit_gate;
 use crate::sqlcipher::opening::reading::changed;
 
 /// What a job takes along to its thread.

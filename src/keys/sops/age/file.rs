@@ -39,6 +39,9 @@ pub(in crate::keys::sops) fn unprotect(file: &[u8], passphrase: &str) -> Result<
         Refusal::Work(work) => {
             format!("it asks for scrypt with a work factor of {work}, and {MAX_WORK} is the most that is done")
         }
+        Refusal::Memory(work) => {
+            format!("it asks for scrypt with a work factor of {work}, for which the system does not give the memory")
+        }
         Refusal::Unfit => "its passphrase does not fit".into(),
         Refusal::TooLarge => format!("it is larger than {MAX_FILE} bytes"),
         Refusal::Foreign => "it is damaged, or encrypted to other keys than a passphrase".into(),

@@ -32,4 +32,6 @@ pub(super) enum Refusal {
     TooLarge,
     /// The passphrase costs more work than is done.
     Work(u8),
+    /// The system does not give the memory for that work.
+    Memory(u8),
 }

@@ -1,7 +1,8 @@
 //! Files that are encrypted by a passphrase.
 
-use scrypt::{Params, scrypt};
 use zeroize::Zeroizing;
+
+use crate::crypto::scrypt;
 
 use super::Refusal;
 use super::file::Identity;
@@ -33,10 +34,11 @@ impl Identity for Passphrase<'_> {
         if stanza.body.len() != 32 {
             return Err(Refusal::Header);
         }
-        let params = Params::new(work, 8, 1).map_err(|_| Refusal::Work(work))?;
         let mut key = Zeroizing::new([0; 32]);
         let salt = [LABEL, &salt].concat();
-        scrypt(self.0.as_bytes(), &salt, &params, &mut *key).map_err(|_| Refusal::Work(work))?;
+        if !scrypt::derive(self.0.as_bytes(), &salt, work, &mut key) {
+            return Err(Refusal::Memory(work));
+        }
         FileKey::open(&key, &stanza.body).ok_or(Refusal::Unfit)
     }
 }

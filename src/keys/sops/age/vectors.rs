@@ -21,7 +21,7 @@ fn expectation(refusal: Refusal) -> &'static str {
         Refusal::Foreign | Refusal::Unfit => "no match",
         Refusal::Payload => "payload failure",
         Refusal::Mac => "HMAC failure",
-        Refusal::Header | Refusal::Work(_) => "header failure",
+        Refusal::Header | Refusal::Work(_) | Refusal::Memory(_) => "header failure",
         Refusal::Armor => "armor failure",
         Refusal::TooLarge => "too large",
     }

@@ -2,7 +2,7 @@
 
 /// Decrypts `data`, whole blocks of 16 bytes, in place; false if the library refuses. Call with a
 /// [`Pass`](super::exit_gate::Pass).
-pub(in super::super) fn decrypt(key: &[u8; 32], vector: &[u8; 16], data: &mut [u8]) -> bool {
+pub(crate) fn decrypt(key: &[u8; 32], vector: &[u8; 16], data: &mut [u8]) -> bool {
     data.len().is_multiple_of(16) && library::decrypt(key, vector, data)
 }
 

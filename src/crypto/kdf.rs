@@ -1,21 +1,20 @@
-//! Deriving keys and codes with the cryptographic library that SQLCipher itself calls: libcrypto, or `CommonCrypto` on
-//! Apple's systems.
-//!
-//! It is compiled with its own optimisation, in every profile of the program: 256,000 rounds in Rust code take seconds
-//! in a debug build. libsqlite3-sys links it, so the few functions are declared here.
+//! Deriving keys and codes, as SQLCipher does.
 
+use std::sync::Once;
+
+use super::exit_gate;
 use crate::error::{Error, ErrorKind, Phase, Result};
 
 /// What a format of SQLCipher hashes with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in super::super) enum Hash {
+pub(crate) enum Hash {
     Sha1,
     Sha512,
 }
 
 impl Hash {
     /// The length of a code, in bytes.
-    pub(in super::super) const fn length(self) -> usize {
+    pub(crate) const fn length(self) -> usize {
         match self {
             Self::Sha1 => 20,
             Self::Sha512 => 64,
@@ -23,13 +22,23 @@ impl Hash {
     }
 }
 
+/// Makes the library ready, and has the exit wait for those who are inside: its own handler, which it registers as it
+/// starts, must come after that of the gate.
+pub(crate) fn start() {
+    static STARTED: Once = Once::new();
+    STARTED.call_once(|| {
+        library::start();
+        exit_gate::install();
+    });
+}
+
 /// Fills `key` from `password` by PBKDF2 with HMAC. Call with a [`Pass`](super::exit_gate::Pass).
-pub(in super::super) fn pbkdf2(hash: Hash, password: &[u8], salt: &[u8], rounds: u32, key: &mut [u8]) -> Result<()> {
+pub(crate) fn pbkdf2(hash: Hash, password: &[u8], salt: &[u8], rounds: u32, key: &mut [u8]) -> Result<()> {
     if library::pbkdf2(hash, password, salt, rounds, key) { Ok(()) } else { Err(refused("derive the key")) }
 }
 
 /// The HMAC of `data`; its first [`Hash::length`] bytes count.
-pub(in super::super) fn hmac(hash: Hash, key: &[u8], data: &[u8]) -> Result<[u8; 64]> {
+pub(crate) fn hmac(hash: Hash, key: &[u8], data: &[u8]) -> Result<[u8; 64]> {
     let mut code = [0; 64];
     if library::hmac(hash, key, data, &mut code) { Ok(code) } else { Err(refused("compute the code of a page")) }
 }
@@ -52,8 +61,9 @@ mod library {
     #[repr(C)]
     struct Digest([u8; 0]);
 
-    // libcrypto, 1.1 and later; see EVP_sha512(3), PKCS5_PBKDF2_HMAC(3), HMAC(3).
+    // libcrypto, 1.1 and later; see OPENSSL_init_crypto(3), EVP_sha512(3), PKCS5_PBKDF2_HMAC(3), HMAC(3).
     unsafe extern "C" {
+        fn OPENSSL_init_crypto(options: u64, settings: *const c_void) -> c_int;
         safe fn EVP_sha1() -> *const Digest;
         safe fn EVP_sha512() -> *const Digest;
         fn PKCS5_PBKDF2_HMAC(
@@ -75,6 +85,12 @@ mod library {
             code: *mut u8,
             code_length: *mut c_uint,
         ) -> *mut u8;
+    }
+
+    /// What it fails with, every call fails with, too.
+    pub(super) fn start() {
+        // SAFETY: any thread may call it at any time; there are no settings.
+        unsafe { OPENSSL_init_crypto(0, ptr::null()) };
     }
 
     fn digest(hash: Hash) -> *const Digest {
@@ -155,6 +171,9 @@ mod library {
             code: *mut c_void,
         );
     }
+
+    /// It has no handler of its own for the exit.
+    pub(super) fn start() {}
 
     pub(super) fn pbkdf2(hash: Hash, password: &[u8], salt: &[u8], rounds: u32, key: &mut [u8]) -> bool {
         let function = match hash {
