@@ -3,7 +3,7 @@
 //! key, if its source has that, and is told otherwise.
 //!
 //! `STRONGROOM_REKEY_KILLS` (6 by default) is the number of deaths at random moments, `STRONGROOM_KILL_SEED` replays them.
-#![cfg(all(feature = "sqlcipher", unix))]
+#![cfg(all(feature = "sqlcipher", feature = "sops", unix))]
 
 mod common;
 #[path = "common/killed.rs"]
@@ -26,8 +26,12 @@ use named::Named;
 use other::Other;
 use strongroom::database::CheckDepth;
 use strongroom::keys::CandidateKeySource;
+use strongroom::keys::sops::{AgeIdentity, IdentitySources, SopsBackend};
 use strongroom::sqlcipher::Tuning;
-use strongroom::{AsyncDatabase, ErrorKind, FileKeySource, PassphraseKeySource, Reason, Result, Secret};
+use strongroom::{
+    AsyncDatabase, CachedKeySource, ErrorKind, FileKeySource, KeySource, PassphraseKeySource, Reason, Result, Secret,
+    SopsKeySource,
+};
 use tempfile::TempDir;
 
 const CHILD: &str = "STRONGROOM_TEST_REKEY";
@@ -179,8 +183,26 @@ fn the_process_beside() {
     });
 }
 
-fn the_key(path: &Path) -> FileKeySource {
-    FileKeySource::new(path.with_extension("key")).raw_key().create_if_missing(true)
+/// In a file of its own; or, where an identity stands beside the database, in a SOPS file, remembered for longer than the test
+/// takes.
+fn the_key(path: &Path) -> Box<dyn KeySource> {
+    let identity = path.with_extension("identity");
+    let Ok(text) = std::fs::read_to_string(&identity) else {
+        return Box::new(FileKeySource::new(path.with_extension("key")).raw_key().create_if_missing(true));
+    };
+    let identities = IdentitySources::none().secret(text);
+    let source = SopsKeySource::at(path.with_extension("yaml")).identities(identities).backend(SopsBackend::Native);
+    let recipient = std::fs::read_to_string(path.with_extension("recipient")).unwrap();
+    Box::new(CachedKeySource::new(source.create_if_missing(true).recipients([recipient]), 100 * LONGEST))
+}
+
+/// Gives the key of one database to another.
+fn copy_key(from: &Path, to: &Path) {
+    for part in ["key", "yaml", "identity", "recipient"].map(|end| (from.with_extension(end), to.with_extension(end))) {
+        if part.0.exists() {
+            std::fs::copy(part.0, part.1).unwrap();
+        }
+    }
 }
 
 /// Writes some rows, or reads what must be there; says how many were written.
@@ -199,15 +221,27 @@ async fn work(db: AsyncDatabase, writes: bool) -> Result<u64> {
 #[test]
 fn a_process_beside_twenty_changes_of_key_works_on_and_one_with_the_old_key_is_told() {
     let home = TempDir::new().unwrap();
-    let path = home.path().join("app.db");
+    changes_beside_others(&home, 20);
+}
+
+#[test]
+fn a_process_beside_changes_of_a_key_in_a_sops_file_works_on_and_one_with_the_old_key_is_told() {
+    let (home, identity) = (TempDir::new().unwrap(), AgeIdentity::generate());
+    identity.write(home.path().join("app.identity")).unwrap();
+    std::fs::write(home.path().join("app.recipient"), identity.recipient()).unwrap();
+    changes_beside_others(&home, 8);
+    assert!(home.path().join("app.yaml").exists() && !home.path().join("app.key").exists());
+}
+
+fn changes_beside_others(home: &TempDir, wanted: usize) {
+    let (path, old) = (home.path().join("app.db"), home.path().join("old.db"));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
         let db = AsyncDatabase::builder(&path).key(the_key(&path)).pool_max(4).open().await.unwrap();
         db.execute_script(&format!("CREATE TABLE t AS SELECT i, hex(i) h FROM ({})", numbers(ROWS))).await.unwrap();
         // Has the old key only, and does not notice the first changes.
-        std::fs::copy(path.with_extension("key"), home.path().join("old.key")).unwrap();
-        let old = FileKeySource::new(home.path().join("old.key")).raw_key();
-        let late = AsyncDatabase::builder(&path).key(old).open().await.unwrap();
+        copy_key(&path, &old);
+        let late = AsyncDatabase::builder(&path).key(the_key(&old)).open().await.unwrap();
         assert_eq!(common::count(&late).await, ROWS.cast_signed());
         late.suspend().await.unwrap();
 
@@ -232,7 +266,7 @@ fn a_process_beside_twenty_changes_of_key_works_on_and_one_with_the_old_key_is_t
             })
             .collect();
         let (mut changes, mut busy, began) = (0, 0, Instant::now());
-        while changes < 20 {
+        while changes < wanted {
             match db.rekey_fresh(the_key(&path)).await {
                 Ok(_) => changes += 1,
                 Err(error) if error.kind() == ErrorKind::Busy => busy += 1,
@@ -260,7 +294,7 @@ fn a_process_beside_twenty_changes_of_key_works_on_and_one_with_the_old_key_is_t
         let text = error.to_string();
         assert!(text.contains("the key of the file was changed by another process"), "{text}");
         assert!(text.contains("does not offer the new one; store the new key there"), "{text}");
-        std::fs::copy(path.with_extension("key"), home.path().join("old.key")).unwrap();
+        copy_key(&path, &old);
         assert_eq!(common::count(&late).await, (rows + theirs).cast_signed());
     });
 }

@@ -10,7 +10,8 @@ use crate::secret::Secret;
 /// Reads an environment variable, anew at each call; its value is the secret, byte by byte.
 ///
 /// What this cannot do: the process keeps its environment for as long as it lives, so the variable's own copy of the
-/// secret is never wiped, child processes inherit it, and the same user can read it from outside. Prefer
+/// secret is never wiped, child processes inherit it, and the same user can read it from outside. Nobody can change it from
+/// outside, so that after a change of key by another process the program has to begin anew. Prefer
 /// [`FileKeySource`](crate::FileKeySource) where that matters.
 ///
 /// ```

@@ -182,7 +182,7 @@ pub(crate) fn not_offered(location: &Location, source: &str) -> Error {
     location
         .error(ErrorKind::Encryption, format_args!("{ANOTHER_KEY}, and {source} does not offer the new one"))
         .because(Reason::WrongKey)
-        .hint("store the new key there; each call asks again, and works as soon as it fits")
+        .hint("store the new key there; each call asks again, and works as soon as it fits (an environment variable changes when the program begins anew)")
 }
 
 /// The same as a context.
