@@ -78,6 +78,10 @@ impl NoPageCipher {
         match self.0 {}
     }
 
+    pub(super) fn is_sealed(&self, _: u32, _: &mut [u8]) -> bool {
+        match self.0 {}
+    }
+
     pub(super) fn open(&self, _: u32, _: &mut [u8]) -> bool {
         match self.0 {}
     }

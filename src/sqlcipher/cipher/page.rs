@@ -55,17 +55,31 @@ impl PageCipher {
         VECTOR + self.seal.as_ref().map_or(0, |(hash, _, empty)| hash.length() + empty)
     }
 
+    /// Where what is encrypted of a page begins, and where it ends.
+    fn encrypted(&self, number: u32, page: &[u8]) -> Option<(usize, usize)> {
+        let begin = if number == 1 { self.header } else { 0 };
+        page.len().checked_sub(self.reserved()).filter(|end| *end > begin).map(|end| (begin, end))
+    }
+
+    /// Whether page `number` was written with this key, and is as it was written. The page is changed only meanwhile.
+    pub(in super::super) fn is_sealed(&self, number: u32, page: &mut [u8]) -> bool {
+        let Some((begin, end)) = self.encrypted(number, page) else { return false };
+        let Some((hash, code_key, _)) = &self.seal else { return true };
+        // The number is covered behind the vector, where the code stands.
+        let (code, mut found) = (end + VECTOR..end + VECTOR + hash.length(), [0; 64]);
+        let found = &mut found[..hash.length()];
+        found.copy_from_slice(&page[code.clone()]);
+        page[code.start..code.start + 4].copy_from_slice(&number.to_le_bytes());
+        let made = hmac(*hash, &**code_key, &page[begin..code.start + 4]);
+        page[code].copy_from_slice(found);
+        made.is_ok_and(|made| made[..hash.length()] == *found)
+    }
+
     /// Decrypts page `number` in place; false if it was not written with this key, or is damaged.
     pub(in super::super) fn open(&self, number: u32, page: &mut [u8]) -> bool {
-        let begin = if number == 1 { self.header } else { 0 };
-        let Some(end) = page.len().checked_sub(self.reserved()).filter(|end| *end > begin) else { return false };
-        if let Some((hash, code_key, _)) = &self.seal {
-            let covered = [&page[begin..end + VECTOR], &number.to_le_bytes()].concat();
-            let Ok(code) = hmac(*hash, &**code_key, &covered) else { return false };
-            if code[..hash.length()] != page[end + VECTOR..end + VECTOR + hash.length()] {
-                return false;
-            }
-        }
+        let Some((begin, end)) = self.encrypted(number, page).filter(|_| self.is_sealed(number, page)) else {
+            return false;
+        };
         let mut vector = [0; VECTOR];
         vector.copy_from_slice(&page[end..end + VECTOR]);
         if number == 1 && !self.has_plain_header {

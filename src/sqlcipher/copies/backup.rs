@@ -6,12 +6,15 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 
 use super::draft::Draft;
+use super::rows::Contents;
+use super::sealed::SealedPages;
 use super::verify::{Expected, verify};
 use super::{pages, rows};
 use crate::connector::{Backup, BackupProgress, BackupReport, BackupStage, CopyKey, Replace};
 use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::sqlcipher::cipher::{self, KeySpec};
 use crate::sqlcipher::errors::{classify, with_quota};
+use crate::sqlcipher::ffi::wal_index::{Mark, WalIndex};
 use crate::sqlcipher::format::{Format, Header};
 use crate::sqlcipher::opening::first::{journal_mode, random_salt};
 use crate::sqlcipher::opening::opened::{Opened, trial};
@@ -96,22 +99,61 @@ impl Drop for Folded<'_> {
 }
 
 /// Sees one state of the database until it is dropped.
-struct Snapshot<'c>(&'c Connection);
+struct Snapshot<'c> {
+    engine: &'c Engine,
+    /// What the log's index said of that state, and how many frames a reader depended on before this one began. `None`:
+    /// there is no index, or it is always written.
+    state: Option<(Mark, u32)>,
+}
 
 impl<'c> Snapshot<'c> {
     fn of(engine: &'c Engine) -> Result<Self> {
+        /// A commit between two looks at the index takes some microseconds of writing all the time.
+        const TRIES: usize = 100;
+
         engine.watch.look(Mode::Open);
+        let mut last = Self::begin(engine)?;
+        for _ in 0..TRIES {
+            if last.state.is_some() || engine.session.index().is_none() {
+                break;
+            }
+            drop(last);
+            last = Self::begin(engine)?;
+        }
+        trial(last.source()).map_err(classify)?;
+        Ok(last)
+    }
+
+    /// Nobody has committed between two marks that are equal, so what began in between sees that state.
+    fn begin(engine: &'c Engine) -> Result<Self> {
+        let index = engine.session.index();
+        let before = index.and_then(WalIndex::whole_mark);
+        let pending = index.zip(before).map_or(0, |(index, before)| index.pending(&before));
         engine.connection.execute_batch("BEGIN").map_err(classify)?;
-        let snapshot = Self(&engine.connection);
-        trial(&engine.connection).map_err(classify)?;
-        Ok(snapshot)
+        let mut begun = Self { engine, state: None };
+        engine.connection.execute_batch("PRAGMA schema_version").map_err(classify)?;
+        let after = index.and_then(WalIndex::whole_mark);
+        begun.state = before.filter(|_| before == after).map(|mark| (mark, pending));
+        Ok(begun)
+    }
+
+    fn source(&self) -> &'c Connection {
+        &self.engine.connection
+    }
+
+    /// The pages of that state as they stand in the files, if that can be known.
+    fn sealed(&self, key: &KeySpec, look: &Watcher<'_>) -> Result<Option<SealedPages<'c>>> {
+        match &self.state {
+            Some((mark, pending)) => SealedPages::seen(self.source(), mark, *pending, key, look),
+            None => Ok(None),
+        }
     }
 }
 
 impl Drop for Snapshot<'_> {
     fn drop(&mut self) {
         // A connection that cannot does not come back to the pool.
-        self.0.execute_batch("ROLLBACK").ok();
+        self.source().execute_batch("ROLLBACK").ok();
     }
 }
 
@@ -127,6 +169,7 @@ pub(in super::super) fn back_up(
         let error = Error::new(ErrorKind::Unsupported, "a copy cannot be made inside a transaction");
         return Err(error.because(Reason::Control).hint("end the transaction first"));
     }
+    let is_same = matches!(backup.key, CopyKey::Same);
     let key = match &backup.key {
         CopyKey::Same => opened.key(),
         CopyKey::Plain => None,
@@ -144,18 +187,11 @@ pub(in super::super) fn back_up(
     let expected = {
         let snapshot = Snapshot::of(engine)?;
         look.held = backup.hold.map(|limit| (held_since, limit));
-        let mut expected = Expected::of(snapshot.0, backup.check, &mut look)?;
-        let mut target = draft_connection(&draft, key)?;
-        let has_such_pages = opened.key().is_some() == key.is_some() && fits(snapshot.0, key)?;
-        let copied = if has_such_pages {
-            pages::copy(snapshot.0, &mut target, backup.pages, &mut look)
-        } else {
-            resize(snapshot.0, &target, key).and_then(|()| rows::copy(snapshot.0, &target, &mut look)).map(|contents| {
-                expected.contents = contents;
-            })
-        };
-        let copied = copied.and_then(|()| refuse_zeros(engine)).map_err(|error| with_quota(error, &target));
-        copied.and_then(|()| target.close().map_err(|(_, error)| classify(error))).map_err(|error| {
+        let mut expected = Expected::of(snapshot.source(), backup.check, &mut look)?;
+        let has_such_pages = opened.key().is_some() == key.is_some() && fits(snapshot.source(), key)?;
+        let pages = has_such_pages.then_some(backup.pages);
+        let copied = copy(&snapshot, &draft, key, pages, is_same, &mut look);
+        expected.contents = copied.map_err(|error| {
             let target = draft.target().display();
             error.context(format_args!("cannot copy to {target}")).about(target.to_string())
         })?;
@@ -164,7 +200,11 @@ pub(in super::super) fn back_up(
     let held = held_since.elapsed();
     look.held = None;
     draft.sync()?;
-    let pages = verify(&draft, key, &expected, backup.check, control, &mut look)?;
+    let verified = verify(&draft, key, &expected, backup.check, control, &mut look);
+    let pages = verified.map_err(|error| match key.filter(|_| is_same && error.reason() == Reason::Damaged) {
+        Some(key) => damage(engine, key, &look).unwrap_or(error),
+        None => error,
+    })?;
     let (bytes, tables) = (draft.bytes(), expected.tables() as u64);
     if cfg!(windows) {
         // What is open cannot be replaced there. If that comes to nothing, the next who opens it begins a log.
@@ -181,13 +221,50 @@ pub(in super::super) fn back_up(
     Ok(BackupReport { pages, bytes, encrypted: key.is_some(), tables, held, duration: began.elapsed() })
 }
 
+/// Copies by the shortest way that there is, `pages` at a time if both have such pages, and says what was found in rows
+/// if those were copied.
+fn copy(
+    snapshot: &Snapshot<'_>,
+    draft: &Draft,
+    key: Option<&KeySpec>,
+    pages: Option<u32>,
+    is_same: bool,
+    look: &mut Watcher<'_>,
+) -> Result<Vec<Contents>> {
+    if let (Some(key), Some(pages), true) = (key, pages, is_same)
+        && let Some(sealed) = snapshot.sealed(key, look)?
+    {
+        if sealed.copy(draft, pages, look)?.is_none() {
+            return Ok(Vec::new());
+        }
+        draft.empty()?;
+    }
+    let (source, mut target) = (snapshot.source(), draft_connection(draft, key)?);
+    let copied = match pages {
+        Some(pages) => pages::copy(source, &mut target, pages, look).map(|()| Vec::new()),
+        None => resize(source, &target, key).and_then(|()| rows::copy(source, &target, look)),
+    };
+    let copied = copied.and_then(|contents| refuse_zeros(snapshot.engine).map(|()| contents));
+    let contents = copied.map_err(|error| with_quota(error, &target))?;
+    target.close().map_err(|(_, error)| classify(error))?;
+    Ok(contents)
+}
+
 /// Where a page fails its seal, the engine copies zeros under a good one, and says nothing but in its status.
 fn refuse_zeros(engine: &Engine) -> Result<()> {
-    if !engine.is_given_up() {
-        return Ok(());
-    }
-    let error = Error::new(ErrorKind::Storage, "the original is damaged: a page fails its seal");
-    Err(error.because(Reason::Damaged).hint("restore it from a backup; check() names the pages"))
+    if engine.is_given_up() { Err(damaged("a page")) } else { Ok(()) }
+}
+
+/// The error of an original of which a page fails its seal, if one does.
+fn damage(engine: &Engine, key: &KeySpec, look: &Watcher<'_>) -> Option<Error> {
+    let find = || Snapshot::of(engine)?.sealed(key, look)?.map_or(Ok(None), |sealed| sealed.first_broken(look));
+    find().ok().flatten().map(|page| damaged(&format!("page {page}")))
+}
+
+#[cold]
+fn damaged(page: &str) -> Error {
+    let error = Error::new(ErrorKind::Storage, format!("the original is damaged: {page} fails its seal"));
+    error.because(Reason::Damaged).hint("restore it from a backup; check() names the pages")
 }
 
 /// A connection that fills the draft. A draft is never rolled back, and is synced when it is whole.

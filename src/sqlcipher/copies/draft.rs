@@ -48,10 +48,15 @@ impl Draft {
         sweep(&target);
         let (path, file) = make(&target).map_err(|error| failed(&target, "the copy could not be begun", &error))?;
         let draft = Self { target, path, file, replace, published: false, taken };
-        if matches!(draft.replace, Replace::Database(_) | Replace::Original(_)) {
+        if draft.replaces() {
             draft.as_accessible().map_err(|error| draft.failed("its permissions could not be set", &error))?;
         }
         Ok(draft)
+    }
+
+    /// Whether it takes the place of a database, which nobody may work with meanwhile.
+    pub(super) fn replaces(&self) -> bool {
+        matches!(self.replace, Replace::Database(_) | Replace::Original(_))
     }
 
     /// What takes the place of a database can be used by those who could use that.
@@ -77,6 +82,23 @@ impl Draft {
 
     pub(super) fn target(&self) -> &Path {
         &self.target
+    }
+
+    /// Fills it without the engine.
+    pub(super) fn write(&self, at: u64, bytes: &[u8]) -> io::Result<()> {
+        #[cfg(unix)]
+        return std::os::unix::fs::FileExt::write_all_at(&self.file, bytes, at);
+        #[cfg(not(unix))]
+        {
+            use std::io::{Seek as _, SeekFrom, Write as _};
+            (&self.file).seek(SeekFrom::Start(at))?;
+            (&self.file).write_all(bytes)
+        }
+    }
+
+    /// Takes back what was written.
+    pub(super) fn empty(&self) -> Result<()> {
+        self.file.set_len(0).map_err(|error| self.failed("the copy could not be begun anew", &error))
     }
 
     /// Has the system write it to the disk.

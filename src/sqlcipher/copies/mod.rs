@@ -10,6 +10,8 @@ mod rekey_progress;
 mod replace;
 mod rows;
 mod salvage;
+mod sealed;
+mod seals;
 mod verify;
 mod withheld;
 

@@ -12,7 +12,7 @@ use std::time::Instant;
 use rusqlite::{Connection, ErrorCode, ffi};
 
 use super::rekey_progress::RekeyTeller;
-use super::verify::complaint;
+use super::seals;
 use crate::connector::{BackupStage, RekeyReport, TellProgress};
 use crate::crypto::exit_gate;
 use crate::error::{Error, ErrorKind, Reason, Result};
@@ -25,7 +25,7 @@ use crate::sqlcipher::opening::diagnose;
 use crate::sqlcipher::opening::location::Location;
 use crate::sqlcipher::opening::opened::{Opened, trial};
 use crate::sqlcipher::opening::way::Way;
-use crate::sqlcipher::os::{is_full, is_of_the_disk};
+use crate::sqlcipher::os::is_full;
 
 /// The key that a secret makes with the salt of the file. Blocks: a passphrase is derived.
 pub(in super::super) fn another_key(opened: &Opened, secret: &Secret) -> Result<KeySpec> {
@@ -91,11 +91,16 @@ pub(in super::super) fn rekey(
     in_use();
     folded.map_err(|error| not_folded(location, error))?;
     teller.at(BackupStage::Check, 0, count);
-    let looked = found.and_then(|connection| connection.map_or(Ok(None), look));
+    let looked = found.and_then(|connection| match (connection, opened.key(), location.len()) {
+        (Some(connection), Some(key), Some(length)) => {
+            seals::first_broken(&connection, length, &key, true, &mut || Ok(()))
+        }
+        _ => Ok(None),
+    });
     teller.at(BackupStage::Check, count, count);
     match looked {
         Ok(None) => {}
-        Ok(Some(page)) => return Err(damaged(location, &page)),
+        Ok(Some(page)) => return Err(damaged(location, page)),
         Err(error) => {
             return Err(error.context(format_args!("{location} has the new key now, but could not be looked at")));
         }
@@ -152,14 +157,6 @@ fn opens(opened: &Opened, key: &KeySpec) -> Result<Option<Connection>> {
     }
 }
 
-/// What is wrong with a page, if anything.
-fn look(connection: Connection) -> Result<Option<String>> {
-    let found = complaint(&connection, "PRAGMA cipher_integrity_check")?;
-    // A page that the disk does not give is no damage.
-    let failed = found.as_ref().and_then(|_| system::failure(&connection));
-    failed.filter(is_of_the_disk).map_or(Ok(found), |why| Err(errors::failed(&why)))
-}
-
 /// Why it was not changed: what the engine says, or else the system.
 fn cause(changed: rusqlite::Result<()>, disk: Option<io::Error>) -> Error {
     let code = match (changed, disk) {
@@ -202,11 +199,14 @@ fn not_folded(location: &Location, error: rusqlite::Error) -> Error {
 }
 
 #[cold]
-fn damaged(location: &Location, page: &str) -> Error {
-    Error::new(ErrorKind::Storage, format!("{location} has the new key now, but is damaged: {page}"))
-        .because(Reason::Damaged)
-        .about(location.to_string())
-        .hint("restore it from a backup")
+fn damaged(location: &Location, page: u64) -> Error {
+    Error::new(
+        ErrorKind::Storage,
+        format!("{location} has the new key now, but is damaged: page {page} fails its seal"),
+    )
+    .because(Reason::Damaged)
+    .about(location.to_string())
+    .hint("restore it from a backup")
 }
 
 #[cold]

@@ -7,6 +7,7 @@ use rusqlite::Connection;
 use super::backup::Watcher;
 use super::draft::Draft;
 use super::rows::{self, Contents, quoted};
+use super::seals;
 use crate::connector::{BackupStage, CheckDepth};
 use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::sqlcipher::cipher::{self, KeySpec};
@@ -67,8 +68,9 @@ pub(super) fn verify(
         prove_encrypted(&location, &connection, key)?;
     }
     look.at(BackupStage::Check, 0, 3)?;
-    if key.is_some() && location.len().is_some() {
-        complain(draft, complaint(&connection, "PRAGMA cipher_integrity_check")?)?;
+    if let (Some(key), Some(length)) = (key, location.len()) {
+        let broken = seals::first_broken(&connection, length, key, draft.replaces(), &mut || look.pause())?;
+        complain(draft, broken.map(|page| format!("page {page} fails its seal")))?;
     }
     look.at(BackupStage::Check, 1, 3)?;
     if key.is_none() || depth == CheckDepth::Full {
@@ -117,14 +119,13 @@ fn counts(connection: &Connection, schema: &[Object], look: &mut Watcher<'_>) ->
 }
 
 /// The first thing that a check complains of.
-pub(super) fn complaint(connection: &Connection, pragma: &str) -> Result<Option<String>> {
+fn complaint(connection: &Connection, pragma: &str) -> Result<Option<String>> {
     let first = || {
         let mut statement = connection.prepare(pragma)?;
         let mut rows = statement.query(())?;
         while let Some(row) = rows.next()? {
             let text: String = row.get(0)?;
-            // The format of SQLCipher 1 has no seals.
-            if text != "ok" && !text.starts_with("HMAC is not enabled") {
+            if text != "ok" {
                 return Ok(Some(text));
             }
         }

@@ -28,6 +28,28 @@ impl Mark {
     pub(in super::super) fn commits(&self) -> u32 {
         self.0[2]
     }
+
+    /// How many frames of the log count.
+    pub(in super::super) fn frames(&self) -> u32 {
+        self.0[4]
+    }
+
+    /// What each of these frames bears; the next round of the log has another.
+    pub(in super::super) fn salt(&self) -> [u8; 8] {
+        let mut salt = [0; 8];
+        salt[..4].copy_from_slice(&self.0[8].to_ne_bytes());
+        salt[4..].copy_from_slice(&self.0[9].to_ne_bytes());
+        salt
+    }
+
+    /// Whether its sum is right, which its writer adds last.
+    fn is_whole(&self) -> bool {
+        let sums = self.0[..WORDS - 2].chunks_exact(2).fold((0_u32, 0_u32), |(one, two), pair| {
+            let one = one.wrapping_add(pair[0]).wrapping_add(two);
+            (one, two.wrapping_add(pair[1]).wrapping_add(one))
+        });
+        sums == (self.0[WORDS - 2], self.0[WORDS - 1])
+    }
 }
 
 /// The mapped header. Dropped before its connection, which owns the mapping.
@@ -93,11 +115,23 @@ impl WalIndex {
     /// Copies the header. A copy taken while somebody writes it differs from every complete one, or equals the one
     /// before a commit that nobody has been told of yet.
     pub(in super::super) fn mark(&self) -> Mark {
+        self.copy(0)
+    }
+
+    /// The same if nobody writes the header at this moment: its two copies are equal and whole, as SQLite wants them.
+    /// Source: `walIndexTryHdr` in `wal.c`.
+    pub(in super::super) fn whole_mark(&self) -> Option<Mark> {
+        let mark = self.copy(0);
+        (mark == self.copy(1) && mark.is_whole()).then_some(mark)
+    }
+
+    /// One of the two copies of the header.
+    fn copy(&self, number: usize) -> Mark {
         let mut words = [0; WORDS];
         for (at, word) in words.iter_mut().enumerate() {
             // SAFETY: the region is 32 KiB, aligned to a page, and stays mapped as long as the connection is open in
             // WAL mode, which outlives `self`.
-            *word = unsafe { &*self.header.add(at) }.load(Ordering::Relaxed);
+            *word = unsafe { &*self.header.add(number * WORDS + at) }.load(Ordering::Relaxed);
         }
         fence(Ordering::Acquire);
         Mark(words)
@@ -140,7 +174,7 @@ impl WalIndex {
     /// How many frames of the log a reader that begins now would depend on. With all of them in the database file it
     /// reads that, and is in nobody's way when the log starts over.
     pub(in super::super) fn pending(&self, mark: &Mark) -> u32 {
-        let frames = mark.0[4];
+        let frames = mark.frames();
         if self.backfilled() == frames { 0 } else { frames }
     }
 }
