@@ -30,7 +30,7 @@ async fn a_full_disk_or_a_failed_sync_leaves_the_target_as_it_was() {
             let target = home.directory.path().join("copy.db");
             std::fs::write(&target, "an older copy").unwrap();
             let options = || {
-                let options = BackupOptions::new().replace(true);
+                let options = BackupOptions::new().replace(true).step_pages(1);
                 if plaintext { options.plaintext() } else { options }
             };
             let pattern = home.directory.path().canonicalize().unwrap().join("copy.db-copy-*");
