@@ -11,15 +11,41 @@ mod faults;
 mod named;
 
 use std::collections::BTreeSet;
+use std::process::{Command, Stdio};
 
 use common::{count, numbers};
 use faults::record::{Event, Record, Recording};
 use faults::{Call, states};
 use named::Named;
-use strongroom::database::CheckDepth;
+use strongroom::database::{BackupStage, CheckDepth, RekeyOptions};
 use strongroom::keys::CandidateKeySource;
 use strongroom::pool::NoRetry;
 use strongroom::{AsyncDatabase, ErrorKind, Reason};
+
+/// Between the change and the look at what it wrote.
+#[tokio::test]
+async fn a_page_that_was_damaged_on_the_way_is_named() {
+    for page in [1, 6, 150] {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("app.db");
+        let db = AsyncDatabase::builder(&path).key(Named("old", 1)).open().await.unwrap();
+        db.execute_script(&format!("CREATE TABLE t AS SELECT i, hex(i) h FROM ({})", numbers(40_000))).await.unwrap();
+        let damaged = path.clone();
+        let options = RekeyOptions::new().on_progress(move |now| {
+            if (now.stage, now.done) == (BackupStage::Check, 0) {
+                // Not by a handle of this process, which would end the locks of the database.
+                let seek = (page - 1) * 4096 + 1000;
+                let flip =
+                    format!("printf '\\xa5\\x5a\\xa5' | dd of={} bs=1 seek={seek} conv=notrunc", damaged.display());
+                assert!(Command::new("bash").args(["-c", &flip]).stderr(Stdio::null()).status().unwrap().success());
+            }
+        });
+        let error = db.rekey_with(Named("new", 2), options).await.unwrap_err();
+        assert_eq!(error.reason(), Reason::Damaged, "{error}");
+        assert!(error.to_string().contains("has the new key now"), "{error}");
+        assert!(error.to_string().contains(&format!("page {page} fails its seal")), "{error}");
+    }
+}
 
 #[tokio::test]
 async fn whatever_fails_the_call_says_which_key_is_in_use() {
