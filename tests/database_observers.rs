@@ -326,6 +326,61 @@ async fn what_waited_in_the_lane_is_told_for_how_long_it_waited_there_and_for_ho
     }
 }
 
+/// It has had a reader before, which said that it writes: its call neither began to run nor ended there.
+#[tokio::test]
+async fn a_fetch_that_writes_is_told_for_how_long_it_waited_for_the_writer() {
+    let home = Home::new(Kind::PlainFile);
+    let (db, notebook) = observed(&home).await;
+    // The reader knows the statement then, and says so at once.
+    let sql = "INSERT INTO t (n) VALUES ($1) RETURNING id";
+    db.fetch_value::<i64>(sql, (1,)).await.unwrap();
+    let writer = db.connection().await.unwrap();
+    notebook.calls();
+    let mut fetch = Box::pin(db.fetch_value::<i64>(sql, (2,)));
+    assert!(poll!(&mut fetch).is_pending());
+    let queued = Instant::now();
+    sleep(millis(20)).await;
+    let held = queued.elapsed();
+    drop(writer);
+    assert_eq!(fetch.await.unwrap(), Some(2));
+    let call = notebook.call();
+    assert!(call.waiting >= held && call.running > Duration::ZERO, "the writer was held for {held:?}: {call:?}");
+    assert_eq!((call.summary.as_str(), call.rows), ("INSERT t", (1, 1)));
+}
+
+/// The end of a loan tells when its call ended, and not when another one did.
+#[tokio::test]
+async fn a_connection_that_came_back_before_a_call_has_no_part_in_its_times() {
+    let home = Home::new(Kind::PlainFile);
+    let (db, notebook) = observed(&home).await;
+    let mut tx = db.begin().await.unwrap();
+    drop(db.read_connection().await.unwrap());
+    notebook.calls();
+    let before = Instant::now();
+    tx.execute("INSERT INTO t (n) VALUES (1)", ()).await.unwrap();
+    let took = before.elapsed();
+    let call = notebook.call();
+    assert!(call.running > Duration::ZERO && call.running <= took, "the call took {took:?}: {call:?}");
+    tx.commit().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_answer_that_the_callers_type_does_not_take_is_no_failure_of_the_call() {
+    let home = Home::new(Kind::PlainFile);
+    let (db, notebook) = observed(&home).await;
+    let read = db.fetch_value::<i64>("SELECT 'text'", ()).await;
+    assert_eq!(read.unwrap_err().kind(), ErrorKind::Query);
+    let mut tx = db.begin().await.unwrap();
+    notebook.calls();
+    assert!(tx.fetch_all_as::<i64>("SELECT 'text'", ()).await.is_err());
+    let call = notebook.call();
+    assert_eq!((call.kind, call.error), (CallKind::Fetch, None));
+    tx.commit().await.unwrap();
+    assert!(db.fetch_value::<i64>("SELEC 1", ()).await.is_err());
+    let errors: Vec<_> = notebook.calls().into_iter().map(|call| (call.kind, call.error)).collect();
+    assert_eq!(errors, [(CallKind::Commit, None), (CallKind::Fetch, Some(ErrorKind::Query))]);
+}
+
 #[tokio::test]
 async fn statements_that_share_a_commit_are_told_one_by_one_and_as_a_group() {
     let home = Home::new(Kind::KeyedFile);

@@ -8,6 +8,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use super::observed::{Observing, drive};
 use crate::error::Result;
 
 /// Writes the one-liners for a handle whose methods take `$self: $receiver`.
@@ -30,7 +31,8 @@ macro_rules! one_liners {
         ) -> $crate::database::Answer<'_, $crate::row::Changes> {
             let statement = $crate::connector::Statement::new(sql, params);
             let location = std::panic::Location::caller();
-            $crate::database::Answer::new(async move {
+            let observing = $self.observing($crate::observer::CallKind::Execute, &statement, location);
+            $crate::database::Answer::observed(observing, async move {
                 let rows = $self.writing(statement?, location).await?;
                 Ok(rows.changes())
             })
@@ -52,7 +54,8 @@ macro_rules! one_liners {
         ) -> $crate::database::Answer<'_, Option<$crate::row::Row>> {
             let statement = $crate::connector::Statement::new(sql, params).map($crate::connector::Statement::first);
             let location = std::panic::Location::caller();
-            $crate::database::Answer::new(async move {
+            let observing = $self.observing($crate::observer::CallKind::Fetch, &statement, location);
+            $crate::database::Answer::observed(observing, async move {
                 let rows = $self.reading(statement?, location, &mut $crate::database::yields::Collected).await?;
                 Ok(rows.first())
             })
@@ -73,7 +76,8 @@ macro_rules! one_liners {
         ) -> $crate::database::Answer<'_, $crate::row::Rows> {
             let statement = $crate::connector::Statement::new(sql, params);
             let location = std::panic::Location::caller();
-            $crate::database::Answer::new(async move {
+            let observing = $self.observing($crate::observer::CallKind::Fetch, &statement, location);
+            $crate::database::Answer::observed(observing, async move {
                 $self.reading(statement?, location, &mut $crate::database::yields::Collected).await
             })
         }
@@ -94,9 +98,11 @@ macro_rules! one_liners {
         ) -> $crate::database::Answer<'_, Option<T>> {
             let statement = $crate::connector::Statement::new(sql, params).map($crate::connector::Statement::first);
             let location = std::panic::Location::caller();
-            $crate::database::Answer::new(async move {
+            let observing = $self.observing($crate::observer::CallKind::Fetch, &statement, location);
+            $crate::database::Answer::observed(observing, async move {
                 let mut sink = $crate::database::yields::Shown($crate::row::Decoding::<Option<T>>::values());
                 $self.reading(statement?, location, &mut sink).await?;
+                $crate::database::observed::answered();
                 $crate::row::made(sink.0)
             })
         }
@@ -117,9 +123,11 @@ macro_rules! one_liners {
         ) -> $crate::database::Answer<'_, Option<T>> {
             let statement = $crate::connector::Statement::new(sql, params).map($crate::connector::Statement::first);
             let location = std::panic::Location::caller();
-            $crate::database::Answer::new(async move {
+            let observing = $self.observing($crate::observer::CallKind::Fetch, &statement, location);
+            $crate::database::Answer::observed(observing, async move {
                 let mut sink = $crate::database::yields::Shown($crate::row::Decoding::<Option<T>>::rows());
                 $self.reading(statement?, location, &mut sink).await?;
+                $crate::database::observed::answered();
                 $crate::row::made(sink.0)
             })
         }
@@ -141,9 +149,11 @@ macro_rules! one_liners {
         ) -> $crate::database::Answer<'_, Vec<T>> {
             let statement = $crate::connector::Statement::new(sql, params);
             let location = std::panic::Location::caller();
-            $crate::database::Answer::new(async move {
+            let observing = $self.observing($crate::observer::CallKind::Fetch, &statement, location);
+            $crate::database::Answer::observed(observing, async move {
                 let mut sink = $crate::database::yields::Shown($crate::row::Decoding::<Vec<T>>::rows());
                 $self.reading(statement?, location, &mut sink).await?;
+                $crate::database::observed::answered();
                 $crate::row::made(sink.0)
             })
         }
@@ -152,7 +162,7 @@ macro_rules! one_liners {
 
 /// The answer to one statement, as a future: what `execute`, `fetch_all` and their like give.
 ///
-/// It has a name, two words of size, and no trace of the parameters' type, so that it is cheap to move, and a parameter
+/// It has a name, three words of size, and no trace of the parameters' type, so that it is cheap to move, and a parameter
 /// that cannot be bound is one error of the compiler.
 ///
 /// # Cancel safety
@@ -160,11 +170,13 @@ macro_rules! one_liners {
 #[must_use = "futures do nothing unless polled"]
 pub struct Answer<'a, T> {
     running: Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>,
+    observing: Observing,
 }
 
 impl<'a, T> Answer<'a, T> {
-    pub(super) fn new(running: impl Future<Output = Result<T>> + Send + 'a) -> Self {
-        Self { running: Box::pin(running) }
+    /// That of a call which those see who observe, if anybody does.
+    pub(super) fn observed(observing: Observing, running: impl Future<Output = Result<T>> + Send + 'a) -> Self {
+        Self { running: Box::pin(running), observing }
     }
 }
 
@@ -172,7 +184,11 @@ impl<T> Future for Answer<'_, T> {
     type Output = Result<T>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<T>> {
-        self.running.as_mut().poll(context)
+        let Self { running, observing } = &mut *self;
+        match observing {
+            None => running.as_mut().poll(context),
+            observing => drive(observing, || running.as_mut().poll(context)),
+        }
     }
 }
 

@@ -47,9 +47,9 @@ where
 
 /// Runs `sql` for every set, inside a transaction that the caller has begun.
 pub(super) async fn run<K: Connection>(connection: &mut K, sql: Arc<str>, sets: SetSource<'_>) -> Result<Changes> {
-    let total = insert(connection, Arc::clone(&sql), sets).await;
+    let total = insert(connection, sql, sets).await;
     if observed::is_observed() {
-        observed::ran(connection, &sql);
+        observed::ran(connection);
         observed::gave(0, *total.as_ref().unwrap_or(&Changes::default()));
     }
     total

@@ -4,9 +4,11 @@ use std::panic::Location;
 
 use super::answer::Answer;
 use super::handle::AsyncDatabase;
+use super::observed;
 use super::yields::Collected;
 use crate::connector::{Connection, Connector, QueryPlan, Statement};
 use crate::error::{Error, ErrorKind, Result};
+use crate::observer::CallKind;
 use crate::params::{Dialect, IntoParams};
 use crate::row::Rows;
 
@@ -40,7 +42,9 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
         let dialect = self.capabilities().dialect;
         let words = if dialect == Dialect::Postgres { "EXPLAIN" } else { "EXPLAIN QUERY PLAN" };
         let statement = Statement::new(format!("{words} {sql}"), params);
-        Answer::new(async move {
+        let is_asked = dialect != Dialect::Other;
+        let observing = if is_asked { self.observing(CallKind::Fetch, &statement, location) } else { None };
+        Answer::observed(observing, async move {
             let read: fn(&Rows) -> Result<QueryPlan> = match dialect {
                 Dialect::Sqlite => QueryPlan::of_sqlite,
                 Dialect::Postgres => QueryPlan::of_postgres,
@@ -49,7 +53,9 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
                         .hint("ask it by a statement of its own"));
                 }
             };
-            read(&self.reading(statement?, location, &mut Collected).await?)
+            let rows = self.reading(statement?, location, &mut Collected).await?;
+            observed::answered();
+            read(&rows)
         })
     }
 }

@@ -11,7 +11,7 @@ use super::bulk;
 use super::call::Call;
 use super::deadline::{Deadline, Stage, within};
 use super::lane::WriteLane;
-use super::observed::{Observation, lent, observe, observed, over};
+use super::observed::{Observing, driven, lent, observe, observe_span, observe_told, observed, over};
 use super::route;
 use super::yields::Yields;
 use crate::DefaultConnector;
@@ -199,6 +199,17 @@ impl<C: Connector> AsyncDatabase<C> {
 impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
     one_liners! { self: &Self }
 
+    /// A call that is about to begin, where there are observers; of a span it asks itself.
+    #[inline]
+    pub(super) fn observing(
+        &self,
+        kind: CallKind,
+        statement: &Result<Statement>,
+        location: &'static Location<'static>,
+    ) -> Observing {
+        observe_told(self.pool().observers(), kind, &statement.as_ref().ok()?.sql, location)
+    }
+
     /// Runs a statement that only reads on a reader; one that turns out to write goes to the writer.
     pub(super) fn reading<'a, Y: Yields>(
         &'a self,
@@ -216,23 +227,26 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
         location: &'static Location<'static>,
         yields: &mut Y,
     ) -> Result<Y::Made> {
-        if !self.capabilities().reads_elsewhere {
-            return self.reading(statement, location, yields).await;
-        }
         let observing = observe(self.pool().observers(), CallKind::Fetch, Some(&statement.sql), location);
-        observed!(observing, async { Ok(yields.collected(self.write(statement, self.call(location)).await?)) })
+        observed!(observing, async {
+            if self.capabilities().reads_elsewhere {
+                Ok(yields.collected(self.write(statement, self.call(location)).await?))
+            } else {
+                self.read::<Y, false>(statement, location, yields).await
+            }
+        })
     }
 
-    /// The same in a future of its own, told to those who observe.
+    /// The same in a future of its own, with a span.
     #[cold]
     fn read_observed<'a, Y: Yields>(
         &'a self,
-        observation: Box<Observation>,
+        observing: Observing,
         statement: Statement,
         location: &'static Location<'static>,
         yields: &'a mut Y,
     ) -> Pin<Box<dyn Future<Output = Result<Y::Made>> + Send + 'a>> {
-        Box::pin(observation.over(self.read::<Y, false>(statement, location, yields)))
+        Box::pin(driven(observing, self.read::<Y, false>(statement, location, yields)))
     }
 
     /// One future for what nobody observes: every layer around it would cost a read a hundredth.
@@ -243,9 +257,9 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
         yields: &mut Y,
     ) -> Result<Y::Made> {
         if ASKS {
-            let observing = observe(self.pool().observers(), CallKind::Fetch, Some(&statement.sql), location);
-            if let Some(observation) = observing {
-                return self.read_observed(observation, statement, location, yields).await;
+            let observing = observe_span(self.pool().observers(), CallKind::Fetch, &statement.sql, location);
+            if observing.is_some() {
+                return self.read_observed(observing, statement, location, yields).await;
             }
         }
         turn::take().await;
@@ -256,12 +270,13 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
         } else {
             let mut reader = call.lend(self.pool(), access).await?;
             let limit = call.limit_of(&mut reader, access, &statement.sql)?;
-            let kept = self.capabilities().reads_elsewhere.then(|| statement.clone());
+            // Boxed, because mostly nothing is kept.
+            let kept = self.capabilities().reads_elsewhere.then(|| Box::new(statement.clone()));
             match within(limit, route::run_in(&mut reader, statement, access, yields)).await {
                 Ok(Outcome::Ran(made)) => return Ok(made),
                 Ok(Outcome::Refused(_, statement)) => statement,
                 // A function that writes, of which its words say nothing: a standby has changed nothing.
-                Err(error) if error.reason() == Reason::NotWritable => kept.ok_or(error)?,
+                Err(error) if error.reason() == Reason::NotWritable => *kept.ok_or(error)?,
                 Err(error) => return Err(error),
             }
         };
@@ -270,7 +285,7 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
     }
 
     async fn writing(&self, statement: Statement, location: &'static Location<'static>) -> Result<Rows> {
-        let observing = observe(self.pool().observers(), CallKind::Execute, Some(&statement.sql), location);
+        let observing = observe_span(self.pool().observers(), CallKind::Execute, &statement.sql, location);
         observed!(observing, async {
             turn::take().await;
             self.write(statement, self.call(location)).await
@@ -345,13 +360,14 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
     pub fn execute_script(&self, sql: &str) -> impl Future<Output = Result<()>> + Send {
         let location = Location::caller();
         async move {
-            let observing = observe(self.pool().observers(), CallKind::ExecuteScript, Some(sql), location);
+            let sql = Arc::from(sql);
+            let observing = observe(self.pool().observers(), CallKind::ExecuteScript, Some(&sql), location);
             let running = async {
                 let call = self.call(location);
                 let mut writer = call.lend(self.pool(), Access::Write).await?;
                 lent();
                 let limit = call.limit(|| Stage::Script(writer.canceller()));
-                within(limit, route::run_script(&mut writer, sql)).await
+                within(limit, route::run_script(&mut writer, Arc::clone(&sql))).await
             };
             over(observing, running).await
         }

@@ -2,10 +2,11 @@
 
 use std::ops::{Deref, DerefMut};
 use std::panic::Location;
+use std::sync::Arc;
 
 use super::deadline::{Deadline, Limit, Stage, within};
-use super::observed::{Observation, Observing, observe};
-use crate::connector::{Canceller, Connection, Connector, Resource as _};
+use super::observed::{Observation, Observing, observe, observe_span, observe_told};
+use crate::connector::{Canceller, Connection, Connector, Resource as _, Statement};
 use crate::error::Result;
 use crate::observer::CallKind;
 use crate::pool::Pooled;
@@ -28,10 +29,32 @@ impl<C: Connector> Held<C> {
     pub(super) fn observe(
         &self,
         kind: CallKind,
-        sql: Option<&str>,
+        sql: Option<&Arc<str>>,
         location: Option<&'static Location<'static>>,
     ) -> Observing {
         observe(self.lent.observers(), kind, sql, location.unwrap_or(self.location)).map(Observation::holding)
+    }
+
+    /// The same where there are observers; of a span the call asks itself.
+    #[inline]
+    pub(super) fn observing(
+        &self,
+        kind: CallKind,
+        statement: &Result<Statement>,
+        location: &'static Location<'static>,
+    ) -> Observing {
+        let sql = &statement.as_ref().ok()?.sql;
+        observe_told(self.lent.observers(), kind, sql, location).map(Observation::holding)
+    }
+
+    #[inline]
+    pub(super) fn observe_span(
+        &self,
+        kind: CallKind,
+        sql: &Arc<str>,
+        location: &'static Location<'static>,
+    ) -> Observing {
+        observe_span(self.lent.observers(), kind, sql, location).map(Observation::holding)
     }
 
     /// What bounds a call of the guard.

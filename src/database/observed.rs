@@ -3,6 +3,8 @@
 //! A call is wrapped once, where its handle is asked. What only the inside of the call knows (when it had its connection, what
 //! the statement is, how many rows there were) is noted in passing, in a place of the thread that is there while the call is
 //! polled. Where nobody observes there is no such place, and no clock is read.
+//!
+//! An observed call costs one allocation and one look at the clock: when it had its connection and gave it back, the pool knows.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -11,6 +13,7 @@ use std::panic::Location;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::future::Either;
@@ -21,30 +24,14 @@ use super::spans;
 use crate::connector::{Connection, Statement, StatementEffort, StatementSummary};
 use crate::error::{Error, ErrorKind, Result};
 use crate::lock::foreign;
-use crate::observer::{CallKind, CallOutcome, Event, ObservedCall, Observers};
+use crate::observer::{CallKind, CallOutcome, Event, LoanMoments, ObservedCall, Observers, PoolObservers};
 use crate::row::{Changes, Rows};
 
 thread_local! {
     /// The call that is being polled, if it is observed.
-    static HERE: RefCell<Option<Noted>> = const { RefCell::new(None) };
+    static HERE: RefCell<Observing> = const { RefCell::new(None) };
     /// Whether there is one: to ask this costs next to nothing.
     static IS_HERE: Cell<bool> = const { Cell::new(false) };
-}
-
-/// What the inside of a call has noted.
-#[derive(Default)]
-struct Noted {
-    /// When it had its connection.
-    lent: Option<Instant>,
-    summary: Option<StatementSummary>,
-    returned: u64,
-    affected: u64,
-    sets: u64,
-    /// Of statements that run for at least so long, the effort is wanted.
-    slow: Option<Duration>,
-    effort: Option<StatementEffort>,
-    /// Of somebody who takes spans.
-    span: Option<Span>,
 }
 
 /// A call that is observed. Dropped before its end, it tells that.
@@ -57,7 +44,18 @@ pub(super) struct Observation {
     /// Whether it has its connection from the beginning.
     holds: bool,
     began: Option<Instant>,
-    noted: Noted,
+    // What the inside of the call has noted:
+    /// When it had its connection.
+    lent: Option<Instant>,
+    summary: Option<StatementSummary>,
+    returned: u64,
+    affected: u64,
+    sets: u64,
+    effort: Option<StatementEffort>,
+    /// It went well; what the caller makes of the answer is not the database's.
+    answered: bool,
+    /// Of somebody who takes spans.
+    span: Option<Span>,
 }
 
 /// Nothing, where nobody observes.
@@ -68,7 +66,7 @@ pub(super) type Observing = Option<Box<Observation>>;
 pub(super) fn observe(
     observers: &Observers,
     kind: CallKind,
-    sql: Option<&str>,
+    sql: Option<&Arc<str>>,
     location: &'static Location<'static>,
 ) -> Observing {
     if observers.are_there() || spans::are_wanted() {
@@ -78,12 +76,36 @@ pub(super) fn observe(
     }
 }
 
+/// The same where there are observers. Whether somebody wants a span is asked in the call, by [`observe_span`]: who takes them
+/// depends on where it is polled.
+#[inline]
+pub(super) fn observe_told(
+    observers: &Observers,
+    kind: CallKind,
+    sql: &Arc<str>,
+    location: &'static Location<'static>,
+) -> Observing {
+    if observers.are_there() { Some(Observation::of(observers, kind, Some(sql), location)) } else { None }
+}
+
+/// The same where somebody wants a span and there are no observers.
+#[inline]
+pub(super) fn observe_span(
+    observers: &Observers,
+    kind: CallKind,
+    sql: &Arc<str>,
+    location: &'static Location<'static>,
+) -> Observing {
+    let wanted = spans::are_wanted() && !observers.are_there();
+    if wanted { Some(Observation::of(observers, kind, Some(sql), location)) } else { None }
+}
+
 /// The same for calls that count every instruction: their future is not moved.
 macro_rules! observed {
     ($observing:expr, $call:expr) => {
         match $observing {
             None => $call.await,
-            Some(observation) => Box::pin(observation.over($call)).await,
+            observing => Box::pin($crate::database::observed::driven(observing, $call)).await,
         }
     };
 }
@@ -94,23 +116,74 @@ pub(super) fn over<T>(observing: Observing, call: impl Future<Output = Result<T>
     match observing {
         None => Either::Left(call),
         // Boxed, so that calls that nobody observes do not carry its state.
-        Some(observation) => Either::Right(Box::pin(observation.over(call))),
+        observing => Either::Right(Box::pin(driven(observing, call))),
     }
+}
+
+/// The same for calls that are boxed anyway.
+pub(super) async fn driven<T>(mut observing: Observing, call: impl Future<Output = Result<T>>) -> Result<T> {
+    let mut call = pin!(call);
+    poll_fn(|cx| drive(&mut observing, || call.as_mut().poll(cx))).await
+}
+
+/// Polls a call to its end, and tells how it went.
+#[cold]
+pub(super) fn drive<T>(observing: &mut Observing, poll: impl FnOnce() -> Poll<Result<T>>) -> Poll<Result<T>> {
+    let polled = during(observing, poll);
+    if let (Poll::Ready(outcome), Some(observation)) = (&polled, observing) {
+        // Where its last act was to give its connection back, it ended then.
+        let now = LoanMoments::take_end(&observation.observers).unwrap_or_else(Instant::now);
+        let error = if observation.answered { None } else { outcome.as_ref().err() };
+        observation.end(error, now);
+    }
+    polled
+}
+
+/// Polls a part of a call.
+pub(super) fn during<R>(observing: &mut Observing, poll: impl FnOnce() -> Poll<R>) -> Poll<R> {
+    let span = observing.as_mut().and_then(|observation| {
+        observation.begin();
+        observation.span.clone()
+    });
+    foreign();
+    let _entered = span.as_ref().map(Span::enter);
+    let _here = Here::enter(observing);
+    LoanMoments::forget();
+    poll()
 }
 
 impl Observation {
     #[cold]
-    fn of(observers: &Observers, kind: CallKind, sql: Option<&str>, location: &'static Location<'static>) -> Box<Self> {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
-        let (observers, id, sql) = (observers.clone(), NEXT.fetch_add(1, Relaxed), sql.map(Arc::from));
-        let noted = Noted { slow: observers.slow, ..Noted::default() };
-        Box::new(Self { observers, id, kind, sql, location, holds: false, began: None, noted })
+    fn of(
+        observers: &Observers,
+        kind: CallKind,
+        sql: Option<&Arc<str>>,
+        location: &'static Location<'static>,
+    ) -> Box<Self> {
+        Box::new(Self {
+            observers: observers.clone(),
+            id: next_id(),
+            kind,
+            sql: sql.cloned(),
+            location,
+            holds: false,
+            began: None,
+            lent: None,
+            summary: None,
+            returned: 0,
+            affected: 0,
+            sets: 0,
+            effort: None,
+            answered: false,
+            span: None,
+        })
     }
 
     fn call(&self) -> ObservedCall<'_> {
-        let Self { observers: Observers { engine, dialect, .. }, id, kind, location, .. } = *self;
+        let Self { id, kind, location, .. } = *self;
+        let PoolObservers { engine, dialect, .. } = *self.observers;
         let (sql, summary, namespace) =
-            (self.sql.as_deref(), self.noted.summary.as_ref(), self.observers.namespace.as_deref());
+            (self.sql.as_deref(), self.summary.as_ref(), self.observers.namespace.as_deref());
         ObservedCall { id, kind, sql, summary, location, engine, namespace, dialect }
     }
 
@@ -118,9 +191,9 @@ impl Observation {
     fn begin(&mut self) {
         if self.began.is_none() {
             self.began = Some(Instant::now());
-            self.noted.lent = self.began.filter(|_| self.holds);
+            self.lent = self.began.filter(|_| self.holds);
             foreign();
-            self.noted.span = spans::are_wanted().then(|| spans::of(&self.call()));
+            self.span = spans::are_wanted().then(|| spans::of(&self.call()));
             self.observers.tell(&Event::CallBegan(self.call()));
         }
     }
@@ -131,48 +204,31 @@ impl Observation {
         self
     }
 
-    /// Polls a part of the call.
-    pub(super) fn during<R>(&mut self, poll: impl FnOnce() -> R) -> R {
-        self.begin();
-        foreign();
-        let span = self.noted.span.clone();
-        let _entered = span.as_ref().map(Span::enter);
-        let _here = Here::enter(&mut self.noted);
-        poll()
-    }
-
-    pub(super) async fn over<T>(mut self: Box<Self>, call: impl Future<Output = Result<T>>) -> Result<T> {
-        let mut call = pin!(call);
-        let outcome = poll_fn(|cx| self.during(|| call.as_mut().poll(cx))).await;
-        self.end(outcome.as_ref().err());
-        outcome
-    }
-
     /// Adds rows that the caller was given.
     pub(super) fn gave(&mut self, rows: usize) {
-        self.noted.returned += rows as u64;
+        self.returned += rows as u64;
     }
 
     /// Tells how the call ended, once.
-    pub(super) fn end(&mut self, error: Option<&Error>) {
+    pub(super) fn end(&mut self, error: Option<&Error>, now: Instant) {
         let Some(began) = self.began.take() else { return };
-        let now = Instant::now();
-        let lent = self.noted.lent.unwrap_or(now).clamp(began, now);
+        let now = now.max(began);
+        let lent = self.lent.unwrap_or(now).clamp(began, now);
         let outcome = CallOutcome {
             waiting: lent - began,
             running: now - lent,
-            rows_returned: self.noted.returned,
-            rows_affected: self.noted.affected,
-            sets: self.noted.sets,
-            effort: self.noted.effort.as_ref(),
+            rows_returned: self.returned,
+            rows_affected: self.affected,
+            sets: self.sets,
+            effort: self.effort.as_ref(),
             error,
         };
         foreign();
-        if let Some(span) = &self.noted.span {
+        if let Some(span) = &self.span {
             spans::end(span, &self.call(), &outcome);
         }
         self.observers.tell(&Event::CallEnded(self.call(), outcome));
-        self.noted.span = None;
+        self.span = None;
     }
 }
 
@@ -184,54 +240,62 @@ impl Drop for Observation {
         // Whoever has read enough of a stream drops it.
         let dropped = (self.kind != CallKind::FetchStream)
             .then(|| Error::new(ErrorKind::Cancelled, "the future of this call was dropped before it ended"));
-        self.end(dropped.as_ref());
+        self.end(dropped.as_ref(), Instant::now());
     }
 }
 
 /// The place of the thread, as long as a call is being polled; then that of the call around it is there again.
-struct Here<'n> {
-    noted: &'n mut Noted,
-    outer: Option<Noted>,
+struct Here<'o> {
+    /// Meanwhile the call around it.
+    observing: &'o mut Observing,
+    is_inner: bool,
 }
 
-impl<'n> Here<'n> {
-    fn enter(noted: &'n mut Noted) -> Self {
-        let outer = HERE.replace(Some(mem::take(noted)));
-        IS_HERE.set(true);
-        Self { noted, outer }
+impl<'o> Here<'o> {
+    fn enter(observing: &'o mut Observing) -> Self {
+        HERE.with_borrow_mut(|here| mem::swap(here, observing));
+        Self { observing, is_inner: IS_HERE.replace(true) }
     }
 }
 
 impl Drop for Here<'_> {
     fn drop(&mut self) {
-        IS_HERE.set(self.outer.is_some());
-        *self.noted = HERE.replace(self.outer.take()).unwrap_or_default();
+        IS_HERE.set(self.is_inner);
+        HERE.with_borrow_mut(|here| mem::swap(here, self.observing));
     }
 }
 
-fn note(change: impl FnOnce(&mut Noted)) {
-    HERE.with_borrow_mut(|here| {
-        if let Some(noted) = here {
-            change(noted);
-        }
-    });
+/// A number for a call. Threads take many at a time, so that they need not share a place for each.
+fn next_id() -> u64 {
+    const AT_ONCE: u64 = 1 << 10;
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    thread_local! {
+        static LAST: Cell<u64> = const { Cell::new(0) };
+    }
+    let last = LAST.get();
+    let id = if last.is_multiple_of(AT_ONCE) { NEXT.fetch_add(AT_ONCE, Relaxed) } else { last } + 1;
+    LAST.set(id);
+    id
 }
 
-/// A statement of the call begins to run; its text.
-pub(super) fn runs(statement: &mut Statement) -> Arc<str> {
-    lent();
-    statement.measured = slow().is_some();
-    Arc::clone(&statement.sql)
+fn note(change: impl FnOnce(&mut Observation)) {
+    if is_observed() {
+        HERE.with_borrow_mut(|here| here.as_deref_mut().map(change));
+    }
+}
+
+fn here<T>(look: impl FnOnce(&Observation) -> Option<T>) -> Option<T> {
+    HERE.with_borrow(|here| look(here.as_deref()?))
 }
 
 /// From when on the call that runs here takes a statement for slow.
 pub(super) fn slow() -> Option<Duration> {
-    HERE.with_borrow(|here| here.as_ref()?.slow)
+    here(|call| call.observers.slow)
 }
 
 /// The span of the call that runs here.
 pub(super) fn span() -> Option<Span> {
-    HERE.with_borrow(|here| here.as_ref()?.span.clone())
+    here(|call| call.span.clone())
 }
 
 /// Whether the call that runs here is observed.
@@ -242,7 +306,18 @@ pub(super) fn is_observed() -> bool {
 
 /// The call has its connection, from now on if it had none.
 pub(super) fn lent() {
-    note(|noted| noted.lent = noted.lent.or_else(|| Some(Instant::now())));
+    note(|call| {
+        if call.lent.is_none() {
+            call.lent = Some(LoanMoments::take_begin().unwrap_or_else(Instant::now));
+        }
+    });
+}
+
+/// A statement of the call begins to run on a connection.
+#[cold]
+pub(super) fn runs(statement: &mut Statement) {
+    lent();
+    statement.measured = slow().is_some();
 }
 
 /// What somebody else has done on behalf of the call.
@@ -252,9 +327,9 @@ pub(super) fn ran_elsewhere(
     effort: Option<StatementEffort>,
     rows: Option<&Rows>,
 ) {
-    note(|noted| {
-        noted.lent = began.or(noted.lent);
-        (noted.summary, noted.effort) = (summary, effort);
+    note(|call| {
+        call.lent = began.or(call.lent);
+        (call.summary, call.effort) = (summary, effort);
     });
     if let Some(rows) = rows {
         gave(rows.len(), rows.changes());
@@ -263,26 +338,36 @@ pub(super) fn ran_elsewhere(
 
 /// The call gave its caller so many rows, and changed so much.
 pub(super) fn gave(rows: usize, changes: Changes) {
-    note(|noted| {
-        noted.returned += rows as u64;
-        noted.affected += changes.rows_affected;
+    note(|call| {
+        call.gave(rows);
+        call.affected += changes.rows_affected;
     });
 }
 
 /// The call was given so many sets of parameters.
 pub(super) fn given(sets: usize) {
-    note(|noted| noted.sets += sets as u64);
+    note(|call| call.sets += sets as u64);
 }
 
-/// A statement ran on `connection`; how it went does not matter.
-pub(super) fn ran<K: Connection>(connection: &mut K, sql: &str) {
-    let lent = HERE.with_borrow(|here| here.as_ref()?.lent);
-    let is_slow = slow().zip(lent).is_some_and(|(slow, lent)| lent.elapsed() >= slow);
-    let effort = if is_slow { connection.effort(sql) } else { None };
-    let summary = connection.summary(sql);
-    note(|noted| {
+/// The call has its answer; whether the caller's type takes it is another matter.
+pub(super) fn answered() {
+    note(|call| call.answered = true);
+}
+
+/// The statement of the call ran on `connection`; how it went does not matter.
+#[cold]
+pub(super) fn ran<K: Connection>(connection: &mut K) {
+    // Taken out, because the connection is foreign.
+    let Some(sql) = HERE.with_borrow_mut(|here| here.as_mut()?.sql.take()) else { return };
+    let is_slow = here(|call| Some(call.lent?.elapsed() >= call.observers.slow?));
+    let effort = if is_slow == Some(true) { connection.effort(&sql) } else { None };
+    let summary = connection.summary(&sql);
+    note(|call| {
+        call.sql = Some(sql);
+        call.effort = effort;
         // Of a stream it is asked before too.
-        noted.summary = summary.or_else(|| noted.summary.take());
-        noted.effort = effort;
+        if summary.is_some() {
+            call.summary = summary;
+        }
     });
 }

@@ -5,11 +5,12 @@ use std::future::Future;
 use std::ops::{Deref, DerefMut};
 use std::panic::Location;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 
 use super::bulk;
 use super::deadline::{self, Stage, within};
 use super::held::Held;
-use super::observed::{observed, over};
+use super::observed::{Observing, observed, over};
 use super::stream::{CHUNK, Chunks, RowStream};
 use super::yields::{Collected, Yields};
 use crate::DefaultConnector;
@@ -74,13 +75,22 @@ impl<C: Connector<Connection: Connection>> RawConnection<C> {
 
     one_liners! { self: &mut Self }
 
+    fn observing(
+        &self,
+        kind: CallKind,
+        statement: &Result<Statement>,
+        location: &'static Location<'static>,
+    ) -> Observing {
+        self.held.observing(kind, statement, location)
+    }
+
     async fn reading<Y: Yields>(
         &mut self,
         statement: Statement,
         location: &'static Location<'static>,
         yields: &mut Y,
     ) -> Result<Y::Made> {
-        let observing = self.held.observe(CallKind::Fetch, Some(&statement.sql), Some(location));
+        let observing = self.held.observe_span(CallKind::Fetch, &statement.sql, location);
         observed!(observing, self.read(statement, yields))
     }
 
@@ -92,7 +102,7 @@ impl<C: Connector<Connection: Connection>> RawConnection<C> {
     }
 
     async fn writing(&mut self, statement: Statement, location: &'static Location<'static>) -> Result<Rows> {
-        let observing = self.held.observe(CallKind::Execute, Some(&statement.sql), Some(location));
+        let observing = self.held.observe_span(CallKind::Execute, &statement.sql, location);
         observed!(observing, self.read(statement, &mut Collected))
     }
 
@@ -131,14 +141,15 @@ impl<C: Connector<Connection: Connection>> RawConnection<C> {
     }
 
     async fn insert_many(&mut self, sql: &str, sets: bulk::SetSource<'_>) -> Result<Changes> {
-        let observing = self.held.observe(CallKind::ExecuteMany, Some(sql), None);
+        let sql = Arc::from(sql);
+        let observing = self.held.observe(CallKind::ExecuteMany, Some(&sql), None);
         over(observing, self.insert_sets(sql, sets)).await
     }
 
-    async fn insert_sets(&mut self, sql: &str, sets: bulk::SetSource<'_>) -> Result<Changes> {
+    async fn insert_sets(&mut self, sql: Arc<str>, sets: bulk::SetSource<'_>) -> Result<Changes> {
         let limit = self.held.limit(Stage::InTransaction);
         if self.ready().await?.state() == ResourceState::InTransaction {
-            return within(limit, bulk::run(&mut **self.held, sql.into(), sets)).await;
+            return within(limit, bulk::run(&mut **self.held, sql, sets)).await;
         }
         self.bulk = true;
         if let Err(error) = within(self.held.limit(Stage::Begin), self.held.begin(TransactionMode::WRITE)).await {
@@ -146,7 +157,7 @@ impl<C: Connector<Connection: Connection>> RawConnection<C> {
             self.bulk = error.kind() == ErrorKind::Timeout;
             return Err(error);
         }
-        let changes = within(limit, bulk::run(&mut **self.held, sql.into(), sets)).await;
+        let changes = within(limit, bulk::run(&mut **self.held, sql, sets)).await;
         if changes.is_ok() {
             within(self.held.limit(Stage::Commit), self.held.commit()).await?;
         } else {
@@ -165,10 +176,11 @@ impl<C: Connector<Connection: Connection>> RawConnection<C> {
     /// Dropping the future stops the statement that runs and undoes it; those before it may stay done, and a transaction
     /// that the script has begun stays open until the guard is dropped or ends it.
     pub async fn execute_script(&mut self, sql: &str) -> Result<()> {
-        let observing = self.held.observe(CallKind::ExecuteScript, Some(sql), None);
+        let sql = Arc::from(sql);
+        let observing = self.held.observe(CallKind::ExecuteScript, Some(&sql), None);
         let running = async {
             let limit = self.held.limit_stopping(Stage::Script);
-            within(limit, self.ready().await?.run_script(sql.into())).await
+            within(limit, self.ready().await?.run_script(Arc::clone(&sql))).await
         };
         over(observing, running).await
     }
@@ -191,8 +203,9 @@ impl<C: Connector<Connection: Connection>> RawConnection<C> {
 
     /// Fetches rows while the statement runs; see [`AsyncDatabase::fetch_stream`](super::AsyncDatabase::fetch_stream).
     pub fn fetch_stream(&mut self, sql: &str, params: impl IntoParams) -> RowStream<'_> {
+        let sql = Arc::from(sql);
+        let observing = self.held.observe(CallKind::FetchStream, Some(&sql), None);
         let statement = Statement::new(sql, params);
-        let observing = self.held.observe(CallKind::FetchStream, Some(sql), None);
         RowStream::of(observing, async move { Ok((self, statement?)) })
     }
 

@@ -4,6 +4,7 @@
 //! does is asked of the engine, which has prepared it, and never guessed from its words.
 
 use std::pin::pin;
+use std::sync::Arc;
 
 use super::yields::{Collected, Yields};
 use crate::connector::{
@@ -69,11 +70,11 @@ where
 }
 
 /// Runs a script that must leave no transaction open.
-pub(super) async fn run_script<C>(writer: &mut Pooled<C>, sql: &str) -> Result<()>
+pub(super) async fn run_script<C>(writer: &mut Pooled<C>, sql: Arc<str>) -> Result<()>
 where
     C: Connector<Connection: Connection>,
 {
-    writer.run_script(sql.into()).await?;
+    writer.run_script(sql).await?;
     if !matches!(writer.state(), ResourceState::InTransaction | ResourceState::Failed) {
         return Ok(());
     }

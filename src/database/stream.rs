@@ -4,10 +4,12 @@ use std::fmt;
 use std::future::Future;
 use std::panic::Location;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use futures_core::Stream;
 use futures_util::{StreamExt, TryStreamExt, stream};
+use tokio::time::Instant;
 
 use super::deadline::{self, Limit, Stage, within};
 use super::handle::AsyncDatabase;
@@ -106,8 +108,9 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
     /// ```
     #[track_caller]
     pub fn fetch_stream(&self, sql: &str, params: impl IntoParams) -> RowStream<'static> {
-        let (database, statement, location) = (self.clone(), Statement::new(sql, params), Location::caller());
-        let observing = observe(self.pool().observers(), CallKind::FetchStream, Some(sql), location);
+        let (database, sql, location) = (self.clone(), Arc::from(sql), Location::caller());
+        let observing = observe(self.pool().observers(), CallKind::FetchStream, Some(&sql), location);
+        let statement = Statement::new(sql, params);
         RowStream::of(observing, async move {
             let statement = statement?;
             let rows = database.open_stream(&statement, location).await?;
@@ -124,18 +127,18 @@ impl<'a> RowStream<'a> {
     ) -> Self {
         let open = async move {
             let (mut chunks, mut statement) = ready.await?;
-            let sql = observed::is_observed().then(|| observed::runs(&mut statement));
-            if let Some(sql) = &sql {
+            if observed::is_observed() {
+                observed::runs(&mut statement);
                 // It may be prepared already, and the reader may drop the stream before its end.
-                observed::ran(chunks.connection(), sql);
+                observed::ran(chunks.connection());
             }
             chunks.open(statement).await?;
-            Ok(stream::try_unfold((chunks, sql), |(mut chunks, sql)| async move {
+            Ok(stream::try_unfold(chunks, |mut chunks| async move {
                 let rows = chunks.next().await?;
-                if let (None, Some(sql)) = (&rows, &sql) {
-                    observed::ran(chunks.connection(), sql);
+                if rows.is_none() && observed::is_observed() {
+                    observed::ran(chunks.connection());
                 }
-                Ok(rows.map(|rows| (rows, (chunks, sql))))
+                Ok(rows.map(|rows| (rows, chunks)))
             }))
         };
         Self { chunks: stream::once(open).try_flatten().boxed(), rows: None, observing }
@@ -145,12 +148,15 @@ impl<'a> RowStream<'a> {
 impl RowStream<'_> {
     fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Rows>>> {
         let Self { chunks, observing, .. } = self;
-        let Some(observation) = observing else { return chunks.as_mut().poll_next(context) };
-        let polled = observation.during(|| chunks.as_mut().poll_next(context));
+        if observing.is_none() {
+            return chunks.as_mut().poll_next(context);
+        }
+        let polled = observed::during(observing, || chunks.as_mut().poll_next(context));
+        let Some(observation) = observing else { return polled };
         match &polled {
             Poll::Ready(Some(Ok(rows))) => observation.gave(rows.len()),
-            Poll::Ready(Some(Err(error))) => observation.end(Some(error)),
-            Poll::Ready(None) => observation.end(None),
+            Poll::Ready(Some(Err(error))) => observation.end(Some(error), Instant::now()),
+            Poll::Ready(None) => observation.end(None, Instant::now()),
             Poll::Pending => {}
         }
         polled

@@ -4,11 +4,12 @@ use std::fmt;
 use std::future::Future;
 use std::panic::Location;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 
 use super::bulk;
 use super::deadline::{self, Limit, Stage, within};
 use super::held::Held;
-use super::observed::{observed, over};
+use super::observed::{Observing, observed, over};
 use super::state::TransactionState;
 use super::stream::{CHUNK, Chunks, RowStream};
 use super::yields::{Collected, Yields};
@@ -61,13 +62,22 @@ impl<C: Connector<Connection: Connection>> Transaction<C> {
 
     one_liners! { self: &mut Self }
 
+    fn observing(
+        &self,
+        kind: CallKind,
+        statement: &Result<Statement>,
+        location: &'static Location<'static>,
+    ) -> Observing {
+        self.state.held.observing(kind, statement, location)
+    }
+
     async fn reading<Y: Yields>(
         &mut self,
         statement: Statement,
         location: &'static Location<'static>,
         yields: &mut Y,
     ) -> Result<Y::Made> {
-        let observing = self.state.held.observe(CallKind::Fetch, Some(&statement.sql), Some(location));
+        let observing = self.state.held.observe_span(CallKind::Fetch, &statement.sql, location);
         observed!(observing, self.read(statement, yields))
     }
 
@@ -82,7 +92,7 @@ impl<C: Connector<Connection: Connection>> Transaction<C> {
     }
 
     async fn writing(&mut self, statement: Statement, location: &'static Location<'static>) -> Result<Rows> {
-        let observing = self.state.held.observe(CallKind::Execute, Some(&statement.sql), Some(location));
+        let observing = self.state.held.observe_span(CallKind::Execute, &statement.sql, location);
         observed!(observing, self.read(statement, &mut Collected))
     }
 
@@ -109,10 +119,11 @@ impl<C: Connector<Connection: Connection>> Transaction<C> {
 
     pub(super) async fn insert_many(&mut self, sql: &str, sets: bulk::SetSource<'_>) -> Result<Changes> {
         let state = &mut self.state;
-        let observing = state.held.observe(CallKind::ExecuteMany, Some(sql), None);
+        let sql: Arc<str> = Arc::from(sql);
+        let observing = state.held.observe(CallKind::ExecuteMany, Some(&sql), None);
         let running = async {
-            state.ready(Some(sql)).await?;
-            let outcome = within(state.limit(), bulk::run(&mut **state.held, sql.into(), sets)).await;
+            state.ready(Some(&sql)).await?;
+            let outcome = within(state.limit(), bulk::run(&mut **state.held, Arc::clone(&sql), sets)).await;
             state.judge(outcome)
         };
         over(observing, running).await
@@ -127,10 +138,11 @@ impl<C: Connector<Connection: Connection>> Transaction<C> {
     /// Dropping the future dooms the transaction.
     pub async fn execute_script(&mut self, sql: &str) -> Result<()> {
         let state = &mut self.state;
-        let observing = state.held.observe(CallKind::ExecuteScript, Some(sql), None);
+        let sql = Arc::from(sql);
+        let observing = state.held.observe(CallKind::ExecuteScript, Some(&sql), None);
         let running = async {
             state.ready(None).await?;
-            let outcome = within(state.limit(), state.held.run_script(sql.into())).await;
+            let outcome = within(state.limit(), state.held.run_script(Arc::clone(&sql))).await;
             state.judge(outcome)
         };
         over(observing, running).await
@@ -157,8 +169,9 @@ impl<C: Connector<Connection: Connection>> Transaction<C> {
     /// Fetches rows while the statement runs; see [`AsyncDatabase::fetch_stream`](super::AsyncDatabase::fetch_stream).
     /// An error in the middle dooms the transaction.
     pub fn fetch_stream(&mut self, sql: &str, params: impl IntoParams) -> RowStream<'_> {
+        let sql = Arc::from(sql);
+        let observing = self.state.held.observe(CallKind::FetchStream, Some(&sql), None);
         let statement = Statement::new(sql, params);
-        let observing = self.state.held.observe(CallKind::FetchStream, Some(sql), None);
         RowStream::of(observing, async move { Ok((&mut self.state, statement?)) })
     }
 

@@ -36,29 +36,23 @@ impl Yields for Collected {
         scope: Scope,
     ) -> Result<Outcome> {
         if observed::is_observed() {
-            let running = async {
-                let sql = observed::runs(&mut statement);
-                let outcome = collected(connection, statement, scope).await;
-                observed::ran(connection, &sql);
-                if let Ok(Outcome::Ran(rows)) = &outcome {
-                    observed::gave(rows.len(), rows.changes());
-                }
-                outcome
-            };
-            return Box::pin(running).await;
+            observed::runs(&mut statement);
         }
-        collected(connection, statement, scope).await
+        let outcome = match scope {
+            Scope::Session => connection.run(statement).await.map(Outcome::Ran),
+            _ => connection.run_in(statement, scope).await,
+        };
+        if observed::is_observed() {
+            observed::ran(connection);
+            if let Ok(Outcome::Ran(rows)) = &outcome {
+                observed::gave(rows.len(), rows.changes());
+            }
+        }
+        outcome
     }
 
     fn collected(&mut self, rows: Rows) -> Rows {
         rows
-    }
-}
-
-async fn collected<K: Connection>(connection: &mut K, statement: Statement, scope: Scope) -> Result<Outcome> {
-    match scope {
-        Scope::Session => connection.run(statement).await.map(Outcome::Ran),
-        _ => connection.run_in(statement, scope).await,
     }
 }
 
@@ -75,18 +69,16 @@ impl Yields for Shown {
         scope: Scope,
     ) -> Result<Outcome<()>> {
         if observed::is_observed() {
-            let running = async {
-                let sql = observed::runs(&mut statement);
-                let outcome = connection.run_into(statement, scope, &mut self.0).await;
-                observed::ran(connection, &sql);
-                if let Ok(Outcome::Ran(changes)) = &outcome {
-                    observed::gave(self.0.taken(), *changes);
-                }
-                Ok(outcome?.map(drop))
-            };
-            return Box::pin(running).await;
+            observed::runs(&mut statement);
         }
-        Ok(connection.run_into(statement, scope, &mut self.0).await?.map(drop))
+        let outcome = connection.run_into(statement, scope, &mut self.0).await;
+        if observed::is_observed() {
+            observed::ran(connection);
+            if let Ok(Outcome::Ran(changes)) = &outcome {
+                observed::gave(self.0.taken(), *changes);
+            }
+        }
+        Ok(outcome?.map(drop))
     }
 
     fn collected(&mut self, rows: Rows) {

@@ -6,6 +6,7 @@
 mod event;
 mod histogram;
 mod metrics;
+mod moments;
 mod observers;
 mod readings;
 mod slow;
@@ -16,7 +17,8 @@ pub(crate) use event::system;
 pub use event::{CallKind, CallOutcome, Event, ObservedCall};
 pub use histogram::Histogram;
 pub use metrics::{CallMetrics, ConnectionMetrics, Metrics, MetricsRecorder};
-pub(crate) use observers::Observers;
+pub(crate) use moments::LoanMoments;
+pub(crate) use observers::{Observers, PoolObservers};
 pub(crate) use readings::ReadingsSource;
 pub use readings::{ObservedPool, PoolReadings};
 pub(crate) use slow::SlowCalls;

@@ -1,6 +1,7 @@
 //! Those who observe one pool.
 
 use std::fmt;
+use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,10 +11,16 @@ use crate::connector::Capabilities;
 use crate::lock::foreign;
 use crate::params::Dialect;
 
-/// Those who are told what happens; mostly nobody.
+/// Those who are told what happens; mostly nobody. Cheap to clone, as each call does that is observed.
 #[derive(Clone)]
 pub(crate) struct Observers {
-    list: Option<Arc<Vec<Box<dyn Observer>>>>,
+    are_there: bool,
+    of_pool: Arc<PoolObservers>,
+}
+
+/// The observers of one pool, and what all that they are told has in common.
+pub(crate) struct PoolObservers {
+    list: Vec<Box<dyn Observer>>,
     pub(crate) engine: &'static str,
     pub(crate) dialect: Dialect,
     pub(crate) namespace: Option<Arc<str>>,
@@ -32,21 +39,27 @@ impl Observers {
         };
         let list: Vec<_> = list.into_iter().map(own).collect();
         let slow = list.iter().filter_map(Observer::slow).min();
-        let list = (!list.is_empty()).then(|| Arc::new(list));
         let Capabilities { engine, dialect, namespace, .. } = capabilities;
-        Self { list, engine, dialect: *dialect, namespace: namespace.clone(), slow }
+        let are_there = !list.is_empty();
+        let of_pool = PoolObservers { list, engine, dialect: *dialect, namespace: namespace.clone(), slow };
+        Self { are_there, of_pool: Arc::new(of_pool) }
     }
 
     /// Whether anybody wants to be told. Asked before a clock is read.
     #[inline]
     pub(crate) fn are_there(&self) -> bool {
-        self.list.is_some()
+        self.are_there
+    }
+
+    /// Tells apart the observers of different pools.
+    pub(super) fn place(&self) -> usize {
+        Arc::as_ptr(&self.of_pool).addr()
     }
 
     /// Tells all of them. What panics is left out this time.
     pub(crate) fn tell(&self, event: &Event<'_>) {
         foreign();
-        for observer in self.list.iter().flat_map(|list| &**list) {
+        for observer in &self.list {
             if catch_unwind(AssertUnwindSafe(|| observer.observe(event))).is_err() {
                 tracing::error!("an observer panicked; what it was told of goes on");
             }
@@ -54,10 +67,16 @@ impl Observers {
     }
 }
 
+impl Deref for Observers {
+    type Target = PoolObservers;
+
+    fn deref(&self) -> &PoolObservers {
+        &self.of_pool
+    }
+}
+
 impl fmt::Debug for Observers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Observers")
-            .field("observers", &self.list.as_ref().map_or(0, |list| list.len()))
-            .finish_non_exhaustive()
+        f.debug_struct("Observers").field("observers", &self.list.len()).finish_non_exhaustive()
     }
 }

@@ -25,7 +25,7 @@ use super::supply::{Closed, IdleCell, Supply};
 use crate::connector::{Access, Connector, Resource as _, ResourceState};
 use crate::error::{Error, ErrorKind, Phase, Result};
 use crate::lock::{Lock, foreign};
-use crate::observer::{Event, ObservedPool, Observers};
+use crate::observer::{Event, LoanMoments, ObservedPool, Observers};
 
 /// How long a connection may take to say goodbye: long enough for a checkpoint of a large log.
 pub(super) const CLOSE_LIMIT: Duration = Duration::from_secs(10);
@@ -292,8 +292,10 @@ impl<C: Connector> Permit<C> {
 
     /// Tells those who observe that its connection is no longer lent.
     #[cold]
-    fn tell_returned(&self, lent: Instant) {
-        self.pool.observers.tell(&Event::ConnectionReturned { access: self.lane().access, used: lent.elapsed() });
+    fn tell_returned(&self, lent: Instant, now: Instant) {
+        let used = now.saturating_duration_since(lent);
+        self.pool.observers.tell(&Event::ConnectionReturned { access: self.lane().access, used });
+        LoanMoments::end(&self.pool.observers, now);
     }
 }
 
@@ -316,12 +318,10 @@ impl<C: Connector> OpenConnection<C> {
     /// Notes the end of its loan, if it was lent.
     #[inline]
     pub(super) fn came_back(&mut self) {
-        let lent = if self.permit.pool.observers.are_there() { self.entry.lent_since() } else { None };
-        if self.entry.give_back() {
-            self.since = Instant::now();
-        }
-        if let Some(lent) = lent {
-            self.permit.tell_returned(lent);
+        let Some(lent) = self.entry.give_back() else { return };
+        self.since = Instant::now();
+        if self.permit.pool.observers.are_there() {
+            self.permit.tell_returned(lent, self.since);
         }
     }
 
@@ -337,7 +337,9 @@ impl<C: Connector> OpenConnection<C> {
     #[cold]
     pub(super) fn tell_lent(&self, asked: Option<Instant>, now: Instant) {
         let waited = asked.map_or(Duration::ZERO, |asked| now.saturating_duration_since(asked));
-        self.permit.pool.observers.tell(&Event::ConnectionLent { access: self.permit.lane().access, waited });
+        let observers = &self.permit.pool.observers;
+        observers.tell(&Event::ConnectionLent { access: self.permit.lane().access, waited });
+        LoanMoments::begin(observers, now);
     }
 
     pub(super) fn is_expired(&self) -> bool {
@@ -358,7 +360,7 @@ impl<C: Connector> OpenConnection<C> {
         let lent = if pool.observers.are_there() { entry.lent_since() } else { None };
         entry.retire(0);
         if let Some(lent) = lent {
-            permit.tell_returned(lent);
+            permit.tell_returned(lent, Instant::now());
         }
         let goodbye = async move {
             let outcome = guarded("connection's close", Instant::now() + limit, async { resource.close().await }).await;

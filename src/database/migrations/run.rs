@@ -173,7 +173,7 @@ impl<'m, C: Connector<Connection: Connection>> Migrating<'m, C> {
             if self.words.is_postgres() { statements(text, self.words.0).collect() } else { vec![text] };
         for text in texts {
             let limit = held.limit_stopping(Stage::Script);
-            within(limit, route::run_script(&mut held, text)).await.map_err(titled)?;
+            within(limit, route::run_script(&mut held, text.into())).await.map_err(titled)?;
         }
         let tx = self.begin(held).await?;
         let held = self.finish(tx, migration, Some(began)).await?;

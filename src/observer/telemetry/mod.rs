@@ -8,6 +8,7 @@ mod facade;
 mod meter;
 mod names;
 mod series;
+mod table;
 
 #[cfg(feature = "metrics")]
 pub use facade::MetricsFacade;

@@ -1,14 +1,17 @@
 //! What is measured of calls and connections, wherever it goes.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
-use std::hash::{BuildHasher as _, RandomState};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::collections::BTreeMap;
+use std::hash::BuildHasher as _;
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
 
 use super::names::{
     CONNECT_FAILURES, CREATE_TIME, GROUP_SIZE, Instrument, OPERATION_DURATION, OPERATION_WAIT, REPEATS, RETURNED_ROWS,
     USE_TIME, WAIT_TIME,
 };
+use super::table::GrowingTable;
 use crate::connector::StatementSummary;
 use crate::error::{Error, ErrorKind};
 use crate::lock::Lock;
@@ -42,7 +45,7 @@ pub(super) struct PoolSeries<S: Sink> {
     _pools: Arc<Pools>,
     /// Of the pool, for its calls.
     attributes: Vec<Attribute>,
-    calls: RwLock<HashMap<u64, Arc<CallSeries<S>>>>,
+    calls: GrowingTable<CallSeries<S>>,
     hasher: RandomState,
     create_time: S::Series,
     wait_time: S::Series,
@@ -145,8 +148,8 @@ impl<S: Sink> PoolSeries<S> {
         Self {
             _pools: Arc::clone(pools),
             attributes: of_calls(pool),
-            calls: RwLock::default(),
-            hasher: RandomState::new(),
+            calls: GrowingTable::default(),
+            hasher: RandomState::default(),
             create_time: series(&CREATE_TIME),
             wait_time: series(&WAIT_TIME),
             use_time: series(&USE_TIME),
@@ -167,35 +170,27 @@ impl<S: Sink> PoolSeries<S> {
         }
     }
 
-    fn of_call(&self, alike: Alike<&str>) -> Arc<CallSeries<S>> {
-        let key = self.hasher.hash_one(&alike);
-        let calls = self.calls.read().unwrap_or_else(PoisonError::into_inner);
-        let known = calls.get(&key).filter(|series| series.alike.borrowed() == alike).map(Arc::clone);
-        let is_full = calls.len() >= MOST;
-        drop(calls);
-        match known {
+    fn of_call(&self, alike: Alike<&str>) -> &CallSeries<S> {
+        let hash = self.hasher.hash_one(&alike);
+        match self.calls.find(hash, |series| series.alike.borrowed() == alike) {
             Some(series) => series,
-            None if is_full && !alike.is_coarse() => self.of_call(alike.coarse()),
-            None => self.add(key, &alike),
+            None if self.calls.len() >= MOST && !alike.is_coarse() => self.of_call(alike.coarse()),
+            None => self.add(hash, &alike),
         }
     }
 
     #[cold]
-    fn add(&self, key: u64, alike: &Alike<&str>) -> Arc<CallSeries<S>> {
+    fn add(&self, hash: u64, alike: &Alike<&str>) -> &CallSeries<S> {
         let mut attributes = self.attributes.clone();
         alike.describe(&mut attributes);
         let series = |instrument| self.sink.series(instrument, &attributes);
-        let series = Arc::new(CallSeries {
+        let series = CallSeries {
             alike: alike.owned(),
             duration: series(&OPERATION_DURATION),
             wait: series(&OPERATION_WAIT),
             rows: alike.gives_rows().then(|| series(&RETURNED_ROWS)),
-        });
-        let mut calls = self.calls.write().unwrap_or_else(PoisonError::into_inner);
-        let replaced = calls.insert(key, Arc::clone(&series));
-        drop(calls);
-        drop(replaced);
-        series
+        };
+        self.calls.add(hash, series)
     }
 }
 

@@ -102,6 +102,7 @@ impl<C: Connector> PoolInner<C> {
     }
 
     /// An idle connection or free capacity, if there is either.
+    #[inline]
     fn free(self: &Arc<Self>, lane: &Lane<C>) -> Result<Option<Grant<C>>> {
         match lane.supply.take() {
             Some(idle) => Ok(Some(Grant::from(idle))),

@@ -84,11 +84,11 @@ impl Loans {
         self.holder = Some(Holder { serial, location, label, since, task, in_transaction, watched, waits });
     }
 
-    /// Notes the end of a loan; whether there was one.
-    pub(super) fn release(&mut self) -> bool {
-        let was_lent = self.holder.take().is_some();
-        self.released += u64::from(was_lent);
-        was_lent
+    /// Notes the end of a loan, if there was one; since when it lasted.
+    pub(super) fn release(&mut self) -> Option<Instant> {
+        let lent = self.holder.take().map(|holder| holder.since);
+        self.released += u64::from(lent.is_some());
+        lent
     }
 
     pub(super) fn leave(&mut self) {

@@ -273,8 +273,8 @@ impl Registered {
         rests
     }
 
-    /// Notes that the connection is back; whether it was lent.
-    pub(in crate::pool) fn give_back(&self) -> bool {
+    /// Notes that the connection is back; since when it was lent, if it was.
+    pub(in crate::pool) fn give_back(&self) -> Option<Instant> {
         self.entry.lock().release()
     }
 

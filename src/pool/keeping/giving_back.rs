@@ -47,6 +47,7 @@ fn give_back<C: Connector>(taken: Taken<C>) {
 }
 
 /// Puts a connection where the next call finds it, or hands it to one that waits.
+#[inline]
 fn keep<C: Connector>(taken: Taken<C>) {
     let Taken { mut opened, cell } = taken;
     opened.came_back();

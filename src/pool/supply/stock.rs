@@ -167,6 +167,7 @@ impl<T> Idle<T> {
 
 impl<T> IdleCell<T> {
     /// Keeps a connection, if nobody waits and the lane is open.
+    #[inline]
     pub(in crate::pool) fn keep(&self, item: T) -> Result<(), T> {
         let mut items = self.items.lock();
         if !self.demand.is_none() {
