@@ -159,6 +159,21 @@ async fn observers(bench: &Bench) {
             bench.builder("meter.db").observer(MeterMetrics::new(&provider.meter("costs"))),
         ),
     ];
+    // What a read tells the recorder: three numbers of the call, and two of the loan of its connection.
+    let metadata = metrics::Metadata::new("costs", metrics::Level::INFO, None);
+    let histograms = ["a", "b", "c", "d", "e"].map(|name| {
+        metrics::with_recorder(|recorder| recorder.register_histogram(&metrics::Key::from_static_name(name), &metadata))
+    });
+    bench
+        .pair("five numbers, told to that recorder", "", async |with| {
+            timed(64, async || {
+                if with {
+                    histograms.iter().for_each(|histogram| histogram.record(0.001));
+                }
+            })
+            .await
+        })
+        .await;
     for (what, goal, builder) in observed {
         let db = bench.database(builder).await;
         bench.pair(&format!("read, {what}"), goal, async |with| reads(if with { &db } else { &plain }).await).await;
