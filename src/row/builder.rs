@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Changes, Data, Rows};
+use super::{CellsOf, Changes, Data, RowRef, RowSink, Rows, View};
 use crate::value::Cells;
 use crate::value::{Value, ValueRef};
 
@@ -38,6 +38,16 @@ impl RowsBuilder {
     /// Appends a whole row.
     pub fn push_row<'v>(&mut self, row: impl IntoIterator<Item = &'v Value>) {
         row.into_iter().for_each(|value| self.push(value.as_ref()));
+    }
+
+    /// Shows the rows so far to `sink` and forgets them; says whether it wants more.
+    pub(crate) fn show_to(&mut self, sink: &mut dyn RowSink) -> bool {
+        let Self { columns, cells, .. } = self;
+        let row = |index| View { columns, cells: CellsOf::Gathered { cells, first: index * columns.len() } };
+        let rows = cells.len().checked_div(columns.len()).unwrap_or(0);
+        let wanted = (0..rows).all(|index| sink.take(RowRef(row(index))));
+        cells.clear();
+        wanted
     }
 
     /// How many complete rows there are so far.

@@ -14,7 +14,7 @@ use crate::value::{FromValue, ValueRef};
 
 /// One row of a running statement, borrowed from the engine.
 #[derive(Clone, Copy)]
-pub struct RowRef<'a>(View<'a>);
+pub struct RowRef<'a>(pub(super) View<'a>);
 
 impl<'a> RowRef<'a> {
     /// A row under these names; for connectors.

@@ -28,6 +28,7 @@ impl Cells {
     ///
     /// # Panics
     /// When a text or blob is longer than 4 GiB, which no supported engine can store.
+    #[inline]
     pub(crate) fn push(&mut self, value: ValueRef<'_>) {
         let cell = match value {
             ValueRef::Null => Cell::Null,
@@ -55,6 +56,13 @@ impl Cells {
         let start = self.texts.len() as u64;
         self.texts.push_str(text);
         (length(text.len()), start)
+    }
+
+    /// Forgets everything, and keeps the memory.
+    pub(crate) fn clear(&mut self) {
+        self.fixed.clear();
+        self.texts.clear();
+        self.blobs.clear();
     }
 
     /// Forgets all but the first `count` values.

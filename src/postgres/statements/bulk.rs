@@ -100,7 +100,7 @@ impl PostgresConnection {
         let mut changed = 0;
         for params in sets.iter() {
             let (ready, values, _) = self.get_ready(sql, params).await?;
-            changed += self.execute(&ready, &values, false).await?.changes().rows_affected;
+            changed += self.execute(&ready, &values, false, None).await?.changes().rows_affected;
         }
         Ok(Changes::new(changed, None))
     }

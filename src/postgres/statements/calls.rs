@@ -7,11 +7,11 @@ use futures_util::StreamExt;
 use tokio_postgres::{Client, RowStream};
 
 use super::collect::Collector;
-use super::sending::{Fitted, may_be_stale};
+use super::sending::Fitted;
 use super::words::{Shape, alters_session, only_sets};
 use crate::connector::{
-    Access, BulkInsert, Connection, Isolation, Maintained, Maintenance, Statement, StatementKind, StatementSummary,
-    TransactionMode, left_open,
+    Access, BulkInsert, Connection, Isolation, Maintained, Maintenance, Outcome, Scope, Statement, StatementKind,
+    StatementSummary, TransactionMode, left_open,
 };
 use crate::error::{Error, ErrorKind, Phase, Result};
 use crate::feed::ChangeFeed;
@@ -20,8 +20,7 @@ use crate::postgres::connection::{BEGIN_STREAM, PostgresConnection};
 use crate::postgres::error::sqlstate;
 use crate::postgres::wire::Running;
 use crate::postgres::wire::{Fault, SessionCall, SessionTransaction, doomed, outcome_unknown};
-use crate::row::Changes;
-use crate::row::Rows;
+use crate::row::{Changes, RowSink, Rows};
 
 /// A stream that is open.
 pub(crate) struct Open {
@@ -46,16 +45,23 @@ impl Connection for PostgresConnection {
     }
 
     async fn run(&mut self, statement: Statement) -> Result<Rows> {
-        self.ready().await?;
-        self.session.refuse_failed()?;
-        let Statement { sql, params, first_only, .. } = statement;
-        let (ready, values, cached) = self.get_ready(&sql, params).await?;
-        match self.execute(&ready, &values, first_only).await {
-            Err(error) if cached && may_be_stale(&error) => {
-                Box::pin(self.run_again(&sql, &values, first_only, error)).await
+        self.run_showing(statement, None).await
+    }
+
+    async fn run_into(
+        &mut self,
+        statement: Statement,
+        scope: Scope,
+        sink: &mut Box<dyn RowSink>,
+    ) -> Result<Outcome<Changes>> {
+        if scope != Scope::Session {
+            let kind = self.classify(&statement.sql)?;
+            if !scope.admits(kind) {
+                return Ok(Outcome::Refused(kind, statement));
             }
-            outcome => outcome,
         }
+        let rows = self.run_showing(statement, Some(sink.as_mut())).await?;
+        Ok(Outcome::Ran(rows.changes()))
     }
 
     async fn bulk(&mut self, sql: Arc<str>) -> Result<PostgresBulk<'_>> {

@@ -8,8 +8,7 @@ use tokio_postgres::{Row, RowStream};
 use crate::error::Result;
 use crate::postgres::values::push_row;
 use crate::postgres::wire::Fault;
-use crate::row::Changes;
-use crate::row::{Rows, RowsBuilder};
+use crate::row::{Changes, RowSink, Rows, RowsBuilder};
 
 /// Gathers rows under one header.
 pub(crate) struct Collector {
@@ -43,11 +42,32 @@ impl Collector {
         std::mem::replace(&mut self.rows, empty).finish()
     }
 
-    /// Gathers everything; `counts` if the number the server reports is one of changes.
-    pub(crate) async fn all(mut self, stream: RowStream, counts: bool) -> Result<Rows, Fault> {
+    /// Gathers everything, or shows each row to `sink` as it arrives, for as long as it wants them; `counts` if the number
+    /// the server reports is one of changes.
+    pub(crate) async fn all(
+        mut self,
+        stream: RowStream,
+        counts: bool,
+        sink: Option<&mut dyn RowSink>,
+    ) -> Result<Rows, Fault> {
         let mut stream = std::pin::pin!(stream);
-        while let Some(row) = stream.next().await {
-            self.push(&row?)?;
+        match sink {
+            None => {
+                while let Some(row) = stream.next().await {
+                    self.push(&row?)?;
+                }
+            }
+            Some(sink) => {
+                sink.begin();
+                let mut wanted = true;
+                while let Some(row) = stream.next().await {
+                    let row = row?;
+                    if wanted {
+                        self.push(&row)?;
+                        wanted = self.rows.show_to(sink);
+                    }
+                }
+            }
         }
         let affected = if counts { stream.rows_affected().unwrap_or(0) } else { 0 };
         self.rows.changes(Changes::new(affected, None));

@@ -9,7 +9,7 @@ use tokio_postgres::{Client, RowStream};
 use super::cache::Prepared;
 use super::collect::Collector;
 use super::words::Shape;
-use crate::connector::StatementKind;
+use crate::connector::{Statement, StatementKind};
 use crate::error::{Error, ErrorKind, Phase, Reason, Result};
 use crate::params::script::statements;
 use crate::params::{Dialect, Params, Placeholders};
@@ -19,7 +19,7 @@ use crate::postgres::values::Parameter;
 use crate::postgres::values::loses;
 use crate::postgres::values::{base, is_readable, unreadable};
 use crate::postgres::wire::{SessionCall, SessionTransaction};
-use crate::row::Rows;
+use crate::row::{RowSink, Rows};
 use crate::value::{Value, ValueRef};
 
 /// What stands ready to be sent.
@@ -133,12 +133,31 @@ impl PostgresConnection {
         Ok(prepared)
     }
 
+    /// Runs a statement, and once more if the server sees it differently than when it was prepared.
+    pub(crate) async fn run_showing(
+        &mut self,
+        statement: Statement,
+        mut sink: Option<&mut dyn RowSink>,
+    ) -> Result<Rows> {
+        self.ready().await?;
+        self.session.refuse_failed()?;
+        let Statement { sql, params, first_only, .. } = statement;
+        let (ready, values, cached) = self.get_ready(&sql, params).await?;
+        match self.execute(&ready, &values, first_only, sink.as_deref_mut()).await {
+            Err(error) if cached && may_be_stale(&error) => {
+                Box::pin(self.run_again(&sql, &values, first_only, sink, error)).await
+            }
+            outcome => outcome,
+        }
+    }
+
     /// Prepares a statement anew that the server no longer accepts as it was prepared.
     pub(crate) async fn run_again(
         &mut self,
         sql: &Arc<str>,
         values: &[Value],
         first_only: bool,
+        sink: Option<&mut dyn RowSink>,
         error: Error,
     ) -> Result<Rows> {
         self.cache.remove(sql);
@@ -147,18 +166,24 @@ impl PostgresConnection {
             return Err(if is_stale(&error) { changed_shape(error) } else { error });
         }
         let (prepared, _) = self.prepare(sql).await?;
-        self.execute(&Ready::Prepared(prepared), values, first_only).await
+        self.execute(&Ready::Prepared(prepared), values, first_only, sink).await
     }
 
-    /// Sends a statement and collects its rows.
+    /// Sends a statement and collects its rows, or shows them to `sink`.
     ///
     /// `first_only`: a statement that reads stops after its first row.
-    pub(crate) async fn execute(&mut self, ready: &Ready, values: &[Value], first_only: bool) -> Result<Rows> {
+    pub(crate) async fn execute(
+        &mut self,
+        ready: &Ready,
+        values: &[Value],
+        first_only: bool,
+        sink: Option<&mut dyn RowSink>,
+    ) -> Result<Rows> {
         let shape = ready.shape();
         let _only_first = (first_only && shape.reads).then(|| self.session.link.first_row.only());
         let fitted = Fitted::new(ready, values)?;
         let collector = ready.collector();
-        let answer = pin!(async { collector.all(fitted.send(&self.client).await?, shape.counts_changes).await });
+        let answer = pin!(async { collector.all(fitted.send(&self.client).await?, shape.counts_changes, sink).await });
         let rows = self.session.during(SessionCall::Statement { reads: shape.reads }, answer).await?;
         self.session.altered |= shape.kind == StatementKind::Control;
         Ok(rows)
