@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use strongroom::engine::Access;
 use strongroom::sqlcipher::{Synchronous, Tuning};
-use strongroom::{AsyncDatabase, PassphraseKeySource, Pool, Secret, SqlCipherConnector, rusqlite};
+use strongroom::{AsyncDatabase, PassphraseKeySource, Pool, Secret, SqlCipherConnector, Transaction, rusqlite};
 
 const SCHEMA: &str = "CREATE TABLE t (id INTEGER PRIMARY KEY, a INTEGER, b TEXT, c REAL);
     CREATE TABLE log (id INTEGER PRIMARY KEY, a INTEGER, b TEXT);
@@ -17,6 +17,11 @@ const SCHEMA: &str = "CREATE TABLE t (id INTEGER PRIMARY KEY, a INTEGER, b TEXT,
 const READ: &str = "SELECT b FROM t WHERE id = $1";
 const INSERT: &str = "INSERT INTO log (a, b) VALUES ($1, $2)";
 const FETCH: &str = "SELECT id, a, b, c FROM t LIMIT $1";
+const RANGE: &str = "SELECT id, a, b, c FROM t WHERE id BETWEEN $1 AND $2";
+const BALANCE: &str = "SELECT a FROM t WHERE id = $1";
+const UPDATE: &str = "UPDATE t SET a = a + 1 WHERE id = $1";
+
+type Tuple = (i64, i64, String, f64);
 
 fn main() {
     let mut args = std::env::args().skip(1).filter(|arg| !arg.starts_with("--"));
@@ -46,8 +51,22 @@ fn main() {
     });
 }
 
-const PATHS: [&str; 10] =
-    ["checkout", "read", "write", "lane", "bulk", "fetch", "fetch-as", "direct-read", "direct-bulk", "direct-fetch"];
+const PATHS: [&str; 14] = [
+    "checkout",
+    "read",
+    "write",
+    "lane",
+    "transaction",
+    "bulk",
+    "fetch",
+    "fetch-as",
+    "range",
+    "direct-read",
+    "direct-bulk",
+    "direct-fetch",
+    "direct-range",
+    "direct-transaction",
+];
 
 async fn ours(path: &str, times: u64, db: &AsyncDatabase) {
     match path {
@@ -79,6 +98,25 @@ async fn ours(path: &str, times: u64, db: &AsyncDatabase) {
                 futures_util::future::try_join_all(inserts).await.unwrap();
             }
         }
+        // A transaction on the caller's task: read, update, insert, commit.
+        "transaction" => {
+            for turn in 0..times {
+                let id = (turn % 1000) as i64 + 1;
+                let run = async |tx: &mut Transaction| {
+                    let a = tx.fetch_value::<i64>(BALANCE, (id,)).await?;
+                    tx.execute(UPDATE, (id,)).await?;
+                    tx.execute(INSERT, (a, "some text of a log")).await
+                };
+                db.transaction(run).await.unwrap();
+            }
+        }
+        // A hundred rows into tuples, on the caller's task.
+        "range" => {
+            for turn in 0..times {
+                let from = (turn * 100 % 1000) as i64 + 1;
+                black_box(db.fetch_all_as::<Tuple>(RANGE, (from, from + 99)).await.unwrap());
+            }
+        }
         // One row of a bulk insert.
         "bulk" => {
             let rows = (0..times as i64).map(|id| (id, "some text of a log"));
@@ -90,7 +128,7 @@ async fn ours(path: &str, times: u64, db: &AsyncDatabase) {
         }
         // The same into tuples.
         "fetch-as" => {
-            let rows: Vec<(i64, i64, String, f64)> = db.fetch_all_as(FETCH, (times as i64,)).await.unwrap();
+            let rows: Vec<Tuple> = db.fetch_all_as(FETCH, (times as i64,)).await.unwrap();
             black_box(rows);
         }
         _ => panic!("there is no such path; there are {}", PATHS.join(", ")),
@@ -122,11 +160,31 @@ fn direct(path: &str, times: u64, file: &std::path::Path) {
             db.execute_batch("COMMIT").unwrap();
         }
         "fetch" => {
-            let mut all = db.prepare_cached(FETCH).unwrap();
-            let rows = all.query_map([times as i64], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)));
-            let rows: Vec<(i64, i64, String, f64)> = rows.unwrap().map(Result::unwrap).collect();
-            black_box(rows);
+            black_box(tuples(&db, FETCH, [times as i64]));
+        }
+        "range" => {
+            for turn in 0..times {
+                let from = (turn * 100 % 1000) as i64 + 1;
+                black_box(tuples(&db, RANGE, [from, from + 99]));
+            }
+        }
+        "transaction" => {
+            let run = |sql, params: &[&dyn rusqlite::ToSql]| db.prepare_cached(sql).unwrap().execute(params).unwrap();
+            for turn in 0..times {
+                let id = (turn % 1000) as i64 + 1;
+                run("BEGIN IMMEDIATE", &[]);
+                let a: i64 = db.prepare_cached(BALANCE).unwrap().query_row([id], |row| row.get(0)).unwrap();
+                run(UPDATE, &[&id]);
+                run(INSERT, &[&a, &"some text of a log"]);
+                run("COMMIT", &[]);
+            }
         }
         _ => panic!("there is no such path; there are {}", PATHS.join(", ")),
     }
+}
+
+fn tuples(db: &rusqlite::Connection, sql: &str, params: impl rusqlite::Params) -> Vec<Tuple> {
+    let mut statement = db.prepare_cached(sql).unwrap();
+    let rows = statement.query_map(params, |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)));
+    rows.unwrap().map(Result::unwrap).collect()
 }

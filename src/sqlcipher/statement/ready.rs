@@ -132,15 +132,18 @@ impl Ready<'_> {
         if self.plan.is_empty() { 0 } else { self.prepared.reset_status(StatementStatus::VmStep).cast_unsigned() }
     }
 
-    /// Has the error of a statement that may commit say whether the commit is what failed.
-    fn telling_of_commits<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
-        // Inside a transaction only what ends it commits.
-        let commits = match self.kind() {
+    /// Whether it may commit: inside a transaction only what ends it does.
+    fn commits(&self) -> bool {
+        match self.kind() {
             StatementKind::Read => false,
             StatementKind::Write => self.connection.is_autocommit(),
             _ => true,
-        };
-        if !commits {
+        }
+    }
+
+    /// Has the error of a statement that may commit say whether the commit is what failed.
+    fn telling_of_commits<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        if !self.commits() {
             return work(self);
         }
         let before = commits::count(self.connection);
@@ -205,8 +208,11 @@ impl Ready<'_> {
     ) -> Result<(usize, Changes)> {
         let (mut rows, mut done) = (0, 0);
         let forgotten = self.plan.forget_last_id(self.connection);
+        // A transaction that is open stays open until a set fails.
+        let commits = self.commits();
         for values in sets.iter_from(first) {
-            let affected = self.telling_of_commits(|ready| ready.execute(&values));
+            let affected =
+                if commits { self.telling_of_commits(|ready| ready.execute(&values)) } else { self.execute(&values) };
             done += 1;
             rows += affected.map_err(|error| error.context(format_args!("set {} of parameters", first + done)))?;
             if enough(done) {
