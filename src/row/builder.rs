@@ -40,8 +40,33 @@ impl RowsBuilder {
         row.into_iter().for_each(|value| self.push(value.as_ref()));
     }
 
-    /// Shows the rows so far to `sink` and forgets them; says whether it wants more.
-    pub(crate) fn show_to(&mut self, sink: &mut dyn RowSink) -> bool {
+    /// Shows the rows so far to `sink` and forgets them; says whether it wants more. For connectors whose driver hands
+    /// out rows that do not last: push one, show it, go on.
+    ///
+    /// ```
+    /// use strongroom::engine::{RowRef, RowSink, RowsBuilder};
+    /// use strongroom::values::ValueRef;
+    ///
+    /// struct Count(usize);
+    ///
+    /// impl RowSink for Count {
+    ///     fn begin(&mut self) {
+    ///         self.0 = 0;
+    ///     }
+    ///     fn take(&mut self, _: RowRef<'_>) -> bool {
+    ///         self.0 += 1;
+    ///         self.0 < 2
+    ///     }
+    /// }
+    ///
+    /// let (mut builder, mut sink) = (RowsBuilder::new(["id"]), Count(0));
+    /// builder.push(ValueRef::Integer(1));
+    /// assert!(builder.show_to(&mut sink));
+    /// builder.push(ValueRef::Integer(2));
+    /// assert!(!builder.show_to(&mut sink));
+    /// assert!(builder.is_empty());
+    /// ```
+    pub fn show_to(&mut self, sink: &mut dyn RowSink) -> bool {
         let Self { columns, cells, .. } = self;
         let row = |index| View { columns, cells: CellsOf::Gathered { cells, first: index * columns.len() } };
         let rows = cells.len().checked_div(columns.len()).unwrap_or(0);
