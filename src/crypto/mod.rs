@@ -17,3 +17,8 @@ mod scrypt_library;
 #[cfg(all(feature = "sops", not(all(feature = "sqlcipher", not(target_vendor = "apple")))))]
 #[path = "no_scrypt_library.rs"]
 mod scrypt_library;
+
+// libsqlite3-sys names it too, but where it links SQLCipher as a library of the system.
+#[cfg(all(feature = "sqlcipher", not(feature = "vendored-openssl"), unix, not(target_vendor = "apple")))]
+#[link(name = "crypto")]
+unsafe extern "C" {}

@@ -6,6 +6,7 @@
 mod derive;
 mod page;
 mod spec;
+mod version;
 
 pub(super) use derive::check_passphrase;
 pub(super) use page::{PageCipher, is_authentic};
@@ -29,13 +30,14 @@ fn version(connection: &Connection) -> Option<String> {
 /// Proves that the engine is SQLCipher and keeps it from writing to the terminal. Must pass before any keying: plain
 /// SQLite ignores keys without a word and would write plaintext.
 pub(super) fn require(connection: &Connection) -> Result<()> {
-    if version(connection).is_none_or(|version| version.is_empty()) {
+    let Some(version) = version(connection).filter(|version| !version.is_empty()) else {
         return Err(Error::new(ErrorKind::Encryption, "the SQLite library of this program has no cipher")
             .because(Reason::NoCipher)
             .hint(
                 "another crate links its own SQLite; build with strongroom's feature `sqlcipher` or `vendored-openssl`",
             ));
-    }
+    };
+    version::check(&version)?;
     // SQLCipher reports failed decryption on standard error by default; errors are for the caller.
     let _ = connection.query_row("PRAGMA cipher_log_level = NONE", (), |_| Ok(()));
     Ok(())

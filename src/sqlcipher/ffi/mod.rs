@@ -10,6 +10,7 @@ pub(super) mod header;
 #[cfg(feature = "sqlcipher")]
 pub(super) mod key;
 pub(super) mod last_id;
+pub(super) mod library;
 #[cfg(feature = "sqlcipher")]
 pub(super) mod locked;
 pub(super) mod page_cache;

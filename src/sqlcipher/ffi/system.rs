@@ -62,10 +62,6 @@ pub(in super::super) fn open(
 ) -> Result<Connection, (rusqlite::Error, Option<io::Error>)> {
     start();
     let mut handle: *mut ffi::sqlite3 = ptr::null_mut();
-    // SAFETY: a constant of the library.
-    if unsafe { ffi::sqlite3_threadsafe() } == 0 {
-        return Err((rusqlite::Error::SqliteSingleThreadedMode, None));
-    }
     // SAFETY: `name` ends with a NUL byte; SQLite writes one handle, or null when memory is short. A handle that did not
     // open is closed here, once, and after the last look at it; one that did is the connection's.
     unsafe {

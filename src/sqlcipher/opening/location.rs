@@ -12,7 +12,7 @@ use rusqlite::{Connection, OpenFlags};
 use super::diagnose;
 use crate::error::{Error, ErrorKind, Phase, Reason, Result};
 use crate::sqlcipher::codes::LOOK_AT_THE_DISK;
-use crate::sqlcipher::ffi::{quiet, system};
+use crate::sqlcipher::ffi::{library, quiet, system};
 use crate::sqlcipher::os::{TOO_MANY_FILES, has_too_many_files, is_of_the_disk};
 
 /// How a connection that only reads looks at the file.
@@ -213,6 +213,7 @@ impl Location {
             | OpenFlags::SQLITE_OPEN_PRIVATE_CACHE
             | OpenFlags::SQLITE_OPEN_EXRESCODE
             | OpenFlags::SQLITE_OPEN_URI;
+        library::check()?;
         system::open(&name, flags, Some(layer)).map_err(|(error, why)| diagnose::explain(self, error, why))
     }
 
@@ -246,6 +247,7 @@ impl Location {
         let name = CString::new(name.as_encoded_bytes()).map_err(|error| self.error(ErrorKind::Config, error))?;
         // Windows' usual layer has room for this many bytes, of which some are for what is added to the name.
         let layer = (cfg!(windows) && name.count_bytes() > 1000).then_some(c"win32-longpath");
+        library::check()?;
         system::open(&name, flags | more, layer).map_err(|(error, why)| diagnose::explain(self, error, why))
     }
 

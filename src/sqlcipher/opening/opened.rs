@@ -24,7 +24,7 @@ use crate::sqlcipher::changes::following::Following;
 use crate::sqlcipher::cipher::{self, KeySpec};
 use crate::sqlcipher::errors;
 use crate::sqlcipher::ffi::fork::{Process, ProcessMark};
-use crate::sqlcipher::ffi::system;
+use crate::sqlcipher::ffi::library;
 use crate::sqlcipher::ffi::wal_index;
 use crate::sqlcipher::format::Format;
 use crate::sqlcipher::log::checkpoint::{Log, WORTH_COPYING};
@@ -110,7 +110,7 @@ impl Opened {
 
     fn open_first(location: Location, settings: OpenSettings, secret: Option<&Secret>) -> Result<Self> {
         let (_pass, process) = (exit_gate::enter(), Process::opening());
-        system::start();
+        library::check()?;
         let is_new = location.is_new(settings.create_if_missing)?;
         // An engine that does not encrypt is refused before a file is created; so was a key that would not protect.
         if secret.is_some() {
