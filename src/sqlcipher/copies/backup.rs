@@ -199,7 +199,6 @@ pub(in super::super) fn back_up(
     };
     let held = held_since.elapsed();
     look.held = None;
-    draft.sync()?;
     let verified = verify(&draft, key, &expected, backup.check, control, &mut look);
     let pages = verified.map_err(|error| match key.filter(|_| is_same && error.reason() == Reason::Damaged) {
         Some(key) => damage(engine, key, &look).unwrap_or(error),

@@ -101,9 +101,10 @@ impl Draft {
         self.file.set_len(0).map_err(|error| self.failed("the copy could not be begun anew", &error))
     }
 
-    /// Has the system write it to the disk.
-    pub(super) fn sync(&self) -> Result<()> {
-        self.file.sync_all().map_err(|error| failed(&self.target, "the copy could not be synced", &error))
+    /// What has the system write it to the disk, on any thread.
+    pub(super) fn syncing(&self) -> impl Fn() -> Result<()> + Sync + use<'_> {
+        let (file, target) = (&self.file, &self.target);
+        move || file.sync_all().map_err(|error| failed(target, "the copy could not be synced", &error))
     }
 
     pub(super) fn bytes(&self) -> u64 {

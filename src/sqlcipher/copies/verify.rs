@@ -1,6 +1,7 @@
 //! Looking at a copy before it is called one.
 
 use std::sync::Arc;
+use std::thread;
 
 use rusqlite::Connection;
 
@@ -9,13 +10,15 @@ use super::draft::Draft;
 use super::rows::{self, Contents, quoted};
 use super::seals;
 use crate::connector::{BackupStage, CheckDepth};
+use crate::crypto::exit_gate;
 use crate::error::{Error, ErrorKind, Reason, Result};
+use crate::lock::foreign;
 use crate::sqlcipher::cipher::{self, KeySpec};
 use crate::sqlcipher::errors::classify;
 use crate::sqlcipher::ffi::running;
 use crate::sqlcipher::opening::creation::prove_encrypted;
 use crate::sqlcipher::opening::diagnose;
-use crate::sqlcipher::opening::location::PathView;
+use crate::sqlcipher::opening::location::{Location, PathView};
 use crate::sqlcipher::opening::opened::trial;
 use crate::sqlcipher::running::control::Control;
 
@@ -46,7 +49,7 @@ impl Expected {
     }
 }
 
-/// Opens the copy anew and compares it with what is expected. Says how many pages it has.
+/// Syncs the copy, opens it anew and compares it with what is expected. Says how many pages it has.
 pub(super) fn verify(
     draft: &Draft,
     key: Option<&KeySpec>,
@@ -55,6 +58,11 @@ pub(super) fn verify(
     control: &Arc<Control>,
     look: &mut Watcher<'_>,
 ) -> Result<u64> {
+    // All rows are read, and nobody works beside.
+    let beside = key.filter(|_| draft.replaces() && !expected.contents.is_empty());
+    if beside.is_none() {
+        draft.syncing()()?;
+    }
     let location = draft.location(true);
     // Without locks and without a log, which a draft does not have.
     let mut connection = location.open_view(PathView::Alone)?;
@@ -68,27 +76,70 @@ pub(super) fn verify(
         prove_encrypted(&location, &connection, key)?;
     }
     look.at(BackupStage::Check, 0, 3)?;
-    if let (Some(key), Some(length)) = (key, location.len()) {
-        let broken = seals::first_broken(&connection, length, key, draft.replaces(), &mut || look.pause())?;
-        complain(draft, broken.map(|page| format!("page {page} fails its seal")))?;
-    }
+    let pragma = match depth {
+        CheckDepth::Full => Some("PRAGMA integrity_check(1)"),
+        CheckDepth::Quick => key.is_none().then_some("PRAGMA quick_check(1)"),
+    };
+    let Some(key) = beside else {
+        if let Some(key) = key {
+            let broken = first_broken(&location, key, draft.replaces(), look)?;
+            complain(draft, broken.as_deref())?;
+        }
+        return compare(draft, &connection, expected, pragma, look);
+    };
+    let sync = draft.syncing();
+    let sync_and_look = || {
+        let _pass = exit_gate::enter();
+        sync()?;
+        first_broken(&location, key, false, &Watcher::new(control, &mut |_| {}))
+    };
+    thread::scope(|scope| {
+        foreign();
+        let thread = thread::Builder::new().name("strongroom-seals".into());
+        let other = thread.spawn_scoped(scope, sync_and_look);
+        let pages = compare(draft, &connection, expected, pragma, look);
+        let broken = match other {
+            Ok(other) => other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            Err(_) => sync_and_look(),
+        };
+        // It names the page of which this thread may have had an error.
+        complain(draft, broken?.as_deref())?;
+        pages
+    })
+}
+
+/// Looks at the seal of each page.
+fn first_broken(location: &Location, key: &KeySpec, helped: bool, look: &Watcher<'_>) -> Result<Option<String>> {
+    let Some(length) = location.len() else { return Ok(None) };
+    let connection = location.open_view(PathView::Alone)?;
+    let broken = seals::first_broken(&connection, length, key, helped, &mut || look.pause())?;
+    Ok(broken.map(|page| format!("page {page} fails its seal")))
+}
+
+/// Compares what stands in the copy with what is expected.
+fn compare(
+    draft: &Draft,
+    connection: &Connection,
+    expected: &Expected,
+    pragma: Option<&str>,
+    look: &mut Watcher<'_>,
+) -> Result<u64> {
     look.at(BackupStage::Check, 1, 3)?;
-    if key.is_none() || depth == CheckDepth::Full {
-        let pragma = if depth == CheckDepth::Full { "PRAGMA integrity_check(1)" } else { "PRAGMA quick_check(1)" };
-        match complaint(&connection, pragma) {
+    if let Some(pragma) = pragma {
+        match complaint(connection, pragma) {
             Err(error) if needs_the_program(&error) => {
                 tracing::debug!(%error, "a copy could not be checked to its end without functions of the program's own");
             }
-            found => complain(draft, found?)?,
+            found => complain(draft, found?.as_deref())?,
         }
     }
     look.at(BackupStage::Check, 2, 3)?;
-    let found = schema(&connection).map_err(classify)?;
+    let found = schema(connection).map_err(classify)?;
     differs(draft, found == expected.schema, "its schema is another one")?;
     if !expected.counts.is_empty() {
-        differs(draft, counts(&connection, &found, look)? == expected.counts, "it has not as many rows")?;
+        differs(draft, counts(connection, &found, look)? == expected.counts, "it has not as many rows")?;
     }
-    let contents = rows::contents(&connection, &expected.contents, look)?;
+    let contents = rows::contents(connection, &expected.contents, look)?;
     differs(draft, contents == expected.contents, "its rows are not the same")?;
     let pages: i64 = connection.query_row("PRAGMA page_count", (), |row| row.get(0)).map_err(classify)?;
     look.at(BackupStage::Check, 3, 3)?;
@@ -141,8 +192,8 @@ fn needs_the_program(error: &Error) -> bool {
         .any(|what| text.contains(what))
 }
 
-fn complain(draft: &Draft, complaint: Option<String>) -> Result<()> {
-    complaint.map_or(Ok(()), |text| Err(damaged(draft, &text)))
+fn complain(draft: &Draft, complaint: Option<&str>) -> Result<()> {
+    complaint.map_or(Ok(()), |text| Err(damaged(draft, text)))
 }
 
 fn differs(draft: &Draft, same: bool, how: &str) -> Result<()> {

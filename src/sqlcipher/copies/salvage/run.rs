@@ -115,7 +115,6 @@ impl Request {
             let target = draft.target().display();
             error.context(format_args!("cannot copy to {target}")).about(target.to_string())
         })?;
-        draft.sync()?;
         report.pages = verify(&draft, new, &expected, self.options.check, control, &mut look)?;
         if state != self::state(&self.path) {
             return Err(self.changed());
