@@ -365,3 +365,37 @@ async fn a_dropped_call_leaves_the_database_as_it_was() {
         assert_eq!(one(&path, None).await, Some(4_501_500));
     }
 }
+
+/// Also pages that no row is read from.
+#[tokio::test]
+async fn a_file_that_was_damaged_on_the_way_takes_no_place() {
+    for way in ["encrypt", "decrypt", "restore"] {
+        let home = Home::new(if way == "encrypt" { Kind::PlainFile } else { Kind::KeyedFile });
+        let db = home.open().await;
+        db.execute_script(&format!("CREATE TABLE t AS SELECT i a, hex(i) h FROM ({})", numbers(4000))).await.unwrap();
+        db.execute("CREATE INDEX last ON t (h)", ()).await.unwrap();
+        db.backup_to(kept(&home)).await.unwrap();
+        db.close().await.unwrap();
+        let directory = home.directory.path().to_owned();
+        let options = ReplaceOptions::new().on_progress(move |now| {
+            if now.stage == strongroom::database::BackupStage::Check && now.done == 0 {
+                let mut paths = directory.read_dir().unwrap().map(|entry| entry.unwrap().path());
+                let draft = paths.find(|path| path.to_string_lossy().contains("app.db-copy-")).unwrap();
+                let mut bytes = std::fs::read(&draft).unwrap();
+                let page = bytes.len() - 4096;
+                bytes[page..page + 8].fill(0x5a);
+                std::fs::write(&draft, bytes).unwrap();
+            }
+        });
+        let (before, builder) = (files(&home), AsyncDatabase::builder(home.path()).key(key()));
+        let error = match way {
+            "encrypt" => builder.encrypt(options).await.unwrap_err(),
+            "decrypt" => builder.decrypt(options).await.unwrap_err(),
+            _ => builder.restore_from(kept(&home), options).await.unwrap_err(),
+        };
+        assert_eq!(kinds(&error), (ErrorKind::Storage, Reason::Damaged), "{way}: {error}");
+        assert_eq!(way != "decrypt", error.to_string().contains("fails its seal"), "{way}: {error}");
+        assert_eq!(files(&home), before, "{way}");
+        assert_eq!(one(&home.path(), (way != "encrypt").then(key)).await, Some(8_002_000), "{way}");
+    }
+}
