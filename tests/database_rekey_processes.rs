@@ -3,6 +3,7 @@
 //! key, if its source has that, and is told otherwise.
 //!
 //! `STRONGROOM_REKEY_KILLS` (6 by default) is the number of deaths at random moments, `STRONGROOM_KILL_SEED` replays them.
+//! `STRONGROOM_REKEY_MB` (0 by default) makes the file that is worked with beside changes of its key larger by so much.
 #![cfg(all(feature = "sqlcipher", feature = "sops", unix))]
 
 mod common;
@@ -234,11 +235,19 @@ fn a_process_beside_changes_of_a_key_in_a_sops_file_works_on_and_one_with_the_ol
 }
 
 fn changes_beside_others(home: &TempDir, wanted: usize) {
+    let megabytes = number("STRONGROOM_REKEY_MB", 0);
     let (path, old) = (home.path().join("app.db"), home.path().join("old.db"));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
         let db = AsyncDatabase::builder(&path).key(the_key(&path)).pool_max(4).open().await.unwrap();
         db.execute_script(&format!("CREATE TABLE t AS SELECT i, hex(i) h FROM ({})", numbers(ROWS))).await.unwrap();
+        let more = format!("CREATE TABLE more AS SELECT i, randomblob(1000) z FROM ({})", numbers(900 * megabytes));
+        if megabytes > 0 {
+            db.execute_script(&more).await.unwrap();
+            db.checkpoint().await.unwrap();
+            let file = path.metadata().unwrap().len();
+            assert!(file >= megabytes * 1_000_000, "{file} bytes");
+        }
         // Has the old key only, and does not notice the first changes.
         copy_key(&path, &old);
         let late = AsyncDatabase::builder(&path).key(the_key(&old)).open().await.unwrap();
@@ -282,7 +291,11 @@ fn changes_beside_others(home: &TempDir, wanted: usize) {
         std::fs::write(path.with_extension("stop"), "").unwrap();
         let theirs: u64 = lines.find_map(|line| line.parse().ok()).expect("the process beside has failed");
         assert!(child.wait().unwrap().success());
-        println!("{theirs} rows of the process beside, {busy} times in the way, {:?}", began.elapsed());
+        println!(
+            "{} rows, {theirs} of the process beside, {busy} times in the way, {:?}",
+            rows - ROWS,
+            began.elapsed()
+        );
         assert!(theirs > 0);
         assert_eq!(common::count(&db).await, (rows + theirs).cast_signed());
         assert_eq!(db.stats().total_errors, 0, "{:?}", db.stats());
