@@ -6,7 +6,6 @@
 
 use std::cell::Cell;
 use std::marker::PhantomData;
-use std::sync::Once;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::{Duration, Instant};
@@ -68,7 +67,7 @@ fn new_place() -> &'static AtomicUsize {
 /// A child of a fork has one thread, and the counts of all.
 #[cfg(unix)]
 fn listen() {
-    static ONCE: Once = Once::new();
+    static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {
         // SAFETY: `in_child` is a plain function that lives as long as the process and only touches atomics, and what its
         // thread knows of itself.
