@@ -120,7 +120,7 @@ async fn rows(directory: &Path) {
         let path = directory.join(format!("rows-{rows}.db"));
         let db = ours(&path, CACHE_KIB, 4).await;
         fill(&db, rows).await;
-        let other = direct(&path, CACHE_KIB);
+        let (size, other) = (megabytes(&path), direct(&path, CACHE_KIB));
         let reads = awaited(async |number| {
             black_box(db.fetch_value::<String>(READ, (scattered(number, rows),)).await.unwrap());
         });
@@ -134,7 +134,7 @@ async fn rows(directory: &Path) {
         });
         println!(
             "| {rows} | {:.1} | {:.2} ({:.0}) | {:.2} ({:.0}) | {:.2} | {:.1} | {:.1} | {:.2} |",
-            megabytes(&path),
+            size,
             reads.0,
             reads.1,
             direct_reads.0,

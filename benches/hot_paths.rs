@@ -51,12 +51,13 @@ fn main() {
     });
 }
 
-const PATHS: [&str; 14] = [
+const PATHS: [&str; 15] = [
     "checkout",
     "read",
     "write",
     "lane",
     "transaction",
+    "statement",
     "bulk",
     "fetch",
     "fetch-as",
@@ -109,6 +110,14 @@ async fn ours(path: &str, times: u64, db: &AsyncDatabase) {
                 };
                 db.transaction(run).await.unwrap();
             }
+        }
+        // One of many inserts of a transaction.
+        "statement" => {
+            let mut tx = db.begin().await.unwrap();
+            for turn in 0..times {
+                tx.execute(INSERT, (turn as i64, "some text of a log")).await.unwrap();
+            }
+            tx.commit().await.unwrap();
         }
         // A hundred rows into tuples, on the caller's task.
         "range" => {

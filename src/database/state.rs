@@ -1,5 +1,7 @@
 //! The state of an open transaction.
 
+use std::borrow::Cow;
+
 use super::deadline::{Limit, Stage};
 use super::held::Held;
 use crate::connector::{Connection, Connector, Resource as _, ResourceState, Scope};
@@ -18,7 +20,7 @@ pub(super) struct TransactionState<C: Connector> {
 /// Why a transaction can only be rolled back, and from which depth on.
 struct Doom {
     depth: u32,
-    why: String,
+    why: Cow<'static, str>,
     /// The error of the call that failed.
     error: Option<Error>,
 }
@@ -72,7 +74,7 @@ impl<C: Connector<Connection: Connection>> TransactionState<C> {
             .as_ref()
             .map_or(self.held.state() == ResourceState::Broken, |doom| doom.error.as_ref().is_some_and(is_broken))
         {
-            self.doom = Some(Doom { depth: 0, why: "its connection broke".into(), error: Some(broke()) });
+            self.doom = Some(Doom { depth: 0, why: Cow::Borrowed("its connection broke"), error: Some(broke()) });
             return Err(broke());
         }
         if let Some(doom) = &self.doom {
@@ -82,7 +84,7 @@ impl<C: Connector<Connection: Connection>> TransactionState<C> {
         }
         if let Some(deadline) = self.held.overdue() {
             let error = deadline.over(Reason::RolledBack, "the transaction is rolled back");
-            self.doom = Some(Doom { depth: 0, why: error.to_string(), error: None });
+            self.doom = Some(Doom { depth: 0, why: error.to_string().into(), error: None });
             // At once, and not when the guard is dropped: others may wait for its locks.
             self.held.undo_all().await.ok();
             return Err(error);
@@ -91,16 +93,17 @@ impl<C: Connector<Connection: Connection>> TransactionState<C> {
             let kind = self.held.classify(sql);
             Scope::Transaction.check(self.judge(kind)?)?;
         }
-        self.doom = Some(Doom { depth: self.depth, why: "a call in it was dropped half-way".into(), error: None });
+        self.doom =
+            Some(Doom { depth: self.depth, why: Cow::Borrowed("a call in it was dropped half-way"), error: None });
         Ok(())
     }
 
     /// Notes how a call ended.
     pub(super) fn judge<T>(&mut self, outcome: Result<T>) -> Result<T> {
         self.doom = match &outcome {
-            Err(error) => Some(Doom { depth: self.depth, why: error.to_string(), error: Some(error.clone()) }),
+            Err(error) => Some(Doom { depth: self.depth, why: error.to_string().into(), error: Some(error.clone()) }),
             Ok(_) if self.is_gone() => {
-                Some(Doom { depth: 0, why: "the engine ended the transaction by itself".into(), error: None })
+                Some(Doom { depth: 0, why: Cow::Borrowed("the engine ended the transaction by itself"), error: None })
             }
             Ok(_) => None,
         };
@@ -124,7 +127,7 @@ impl<C: Connector<Connection: Connection>> TransactionState<C> {
                 Ok(())
             }
             Err(error) => {
-                self.doom = Some(Doom { depth: 0, why: error.to_string(), error: Some(error.clone()) });
+                self.doom = Some(Doom { depth: 0, why: error.to_string().into(), error: Some(error.clone()) });
                 Err(error)
             }
         }
