@@ -110,6 +110,14 @@ impl Change {
         }
     }
 
+    /// The same of what is not needed any more: the tables move, where there are none yet.
+    pub(crate) fn absorb(&mut self, mut later: Self) {
+        if self.tables.is_empty() {
+            std::mem::swap(&mut self.tables, &mut later.tables);
+        }
+        self.merge(&later);
+    }
+
     /// The same without the rows one by one.
     pub(crate) fn without_rows(&self) -> Self {
         let mut change = self.clone();

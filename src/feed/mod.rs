@@ -37,8 +37,7 @@ struct FeedState {
     queues: BTreeMap<u64, EventQueue>,
     watchers: HashMap<u64, WatchMark>,
     by_table: HashMap<Box<str>, Vec<u64>>,
-    /// Who is to be woken.
-    due: Vec<Arc<Notify>>,
+    due: Due,
     /// Somebody looks for what others commit.
     looking: bool,
     /// Nobody else commits, so that nobody has to look.
@@ -47,6 +46,34 @@ struct FeedState {
     ended: bool,
     /// Wakes the engine when nobody listens any more.
     deserted: Arc<Notify>,
+}
+
+/// Who is to be woken. The first has a place of its own, so that nothing is allocated for one listener.
+#[derive(Default)]
+struct Due {
+    first: Option<Arc<Notify>>,
+    others: Vec<Arc<Notify>>,
+}
+
+impl Due {
+    fn push(&mut self, notify: &Arc<Notify>) {
+        match &self.first {
+            None => self.first = Some(Arc::clone(notify)),
+            Some(first) if Arc::ptr_eq(first, notify) => {}
+            Some(_) => self.others.push(Arc::clone(notify)),
+        }
+    }
+}
+
+/// Who hears of commits that an engine has told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hearers {
+    /// Nobody listens any more, and no more commits need be told.
+    Gone,
+    /// Whoever listens knows already that there is something new.
+    Awake,
+    /// Somebody has to be [woken](ChangeFeed::wake).
+    Asleep,
 }
 
 /// Whether the engine tells its commits, and how much of them.
@@ -97,6 +124,20 @@ impl ChangeFeed {
         }
     }
 
+    /// Adds what several commits have changed, in their order. If nobody listens any more, it [disarms](Self::disarm) instead.
+    pub(crate) fn add_all(&self, changes: &mut Vec<Change>) -> Hearers {
+        let mut state = self.0.lock();
+        if state.is_deserted() {
+            state.armed = Armed::No;
+            changes.clear();
+            return Hearers::Gone;
+        }
+        for change in changes.drain(..).filter(|change| !change.is_empty()) {
+            state.add(change, 1);
+        }
+        if state.due.first.is_some() { Hearers::Asleep } else { Hearers::Awake }
+    }
+
     /// Adds more of the commit that was added last, for engines that learn of a large one in pieces: it is an event of its own
     /// with the same number, which counts as no commit.
     pub fn add_more(&self, change: Change) {
@@ -107,9 +148,9 @@ impl ChangeFeed {
 
     /// Wakes whoever has something new.
     pub fn wake(&self) {
-        let due = std::mem::take(&mut self.0.lock().due);
+        let Due { first, others } = std::mem::take(&mut self.0.lock().due);
         foreign();
-        for notify in due {
+        for notify in first.into_iter().chain(others) {
             notify.notify_one();
         }
     }
@@ -196,12 +237,15 @@ impl FeedState {
         let has_rows = change.tables.iter().any(|table| table.rows.is_some());
         let bare = (has_rows && queues.values().any(|queue| !queue.rows)).then(|| Arc::new(change.without_rows()));
         for queue in queues.values_mut() {
+            // Whoever has not taken all yet has been woken, and looks again before sleeping.
+            if queue.events.is_empty() {
+                due.push(&queue.notify);
+            }
             queue.add(bare.as_ref().filter(|_| !queue.rows).unwrap_or(&change));
-            due.push(Arc::clone(&queue.notify));
         }
         let mut mark = |mark: &mut WatchMark, schema| {
             if mark.stale == Stale::No {
-                due.push(Arc::clone(&mark.notify));
+                due.push(&mark.notify);
             }
             mark.stale = mark.stale.max(if schema { Stale::Schema } else { Stale::Rows });
         };
@@ -209,6 +253,9 @@ impl FeedState {
             for watcher in watchers.values_mut() {
                 mark(watcher, true);
             }
+            return;
+        }
+        if by_table.is_empty() {
             return;
         }
         for table in &change.tables {
@@ -225,10 +272,9 @@ impl FeedState {
     }
 
     fn wake_all(&mut self) {
-        let queues = self.queues.values().map(|queue| &queue.notify);
-        let watchers = self.watchers.values().map(|watcher| &watcher.notify);
-        let all: Vec<_> = queues.chain(watchers).map(Arc::clone).collect();
-        self.due.extend(all);
+        let Self { queues, watchers, due, .. } = self;
+        let queues = queues.values().map(|queue| &queue.notify);
+        queues.chain(watchers.values().map(|watcher| &watcher.notify)).for_each(|notify| due.push(notify));
     }
 }
 

@@ -4,6 +4,7 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::panic::Location;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -73,6 +74,7 @@ impl ChangeOptions {
 /// [`next`](Self::next) may be dropped; nothing is lost. Dropping the stream leaves nothing behind.
 #[must_use = "streams do nothing unless polled"]
 pub struct ChangeStream {
+    listener: Arc<Listener>,
     changes: Pin<Box<dyn Stream<Item = Change> + Send>>,
 }
 
@@ -133,12 +135,13 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
         async move {
             clock::check()?;
             let ChangeOptions { rows, capacity, look_every } = options;
-            let listener = self.feed().listen(capacity, rows, look_every);
+            let listener = Arc::new(self.feed().listen(capacity, rows, look_every));
             self.follow(location).await?;
-            let changes = stream::unfold((self.clone(), listener), move |(database, listener)| async move {
+            let heard = (self.clone(), Arc::clone(&listener));
+            let changes = stream::unfold(heard, move |(database, listener)| async move {
                 next(&database, &listener, location).await.map(|change| (change, (database, listener)))
             });
-            Ok(ChangeStream { changes: changes.boxed() })
+            Ok(ChangeStream { listener, changes: changes.boxed() })
         }
     }
 }
@@ -165,7 +168,7 @@ where
 impl ChangeStream {
     /// The next event; `None` when the database was closed.
     pub async fn next(&mut self) -> Option<Change> {
-        poll_fn(|context| self.changes.as_mut().poll_next(context)).await
+        poll_fn(|context| Pin::new(&mut *self).poll_next(context)).await
     }
 }
 
@@ -173,7 +176,11 @@ impl Stream for ChangeStream {
     type Item = Change;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Change>> {
-        self.changes.as_mut().poll_next(context)
+        // What is there already is taken without the future that waits for more.
+        match self.listener.take() {
+            Ok(Some(change)) => Poll::Ready(Some(change)),
+            _ => self.changes.as_mut().poll_next(context),
+        }
     }
 }
 

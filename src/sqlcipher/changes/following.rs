@@ -57,7 +57,7 @@ impl Engine {
         self.watch.notes.take();
         self.watch.notes.noting(Noting::Tables);
         let plan = Plan::prepare(sql, &self.connection, &self.watch);
-        let touched = self.watch.notes.take();
+        let touched = self.watch.notes.take().unwrap_or_default();
         if self.recorder.is_none() {
             self.watch.notes.noting(Noting::Nothing);
         }

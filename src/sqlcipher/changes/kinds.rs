@@ -20,7 +20,7 @@ pub(super) enum Kind {
 
 /// The kinds that were asked for since the schema changed last.
 #[derive(Debug, Default)]
-pub(super) struct Kinds(HashMap<Arc<str>, Kind>);
+pub(super) struct Kinds(HashMap<Arc<str>, Kind, foldhash::fast::RandomState>);
 
 impl Kinds {
     pub(super) fn forget(&mut self) {

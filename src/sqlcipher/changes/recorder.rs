@@ -11,7 +11,7 @@ use super::others::Others;
 use super::recording::Recording;
 use super::touched::{Noting, SavepointStep, Touched, Written};
 use crate::error::{ErrorKind, Result};
-use crate::feed::{Change, ChangeFeed, ChangeKind};
+use crate::feed::{Change, ChangeFeed, ChangeKind, Hearers};
 use crate::lock::Lock;
 use crate::sqlcipher::ffi::commits;
 use crate::sqlcipher::running::engine::Engine;
@@ -27,10 +27,14 @@ pub(crate) struct Recorder {
     others: Arc<Others>,
     record: Arc<Lock<Recording>>,
     /// What statements touch that were found prepared.
-    statements: HashMap<Arc<str>, Arc<Touched>>,
+    statements: HashMap<Arc<str>, Arc<Touched>, foldhash::fast::RandomState>,
     kinds: Kinds,
     rows: bool,
     unit: Option<Unit>,
+    /// A statement has succeeded, and has not been settled.
+    unsettled: bool,
+    /// On its way to the feed; empty but for then.
+    telling: Vec<Change>,
     /// SQLite's count of pages that were written by commits.
     written: i32,
     /// How many commits were our own since the last time the feed was told.
@@ -69,10 +73,12 @@ impl Engine {
                     feed: feed.clone(),
                     others: Arc::clone(others),
                     record,
-                    statements: HashMap::new(),
+                    statements: HashMap::default(),
                     kinds: Kinds::default(),
                     rows,
                     unit: None,
+                    unsettled: false,
+                    telling: Vec::new(),
                     written,
                     own: 0,
                 }));
@@ -178,23 +184,23 @@ impl Engine {
             // It panicked, or the connection was given away.
             recorder.end(&self.connection, &self.watch, Ran::Closure, &Ok(()));
         }
-        recorder.settle(&self.connection, false);
-        let committed = std::mem::take(&mut recorder.record.lock().committed);
+        let mut record = recorder.record.lock();
+        Recorder::settle(&mut record, (&mut recorder.written, &mut recorder.own), &self.connection, false);
+        std::mem::swap(&mut record.committed, &mut recorder.telling);
+        drop(record);
+        recorder.unsettled = false;
         recorder.others.rest(std::mem::take(&mut recorder.own));
-        let feed = recorder.feed.clone();
-        if feed.disarm() {
+        let told = recorder.feed.add_all(&mut recorder.telling);
+        if told == Hearers::Gone {
             self.stop_recording();
             return None;
         }
-        for change in committed {
-            feed.add(change);
-        }
-        if recorder.rows && feed.relax() {
+        if recorder.rows && recorder.feed.relax() {
             recorder.tell_rows(false);
             self.watch.notes.noting(Noting::Tables);
             self.connection.flush_prepared_statement_cache();
         }
-        Some(feed)
+        (told == Hearers::Asleep).then(|| recorder.feed.clone())
     }
 }
 
@@ -208,6 +214,9 @@ impl Recorder {
     pub(crate) fn begin(&mut self, connection: &Connection, watch: &Watch) {
         watch.notes.take();
         let mut record = self.record.lock();
+        if std::mem::take(&mut self.unsettled) {
+            Self::settle(&mut record, (&mut self.written, &mut self.own), connection, false);
+        }
         record.begin();
         self.unit = Some(Unit { changes: connection.total_changes(), told: record.told });
     }
@@ -217,28 +226,32 @@ impl Recorder {
         let touched = self.touched(watch.notes.take(), ran);
         let changed = connection.total_changes().saturating_sub(unit.changes);
         let changed = i64::try_from(changed).unwrap_or(i64::MAX);
-        let (told, mut change) = {
-            let mut record = self.record.lock();
-            (record.told - unit.told, record.end())
-        };
         let closure = matches!(ran, Ran::Closure);
+        // A script does not undo what `OR FAIL` kept before it failed.
+        let kept = outcome.is_ok() || closure || matches!(ran, Ran::Once) && changed > 0;
+        let (told, change, committing) = {
+            let mut record = self.record.lock();
+            // What the hook has told of a commit that is under way is settled with it.
+            let committing = if kept { record.committing().map(std::mem::take) } else { None };
+            (record.told - unit.told, record.end(), committing)
+        };
         if touched.schema {
             self.statements.clear();
             self.kinds.forget();
         }
-        // A script does not undo what `OR FAIL` kept before it failed.
-        let kept = outcome.is_ok() || closure || matches!(ran, Ran::Once) && changed > 0;
+        let commits = committing.is_some();
+        let mut all = committing.unwrap_or_default();
         if kept {
-            change.schema |= touched.schema;
-            // What the hook has told of a commit that is under way is settled with it.
-            let mut all = self.record.lock().committing().map(std::mem::take).unwrap_or_default();
-            let commits = self.record.lock().committing().is_some();
-            all.merge(&change);
+            all.absorb(change);
+            all.schema |= touched.schema;
             self.account(connection, watch, &mut all, &touched, changed - told, closure);
-            let mut record = self.record.lock();
+        }
+        // The second and last lock: what a statement costs is little more than its locks.
+        let mut record = self.record.lock();
+        if kept {
             match record.committing().filter(|_| commits) {
                 Some(committing) => *committing = all,
-                None => record.keep(&all),
+                None => record.keep(all),
             }
             if !closure {
                 for (savepoint, name) in &touched.savepoints {
@@ -250,18 +263,25 @@ impl Recorder {
                 }
             }
         }
-        self.settle(connection, closure && touched.is_empty());
+        self.unsettled = outcome.is_ok() && matches!(ran, Ran::Statement(_));
+        if self.unsettled {
+            // If it came to a commit, that has succeeded. The rest costs something, and can wait for the end of the work.
+            record.seal();
+        } else {
+            let unknown = closure && touched.is_empty();
+            Self::settle(&mut record, (&mut self.written, &mut self.own), connection, unknown);
+        }
         if outcome.as_ref().is_err_and(|error| error.kind() == ErrorKind::OutcomeUnknown) {
-            self.record.lock().committed.push(Change { unattributed: true, ..Change::default() });
+            record.committed.push(Change { unattributed: true, ..Change::default() });
         }
     }
 
     /// What a statement touches: as it was seen now, or when it was prepared.
-    fn touched(&mut self, now: Touched, ran: Ran<'_>) -> Arc<Touched> {
-        let Ran::Statement(sql) = ran else { return Arc::new(now) };
-        if now.is_empty() {
+    fn touched(&mut self, now: Option<Touched>, ran: Ran<'_>) -> Arc<Touched> {
+        let Ran::Statement(sql) = ran else { return Arc::new(now.unwrap_or_default()) };
+        let Some(now) = now.filter(|now| !now.is_empty()) else {
             return self.statements.get(sql).map(Arc::clone).unwrap_or_default();
-        }
+        };
         if self.statements.len() >= STATEMENTS {
             self.statements.clear();
         }
@@ -339,21 +359,20 @@ impl Recorder {
 
     /// Whether what was to be committed is, now that nothing runs. A closure that wrote and touched nothing that is known
     /// has written past SQL.
-    fn settle(&mut self, connection: &Connection, unknown: bool) {
+    fn settle(record: &mut Recording, (pages, own): (&mut i32, &mut u32), connection: &Connection, unknown: bool) {
         let open = !connection.is_autocommit();
-        let mut record = self.record.lock();
         record.settle(open);
         if open {
             return;
         }
         let (written, sealed) = (commits::count(connection), std::mem::take(&mut record.sealed));
-        if std::mem::replace(&mut self.written, written) == written {
+        if std::mem::replace(pages, written) == written {
             return;
         }
         if unknown && sealed == 0 {
             record.committed.push(Change { unattributed: true, ..Change::default() });
         }
-        self.own += sealed.max(1);
+        *own += sealed.max(1);
     }
 }
 

@@ -3,7 +3,12 @@
 //! Frames lie on each other as savepoints do: what a statement or a savepoint did is added to the frame below when it is
 //! kept, and dropped when it is undone.
 
-use crate::feed::{Change, ChangeKind};
+use std::sync::Arc;
+
+use crate::feed::{Change, ChangeKind, TableChange};
+
+/// So many names of tables are kept, so that not each commit makes its own.
+const NAMES: usize = 64;
 
 /// The notes of one connection. The hooks write here while SQLite runs.
 #[derive(Debug)]
@@ -21,6 +26,7 @@ pub(super) struct Recording {
     pub(super) told: i64,
     /// Each row is wanted.
     pub(super) rows: bool,
+    names: Vec<Arc<str>>,
 }
 
 #[derive(Debug, Default)]
@@ -32,7 +38,8 @@ struct Frame {
 
 impl Recording {
     pub(super) fn new(rows: bool) -> Self {
-        Self { frames: vec![Frame::default()], committing: None, committed: Vec::new(), sealed: 0, told: 0, rows }
+        let (frames, committed, names) = (vec![Frame::default()], Vec::new(), Vec::new());
+        Self { frames, committing: None, committed, sealed: 0, told: 0, rows, names }
     }
 
     /// The hook for rows.
@@ -43,7 +50,14 @@ impl Recording {
         }
         self.seal();
         let rows = self.rows;
-        let entry = self.top().entry(table);
+        let place = self.top().tables.iter().rposition(|change| *change.table == *table);
+        let place = place.unwrap_or_else(|| {
+            let entry = TableChange::new(self.name(table));
+            let tables = &mut self.top().tables;
+            tables.push(entry);
+            tables.len() - 1
+        });
+        let entry = &mut self.top().tables[place];
         if rows {
             entry.row(kind, row_id);
         } else {
@@ -51,12 +65,24 @@ impl Recording {
         }
     }
 
+    fn name(&mut self, table: &str) -> Arc<str> {
+        if let Some(name) = self.names.iter().find(|name| ***name == *table) {
+            return Arc::clone(name);
+        }
+        if self.names.len() >= NAMES {
+            self.names.clear();
+        }
+        let name = Arc::from(table);
+        self.names.push(Arc::clone(&name));
+        name
+    }
+
     /// The hook for commits.
     pub(super) fn commit(&mut self) {
         self.seal();
         let mut change = Change::default();
         for frame in &mut self.frames {
-            change.merge(&std::mem::take(&mut frame.change));
+            change.absorb(std::mem::take(&mut frame.change));
         }
         self.committing = Some(change);
     }
@@ -64,11 +90,17 @@ impl Recording {
     /// The hook for rollbacks, also after a commit that failed.
     pub(super) fn rollback(&mut self) {
         self.committing = None;
-        self.frames = vec![Frame::default()];
+        self.forget();
+    }
+
+    /// Nothing is left of what the frames have.
+    fn forget(&mut self) {
+        self.frames.clear();
+        self.frames.push(Frame::default());
     }
 
     /// A commit has succeeded.
-    fn seal(&mut self) {
+    pub(super) fn seal(&mut self) {
         if let Some(change) = self.committing.take().filter(|change| !change.is_empty()) {
             self.committed.push(change);
             self.sealed += 1;
@@ -103,10 +135,10 @@ impl Recording {
     }
 
     /// Keeps what a statement did.
-    pub(super) fn keep(&mut self, change: &Change) {
+    pub(super) fn keep(&mut self, change: Change) {
         match &mut self.committing {
-            Some(committing) => committing.merge(change),
-            None => self.top().merge(change),
+            Some(committing) => committing.absorb(change),
+            None => self.top().absorb(change),
         }
     }
 
@@ -117,7 +149,7 @@ impl Recording {
             Some(change) if open => {
                 let first = &mut self.frames[0].change;
                 let later = std::mem::replace(first, change);
-                first.merge(&later);
+                first.absorb(later);
             }
             change => {
                 self.committing = change;
@@ -125,7 +157,7 @@ impl Recording {
             }
         }
         if !open {
-            self.frames = vec![Frame::default()];
+            self.forget();
         }
     }
 
@@ -142,7 +174,7 @@ impl Recording {
         let Some(place) = self.place(name).filter(|place| *place > 0) else { return };
         let released = self.frames.split_off(place);
         for frame in released {
-            self.top().merge(&frame.change);
+            self.top().absorb(frame.change);
         }
     }
 

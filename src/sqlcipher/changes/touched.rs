@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
 
 use rusqlite::hooks::{AuthAction, AuthContext, TransactionOperation};
 
@@ -48,12 +48,14 @@ pub(super) enum SavepointStep {
 #[derive(Debug)]
 pub(crate) struct Notes {
     noting: AtomicU8,
+    /// Whether anything was noted since it was taken.
+    any: AtomicBool,
     touched: Lock<Touched>,
 }
 
 impl Default for Notes {
     fn default() -> Self {
-        Self { noting: AtomicU8::new(Noting::Nothing as u8), touched: Lock::default() }
+        Self { noting: AtomicU8::new(Noting::Nothing as u8), any: AtomicBool::new(false), touched: Lock::default() }
     }
 }
 
@@ -127,9 +129,12 @@ impl Notes {
         self.noting.store(noting as u8, Relaxed);
     }
 
-    /// Takes what was noted.
-    pub(crate) fn take(&self) -> Touched {
-        std::mem::take(&mut *self.touched.lock())
+    /// Takes what was noted, if anything was.
+    pub(crate) fn take(&self) -> Option<Touched> {
+        self.any.load(Relaxed).then(|| {
+            self.any.store(false, Relaxed);
+            std::mem::take(&mut *self.touched.lock())
+        })
     }
 
     /// Notes what the authorizer is asked about. Says whether it should answer "ignore": for the deletion of rows, SQLite then
@@ -140,6 +145,7 @@ impl Notes {
         if noting == Noting::Nothing as u8 {
             return false;
         }
+        self.any.store(true, Relaxed);
         let mut touched = self.touched.lock();
         touched.note(context);
         let main = context.database_name == Some("main");
