@@ -6,7 +6,11 @@ mod common;
 #[path = "common/told.rs"]
 mod told;
 
+use std::time::Duration;
+
 use common::{Home, Kind, memory, millis, secs};
+use futures_util::future::join_all;
+use futures_util::poll;
 use strongroom::database::ChangeKind::{self, Delete, Insert, Update};
 use strongroom::database::{Change, ChangeOptions, ChangeStream, TransactionMode};
 use strongroom::{AsyncDatabase, Error, ErrorKind, Result, rusqlite};
@@ -65,6 +69,63 @@ async fn each_commit_is_one_event_with_kinds_and_counts_by_table() {
         db.close().await.unwrap();
         assert_eq!(changes.next().await, None, "{kind:?}: the stream ends with the database");
     }
+}
+
+#[tokio::test]
+async fn listeners_that_sleep_are_woken_by_each_commit() {
+    let db = with_schema().await;
+    let options = ChangeOptions::new().look_every(Duration::MAX);
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    for _ in 0..2 {
+        let (mut changes, tell) = (db.changes_with(options).await.unwrap(), tell.clone());
+        tokio::spawn(async move {
+            while let Some(change) = changes.next().await {
+                tell.send(change.sequence).unwrap();
+            }
+        });
+    }
+    for sequence in 1..=3 {
+        for _ in 0..10 {
+            // The listeners fall asleep.
+            tokio::task::yield_now().await;
+        }
+        db.execute("INSERT INTO logs (line) VALUES ('said')", ()).await.unwrap();
+        for _ in 0..2 {
+            let told = timeout(secs(10), told.recv()).await.expect("a listener was woken");
+            assert_eq!(told, Some(sequence));
+        }
+    }
+}
+
+/// The engine's thread then has several commits behind it when it tells of them.
+#[tokio::test]
+async fn statements_of_a_group_that_ended_half_way_are_told_commit_by_commit() {
+    let db = with_schema().await;
+    db.execute_script("CREATE TABLE pairs (a PRIMARY KEY, b) WITHOUT ROWID").await.unwrap();
+    db.execute("INSERT INTO users (name) VALUES ('alice')", ()).await.unwrap();
+    let mut changes = db.changes().await.unwrap();
+    let writer = db.connection().await.unwrap();
+    let statements = [
+        "INSERT INTO pairs VALUES (1, 1)",
+        "INSERT OR ROLLBACK INTO users (name) VALUES ('alice')",
+        "INSERT INTO logs (line) VALUES ('said')",
+        "INSERT INTO pairs VALUES (2, 2)",
+    ];
+    let mut writes = Box::pin(join_all(statements.map(|sql| db.execute(sql, ()))));
+    assert!(poll!(&mut writes).is_pending());
+    drop(writer);
+    let failed: Vec<_> = writes.await.iter().map(Result::is_err).collect();
+    assert_eq!(failed, [false, true, false, false]);
+    let mut told = Vec::new();
+    for sequence in 1..=3 {
+        let change = next(&mut changes).await;
+        let [table] = &change.tables[..] else { panic!("each was a commit of its own: {change:?}") };
+        assert_eq!((change.sequence, change.commits, counts(&change, &table.table)), (sequence, 1, (1, 0, 0)));
+        told.push(table.table.to_string());
+    }
+    told.sort();
+    assert_eq!(told, ["logs", "pairs", "pairs"]);
+    assert_silent(&db, &mut changes).await;
 }
 
 #[tokio::test]

@@ -264,10 +264,8 @@ impl Recorder {
             }
         }
         self.unsettled = outcome.is_ok() && matches!(ran, Ran::Statement(_));
-        if self.unsettled {
-            // If it came to a commit, that has succeeded. The rest costs something, and can wait for the end of the work.
-            record.seal();
-        } else {
+        // To count pages costs something, and can wait for the end of the work, or for the next statement.
+        if !self.unsettled {
             let unknown = closure && touched.is_empty();
             Self::settle(&mut record, (&mut self.written, &mut self.own), connection, unknown);
         }

@@ -100,7 +100,7 @@ impl Recording {
     }
 
     /// A commit has succeeded.
-    pub(super) fn seal(&mut self) {
+    fn seal(&mut self) {
         if let Some(change) = self.committing.take().filter(|change| !change.is_empty()) {
             self.committed.push(change);
             self.sealed += 1;
