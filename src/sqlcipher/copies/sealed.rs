@@ -121,7 +121,7 @@ impl<'c> SealedPages<'c> {
         let step = step.clamp(1, u32::try_from(RUN / self.size).unwrap_or(1));
         let (mut run, mut done) = (vec![0; step as usize * self.size], 0);
         while done < self.count {
-            let count = step.min(self.count - done);
+            let count = step.min(self.count - done).min(self.before_locks(done));
             let run = &mut run[..count as usize * self.size];
             let found = match self.read(done + 1, run)? {
                 None => take(done, run)?,
@@ -137,6 +137,10 @@ impl<'c> SealedPages<'c> {
 
     /// Reads pages from `first` on, and says which one is not there as it should be.
     fn read(&self, first: u32, run: &mut [u8]) -> Result<Option<u32>> {
+        if self.is_of_locks(first) {
+            run.fill(0);
+            return Ok(None);
+        }
         let at = i64::from(first - 1) * i64::try_from(self.size).unwrap_or(i64::MAX);
         // What the file does not have is zeros.
         header::read_at(self.connection, at, run).map_err(classify)?;
@@ -149,13 +153,21 @@ impl<'c> SealedPages<'c> {
                     return Ok(Some(number));
                 }
             }
-            if self.is_of_locks(number) {
-                page.fill(0);
-            } else if page.iter().all(|byte| *byte == 0) {
+            if page.iter().all(|byte| *byte == 0) {
                 return Ok(Some(number));
             }
         }
         Ok(None)
+    }
+
+    /// How many pages are read at once behind so many: Windows refuses to read what somebody has locked.
+    fn before_locks(&self, done: u32) -> u32 {
+        let locks = u32::try_from(LOCKS_AT / self.size).unwrap_or(u32::MAX);
+        match locks.checked_sub(done) {
+            Some(0) => 1,
+            Some(pages) => pages,
+            None => u32::MAX,
+        }
     }
 
     fn is_of_locks(&self, number: u32) -> bool {
