@@ -3,12 +3,15 @@
 
 #[path = "common/postgres.rs"]
 mod common;
+#[path = "common/proxy.rs"]
+mod proxy;
 #[path = "common/told.rs"]
 mod told;
 
 use std::time::Duration;
 
 use common::{Server, run_sql, script, server, value};
+use proxy::{Harm, Proxy, Side};
 use strongroom::database::ChangeKind::{Delete, Insert, Update};
 use strongroom::database::{Change, ChangeOptions, ChangeStream, RowChange};
 use strongroom::postgres::{PostgresConnection, PostgresConnector};
@@ -267,6 +270,61 @@ async fn a_listener_is_told_that_something_may_be_missing_when_its_session_was_e
     }
     db.execute("INSERT INTO logs VALUES ('after')", ()).await.unwrap();
     assert_eq!(counts(&next(&mut changes).await, "logs"), (1, 0, 0));
+}
+
+/// The time that a listening session may be silent, and that it may take to answer; see `postgres/changes/following.rs`.
+const SILENCE: Duration = Duration::from_secs(15);
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// Moves the clock on. It runs on by itself afterwards, as the server's does.
+async fn pass(time: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
+}
+
+/// Waits until clients have sent more than `before` messages.
+async fn sent_more(proxy: &Proxy, before: usize) {
+    for _ in 0..1000 {
+        if proxy.sent() > before {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("nobody has asked the server anything");
+}
+
+/// As when a cable is pulled: no end of the connection is ever seen.
+#[tokio::test]
+async fn a_session_that_falls_silent_is_asked_given_up_and_replaced() {
+    let Some(server) = server() else { return };
+    let proxy = Proxy::before(&server).await;
+    let (_db, mut beside) = (with_schema(&server).await, server.connect().await);
+    let db = AsyncDatabase::with_connector(proxy.connector()).open().await.unwrap();
+    let mut changes = db.changes().await.unwrap();
+    // From here on the server speaks to the session that listens only.
+    run_sql(&mut beside, "INSERT INTO logs VALUES ('before')", ()).await.unwrap();
+    assert_eq!(counts(&next(&mut changes).await, "logs"), (1, 0, 0));
+    let mut asked = 0;
+    while proxy.sent() > asked {
+        asked = proxy.sent();
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    // What the server says next, it says to the session that listens, and it does not arrive.
+    proxy.harm(Side::Server, 0, Harm::Stall);
+    run_sql(&mut beside, "INSERT INTO logs VALUES ('not heard')", ()).await.unwrap();
+    let early = timeout(Duration::from_millis(100), changes.next()).await;
+    assert!(early.is_err(), "it was not heard: {early:?}");
+    pass(SILENCE + Duration::from_secs(1)).await;
+    sent_more(&proxy, asked).await;
+    let early = timeout(Duration::from_millis(100), changes.next()).await;
+    assert!(early.is_err(), "the answer is awaited: {early:?}");
+    pass(ANSWER + Duration::from_secs(1)).await;
+    let missed = next(&mut changes).await;
+    assert!(missed.unattributed, "something was not heard: {missed:?}");
+    db.execute("INSERT INTO logs VALUES ('after')", ()).await.unwrap();
+    assert_eq!(counts(&next(&mut changes).await, "logs"), (1, 0, 0));
+    proxy.heal();
 }
 
 #[tokio::test]

@@ -48,6 +48,8 @@ struct Plan {
     split: bool,
     /// How often the client had a statement parsed.
     parses: usize,
+    /// How many messages clients have sent.
+    sent: usize,
 }
 
 pub struct Proxy {
@@ -132,6 +134,11 @@ impl Proxy {
         self.shared.plan().parses
     }
 
+    /// How many messages clients have sent.
+    pub fn sent(&self) -> usize {
+        self.shared.plan().sent
+    }
+
     pub fn split(&self, split: bool) {
         self.shared.plan().split = split;
     }
@@ -171,6 +178,7 @@ async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, side: Side, share
         if side == Side::Client && typed && message[0] == b'P' {
             shared.plan().parses += 1;
         }
+        shared.plan().sent += usize::from(side == Side::Client);
         typed = true;
         let harm = shared.meet(side);
         match harm {
