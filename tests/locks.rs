@@ -6,13 +6,12 @@ mod sources;
 use sources::sources;
 
 /// Locks that `lock.rs` does not know, each with its reason.
-const OTHERS: [(&str, &str); 3] = [
+const OTHERS: [(&str, &str); 2] = [
     ("lock.rs", "makes the others"),
     (
         "sqlcipher/running/job.rs",
         "the engine itself, for as long as SQLite works: nobody waits for it on a runtime's thread",
     ),
-    ("observer/telemetry/series.rs", "read by all calls at once; copies and inserts plain data"),
 ];
 
 /// What may run foreign code: a runtime that is ending drops a task on the spot.
