@@ -64,7 +64,12 @@ impl PostgresConnection {
         let rows = self.run(Statement::new(sql, ())?).await?;
         let mut tables = Vec::with_capacity(rows.len());
         for row in &rows {
-            let table = shown(&row.get::<String>(0)?, &row.get::<String>(1)?);
+            let schema = row.get::<String>(0)?;
+            let table = shown(&schema, &row.get::<String>(1)?);
+            if matches!(&*schema, "pg_catalog" | "information_schema") {
+                let message = format!("the statement reads {table}, a catalog of the server, which tells no changes");
+                return Err(Error::new(ErrorKind::Unsupported, message).hint("run it again from time to time"));
+            }
             if let Some((what, hint)) = why_not(&row.get::<String>(2)?, &row.get::<String>(3)?) {
                 let message = format!("the statement reads {table}, {what}, which tells no changes");
                 return Err(Error::new(ErrorKind::Unsupported, message).hint(hint));

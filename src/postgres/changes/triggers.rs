@@ -90,7 +90,12 @@ impl PostgresConnection {
             Ok(()) => self.commit().await,
             Err(error) => {
                 self.rollback().await?;
-                Err(error)
+                Err(match error.reason() {
+                    Reason::NotPermitted => error.hint(
+                        "the owner of the tables does this, once, and needs the right to make schemas; to listen needs no rights",
+                    ),
+                    _ => error,
+                })
             }
         }
     }
