@@ -7,6 +7,7 @@
     feature = "keyring",
     feature = "testing",
     feature = "migrations",
+    feature = "postgres",
     target_os = "linux"
 ))]
 
@@ -37,6 +38,8 @@ use tempfile::TempDir;
 mod cipher;
 #[path = "common/damage.rs"]
 mod damage;
+#[path = "common/postgres.rs"]
+mod postgres;
 
 use cipher::{create, keyed, plain, refusal};
 use damage::{cut, filled, flip};
@@ -83,6 +86,14 @@ impl Catalogue {
             "\n## {title}\n\n{words}\n\n| when | kind, reason | it says | the way out |\n|---|---|---|---|\n"
         )
         .unwrap();
+    }
+
+    /// A section as it stands on the page.
+    fn keep(&mut self, title: &str) {
+        let page = std::fs::read_to_string(PAGE).unwrap_or_default();
+        let begin = page.find(&format!("\n## {title}\n")).expect("it was provoked once");
+        let rest = &page[begin + 1..];
+        self.text += &page[begin..rest.find("\n## ").map_or(page.len(), |end| begin + 1 + end)];
     }
 
     fn row(&mut self, situation: &str, error: &Error) {
@@ -293,6 +304,31 @@ async fn observing(page: &mut Catalogue) {
     page.row("the watched statement writes", &writes);
     let db = AsyncDatabase::with_connector(strongroom::testing::ScriptedConnector::new()).open().await.unwrap();
     page.row("the engine does not tell what it commits", &db.changes().await.unwrap_err());
+}
+
+/// What a server says is provoked where there is one; elsewhere the page keeps it as it is.
+async fn observing_on_postgresql(page: &mut Catalogue) {
+    const TITLE: &str = "Observing on PostgreSQL";
+    let Some(server) = postgres::server() else { return page.keep(TITLE) };
+    page.section(TITLE, "From `install_change_feed()`, `changes()` and `watch()`.");
+    let db = AsyncDatabase::with_connector(server.connector()).open().await.unwrap();
+    let schema = "CREATE TABLE orders (id bigint PRIMARY KEY, title text); CREATE TABLE plain (n bigint);
+        CREATE VIEW titles AS SELECT title FROM orders; CREATE MATERIALIZED VIEW kept AS SELECT 1 AS n;
+        CREATE ROLE guest LOGIN PASSWORD 'correct horse battery'; GRANT SELECT, INSERT ON orders TO guest";
+    db.execute_script(schema).await.unwrap();
+    page.row("no table has triggers that tell", &db.changes().await.unwrap_err());
+    let refused = async |table: &str| db.install_change_feed([table]).await.unwrap_err();
+    page.row("the feed is to be installed for a view", &refused("titles").await);
+    page.row("for a materialized view", &refused("kept").await);
+    page.row("for a table that there is not", &refused("no_such").await);
+    let guest = AsyncDatabase::with_connector(server.connector().user("guest")).open().await.unwrap();
+    page.row("by a role that may not", &guest.install_change_feed(["orders"]).await.unwrap_err());
+    db.install_change_feed(["orders"]).await.unwrap();
+    let watched = async |sql: &str| db.watch(sql, ()).next().await.unwrap().unwrap_err();
+    page.row("the watched statement reads a table without triggers", &watched("SELECT n FROM plain").await);
+    page.row("it reads a materialized view", &watched("SELECT n FROM kept").await);
+    page.row("it reads a catalog of the system", &watched("SELECT relname FROM pg_class").await);
+    page.row("it writes", &watched("DELETE FROM orders").await);
 }
 
 const CHILD: &str = "STRONGROOM_TEST_DENIED";
@@ -842,6 +878,7 @@ async fn the_catalogue_shows_what_is_really_said() {
     salvaging(&mut page).await;
     rekeying(&mut page).await;
     observing(&mut page).await;
+    observing_on_postgresql(&mut page).await;
     keys(&mut page).await;
     while_open(&mut page).await;
     waiting(&mut page).await;
