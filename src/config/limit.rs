@@ -1,7 +1,11 @@
-//! Bounds of settings: values outside are moved to the bound, with a warning.
+//! Defaults and bounds of settings: values outside are moved to the bound, with a warning.
 
 use std::fmt::Debug;
 use std::time::Duration;
+
+/// Where the key is, if nothing else is said: the variable, and the value in a SOPS file.
+pub(super) const KEY_ENV: &str = "STRONGROOM_DB_KEY";
+pub(super) const SOPS_KEY: &str = "db_key";
 
 /// Zero opens nothing until it is needed. Moreover never above `pool.max_size`.
 pub(crate) const POOL_MIN_SIZE: Bounds<u32> = Bounds { name: "pool.min_size", default: 1, min: 0, max: 10 };

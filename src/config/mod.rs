@@ -4,6 +4,7 @@
 
 #[cfg(feature = "config")]
 mod file;
+mod key_place;
 pub(crate) mod limit;
 mod settings;
 #[cfg(feature = "config")]
@@ -12,4 +13,5 @@ mod visit;
 #[cfg(feature = "config")]
 mod yaml;
 
-pub use settings::{CipherConfig, DatabaseConfig, KeyPlace, PoolConfig, RetryConfig};
+pub use key_place::KeyPlace;
+pub use settings::{CipherConfig, DatabaseConfig, PoolConfig, RetryConfig};

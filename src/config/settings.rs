@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::limit::{POOL_ACQUIRE_TIMEOUT, POOL_MAX_SIZE, POOL_MIN_SIZE, RETRY_ATTEMPTS, RETRY_DELAY};
+use super::key_place::KeyPlace;
+use super::limit::{
+    KEY_ENV, POOL_ACQUIRE_TIMEOUT, POOL_MAX_SIZE, POOL_MIN_SIZE, RETRY_ATTEMPTS, RETRY_DELAY, SOPS_KEY,
+};
 use super::visit;
-
-pub(super) const KEY_ENV: &str = "STRONGROOM_DB_KEY";
-pub(super) const SOPS_KEY: &str = "db_key";
 
 /// The settings of a database, as they stand in `strongroom.yml` under the key `db`.
 ///
@@ -130,19 +130,6 @@ impl PartialEq for Origin {
 }
 
 impl Eq for Origin {}
-
-/// Where the key of an encrypted database is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum KeyPlace {
-    /// `env`: in the environment variable named by `key_env`.
-    #[default]
-    Env,
-    /// `sops`: in the SOPS file at `sops_path`, under the name `sops_key`.
-    Sops,
-    /// `passphrase`: with the program, which hands it over when it opens the database.
-    Passphrase,
-}
 
 impl Default for PoolConfig {
     fn default() -> Self {

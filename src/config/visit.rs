@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 
-use super::KeyPlace;
-use super::limit::{POOL_ACQUIRE_TIMEOUT, POOL_MAX_SIZE, POOL_MIN_SIZE, RETRY_ATTEMPTS, RETRY_DELAY};
-use super::settings::{KEY_ENV, SOPS_KEY};
+use super::key_place::KeyPlace;
+use super::limit::{
+    KEY_ENV, POOL_ACQUIRE_TIMEOUT, POOL_MAX_SIZE, POOL_MIN_SIZE, RETRY_ATTEMPTS, RETRY_DELAY, SOPS_KEY,
+};
 
 /// A section; null is one in which nothing is set.
 pub(super) fn section<'de, T, D>(deserializer: D) -> Result<T, D::Error>

@@ -4,36 +4,20 @@
 //! its turn, so none is written over: several processes that make a secret at the same time agree on one.
 
 use super::entry::KeyringEntry;
-use super::source::KeyringKeySource;
 use super::turn;
-use crate::error::{Error, ErrorKind, Reason, Result};
+use crate::error::{Reason, Result};
 use crate::key::KeyCandidate;
 use crate::keys::fresh;
 use crate::keys::settling;
 use crate::secret::Secret;
 
 /// What the user part of the second entry's name ends with.
-const NEXT: &str = ".next";
+pub(super) const NEXT: &str = ".next";
 
 /// Both entries, over a store that was opened for one call.
 pub(super) struct Pair {
-    present: KeyringEntry,
-    next: KeyringEntry,
-}
-
-impl KeyringKeySource {
-    pub(super) fn pair(&self) -> Result<Pair> {
-        let (service, user) = (&*self.service, &*self.user);
-        if service.is_empty() || user.is_empty() {
-            let error = Error::new(ErrorKind::Key, "a keyring entry without a service or a user");
-            return Err(error.because(Reason::Malformed).hint("name both"));
-        }
-        let next = format!("{user}{NEXT}");
-        let name = self.name(user);
-        let store = self.store.open().map_err(|error| self.store.unreachable(&name, error))?;
-        let entry = |name, user| KeyringEntry::new(&*store, name, (service, user), self.raw);
-        Ok(Pair { present: entry(name, user)?, next: entry(self.name(&next), &next)? })
-    }
+    pub(super) present: KeyringEntry,
+    pub(super) next: KeyringEntry,
 }
 
 impl Pair {

@@ -2,7 +2,8 @@
 
 use async_trait::async_trait;
 
-use super::life::Pair;
+use super::entry::KeyringEntry;
+use super::life::{NEXT, Pair};
 use super::store::KeyringStore;
 use crate::clock;
 use crate::errand;
@@ -42,10 +43,10 @@ use crate::secret::Secret;
 /// ```
 #[derive(Clone, Debug)]
 pub struct KeyringKeySource {
-    pub(super) service: String,
-    pub(super) user: String,
-    pub(super) store: KeyringStore,
-    pub(super) raw: bool,
+    service: String,
+    user: String,
+    store: KeyringStore,
+    raw: bool,
     creates: bool,
 }
 
@@ -80,8 +81,21 @@ impl KeyringKeySource {
     }
 
     /// An entry as errors name it.
-    pub(super) fn name(&self, user: &str) -> String {
+    fn name(&self, user: &str) -> String {
         format!("{} {user} of {}", self.store.noun(), self.service)
+    }
+
+    fn pair(&self) -> Result<Pair> {
+        let (service, user) = (&*self.service, &*self.user);
+        if service.is_empty() || user.is_empty() {
+            let error = Error::new(ErrorKind::Key, "a keyring entry without a service or a user");
+            return Err(error.because(Reason::Malformed).hint("name both"));
+        }
+        let next = format!("{user}{NEXT}");
+        let name = self.name(user);
+        let store = self.store.open().map_err(|error| self.store.unreachable(&name, error))?;
+        let entry = |name, user| KeyringEntry::new(&*store, name, (service, user), self.raw);
+        Ok(Pair { present: entry(name, user)?, next: entry(self.name(&next), &next)? })
     }
 
     /// Opens the store and does `work` on a thread that may block.

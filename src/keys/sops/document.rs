@@ -3,6 +3,7 @@
 use crate::error::{Error, Reason, Result};
 use crate::text::{self};
 
+use super::dotenv::Spelling;
 use super::format::SopsFormat;
 use super::metadata::Metadata;
 use super::tree::{MAX_FILE, Node};
@@ -20,15 +21,6 @@ pub(super) struct Document {
     /// How the values may have been spelled when they were encrypted; more than one way if the file was changed since
     /// by an editor or by version control.
     pub(super) spellings: Vec<Spelling>,
-}
-
-/// What an editor or version control may have put between the values; the MAC says which one it was.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Spelling {
-    /// What stands behind each value and is not part of it.
-    pub(super) ending: &'static str,
-    /// What stood in front of the first key and was part of it.
-    pub(super) mark: &'static str,
 }
 
 const PLAIN: Spelling = Spelling { ending: "", mark: "" };

@@ -2,11 +2,19 @@
 
 use crate::error::{Reason, Result};
 
-use super::document::Spelling;
 use super::tree::{MapBuilder, Node, Scalar};
 use super::{fault, flat};
 
 const PREFIX: &str = "sops_";
+
+/// What an editor or version control may have put between the values; the MAC says which one it was.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Spelling {
+    /// What stands behind each value and is not part of it.
+    pub(super) ending: &'static str,
+    /// What stood in front of the first key and was part of it.
+    pub(super) mark: &'static str,
+}
 
 /// Reads all lines, those of the metadata too.
 pub(super) fn parse(text: &str) -> Result<Node> {

@@ -14,6 +14,7 @@ use crate::secret::Secret;
 use crate::text;
 
 use super::age::{self, BoxedIdentity, X25519};
+use super::passphrase::usable;
 use super::{fault, file, ssh};
 
 /// The variables whose commands are run if [`IdentitySources::env_commands`] is on.
@@ -268,15 +269,6 @@ impl Loaded {
         }
         fault(Reason::Locked, message).hint(self.way_out)
     }
-}
-
-/// The passphrase for a protected identity, as text.
-pub(super) fn usable(passphrase: Option<&Secret>) -> Result<&str, &'static str> {
-    let passphrase = passphrase.ok_or("it is protected by a passphrase and none was given")?;
-    if passphrase.is_empty() {
-        return Err("it is protected by a passphrase, and the one of the identity sources is empty");
-    }
-    std::str::from_utf8(passphrase.expose()).map_err(|_| "its passphrase is not text")
 }
 
 enum Parsed {

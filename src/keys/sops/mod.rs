@@ -28,6 +28,7 @@ mod json;
 mod life;
 mod metadata;
 mod open;
+mod passphrase;
 mod path;
 #[cfg(not(target_family = "wasm"))]
 mod program;

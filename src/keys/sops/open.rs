@@ -9,7 +9,8 @@ use zeroize::Zeroizing;
 use crate::error::{Error, Reason, Result};
 use crate::secret::Secret;
 
-use super::document::{Document, Spelling};
+use super::document::Document;
+use super::dotenv::Spelling;
 use super::gcm::{Cipher, Clear, Sealed, Type};
 use super::path::KeyPath;
 use super::tree::{MAX_PATH, Node, Scalar};

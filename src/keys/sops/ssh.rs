@@ -8,7 +8,7 @@ use age_core::format::Stanza as AgeStanza;
 use crate::secret::Secret;
 
 use super::age::{BoxedIdentity, FileKey, Identity, Refusal, Stanza};
-use super::identity::usable;
+use super::passphrase::usable;
 
 /// Whether this build reads SSH keys itself.
 pub(super) const NATIVE: bool = true;

@@ -8,23 +8,16 @@ use crate::keys::sops::data_key::random;
 use crate::keys::sops::fault;
 
 use super::header::{Header, Stanza};
+use super::identity::{BoxedIdentity, Identity, Refusal};
 use super::passphrase::{self, MAX_WORK, Passphrase};
 use super::primitives::{FileKey, TAG, hkdf, open as open_chunk, seal};
-use super::{Refusal, armor, x25519};
+use super::{armor, x25519};
 
 /// Far more than an age file of 33 bytes with a few recipients needs. A chunk has 64 KiB, so there is one at most.
 const MAX_FILE: usize = 64 << 10;
 const NONCE: usize = 16;
 /// Chunk 0, and the last.
 const ONLY_CHUNK: [u8; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
-
-/// A private key of any kind.
-pub(in crate::keys::sops) trait Identity: Send + Sync {
-    /// The file key, if the stanza is for this identity.
-    fn unwrap(&self, stanza: &Stanza) -> Result<FileKey, Refusal>;
-}
-
-pub(in crate::keys::sops) type BoxedIdentity = Box<dyn Identity>;
 
 /// Opens a file, armored or not, with the first identity that fits; `None` if none does, or the file is damaged.
 pub(in crate::keys::sops) fn unwrap(file: &[u8], identities: &[BoxedIdentity]) -> Option<Zeroizing<Vec<u8>>> {

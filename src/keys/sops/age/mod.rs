@@ -7,31 +7,19 @@
 mod armor;
 mod file;
 mod header;
+mod identity;
 mod passphrase;
 mod primitives;
 #[cfg(test)]
 mod vectors;
 mod x25519;
 
-pub(super) use file::{BoxedIdentity, unprotect, unwrap, wrap};
+pub(super) use file::{unprotect, unwrap, wrap};
+pub(super) use identity::BoxedIdentity;
 pub(super) use x25519::X25519;
 #[allow(unused_imports, reason = "what SSH keys need; without the feature `sops-ssh` there are none")]
-pub(super) use {file::Identity, header::Stanza, primitives::FileKey};
-
-/// Why a file stays closed; what tells more comes later.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Refusal {
-    /// No identity is of the kind of any stanza.
-    Foreign,
-    /// The stanzas are for other identities.
-    Unfit,
-    Payload,
-    Mac,
-    Header,
-    Armor,
-    TooLarge,
-    /// The passphrase costs more work than is done.
-    Work(u8),
-    /// The system does not give the memory for that work.
-    Memory(u8),
-}
+pub(super) use {
+    header::Stanza,
+    identity::{Identity, Refusal},
+    primitives::FileKey,
+};

@@ -4,9 +4,8 @@ use zeroize::Zeroizing;
 
 use crate::crypto::scrypt;
 
-use super::Refusal;
-use super::file::Identity;
 use super::header::{Stanza, decode};
+use super::identity::{Identity, Refusal};
 use super::primitives::FileKey;
 
 pub(super) const KIND: &str = "scrypt";

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use sha2::{Digest as _, Sha256};
 
-use super::file::{Identity, open};
+use super::file::open;
+use super::identity::Identity;
 use super::passphrase::Passphrase;
 use super::{Refusal, X25519};
 

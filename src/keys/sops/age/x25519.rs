@@ -10,9 +10,8 @@ use crate::error::{Reason, Result};
 use crate::keys::sops::data_key::random;
 use crate::keys::sops::fault;
 
-use super::Refusal;
-use super::file::Identity;
 use super::header::{Stanza, decode, encode};
+use super::identity::{Identity, Refusal};
 use super::primitives::{FileKey, hkdf};
 
 const KIND: &str = "X25519";
