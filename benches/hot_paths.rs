@@ -6,6 +6,7 @@
 use std::hint::black_box;
 use std::time::Duration;
 
+use strongroom::database::{Event, Observer};
 use strongroom::engine::Access;
 use strongroom::sqlcipher::{Synchronous, Tuning};
 use strongroom::{AsyncDatabase, PassphraseKeySource, Pool, Secret, SqlCipherConnector, Transaction, rusqlite};
@@ -38,12 +39,11 @@ fn main() {
     // What waits for the disk goes through the lane's thread; the rest stays on the task.
     let synchronous = if path == "lane" { Synchronous::Full } else { Synchronous::Normal };
     runtime.block_on(async {
-        let db = AsyncDatabase::builder(&file)
+        let builder = AsyncDatabase::builder(&file)
             .tuning(Tuning::default().synchronous(synchronous))
-            .key(PassphraseKeySource::new(Secret::raw_key([7; 32])))
-            .open()
-            .await
-            .unwrap();
+            .key(PassphraseKeySource::new(Secret::raw_key([7; 32])));
+        let builder = if path == "observed" { builder.observer(Nothing) } else { builder };
+        let db = builder.open().await.unwrap();
         db.execute_script(SCHEMA).await.unwrap();
         db.execute_script("PRAGMA wal_checkpoint(TRUNCATE)").await.unwrap();
         ours(&path, times, &db).await;
@@ -51,10 +51,19 @@ fn main() {
     });
 }
 
-const PATHS: [&str; 15] = [
+/// Is told, and does nothing.
+struct Nothing;
+
+impl Observer for Nothing {
+    fn observe(&self, _: &Event<'_>) {}
+}
+
+const PATHS: [&str; 17] = [
     "checkout",
     "read",
+    "observed",
     "write",
+    "followed",
     "lane",
     "transaction",
     "statement",
@@ -79,15 +88,20 @@ async fn ours(path: &str, times: u64, db: &AsyncDatabase) {
             }
             pool.close(Duration::from_secs(1)).await;
         }
-        // A point read on the caller's task.
-        "read" => {
+        // A point read on the caller's task, and one that somebody observes.
+        "read" | "observed" => {
             for turn in 0..times {
                 let id = (turn % 1000) as i64 + 1;
                 black_box(db.fetch_value::<String>(READ, (id,)).await.unwrap());
             }
         }
-        // A lone insert on the caller's task.
-        "write" => {
+        // A lone insert on the caller's task, and one of which somebody hears.
+        "write" | "followed" => {
+            let listener = if path == "followed" { Some(db.changes().await.unwrap()) } else { None };
+            if let Some(mut changes) = listener {
+                tokio::spawn(async move { while changes.next().await.is_some() {} });
+            }
+
             for turn in 0..times {
                 db.execute(INSERT, (turn as i64, "some text of a log")).await.unwrap();
             }
