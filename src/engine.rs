@@ -14,7 +14,7 @@ pub use crate::connector::{
     StatementKind, StatementSummary, TellProgress, TransactionMode,
 };
 pub use crate::error::Phase;
-pub use crate::feed::ChangeFeed;
+pub use crate::feed::{ChangeFeed, Hearers};
 pub use crate::params::{Arranged, ArrangedSets, Dialect, Params, Placeholders, Style};
 pub use crate::row::{Changes, RowRef, RowSink, RowsBuilder};
 pub use crate::value::ValueRef;

@@ -118,7 +118,19 @@ fn the_root_has_few_names() {
 }
 
 /// The rooms whose files must not import each other in a circle, directly or through what a `mod.rs` passes on.
-const WITHOUT_CYCLES: [&str; 5] = ["pool", "database", "config", "keys/keyring", "keys/sops/age"];
+const WITHOUT_CYCLES: [&str; 11] = [
+    "pool",
+    "database",
+    "config",
+    "keys/keyring",
+    "keys/sops/age",
+    "sqlcipher/copies",
+    "sqlcipher/log",
+    "sqlcipher/changes",
+    "sqlcipher/statement",
+    "postgres/changes",
+    "postgres/wire",
+];
 
 /// The paths that the `use` lines of a file name; `passed_on` asks for those of `pub use` only.
 fn used_paths(text: &str, passed_on: bool) -> Vec<String> {
@@ -177,8 +189,8 @@ fn file_of(path: &str, from: &str, files: &BTreeMap<String, String>) -> Option<S
 
 #[test]
 fn no_files_of_a_room_import_each_other_in_a_circle() {
+    let (files, mut read) = (sources(), 0);
     for room in WITHOUT_CYCLES {
-        let files = sources();
         let inside: BTreeMap<&String, &String> =
             files.iter().filter(|(name, _)| name.starts_with(&format!("{room}/"))).collect();
         let mut edges: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
@@ -189,7 +201,7 @@ fn no_files_of_a_room_import_each_other_in_a_circle() {
             let to = paths.iter().filter_map(|path| file_of(path, name, &files)).filter(|to| to != *name);
             edges.insert(name, to.filter(|to| inside.contains_key(to)).collect());
         }
-        assert!(edges.values().map(BTreeSet::len).sum::<usize>() > inside.len(), "misread: {edges:?}");
+        read += edges.values().map(BTreeSet::len).sum::<usize>();
         // What imports nothing that is left goes, until nothing more does.
         loop {
             let before = edges.len();
@@ -201,6 +213,7 @@ fn no_files_of_a_room_import_each_other_in_a_circle() {
         }
         assert!(edges.is_empty(), "in a circle, or above one: {edges:#?}");
     }
+    assert!(read > 200, "misread: {read} imports");
 }
 
 /// A module that needs a feature is declared or re-exported in a `mod.rs`, in `lib.rs` or in one of its doors; within a file

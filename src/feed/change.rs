@@ -110,8 +110,8 @@ impl Change {
         }
     }
 
-    /// The same of what is not needed any more: the tables move, where there are none yet.
-    pub(crate) fn absorb(&mut self, mut later: Self) {
+    /// Adds what came later, for engines: the tables move, where there are none yet.
+    pub fn absorb(&mut self, mut later: Self) {
         if self.tables.is_empty() {
             std::mem::swap(&mut self.tables, &mut later.tables);
         }

@@ -67,7 +67,7 @@ impl Due {
 
 /// Who hears of commits that an engine has told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Hearers {
+pub enum Hearers {
     /// Nobody listens any more, and no more commits need be told.
     Gone,
     /// Whoever listens knows already that there is something new.
@@ -124,8 +124,15 @@ impl ChangeFeed {
         }
     }
 
-    /// Adds what several commits have changed, in their order. If nobody listens any more, it [disarms](Self::disarm) instead.
-    pub(crate) fn add_all(&self, changes: &mut Vec<Change>) -> Hearers {
+    /// Adds what several commits have changed, in their order, and says who hears of it. If nobody listens any more, it
+    /// [disarms](Self::disarm) instead.
+    ///
+    /// ```
+    /// use strongroom::engine::{ChangeFeed, Hearers};
+    ///
+    /// assert_eq!(ChangeFeed::new().add_all(&mut Vec::new()), Hearers::Gone);
+    /// ```
+    pub fn add_all(&self, changes: &mut Vec<Change>) -> Hearers {
         let mut state = self.0.lock();
         if state.is_deserted() {
             state.armed = Armed::No;

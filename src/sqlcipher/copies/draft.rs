@@ -7,15 +7,15 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::failed::failed;
 use super::withheld::Withheld;
 use crate::connector::Replace;
 use crate::crypto::exit_gate;
-use crate::error::{Error, ErrorKind, Reason, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::private;
 use crate::sqlcipher::ffi::publish;
 use crate::sqlcipher::opening::creation::{drafts, followed, sync_directory};
 use crate::sqlcipher::opening::location::Location;
-use crate::sqlcipher::os::{is_full, is_of_the_disk};
 
 /// How the name of a draft goes on after that of its target; random digits follow.
 const MARK: &str = "-copy-";
@@ -269,27 +269,4 @@ pub(super) fn beside(target: &Path, end: &str) -> PathBuf {
     let mut name = target.as_os_str().to_owned();
     name.push(end);
     PathBuf::from(name)
-}
-
-#[cold]
-pub(super) fn failed(target: &Path, what: &str, error: &io::Error) -> Error {
-    let (kind, reason, hint) = match error.kind() {
-        _ if is_full(error) => (ErrorKind::Storage, Reason::DiskFull, "free space, then copy again"),
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
-            (ErrorKind::Connection, Reason::NotFound, "create the directory first")
-        }
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-            (ErrorKind::Connection, Reason::NotPermitted, "the process needs to create files in the directory")
-        }
-        io::ErrorKind::AlreadyExists => {
-            (ErrorKind::Config, Reason::Unspecified, "give another name, or call .replace(true)")
-        }
-        _ if is_of_the_disk(error) => (ErrorKind::Storage, Reason::Io, "look at the disk"),
-        _ => (ErrorKind::Storage, Reason::Unspecified, "look at the disk"),
-    };
-    let shown = target.display();
-    Error::new(kind, format!("cannot copy to {shown}: {what}: {error}"))
-        .because(reason)
-        .about(shown.to_string())
-        .hint(hint)
 }

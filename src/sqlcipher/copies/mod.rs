@@ -1,9 +1,9 @@
 //! Copies of a database: made beside their place, looked at, and then given their name. And a database whose key is changed
-//! in its place. And what can be read
-//! of one that is damaged.
+//! in its place. And what can be read of one that is damaged.
 
 mod backup;
 mod draft;
+mod failed;
 mod pages;
 mod rekey;
 mod rekey_progress;
@@ -13,6 +13,7 @@ mod salvage;
 mod sealed;
 mod seals;
 mod verify;
+mod watcher;
 mod withheld;
 
 pub(super) use backup::back_up;

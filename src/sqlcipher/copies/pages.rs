@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 use rusqlite::backup::{Backup, StepResult};
 
-use super::backup::Watcher;
+use super::watcher::Watcher;
 use crate::connector::BackupStage;
 use crate::error::Result;
 use crate::sqlcipher::errors::classify;

@@ -13,7 +13,7 @@ use foldhash::quality::FixedState;
 use rusqlite::types::{ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{Connection, params_from_iter};
 
-use super::backup::Watcher;
+use super::watcher::Watcher;
 use crate::connector::BackupStage;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sqlcipher::errors::classify;

@@ -21,8 +21,8 @@ use std::collections::HashMap;
 
 use rusqlite::Connection;
 
-use super::backup::Watcher;
 use super::draft::Draft;
+use super::watcher::Watcher;
 use crate::connector::BackupStage;
 use crate::error::Result;
 use crate::sqlcipher::cipher::{KeySpec, PageCipher};

@@ -5,10 +5,10 @@ use std::thread;
 
 use rusqlite::Connection;
 
-use super::backup::Watcher;
 use super::draft::Draft;
 use super::rows::{self, Contents, quoted};
 use super::seals;
+use super::watcher::Watcher;
 use crate::connector::{BackupStage, CheckDepth};
 use crate::crypto::exit_gate;
 use crate::error::{Error, ErrorKind, Reason, Result};

@@ -40,7 +40,7 @@ impl Withheld {
         use std::os::windows::fs::OpenOptionsExt as _;
         use std::time::Duration;
 
-        use super::draft::failed;
+        use super::failed::failed;
         use crate::sqlcipher::os::is_held;
 
         const FILE_SHARE_DELETE: u32 = 4;

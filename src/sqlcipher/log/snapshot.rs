@@ -10,7 +10,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Weak};
 
-use super::sweeper;
+use super::sweeper::{self, Swept};
 use crate::crypto::exit_gate;
 use crate::lock::Lock;
 use crate::sqlcipher::running::job::Shared;
@@ -78,18 +78,9 @@ impl Snapshots {
     pub(crate) fn sweep(self: &Arc<Self>) {
         // Asked first, because a swap takes the cache line from the other cores with every read.
         if !self.sweeping.load(SeqCst) && !self.sweeping.swap(true, SeqCst) {
-            sweeper::send_for(self);
+            let this: Weak<Self> = Arc::downgrade(self);
+            sweeper::send_for(this);
         }
-    }
-
-    /// One look of the sweeper; says whether it has to look again.
-    pub(crate) fn look(&self) -> bool {
-        if self.sweep_once() {
-            return true;
-        }
-        // Between the last look and this line somebody may have kept one and seen a sweeper at work.
-        self.sweeping.store(false, SeqCst);
-        self.any_kept() && !self.sweeping.swap(true, SeqCst)
     }
 
     /// Ends what was not used since the last time; says whether any is left.
@@ -105,6 +96,17 @@ impl Snapshots {
 
     fn any_kept(&self) -> bool {
         self.readers().iter().any(|reader| reader.try_lock().is_none_or(|engine| engine.keeps_snapshot()))
+    }
+}
+
+impl Swept for Snapshots {
+    fn look(&self) -> bool {
+        if self.sweep_once() {
+            return true;
+        }
+        // Between the last look and this line somebody may have kept one and seen a sweeper at work.
+        self.sweeping.store(false, SeqCst);
+        self.any_kept() && !self.sweeping.swap(true, SeqCst)
     }
 }
 

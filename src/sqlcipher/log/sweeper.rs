@@ -7,23 +7,28 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
-use super::snapshot::Snapshots;
 use crate::lock::{Lock, foreign};
 
 /// A transaction that nobody used for one such interval is ended in the next.
 const INTERVAL: Duration = Duration::from_millis(4);
 
+/// What keeps transactions, and is asked by the thread to end those that nobody uses.
+pub(super) trait Swept: Send + Sync {
+    /// Says whether it has to be asked again.
+    fn look(&self) -> bool;
+}
+
 #[derive(Default)]
 struct Orders {
-    new: Lock<Vec<Weak<Snapshots>>>,
+    new: Lock<Vec<Weak<dyn Swept>>>,
     thread: OnceLock<Thread>,
 }
 
 /// Has the readers of a database looked after, until none of them keeps a transaction.
-pub(crate) fn send_for(snapshots: &Arc<Snapshots>) {
+pub(super) fn send_for(snapshots: Weak<dyn Swept>) {
     static ORDERS: OnceLock<Arc<Orders>> = OnceLock::new();
     let orders = ORDERS.get_or_init(Arc::default);
-    orders.new.lock().push(Arc::downgrade(snapshots));
+    orders.new.lock().push(snapshots);
     foreign();
     if orders.thread.get().is_none() {
         let taken = Arc::clone(orders);
@@ -39,7 +44,7 @@ pub(crate) fn send_for(snapshots: &Arc<Snapshots>) {
 }
 
 fn sweep(orders: &Orders) {
-    let mut kept: Vec<Weak<Snapshots>> = Vec::new();
+    let mut kept: Vec<Weak<dyn Swept>> = Vec::new();
     loop {
         kept.append(&mut orders.new.lock());
         if kept.is_empty() {

@@ -8,16 +8,13 @@ use super::map::{Owner, PageMap};
 use super::original::Original;
 use super::page::{Page, PageKind};
 use super::report::{SalvageReport, SalvagedTable};
-use super::schema::{self, Schema};
+use super::schema::{self, COUNTERS, Schema};
 use super::table::Table;
 use super::tree::{Gap, walk};
 use super::writer::{TableTree, Writer};
 use crate::connector::BackupStage;
 use crate::error::Result;
-use crate::sqlcipher::copies::backup::Watcher;
-
-/// What counts for `AUTOINCREMENT`: made by the engine.
-pub(super) const COUNTERS: &str = "sqlite_sequence";
+use crate::sqlcipher::copies::watcher::Watcher;
 
 /// Copies everything that can be read into the empty `target`.
 pub(super) fn fill(

@@ -2,14 +2,13 @@
 
 use rusqlite::{Connection, ErrorCode};
 
-use super::fill::COUNTERS;
 use super::original::Original;
 use super::report::{NotMade, SalvageReport};
-use super::schema::{Schema, SchemaEntry};
+use super::schema::{COUNTERS, Schema, SchemaEntry};
 use super::writer::TableTree;
 use crate::error::Result;
-use crate::sqlcipher::copies::backup::Watcher;
 use crate::sqlcipher::copies::rows::quoted;
+use crate::sqlcipher::copies::watcher::Watcher;
 use crate::sqlcipher::errors::classify;
 
 /// Settings of the file, and one transaction for everything.

@@ -6,7 +6,7 @@ use super::original::Original;
 use super::page::{PageKind, word};
 use crate::connector::BackupStage;
 use crate::error::Result;
-use crate::sqlcipher::copies::backup::Watcher;
+use crate::sqlcipher::copies::watcher::Watcher;
 
 /// SQLite takes its locks in this byte, and leaves its page empty.
 const LOCK_BYTE: u64 = 0x4000_0000;

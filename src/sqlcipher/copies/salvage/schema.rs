@@ -9,6 +9,9 @@ use super::record;
 use super::tree::walk;
 use crate::error::Result;
 
+/// What counts for `AUTOINCREMENT`: made by the engine.
+pub(super) const COUNTERS: &str = "sqlite_sequence";
+
 /// An entry of the schema.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct SchemaEntry {

@@ -12,7 +12,7 @@ use super::table::{Placed, Table};
 use super::tree::Gap;
 use crate::connector::BackupStage;
 use crate::error::Result;
-use crate::sqlcipher::copies::backup::Watcher;
+use crate::sqlcipher::copies::watcher::Watcher;
 use crate::sqlcipher::errors::classify;
 
 /// How many rows are copied between two looks at whether to stop.
