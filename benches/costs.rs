@@ -168,7 +168,9 @@ async fn observers(bench: &Bench) {
         .pair("five numbers, told to that recorder", "", async |with| {
             timed(64, async || {
                 if with {
-                    histograms.iter().for_each(|histogram| histogram.record(0.001));
+                    for histogram in &histograms {
+                        histogram.record(0.001);
+                    }
                 }
             })
             .await

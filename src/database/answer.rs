@@ -33,7 +33,8 @@ macro_rules! one_liners {
             let location = std::panic::Location::caller();
             let observing = $self.observing($crate::observer::CallKind::Execute, &statement, location);
             $crate::database::Answer::observed(observing, async move {
-                let rows = $self.writing(statement?, location).await?;
+                let statement = statement?;
+                let rows = $self.writing(statement, location).await?;
                 Ok(rows.changes())
             })
         }
@@ -56,7 +57,8 @@ macro_rules! one_liners {
             let location = std::panic::Location::caller();
             let observing = $self.observing($crate::observer::CallKind::Fetch, &statement, location);
             $crate::database::Answer::observed(observing, async move {
-                let rows = $self.reading(statement?, location, &mut $crate::database::yields::Collected).await?;
+                let statement = statement?;
+                let rows = $self.reading(statement, location, &mut $crate::database::yields::Collected).await?;
                 Ok(rows.first())
             })
         }
@@ -78,7 +80,8 @@ macro_rules! one_liners {
             let location = std::panic::Location::caller();
             let observing = $self.observing($crate::observer::CallKind::Fetch, &statement, location);
             $crate::database::Answer::observed(observing, async move {
-                $self.reading(statement?, location, &mut $crate::database::yields::Collected).await
+                let statement = statement?;
+                $self.reading(statement, location, &mut $crate::database::yields::Collected).await
             })
         }
 
@@ -100,8 +103,9 @@ macro_rules! one_liners {
             let location = std::panic::Location::caller();
             let observing = $self.observing($crate::observer::CallKind::Fetch, &statement, location);
             $crate::database::Answer::observed(observing, async move {
+                let statement = statement?;
                 let mut sink = $crate::database::yields::Shown($crate::row::Decoding::<Option<T>>::values());
-                $self.reading(statement?, location, &mut sink).await?;
+                $self.reading(statement, location, &mut sink).await?;
                 $crate::database::observed::answered();
                 $crate::row::made(sink.0)
             })
@@ -125,8 +129,9 @@ macro_rules! one_liners {
             let location = std::panic::Location::caller();
             let observing = $self.observing($crate::observer::CallKind::Fetch, &statement, location);
             $crate::database::Answer::observed(observing, async move {
+                let statement = statement?;
                 let mut sink = $crate::database::yields::Shown($crate::row::Decoding::<Option<T>>::rows());
-                $self.reading(statement?, location, &mut sink).await?;
+                $self.reading(statement, location, &mut sink).await?;
                 $crate::database::observed::answered();
                 $crate::row::made(sink.0)
             })
@@ -151,8 +156,9 @@ macro_rules! one_liners {
             let location = std::panic::Location::caller();
             let observing = $self.observing($crate::observer::CallKind::Fetch, &statement, location);
             $crate::database::Answer::observed(observing, async move {
+                let statement = statement?;
                 let mut sink = $crate::database::yields::Shown($crate::row::Decoding::<Vec<T>>::rows());
-                $self.reading(statement?, location, &mut sink).await?;
+                $self.reading(statement, location, &mut sink).await?;
                 $crate::database::observed::answered();
                 $crate::row::made(sink.0)
             })

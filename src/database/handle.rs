@@ -250,38 +250,41 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
     }
 
     /// One future for what nobody observes: every layer around it would cost a read a hundredth.
-    async fn read<Y: Yields, const ASKS: bool>(
-        &self,
+    #[allow(clippy::manual_async_fn, reason = "an async fn has room for its arguments twice")]
+    fn read<'a, Y: Yields, const ASKS: bool>(
+        &'a self,
         statement: Statement,
         location: &'static Location<'static>,
-        yields: &mut Y,
-    ) -> Result<Y::Made> {
-        if ASKS {
-            let observing = observe_span(self.pool().observers(), CallKind::Fetch, &statement.sql, location);
-            if observing.is_some() {
-                return self.read_observed(observing, statement, location, yields).await;
+        yields: &'a mut Y,
+    ) -> impl Future<Output = Result<Y::Made>> + Send + 'a {
+        async move {
+            if ASKS {
+                let observing = observe_span(self.pool().observers(), CallKind::Fetch, &statement.sql, location);
+                if observing.is_some() {
+                    return self.read_observed(observing, statement, location, yields).await;
+                }
             }
+            turn::take().await;
+            let call = self.call(location);
+            let access = route::read_access(self.capabilities());
+            let statement = if access == Access::Write && self.capabilities().single_writer {
+                statement
+            } else {
+                let mut reader = call.lend(self.pool(), access).await?;
+                let limit = call.limit_of(&mut reader, access, &statement.sql)?;
+                // Boxed, because mostly nothing is kept.
+                let kept = self.capabilities().reads_elsewhere.then(|| Box::new(statement.clone()));
+                match within(limit, route::run_in(&mut reader, statement, access, yields)).await {
+                    Ok(Outcome::Ran(made)) => return Ok(made),
+                    Ok(Outcome::Refused(_, statement)) => statement,
+                    // A function that writes, of which its words say nothing: a standby has changed nothing.
+                    Err(error) if error.reason() == Reason::NotWritable => *kept.ok_or(error)?,
+                    Err(error) => return Err(error),
+                }
+            };
+            // Boxed, like everything off the short way, so that a read does not carry its state.
+            Ok(yields.collected(Box::pin(self.write(statement, call)).await?))
         }
-        turn::take().await;
-        let call = self.call(location);
-        let access = route::read_access(self.capabilities());
-        let statement = if access == Access::Write && self.capabilities().single_writer {
-            statement
-        } else {
-            let mut reader = call.lend(self.pool(), access).await?;
-            let limit = call.limit_of(&mut reader, access, &statement.sql)?;
-            // Boxed, because mostly nothing is kept.
-            let kept = self.capabilities().reads_elsewhere.then(|| Box::new(statement.clone()));
-            match within(limit, route::run_in(&mut reader, statement, access, yields)).await {
-                Ok(Outcome::Ran(made)) => return Ok(made),
-                Ok(Outcome::Refused(_, statement)) => statement,
-                // A function that writes, of which its words say nothing: a standby has changed nothing.
-                Err(error) if error.reason() == Reason::NotWritable => *kept.ok_or(error)?,
-                Err(error) => return Err(error),
-            }
-        };
-        // Boxed, like everything off the short way, so that a read does not carry its state.
-        Ok(yields.collected(Box::pin(self.write(statement, call)).await?))
     }
 
     async fn writing(&self, statement: Statement, location: &'static Location<'static>) -> Result<Rows> {

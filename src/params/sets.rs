@@ -46,7 +46,7 @@ impl Binds {
     fn of(params: &Params) -> Self {
         match params {
             Params::Named(pairs) => Self::Names(pairs.iter().map(|(name, _)| name.clone()).collect()),
-            Params::Fields(fields) => Self::Fields(fields.names.clone()),
+            Params::Fields(fields) => Self::Fields((*fields.names).clone()),
             params => Self::Position(params.len()),
         }
     }
@@ -54,7 +54,7 @@ impl Binds {
     fn is_of(&self, params: &Params) -> bool {
         match (self, params) {
             (Self::Names(names), Params::Named(pairs)) => names.iter().eq(pairs.iter().map(|(name, _)| name)),
-            (Self::Fields(names), Params::Fields(fields)) => *names == fields.names,
+            (Self::Fields(names), Params::Fields(fields)) => *names == *fields.names,
             (Self::Names(_) | Self::Fields(_), _) | (_, Params::Named(_) | Params::Fields(_)) => false,
             (Self::Position(count), params) => *count == params.len(),
         }
@@ -126,7 +126,7 @@ impl ParamSets {
                 Binds::Position(count) => Params::Positional((0..*count).map(value).collect()),
                 Binds::Fields(names) => {
                     let values = (0..names.bound.len()).map(value).collect();
-                    Params::Fields(Fields { names: names.clone(), values })
+                    Params::Fields(Fields { names: Box::new(names.clone()), values })
                 }
                 Binds::Names(names) => {
                     Params::Named(names.iter().enumerate().map(|(index, name)| (name.clone(), value(index))).collect())

@@ -55,7 +55,8 @@ pub fn named(source: impl Serialize) -> Result<Params> {
 /// The fields of a struct as parameters; see [`named`](crate::named()).
 #[derive(Clone, Default, PartialEq)]
 pub struct Fields {
-    pub(in crate::params) names: FieldNames,
+    /// Boxed, because every statement that travels has room for it.
+    pub(in crate::params) names: Box<FieldNames>,
     pub(in crate::params) values: Vec<Value>,
 }
 
