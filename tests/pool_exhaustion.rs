@@ -37,7 +37,7 @@ async fn the_error_names_every_holder_its_age_and_its_transaction() {
         error.to_string().replace(&format!("{first}38"), "FIRST").replace(&format!("{second}31"), "SECOND"),
         "no connection of the pool \"ledger\" became free within 2s: 2 of 2 in use, 1 waiting, held by \
          FIRST \"nightly import\" (for 3.5s, in a transaction) and by SECOND (for 2.0s); \
-         hold connections for a shorter time, or raise pool_max or pool_timeout"
+         hold connections for a shorter time, or raise pool_max or pool_timeout (max_size or acquire_timeout of a Pool::builder)"
     );
 }
 

@@ -98,10 +98,27 @@ async fn a_url_given_as_a_host_is_not_repeated() {
         let said = format!("{error} {error:?} {connector:?}");
         assert!(!said.contains("secret") && said.contains("from_url"), "{said}");
     }
-    let connector = PostgresConnector::new("127.0.0.1", 1).database("postgres://app:secret@host/db");
-    let error = connector.connect(Access::Write).await.unwrap_err();
-    let said = format!("{error} {error:?} {connector:?}");
-    assert!(!said.contains("secret") && said.contains("from_url"), "{said}");
+}
+
+#[tokio::test]
+async fn what_may_hold_a_password_is_neither_shown_nor_sent_as_a_name() {
+    let here = || PostgresConnector::new("127.0.0.1", 1).connect_timeout(Duration::from_secs(1));
+    for name in
+        ["postgres://app:secret@host/db", "app:secret@host", "host=a PassWord = secret", "dbname=a password=secret"]
+    {
+        for connector in [here().database(name), here().user(name), here().user(name).database("app")] {
+            let error = connector.connect(Access::Write).await.unwrap_err();
+            assert_eq!((error.kind(), error.is_transient()), (ErrorKind::Config, false), "{error}");
+            let said = format!("{error} {error:?} {connector:?} {:?}", connector.capabilities());
+            assert!(!said.contains("secret") && said.contains("from_url"), "{said}");
+        }
+    }
+    // Names that only look a little like it.
+    for name in ["passwords", "app@server", "a:b", "no=password"] {
+        let error = here().user(name).connect(Access::Write).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Connection, "{error}");
+        assert!(format!("{:?}", here().user(name)).contains(name));
+    }
 }
 
 #[tokio::test]

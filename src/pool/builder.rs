@@ -64,7 +64,7 @@ impl<C: Connector> PoolBuilder<C> {
         self
     }
 
-    /// How long [`Pool::get`] may take in all, waiting, connecting and retrying included: 1 to 300 s; 30 s by default.
+    /// How long [`Pool::get`] may take in all, waiting and all attempts to connect included: 1 to 300 s; 30 s by default.
     pub fn acquire_timeout(mut self, limit: Duration) -> Self {
         self.settings.acquire_timeout = limit;
         self

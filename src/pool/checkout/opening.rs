@@ -1,6 +1,6 @@
 //! Opening connections: attempts, pauses, the hook.
 //!
-//! The order of limits is fixed: the acquire deadline around the retries, around each attempt's own limit. An error
+//! The order of limits is fixed: the acquire deadline around all attempts, around each attempt's own limit. An error
 //! reaches the caller at once, unless it may pass and another connection may come back; a retry that would begin after
 //! the deadline is not waited for.
 

@@ -30,7 +30,7 @@ impl Exhaustion {
         let hint = if self.holders.iter().any(Holder::is_this_task) {
             "this very task holds one already: give it back first, or pass it on instead of asking for another"
         } else {
-            "hold connections for a shorter time, or raise pool_max or pool_timeout"
+            "hold connections for a shorter time, or raise pool_max or pool_timeout (max_size or acquire_timeout of a Pool::builder)"
         };
         exhausted(message, Reason::AllInUse).hint(hint)
     }

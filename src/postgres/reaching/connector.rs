@@ -9,11 +9,12 @@ use tokio_postgres::config::{ChannelBinding, TargetSessionAttrs};
 
 use super::dial::{Dial, Dialed};
 use super::hosts::{Host, Memory, Readers, Standing, no_host};
+use super::names;
 use super::passfile::PassFile;
 use super::tls::Tls;
 use super::url;
 use crate::connector::{Access, CancelKind, Capabilities, Connector};
-use crate::error::{Error, ErrorKind, Phase, Reason, Result};
+use crate::error::{Reason, Result};
 use crate::key::KeySource;
 use crate::params::Dialect;
 use crate::postgres::changes::Followers;
@@ -242,10 +243,8 @@ impl PostgresConnector {
     /// The driver's configuration, but for the password; it lives as long as one `connect`.
     pub(super) fn config(&self, access: Access) -> Result<tokio_postgres::Config> {
         let mut config = tokio_postgres::Config::new();
-        if self.database_name().contains("://") {
-            let error = Error::new(ErrorKind::Config, "the name of the database is a URL").during(Phase::Connect);
-            return Err(error.hint("PostgresConnector::from_url takes URLs"));
-        }
+        names::check("user", &self.user)?;
+        names::check("database", self.database_name())?;
         config.user(&self.user).dbname(self.database_name());
         config.application_name(&self.application_name);
         let options = self.options(access);
@@ -324,7 +323,7 @@ impl Connector for PostgresConnector {
     fn capabilities(&self) -> Capabilities {
         let mut capabilities = Capabilities::new("PostgreSQL", Dialect::Postgres);
         capabilities.cancel = CancelKind::Server;
-        capabilities.namespace = Some(self.database_name().into());
+        capabilities.namespace = Some(names::shown(self.database_name()).into());
         let is_spread = matches!(self.readers, Some(Readers::Any | Readers::PreferStandby));
         capabilities.reads_elsewhere = is_spread && self.hosts.len() > 1 && self.target.is_none();
         capabilities
@@ -356,8 +355,8 @@ impl fmt::Debug for PostgresConnector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PostgresConnector")
             .field("hosts", &self.hosts)
-            .field("database", &self.database.as_ref().filter(|name| !name.contains("://")))
-            .field("user", &self.user)
+            .field("database", &self.database.as_deref().map(names::shown))
+            .field("user", &names::shown(&self.user))
             .field("key", &self.key.as_deref().map(KeySource::describe))
             .field("tls", &self.tls)
             .field("target_session_attrs", &self.target)

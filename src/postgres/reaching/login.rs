@@ -5,6 +5,7 @@ use tokio_postgres::config::TargetSessionAttrs;
 use super::connector::PostgresConnector;
 use super::dial::{Dial, Dialed};
 use super::hosts::Readers;
+use super::names;
 use crate::connector::Access;
 use crate::error::{Error, ErrorKind, Phase, Reason, Result};
 use crate::secret::{Secret, SecretForm};
@@ -28,7 +29,7 @@ impl PostgresConnector {
         let Some(key) = &self.key else { return Ok(None) };
         let secret = key.resolve().await.map_err(|error| error.about(key.describe()).during(Phase::Key))?;
         let unfit = |what, reason| {
-            let message = format!("{} gave {what} for the password of {}", key.describe(), self.user);
+            let message = format!("{} gave {what} for the password of {}", key.describe(), names::shown(&self.user));
             Err(Error::new(ErrorKind::Key, message).because(reason).during(Phase::Key))
         };
         if secret.is_empty() {

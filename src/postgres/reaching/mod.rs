@@ -8,6 +8,7 @@ mod connector;
 mod dial;
 mod hosts;
 mod login;
+mod names;
 mod passfile;
 mod session_options;
 mod tls;

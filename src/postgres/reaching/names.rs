@@ -1,0 +1,27 @@
+//! Names of users and databases. Somebody may have given a URL or libpq's words where a name was asked for, and a password with
+//! it: that is neither shown nor sent.
+
+use crate::error::{Error, ErrorKind, Phase, Result};
+
+/// Whether it may hold a password: a URL, the beginning of one without its scheme, or `password=..`.
+fn may_hold_a_password(name: &str) -> bool {
+    let has_login = name.rsplit_once('@').is_some_and(|(login, _)| login.contains(':'));
+    let name = name.to_ascii_lowercase();
+    let mut behind = name.split("password").skip(1);
+    has_login || name.contains("://") || behind.any(|rest| rest.trim_start().starts_with('='))
+}
+
+/// The name as it is shown.
+pub(super) fn shown(name: &str) -> &str {
+    if may_hold_a_password(name) { "(not shown: it may hold a password)" } else { name }
+}
+
+/// Refuses what may hold a password.
+pub(super) fn check(what: &str, name: &str) -> Result<()> {
+    if !may_hold_a_password(name) {
+        return Ok(());
+    }
+    let message = format!("the name of the {what} may hold a password, and is neither shown nor sent");
+    let error = Error::new(ErrorKind::Config, message).during(Phase::Connect);
+    Err(error.hint("PostgresConnector::from_url takes URLs; .key(..) takes the password"))
+}
