@@ -25,9 +25,12 @@ pub(super) struct KeyedFile {
     refused: Option<(u64, Error)>,
 }
 
-/// So many refusals are answered on behalf of one call, and so often the source is asked after each: the key may change again
-/// between the answer and the try.
-const QUESTIONS: usize = 3;
+/// So many refusals are answered on behalf of one call.
+const REFUSALS: usize = 3;
+
+/// So often the source is asked after each, while the file goes on changing: a try waits for whoever is changing the key, and
+/// comes with the key of before then. Where one change follows the other at once, that is half of the tries.
+const QUESTIONS: usize = 20;
 
 /// How many questions were begun.
 #[derive(Debug, Default)]
@@ -74,7 +77,7 @@ impl KeyedFile {
 impl SqlCipherConnector {
     pub(super) async fn connection(&self, access: Access) -> Result<SqlCipherConnection> {
         let opened = self.opened().await?;
-        for _ in 0..QUESTIONS {
+        for _ in 0..REFUSALS {
             let before = KeyThen { key: opened.key(), questions: self.questions.begun() };
             match SqlCipherConnection::open(Arc::clone(&opened), access).await {
                 Err(error) if error.reason() == Reason::WrongKey => {
