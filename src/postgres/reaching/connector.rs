@@ -120,7 +120,7 @@ impl PostgresConnector {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] when the URL is none, for a parameter that is not known (named) and a value that means
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) when the URL is none, for a parameter that is not known (named) and a value that means
     /// nothing (its parameter is named).
     pub fn from_url(url: impl AsRef<str>) -> Result<Self> {
         url::Settings::read(Some(url.as_ref()), &url::process)?.connector(&url::process)
