@@ -157,6 +157,36 @@ async fn a_session_that_was_altered_is_not_lent_again() {
 }
 
 #[tokio::test]
+async fn what_a_transaction_sets_for_itself_acts_in_it_and_ends_with_it() {
+    let Some(server) = server() else { return };
+    let db = open(&server, 1).await;
+    db.execute_script(
+        "CREATE TABLE parents (id bigint PRIMARY KEY); \
+         CREATE TABLE children (parent bigint REFERENCES parents DEFERRABLE)",
+    )
+    .await
+    .unwrap();
+    let pid = async || db.fetch_value::<i64>("SELECT cast(pg_backend_pid() AS bigint)", ()).await.unwrap();
+    let before = pid().await;
+    for commits in [true, false] {
+        let mut tx = db.begin().await.unwrap();
+        tx.execute("SET LOCAL application_name = 'for now'", ()).await.unwrap();
+        tx.execute("SET CONSTRAINTS ALL DEFERRED", ()).await.unwrap();
+        tx.execute("INSERT INTO children VALUES ($1)", (i64::from(commits),)).await.unwrap();
+        tx.execute("INSERT INTO parents VALUES ($1)", (i64::from(commits),)).await.unwrap();
+        let name = tx.fetch_value::<String>("SELECT current_setting('application_name')", ()).await.unwrap();
+        assert_eq!(name.as_deref(), Some("for now"));
+        if commits { tx.commit().await.unwrap() } else { tx.rollback().await.unwrap() }
+
+        let name = db.fetch_value::<String>("SELECT current_setting('application_name')", ()).await.unwrap();
+        assert_eq!(name.as_deref(), Some("strongroom"));
+        let error = db.execute("INSERT INTO children VALUES (77)", ()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Constraint, "{error}");
+    }
+    assert_eq!(pid().await, before, "such a session is lent again");
+}
+
+#[tokio::test]
 async fn notifications_and_copy_are_reached_from_a_borrowed_connection() {
     let Some(server) = server() else { return };
     let db = open(&server, 2).await;

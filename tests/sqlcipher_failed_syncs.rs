@@ -221,7 +221,8 @@ async fn fail_a_checkpoint(
     (db, recording, written)
 }
 
-async fn no_crash_state_is_damaged(home: &Home, recording: &Recording, written: i64, seed: u64) {
+/// `least`: so many rows must be there.
+async fn no_crash_state_is_damaged(home: &Home, recording: &Recording, (least, written): (i64, i64), seed: u64) {
     let record = recording.so_far();
     let mut random = fastrand::Rng::with_seed(seed);
     for _ in 0..4 {
@@ -231,19 +232,28 @@ async fn no_crash_state_is_damaged(home: &Home, recording: &Recording, written: 
         let db = crashed.open().await;
         let report = db.check(CheckDepth::Full).await.unwrap();
         assert!(report.is_ok(), "seed {seed}: {report:?}");
-        assert_eq!(count(&db).await, written, "seed {seed}");
+        let found = count(&db).await;
+        assert!((least..=written).contains(&found), "seed {seed}: {found} of {least} to {written} rows");
         db.close().await.unwrap();
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_failed_sync_of_a_checkpoint_everything_is_copied_anew() {
-    for (seed, checkpoints) in [(1, Checkpoints::Background), (2, Checkpoints::AtCommit)] {
-        let home = Home::new(Kind::PlainFile);
-        let (db, recording, written) = fail_a_checkpoint(&home, checkpoints, Synchronous::Full).await;
-        no_crash_state_is_damaged(&home, &recording, written, seed).await;
+    let ways = [
+        (Kind::PlainFile, Checkpoints::Background, Synchronous::Full),
+        (Kind::PlainFile, Checkpoints::AtCommit, Synchronous::Full),
+        (Kind::PlainFile, Checkpoints::Background, Synchronous::Normal),
+        (Kind::KeyedFile, Checkpoints::Background, Synchronous::Full),
+    ];
+    for (seed, (kind, checkpoints, synchronous)) in (1..).zip(ways) {
+        let home = Home::new(kind);
+        let (db, recording, written) = fail_a_checkpoint(&home, checkpoints, synchronous).await;
+        // The newest may be missing where a commit does not wait for the disk.
+        let least = if synchronous == Synchronous::Normal { 0 } else { written };
+        no_crash_state_is_damaged(&home, &recording, (least, written), seed).await;
         assert!(db.close().await.unwrap().is_clean());
-        no_crash_state_is_damaged(&home, &recording, written, seed).await;
+        no_crash_state_is_damaged(&home, &recording, (written, written), seed).await;
     }
 }
 
