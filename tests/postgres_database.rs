@@ -176,7 +176,11 @@ async fn what_a_transaction_sets_for_itself_acts_in_it_and_ends_with_it() {
         tx.execute("INSERT INTO parents VALUES ($1)", (i64::from(commits),)).await.unwrap();
         let name = tx.fetch_value::<String>("SELECT current_setting('application_name')", ()).await.unwrap();
         assert_eq!(name.as_deref(), Some("for now"));
-        if commits { tx.commit().await.unwrap() } else { tx.rollback().await.unwrap() }
+        if commits {
+            tx.commit().await.unwrap()
+        } else {
+            tx.rollback().await.unwrap()
+        }
 
         let name = db.fetch_value::<String>("SELECT current_setting('application_name')", ()).await.unwrap();
         assert_eq!(name.as_deref(), Some("strongroom"));
