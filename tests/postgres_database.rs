@@ -177,9 +177,9 @@ async fn what_a_transaction_sets_for_itself_acts_in_it_and_ends_with_it() {
         let name = tx.fetch_value::<String>("SELECT current_setting('application_name')", ()).await.unwrap();
         assert_eq!(name.as_deref(), Some("for now"));
         if commits {
-            tx.commit().await.unwrap()
+            tx.commit().await.unwrap();
         } else {
-            tx.rollback().await.unwrap()
+            tx.rollback().await.unwrap();
         }
 
         let name = db.fetch_value::<String>("SELECT current_setting('application_name')", ()).await.unwrap();
