@@ -67,9 +67,8 @@ impl RowsBuilder {
     /// assert!(builder.is_empty());
     /// ```
     pub fn show_to(&mut self, sink: &mut dyn RowSink) -> bool {
-        let Self { columns, cells, .. } = self;
+        let (rows, Self { columns, cells, .. }) = (self.len(), self);
         let row = |index| View { columns, cells: CellsOf::Gathered { cells, first: index * columns.len() } };
-        let rows = cells.len().checked_div(columns.len()).unwrap_or(0);
         let wanted = (0..rows).all(|index| sink.take(RowRef(row(index))));
         cells.clear();
         wanted

@@ -48,25 +48,21 @@ impl Collector {
         mut self,
         stream: RowStream,
         counts: bool,
-        sink: Option<&mut dyn RowSink>,
+        mut sink: Option<&mut dyn RowSink>,
     ) -> Result<Rows, Fault> {
         let mut stream = std::pin::pin!(stream);
-        match sink {
-            None => {
-                while let Some(row) = stream.next().await {
-                    self.push(&row?)?;
-                }
+        if let Some(sink) = &mut sink {
+            sink.begin();
+        }
+        let mut wanted = true;
+        while let Some(row) = stream.next().await {
+            let row = row?;
+            if !wanted {
+                continue;
             }
-            Some(sink) => {
-                sink.begin();
-                let mut wanted = true;
-                while let Some(row) = stream.next().await {
-                    let row = row?;
-                    if wanted {
-                        self.push(&row)?;
-                        wanted = self.rows.show_to(sink);
-                    }
-                }
+            self.push(&row)?;
+            if let Some(sink) = &mut sink {
+                wanted = self.rows.show_to(*sink);
             }
         }
         let affected = if counts { stream.rows_affected().unwrap_or(0) } else { 0 };
