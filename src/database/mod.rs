@@ -37,6 +37,7 @@ mod savepoint;
 mod sleep;
 mod spans;
 mod state;
+mod statement;
 mod stream;
 mod transaction;
 mod yields;
