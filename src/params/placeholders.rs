@@ -283,8 +283,9 @@ impl Placeholders {
                     unfit(format!("no field for placeholder :{name}")).hint(format!("the fields are: {fields}"))
                 );
             };
-            Err(unfit(format!("the field {name} is {what}, which cannot be bound to :{name}"))
-                .hint("wrap it in strongroom::Json, or give it a form that can be stored with serialize_with"))
+            const JSON: &str = "wrap it in strongroom::Json, or give it a form that can be stored with serialize_with";
+            let (what, way) = what.split_once("; ").unwrap_or((what, JSON));
+            Err(unfit(format!("the field {name} is {what}, which cannot be bound to :{name}")).hint(way.to_owned()))
         };
         self.names.iter().map(|name| field(name)).collect()
     }

@@ -8,9 +8,53 @@ use super::{Unfit, is_bytes, unfit};
 use crate::value::Value;
 use crate::value::{self, Moment};
 
-/// One field.
+/// One field, with the name of its type: serde does not say everything.
+#[derive(Default)]
 pub(super) struct Field {
-    pub(super) bytes: bool,
+    of: &'static str,
+    bytes: bool,
+}
+
+/// Types that serde writes as text, but whose text stands in another order than they do, and the way out.
+const UNSORTED: [(&str, &str); 5] = [
+    ("jiff::zoned::Zoned", ZONED),
+    ("jiff::span::Span", DURATION),
+    ("jiff::signed_duration::SignedDuration", DURATION),
+    ("time::signed_duration::SignedDuration", DURATION),
+    ("time::duration::Duration", DURATION),
+];
+
+/// jiff 0.2's `Zoned`, and jiff's `ZonedDateTime`.
+const ZONED: &str = "a time with a zone; its text does not sort by time, so bind its timestamp()";
+const DURATION: &str = "a duration; its text does not sort by length, so bind a number in one unit";
+
+impl Field {
+    pub(super) fn of<T: ?Sized>() -> Self {
+        Self { of: std::any::type_name::<T>(), bytes: is_bytes::<T>() }
+    }
+
+    /// Whether the type is in this crate or module, itself or behind a reference, in a box or an option.
+    fn is_of(&self, path: &str) -> bool {
+        let outside = |before: char| before == ':' || before == '_' || before.is_alphanumeric();
+        self.of.match_indices(path).any(|(at, _)| !self.of[..at].ends_with(outside))
+    }
+
+    /// What is written as text may be a time; the crate time writes its own as if they were any text.
+    fn text(self, text: &str, may_be_time: bool) -> Result<Value, Unfit> {
+        let is_time = self.is_of("time::");
+        if is_time || self.is_of("jiff::") {
+            if let Some((_, what)) = UNSORTED.iter().find(|(path, _)| self.is_of(path)) {
+                return unfit(what);
+            }
+        }
+        let Some(mut moment) = Moment::parse(text).filter(|_| may_be_time || is_time) else {
+            return Ok(Value::Text(text.into()));
+        };
+        if self.is_of("time::utc_date_time::") {
+            moment.offset = Some(0);
+        }
+        moment.into_value().or_else(|_| unfit("a year that has not four digits"))
+    }
 }
 
 /// Integers that may not fit.
@@ -55,16 +99,12 @@ impl ser::Serializer for Field {
     }
 
     fn serialize_str(self, value: &str) -> Result<Value, Unfit> {
-        Ok(Value::Text(value.into()))
+        self.text(value, false)
     }
 
     /// serde asks so for what is written as text but is none: a time, and it is stored as such.
     fn collect_str<T: fmt::Display + ?Sized>(self, value: &T) -> Result<Value, Unfit> {
-        let text = value.to_string();
-        match Moment::parse(&text) {
-            Some(moment) => moment.into_value().or_else(|_| unfit("a year that has not four digits")),
-            None => Ok(Value::Text(text)),
-        }
+        self.text(&value.to_string(), true)
     }
 
     fn serialize_bytes(self, value: &[u8]) -> Result<Value, Unfit> {
@@ -76,7 +116,7 @@ impl ser::Serializer for Field {
     }
 
     fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<Value, Unfit> {
-        value.serialize(Self { bytes: is_bytes::<T>() })
+        value.serialize(Self::of::<T>())
     }
 
     fn serialize_unit(self) -> Result<Value, Unfit> {
@@ -96,7 +136,7 @@ impl ser::Serializer for Field {
             return value::json_text(value)
                 .map_or_else(|| unfit("a value that JSON cannot hold"), |text| Ok(Value::Text(text)));
         }
-        value.serialize(Self { bytes: is_bytes::<T>() })
+        value.serialize(Self::of::<T>())
     }
 
     fn serialize_newtype_variant<T: Serialize + ?Sized>(
@@ -161,7 +201,7 @@ impl SerializeSeq for Bytes {
     type Error = Unfit;
 
     fn serialize_element<T: Serialize + ?Sized>(&mut self, element: &T) -> Result<(), Unfit> {
-        match element.serialize(Field { bytes: false }) {
+        match element.serialize(Field::default()) {
             Ok(Value::Integer(byte @ 0..=255)) if is_bytes::<T>() => {
                 self.bytes.push(byte.to_le_bytes()[0]);
                 Ok(())

@@ -84,7 +84,7 @@ impl Fields {
     }
 
     fn add<T: Serialize + ?Sized>(&mut self, name: impl Into<Cow<'static, str>>, value: &T) {
-        match value.serialize(Field { bytes: is_bytes::<T>() }) {
+        match value.serialize(Field::of::<T>()) {
             Ok(value) => {
                 self.names.bound.push(name.into());
                 self.values.push(value);
@@ -101,7 +101,7 @@ impl fmt::Debug for Fields {
     }
 }
 
-/// serde gives bytes as a list of numbers; whether an empty list is one of bytes, only its type says.
+/// Whether a list of this type is one of bytes.
 fn is_bytes<T: ?Sized>() -> bool {
     std::any::type_name::<T>().contains("u8")
 }

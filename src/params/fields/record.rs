@@ -124,7 +124,7 @@ impl SerializeMap for Entries {
     type Error = Unfit;
 
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Unfit> {
-        match key.serialize(Field { bytes: false }) {
+        match key.serialize(Field::default()) {
             Ok(Value::Text(name)) => self.name = name,
             _ => return unfit("a map whose keys are no texts"),
         }
