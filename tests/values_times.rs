@@ -166,6 +166,96 @@ async fn a_point_in_time_is_read_from_every_form_that_others_write() {
 }
 
 #[derive(Debug, Deserialize, PartialEq)]
+struct Numbers {
+    c: DateTime<Utc>,
+    f: Option<DateTime<FixedOffset>>,
+    n: NaiveDateTime,
+    j: Timestamp,
+    l: civil::DateTime,
+    zero: DateTime<Utc>,
+    id: i64,
+    done: bool,
+}
+
+#[derive(Debug, Deserialize, PartialEq)]
+struct Outer<T> {
+    name: String,
+    #[serde(flatten)]
+    rest: T,
+}
+
+#[derive(Debug, Deserialize, PartialEq)]
+struct Zero {
+    zero: Timestamp,
+    one: i64,
+    done: bool,
+    at: Timestamp,
+}
+
+#[derive(Debug, Deserialize, PartialEq)]
+#[serde(untagged)]
+enum Either {
+    At { at: DateTime<Utc> },
+    Name { name: String },
+}
+
+#[tokio::test]
+async fn numbers_are_times_in_structs_as_they_are_by_name() {
+    let db = memory().await;
+    let sql = "SELECT unixepoch('2026-01-02 03:04:05') AS c, julianday('2026-01-02 03:04:05') AS f, 1767323045 AS n, \
+               1767323045.0 AS j, 2461042.6278356481343508 AS l, 0 AS zero, 1 AS id, 1 AS done";
+    let expected = || Numbers {
+        c: utc(AT, 0),
+        f: Some(utc(AT, 0).fixed_offset()),
+        n: utc(AT, 0).naive_utc(),
+        j: Timestamp::new(AT, 0).unwrap(),
+        l: civil::datetime(2026, 1, 2, 3, 4, 5, 0),
+        zero: utc(0, 0),
+        id: 1,
+        done: true,
+    };
+    let twice = format!("{sql} UNION ALL {sql}");
+    assert_eq!(db.fetch_all_as::<Numbers>(&twice, ()).await.unwrap(), [expected(), expected()]);
+    assert_eq!(db.fetch_all(&twice, ()).await.unwrap().decode::<Numbers>().unwrap(), [expected(), expected()]);
+    assert_eq!(db.fetch_all_as::<DateTime<Utc>>("SELECT 0 UNION ALL SELECT 1.5e9", ()).await.unwrap().len(), 2);
+    let tuple: Option<(i64, NaiveDateTime)> = db.fetch_one_as("SELECT 1, 1767323045", ()).await.unwrap();
+    assert_eq!(tuple, Some((1, utc(AT, 0).naive_utc())));
+    // A column may hold both.
+    let mixed = "SELECT 1 AS id, 1767323045 AS at UNION ALL SELECT 2, '2026-01-02 03:04:05' UNION ALL SELECT 3, NULL";
+    let rows: Vec<(i64, Option<Timestamp>)> = db.fetch_all_as(mixed, ()).await.unwrap();
+    assert_eq!(rows.iter().filter(|(_, at)| *at == Some(Timestamp::new(AT, 0).unwrap())).count(), 2);
+
+    let rest = Zero { zero: Timestamp::UNIX_EPOCH, one: 1, done: false, at: Timestamp::new(AT, 0).unwrap() };
+    let sql = "SELECT 'x' AS name, 0 AS zero, 1 AS one, 0 AS done, 1767323045 AS at";
+    assert_eq!(db.fetch_one_as::<Outer<Zero>>(sql, ()).await.unwrap(), Some(Outer { name: "x".into(), rest }));
+    let either: Option<Either> = db.fetch_one_as("SELECT 1767323045 AS at", ()).await.unwrap();
+    assert_eq!(either, Some(Either::At { at: utc(AT, 0) }));
+}
+
+#[tokio::test]
+async fn a_number_is_a_time_to_no_text_and_beyond_the_calendar_to_nobody() {
+    let db = memory().await;
+    let error = db.fetch_all_as::<String>("SELECT 1767323045", ()).await.unwrap_err();
+    assert_eq!(kinds(&error), (ErrorKind::Query, Reason::Type));
+    assert!(db.fetch_one_as::<Either>("SELECT 1767323045 AS name", ()).await.is_err());
+    for sql in ["SELECT 1767323045000 AS c, 'x' AS name", "SELECT 1e300 AS c, 'x' AS name"] {
+        for error in [
+            db.fetch_one_as::<(DateTime<Utc>, String)>(sql, ()).await.unwrap_err(),
+            db.fetch_one_as::<(Timestamp, String)>(sql, ()).await.unwrap_err(),
+            db.fetch_one(sql, ()).await.unwrap().unwrap().get::<Timestamp>("c").unwrap_err(),
+        ] {
+            assert_eq!(kinds(&error), (ErrorKind::Query, Reason::Type), "{sql}");
+            assert!(error.to_string().contains("datetime(at / 1000.0, 'unixepoch', 'subsec')"), "{error}");
+        }
+    }
+    let recipe = "SELECT datetime(at / 1000.0, 'unixepoch', 'subsec') FROM (SELECT 1767323045500 AS at)";
+    assert_eq!(db.fetch_all_as::<DateTime<Utc>>(recipe, ()).await.unwrap(), [utc(AT, 500_000_000)]);
+    assert!(db.fetch_all_as::<NaiveDate>("SELECT 1767323045", ()).await.is_err());
+    assert!(db.fetch_all_as::<NaiveTime>("SELECT 1767323045", ()).await.is_err());
+    assert!(db.fetch_all_as::<civil::Date>("SELECT 1767323045", ()).await.is_err());
+}
+
+#[derive(Debug, Deserialize, PartialEq)]
 struct Locals {
     c: NaiveDateTime,
     j: civil::DateTime,
@@ -221,6 +311,13 @@ async fn what_would_lose_something_is_refused_with_the_way_out() {
     }
     assert!(db.fetch_value::<NaiveDate>("SELECT '2026-01-02 03:04:05'", ()).await.is_err());
     assert!(db.fetch_value::<NaiveTime>("SELECT '2026-01-02 03:04:05'", ()).await.is_err());
+    for sql in ["SELECT '2026-01-02 03:04:05'", "SELECT '2026-01-02T03:04:05Z'"] {
+        assert!(db.fetch_one_as::<NaiveDate>(sql, ()).await.is_err());
+        assert!(db.fetch_one_as::<NaiveTime>(sql, ()).await.is_err());
+        assert!(db.fetch_value::<civil::Date>(sql, ()).await.is_err());
+        assert!(db.fetch_one_as::<civil::Date>(sql, ()).await.is_err(), "{sql}");
+        assert!(db.fetch_one_as::<civil::Time>(sql, ()).await.is_err(), "{sql}");
+    }
     for sql in ["SELECT 'hunter2' AS a", "SELECT x'00'", "SELECT '2026-02-30 00:00:00'", "SELECT 1e300", "SELECT NULL"]
     {
         let error = db.fetch_value::<DateTime<Utc>>(sql, ()).await.unwrap_err();

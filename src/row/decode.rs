@@ -4,10 +4,11 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::deserialize::Columns;
-use super::mismatch::{Mismatch, refused_integers};
-use super::offers::{Offers, PROBE};
+use super::mismatch::{Mismatch, Refusal, refused_numbers};
+use super::offers::Offers;
 use super::{Row, Rows, View};
 use crate::error::{Error, ErrorKind, Reason, Result};
+use crate::value::NUMBERS;
 
 impl Row {
     /// Decodes the row: a struct or map by column names, a tuple by order, a scalar from the first column.
@@ -33,7 +34,7 @@ impl Row {
     /// # Ok::<(), strongroom::Error>(())
     /// ```
     ///
-    /// Times are read from every form that SQLite's date functions write, 0 and 1 as `bool`, also within
+    /// Times are read from every form that SQLite's date functions write, numbers among them, 0 and 1 as `bool`, also within
     /// `#[serde(flatten)]` and enums with tags or without. There, serde keeps the values before it knows the types: where
     /// an integer fits, as in an untagged enum with both, 0 and 1 stay integers; and a flattened `Option` becomes `None`
     /// where something inside does not fit. `#[serde(deserialize_with = "..")]` on a field decides by itself.
@@ -74,7 +75,7 @@ pub(super) struct Decoder {
 impl Decoder {
     pub(super) fn decode<T: DeserializeOwned>(&mut self, row: View<'_>) -> Result<T> {
         let stored = Offers::default();
-        let Mismatch(message) = match Self::attempt(row, &stored) {
+        let mismatch = match Self::attempt(row, &stored) {
             Ok(value) => return Ok(value),
             Err(mismatch) => mismatch,
         };
@@ -90,7 +91,8 @@ impl Decoder {
                 return Ok(value);
             }
         }
-        Err(Error::new(ErrorKind::Query, format!("cannot decode the row: {message}")).because(Reason::Type))
+        let error = Error::new(ErrorKind::Query, format!("cannot decode the row: {mismatch}")).because(Reason::Type);
+        Err(if mismatch.is_of_a_time() { error.hint(NUMBERS) } else { error })
     }
 
     fn attempt<T: DeserializeOwned>(row: View<'_>, offers: &Offers) -> Result<T, Mismatch> {
@@ -98,12 +100,14 @@ impl Decoder {
         T::deserialize(Columns { row, offers, next: 0 })
     }
 
-    /// The columns with 0 or 1 that were refused as integers. serde does not say which: so each gets an integer of its
-    /// own to be refused.
-    fn probe<T: DeserializeOwned>(row: View<'_>, offers: &Offers) -> Vec<usize> {
+    /// The numbers that were refused for their type. serde does not say in which column: so each 0 and 1 is replaced by
+    /// an integer of its own to be refused.
+    fn probe<T: DeserializeOwned>(row: View<'_>, offers: &Offers) -> Vec<Refusal> {
+        let refused = offers.refused.get();
         offers.probing.set(true);
-        let refused = refused_integers(|| drop(Self::attempt::<T>(row, offers)));
+        let numbers = refused_numbers(|| drop(Self::attempt::<T>(row, offers)));
         offers.probing.set(false);
-        refused.into_iter().filter_map(|number| usize::try_from(number - PROBE).ok()).collect()
+        offers.refused.set(refused);
+        numbers
     }
 }

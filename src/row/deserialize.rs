@@ -7,7 +7,7 @@ use super::View;
 use super::mismatch::Mismatch;
 use super::offers::{Offered, Offers};
 use crate::value::ValueRef;
-use crate::value::{JSON, exact_float};
+use crate::value::{JSON, Moment, exact_float};
 
 /// A row, or what is left of it: as a map with names, as a sequence without.
 #[derive(Clone, Copy)]
@@ -195,6 +195,18 @@ impl OfferedCell<'_> {
     }
 }
 
+/// jiff's dates and times of day take what they want from a text that has both.
+fn refuse_to_lose(text: &str, wanted: &dyn de::Expected) -> Result<(), Mismatch> {
+    match Moment::parse(text) {
+        Some(Moment { date: Some(_), clock: Some(_), .. })
+            if ["a date string", "a time string"].contains(&wanted.to_string().as_str()) =>
+        {
+            Err(Mismatch(format!("found a date with its time of day, expected {wanted}")))
+        }
+        _ => Ok(()),
+    }
+}
+
 macro_rules! as_stored {
     ($($method:ident)*) => {$(
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mismatch> {
@@ -220,6 +232,9 @@ impl<'de> de::Deserializer<'de> for OfferedCell<'_> {
 
     /// serde asks so for what is made of a text: times, not `String`.
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mismatch> {
+        if let ValueRef::Text(text) = self.value {
+            refuse_to_lose(text, &visitor)?;
+        }
         match self.offers.look(self.column, self.value) {
             Offered::Text(text) => visitor.visit_str(&text),
             _ => self.stored(visitor),
@@ -233,6 +248,14 @@ impl<'de> de::Deserializer<'de> for OfferedCell<'_> {
                 Some(exact) => visitor.visit_f64(exact),
                 None => Err(Mismatch("this integer does not fit into a float without loss".into())),
             },
+            _ => self.stored(visitor),
+        }
+    }
+
+    /// What asks for more bits may know no fewer, as the crate time's `Timestamp`.
+    fn deserialize_i128<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mismatch> {
+        match self.value {
+            ValueRef::Integer(value) => visitor.visit_i128(value.into()),
             _ => self.stored(visitor),
         }
     }
@@ -312,7 +335,7 @@ impl<'de> de::Deserializer<'de> for OfferedCell<'_> {
     }
 
     as_stored! {
-        deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64 deserialize_i128 deserialize_u8 deserialize_u16
+        deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64 deserialize_u8 deserialize_u16
         deserialize_u32 deserialize_u64 deserialize_u128 deserialize_char deserialize_string deserialize_bytes
         deserialize_byte_buf deserialize_unit deserialize_map deserialize_identifier deserialize_ignored_any
     }

@@ -5,9 +5,32 @@ use std::fmt;
 
 use serde::de;
 
+use crate::value::ValueRef;
+
 /// serde's error while decoding: words about types and names, never a value of more than a number.
 #[derive(Debug)]
 pub(super) struct Mismatch(pub(super) String);
+
+/// What points in time say that they expect: those of chrono, jiff and the crate time. A number is a time to nobody else,
+/// above all not to a text.
+const TIMES: [&str; 9] = [
+    "an RFC 3339 formatted date and time string",
+    "a formatted date and time string",
+    "a timestamp string",
+    "a datetime string",
+    "an `OffsetDateTime`",
+    "a `UtcDateTime`",
+    "a `PrimitiveDateTime`",
+    "a `PlainDateTime`",
+    "an RFC3339-formatted `OffsetDateTime`",
+];
+
+impl Mismatch {
+    /// Whether a point in time was offered something else than a text.
+    pub(super) fn is_of_a_time(&self) -> bool {
+        TIMES.iter().any(|time| self.0.strip_suffix(time).is_some_and(|rest| rest.ends_with(", expected ")))
+    }
+}
 
 impl fmt::Display for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -24,10 +47,17 @@ impl de::Error for Mismatch {
 
     /// serde's own text would quote the value.
     fn invalid_type(found: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
-        if let de::Unexpected::Signed(number) = found {
-            REFUSED.with_borrow_mut(|refused| refused.as_mut().map(|refused| refused.push(number)));
+        let number = match found {
+            de::Unexpected::Signed(number) => Some(ValueRef::Integer(number)),
+            de::Unexpected::Float(number) => Some(ValueRef::Real(number)),
+            _ => None,
+        };
+        let mismatch = Self(format!("found {}, expected {expected}", kind_of(&found)));
+        if let Some(number) = number {
+            let refusal = Refusal { number, of_a_time: mismatch.is_of_a_time() };
+            REFUSED.with_borrow_mut(|refused| refused.as_mut().map(|refused| refused.push(refusal)));
         }
-        Self(format!("found {}, expected {expected}", kind_of(&found)))
+        mismatch
     }
 
     fn invalid_value(found: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
@@ -52,13 +82,21 @@ fn kind_of(found: &de::Unexpected<'_>) -> &'static str {
 }
 
 thread_local! {
-    /// The integers that were refused for their type, while somebody asks.
-    static REFUSED: RefCell<Option<Vec<i64>>> = const { RefCell::new(None) };
+    /// The numbers that were refused for their type, while somebody asks.
+    static REFUSED: RefCell<Option<Vec<Refusal>>> = const { RefCell::new(None) };
 }
 
-/// Which integers are refused for their type while `decode` runs, also those of which serde tells nobody: it tries the
+/// A number that was refused for its type.
+#[derive(Clone, Copy)]
+pub(super) struct Refusal {
+    pub(super) number: ValueRef<'static>,
+    /// By a type that is a point in time.
+    pub(super) of_a_time: bool,
+}
+
+/// Which numbers are refused for their type while `decode` runs, also those of which serde tells nobody: it tries the
 /// variants of an untagged enum one after another and drops their errors.
-pub(super) fn refused_integers(decode: impl FnOnce()) -> Vec<i64> {
+pub(super) fn refused_numbers(decode: impl FnOnce()) -> Vec<Refusal> {
     REFUSED.set(Some(Vec::new()));
     decode();
     REFUSED.take().unwrap_or_default()

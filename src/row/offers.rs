@@ -7,6 +7,7 @@
 use std::cell::{Cell, RefCell};
 
 use super::View;
+use super::mismatch::Refusal;
 use crate::value::Moment;
 use crate::value::ValueRef;
 
@@ -53,7 +54,7 @@ const TIMES: [OfferedForm; 4] = [
 ];
 
 /// The number that stands for column 0 while probing. Up to 127, so that it fits into every integer type.
-pub(super) const PROBE: i64 = 2;
+const PROBE: i64 = 2;
 
 /// A value in the form that is offered.
 pub(super) enum Offered {
@@ -83,7 +84,10 @@ impl Offers {
             (OfferedForm::Truth, ValueRef::Integer(truth @ 0..=1)) => Offered::Truth(truth == 1),
             (OfferedForm::List, ValueRef::Blob(_)) => Offered::List,
             (OfferedForm::Time { separator, offset }, ValueRef::Text(text)) => {
-                spell(text, separator, offset).map_or(Offered::Stored, Offered::Text)
+                spell(Moment::parse(text), separator, offset)
+            }
+            (OfferedForm::Time { separator, offset }, ValueRef::Integer(_) | ValueRef::Real(_)) => {
+                spell(Moment::of_number(value), separator, offset)
             }
             (OfferedForm::Stored, ValueRef::Integer(0..=1)) if self.probing.get() => match i64::try_from(index) {
                 Ok(index @ 0..126) => Offered::Integer(PROBE + index),
@@ -101,22 +105,33 @@ impl Offers {
     }
 
     /// Changes the form of what was refused in the last attempt; `false` if there is no other.
-    pub(super) fn next(&mut self, row: View<'_>, probe: impl FnOnce(&Self) -> Vec<usize>) -> bool {
-        if let Some(index) = self.refused.get() {
-            let column = &mut self.columns.get_mut()[index];
-            let form = following(column.form, row.cell(index));
-            column.form = form.unwrap_or(column.form);
-            return form.is_some();
-        }
-        let truths = probe(self);
-        let columns = self.columns.get_mut();
+    pub(super) fn next(&mut self, row: View<'_>, probe: impl FnOnce(&Self) -> Vec<Refusal>) -> bool {
+        let Some(index) = self.refused.get() else {
+            let refusals = probe(self);
+            return self.next_of_numbers(row, &refusals) || self.next_of_kept(row) || self.next_is_bare(row);
+        };
+        let cell = row.cell(index);
+        let of_a_time = is_number(cell) && probe(self).last().is_some_and(|refusal| refusal.of_a_time);
+        let column = &mut self.columns.get_mut()[index];
+        let form = following(column.form, cell, of_a_time);
+        column.form = form.unwrap_or(column.form);
+        form.is_some()
+    }
+
+    /// Zeros and ones as truth values, and the numbers that a time refused as times.
+    fn next_of_numbers(&mut self, row: View<'_>, refusals: &[Refusal]) -> bool {
         let mut found = false;
-        for index in truths {
-            if let Some(column) = columns.get_mut(index).filter(|column| column.form == OfferedForm::Stored) {
-                (column.form, found) = (OfferedForm::Truth, true);
-            }
+        for (index, column) in self.columns.get_mut().iter_mut().enumerate() {
+            let cell = row.cell(index);
+            let shown = match cell {
+                ValueRef::Integer(0..=1) => ValueRef::Integer(PROBE.saturating_add_unsigned(index as u64)),
+                other => other,
+            };
+            let Some(refusal) = refusals.iter().find(|refusal| refusal.number == shown) else { continue };
+            let form = following(column.form, cell, refusal.of_a_time).filter(|_| column.form == OfferedForm::Stored);
+            (column.form, found) = (form.unwrap_or(column.form), found || form.is_some());
         }
-        found || self.next_of_kept(row) || self.next_is_bare(row)
+        found
     }
 
     fn next_is_bare(&mut self, row: View<'_>) -> bool {
@@ -131,6 +146,7 @@ impl Offers {
         for (index, column) in self.columns.get_mut().iter_mut().enumerate().filter(|(_, column)| column.kept) {
             let form = match row.cell(index) {
                 ValueRef::Text(text) if Moment::parse(text).is_some() => TIMES.get(self.kept / 2).copied(),
+                _ if is_number(row.cell(index)) && TIMES.contains(&column.form) => TIMES.get(self.kept / 2).copied(),
                 ValueRef::Blob(_) => {
                     Some(if self.kept.is_multiple_of(2) { OfferedForm::List } else { OfferedForm::Stored })
                 }
@@ -143,29 +159,34 @@ impl Offers {
     }
 }
 
-/// The form that follows for this value.
-fn following(form: OfferedForm, value: ValueRef<'_>) -> Option<OfferedForm> {
-    match value {
-        ValueRef::Integer(0..=1) => (form == OfferedForm::Stored).then_some(OfferedForm::Truth),
-        ValueRef::Blob(_) => (form == OfferedForm::Stored).then_some(OfferedForm::List),
-        ValueRef::Text(text) => {
-            Moment::parse(text)?;
-            TIMES.get(TIMES.iter().position(|time| *time == form).map_or(0, |place| place + 1)).copied()
-        }
-        _ => None,
-    }
+fn is_number(value: ValueRef<'_>) -> bool {
+    matches!(value, ValueRef::Integer(_) | ValueRef::Real(_))
 }
 
-/// Another spelling of a time. What a text does not say is that of SQLite: midnight, and UTC.
-fn spell(text: &str, separator: char, offset: &str) -> Option<String> {
-    let mut moment = Moment::parse(text)?;
+/// The form that follows for this value, which a time refused or something else.
+fn following(form: OfferedForm, value: ValueRef<'_>, by_a_time: bool) -> Option<OfferedForm> {
+    let stored = form == OfferedForm::Stored;
+    let time = match value {
+        ValueRef::Text(text) => Moment::parse(text),
+        // Once it is spelled as a time, what is refused is the spelling.
+        _ if is_number(value) && (by_a_time || TIMES.contains(&form)) => Moment::of_number(value),
+        ValueRef::Integer(0..=1) => return stored.then_some(OfferedForm::Truth),
+        ValueRef::Blob(_) => return stored.then_some(OfferedForm::List),
+        _ => None,
+    };
+    time.and_then(|_| TIMES.get(TIMES.iter().position(|time| *time == form).map_or(0, |place| place + 1)).copied())
+}
+
+/// A spelling of a time. What is not said is that of SQLite: midnight, and UTC.
+fn spell(moment: Option<Moment>, separator: char, offset: &str) -> Offered {
+    let Some(mut moment) = moment else { return Offered::Stored };
     if moment.date.is_some() {
         moment.clock.get_or_insert_default();
     }
-    match moment.offset {
-        None if moment.date.is_none() => Some(moment.text(separator, "")),
-        None | Some(0) if !offset.is_empty() => Some(moment.text(separator, offset)),
-        None => Some(moment.text(separator, "")),
+    Offered::Text(match moment.offset {
+        None if moment.date.is_none() => moment.text(separator, ""),
+        None | Some(0) if !offset.is_empty() => moment.text(separator, offset),
+        None => moment.text(separator, ""),
         Some(east) => {
             let (sign, east) = (if east < 0 { '-' } else { '+' }, east.unsigned_abs());
             let (hours, minutes, seconds) = (east / 3600, east / 60 % 60, east % 60);
@@ -173,7 +194,7 @@ fn spell(text: &str, separator: char, offset: &str) -> Option<String> {
                 ' ' => format!(" {sign}{hours:02}:{minutes:02}:{seconds:02}"),
                 _ => format!("{sign}{hours:02}:{minutes:02}"),
             };
-            Some(moment.text(separator, &written))
+            moment.text(separator, &written)
         }
-    }
+    })
 }

@@ -4,6 +4,7 @@
 
 mod cells;
 mod convert;
+mod epoch;
 #[cfg(any(
     feature = "chrono",
     feature = "jiff",
@@ -24,6 +25,9 @@ use std::fmt;
 pub(crate) use cells::Cells;
 pub(crate) use convert::exact_float;
 pub use convert::{FromValue, IntoValue};
+pub(crate) use epoch::NUMBERS;
+#[cfg(any(feature = "chrono", feature = "jiff", feature = "jiff1", feature = "time"))]
+pub(crate) use epoch::seconds_of;
 #[cfg(feature = "json")]
 pub use json::Json;
 #[cfg(feature = "json")]

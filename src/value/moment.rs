@@ -103,7 +103,7 @@ fn days(date: Date) -> i64 {
 
 /// The way back. (The same, `civil_from_days`.)
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a year of at most six digits")]
-fn date_of(days: i64) -> Date {
+pub(super) fn date_of(days: i64) -> Date {
     let (cycle, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));
     let year_of_cycle = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
     let day_of_year = day - (365 * year_of_cycle + year_of_cycle / 4 - year_of_cycle / 100);
