@@ -185,7 +185,7 @@ struct Outer<T> {
 }
 
 #[derive(Debug, Deserialize, PartialEq)]
-struct Zero {
+struct Kept {
     zero: Timestamp,
     one: i64,
     done: bool,
@@ -225,9 +225,9 @@ async fn numbers_are_times_in_structs_as_they_are_by_name() {
     let rows: Vec<(i64, Option<Timestamp>)> = db.fetch_all_as(mixed, ()).await.unwrap();
     assert_eq!(rows.iter().filter(|(_, at)| *at == Some(Timestamp::new(AT, 0).unwrap())).count(), 2);
 
-    let rest = Zero { zero: Timestamp::UNIX_EPOCH, one: 1, done: false, at: Timestamp::new(AT, 0).unwrap() };
+    let rest = Kept { zero: Timestamp::UNIX_EPOCH, one: 1, done: false, at: Timestamp::new(AT, 0).unwrap() };
     let sql = "SELECT 'x' AS name, 0 AS zero, 1 AS one, 0 AS done, 1767323045 AS at";
-    assert_eq!(db.fetch_one_as::<Outer<Zero>>(sql, ()).await.unwrap(), Some(Outer { name: "x".into(), rest }));
+    assert_eq!(db.fetch_one_as::<Outer<Kept>>(sql, ()).await.unwrap(), Some(Outer { name: "x".into(), rest }));
     let either: Option<Either> = db.fetch_one_as("SELECT 1767323045 AS at", ()).await.unwrap();
     assert_eq!(either, Some(Either::At { at: utc(AT, 0) }));
 }

@@ -85,6 +85,34 @@ fn bound<T: Serialize>(at: T) -> Value {
     }
 }
 
+#[derive(Serialize)]
+struct Unsorted {
+    id: i64,
+    zoned: jiff::Zoned,
+    maybe: Option<jiff::Zoned>,
+    span: jiff1::Span,
+    signed: jiff1::SignedDuration,
+    lasts: time::Duration,
+}
+
+#[derive(Debug, Deserialize, PartialEq)]
+struct Utc {
+    u: UtcDateTime,
+    /// Reads numbers by itself.
+    #[serde(with = "time::serde::timestamp")]
+    own: OffsetDateTime,
+}
+
+#[derive(Serialize)]
+struct Own {
+    #[serde(with = "time::serde::timestamp")]
+    seconds: OffsetDateTime,
+    #[serde(with = "time::serde::timestamp::nanoseconds")]
+    nanos: OffsetDateTime,
+}
+
+const GIGA: i64 = 1_000_000_000;
+
 #[derive(Clone, Serialize)]
 struct Newtype(OffsetDateTime);
 
@@ -94,8 +122,7 @@ async fn times_bound_by_structs_are_found_and_ordered_beside_those_bound_alone()
     db.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, at TEXT)", ()).await.unwrap();
     let east = UtcOffset::from_hms(5, 30, 0).unwrap();
     let at = |nanos: i64| OffsetDateTime::from_unix_timestamp_nanos(i128::from(nanos)).unwrap();
-    const SECOND: i64 = 1_000_000_000;
-    let times = [at(50 * SECOND), at(49 * SECOND + 1).to_offset(east), at(49 * SECOND).to_offset(east), at(0)];
+    let times = [at(50 * GIGA), at(49 * GIGA + 1).to_offset(east), at(49 * GIGA).to_offset(east), at(0)];
     for time in times {
         db.execute("INSERT INTO t (at) VALUES (:at)", named(At { at: time })).await.unwrap();
     }
@@ -111,15 +138,6 @@ async fn times_bound_by_structs_are_found_and_ordered_beside_those_bound_alone()
 
 #[tokio::test]
 async fn what_serde_writes_as_text_that_does_not_sort_is_refused_with_the_way_out() {
-    #[derive(Serialize)]
-    struct Unsorted {
-        id: i64,
-        zoned: jiff::Zoned,
-        maybe: Option<jiff::Zoned>,
-        span: jiff1::Span,
-        signed: jiff1::SignedDuration,
-        lasts: time::Duration,
-    }
     let db = memory().await;
     let zoned = jiff::Timestamp::UNIX_EPOCH.to_zoned(jiff::tz::TimeZone::UTC);
     let row = Unsorted {
@@ -164,26 +182,12 @@ async fn numbers_are_times_in_structs_as_they_are_alone() {
         c: civil,
     };
     assert_eq!(db.fetch_one_as::<Times>(NUMBERS, ()).await.unwrap(), Some(expected));
-    #[derive(Debug, Deserialize, PartialEq)]
-    struct Utc {
-        u: UtcDateTime,
-        /// Reads numbers by itself.
-        #[serde(with = "time::serde::timestamp")]
-        own: OffsetDateTime,
-    }
     let row: Utc = db.fetch_one_as("SELECT 1767323045.25 AS u, 1767323045 AS own", ()).await.unwrap().unwrap();
     assert_eq!((row.u.unix_timestamp(), row.u.millisecond(), row.own), (at.unix_timestamp(), 250, at));
 }
 
 #[tokio::test]
 async fn a_time_with_an_attribute_of_its_own_is_stored_as_that_says() {
-    #[derive(Serialize)]
-    struct Own {
-        #[serde(with = "time::serde::timestamp")]
-        seconds: OffsetDateTime,
-        #[serde(with = "time::serde::timestamp::nanoseconds")]
-        nanos: OffsetDateTime,
-    }
     let at = utc(1_767_323_045);
     let db: AsyncDatabase = memory().await;
     let own = Own { seconds: at, nanos: at };
@@ -200,7 +204,7 @@ proptest! {
         let alone = at.into_value().unwrap();
         let fixed = at.to_offset(UtcOffset::from_whole_seconds(east).unwrap());
         prop_assert_eq!(bound(at), alone.clone());
-        prop_assert_eq!(bound(&fixed), alone.clone());
+        prop_assert_eq!(bound(Some(&fixed)), alone.clone());
         prop_assert_eq!(bound(Some(fixed)), alone.clone());
         prop_assert_eq!(bound(Box::new(fixed)), alone.clone());
         prop_assert_eq!(bound(Newtype(fixed)), alone.clone());

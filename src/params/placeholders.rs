@@ -283,8 +283,7 @@ impl Placeholders {
                     unfit(format!("no field for placeholder :{name}")).hint(format!("the fields are: {fields}"))
                 );
             };
-            const JSON: &str = "wrap it in strongroom::Json, or give it a form that can be stored with serialize_with";
-            let (what, way) = what.split_once("; ").unwrap_or((what, JSON));
+            let (what, way) = what.split_once("; ").unwrap_or((what, NO_VALUE));
             Err(unfit(format!("the field {name} is {what}, which cannot be bound to :{name}")).hint(way.to_owned()))
         };
         self.names.iter().map(|name| field(name)).collect()
@@ -374,3 +373,6 @@ fn plural(count: usize) -> &'static str {
 fn unfit(message: impl Into<Cow<'static, str>>) -> Error {
     Error::new(ErrorKind::Query, message).because(Reason::Parameters)
 }
+
+/// The way out for fields that are no value.
+const NO_VALUE: &str = "wrap it in strongroom::Json, or give it a form that can be stored with serialize_with";

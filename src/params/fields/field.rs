@@ -42,10 +42,10 @@ impl Field {
     /// What is written as text may be a time; the crate time writes its own as if they were any text.
     fn text(self, text: &str, may_be_time: bool) -> Result<Value, Unfit> {
         let is_time = self.is_of("time::");
-        if is_time || self.is_of("jiff::") {
-            if let Some((_, what)) = UNSORTED.iter().find(|(path, _)| self.is_of(path)) {
-                return unfit(what);
-            }
+        if (is_time || self.is_of("jiff::"))
+            && let Some((_, what)) = UNSORTED.iter().find(|(path, _)| self.is_of(path))
+        {
+            return unfit(what);
         }
         let Some(mut moment) = Moment::parse(text).filter(|_| may_be_time || is_time) else {
             return Ok(Value::Text(text.into()));
