@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::deserialize::Columns;
-use super::mismatch::{Mismatch, Refusal, refused_numbers};
+use super::mismatch::{Mismatch, RefusedNumber, refused_numbers};
 use super::offers::Offers;
 use super::{Row, Rows, View};
 use crate::error::{Error, ErrorKind, Reason, Result};
@@ -102,7 +102,7 @@ impl Decoder {
 
     /// The numbers that were refused for their type. serde does not say in which column: so each 0 and 1 is replaced by
     /// an integer of its own to be refused.
-    fn probe<T: DeserializeOwned>(row: View<'_>, offers: &Offers) -> Vec<Refusal> {
+    fn probe<T: DeserializeOwned>(row: View<'_>, offers: &Offers) -> Vec<RefusedNumber> {
         let refused = offers.refused.get();
         offers.probing.set(true);
         let numbers = refused_numbers(|| drop(Self::attempt::<T>(row, offers)));

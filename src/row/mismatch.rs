@@ -54,7 +54,7 @@ impl de::Error for Mismatch {
         };
         let mismatch = Self(format!("found {}, expected {expected}", kind_of(&found)));
         if let Some(number) = number {
-            let refusal = Refusal { number, of_a_time: mismatch.is_of_a_time() };
+            let refusal = RefusedNumber { number, of_a_time: mismatch.is_of_a_time() };
             REFUSED.with_borrow_mut(|refused| refused.as_mut().map(|refused| refused.push(refusal)));
         }
         mismatch
@@ -83,12 +83,12 @@ fn kind_of(found: &de::Unexpected<'_>) -> &'static str {
 
 thread_local! {
     /// The numbers that were refused for their type, while somebody asks.
-    static REFUSED: RefCell<Option<Vec<Refusal>>> = const { RefCell::new(None) };
+    static REFUSED: RefCell<Option<Vec<RefusedNumber>>> = const { RefCell::new(None) };
 }
 
 /// A number that was refused for its type.
 #[derive(Clone, Copy)]
-pub(super) struct Refusal {
+pub(super) struct RefusedNumber {
     pub(super) number: ValueRef<'static>,
     /// By a type that is a point in time.
     pub(super) of_a_time: bool,
@@ -96,7 +96,7 @@ pub(super) struct Refusal {
 
 /// Which numbers are refused for their type while `decode` runs, also those of which serde tells nobody: it tries the
 /// variants of an untagged enum one after another and drops their errors.
-pub(super) fn refused_numbers(decode: impl FnOnce()) -> Vec<Refusal> {
+pub(super) fn refused_numbers(decode: impl FnOnce()) -> Vec<RefusedNumber> {
     REFUSED.set(Some(Vec::new()));
     decode();
     REFUSED.take().unwrap_or_default()

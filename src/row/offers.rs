@@ -7,7 +7,7 @@
 use std::cell::{Cell, RefCell};
 
 use super::View;
-use super::mismatch::Refusal;
+use super::mismatch::RefusedNumber;
 use crate::value::Moment;
 use crate::value::ValueRef;
 
@@ -105,7 +105,7 @@ impl Offers {
     }
 
     /// Changes the form of what was refused in the last attempt; `false` if there is no other.
-    pub(super) fn next(&mut self, row: View<'_>, probe: impl FnOnce(&Self) -> Vec<Refusal>) -> bool {
+    pub(super) fn next(&mut self, row: View<'_>, probe: impl FnOnce(&Self) -> Vec<RefusedNumber>) -> bool {
         let Some(index) = self.refused.get() else {
             let refusals = probe(self);
             return self.next_of_numbers(row, &refusals) || self.next_of_kept(row) || self.next_is_bare(row);
@@ -119,7 +119,7 @@ impl Offers {
     }
 
     /// Zeros and ones as truth values, and the numbers that a time refused as times.
-    fn next_of_numbers(&mut self, row: View<'_>, refusals: &[Refusal]) -> bool {
+    fn next_of_numbers(&mut self, row: View<'_>, refusals: &[RefusedNumber]) -> bool {
         let mut found = false;
         for (index, column) in self.columns.get_mut().iter_mut().enumerate() {
             let cell = row.cell(index);
