@@ -235,9 +235,8 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
         let (beginning, sets) = (self.begin(), bulk::source(sets));
         Box::pin(async move {
             let mut transaction = beginning.await?;
-            let changes = transaction.insert_many(sql, sets).await?;
-            transaction.commit().await?;
-            Ok(changes)
+            let outcome = transaction.insert_many(sql, sets).await;
+            transaction.end(outcome).await
         })
     }
 
