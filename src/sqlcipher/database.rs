@@ -17,6 +17,10 @@ use crate::key::KeySource;
 impl AsyncDatabase<SqlCipherConnector> {
     /// Starts building a database on the file at `path`, or in memory with `:memory:`.
     ///
+    /// A relative path starts at the working directory of this moment, whatever that becomes later; so do those of key
+    /// sources, copies and configurations when they are named. A relative path *in a statement* (`ATTACH` in a hook,
+    /// `VACUUM INTO`) is SQLite's, and starts at the working directory of the moment in which it runs: give the whole one.
+    ///
     /// ```
     /// use strongroom::{AsyncDatabase, EnvKeySource};
     ///
