@@ -415,3 +415,40 @@ async fn without_a_statement_cache_a_bulk_insert_is_parsed_once_and_not_for_each
         assert!((1..=4).contains(&parsed), "{sql}: parsed {parsed} times");
     }
 }
+
+/// Parsed for each chunk, of which a hundred thousand sets are six at most, and not for each set.
+#[tokio::test]
+async fn without_a_statement_cache_a_hundred_thousand_sets_are_parsed_a_few_times() {
+    let Some(server) = server() else { return };
+    let proxy = proxy::Proxy::before(&server).await;
+    let db = strongroom::AsyncDatabase::with_connector(proxy.connector().statement_cache(0)).open().await.unwrap();
+    db.execute_script("CREATE TABLE t (a bigint UNIQUE, b text)").await.unwrap();
+    let upsert = "INSERT INTO t VALUES ($1, $2) ON CONFLICT (a) DO UPDATE SET b = excluded.b";
+    for (sql, count) in [("INSERT INTO t VALUES ($1, $2)", 100_000), (upsert, 40_000)] {
+        let before = proxy.parses();
+        let sets = (0..count).map(|n| (n, format!("row {n}")));
+        assert_eq!(db.execute_many(sql, sets).await.unwrap().rows_affected, count, "{sql}");
+        let parsed = proxy.parses() - before;
+        assert!((1..=8).contains(&parsed), "{sql}: parsed {parsed} times");
+    }
+    assert_eq!(db.fetch_value::<i64>("SELECT count(*) FROM t", ()).await.unwrap(), Some(100_000));
+}
+
+#[tokio::test]
+async fn without_a_statement_cache_sets_within_a_transaction_and_by_name_are_parsed_once_too() {
+    let Some(server) = server() else { return };
+    let proxy = proxy::Proxy::before(&server).await;
+    let db = strongroom::AsyncDatabase::with_connector(proxy.connector().statement_cache(0)).open().await.unwrap();
+    db.execute_script("CREATE TABLE t (a bigint, b text)").await.unwrap();
+    let before = proxy.parses();
+    db.transaction(async |tx| {
+        tx.execute_many("UPDATE t SET b = $2 WHERE a = $1", (0..500).map(|n| (n, "x"))).await?;
+        let sets = (0..500).map(|n| strongroom::named![a: n, b: Option::<String>::None]);
+        tx.execute_many("INSERT INTO t VALUES (:a, :b)", sets).await
+    })
+    .await
+    .unwrap();
+    let parsed = proxy.parses() - before;
+    assert!((1..=10).contains(&parsed), "parsed {parsed} times");
+    assert_eq!(db.fetch_value::<i64>("SELECT count(*) FROM t", ()).await.unwrap(), Some(500));
+}

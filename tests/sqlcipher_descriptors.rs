@@ -59,6 +59,33 @@ async fn loans_dropped_half_way_leave_only_the_files_of_the_connections_open() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn writes_dropped_half_way_leave_only_the_files_of_the_connections_open() {
+    descriptors_after(async |db| {
+        db.execute("UPDATE t SET n = n + 1 WHERE id < 500", ()).await.unwrap();
+    })
+    .await;
+    descriptors_after(async |db| {
+        db.execute_many("INSERT INTO t (n) VALUES ($1)", (0..400).map(|n| (n,))).await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn transactions_dropped_half_way_leave_only_the_files_of_the_connections_open() {
+    descriptors_after(async |db| {
+        let mut tx = db.begin().await.unwrap();
+        tx.execute("UPDATE t SET n = n + 1 WHERE id < 200", ()).await.unwrap();
+        tx.fetch_value::<i64>(LONG, ()).await.unwrap();
+        tx.commit().await.unwrap();
+    })
+    .await;
+    descriptors_after(async |db| {
+        db.interact(|c| c.execute("UPDATE t SET n = n + 1 WHERE id < 200", ())).await.ok();
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_connect_that_was_abandoned_is_lent_to_the_next_caller() {
     let home = Home::new(Kind::KeyedFile);

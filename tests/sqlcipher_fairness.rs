@@ -111,3 +111,23 @@ async fn another_process_that_writes_gets_its_part_beside_busy_transactions() {
     .await;
     assert!(share >= 10, "{share} percent");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_process_that_writes_gets_its_part_beside_bulk_inserts() {
+    let share = share(Synchronous::Full, |db| async move {
+        let sets = (0..2000).map(|n| (format!("mine {n}"),));
+        db.execute_many("INSERT INTO t VALUES ($1)", sets).await.unwrap();
+    })
+    .await;
+    assert!(share >= 10, "{share} percent");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_process_that_writes_gets_its_part_beside_scripts_and_rusqlite() {
+    let share = share(Synchronous::Full, |db| async move {
+        db.execute_script(&format!("BEGIN; {PUT}; COMMIT")).await.unwrap();
+        db.interact(|c| c.execute(PUT, ())).await.unwrap();
+    })
+    .await;
+    assert!(share >= 10, "{share} percent");
+}
