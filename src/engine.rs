@@ -9,9 +9,9 @@
 pub use crate::bb8::{Bb8Connection, Bb8Manager};
 pub use crate::connector::{
     Access, Backup, BulkInsert, Cancel, CancelKind, Canceller, Capabilities, CheckDepth, CheckStep, Connection,
-    Connector, CopyKey, EngineReadings, Isolation, Maintained, Maintenance, NoConnector, OneByOne, Outcome,
-    PendingCommit, RekeyReport, Rekeying, Replace, Resource, ResourceState, Scope, Statement, StatementEffort,
-    StatementKind, StatementSummary, TellProgress, TransactionMode,
+    Connector, CopyKey, EngineEvent, EngineListener, EngineReadings, Isolation, Maintained, Maintenance, NoConnector,
+    OneByOne, Outcome, PendingCommit, RekeyReport, Rekeying, Replace, Resource, ResourceState, Scope, Statement,
+    StatementEffort, StatementKind, StatementSummary, TellProgress, TransactionMode,
 };
 pub use crate::error::Phase;
 pub use crate::feed::{ChangeFeed, Hearers};

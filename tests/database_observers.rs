@@ -14,7 +14,7 @@ use common::{ENDLESS, Home, Kind, assert_whole, millis, secs};
 use futures_util::{StreamExt as _, TryStreamExt as _, poll};
 use log::Log;
 use strongroom::database::{
-    CallKind, Event, Histogram, Metrics, MetricsRecorder, Observer, StatementEffort, TransactionMode,
+    CallKind, EngineEvent, Event, Histogram, Metrics, MetricsRecorder, Observer, StatementEffort, TransactionMode,
     TransactionOptions,
 };
 use strongroom::engine::Access;
@@ -80,6 +80,11 @@ impl Observer for Notebook {
             Event::ConnectionClosed { .. } => notes.others.push("closed".into()),
             Event::GroupRan { statements, failed, .. } => notes.others.push(format!("group {statements} {failed}")),
             Event::TransactionRepeated { attempt, .. } => notes.others.push(format!("repeated {attempt}")),
+            Event::WaitedInVain { .. } => notes.others.push("in vain".into()),
+            Event::Engine(EngineEvent::SnapshotKept) => notes.others.push("snapshot kept".into()),
+            Event::Engine(EngineEvent::SnapshotEnded { .. }) => notes.others.push("snapshot ended".into()),
+            Event::Engine(EngineEvent::LogCopied { .. }) => notes.others.push("log copied".into()),
+            Event::Engine(EngineEvent::KeyAsked { .. }) => notes.others.push("key asked".into()),
             _ => notes.faults.push(format!("{event:?} is not known here")),
         }
     }
@@ -418,6 +423,9 @@ async fn connections_are_told_from_their_opening_to_their_close() {
     assert_eq!(notebook.count("opened") as u64, stats.total_opened);
     assert_eq!(notebook.count("closed"), notebook.count("opened"));
     assert!(stats.total_opened > 2, "{stats:?}");
+    assert_eq!(notebook.count("key asked"), 1, "the engine keeps what it made of it");
+    assert_eq!(notebook.count("snapshot kept"), notebook.count("snapshot ended"));
+    assert!(notebook.count("log copied") > 0);
 }
 
 #[tokio::test]

@@ -16,6 +16,7 @@ mod readings;
 mod rekey;
 mod resource;
 mod statement;
+mod telling;
 
 use std::future::Future;
 
@@ -33,6 +34,8 @@ pub use rekey::{RekeyReport, Rekeying};
 pub use resource::{Cancel, Canceller, Resource, ResourceState};
 pub(crate) use statement::left_open;
 pub use statement::{Isolation, Outcome, Scope, Statement, StatementKind, StatementSummary, TransactionMode};
+pub(crate) use telling::AskedKeySource;
+pub use telling::{EngineEvent, EngineListener};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::KeySource;
@@ -137,6 +140,12 @@ pub trait Connector: Send + Sync + 'static {
     /// opens nothing. By default nothing is known.
     fn readings(&self) -> EngineReadings {
         EngineReadings::default()
+    }
+
+    /// Called once, when the pool is built, if somebody observes it: whom the engine may tell what it does beside the calls that
+    /// it answers. By default it tells nothing.
+    fn observed(&self, listener: EngineListener) {
+        drop(listener);
     }
 
     /// Called once, when the pool has closed and nothing will be opened any more: the place to forget secrets.

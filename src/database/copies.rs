@@ -12,7 +12,8 @@ use super::observed::{self, observe, over};
 use super::route;
 use crate::clock;
 use crate::connector::{
-    Backup, BackupProgress, BackupReport, CheckDepth, Connection, Connector, CopyKey, Replace, Resource as _,
+    AskedKeySource, Backup, BackupProgress, BackupReport, CheckDepth, Connection, Connector, CopyKey, EngineListener,
+    Replace, Resource as _,
 };
 use crate::error::{Phase, Result};
 use crate::key::KeySource;
@@ -104,11 +105,12 @@ impl BackupOptions {
     }
 
     /// What the engine is asked for.
-    async fn resolved(self, target: PathBuf) -> Result<Backup> {
+    async fn resolved(self, target: PathBuf, listener: Option<EngineListener>) -> Result<Backup> {
         let key = match self.key {
             CopyKeySource::Same => CopyKey::Same,
             CopyKeySource::Plain => CopyKey::Plain,
             CopyKeySource::Source(source) => {
+                let source = AskedKeySource::new(source, listener);
                 let secret = source.resolve().await;
                 CopyKey::Other(secret.map_err(|error| error.about(source.describe()).during(Phase::Key))?)
             }
@@ -197,7 +199,7 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
             let running = async {
                 let call = self.call(location);
                 clock::check()?;
-                let backup = options.resolved(target).await?;
+                let backup = options.resolved(target, self.pool().observers().listener()).await?;
                 let mut lent = call.lend(self.pool(), route::read_access(self.capabilities())).await?;
                 observed::lent();
                 lent.label("backup");

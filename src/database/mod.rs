@@ -60,8 +60,8 @@ pub use transaction::Transaction;
 
 pub use crate::config::{CipherConfig, DatabaseConfig, KeyPlace, PoolConfig, RetryConfig};
 pub use crate::connector::{
-    BackupProgress, BackupReport, BackupStage, CheckDepth, CheckpointReport, Isolation, OptimizeReport, PlanStep,
-    QueryPlan, RekeyReport, Sizes, StatementEffort, TableSize, TransactionMode, VacuumReport,
+    BackupProgress, BackupReport, BackupStage, CheckDepth, CheckpointReport, EngineEvent, Isolation, OptimizeReport,
+    PlanStep, QueryPlan, RekeyReport, Sizes, StatementEffort, TableSize, TransactionMode, VacuumReport,
 };
 pub use crate::feed::{Change, ChangeKind, RowChange, TableChange};
 #[cfg(feature = "opentelemetry")]

@@ -5,7 +5,7 @@ use std::fmt;
 use std::panic::Location;
 use std::time::Duration;
 
-use crate::connector::{Access, StatementEffort, StatementSummary};
+use crate::connector::{Access, EngineEvent, StatementEffort, StatementSummary};
 use crate::error::Error;
 use crate::params::{Dialect, without_literals};
 
@@ -32,6 +32,14 @@ pub enum Event<'a> {
         attempt: u32,
         /// What it failed with.
         error: &'a Error,
+    },
+    /// A call got no connection in time, or its turn with the writer: it fails. Of a call that has a deadline of its own, the
+    /// call itself tells.
+    WaitedInVain {
+        /// What for.
+        access: Access,
+        /// How long.
+        waited: Duration,
     },
     /// A connection was lent.
     ConnectionLent {
@@ -71,6 +79,8 @@ pub enum Event<'a> {
         /// The pause.
         pause: Duration,
     },
+    /// The engine did something of its own: it kept a snapshot, copied its log, asked for a key.
+    Engine(&'a EngineEvent),
 }
 
 /// A call that is observed: one use of a handle.

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::histogram::{Histogram, SharedHistogram};
 use super::{CallKind, CallOutcome, Event, Observer};
+use crate::connector::EngineEvent;
 
 /// What was measured so far; see `AsyncDatabase::metrics`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,6 +22,12 @@ pub struct Metrics {
     pub grouped_statements: u64,
     /// How often a transaction was run again.
     pub transactions_repeated: u64,
+    /// How often a reader began a read transaction that stays open for the reads that follow.
+    pub snapshots_kept: u64,
+    /// How long it took to copy the log into the file, each time, also where that failed.
+    pub log_copying: Histogram,
+    /// How long key sources took to answer, also where they failed.
+    pub key_asking: Histogram,
 }
 
 /// Calls of one kind.
@@ -45,6 +52,8 @@ pub struct CallMetrics {
 pub struct ConnectionMetrics {
     /// Attempts to open one that failed.
     pub failed: u64,
+    /// Calls that got none in time.
+    pub timeouts: u64,
     /// How many were closed.
     pub closed: u64,
     /// How long it took to open one. Its count is that of the connections.
@@ -68,6 +77,7 @@ impl Metrics {
         }
         let (ours, theirs) = (&mut self.connections, &other.connections);
         ours.failed += theirs.failed;
+        ours.timeouts += theirs.timeouts;
         ours.closed += theirs.closed;
         ours.opening.merge(&theirs.opening);
         ours.waiting.merge(&theirs.waiting);
@@ -75,16 +85,20 @@ impl Metrics {
         self.groups += other.groups;
         self.grouped_statements += other.grouped_statements;
         self.transactions_repeated += other.transactions_repeated;
+        self.snapshots_kept += other.snapshots_kept;
+        self.log_copying.merge(&other.log_copying);
+        self.key_asking.merge(&other.key_asking);
     }
 }
 
-/// The observer that keeps [`Metrics`], in 8 KiB and 5 more for each kind of call that is made. Several databases may share
+/// The observer that keeps [`Metrics`], in 13 KiB and 5 more for each kind of call that is made. Several databases may share
 /// one, in an [`Arc`](std::sync::Arc).
 // Each number counts by itself, so `Relaxed` does.
 #[derive(Debug, Default)]
 pub struct MetricsRecorder {
     calls: [OnceLock<CallRecording>; CallKind::ALL.len()],
     failed: AtomicU64,
+    timeouts: AtomicU64,
     closed: AtomicU64,
     opening: SharedHistogram,
     waiting: SharedHistogram,
@@ -92,6 +106,9 @@ pub struct MetricsRecorder {
     groups: AtomicU64,
     grouped_statements: AtomicU64,
     transactions_repeated: AtomicU64,
+    snapshots_kept: AtomicU64,
+    log_copying: SharedHistogram,
+    key_asking: SharedHistogram,
 }
 
 #[derive(Debug, Default)]
@@ -117,6 +134,7 @@ impl MetricsRecorder {
             calls: calls.collect(),
             connections: ConnectionMetrics {
                 failed: self.failed.load(Relaxed),
+                timeouts: self.timeouts.load(Relaxed),
                 closed: self.closed.load(Relaxed),
                 opening: self.opening.snapshot(),
                 waiting: self.waiting.snapshot(),
@@ -125,6 +143,9 @@ impl MetricsRecorder {
             groups: self.groups.load(Relaxed),
             grouped_statements: self.grouped_statements.load(Relaxed),
             transactions_repeated: self.transactions_repeated.load(Relaxed),
+            snapshots_kept: self.snapshots_kept.load(Relaxed),
+            log_copying: self.log_copying.snapshot(),
+            key_asking: self.key_asking.snapshot(),
         }
     }
 }
@@ -147,7 +168,11 @@ impl Observer for MetricsRecorder {
                 add(&self.grouped_statements, statements as u64);
             }
             Event::TransactionRepeated { .. } => add(&self.transactions_repeated, 1),
-            Event::CallBegan(_) => {}
+            Event::WaitedInVain { .. } => add(&self.timeouts, 1),
+            Event::Engine(EngineEvent::SnapshotKept) => add(&self.snapshots_kept, 1),
+            Event::Engine(EngineEvent::LogCopied { took, .. }) => self.log_copying.record(*took),
+            Event::Engine(EngineEvent::KeyAsked { took, .. }) => self.key_asking.record(*took),
+            Event::CallBegan(_) | Event::Engine(EngineEvent::SnapshotEnded { .. }) => {}
         }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Event, ObservedPool, Observer};
-use crate::connector::Capabilities;
+use crate::connector::{Capabilities, EngineListener};
 use crate::lock::foreign;
 use crate::params::Dialect;
 
@@ -49,6 +49,12 @@ impl Observers {
     #[inline]
     pub(crate) fn are_there(&self) -> bool {
         self.are_there
+    }
+
+    /// For an engine that tells of its own work; `None` where nobody wants to be told.
+    pub(crate) fn listener(&self) -> Option<EngineListener> {
+        let tell = |observers: Self| EngineListener::new(move |event| observers.tell(&Event::Engine(event)));
+        self.are_there.then(|| tell(self.clone()))
     }
 
     /// Tells apart the observers of different pools.

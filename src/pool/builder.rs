@@ -145,7 +145,11 @@ impl<C: Connector> PoolBuilder<C> {
 
     /// Makes the pool. Opens nothing and needs no runtime; connections are opened when they are asked for.
     pub fn build(self) -> Pool<C> {
-        Pool::from_inner(PoolInner::new(self.connector, self.settings.clamped()))
+        let pool = PoolInner::new(self.connector, self.settings.clamped());
+        if let Some(listener) = pool.observers.listener() {
+            pool.connector.observed(listener);
+        }
+        Pool::from_inner(pool)
     }
 }
 

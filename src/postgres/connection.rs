@@ -60,7 +60,7 @@ pub struct PostgresConnection {
 
 impl PostgresConnection {
     pub(crate) fn new(dialed: Dialed, cache: Cache, access: Access, home: PostgresConnector, age: Age) -> Self {
-        let Dialed { client, link, driver, keeper } = dialed;
+        let Dialed { client, link, driver, keeper, .. } = dialed;
         let session = Session::new(link, driver, access, age);
         let (bulk_copy, home) = (home.copies_in_bulk(), Box::new(home));
         Self { client, cache, session, stream: None, bulk_copy, copying: None, home, keeper }

@@ -131,10 +131,14 @@ impl SqlCipherConnection {
         let spoiled = done.as_ref().map_or(true, |done| done.as_ref().is_some_and(|(_, spoiled)| *spoiled));
         self.state = if engine.stiffen().is_err() || spoiled { ResourceState::Broken } else { state_of(&engine) };
         let (keeps, frames, told) = (engine.keeps_snapshot(), engine.frames_to_copy(), engine.tell());
+        let news = engine.take_news();
         // What follows may start a thread, or wake somebody.
         drop(engine);
         if let Some(feed) = told {
             feed.wake();
+        }
+        if let Some(news) = news {
+            news.tell();
         }
         if keeps {
             self.opened.snapshots().sweep();

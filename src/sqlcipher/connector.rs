@@ -19,7 +19,9 @@ use super::running::job::on_thread;
 use super::sources::SourceNames;
 use super::stats::EngineStats;
 use super::tuning::{Checkpoints, Tuning};
-use crate::connector::{Access, CancelKind, Capabilities, Connector, EngineReadings, Rekeying, TellProgress};
+use crate::connector::{
+    Access, AskedKeySource, CancelKind, Capabilities, Connector, EngineListener, EngineReadings, Rekeying, TellProgress,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::KeySource;
 use crate::params::Dialect;
@@ -202,7 +204,7 @@ impl SqlCipherConnector {
         let key = match &*state {
             State::Opened(KeyedFile { opened, .. }) => return opened.refuse_child().map(|()| Arc::clone(opened)),
             State::ShutDown => return Err(closed()),
-            State::Unopened { key } => key.clone(),
+            State::Unopened { key } => key.clone().map(|key| self.asked(key)),
         };
         let location = Location::parse(&self.path, &self.shown)?;
         // Before a thread is asked for, which could meet a lock that one of the parent's had at the fork.
@@ -230,8 +232,9 @@ impl SqlCipherConnector {
         if let (Some(source), Some(secret)) = (key, made) {
             settle(&*source, &secret).await;
         }
+        let format = if self.has_key { self.settings.format.to_string() } else { "SQLite".to_owned() };
         tracing::info!(
-            database = %self.shown.display(), encrypted = self.has_key, key_source = self.key_source.last(),
+            database = %self.shown.display(), encrypted = self.has_key, format, key_source = self.key_source.last(),
             "the database is open"
         );
         Ok(opened)
@@ -276,6 +279,11 @@ impl SqlCipherConnector {
             Some(source) => OfferedKeys::of(&*source).await.map(Some),
             None => Ok(None),
         }
+    }
+
+    /// A source of which it is told how it answers.
+    fn asked(&self, source: Arc<dyn KeySource>) -> Arc<dyn KeySource> {
+        Arc::new(AskedKeySource::new(source, self.settings.log.listener().cloned()))
     }
 
     /// The settings as they fit together, or why they do not.
@@ -333,7 +341,11 @@ impl Connector for SqlCipherConnector {
     }
 
     async fn rekey(&self, source: Box<dyn KeySource>, progress: Option<TellProgress>) -> Result<Rekeying> {
-        self.prepare_rekey(source.into(), progress).await
+        self.prepare_rekey(self.asked(source.into()), progress).await
+    }
+
+    fn observed(&self, listener: EngineListener) {
+        self.settings.log.observed(listener);
     }
 
     fn readings(&self) -> EngineReadings {

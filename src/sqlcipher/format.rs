@@ -1,5 +1,6 @@
 //! The format of an encrypted file, where it is not the one that this crate writes by itself.
 
+use std::fmt;
 use std::ops::RangeInclusive;
 
 use crate::error::{Error, ErrorKind, Phase, Result};
@@ -78,6 +79,17 @@ impl Format {
             )),
             None => Ok(()),
         }
+    }
+}
+
+/// As an operator reads it: what differs from the version's own is named.
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { compatibility, rounds, page_size, .. } = self;
+        write!(f, "SQLCipher {compatibility}")?;
+        rounds.map_or(Ok(()), |rounds| write!(f, ", {rounds} rounds"))?;
+        page_size.map_or(Ok(()), |size| write!(f, ", pages of {size} bytes"))?;
+        if self.has_plain_header() { f.write_str(", plaintext header") } else { Ok(()) }
     }
 }
 

@@ -85,7 +85,11 @@ impl Resource for SqlCipherConnection {
             if let Some(feed) = engine.tell() {
                 feed.wake();
             }
+            let news = engine.take_news();
             let closed = engine.close();
+            if let Some(news) = news {
+                news.tell();
+            }
             settled.and(kept).and(closed)
         });
         closed.await?.map_err(|error| errors::classify(error).during(Phase::Close))

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::faults::{Fault, Faults, Point, failure, lost};
 use crate::connector::{
     Access, Backup, BackupReport, BulkInsert, Canceller, Capabilities, CheckDepth, CheckStep, Connection, Connector,
-    EngineReadings, Maintained, Maintenance, Outcome, PendingCommit, Rekeying, Resource, ResourceState, Scope,
-    Statement, StatementEffort, StatementKind, StatementSummary, TellProgress, TransactionMode,
+    EngineListener, EngineReadings, Maintained, Maintenance, Outcome, PendingCommit, Rekeying, Resource, ResourceState,
+    Scope, Statement, StatementEffort, StatementKind, StatementSummary, TellProgress, TransactionMode,
 };
 use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::feed::ChangeFeed;
@@ -80,6 +80,10 @@ impl<C: Connector> Connector for FaultyConnector<C> {
 
     fn readings(&self) -> EngineReadings {
         self.inner.readings()
+    }
+
+    fn observed(&self, listener: EngineListener) {
+        self.inner.observed(listener);
     }
 
     async fn shut_down(&self) {

@@ -10,8 +10,9 @@ use std::thread::Thread;
 
 use strongroom::database::BackupReport;
 use strongroom::engine::{
-    Access, Backup, BulkInsert, Canceller, Changes, CheckDepth, CheckStep, EngineReadings, Maintained, Maintenance,
-    Outcome, PendingCommit, Resource, ResourceState, RowSink, Scope, Statement, StatementKind, TransactionMode,
+    Access, Backup, BulkInsert, Canceller, Changes, CheckDepth, CheckStep, EngineListener, EngineReadings, Maintained,
+    Maintenance, Outcome, PendingCommit, Resource, ResourceState, RowSink, Scope, Statement, StatementKind,
+    TransactionMode,
 };
 use strongroom::values::ParamSets;
 use strongroom::{Capabilities, Connection, Connector, Result, Rows};
@@ -59,6 +60,10 @@ impl<C: Connector> Connector for Serial<C> {
 
     fn readings(&self) -> EngineReadings {
         self.0.readings()
+    }
+
+    fn observed(&self, listener: EngineListener) {
+        self.0.observed(listener);
     }
 
     async fn shut_down(&self) {

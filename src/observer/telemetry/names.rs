@@ -46,6 +46,9 @@ pub(super) const GROUP_SIZE: Instrument = Instrument {
     description: "How many statements that had waited for the writer shared a transaction",
     bounds: COUNTS,
 };
+pub(super) const COPY_TIME: Instrument =
+    seconds("strongroom.log.copy_time", "How long it took to copy the log into the file");
+pub(super) const KEY_TIME: Instrument = seconds("strongroom.key.answer_time", "How long key sources took to answer");
 
 const fn count(name: &'static str, unit: &'static str, description: &'static str) -> Instrument {
     Instrument { name, unit, description, bounds: &[] }
@@ -57,8 +60,17 @@ pub(super) const REPEATS: Instrument =
     count("strongroom.transaction.repeats", "{transaction}", "Transactions that were run again after a conflict");
 
 /// Those that are told as something happens.
-pub(super) const HISTOGRAMS: [&Instrument; 7] =
-    [&OPERATION_DURATION, &OPERATION_WAIT, &RETURNED_ROWS, &CREATE_TIME, &WAIT_TIME, &USE_TIME, &GROUP_SIZE];
+pub(super) const HISTOGRAMS: [&Instrument; 9] = [
+    &OPERATION_DURATION,
+    &OPERATION_WAIT,
+    &RETURNED_ROWS,
+    &CREATE_TIME,
+    &WAIT_TIME,
+    &USE_TIME,
+    &GROUP_SIZE,
+    &COPY_TIME,
+    &KEY_TIME,
+];
 pub(super) const COUNTERS: [&Instrument; 2] = [&CONNECT_FAILURES, &REPEATS];
 
 /// What is read, each with the state of the connections that it is about. Empty where nothing is known.

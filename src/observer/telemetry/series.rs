@@ -8,11 +8,11 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 
 use super::names::{
-    CONNECT_FAILURES, CREATE_TIME, GROUP_SIZE, Instrument, OPERATION_DURATION, OPERATION_WAIT, REPEATS, RETURNED_ROWS,
-    USE_TIME, WAIT_TIME,
+    CONNECT_FAILURES, COPY_TIME, CREATE_TIME, GROUP_SIZE, Instrument, KEY_TIME, OPERATION_DURATION, OPERATION_WAIT,
+    REPEATS, RETURNED_ROWS, USE_TIME, WAIT_TIME,
 };
 use super::table::GrowingTable;
-use crate::connector::StatementSummary;
+use crate::connector::{EngineEvent, StatementSummary};
 use crate::error::{Error, ErrorKind};
 use crate::lock::Lock;
 use crate::observer::{CallKind, CallOutcome, Event, ObservedCall, ObservedPool, Observer, PoolReadings};
@@ -51,6 +51,8 @@ pub(super) struct PoolSeries<S: Sink> {
     wait_time: S::Series,
     use_time: S::Series,
     group_size: S::Series,
+    copy_time: S::Series,
+    key_time: S::Series,
     connect_failures: S::Series,
     repeats: S::Series,
 }
@@ -154,6 +156,8 @@ impl<S: Sink> PoolSeries<S> {
             wait_time: series(&WAIT_TIME),
             use_time: series(&USE_TIME),
             group_size: series(&GROUP_SIZE),
+            copy_time: series(&COPY_TIME),
+            key_time: series(&KEY_TIME),
             connect_failures: series(&CONNECT_FAILURES),
             repeats: series(&REPEATS),
             sink,
@@ -207,7 +211,14 @@ impl<S: Sink> Observer for PoolSeries<S> {
             #[allow(clippy::cast_precision_loss, reason = "a count of statements")]
             Event::GroupRan { statements, .. } => sink.record(&self.group_size, *statements as f64),
             Event::TransactionRepeated { .. } => sink.increment(&self.repeats),
-            Event::CallBegan(_) | Event::CallEnded(..) | Event::ConnectionClosed { .. } => {}
+            Event::Engine(EngineEvent::LogCopied { took, .. }) => sink.record(&self.copy_time, took.as_secs_f64()),
+            Event::Engine(EngineEvent::KeyAsked { took, .. }) => sink.record(&self.key_time, took.as_secs_f64()),
+            // Timeouts and reads of snapshots are counted where they happen, and read.
+            Event::CallBegan(_)
+            | Event::CallEnded(..)
+            | Event::ConnectionClosed { .. }
+            | Event::WaitedInVain { .. }
+            | Event::Engine(EngineEvent::SnapshotKept | EngineEvent::SnapshotEnded { .. }) => {}
         }
     }
 }

@@ -173,7 +173,7 @@ impl<C: Connector> PoolInner<C> {
             // One that is idle is sooner there than a new one.
             grant = match lane.supply.take() {
                 Some(idle) => Grant::from(idle),
-                None => match self.open_for(permit, deadline).await? {
+                None => match self.open_for(permit, lane, deadline).await? {
                     Obtained::New(lease) => return Ok((lease, Instant::now(), waited)),
                     Obtained::Other(lease) => {
                         waited = true;
@@ -212,10 +212,10 @@ impl<C: Connector> PoolInner<C> {
     }
 
     /// Opens a connection for a caller who has until `deadline`, or finds another one.
-    async fn open_for(self: &Arc<Self>, permit: Permit<C>, deadline: Instant) -> Result<Obtained<C>> {
+    async fn open_for(self: &Arc<Self>, permit: Permit<C>, lane: &Lane<C>, deadline: Instant) -> Result<Obtained<C>> {
         let outcome = self.open_or_other(permit, deadline).await;
         if outcome.as_ref().is_err_and(|error| error.kind() == ErrorKind::Timeout) && Instant::now() >= deadline {
-            self.registry.count_timeout();
+            self.count_timeout(lane, deadline.checked_sub(self.settings.acquire_timeout));
         }
         outcome
     }

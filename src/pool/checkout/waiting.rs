@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use crate::clock;
 use crate::connector::Connector;
 use crate::error::{Error, Phase, Result};
+use crate::observer::Event;
 use crate::pool::chores::Attendant;
 use crate::pool::holders::{LaneId, Waiter};
 use crate::pool::inner::{Grant, Lane, Lease, PoolInner};
@@ -31,6 +32,8 @@ pub(crate) struct WaitingCall<'a, C: Connector> {
     deadline: Instant,
     /// When the caller itself gives up.
     end: Option<Instant>,
+    /// Since when, where somebody observes.
+    since: Option<Instant>,
 }
 
 impl<'a, C: Connector> WaitingCall<'a, C> {
@@ -59,7 +62,8 @@ impl<'a, C: Connector> WaitingCall<'a, C> {
     fn enter(pool: &'a Arc<PoolInner<C>>, lane: LaneId, deadline: Instant) -> Result<Self> {
         clock::check()?;
         let waiter = pool.registry.wait(lane).map_err(|exhaustion| exhaustion.deadlock(&pool.name))?;
-        Ok(Self { pool, waiter, attendant: pool.chores.attend(), lane, deadline, end: None })
+        let since = pool.observers.are_there().then(Instant::now);
+        Ok(Self { pool, waiter, attendant: pool.chores.attend(), lane, deadline, end: None, since })
     }
 
     /// Whether the caller has given up.
@@ -105,13 +109,21 @@ impl<'a, C: Connector> WaitingCall<'a, C> {
     ///
     /// The error is [`AllInUse`](crate::error::Reason::AllInUse), with the names of the holders.
     pub(crate) fn in_vain(self) -> Error {
-        let Self { pool, lane, .. } = self;
-        pool.registry.count_timeout();
+        let Self { pool, lane, since, .. } = self;
+        pool.count_timeout(pool.lane(lane), since);
         pool.exhaustion(lane).timed_out(&pool.name, pool.settings.acquire_timeout)
     }
 }
 
 impl<C: Connector> PoolInner<C> {
+    /// A call that came at `since` got nothing in time.
+    pub(super) fn count_timeout(&self, lane: &Lane<C>, since: Option<Instant>) {
+        self.registry.count_timeout();
+        if let Some(since) = since.filter(|_| self.observers.are_there()) {
+            self.observers.tell(&Event::WaitedInVain { access: lane.access, waited: since.elapsed() });
+        }
+    }
+
     /// A connection that is idle or comes back, as long as it takes.
     async fn other(self: &Arc<Self>, lane: &Lane<C>) -> Result<Lease<C>> {
         loop {

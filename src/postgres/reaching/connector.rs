@@ -1,8 +1,8 @@
 //! Where the servers are, and how to log in.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio_postgres::config::{ChannelBinding, TargetSessionAttrs};
@@ -13,7 +13,7 @@ use super::names;
 use super::passfile::PassFile;
 use super::tls::Tls;
 use super::url;
-use crate::connector::{Access, CancelKind, Capabilities, Connector};
+use crate::connector::{Access, CancelKind, Capabilities, Connector, EngineListener};
 use crate::error::{Reason, Result};
 use crate::key::KeySource;
 use crate::params::Dialect;
@@ -69,6 +69,10 @@ pub struct PostgresConnector {
     breaks: Arc<AtomicUsize>,
     /// Its sessions that listen for changes.
     pub(super) followers: Arc<Followers>,
+    /// Who is told of what happens beside calls. Each clone has its own, as each pool has.
+    pub(super) listener: OnceLock<EngineListener>,
+    /// Set when the first session was opened, which is told.
+    opened: OnceLock<()>,
 }
 
 impl PostgresConnector {
@@ -94,6 +98,8 @@ impl PostgresConnector {
             memory: Arc::default(),
             breaks: Arc::default(),
             followers: Arc::default(),
+            listener: OnceLock::new(),
+            opened: OnceLock::new(),
         }
     }
 
@@ -336,12 +342,25 @@ impl Connector for PostgresConnector {
     async fn connect(&self, access: Access) -> Result<PostgresConnection> {
         let age = Age::of(&self.breaks);
         let session = self.log_in(access).await?;
+        if self.opened.set(()).is_ok() {
+            tracing::info!(
+                database = names::shown(self.database_name()),
+                encrypted = session.encrypted,
+                server_version = session.server_version,
+                key_source = self.key.as_deref().map(KeySource::describe),
+                "the database is open"
+            );
+        }
         let cache = Cache::new(self.statement_cache);
         Ok(PostgresConnection::new(session, cache, access, self.clone(), age))
     }
 
     async fn release(&self) -> Result<()> {
         self.followers.stop().await
+    }
+
+    fn observed(&self, listener: EngineListener) {
+        self.listener.set(listener).ok();
     }
 
     async fn shut_down(&self) {

@@ -31,6 +31,10 @@ pub(crate) struct Dialed {
     pub(crate) driver: Arc<Driver>,
     /// Ends when the client is dropped or the connection breaks.
     pub(crate) keeper: JoinHandle<()>,
+    /// As the server says it.
+    pub(crate) server_version: Option<String>,
+    /// By TLS.
+    pub(crate) encrypted: bool,
 }
 
 /// What is the same for every host.
@@ -153,12 +157,14 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let server_version = connection.parameter("server_version").map(str::to_owned);
+    let encrypted = handshake.is_some();
     let route = Route { address, handshake, token: client.cancel_token() };
     let link = Arc::new(Link::new(route, first_row));
     let driver = Arc::new(Driver::new(drive(connection, Arc::clone(&link))));
     foreign();
     let keeper = tokio::spawn(Arc::clone(&driver).keep());
-    Dialed { client, link, driver, keeper }
+    Dialed { client, link, driver, keeper, server_version, encrypted }
 }
 
 async fn drive<S, T>(mut connection: Connection<S, T>, link: Arc<Link>)

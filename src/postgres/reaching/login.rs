@@ -1,13 +1,16 @@
 //! A session for a user with a password, which may be another one by now.
 
+use std::sync::Arc;
+
 use tokio_postgres::config::TargetSessionAttrs;
 
 use super::connector::PostgresConnector;
 use super::dial::{Dial, Dialed};
 use super::hosts::Readers;
 use super::names;
-use crate::connector::Access;
+use crate::connector::{Access, AskedKeySource};
 use crate::error::{Error, ErrorKind, Phase, Reason, Result};
+use crate::key::KeySource as _;
 use crate::secret::{Secret, SecretForm};
 
 impl PostgresConnector {
@@ -27,7 +30,8 @@ impl PostgresConnector {
     /// The password, asked for anew; `None` where it comes from nowhere or from a file of passwords.
     async fn password(&self) -> Result<Option<Secret>> {
         let Some(key) = &self.key else { return Ok(None) };
-        let secret = key.resolve().await.map_err(|error| error.about(key.describe()).during(Phase::Key))?;
+        let asked = AskedKeySource::new(Arc::clone(key), self.listener.get().cloned());
+        let secret = asked.resolve().await.map_err(|error| error.about(key.describe()).during(Phase::Key))?;
         let unfit = |what, reason| {
             let message = format!("{} gave {what} for the password of {}", key.describe(), names::shown(&self.user));
             Err(Error::new(ErrorKind::Key, message).because(reason).during(Phase::Key))

@@ -8,18 +8,19 @@
 //! When a checkpoint fails, what it and those before it wrote into the file may be lost, whatever a later sync says. The
 //! log still has all of it, and is copied anew from its beginning before it may start over (`copy_anew`).
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, ffi};
 use tokio::sync::Notify;
 
+use crate::connector::{EngineEvent, EngineListener};
 use crate::crypto::exit_gate;
 use crate::errand;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::sqlcipher::errors;
 use crate::sqlcipher::ffi::wal_index::WalIndex;
 use crate::sqlcipher::log::doubts::Doubts;
@@ -52,6 +53,23 @@ pub(crate) struct Log {
     /// How many frames the file did not have when something was last written or copied.
     frames: AtomicU32,
     syncs: Arc<Syncs>,
+    /// Who is told of what becomes of it.
+    listener: OnceLock<EngineListener>,
+}
+
+/// What those who observe are to be told, under no lock.
+#[must_use]
+#[derive(Debug)]
+pub(crate) struct EngineNews {
+    events: Vec<EngineEvent>,
+    listener: EngineListener,
+}
+
+impl EngineNews {
+    #[cold]
+    pub(crate) fn tell(self) {
+        self.events.iter().for_each(|event| self.listener.tell(event));
+    }
 }
 
 impl Default for Log {
@@ -65,6 +83,7 @@ impl Default for Log {
             failures: AtomicU64::new(0),
             frames: AtomicU32::new(0),
             syncs: Arc::default(),
+            listener: OnceLock::new(),
         }
     }
 }
@@ -78,6 +97,20 @@ impl Log {
     /// How many frames the file did not have when something was last written or copied; 0 where SQLite copies at commits.
     pub(crate) fn frames(&self) -> u32 {
         self.frames.load(Relaxed)
+    }
+
+    /// Somebody is told from now on, also of snapshots that are kept of it.
+    pub(crate) fn observed(&self, listener: EngineListener) {
+        self.listener.set(listener).ok();
+    }
+
+    pub(crate) fn listener(&self) -> Option<&EngineListener> {
+        self.listener.get()
+    }
+
+    #[cold]
+    pub(crate) fn news(&self, events: Vec<EngineEvent>) -> Option<EngineNews> {
+        self.listener().map(|listener| EngineNews { events, listener: listener.clone() })
     }
 
     /// The syncs of commits that share them.
@@ -100,8 +133,31 @@ impl Log {
     }
 
     /// Copies what no reader keeps from being copied, and more in other modes; says how many frames of the log are not in
-    /// the file.
-    pub(crate) fn checkpoint(&self, connection: &Connection, mode: &str) -> rusqlite::Result<u32> {
+    /// the file. What is to be told of it is added to `news`.
+    pub(crate) fn checkpoint(
+        &self,
+        connection: &Connection,
+        mode: &str,
+        news: &mut Vec<EngineEvent>,
+    ) -> rusqlite::Result<u32> {
+        if self.listener().is_none() {
+            return self.copy(connection, mode);
+        }
+        let pending = || self.index(connection).map(|index| index.pending(&index.mark()));
+        let (before, began) = (pending(), Instant::now());
+        let copied = self.copy(connection, mode);
+        let (took, left) = (began.elapsed(), copied.as_ref().map_or_else(|_| pending().unwrap_or(0), |left| *left));
+        let error = copied.as_ref().err().map(classified);
+        news.push(EngineEvent::LogCopied {
+            frames: before.map(|before| before.saturating_sub(left)),
+            left,
+            took,
+            error,
+        });
+        copied
+    }
+
+    fn copy(&self, connection: &Connection, mode: &str) -> rusqlite::Result<u32> {
         if !self.is_trusted(connection) {
             let why = if self.syncs.have_failed() {
                 "a sync of the log failed, and it has to be written anew before it is copied"
@@ -172,6 +228,15 @@ impl Log {
     }
 }
 
+/// The same error for those who observe.
+fn classified(error: &rusqlite::Error) -> Error {
+    let (code, message) = match error {
+        rusqlite::Error::SqliteFailure(code, message) => (*code, message.clone()),
+        _ => (ffi::Error::new(ffi::SQLITE_ERROR), None),
+    };
+    errors::classify(rusqlite::Error::SqliteFailure(code, message))
+}
+
 /// Copies on a connection that syncs meanwhile, whatever its user has told it. The log starts over when all of it was
 /// copied; without a sync a power failure would then take what others were told is done.
 fn synced<T>(connection: &Connection, copy: impl FnOnce() -> rusqlite::Result<T>) -> rusqlite::Result<T> {
@@ -207,12 +272,16 @@ impl Opened {
         let turn = CopyTurn(Arc::clone(self));
         // Nobody waits for it.
         drop(errand::send(move || {
-            let left = turn.0.shorten_log().unwrap_or_else(|error| {
+            let mut news = Vec::new();
+            let left = turn.0.shorten_log(&mut news).unwrap_or_else(|error| {
                 tracing::debug!(%error, "the log was not copied into the file; it grows until the next attempt");
                 frames
             });
             let threshold = if left == 0 { WORTH_COPYING } else { left.saturating_add(WORTH_COPYING) };
             turn.0.log().threshold.store(threshold, Relaxed);
+            if let Some(news) = turn.0.log().news(news) {
+                news.tell();
+            }
         }));
     }
 
@@ -230,12 +299,12 @@ impl Opened {
     }
 
     /// Copies the log into the file, and says how many frames are left. Blocks.
-    fn shorten_log(&self) -> Result<u32> {
+    fn shorten_log(&self, news: &mut Vec<EngineEvent>) -> Result<u32> {
         let _pass = exit_gate::enter();
         self.refuse_child()?;
         let connection = self.open_for_checkpoints()?;
         // What it says of frames left does not count those that were added while it worked.
-        let left = self.log().checkpoint(&connection, "PASSIVE").map_err(errors::classify)?;
+        let left = self.log().checkpoint(&connection, "PASSIVE", news).map_err(errors::classify)?;
         let mut writer = self.open_for_checkpoints()?;
         // SQLite's own pauses grow, and the moments between two groups of writes are short.
         let until = Instant::now() + PATIENCE;
@@ -246,7 +315,7 @@ impl Opened {
         let locked = writer.busy_handler(Some(again)).and_then(|()| writer.execute_batch("BEGIN IMMEDIATE"));
         match locked {
             // A checkpoint in mode FULL would take this lock too, but keep it while it waits for readers.
-            Ok(()) => self.log().checkpoint(&connection, "PASSIVE").map_err(errors::classify),
+            Ok(()) => self.log().checkpoint(&connection, "PASSIVE", news).map_err(errors::classify),
             Err(_busy) => Ok(left.max(1)),
         }
     }

@@ -62,8 +62,12 @@ impl Snapshots {
         self.held_back.fetch_add(1, SeqCst);
         let held_back = HeldBack(self);
         for reader in self.readers() {
-            if let Some(mut engine) = reader.try_lock() {
+            let news = reader.try_lock().and_then(|mut engine| {
                 engine.end_snapshot();
+                engine.take_news()
+            });
+            if let Some(news) = news {
+                news.tell();
             }
         }
         held_back
@@ -85,11 +89,17 @@ impl Snapshots {
 
     /// Ends what was not used since the last time; says whether any is left.
     fn sweep_once(&self) -> bool {
-        let _pass = exit_gate::enter();
         let mut left = false;
         for reader in self.readers() {
+            let pass = exit_gate::enter();
             // A reader that is locked is in use.
-            left |= reader.try_lock().is_none_or(|mut engine| engine.sweep_snapshot());
+            let (is_left, news) =
+                reader.try_lock().map_or((true, None), |mut engine| (engine.sweep_snapshot(), engine.take_news()));
+            drop((reader, pass));
+            left |= is_left;
+            if let Some(news) = news {
+                news.tell();
+            }
         }
         left
     }

@@ -12,7 +12,7 @@ use super::control::Control;
 use super::inline::KeptSnapshot;
 use super::session::Session;
 use super::sharing::Sharing;
-use crate::connector::{QueryPlan, Statement, StatementEffort, StatementKind};
+use crate::connector::{EngineEvent, QueryPlan, Statement, StatementEffort, StatementKind};
 use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::params::{Arranged, ParamSets};
 use crate::row::{Changes, RowSink, Rows, RowsBuilder};
@@ -51,6 +51,8 @@ pub(crate) struct Engine {
     /// SQLite's count of others' commits when it was last asked for those who listen.
     pub(crate) seen_version: Option<u32>,
     pub(crate) sharing: Sharing,
+    /// What was done beside the calls, and is not told yet.
+    pub(crate) news: Vec<EngineEvent>,
 }
 
 /// What SQLite counts between two questions whether to stop: some twenty microseconds of work.
@@ -77,6 +79,7 @@ impl Engine {
             recorder: None,
             seen_version: None,
             sharing: Sharing::default(),
+            news: Vec::new(),
         }
     }
 
@@ -371,7 +374,7 @@ impl Engine {
         if self.checkpoints == Checkpoints::External {
             return Ok(());
         }
-        self.log.checkpoint(&self.connection, "TRUNCATE").map(drop)
+        self.log.checkpoint(&self.connection, "TRUNCATE", &mut self.news).map(drop)
     }
 
     /// Copies a long log where the commit that made it long does that.
@@ -380,7 +383,7 @@ impl Engine {
         if self.checkpoints == Checkpoints::AtCommit && self.connection.is_autocommit() && due() {
             self.watch.look(Mode::Open);
             // The commit stands either way, and the log is kept; the failure was logged and counted.
-            self.log.checkpoint(&self.connection, "PASSIVE").ok();
+            self.log.checkpoint(&self.connection, "PASSIVE", &mut self.news).ok();
         }
     }
 

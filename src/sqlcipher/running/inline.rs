@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 
 use super::control::Control;
 use super::engine::{Engine, STEPS_BETWEEN_QUESTIONS};
-use crate::connector::{Statement, StatementKind};
+use crate::connector::{EngineEvent, Statement, StatementKind};
 use crate::error::{ErrorKind, Result};
 use crate::params::ParamSets;
 use crate::row::Changes;
 use crate::sqlcipher::ffi::wal_index::{Mark, WalIndex};
+use crate::sqlcipher::log::checkpoint::EngineNews;
 use crate::sqlcipher::log::snapshot::LONGEST_LOG;
 use crate::sqlcipher::statement::watch::Mode;
 use crate::sqlcipher::tuning::Checkpoints;
@@ -25,6 +26,8 @@ pub(crate) struct KeptSnapshot {
     since: Option<Mark>,
     /// Used since the last sweep.
     used: bool,
+    /// When it began, where somebody observes.
+    began: Option<Instant>,
 }
 
 /// How long a bulk insert keeps the runtime's thread at a time.
@@ -197,6 +200,7 @@ impl Engine {
             // The mark was taken before the transaction begins, so it is never newer than what the transaction sees.
             self.transaction_control("BEGIN")?;
             self.kept.since = now;
+            self.note_kept();
         }
         Ok(())
     }
@@ -213,7 +217,23 @@ impl Engine {
         };
         if self.keeps_snapshot() && end(self) {
             self.kept.since = None;
+            if let Some(began) = self.kept.began.take() {
+                self.news.push(EngineEvent::SnapshotEnded { kept: began.elapsed() });
+            }
         }
+    }
+
+    fn note_kept(&mut self) {
+        if self.log.listener().is_some() {
+            self.kept.began = Some(Instant::now());
+            self.news.push(EngineEvent::SnapshotKept);
+        }
+    }
+
+    /// What those who observe have to be told once the engine is free.
+    #[inline]
+    pub(crate) fn take_news(&mut self) -> Option<EngineNews> {
+        if self.news.is_empty() { None } else { self.log.news(std::mem::take(&mut self.news)) }
     }
 
     /// Ends the kept transaction unless it was used since the last call; says whether it is still open.

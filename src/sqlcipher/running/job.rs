@@ -64,10 +64,13 @@ impl Shared {
         let mut engine = self.lock();
         engine.begin_work();
         let done = self.work_on(&mut engine, job, work);
-        let told = engine.tell();
+        let (told, news) = (engine.tell(), engine.take_news());
         drop(engine);
         if let Some(feed) = told {
             feed.wake();
+        }
+        if let Some(news) = news {
+            news.tell();
         }
         done
     }

@@ -59,11 +59,11 @@ impl Engine {
         }
         self.watch.look(Mode::Open);
         let pending = self.session.index().map_or(0, |index| index.pending(&index.mark()));
-        let left = self.log.checkpoint(&self.connection, "PASSIVE").map_err(classify)?;
+        let left = self.log.checkpoint(&self.connection, "PASSIVE", &mut self.news).map_err(classify)?;
         if left == 0 {
             // Whoever reads from the log is not waited for, as all who write would wait too.
             self.connection.busy_handler(None::<fn(i32) -> bool>).map_err(classify)?;
-            let cut = self.log.checkpoint(&self.connection, "TRUNCATE");
+            let cut = self.log.checkpoint(&self.connection, "TRUNCATE", &mut self.news);
             self.install(control, busy_timeout).map_err(classify)?;
             match cut {
                 Err(error) if error.sqlite_error_code() != Some(ErrorCode::DatabaseBusy) => {
