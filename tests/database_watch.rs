@@ -5,11 +5,11 @@
 mod common;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use common::{Home, Kind, memory, millis, secs};
-use strongroom::database::{ChangeOptions, WatchStream};
+use strongroom::database::{ChangeOptions, Event, Observer, WatchStream};
 use strongroom::sqlcipher::{Checkpoints, Tuning};
 use strongroom::{AsyncDatabase, ErrorKind, Reason, Result, Rows};
 use tokio::time::timeout;
@@ -269,19 +269,164 @@ async fn a_watch_that_is_kept_and_not_polled_keeps_no_connection() -> Result<()>
     Ok(())
 }
 
+/// Counts statements that name a table, and loans.
+#[derive(Clone, Default)]
+struct Counter(Arc<(AtomicUsize, AtomicUsize, AtomicUsize)>);
+
+impl Observer for Counter {
+    fn observe(&self, event: &Event<'_>) {
+        let (users, logs, loans) = &*self.0;
+        match event {
+            Event::CallEnded(call, _) => {
+                let names = |table| call.sql.is_some_and(|sql| sql.contains(table));
+                users.fetch_add(usize::from(names("count(*) FROM users")), SeqCst);
+                logs.fetch_add(usize::from(names("count(*) FROM logs")), SeqCst);
+            }
+            Event::ConnectionLent { .. } => drop(loans.fetch_add(1, SeqCst)),
+            _ => {}
+        }
+    }
+}
+
+impl Counter {
+    /// How often the statements ran that watch users, and those that watch logs.
+    fn runs(&self) -> (usize, usize) {
+        (self.0.0.load(SeqCst), self.0.1.load(SeqCst))
+    }
+
+    fn loans(&self) -> usize {
+        self.0.2.load(SeqCst)
+    }
+}
+
 #[tokio::test]
 async fn many_watchers_each_see_the_end_and_those_of_other_tables_do_no_work() -> Result<()> {
-    let db = with_schema().await;
-    let mut watchers = Vec::new();
-    for _ in 0..200 {
-        let mut watched = db.watch_as::<i64>("SELECT count(*) FROM users", ()).settle(Duration::ZERO);
-        assert_eq!(next(&mut watched).await, [0]);
-        watchers.push(watched);
+    for kind in [Kind::PlainMemory, Kind::KeyedFile] {
+        let (home, counter) = (Home::new(kind), Counter::default());
+        let db = home.builder().observer(counter.clone()).open().await?;
+        db.execute_script(SCHEMA).await?;
+        let (mut users, mut logs) = (Vec::new(), Vec::new());
+        for _ in 0..200 {
+            let mut watched = db.watch_as::<i64>("SELECT count(*) FROM users", ()).settle(Duration::ZERO);
+            assert_eq!(next(&mut watched).await, [0]);
+            users.push(watched);
+            let mut watched = db.watch_as::<i64>("SELECT count(*) FROM logs", ()).settle(Duration::ZERO);
+            assert_eq!(next(&mut watched).await, [0]);
+            // All of them wait from now on.
+            logs.push(tokio::spawn(async move { (watched.next().await, watched) }));
+        }
+        assert_eq!(counter.runs(), (200, 200));
+        for id in 1..=5 {
+            db.execute("INSERT INTO users VALUES ($1, 'x')", (id,)).await?;
+            for watched in &mut users {
+                assert_eq!(next(watched).await, [id]);
+            }
+        }
+        assert!(logs.iter().all(|watcher| !watcher.is_finished()));
+        assert_eq!(counter.runs(), (6 * 200, 200), "{kind:?}: nobody who watches logs has looked at them");
+        db.execute("INSERT INTO logs VALUES (1, 'x')", ()).await?;
+        for watcher in logs {
+            let (rows, _watched) = timeout(secs(10), watcher).await.unwrap().unwrap();
+            assert_eq!(rows.unwrap()?, [1]);
+        }
+        assert_eq!(counter.runs(), (6 * 200, 2 * 200));
     }
-    db.execute("INSERT INTO users VALUES (1, 'x')", ()).await?;
-    for watched in &mut watchers {
-        assert_eq!(next(watched).await, [1]);
+    Ok(())
+}
+
+/// What GRDB.swift does not notice by itself, as its pull request #1460 lists it: there a program has to tell of each.
+#[tokio::test]
+async fn what_other_libraries_have_to_be_told_of_is_noticed_here() -> Result<()> {
+    for kind in Kind::FILES {
+        let home = Home::new(kind);
+        let (db, other) = (home.open().await, home.open().await);
+        db.execute_script(
+            "CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT UNIQUE);
+             CREATE TABLE posts (id INTEGER PRIMARY KEY, author INTEGER REFERENCES users ON DELETE CASCADE);
+             CREATE TABLE names (name TEXT PRIMARY KEY) WITHOUT ROWID;
+             INSERT INTO users VALUES (1, 'alice'); INSERT INTO posts VALUES (1, 1)",
+        )
+        .await?;
+        let look = millis(5);
+        let counts = "SELECT (SELECT count(*) FROM users) || ' ' || (SELECT count(*) FROM posts)";
+        let mut rows = db.watch_as::<String>(counts, ()).look_every(look);
+        assert_eq!(next(&mut rows).await, ["1 1"]);
+        // Of another connection.
+        other.execute("INSERT INTO users VALUES (2, 'bob')", ()).await?;
+        assert_eq!(next(&mut rows).await, ["2 1"], "{kind:?}");
+        // Of a statement that is neither prepared nor run by this library.
+        db.interact(|raw| raw.execute_batch("INSERT INTO posts VALUES (2, 2)")).await?;
+        assert_eq!(next(&mut rows).await, ["2 2"], "{kind:?}");
+        // Rows that another one replaces, which SQLite's hook does not tell, and what goes with them.
+        db.execute("INSERT OR REPLACE INTO users VALUES (3, 'bob')", ()).await?;
+        assert_eq!(next(&mut rows).await, ["2 1"], "{kind:?}");
+        // A table without rowids.
+        let mut names = db.watch_as::<i64>("SELECT count(*) FROM names", ()).look_every(look);
+        assert_eq!(next(&mut names).await, [0]);
+        db.execute("INSERT INTO names VALUES ('x')", ()).await?;
+        assert_eq!(next(&mut names).await, [1], "{kind:?}");
+        // The schema, and the table that it stands in.
+        let tables = "SELECT count(*) FROM sqlite_schema WHERE type = 'table'";
+        let mut tables = db.watch_as::<i64>(tables, ()).look_every(look);
+        assert_eq!(next(&mut tables).await, [3]);
+        db.execute("CREATE TABLE more (a)", ()).await?;
+        assert_eq!(next(&mut tables).await, [4], "{kind:?}");
+        other.execute("DROP TABLE more", ()).await?;
+        assert_eq!(next(&mut tables).await, [3], "{kind:?}");
     }
+    Ok(())
+}
+
+/// A commit of others that comes between the first result and the moment from which it would be heard of, or while a result is
+/// being read: the last state is shown in any case.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_that_nobody_hears_of_while_a_watch_begins_is_shown() -> Result<()> {
+    let home = Home::new(Kind::KeyedFile);
+    let (db, other) = (home.open().await, home.open().await);
+    db.execute_script(SCHEMA).await?;
+    for id in 1..=200 {
+        let mut count =
+            db.watch_as::<i64>("SELECT count(*) FROM users", ()).look_every(millis(2)).settle(Duration::ZERO);
+        let write = async {
+            // At another moment each time.
+            for _ in 0..id % 7 {
+                tokio::task::yield_now().await;
+            }
+            other.execute("INSERT INTO users VALUES ($1, 'x')", (id,)).await
+        };
+        let (first, written) = tokio::join!(next(&mut count), write);
+        written?;
+        if first != [id] {
+            comes_to(&mut count, &[id]).await;
+        }
+    }
+    Ok(())
+}
+
+/// From here on the clock stands still unless somebody waits for it.
+#[tokio::test]
+async fn others_are_looked_for_as_often_as_was_asked_for_and_no_more() -> Result<()> {
+    let (home, counter) = (Home::new(Kind::PlainFile), Counter::default());
+    let db = home.builder().observer(counter.clone()).open().await?;
+    db.execute_script(SCHEMA).await?;
+    let mut count = db.watch_as::<i64>("SELECT count(*) FROM users", ()).look_every(secs(10));
+    assert_eq!(next(&mut count).await, [0]);
+    tokio::time::pause();
+    let looks = async |count: &mut WatchStream<Vec<i64>>, time| {
+        let before = counter.loans();
+        assert!(timeout(time, count.next()).await.is_err(), "nothing has changed");
+        counter.loans() - before
+    };
+    let slow = looks(&mut count, secs(95)).await;
+    assert!((8..=10).contains(&slow), "{slow} looks in 95 s, one each 10 s");
+    // The most impatient one decides for all, as long as it listens.
+    let mut changes = db.changes_with(ChangeOptions::new().look_every(secs(1))).await?;
+    assert!(timeout(millis(1), changes.next()).await.is_err());
+    let quick = looks(&mut count, secs(95)).await;
+    assert!((80..=96).contains(&quick), "{quick} looks in 95 s, one each second");
+    drop(changes);
+    let slow = looks(&mut count, secs(95)).await;
+    assert!((8..=11).contains(&slow), "{slow} looks in 95 s, one each 10 s");
     Ok(())
 }
 
