@@ -5,22 +5,26 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use common::poll_once;
 use futures_util::future::join_all;
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use strongroom::database::{MetricsFacade, TransactionOptions};
 use strongroom::testing::{Fault, FaultyConnector, Point};
 use strongroom::{AsyncDatabase, ErrorKind, SqlCipherConnector};
 
 /// Makes everything happen that is measured, and gives what Prometheus is told.
 async fn everything() -> String {
-    let mut prometheus = PrometheusBuilder::new().with_recommended_naming(true);
-    for (name, bounds) in MetricsFacade::bounds() {
-        prometheus = prometheus.set_buckets_for_metric(Matcher::Full(name.to_owned()), bounds).unwrap();
-    }
-    let recorder = prometheus.build_recorder();
-    let _guard = metrics::set_default_local_recorder(&recorder);
+    // Of the whole process: the log is copied on a thread of its own.
+    static INSTALLED: OnceLock<PrometheusHandle> = OnceLock::new();
+    let handle = INSTALLED.get_or_init(|| {
+        let mut prometheus = PrometheusBuilder::new().with_recommended_naming(true);
+        for (name, bounds) in MetricsFacade::bounds() {
+            prometheus = prometheus.set_buckets_for_metric(Matcher::Full(name.to_owned()), bounds).unwrap();
+        }
+        prometheus.install_recorder().unwrap()
+    });
     let (directory, metrics) = (tempfile::tempdir().unwrap(), MetricsFacade::new());
     let connector = FaultyConnector::new(SqlCipherConnector::new(directory.path().join("app.db")).key(common::key()));
     let faults = connector.faults();
@@ -41,7 +45,7 @@ async fn everything() -> String {
     let nowhere = AsyncDatabase::builder(directory.path().join("no/app.db")).observer(metrics.clone());
     nowhere.open().await.unwrap_err();
     metrics.collect();
-    recorder.handle().render()
+    handle.render()
 }
 
 fn page(path: &str) -> String {

@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::hash::BuildHasher as _;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use foldhash::fast::RandomState;
 
@@ -51,8 +52,10 @@ pub(super) struct PoolSeries<S: Sink> {
     wait_time: S::Series,
     use_time: S::Series,
     group_size: S::Series,
-    copy_time: S::Series,
-    key_time: S::Series,
+    /// Those of pools, for what their engine may never tell.
+    pool_attributes: Vec<Attribute>,
+    copy_time: OnceLock<S::Series>,
+    key_time: OnceLock<S::Series>,
     connect_failures: S::Series,
     repeats: S::Series,
 }
@@ -156,12 +159,18 @@ impl<S: Sink> PoolSeries<S> {
             wait_time: series(&WAIT_TIME),
             use_time: series(&USE_TIME),
             group_size: series(&GROUP_SIZE),
-            copy_time: series(&COPY_TIME),
-            key_time: series(&KEY_TIME),
             connect_failures: series(&CONNECT_FAILURES),
             repeats: series(&REPEATS),
+            copy_time: OnceLock::new(),
+            key_time: OnceLock::new(),
+            pool_attributes: of_pool,
             sink,
         }
+    }
+
+    fn rare(&self, series: &OnceLock<S::Series>, instrument: &'static Instrument, took: Duration) {
+        let series = series.get_or_init(|| self.sink.series(instrument, &self.pool_attributes));
+        self.sink.record(series, took.as_secs_f64());
     }
 
     fn ended(&self, call: &ObservedCall<'_>, outcome: &CallOutcome<'_>) {
@@ -211,8 +220,8 @@ impl<S: Sink> Observer for PoolSeries<S> {
             #[allow(clippy::cast_precision_loss, reason = "a count of statements")]
             Event::GroupRan { statements, .. } => sink.record(&self.group_size, *statements as f64),
             Event::TransactionRepeated { .. } => sink.increment(&self.repeats),
-            Event::Engine(EngineEvent::LogCopied { took, .. }) => sink.record(&self.copy_time, took.as_secs_f64()),
-            Event::Engine(EngineEvent::KeyAsked { took, .. }) => sink.record(&self.key_time, took.as_secs_f64()),
+            Event::Engine(EngineEvent::LogCopied { took, .. }) => self.rare(&self.copy_time, &COPY_TIME, *took),
+            Event::Engine(EngineEvent::KeyAsked { took, .. }) => self.rare(&self.key_time, &KEY_TIME, *took),
             // Timeouts and reads of snapshots are counted where they happen, and read.
             Event::CallBegan(_)
             | Event::CallEnded(..)
