@@ -322,10 +322,26 @@ async fn of_postgresql_the_summary_is_what_the_words_say_and_the_code_is_the_sql
     db.fetch_all("SELECT * FROM users WHERE name = $1", (VALUE,)).await.unwrap();
     db.fetch_all("SELECT * FROM users a, users b", ()).await.unwrap();
     db.execute("INSERT INTO users VALUES ($1, $2)", (1, VALUE)).await.unwrap_err();
+    db.fetch_all(&format!("SELECT id FROM users WHERE name = '{VALUE}' OR name = $$ {VALUE} $$ OR id = 4711"), ())
+        .await
+        .unwrap();
     let spans = capture.take();
     let field = |span: &Closed, name: &str| span.fields.get(name).cloned().unwrap_or_default();
     let names: Vec<_> = spans.iter().map(|span| field(span, "otel.name")).collect();
-    assert_eq!(names, ["INSERT users", "SELECT users", "SELECT", "INSERT users"]);
+    assert_eq!(names, ["INSERT users", "SELECT users", "SELECT", "INSERT users", "SELECT users"]);
+    let texts: Vec<_> = spans.iter().map(|span| field(span, "db.query.text")).collect();
+    let insert = "INSERT INTO users VALUES ($1, $2)";
+    assert_eq!(
+        texts,
+        [
+            insert,
+            "SELECT * FROM users WHERE name = $1",
+            "SELECT * FROM users a, users b",
+            insert,
+            "SELECT id FROM users WHERE name = ? OR name = ? OR id = ?",
+        ]
+    );
+    assert!(!format!("{spans:?}").contains(VALUE), "a value is in a span");
     for span in &spans {
         assert_eq!(
             (field(span, "db.system.name"), field(span, "db.query.summary")),
@@ -338,7 +354,7 @@ async fn of_postgresql_the_summary_is_what_the_words_say_and_the_code_is_the_sql
     }
     assert_eq!(
         spans.iter().map(|span| field(span, "db.response.status_code")).collect::<Vec<_>>(),
-        ["", "", "", "23505"]
+        ["", "", "", "23505", ""]
     );
     db.close().await.unwrap();
 }

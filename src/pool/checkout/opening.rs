@@ -141,8 +141,8 @@ impl<C: Connector> PoolInner<C> {
         }
     }
 
-    /// Opens what is missing to the number of connections that a lane keeps.
-    async fn open_missing(self: &Arc<Self>, lane: &Lane<C>, wakes: bool) -> Result<()> {
+    /// Opens what is missing to the number of connections that a lane keeps; says how many that was.
+    async fn open_missing(self: &Arc<Self>, lane: &Lane<C>, wakes: bool) -> Result<usize> {
         let deadline = Instant::now() + self.settings.acquire_timeout;
         let missing = lane.min.saturating_sub(self.registry.open(lane.id));
         let mut openings = Vec::new();
@@ -156,9 +156,9 @@ impl<C: Connector> PoolInner<C> {
         }
         // All of them are given back together, so that none is idle before the last one is there.
         let opened: Vec<_> = join_all(openings).await;
-        opened.into_iter().collect::<Result<Vec<_>>>()?;
+        let opened = opened.into_iter().collect::<Result<Vec<_>>>()?;
         self.look_after_idle(Instant::now());
-        Ok(())
+        Ok(opened.len())
     }
 
     /// The writer first: it makes the file that the readers expect to find.
@@ -177,8 +177,10 @@ impl<C: Connector> PoolInner<C> {
         if self.is_closed() || self.registry.open(lane.id) >= lane.min {
             return;
         }
-        if let Err(error) = self.open_missing(lane, false).await {
-            tracing::warn!(pool = %self.name, %error, "a lost connection could not be replaced");
+        match self.open_missing(lane, false).await {
+            Ok(0) => {}
+            Ok(connections) => tracing::debug!(pool = %self.name, connections, "lost connections were replaced"),
+            Err(error) => tracing::warn!(pool = %self.name, %error, "a lost connection could not be replaced"),
         }
     }
 }
