@@ -91,10 +91,11 @@ impl<K: KeySource> AskedKeySource<K> {
             Err(_) => Some(self.source.describe()),
         };
         let Some(source) = source else { return answer };
-        match error {
+        if let Some(error) = error {
             // The caller has the error.
-            Some(error) => tracing::debug!(key_source = source, ?took, %error, "a key source gave no key"),
-            None => tracing::debug!(key_source = source, ?took, "a key source has answered"),
+            tracing::debug!(key_source = source, ?took, %error, "a key source gave no key");
+        } else {
+            tracing::debug!(key_source = source, ?took, "a key source has answered");
         }
         if let Some(listener) = &self.listener {
             listener.tell(&EngineEvent::KeyAsked { source, took, error: error.cloned() });
