@@ -27,6 +27,8 @@ mod os;
 mod rekeying;
 mod resource;
 mod running;
+#[cfg(feature = "testing")]
+mod short_cuts;
 mod sources;
 mod statement;
 mod statements;
@@ -38,6 +40,9 @@ mod tuning;
 #[cfg(not(feature = "sqlcipher"))]
 #[path = "no_cipher.rs"]
 mod cipher;
+#[cfg(not(feature = "testing"))]
+#[path = "all_short_cuts.rs"]
+mod short_cuts;
 
 pub use bulk::SqlCipherBulk;
 pub use cipher::{apply_cipher_key, is_sqlcipher_available};

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::short_cuts;
+
 /// Settings of the SQLite engine. The defaults suit an encrypted file on a disk.
 ///
 /// ```
@@ -67,7 +69,7 @@ pub enum Synchronous {
 
 impl Default for Tuning {
     fn default() -> Self {
-        let tuning = Self {
+        short_cuts::left_on(Self {
             synchronous: Synchronous::Full,
             // Decrypting a page costs about 9 us; SQLite's default of 2 MiB makes an encrypted file pay it often.
             cache_kib: 16 * 1024,
@@ -81,24 +83,11 @@ impl Default for Tuning {
             group_commit: true,
             checkpoints: Checkpoints::Background,
             memory_security: false,
-        };
-        if cfg!(debug_assertions) { tuning.by_environment() } else { tuning }
+        })
     }
 }
 
 impl Tuning {
-    /// Lets the whole test suite run without some of the short cuts: `STRONGROOM_SHORT_CUTS` names those that stay on by
-    /// default. Not in release builds.
-    fn by_environment(self) -> Self {
-        let Ok(on) = std::env::var("STRONGROOM_SHORT_CUTS") else { return self };
-        let on = |name| on.split(',').any(|other| other == name);
-        self.inline_reads(on("inline_reads"))
-            .inline_writes(on("inline_writes"))
-            .kept_snapshots(on("kept_snapshots"))
-            .group_commit(on("group_commit"))
-            .checkpoints(if on("background_checkpoints") { Checkpoints::Background } else { Checkpoints::AtCommit })
-    }
-
     /// When a commit is on disk.
     pub fn synchronous(self, synchronous: Synchronous) -> Self {
         Self { synchronous, ..self }
