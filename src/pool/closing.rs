@@ -9,8 +9,9 @@ use futures_util::future::join_all;
 use scopeguard::{ScopeGuard, guard};
 use tokio::time::Instant;
 
+use super::close_report::CloseReport;
 use super::guarded::{caught, guarded};
-use super::inner::{CLOSE_LIMIT, CloseReport, Lane, PoolInner};
+use super::inner::{CLOSE_LIMIT, Lane, PoolInner};
 use crate::clock;
 use crate::connector::Connector;
 use crate::error::{Phase, Result};

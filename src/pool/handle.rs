@@ -10,8 +10,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::checkout::WaitingCall;
+use super::close_report::CloseReport;
 use super::holders::{HoldToken, Holder, PoolStats};
-use super::inner::{CloseReport, Lease, OpenConnection, PoolInner};
+use super::inner::{Lease, OpenConnection, PoolInner};
 use super::suspend_options::SuspendOptions;
 use crate::connector::{Access, Connector, Resource as _, ResourceState};
 use crate::error::Result;
@@ -99,38 +100,6 @@ impl<C: Connector> Pool<C> {
             lent.watch();
             Ok(lent)
         }
-    }
-
-    /// [`get_for`](Pool::get_for) on behalf of a caller further up.
-    pub(crate) async fn get_at(&self, access: Access, location: &'static Location<'static>) -> Result<Pooled<C>> {
-        Ok(Pooled::new(self.inner().checkout(access, location).await?))
-    }
-
-    /// A connection for `access` if one is free; nobody is waited for, and nobody who waits is overtaken.
-    pub(crate) async fn get_if_free(
-        &self,
-        access: Access,
-        location: &'static Location<'static>,
-    ) -> Result<Option<Pooled<C>>> {
-        Ok(self.inner().checkout_if_free(access, location).await?.map(Pooled::new))
-    }
-
-    /// A connection that is idle; none is opened for this.
-    pub(crate) async fn get_if_idle(
-        &self,
-        access: Access,
-        location: &'static Location<'static>,
-    ) -> Result<Option<Pooled<C>>> {
-        Ok(self.inner().checkout_if_idle(access, location).await?.map(Pooled::new))
-    }
-
-    /// A connection for what others wait for; they know themselves how long they wait.
-    pub(crate) async fn get_for_others(
-        &self,
-        access: Access,
-        location: &'static Location<'static>,
-    ) -> Result<Pooled<C>> {
-        Ok(Pooled::new(self.inner().checkout_for_others(access, location).await?))
     }
 
     /// Those who are told what happens here.
@@ -308,7 +277,7 @@ pub struct Pooled<C: Connector> {
 }
 
 impl<C: Connector> Pooled<C> {
-    fn new(lease: Lease<C>) -> Self {
+    pub(super) fn new(lease: Lease<C>) -> Self {
         Self { lease }
     }
 

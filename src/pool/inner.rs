@@ -17,6 +17,7 @@ use tokio::sync::{Mutex, Notify};
 use tokio::time::Instant;
 
 use super::chores::Chores;
+use super::close_report::CloseReport;
 use super::guarded::{caught, guarded};
 use super::holders::{LaneId, MAIN, READERS, Registered, Registry};
 use super::keeping::Looks;
@@ -100,26 +101,6 @@ impl<C: Connector> Default for Sleep<C> {
     fn default() -> Self {
         let state = SleepState { stage: SleepStage::Awake, by: None, resumes: 0 };
         Self { state: Lock::new(state), changed: Notify::new(), alone: Mutex::default() }
-    }
-}
-
-/// What [`Pool::close`](crate::pool::Pool::close) or [`Pool::suspend`](crate::pool::Pool::suspend) did.
-#[derive(Debug, Default)]
-#[non_exhaustive]
-pub struct CloseReport {
-    /// Connections that were closed, cleanly or not, by a suspension, or since the pool refuses callers; those that an
-    /// earlier call has reported are left out.
-    pub closed: u32,
-    /// Connections that were still lent when the deadline and the grace had passed. Each is closed when it comes back.
-    pub abandoned: u32,
-    /// What went wrong while closing connections.
-    pub errors: Vec<Error>,
-}
-
-impl CloseReport {
-    /// Whether every connection came back and closed without an error.
-    pub fn is_clean(&self) -> bool {
-        self.abandoned == 0 && self.errors.is_empty()
     }
 }
 

@@ -27,6 +27,7 @@
 mod builder;
 mod checkout;
 mod chores;
+mod close_report;
 mod closing;
 mod guarded;
 mod handle;
@@ -41,9 +42,9 @@ mod suspend_options;
 mod suspending;
 
 pub use builder::PoolBuilder;
+pub use close_report::CloseReport;
 pub use handle::{Pool, Pooled};
 pub use holders::{HoldToken, PoolStats};
-pub use inner::CloseReport;
 pub use suspend_options::SuspendOptions;
 
 pub use async_trait::async_trait;

@@ -17,9 +17,10 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::MutexGuard;
 use tokio::time::Instant;
 
+use super::close_report::CloseReport;
 use super::guarded::{caught, guarded};
 use super::holders::{Exhaustion, LaneId, MAIN};
-use super::inner::{CLOSE_LIMIT, CloseReport, Grant, Lane, Permit, PoolInner, SleepStage};
+use super::inner::{CLOSE_LIMIT, Grant, Lane, Permit, PoolInner, SleepStage};
 use super::supply::Need;
 use super::suspend_options::SuspendOptions;
 use crate::clock::{self, timeout_at};

@@ -14,6 +14,7 @@ use crate::connector::{Access, Connector, ResourceState};
 use crate::error::{ErrorKind, Result};
 use crate::pool::closing::goodbye_limit;
 use crate::pool::guarded::{caught, guarded};
+use crate::pool::handle::{Pool, Pooled};
 use crate::pool::inner::{Grant, Lane, Lease, Permit, PoolInner};
 use crate::pool::supply::{Closed, Need};
 
@@ -23,74 +24,75 @@ const HEALTH_LIMIT: Duration = Duration::from_secs(5);
 /// Waiting for longer than this is said in the log.
 const SLOW: Duration = Duration::from_secs(2);
 
-impl<C: Connector> PoolInner<C> {
+impl<C: Connector> Pool<C> {
+    /// [`get_for`](Pool::get_for) on behalf of a caller further up.
+    ///
     /// Cancel safe at every await: whatever has been taken so far gives itself back.
-    pub(in crate::pool) async fn checkout(
-        self: &Arc<Self>,
-        access: Access,
-        location: &'static Location<'static>,
-    ) -> Result<Lease<C>> {
-        self.may_begin()?;
+    pub(crate) async fn get_at(&self, access: Access, location: &'static Location<'static>) -> Result<Pooled<C>> {
+        let inner = self.inner();
+        inner.may_begin()?;
         let now = Instant::now();
-        let deadline = now + self.settings.acquire_timeout;
-        let lane = self.lane_for(access);
-        if let Some(grant) = self.free(lane)? {
-            return self.lend(grant, lane, now, deadline, location, false).await;
+        let deadline = now + inner.settings.acquire_timeout;
+        let lane = inner.lane_for(access);
+        if let Some(grant) = inner.free(lane)? {
+            return inner.lend(grant, lane, now, deadline, location, false).await;
         }
         // Boxed, like all that is rare, so that every call does not carry its state.
-        let grant = Box::pin(self.wait(lane, deadline)).await?;
+        let grant = Box::pin(inner.wait(lane, deadline)).await?;
         let came = Instant::now();
         let waited = came - now;
         if waited > SLOW {
-            tracing::warn!(pool = %self.name, %location, ?waited, "waited long for a connection");
+            tracing::warn!(pool = %inner.name, %location, ?waited, "waited long for a connection");
         }
         // Only a suspension keeps a call for longer than its time.
-        let deadline = if came > deadline { came + self.settings.acquire_timeout } else { deadline };
-        self.lend(grant, lane, came, deadline, location, true).await
+        let deadline = if came > deadline { came + inner.settings.acquire_timeout } else { deadline };
+        inner.lend(grant, lane, came, deadline, location, true).await
     }
 
-    /// The same, but without waiting for anybody: `None` if all are in use.
-    pub(in crate::pool) async fn checkout_if_free(
-        self: &Arc<Self>,
+    /// A connection for `access` if one is free; nobody is waited for, and nobody who waits is overtaken.
+    pub(crate) async fn get_if_free(
+        &self,
         access: Access,
         location: &'static Location<'static>,
-    ) -> Result<Option<Lease<C>>> {
-        self.may_begin()?;
-        let lane = self.lane_for(access);
-        let Some(grant) = self.free(lane)? else { return Ok(None) };
-        let now = Instant::now();
-        self.lend(grant, lane, now, now + self.settings.acquire_timeout, location, false).await.map(Some)
+    ) -> Result<Option<Pooled<C>>> {
+        let inner = self.inner();
+        inner.may_begin()?;
+        let lane = inner.lane_for(access);
+        let Some(grant) = inner.free(lane)? else { return Ok(None) };
+        inner.lend_now(grant, lane, location, false).await.map(Some)
     }
 
-    /// The same, but only of what is open already: `None` if all are in use, or none is open.
-    pub(in crate::pool) async fn checkout_if_idle(
-        self: &Arc<Self>,
+    /// A connection that is idle; none is opened for this, unless it turns out to be broken.
+    pub(crate) async fn get_if_idle(
+        &self,
         access: Access,
         location: &'static Location<'static>,
-    ) -> Result<Option<Lease<C>>> {
-        self.may_begin()?;
-        let lane = self.lane_for(access);
+    ) -> Result<Option<Pooled<C>>> {
+        let inner = self.inner();
+        inner.may_begin()?;
+        let lane = inner.lane_for(access);
         let Some(idle) = lane.supply.take() else { return Ok(None) };
-        let now = Instant::now();
-        self.lend(Grant::from(idle), lane, now, now + self.settings.acquire_timeout, location, false).await.map(Some)
+        inner.lend_now(Grant::from(idle), lane, location, false).await.map(Some)
     }
 
-    /// The same on behalf of callers who wait for its result, each with its own limit: waits as long as it takes, and is
+    /// A connection on behalf of callers who wait for its result, each with its own limit: waits as long as it takes, and is
     /// not counted as a caller.
-    pub(in crate::pool) async fn checkout_for_others(
-        self: &Arc<Self>,
+    pub(crate) async fn get_for_others(
+        &self,
         access: Access,
         location: &'static Location<'static>,
-    ) -> Result<Lease<C>> {
-        let lane = self.lane_for(access);
-        let grant = match self.free(lane)? {
+    ) -> Result<Pooled<C>> {
+        let inner = self.inner();
+        let lane = inner.lane_for(access);
+        let grant = match inner.free(lane)? {
             Some(grant) => grant,
-            None => self.queued(lane, Need::Any).await?,
+            None => inner.queued(lane, Need::Any).await?,
         };
-        let now = Instant::now();
-        self.lend(grant, lane, now, now + self.settings.acquire_timeout, location, true).await
+        inner.lend_now(grant, lane, location, true).await
     }
+}
 
+impl<C: Connector> PoolInner<C> {
     /// Refuses a child of the process that uses the pool, and a call from outside of any runtime, also where it would need
     /// none: whether it does depends on what others do.
     fn may_begin(&self) -> Result<()> {
@@ -139,19 +141,33 @@ impl<C: Connector> PoolInner<C> {
         deadline: Instant,
         location: &'static Location<'static>,
         waited: bool,
-    ) -> Result<Lease<C>> {
+    ) -> Result<Pooled<C>> {
         let (lease, since, waited) = match grant {
             Grant::Connection(lease) if self.is_ready(&lease, now) => (lease, now, waited),
             // Boxed, like all that is rare.
             grant => Box::pin(self.make_ready(grant, lane, deadline, waited)).await?,
         };
-        self.look_after_idle(since);
+        if self.looks.is_some() {
+            self.look_after_idle(since);
+        }
         lease.opened().entry.lend(location, since, waited);
         if self.observers.are_there() {
             // The deadline is the timeout after the call asked, or after a suspension ended, whose time is nobody's waiting.
             lease.opened().tell_lent(deadline.checked_sub(self.settings.acquire_timeout), since);
         }
-        Ok(lease)
+        Ok(Pooled::new(lease))
+    }
+
+    /// The same for a call whose time begins now.
+    async fn lend_now(
+        self: &Arc<Self>,
+        grant: Grant<C>,
+        lane: &Lane<C>,
+        location: &'static Location<'static>,
+        waited: bool,
+    ) -> Result<Pooled<C>> {
+        let now = Instant::now();
+        self.lend(grant, lane, now, now + self.settings.acquire_timeout, location, waited).await
     }
 
     /// Turns a grant into a connection that can be lent; says since when, and whether the call has waited for it.
