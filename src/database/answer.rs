@@ -58,7 +58,7 @@ macro_rules! one_liners {
             let observing = $self.observing($crate::observer::CallKind::Fetch, &statement, location);
             $crate::database::Answer::observed(observing, async move {
                 let statement = statement?;
-                let rows = $self.reading(statement, location, &mut $crate::database::yields::Collected).await?;
+                let rows = $self.reading(statement, location, &mut $crate::database::route::Collected).await?;
                 Ok(rows.first())
             })
         }
@@ -81,7 +81,7 @@ macro_rules! one_liners {
             let observing = $self.observing($crate::observer::CallKind::Fetch, &statement, location);
             $crate::database::Answer::observed(observing, async move {
                 let statement = statement?;
-                $self.reading(statement, location, &mut $crate::database::yields::Collected).await
+                $self.reading(statement, location, &mut $crate::database::route::Collected).await
             })
         }
 
@@ -104,7 +104,7 @@ macro_rules! one_liners {
             let observing = $self.observing($crate::observer::CallKind::Fetch, &statement, location);
             $crate::database::Answer::observed(observing, async move {
                 let statement = statement?;
-                let mut sink = $crate::database::yields::Shown($crate::row::Decoding::<Option<T>>::values());
+                let mut sink = $crate::database::route::Shown($crate::row::Decoding::<Option<T>>::values());
                 $self.reading(statement, location, &mut sink).await?;
                 $crate::database::observed::answered();
                 $crate::row::made(sink.0)
@@ -130,7 +130,7 @@ macro_rules! one_liners {
             let observing = $self.observing($crate::observer::CallKind::Fetch, &statement, location);
             $crate::database::Answer::observed(observing, async move {
                 let statement = statement?;
-                let mut sink = $crate::database::yields::Shown($crate::row::Decoding::<Option<T>>::rows());
+                let mut sink = $crate::database::route::Shown($crate::row::Decoding::<Option<T>>::rows());
                 $self.reading(statement, location, &mut sink).await?;
                 $crate::database::observed::answered();
                 $crate::row::made(sink.0)
@@ -157,7 +157,7 @@ macro_rules! one_liners {
             let observing = $self.observing($crate::observer::CallKind::Fetch, &statement, location);
             $crate::database::Answer::observed(observing, async move {
                 let statement = statement?;
-                let mut sink = $crate::database::yields::Shown($crate::row::Decoding::<Vec<T>>::rows());
+                let mut sink = $crate::database::route::Shown($crate::row::Decoding::<Vec<T>>::rows());
                 $self.reading(statement, location, &mut sink).await?;
                 $crate::database::observed::answered();
                 $crate::row::made(sink.0)

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::panic::Location;
 
-use super::deadline::{Stage, within};
+use super::call::{Stage, within};
 use super::handle::AsyncDatabase;
 use super::route;
 use crate::connector::{CheckDepth, Connection, Connector};

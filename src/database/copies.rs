@@ -6,7 +6,7 @@ use std::panic::Location;
 use std::path::{Path, PathBuf, absolute};
 use std::time::Duration;
 
-use super::deadline::{Stage, within};
+use super::call::{Stage, within};
 use super::handle::AsyncDatabase;
 use super::observed::{self, observe, over};
 use super::route;

@@ -5,7 +5,7 @@ use std::panic::Location;
 use super::answer::Answer;
 use super::handle::AsyncDatabase;
 use super::observed;
-use super::yields::Collected;
+use super::route::Collected;
 use crate::connector::{Connection, Connector, QueryPlan, Statement};
 use crate::error::{Error, ErrorKind, Result};
 use crate::observer::CallKind;

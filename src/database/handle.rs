@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::bulk;
 use super::call::Call;
-use super::deadline::{Deadline, Stage, within};
+use super::call::{Deadline, Stage, within};
 use super::lane::WriteLane;
 use super::observed::{lent, observe, over};
 use super::route;

@@ -4,7 +4,7 @@ use std::ops::{Deref, DerefMut};
 use std::panic::Location;
 use std::sync::Arc;
 
-use super::deadline::{Deadline, Limit, Stage, within};
+use super::call::{Deadline, Limit, Stage, within};
 use super::observed::{Observation, Observing, observe, observe_span, observe_told};
 use crate::connector::{Canceller, Connection, Connector, Resource as _, Statement};
 use crate::error::Result;

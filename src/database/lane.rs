@@ -12,10 +12,10 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot::{self, error::RecvError};
 use tokio::time::Instant;
-use tracing::Instrument as _;
+use tracing::{Instrument as _, Span};
 
 use super::call::Call;
-use super::deadline::{Deadline, Stage, stop, within};
+use super::call::{Deadline, Stage, stop, within};
 use super::grouped::{Observed, efforts, note};
 use super::queue::Batches;
 use super::{observed, route, spans};
@@ -274,8 +274,11 @@ where
     let kept: Vec<_> = writes.iter().filter(|_| deadline.is_some()).map(|write| write.statement.clone()).collect();
     let (statements, mut callers): (Vec<_>, Vec<_>) = writes.into_iter().map(QueuedWrite::parted).unzip();
     let canceller = writer.canceller();
-    let callers_spans = callers.iter_mut().map(|caller| caller.observed.as_mut()?.take_span());
-    let span = spans::of_group(writer.observers(), callers_spans);
+    let span = if callers.len() > 1 && observed::are_wanted() {
+        spans::of_group(writer.observers(), callers.iter_mut().map(|caller| caller.observed.as_mut()?.take_span()))
+    } else {
+        Span::none()
+    };
     let began = Instant::now();
     let (results, stopped) = {
         let mut running = pin!(writer.run_group(statements).instrument(span.clone()));

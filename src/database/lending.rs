@@ -5,7 +5,7 @@ use std::panic::Location;
 use std::sync::Arc;
 
 use super::call::Call;
-use super::deadline::{Deadline, within};
+use super::call::{Deadline, within};
 use super::handle::AsyncDatabase;
 use super::held::Held;
 use super::observed::{self, observe, over};

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::panic::Location;
 
 use super::call::Call;
-use super::deadline::{Stage, within};
+use super::call::{Stage, within};
 use super::handle::AsyncDatabase;
 use super::observed::{self, observe, over};
 use super::route;

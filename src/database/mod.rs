@@ -12,7 +12,6 @@ mod call;
 mod check;
 mod copies;
 mod copy_rows;
-mod deadline;
 mod explain;
 mod following;
 mod fresh_key;
@@ -40,7 +39,6 @@ mod state;
 mod statement;
 mod stream;
 mod transaction;
-mod yields;
 
 pub use answer::Answer;
 pub use builder::DatabaseBuilder;

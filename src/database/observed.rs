@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use futures_util::future::Either;
 use tokio::time::Instant;
-use tracing::Span;
+use tracing::{Level, Span};
 
 use super::spans;
 use crate::connector::{Connection, Statement, StatementEffort, StatementSummary};
@@ -61,6 +61,12 @@ pub(super) struct Observation {
 /// Nothing, where nobody observes.
 pub(super) type Observing = Option<Box<Observation>>;
 
+/// Whether somebody takes spans.
+#[inline]
+pub(super) fn are_wanted() -> bool {
+    tracing::enabled!(target: spans::TARGET, Level::DEBUG)
+}
+
 /// A call that is about to begin.
 #[inline]
 pub(super) fn observe(
@@ -69,11 +75,7 @@ pub(super) fn observe(
     sql: Option<&Arc<str>>,
     location: &'static Location<'static>,
 ) -> Observing {
-    if observers.are_there() || spans::are_wanted() {
-        Some(Observation::of(observers, kind, sql, location))
-    } else {
-        None
-    }
+    if observers.are_there() || are_wanted() { Some(Observation::of(observers, kind, sql, location)) } else { None }
 }
 
 /// The same where there are observers. Whether somebody wants a span is asked in the call, by [`observe_span`]: who takes them
@@ -96,7 +98,7 @@ pub(super) fn observe_span(
     sql: &Arc<str>,
     location: &'static Location<'static>,
 ) -> Observing {
-    let wanted = spans::are_wanted() && !observers.are_there();
+    let wanted = are_wanted() && !observers.are_there();
     if wanted { Some(Observation::of(observers, kind, Some(sql), location)) } else { None }
 }
 
@@ -193,7 +195,7 @@ impl Observation {
             self.began = Some(Instant::now());
             self.lent = self.began.filter(|_| self.holds);
             foreign();
-            self.span = spans::are_wanted().then(|| spans::of(&self.call()));
+            self.span = are_wanted().then(|| spans::of(&self.call()));
             self.observers.tell(&Event::CallBegan(self.call()));
         }
     }

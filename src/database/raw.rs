@@ -8,11 +8,11 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 
 use super::bulk;
-use super::deadline::{self, Stage, within};
+use super::call::{self, Stage, within};
 use super::held::Held;
 use super::observed::{Observing, observed, over};
+use super::route::{Collected, Yields};
 use super::stream::{CHUNK, Chunks, RowStream};
-use super::yields::{Collected, Yields};
 use crate::DefaultConnector;
 use crate::connector::{Connection, Connector, Resource, ResourceState, Scope, Statement, TransactionMode};
 use crate::error::{ErrorKind, Reason, Result};
@@ -228,7 +228,7 @@ impl<C: Connector<Connection: Connection>> Chunks for &mut RawConnection<C> {
     }
 
     async fn next(&mut self) -> Result<Option<Rows>> {
-        deadline::check(self.held.limit_stopping(Stage::Write))?;
+        call::check(self.held.limit_stopping(Stage::Write))?;
         within(self.held.limit_stopping(Stage::Write), self.held.next_chunk()).await
     }
 }

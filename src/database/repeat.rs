@@ -6,7 +6,7 @@ use std::panic::Location;
 use tokio::time::Instant;
 
 use super::call::Call;
-use super::deadline::{Deadline, within};
+use super::call::{Deadline, within};
 use super::handle::AsyncDatabase;
 use super::options::TransactionOptions;
 use super::route;

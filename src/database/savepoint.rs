@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 
-use super::deadline::within;
+use super::call::within;
 use super::transaction::Transaction;
 use crate::DefaultConnector;
 use crate::connector::{Connection, Connector};

@@ -3,20 +3,14 @@
 //! The name of a span of `tracing` is fixed, so that of the conventions is in the field `otel.name`, where the bridges look for
 //! it.
 
+use tracing::Span;
 use tracing::field::{Empty, debug};
-use tracing::{Level, Span};
 
 use crate::lock::foreign;
 use crate::observer::{CallOutcome, ObservedCall, Observers, system};
 
 /// What filters name.
-const TARGET: &str = "strongroom::call";
-
-/// Whether somebody takes them.
-#[inline]
-pub(super) fn are_wanted() -> bool {
-    tracing::enabled!(target: TARGET, Level::DEBUG)
-}
+pub(super) const TARGET: &str = "strongroom::call";
 
 /// The span of a call that begins, a child of the caller's.
 pub(super) fn of(call: &ObservedCall<'_>) -> Span {
@@ -79,9 +73,6 @@ pub(super) fn end(span: &Span, call: &ObservedCall<'_>, outcome: &CallOutcome<'_
 
 /// The span of statements that share a transaction. It belongs to no caller, so it is a child of none, and follows from all.
 pub(super) fn of_group(observers: &Observers, callers: impl ExactSizeIterator<Item = Option<Span>>) -> Span {
-    if callers.len() < 2 || !are_wanted() {
-        return Span::none();
-    }
     foreign();
     let span = tracing::debug_span!(
         target: TARGET,

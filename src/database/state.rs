@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::deadline::{Limit, Stage};
+use super::call::{Limit, Stage};
 use super::held::Held;
 use crate::connector::{Connection, Connector, Resource as _, ResourceState, Scope};
 use crate::error::{Error, ErrorKind, Phase, Reason, Result};

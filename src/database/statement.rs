@@ -5,11 +5,11 @@ use std::panic::Location;
 use std::pin::Pin;
 
 use super::call::Call;
-use super::deadline::within;
+use super::call::within;
 use super::handle::AsyncDatabase;
 use super::observed::{Observing, driven, observe, observe_span, observe_told, observed};
 use super::route;
-use super::yields::Yields;
+use super::route::Yields;
 use crate::connector::{Access, Connection, Connector, Outcome, Statement};
 use crate::error::{Reason, Result};
 use crate::observer::CallKind;

@@ -11,7 +11,7 @@ use futures_core::Stream;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::time::Instant;
 
-use super::deadline::{self, Limit, Stage, within};
+use super::call::{self, Limit, Stage, within};
 use super::handle::AsyncDatabase;
 use super::held::Held;
 use super::observed::{self, Observing, observe};
@@ -78,7 +78,7 @@ impl<C: Connector<Connection: Connection>> Chunks for HeldStream<C> {
     }
 
     async fn next(&mut self) -> Result<Option<Rows>> {
-        deadline::check(self.limit())?;
+        call::check(self.limit())?;
         within(self.limit(), self.held.next_chunk()).await
     }
 }

@@ -7,12 +7,12 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 
 use super::bulk;
-use super::deadline::{self, Limit, Stage, within};
+use super::call::{self, Limit, Stage, within};
 use super::held::Held;
 use super::observed::{Observing, observed, over};
+use super::route::{Collected, Yields};
 use super::state::TransactionState;
 use super::stream::{CHUNK, Chunks, RowStream};
-use super::yields::{Collected, Yields};
 use crate::DefaultConnector;
 use crate::connector::{
     Connection, Connector, PendingCommit, Resource as _, ResourceState, Scope, Statement, TransactionMode,
@@ -280,7 +280,7 @@ impl<C: Connector<Connection: Connection>> Chunks for &mut TransactionState<C> {
     }
 
     async fn next(&mut self) -> Result<Option<Rows>> {
-        let late = deadline::check(self.limit());
+        let late = call::check(self.limit());
         self.judge(late)?;
         let chunk = within(self.limit(), self.held.next_chunk()).await;
         self.judge(chunk)

@@ -17,7 +17,7 @@ use crate::clock;
 use crate::connector::{Connection, Connector, Statement};
 use crate::database::handle::AsyncDatabase;
 use crate::database::route;
-use crate::database::yields::Collected;
+use crate::database::route::Collected;
 use crate::error::{Error, Result};
 use crate::feed::{Stale, TableWatcher};
 use crate::lock::foreign;

@@ -16,7 +16,7 @@ use super::plan::{Left, MigrationStep};
 use super::report::{MigrationProgress, MigrationReport, MigrationRun, MigrationState};
 use crate::clock;
 use crate::connector::{Connection, Connector, Statement, TransactionMode};
-use crate::database::deadline::{self, Stage, within};
+use crate::database::call::{self, Stage, within};
 use crate::database::held::Held;
 use crate::database::route;
 use crate::database::state::TransactionState;
@@ -202,7 +202,7 @@ impl<'m, C: Connector<Connection: Connection>> Migrating<'m, C> {
                 Ok(()) => break,
                 // It has waited within already.
                 Err(error) if error.kind() == ErrorKind::Busy && self.since.elapsed() < self.options.patience => {
-                    deadline::check(held.limit(Stage::Begin))?;
+                    call::check(held.limit(Stage::Begin))?;
                     self.pause(&mut held).await?;
                 }
                 Err(error) => return Err(error.during(Phase::Begin).context("migrating")),
@@ -249,7 +249,7 @@ impl<'m, C: Connector<Connection: Connection>> Migrating<'m, C> {
     }
 
     async fn pause(&self, held: &mut Held<C>) -> Result<()> {
-        deadline::check(held.limit(Stage::Begin))?;
+        call::check(held.limit(Stage::Begin))?;
         clock::sleep(LOOK_AGAIN).await;
         Ok(())
     }
