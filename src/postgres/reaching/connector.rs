@@ -12,7 +12,6 @@ use super::hosts::{Host, Memory, Readers, Standing, no_host};
 use super::names;
 use super::passfile::PassFile;
 use super::tls::Tls;
-use super::url;
 use crate::connector::{Access, CancelKind, Capabilities, Connector, EngineListener};
 use crate::error::{Reason, Result};
 use crate::key::KeySource;
@@ -101,46 +100,6 @@ impl PostgresConnector {
             listener: OnceLock::new(),
             opened: OnceLock::new(),
         }
-    }
-
-    /// What a URL says: `postgres://user:password@host1:5432,host2:5432/database?parameter=value&..`, with the parameters
-    /// of libpq (`sslmode`, `sslrootcert`, `target_session_attrs`, `connect_timeout`, `application_name`, `options`,
-    /// `host` for a socket's directory, `passfile`, `service` ..). What it leaves open comes from libpq's environment
-    /// variables and files (see [`from_env`](Self::from_env)).
-    ///
-    /// TLS is never weaker than asked for, and often stronger: `sslmode=require` and `verify-ca` verify in full, and so
-    /// does a URL without `sslmode`. Setters called afterwards win.
-    ///
-    /// The password is kept as a secret: no error, log or `Debug` shows it, and no error repeats the URL.
-    ///
-    /// ```
-    /// # fn main() -> strongroom::Result<()> {
-    /// use strongroom::postgres::PostgresConnector;
-    ///
-    /// let connector = PostgresConnector::from_url("postgres://app:s%40cret@db1,db2:5433/shop?sslmode=verify-full")?;
-    /// let shown = format!("{connector:?}");
-    /// assert!(!shown.contains("s@cret") && !shown.contains("s%40cret"), "{shown}");
-    /// let error = PostgresConnector::from_url("postgres://app:s%40cret@db1/shop?colour=red").unwrap_err();
-    /// assert!(error.to_string().contains("colour"));
-    /// # Ok(()) }
-    /// ```
-    ///
-    /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) when the URL is none, for a parameter that is not known (named) and a value that means
-    /// nothing (its parameter is named).
-    pub fn from_url(url: impl AsRef<str>) -> Result<Self> {
-        url::Settings::read(Some(url.as_ref()), &url::process)?.connector(&url::process)
-    }
-
-    /// What libpq's environment says: `PGHOST`, `PGPORT`, `PGDATABASE`, `PGUSER`, `PGPASSWORD`, `PGPASSFILE`,
-    /// `PGSERVICE`, `PGSERVICEFILE`, `PGSSLMODE`, `PGSSLROOTCERT`, `PGAPPNAME`, `PGOPTIONS`, `PGCONNECT_TIMEOUT`,
-    /// `PGTARGETSESSIONATTRS`. Without a password, `~/.pgpass` is asked for each connection, which nobody but its owner
-    /// may read. An empty variable counts as not set.
-    ///
-    /// # Errors
-    /// As [`from_url`](Self::from_url).
-    pub fn from_env() -> Result<Self> {
-        url::Settings::read(None, &url::process)?.connector(&url::process)
     }
 
     /// One more server of the same cluster.

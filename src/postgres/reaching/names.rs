@@ -1,7 +1,9 @@
-//! Names of users and databases. Somebody may have given a URL or libpq's words where a name was asked for, and a password with
+//! What names mean: environment variables of libpq, and names of users and databases. Somebody may have given a URL or libpq's words where a name was asked for, and a password with
 //! it: that is neither shown nor sent.
 
-use crate::error::{Error, ErrorKind, Phase, Result};
+use std::env::VarError;
+
+use crate::error::{Error, ErrorKind, Phase, Reason, Result};
 
 /// Whether it may hold a password: a URL, the beginning of one without its scheme, or `password=..`.
 fn may_hold_a_password(name: &str) -> bool {
@@ -24,4 +26,20 @@ pub(super) fn check(what: &str, name: &str) -> Result<()> {
     let message = format!("the name of the {what} may hold a password, and is neither shown nor sent");
     let error = Error::new(ErrorKind::Config, message).during(Phase::Connect);
     Err(error.hint("PostgresConnector::from_url takes URLs; .key(..) takes the password"))
+}
+
+/// Reads an environment variable; empty counts as not set, as in libpq.
+pub(crate) type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;
+
+/// The process's own.
+pub(crate) fn process(name: &str) -> Option<String> {
+    match std::env::var(name) {
+        Ok(value) => Some(value).filter(|value| !value.is_empty()),
+        Err(VarError::NotPresent | VarError::NotUnicode(_)) => None,
+    }
+}
+
+#[cold]
+pub(crate) fn malformed(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
+    Error::new(ErrorKind::Config, message).because(Reason::Malformed)
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf, absolute};
 
 use zeroize::Zeroizing;
 
-use super::url::{Environment, malformed};
+use super::names::{Environment, malformed};
 use crate::error::{Error, ErrorKind, Phase, Reason, Result};
 use crate::secret::Secret;
 

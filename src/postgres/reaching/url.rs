@@ -3,7 +3,6 @@
 //! What a URL does not say comes from the service file, then from libpq's environment variables, then from libpq's
 //! defaults, as with psql. The text of a URL appears in no error: it may hold a password.
 
-use std::env::VarError;
 use std::time::Duration;
 
 use tokio_postgres::config::{ChannelBinding, TargetSessionAttrs};
@@ -11,24 +10,14 @@ use zeroize::Zeroizing;
 
 use super::connector::PostgresConnector;
 use super::hosts::Readers;
+use super::names::{self, Environment, malformed};
 use super::passfile::{self, PassFile};
 use super::tls::Tls;
-use crate::error::{Error, ErrorKind, Reason, Result};
+use crate::error::{Error, Result};
 use crate::secret::Secret;
 
 /// Named parameters, the first of a name wins. Their texts are wiped when this is dropped.
 pub(crate) struct Settings(Vec<(String, Zeroizing<String>)>);
-
-/// Reads an environment variable; empty counts as not set, as in libpq.
-pub(crate) type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;
-
-/// The process's own.
-pub(crate) fn process(name: &str) -> Option<String> {
-    match std::env::var(name) {
-        Ok(value) => Some(value).filter(|value| !value.is_empty()),
-        Err(VarError::NotPresent | VarError::NotUnicode(_)) => None,
-    }
-}
 
 const VARIABLES: &[(&str, &str)] = &[
     ("PGSERVICE", "service"),
@@ -49,6 +38,48 @@ const VARIABLES: &[(&str, &str)] = &[
     ("PGCHANNELBINDING", "channel_binding"),
     ("PGGSSENCMODE", "gssencmode"),
 ];
+
+impl PostgresConnector {
+    /// What a URL says: `postgres://user:password@host1:5432,host2:5432/database?parameter=value&..`, with the parameters
+    /// of libpq (`sslmode`, `sslrootcert`, `target_session_attrs`, `connect_timeout`, `application_name`, `options`,
+    /// `host` for a socket's directory, `passfile`, `service` ..). What it leaves open comes from libpq's environment
+    /// variables and files (see [`from_env`](Self::from_env)).
+    ///
+    /// TLS is never weaker than asked for, and often stronger: `sslmode=require` and `verify-ca` verify in full, and so
+    /// does a URL without `sslmode`. Setters called afterwards win.
+    ///
+    /// The password is kept as a secret: no error, log or `Debug` shows it, and no error repeats the URL.
+    ///
+    /// ```
+    /// # fn main() -> strongroom::Result<()> {
+    /// use strongroom::postgres::PostgresConnector;
+    ///
+    /// let connector = PostgresConnector::from_url("postgres://app:s%40cret@db1,db2:5433/shop?sslmode=verify-full")?;
+    /// let shown = format!("{connector:?}");
+    /// assert!(!shown.contains("s@cret") && !shown.contains("s%40cret"), "{shown}");
+    /// let error = PostgresConnector::from_url("postgres://app:s%40cret@db1/shop?colour=red").unwrap_err();
+    /// assert!(error.to_string().contains("colour"));
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) when the URL is none, for a parameter that is not known (named) and a value that means
+    /// nothing (its parameter is named).
+    pub fn from_url(url: impl AsRef<str>) -> Result<Self> {
+        Settings::read(Some(url.as_ref()), &names::process)?.connector(&names::process)
+    }
+
+    /// What libpq's environment says: `PGHOST`, `PGPORT`, `PGDATABASE`, `PGUSER`, `PGPASSWORD`, `PGPASSFILE`,
+    /// `PGSERVICE`, `PGSERVICEFILE`, `PGSSLMODE`, `PGSSLROOTCERT`, `PGAPPNAME`, `PGOPTIONS`, `PGCONNECT_TIMEOUT`,
+    /// `PGTARGETSESSIONATTRS`. Without a password, `~/.pgpass` is asked for each connection, which nobody but its owner
+    /// may read. An empty variable counts as not set.
+    ///
+    /// # Errors
+    /// As [`from_url`](Self::from_url).
+    pub fn from_env() -> Result<Self> {
+        Settings::read(None, &names::process)?.connector(&names::process)
+    }
+}
 
 impl Settings {
     /// What `url` says, or nothing, and what the environment adds.
@@ -323,9 +354,4 @@ fn decoded(text: &str, what: &str) -> Result<Zeroizing<String>> {
 #[cold]
 fn wrong(name: &str, known: &str) -> Error {
     malformed(format!("{name} has a value that means nothing here")).hint(format!("write {known}"))
-}
-
-#[cold]
-pub(crate) fn malformed(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
-    Error::new(ErrorKind::Config, message).because(Reason::Malformed)
 }

@@ -11,8 +11,8 @@ use std::task::Poll;
 
 use tokio_postgres::Client;
 
-use super::cache::Prepared;
-use super::copy::{Plan, copy_in};
+use super::cache::{CopyPlan, Prepared};
+use super::copy::copy_in;
 use super::sending::fit;
 use super::words::tokens;
 use crate::error::{Phase, Result};
@@ -120,7 +120,7 @@ impl PostgresConnection {
 
     /// Whether the columns still have the types that the values are fitted to: eight bytes are as good a float as an
     /// integer to the server. Parsing a query locks the table against changes until the transaction ends.
-    async fn may_copy_binary(&mut self, plan: &Plan, prepared: &Prepared) -> Result<bool> {
+    async fn may_copy_binary(&mut self, plan: &CopyPlan, prepared: &Prepared) -> Result<bool> {
         if self.session.transaction != SessionTransaction::Open {
             return Ok(false);
         }
@@ -137,7 +137,7 @@ impl PostgresConnection {
     }
 
     /// The COPY that does the same as the statement; asked of the catalog once.
-    async fn plan(&mut self, sql: &str, prepared: &Prepared) -> Result<Option<Plan>> {
+    async fn plan(&mut self, sql: &str, prepared: &Prepared) -> Result<Option<CopyPlan>> {
         if prepared.bulk.get().is_none() {
             let plan = match Insert::read(&prepared.placeholders.rewrite(sql)) {
                 Some(insert) => {
@@ -201,7 +201,7 @@ impl Insert {
     }
 
     /// `found`: name, quoted name, and whether a value may be given, of each column in order.
-    fn plan(&self, found: &[(String, String, bool)]) -> Option<Plan> {
+    fn plan(&self, found: &[(String, String, bool)]) -> Option<CopyPlan> {
         let chosen: Vec<_> = match &self.columns {
             None => found.get(..self.values)?.iter().collect(),
             Some(columns) => {
@@ -212,7 +212,7 @@ impl Insert {
         chosen.iter().all(|column| column.2).then_some(())?;
         let columns: Vec<&str> = chosen.iter().map(|column| column.1.as_str()).collect();
         let (table, columns) = (&self.table, columns.join(", "));
-        Some(Plan {
+        Some(CopyPlan {
             copy: format!("COPY {table} ({columns}) FROM STDIN").into(),
             binary: Arc::default(),
             columns: format!("SELECT {columns} FROM {table}").into(),

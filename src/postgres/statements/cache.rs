@@ -1,11 +1,10 @@
 //! Prepared statements of one connection, the least recently used one leaving first.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tokio_postgres::types::Type;
 
-use super::copy::Plan;
 use super::words::Shape;
 use crate::error::Result;
 use crate::params::Placeholders;
@@ -22,7 +21,17 @@ pub(crate) struct Prepared {
     /// What does not fit the type of its parameter goes as a literal.
     pub(crate) lenient: bool,
     /// Whether many of it can travel as one COPY; unset until somebody asks.
-    pub(crate) bulk: std::sync::OnceLock<Option<Plan>>,
+    pub(crate) bulk: OnceLock<Option<CopyPlan>>,
+}
+
+/// How many sets of a statement travel as one COPY.
+#[derive(Clone)]
+pub(crate) struct CopyPlan {
+    pub(crate) copy: Arc<str>,
+    /// In binary form, prepared when it is needed first.
+    pub(crate) binary: Arc<OnceLock<tokio_postgres::Statement>>,
+    /// A query that has the columns in question, and is never run.
+    pub(crate) columns: Arc<str>,
 }
 
 impl Prepared {

@@ -2,14 +2,14 @@
 
 use std::iter::Peekable;
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::SinkExt;
 use tokio_postgres::types::Type;
-use tokio_postgres::{Client, CopyInSink, Statement};
+use tokio_postgres::{Client, CopyInSink};
 
-use super::cache::Prepared;
+use super::cache::{CopyPlan, Prepared};
 use crate::error::Result;
 use crate::params::{Arranged, ArrangedSets};
 use crate::postgres::values::base;
@@ -19,16 +19,6 @@ use crate::value::ValueRef;
 
 /// Rows are sent in pieces of about this size: the server works on one while the next is made.
 const PIECE: usize = 16 * 1024;
-
-/// How many sets of a statement travel as one COPY.
-#[derive(Clone)]
-pub(crate) struct Plan {
-    pub(crate) copy: Arc<str>,
-    /// In binary form, prepared when it is needed first.
-    pub(crate) binary: Arc<OnceLock<Statement>>,
-    /// A query that has the columns in question, and is never run.
-    pub(crate) columns: Arc<str>,
-}
 
 /// A COPY that is open; the server gives it up when this is dropped.
 pub(crate) struct Copying {
@@ -48,7 +38,7 @@ pub(crate) struct Copying {
 /// can read has no such form. From the first set that holds such a value on, they go as text, in another COPY.
 pub(crate) async fn copy_in(
     client: &Client,
-    plan: &Plan,
+    plan: &CopyPlan,
     mut binary: bool,
     prepared: &Arc<Prepared>,
     sets: &ArrangedSets<'_>,
@@ -75,7 +65,7 @@ pub(crate) async fn copy_in(
 }
 
 impl Copying {
-    async fn begin(client: &Client, plan: &Plan, binary: bool, prepared: &Arc<Prepared>) -> Result<Self, Fault> {
+    async fn begin(client: &Client, plan: &CopyPlan, binary: bool, prepared: &Arc<Prepared>) -> Result<Self, Fault> {
         let (form, sink) = match plan.binary.get() {
             Some(copy) if binary => (CopyForm::Binary, client.copy_in(copy).await?),
             _ => (CopyForm::Text, client.copy_in(&*plan.copy).await?),

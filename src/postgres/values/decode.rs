@@ -3,10 +3,12 @@
 //! The six types of [`Value`](crate::Value) take what fits them exactly; everything else that is read at all travels
 //! as text: NUMERIC digit for digit, dates and times in RFC 3339, UUID, JSON, enums and arrays as PostgreSQL writes them.
 
+use std::fmt::Write as _;
+
 use tokio_postgres::Row;
 use tokio_postgres::types::{FromSql, Kind, Type};
 
-use super::{array, numeric, time};
+use super::{numeric, time};
 use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::row::RowsBuilder;
 use crate::value::ValueRef;
@@ -144,7 +146,7 @@ fn decode_array<'a>(ty: &Type, raw: &'a [u8]) -> Result<WireCell<'a>> {
         let message = format!("a column has the type {}, which cannot be read as a value", ty.name());
         return Err(Error::new(ErrorKind::Query, message).because(Reason::Type).hint("cast it to text"));
     };
-    array::to_text(element, raw).ok_or_else(|| malformed(ty.name()))?.map(WireCell::Text)
+    array_text(element, raw).ok_or_else(|| malformed(ty.name()))?.map(WireCell::Text)
 }
 
 fn fixed<const N: usize>(ty: &Type, raw: &[u8]) -> Result<[u8; N]> {
@@ -154,6 +156,99 @@ fn fixed<const N: usize>(ty: &Type, raw: &[u8]) -> Result<[u8; N]> {
 fn uuid(bytes: [u8; 16]) -> String {
     let hex = format!("{:032x}", u128::from_be_bytes(bytes));
     [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
+}
+
+/// Reads the wire form of an array: dimensions, then elements, each behind its length. `None` if malformed.
+fn array_text(element: &Type, raw: &[u8]) -> Option<Result<String>> {
+    let mut wire = Wire(raw);
+    let (dimensions, _has_nulls, _oid) = (wire.int()?, wire.int()?, wire.int()?);
+    let mut lengths = Vec::new();
+    let mut bounds = String::new();
+    let mut plain = true;
+    for _ in 0..dimensions {
+        let (length, lower) = (wire.int()?, wire.int()?);
+        plain &= lower == 1;
+        lengths.push(usize::try_from(length).ok()?);
+        write!(bounds, "[{lower}:{}]", i64::from(lower) + i64::from(length) - 1).ok()?;
+    }
+    let mut text = if plain { String::new() } else { bounds + "=" };
+    if lengths.is_empty() {
+        text.push_str("{}");
+        return Some(Ok(text));
+    }
+    match write_level(&mut text, &mut wire, element, &lengths)? {
+        Ok(()) if wire.0.is_empty() => Some(Ok(text)),
+        Ok(()) => None,
+        Err(error) => Some(Err(error)),
+    }
+}
+
+fn write_level(text: &mut String, wire: &mut Wire<'_>, element: &Type, lengths: &[usize]) -> Option<Result<()>> {
+    let (&length, inner) = lengths.split_first()?;
+    text.push('{');
+    for index in 0..length {
+        if index > 0 {
+            text.push(',');
+        }
+        let written =
+            if inner.is_empty() { write_element(text, wire, element) } else { write_level(text, wire, element, inner) };
+        if let Err(error) = written? {
+            return Some(Err(error));
+        }
+    }
+    text.push('}');
+    Some(Ok(()))
+}
+
+fn write_element(text: &mut String, wire: &mut Wire<'_>, element: &Type) -> Option<Result<()>> {
+    let length = wire.int()?;
+    if length < 0 {
+        text.push_str("NULL");
+        return Some(Ok(()));
+    }
+    let cell = match decode(element, wire.bytes(usize::try_from(length).ok()?)?) {
+        Ok(cell) => cell,
+        Err(error) => return Some(Err(error)),
+    };
+    match cell {
+        WireCell::Text(made) => write_quoted(text, &made),
+        WireCell::Borrowed(ValueRef::Text(given)) => write_quoted(text, given),
+        WireCell::Borrowed(ValueRef::Bool(truth)) => text.push(if truth { 't' } else { 'f' }),
+        WireCell::Borrowed(bytes @ ValueRef::Blob(_)) => write!(text, "\"\\\\x{bytes}\"").ok()?,
+        WireCell::Borrowed(number) => write!(text, "{number}").ok()?,
+    }
+    Some(Ok(()))
+}
+
+fn write_quoted(text: &mut String, element: &str) {
+    let special = |c: char| matches!(c, '{' | '}' | ',' | '"' | '\\') || c.is_ascii_whitespace() || c == '\x0b';
+    if !element.is_empty() && !element.eq_ignore_ascii_case("null") && !element.contains(special) {
+        return text.push_str(element);
+    }
+    text.push('"');
+    for c in element.chars() {
+        if matches!(c, '"' | '\\') {
+            text.push('\\');
+        }
+        text.push(c);
+    }
+    text.push('"');
+}
+
+struct Wire<'a>(&'a [u8]);
+
+impl<'a> Wire<'a> {
+    fn int(&mut self) -> Option<i32> {
+        let (bytes, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(i32::from_be_bytes(*bytes))
+    }
+
+    fn bytes(&mut self, length: usize) -> Option<&'a [u8]> {
+        let (bytes, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        Some(bytes)
+    }
 }
 
 #[cold]

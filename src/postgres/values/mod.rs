@@ -1,10 +1,9 @@
 //! Values on the wire.
 //!
 //! [`parameter`] fits a value to the type that the server has found for its placeholder; [`lossy`] says which types keep
-//! less than all of it. [`decode`] reads columns, with [`array`], [`numeric`] and [`time`] for the types whose binary form
+//! less than all of it. [`decode`] reads columns and arrays, with [`numeric`] and [`time`] for the types whose binary form
 //! takes work.
 
-mod array;
 mod decode;
 mod lossy;
 mod numeric;
