@@ -18,6 +18,10 @@ mod scrypt_library;
 #[path = "no_scrypt_library.rs"]
 mod scrypt_library;
 
+/// The bytes of a block of scrypt, as age files have it.
+#[cfg(feature = "sops")]
+const SCRYPT_BLOCK: u64 = 128 * 8;
+
 // libsqlite3-sys names it too, but where it links SQLCipher as a library of the system.
 #[cfg(all(feature = "sqlcipher", not(feature = "vendored-openssl"), unix, not(target_vendor = "apple")))]
 #[link(name = "crypto")]

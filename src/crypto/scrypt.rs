@@ -5,10 +5,7 @@
 
 use scrypt::{Params, scrypt};
 
-use super::scrypt_library;
-
-/// The bytes of a block.
-pub(super) const BLOCK: u64 = 128 * 8;
+use super::{SCRYPT_BLOCK, scrypt_library};
 
 /// Fills `key` by 2^`work` blocks of memory; false if the system does not give that.
 pub(crate) fn derive(passphrase: &[u8], salt: &[u8], work: u8, key: &mut [u8; 32]) -> bool {
@@ -17,7 +14,7 @@ pub(crate) fn derive(passphrase: &[u8], salt: &[u8], work: u8, key: &mut [u8; 32
 }
 
 pub(super) fn by_crate(passphrase: &[u8], salt: &[u8], work: u8, key: &mut [u8; 32]) -> bool {
-    let blocks = 1_u64.checked_shl(work.into()).and_then(|blocks| blocks.checked_mul(BLOCK));
+    let blocks = 1_u64.checked_shl(work.into()).and_then(|blocks| blocks.checked_mul(SCRYPT_BLOCK));
     let Some(memory) = blocks.and_then(|bytes| usize::try_from(bytes).ok()) else { return false };
     // The crate would end the process.
     if Vec::<u8>::new().try_reserve_exact(memory).is_err() {

@@ -2,8 +2,7 @@
 
 use std::ffi::{c_char, c_int};
 
-use super::scrypt::BLOCK;
-use super::{exit_gate, kdf};
+use super::{SCRYPT_BLOCK, exit_gate, kdf};
 
 /// Work for a few seconds (1 GiB), for which the exit of the process waits. More is done in Rust, where a thread may be at
 /// the exit; `age -p` asks for 18.
@@ -43,7 +42,7 @@ pub(super) fn derive(passphrase: &[u8], salt: &[u8], work: u8, key: &mut [u8; 32
 fn call(passphrase: &[u8], salt: &[u8], work: u8, key: &mut [u8; 32]) -> bool {
     let blocks = 1 << work;
     // All blocks, the one that they begin with, and two to work on; without a bound, 32 MiB would be the most.
-    let memory = BLOCK * (blocks + 3);
+    let memory = SCRYPT_BLOCK * (blocks + 3);
     // SAFETY: each pointer comes from a slice that lives through the call and has the length given beside it. Only `key` is
     // written.
     let code = unsafe {

@@ -1,7 +1,9 @@
 //! The key source that a configuration asks for.
 
 use super::buffer::empty;
-use super::{EnvKeySource, PassphraseKeySource, sops_source};
+use super::env::EnvKeySource;
+use super::passphrase::PassphraseKeySource;
+use super::sops_file;
 use crate::config::{CipherConfig, DatabaseConfig, KeyPlace};
 use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::key::KeySource;
@@ -49,7 +51,7 @@ impl DatabaseConfig {
         match (key_source, sops_path) {
             (KeyPlace::Env, _) => Ok(Some(Box::new(EnvKeySource::new(key_env)))),
             (KeyPlace::Sops, Some(path)) if !path.as_os_str().is_empty() => {
-                sops_source(&origin.0, path, sops_key).map(Some)
+                sops_file::source(&origin.0, path, sops_key).map(Some)
             }
             (KeyPlace::Sops, _) => {
                 let error = missing("db.cipher.key_source is sops, but db.cipher.sops_path is not set");

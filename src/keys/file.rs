@@ -7,9 +7,8 @@ use std::path::PathBuf;
 use async_trait::async_trait;
 use zeroize::Zeroizing;
 
-use super::RELATIVE;
 use super::buffer::{Buffer, without_newline};
-use super::place::Place;
+use super::place::{Place, RELATIVE};
 use crate::clock;
 use crate::errand;
 use crate::error::{Error, ErrorKind, Reason, Result};

@@ -32,6 +32,11 @@ mod resolve;
 mod settling;
 #[cfg(feature = "sops")]
 pub mod sops;
+#[cfg(feature = "sops")]
+mod sops_file;
+#[cfg(not(feature = "sops"))]
+#[path = "no_sops_file.rs"]
+mod sops_file;
 
 pub use cached::CachedKeySource;
 pub use candidates::CandidateKeySource;
@@ -51,24 +56,3 @@ pub use async_trait::async_trait;
 
 pub use crate::key::{KeyCandidate, KeySource};
 pub use crate::secret::{Secret, SecretBytes, SecretForm};
-
-use std::path::Path;
-
-use crate::error::Result;
-
-/// The key named `key` in the SOPS file at `path`; relative paths start at `directory`.
-#[cfg(feature = "sops")]
-#[allow(clippy::unnecessary_wraps, reason = "without the feature it fails")]
-fn sops_source(directory: &Path, path: &Path, key: &str) -> Result<Box<dyn KeySource>> {
-    Ok(Box::new(SopsKeySource::within(directory, path, key)))
-}
-
-/// The key in a SOPS file: not in this build.
-#[cfg(not(feature = "sops"))]
-fn sops_source(_: &Path, _: &Path, _: &str) -> Result<Box<dyn KeySource>> {
-    let error = crate::error::Error::new(crate::error::ErrorKind::Unsupported, "this build cannot read SOPS files");
-    Err(error.hint("build strongroom with the feature `sops`"))
-}
-
-/// What to look at when a file is not there.
-const RELATIVE: &str = "a relative path starts at the working directory in which it was named";

@@ -56,3 +56,6 @@ impl fmt::Display for Place {
 pub(super) fn directory() -> PathBuf {
     std::env::current_dir().unwrap_or_default()
 }
+
+/// What to look at when a file is not there.
+pub(super) const RELATIVE: &str = "a relative path starts at the working directory in which it was named";

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use super::buffer::empty;
-use super::{EnvKeySource, place, sops_source};
+use super::env::EnvKeySource;
+use super::{place, sops_file};
 use crate::error::Result;
 use crate::key::KeySource;
 use crate::secret::Secret;
@@ -37,7 +38,7 @@ pub async fn resolve_cipher_key(
         (Some(passphrase), _, _) if passphrase.is_empty() => return Err(empty("the passphrase")),
         (Some(passphrase), _, _) => passphrase,
         (None, Some(name), _) => EnvKeySource::new(name).resolve().await?,
-        (None, None, Some((path, key))) => sops_source(&place::directory(), path, key)?.resolve().await?,
+        (None, None, Some((path, key))) => sops_file::source(&place::directory(), path, key)?.resolve().await?,
         (None, None, None) => return Ok(None),
     };
     Ok(Some(secret))

@@ -11,7 +11,7 @@ use crate::error::{Error, Reason, Result};
 use crate::secret::Secret;
 
 use super::document::Document;
-use super::fault;
+use super::fault::fault;
 use super::format::SopsFormat;
 use super::gcm::{Clear, Sealed, Type};
 use super::identity::{IdentitySources, Loaded};

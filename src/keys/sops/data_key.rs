@@ -4,7 +4,7 @@ use zeroize::Zeroizing;
 
 use crate::error::{Error, Reason, Result};
 
-use super::fault;
+use super::fault::fault;
 use super::metadata::Metadata;
 use super::shamir;
 

@@ -7,7 +7,7 @@ use super::dotenv::Spelling;
 use super::format::SopsFormat;
 use super::metadata::Metadata;
 use super::tree::{MAX_FILE, Node};
-use super::{dotenv, fault, ini, json, yaml};
+use super::{dotenv, fault::fault, ini, json, yaml};
 
 /// The key (or section) that holds the metadata.
 pub(super) const BLOCK: &str = "sops";

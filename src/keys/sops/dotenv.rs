@@ -3,7 +3,7 @@
 use crate::error::{Reason, Result};
 
 use super::tree::{MapBuilder, Node, Scalar};
-use super::{fault, flat};
+use super::{fault::fault, flat};
 
 const PREFIX: &str = "sops_";
 

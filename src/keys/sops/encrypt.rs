@@ -15,7 +15,7 @@ use super::data_key::DataKey;
 use super::format::SopsFormat;
 use super::gcm::Cipher;
 use super::tree::{MAX_PATH, Scalar};
-use super::{age, fault, open, scalar, time, wipe};
+use super::{age, fault::fault, open, scalar, time, wipe};
 
 /// The version whose files these are like, and with which they are tested.
 const VERSION: &str = "3.11.0";

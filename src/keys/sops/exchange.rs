@@ -11,7 +11,7 @@ use super::format::SopsFormat;
 use super::gcm::Cipher;
 use super::path::KeyPath;
 use super::tree::Node;
-use super::{fault, open, time};
+use super::{fault::fault, open, time};
 
 /// The name under which every format has the time of the last change.
 const LAST_MODIFIED: &str = "lastmodified";

@@ -8,9 +8,9 @@ use std::time::SystemTime;
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Reason, Result};
-use crate::keys::RELATIVE;
+use crate::keys::place::RELATIVE;
 
-use super::fault;
+use super::fault::fault;
 use super::tree::MAX_FILE;
 
 /// What tells one content of a file from the next, without reading it.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::error::{Error, Reason, Result};
 
-use super::fault;
+use super::fault::fault;
 use super::tree::{MAX_DEPTH, Node, Scalar, too_deep};
 
 #[derive(Default)]

@@ -123,7 +123,7 @@ impl Cipher {
         let tag = self
             .wide
             .encrypt_inout_detached(&nonce.into(), aad.as_bytes(), data.as_mut_slice().into())
-            .map_err(|_| super::fault(crate::error::Reason::TooLarge, "a value is too large to be encrypted"))?;
+            .map_err(|_| super::fault::fault(crate::error::Reason::TooLarge, "a value is too large to be encrypted"))?;
         let (data, nonce, tag) = (BASE64.encode(&*data), BASE64.encode(nonce), BASE64.encode(tag));
         Ok(format!("{PREFIX}{data},iv:{nonce},tag:{tag},type:str]"))
     }

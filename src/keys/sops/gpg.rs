@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use crate::error::{Reason, Result};
 
-use super::fault;
+use super::fault::fault;
 use super::program::Program;
 
 /// Opens one armored `OpenPGP` message. Never prompts: a key with a passphrase must be unlocked in the agent already.

@@ -15,7 +15,7 @@ use crate::text;
 
 use super::age::{self, BoxedIdentity, X25519};
 use super::passphrase::usable;
-use super::{fault, file, ssh};
+use super::{fault::fault, file, ssh};
 
 /// The variables whose commands are run if [`IdentitySources::env_commands`] is on.
 const COMMANDS: [&str; 2] = ["SOPS_AGE_KEY_CMD", "SOPS_AGE_SSH_PRIVATE_KEY_CMD"];

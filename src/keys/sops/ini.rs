@@ -5,7 +5,7 @@
 
 use crate::error::{Error, Reason, Result};
 
-use super::fault;
+use super::fault::fault;
 use super::tree::{MapBuilder, Node, Scalar};
 
 /// Where keys before the first section live.

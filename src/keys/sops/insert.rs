@@ -12,7 +12,7 @@ use super::format::SopsFormat;
 use super::gcm::Cipher;
 use super::path::KeyPath;
 use super::tree::Node;
-use super::{encrypt, fault, open, spot, time};
+use super::{encrypt, fault::fault, open, spot, time};
 
 /// The text of the file `bytes` with `value` at `path`, where nothing is yet.
 pub(super) fn value(

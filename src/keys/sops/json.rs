@@ -6,7 +6,7 @@ use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
 
 use crate::error::{Reason, Result};
 
-use super::fault;
+use super::fault::fault;
 use super::tree::{MAX_DEPTH, MapBuilder, Node, Scalar, too_deep};
 
 /// Reads one JSON object.

@@ -2,7 +2,7 @@
 
 use crate::error::{Reason, Result};
 
-use super::fault;
+use super::fault::fault;
 use super::rules::Rules;
 use super::tree::{Node, Scalar};
 

@@ -14,6 +14,7 @@ mod document;
 mod dotenv;
 mod encrypt;
 mod exchange;
+mod fault;
 mod file;
 mod flat;
 mod format;
@@ -60,10 +61,3 @@ pub use identity::IdentitySources;
 pub use path::KeyPath;
 pub use reader::{decrypt, replace};
 pub use source::SopsKeySource;
-
-use crate::error::{Error, ErrorKind, Phase, Reason};
-
-/// An error of this room.
-fn fault(reason: Reason, message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
-    Error::new(ErrorKind::Key, message).because(reason).during(Phase::Key)
-}

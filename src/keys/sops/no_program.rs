@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use crate::error::{Reason, Result};
 
-use super::fault;
+use super::fault::fault;
 
 pub(super) use self::NoProgram as Program;
 

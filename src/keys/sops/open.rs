@@ -14,7 +14,7 @@ use super::dotenv::Spelling;
 use super::gcm::{Cipher, Clear, Sealed, Type};
 use super::path::KeyPath;
 use super::tree::{MAX_PATH, Node, Scalar};
-use super::{fault, time};
+use super::{fault::fault, time};
 
 /// SHA-256 of `sops`: what the hash starts with under `mac_only_encrypted`, so that such a MAC fits no other file.
 const ONLY_ENCRYPTED: [u8; 32] = [

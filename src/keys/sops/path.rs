@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use crate::error::{Error, Reason, Result};
 
-use super::fault;
+use super::fault::fault;
 use super::format::SopsFormat;
 use super::tree::{MAX_PATH, Node, Scalar};
 

@@ -18,7 +18,7 @@ use crate::clock;
 use crate::error::{Error, Reason, Result};
 use crate::keys::job::Descendants;
 
-use super::fault;
+use super::fault::fault;
 use super::tree::MAX_FILE;
 
 /// Variables that programs need to find their home, their settings and their way to a key service.

@@ -25,7 +25,7 @@ use super::metadata::{AgeKey, Group};
 use super::path::KeyPath;
 use super::program::Program;
 use super::words::words;
-use super::{age, exchange, fault, file, gpg, insert, open, ssh, wipe, write};
+use super::{age, exchange, fault::fault, file, gpg, insert, open, ssh, wipe, write};
 
 /// Reads the value at `path` of a SOPS file that is in memory already, by age identities alone.
 ///

@@ -7,7 +7,7 @@ use regex_lite::{Regex, RegexBuilder};
 
 use crate::error::{Reason, Result};
 
-use super::fault;
+use super::fault::fault;
 
 /// The one rule in force.
 #[derive(Debug)]

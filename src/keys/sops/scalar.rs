@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use crate::error::{Reason, Result};
 
 use super::tree::Scalar;
-use super::{fault, time};
+use super::{fault::fault, time};
 
 /// What `yaml.v3` takes an untagged plain scalar for.
 pub(super) fn plain(text: &str) -> Result<Scalar> {

@@ -4,7 +4,7 @@ use zeroize::Zeroizing;
 
 use crate::error::{Reason, Result};
 
-use super::fault;
+use super::fault::fault;
 
 /// Combines all shares given. Too few shares give a wrong secret, not an error: count them before.
 pub(super) fn combine(shares: &[Zeroizing<Vec<u8>>]) -> Result<Zeroizing<Vec<u8>>> {

@@ -7,7 +7,7 @@ use std::collections::HashSet;
 
 use crate::error::{Error, Reason, Result};
 
-use super::fault;
+use super::fault::fault;
 
 /// 16 MiB; a file of secrets is a few kilobytes.
 pub(super) const MAX_FILE: usize = 16 << 20;

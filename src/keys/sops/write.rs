@@ -7,7 +7,7 @@ use crate::error::{Error, Reason, Result};
 use crate::keys::beside::{Beside, unwritable};
 use crate::private::FileRights;
 
-use super::fault;
+use super::fault::fault;
 use super::file::{Stamp, stamp};
 
 /// Writes `bytes` over the file at `path`, if that is still the file of `seen`. Links are followed, and permissions and

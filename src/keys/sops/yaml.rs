@@ -10,7 +10,7 @@ use crate::error::{Error, Reason, Result};
 
 use super::gcm::{BASE64, Sealed};
 use super::tree::{MAX_DEPTH, MapBuilder, Node, Scalar, too_deep};
-use super::{fault, scalar};
+use super::{fault::fault, scalar};
 
 /// Reads all documents of the file. An empty document is an empty mapping.
 pub(super) fn parse(text: &str) -> Result<Vec<Node>> {

@@ -5,7 +5,7 @@ use zeroize::Zeroizing;
 use crate::error::{Reason, Result};
 
 use crate::keys::sops::data_key::random;
-use crate::keys::sops::fault;
+use crate::keys::sops::fault::fault;
 
 use super::header::{Header, Stanza};
 use super::identity::{BoxedIdentity, Identity, Refusal};

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 use crate::error::{Reason, Result};
 
 use crate::keys::sops::data_key::random;
-use crate::keys::sops::fault;
+use crate::keys::sops::fault::fault;
 
 use super::header::{Stanza, decode, encode};
 use super::identity::{Identity, Refusal};
