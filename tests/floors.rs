@@ -118,17 +118,22 @@ fn the_root_has_few_names() {
 }
 
 /// The rooms whose files must not import each other in a circle, directly or through what a `mod.rs` passes on.
-const WITHOUT_CYCLES: [&str; 11] = [
+const WITHOUT_CYCLES: [&str; 16] = [
     "pool",
     "database",
     "config",
-    "keys/keyring",
-    "keys/sops/age",
+    "crypto",
+    "keys",
     "sqlcipher/copies",
     "sqlcipher/log",
+    "sqlcipher/opening",
+    "sqlcipher/running",
     "sqlcipher/changes",
     "sqlcipher/statement",
     "postgres/changes",
+    "postgres/reaching",
+    "postgres/statements",
+    "postgres/values",
     "postgres/wire",
 ];
 
@@ -284,8 +289,8 @@ fn declared_types(text: &str) -> Vec<&str> {
 fn a_type_has_a_name_of_its_own() {
     let mut declared: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (file, text) in sources() {
-        // The primitives of a model bear the names of what they stand for.
-        if file.ends_with("/model.rs") {
+        // The primitives of a model bear the names of what they stand for, and tests stand for themselves.
+        if file.ends_with("/model.rs") || file.ends_with("/tests.rs") {
             continue;
         }
         for name in declared_types(&text) {

@@ -1,21 +1,37 @@
-//! A file that has another key than before: its source is asked again.
+//! What a connector knows of its file, and how its source is asked again when the file has another key.
 //!
 //! Another process may change the key while nothing of this one is open, or a program that heeds no locks even then. The
 //! source has the new key by then, or somebody forgot to store it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use tokio::sync::Mutex;
 
 use super::cipher::KeySpec;
 use super::connection::SqlCipherConnection;
-use super::connector::{SqlCipherConnector, State, closed};
 use super::keys;
 use super::opening::diagnose;
 use super::opening::opened::Opened;
 use super::running::job::on_thread;
 use crate::connector::Access;
-use crate::error::{Error, Reason, Result};
+use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::key::KeySource;
+
+/// The file of a connector, opened at most once.
+pub(super) struct KnownFile {
+    pub(super) state: Arc<Mutex<State>>,
+    questions: Questions,
+    /// Where the key is from that opened the database.
+    pub(super) key_source: Arc<SourceNames>,
+}
+
+/// Moves on from top to bottom.
+pub(super) enum State {
+    Unopened { key: Option<Arc<dyn KeySource>> },
+    Opened(KeyedFile),
+    ShutDown,
+}
 
 /// An open database, and whom to ask when its file has another key.
 pub(super) struct KeyedFile {
@@ -34,7 +50,7 @@ const QUESTIONS: usize = 20;
 
 /// How many questions were begun.
 #[derive(Debug, Default)]
-pub(super) struct Questions(AtomicU64);
+struct Questions(AtomicU64);
 
 impl Questions {
     fn begun(&self) -> u64 {
@@ -74,9 +90,15 @@ impl KeyedFile {
     }
 }
 
-impl SqlCipherConnector {
-    pub(super) async fn connection(&self, access: Access) -> Result<SqlCipherConnection> {
-        let opened = self.opened().await?;
+impl KnownFile {
+    /// One that is opened with a key of this source, or with none.
+    pub(super) fn new(key: Option<Arc<dyn KeySource>>) -> Self {
+        let state = Arc::new(Mutex::new(State::Unopened { key }));
+        Self { state, questions: Questions::default(), key_source: Arc::default() }
+    }
+
+    /// A connection to the open database, with the key that its file has now.
+    pub(super) async fn connection(&self, opened: Arc<Opened>, access: Access) -> Result<SqlCipherConnection> {
         for _ in 0..REFUSALS {
             let before = KeyThen { key: opened.key(), questions: self.questions.begun() };
             match SqlCipherConnection::open(Arc::clone(&opened), access).await {
@@ -89,16 +111,14 @@ impl SqlCipherConnector {
         SqlCipherConnection::open(opened, access).await
     }
 
-    /// The open database, with the key that its file has now.
-    pub(super) async fn up_to_date(&self) -> Result<Arc<Opened>> {
-        let opened = self.opened().await?;
+    /// Sees to it that the open database has the key that its file has now.
+    pub(super) async fn bring_up_to_date(&self, opened: &Arc<Opened>) -> Result<()> {
         let before = KeyThen { key: opened.key(), questions: self.questions.begun() };
-        let looks = Arc::clone(&opened);
+        let looks = Arc::clone(opened);
         match on_thread(move || looks.look_at_key()).await? {
-            Err(error) if error.reason() == Reason::WrongKey => self.ask_again(&opened, before, error).await?,
-            outcome => outcome?,
+            Err(error) if error.reason() == Reason::WrongKey => self.ask_again(opened, before, error).await,
+            outcome => outcome,
         }
-        Ok(opened)
     }
 
     /// Asks the source once for the key that the file has instead of the one before, whoever comes first; those who came
@@ -152,7 +172,30 @@ impl SqlCipherConnector {
         }
         drop(state);
         outcome?;
-        tracing::info!(database = %opened.location(), key_source = self.key_source(), "the file has another key now");
+        tracing::info!(database = %opened.location(), key_source = self.key_source.last(), "the file has another key now");
         Ok(())
     }
+}
+
+/// The names of all sources whose keys it has had; the last one is in use. They are only added, so that they can be lent.
+#[derive(Debug, Default)]
+pub(super) struct SourceNames(OnceLock<(String, Box<Self>)>);
+
+impl SourceNames {
+    pub(super) fn last(&self) -> Option<&str> {
+        let (name, later) = self.0.get()?;
+        later.last().or(Some(name))
+    }
+
+    /// One is added at a time.
+    pub(super) fn add(&self, name: String) {
+        match self.0.get() {
+            Some((_, later)) => later.add(name),
+            None => drop(self.0.set((name, Box::default()))),
+        }
+    }
+}
+
+pub(super) fn closed() -> Error {
+    Error::new(ErrorKind::Closed, "the database was closed")
 }

@@ -1,34 +1,29 @@
-//! The async side of a connection: every call is a numbered job, or runs inline if it is short.
+//! A connection, and how work gets to its engine: as a numbered job on a thread, or on the caller's task if it is short.
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, PoisonError};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
 use std::thread;
 
-use super::bulk::SqlCipherBulk;
-use super::copies;
-use super::errors::classify;
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::task::block_in_place;
+
+use super::errors;
 use super::log::alone::Alone;
 use super::opening::abandoned::Connected;
 use super::opening::opened::Opened;
 use super::running::control::Control;
-use super::running::delivery::{ToRows, ToSink};
 use super::running::engine::Engine;
 use super::running::inline::InlineRights;
-use super::running::job::{Shared, StopOnDrop, on_thread, state_of};
+use super::running::job::{Shared, StopOnDrop, on_thread, state_of, unshared};
 use super::running::stream::OpenStream;
 use super::running::transaction::Boundary;
 use super::running::turns::{TURN, Turns};
-use super::statements::Inlined;
 use crate::clock;
-use crate::connector::{
-    Access, Backup, BackupReport, CheckDepth, CheckStep, Connection, Maintained, Maintenance, Outcome, PendingCommit,
-    Resource, ResourceState, Scope, Statement, StatementEffort, StatementKind, StatementSummary, TransactionMode,
-};
+use crate::connector::{Access, Canceller, Resource, ResourceState};
 use crate::crypto::exit_gate;
-use crate::error::{Error, Phase, Result};
-use crate::feed::ChangeFeed;
-use crate::row::{Changes, RowSink, Rows};
+use crate::error::{Error, ErrorKind, Phase, Reason, Result};
+use crate::lock::foreign;
 
 /// A connection to a SQLite or SQLCipher database.
 ///
@@ -93,29 +88,6 @@ impl SqlCipherConnection {
         }
     }
 
-    /// Runs short writes of several callers on this task, in one transaction. `None`: they have had no effect.
-    fn inline_group(&mut self, group: &[Statement]) -> Option<Vec<Result<Rows>>> {
-        if let [statement] = group {
-            return match self.inline(statement, Scope::Write, &mut ToRows) {
-                Inlined::Ran(outcome) => Some(vec![outcome]),
-                Inlined::Refused(_) | Inlined::Elsewhere | Inlined::NotTried => None,
-            };
-        }
-        if !self.may.writes {
-            return None;
-        }
-        let results = self.here(|engine, control| {
-            let mut results = engine.run_group_inline(group, control)?;
-            let errors = results.iter_mut().filter_map(|result| result.as_mut().err());
-            let mut spoiled = false;
-            for error in errors {
-                spoiled |= engine.complete_error(error);
-            }
-            Some((results, spoiled))
-        });
-        results.unwrap_or_else(|_panic| Some(group.iter().map(|_| Err(Error::panicked("engine"))).collect()))
-    }
-
     /// Does short work on this task, if nobody else is at it. The work says whether it spoiled the connection.
     pub(super) fn here<T>(
         &mut self,
@@ -129,8 +101,12 @@ impl SqlCipherConnection {
         engine.begin_work();
         let done = catch_unwind(AssertUnwindSafe(|| work(&mut engine, &self.shared.control)));
         let spoiled = done.as_ref().map_or(true, |done| done.as_ref().is_some_and(|(_, spoiled)| *spoiled));
-        self.state = if engine.stiffen().is_err() || spoiled { ResourceState::Broken } else { state_of(&engine) };
-        let (keeps, frames, told) = (engine.keeps_snapshot(), engine.frames_to_copy(), engine.tell());
+        // A reader commits nothing that would have to be synced, or copied.
+        let writes = self.access == Access::Write;
+        let is_broken = spoiled || writes && engine.stiffen().is_err();
+        self.state = if is_broken { ResourceState::Broken } else { state_of(&engine) };
+        let (keeps, told) = (engine.keeps_snapshot(), engine.tell());
+        let frames = if writes { engine.frames_to_copy() } else { 0 };
         let news = engine.take_news();
         // What follows may start a thread, or wake somebody.
         drop(engine);
@@ -142,10 +118,52 @@ impl SqlCipherConnection {
         }
         if keeps {
             self.opened.snapshots().sweep();
-        } else if self.access == Access::Write {
+        } else if writes {
             self.opened.look_after_log(frames);
         }
         Ok(done?.map(|(outcome, _)| outcome))
+    }
+
+    /// What may run on this task now: a commit that waits for the disk only on a runtime with several threads.
+    pub(super) fn may_now(&self) -> InlineRights {
+        let several = || Handle::try_current().is_ok_and(|now| now.runtime_flavor() == RuntimeFlavor::MultiThread);
+        let in_place = self.may.in_place && several();
+        InlineRights { in_place, writes: self.may.writes || in_place, ..self.may }
+    }
+
+    /// Does short work on this task, as [`here`](Self::here) does. If it may commit in place, the runtime is told that
+    /// this thread waits.
+    ///
+    /// In a `LocalSet` the runtime refuses that, which cannot be seen beforehand; it is not asked again.
+    pub(super) fn here_or_in_place<T>(
+        &mut self,
+        in_place: bool,
+        work: impl FnOnce(&mut Engine, &Control) -> Option<(T, bool)>,
+    ) -> thread::Result<Option<T>> {
+        if !in_place {
+            return self.here(work);
+        }
+        foreign();
+        let mut work = Some(work);
+        let done = catch_unwind(AssertUnwindSafe(|| block_in_place(|| work.take().map(|work| self.here(work)))));
+        match done {
+            Ok(done) => done.unwrap_or(Ok(None)),
+            Err(panic) if work.is_none() => resume_unwind(panic),
+            Err(_refused) => {
+                tracing::warn!("commits are not made in place: the runtime cannot do without this thread");
+                self.may.in_place = false;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Refuses a writer while commits before it may be missing on the disk.
+    pub(super) fn refuse_unsynced(&self) -> Result<()> {
+        if self.access == Access::Write && self.opened.log().syncs().have_failed() {
+            let error = Error::new(ErrorKind::Storage, "a sync of the log failed, and it has to be written anew first");
+            return Err(error.because(Reason::Io).hint("give the connection back; the next one does that").transient());
+        }
+        Ok(())
     }
 
     /// What a job takes along to have the file to itself, where that matters.
@@ -154,7 +172,7 @@ impl SqlCipherConnection {
     }
 
     /// Numbers a job. Until it is done, nobody can say what state the connection is in.
-    fn next_job(&mut self) -> (u64, StopOnDrop) {
+    pub(super) fn next_job(&mut self) -> (u64, StopOnDrop) {
         self.job += 1;
         self.state = ResourceState::Unknown;
         (self.job, StopOnDrop::new(&self.shared.control, self.job))
@@ -170,190 +188,89 @@ impl SqlCipherConnection {
     }
 }
 
-impl Connection for SqlCipherConnection {
-    type Native = rusqlite::Connection;
-    type Bulk<'c> = SqlCipherBulk<'c>;
-
-    fn classify(&mut self, sql: &str) -> Result<StatementKind> {
-        self.opened.refuse_child()?;
-        let _pass = exit_gate::enter();
-        // A stream nobody reads holds the engine; told to stop, it lets go.
-        if let Some(stream) = &mut self.stream {
-            stream.stop();
-        }
-        let mut engine = self.shared.lock();
-        engine.classify(sql)
-    }
-
-    async fn run(&mut self, statement: Statement) -> Result<Rows> {
-        self.run_by(statement, Scope::Session, &mut ToRows).await?.rows()
-    }
-
-    async fn run_in(&mut self, statement: Statement, scope: Scope) -> Result<Outcome> {
-        self.run_by(statement, scope, &mut ToRows).await
-    }
-
-    async fn run_into(
-        &mut self,
-        statement: Statement,
-        scope: Scope,
-        sink: &mut Box<dyn RowSink>,
-    ) -> Result<Outcome<Changes>> {
-        let mut shown = ToSink(Box::new(()));
-        std::mem::swap(sink, &mut shown.0);
-        let outcome = self.run_by(statement, scope, &mut shown).await;
-        *sink = shown.0;
-        outcome
-    }
-
-    async fn run_group(&mut self, group: Vec<Statement>) -> Vec<Result<Rows>> {
-        self.take_turns().await;
-        if let Some(results) = self.inline_group(&group) {
-            return results;
-        }
-        let count = group.len();
-        let results = self.job(move |engine| Ok(engine.run_group(&group))).await;
-        results.unwrap_or_else(|error| (0..count).map(|_| Err(error.clone())).collect())
-    }
-
-    async fn bulk(&mut self, sql: Arc<str>) -> Result<SqlCipherBulk<'_>> {
-        Ok(SqlCipherBulk::new(self, sql))
-    }
-
-    async fn run_script(&mut self, sql: Arc<str>) -> Result<()> {
-        self.take_turns().await;
-        let alone = self.alone();
-        let work = move |engine: &mut Engine| {
-            let _alone = alone.always();
-            engine.run_script(&sql)
-        };
-        self.job(work).await.map_err(|error| error.during(Phase::Statement))
-    }
-
-    async fn run_stream(&mut self, statement: Statement, chunk: usize) -> Result<()> {
-        self.opened.refuse_child()?;
-        self.end_stream().await;
-        self.refuse_unsynced()?;
-        let (job, guard) = self.next_job();
-        self.stream = Some(OpenStream::start(Arc::clone(&self.shared), job, statement, chunk, guard));
-        Ok(())
-    }
-
-    async fn next_chunk(&mut self) -> Result<Option<Rows>> {
-        let Some(stream) = &mut self.stream else { return Ok(None) };
-        if let Some(rows) = stream.next().await {
-            return Ok(Some(rows));
-        }
-        let outcome = stream.outcome().await;
-        self.end_stream().await;
-        outcome.map(|()| None).map_err(|error| error.during(Phase::Statement))
-    }
-
-    async fn begin(&mut self, mode: TransactionMode) -> Result<()> {
-        self.take_turns().await;
-        self.cross(Boundary::Begin(mode)).await.map(drop)
-    }
-
-    async fn commit(&mut self) -> Result<()> {
-        match self.commit_early().await? {
-            Some(pending) => pending.wait().await,
-            None => Ok(()),
+impl Resource for SqlCipherConnection {
+    fn state(&self) -> ResourceState {
+        if self.stream.is_some() {
+            ResourceState::Unknown
+        } else if self.state == ResourceState::Idle && self.may.change && !self.shared.is_still() {
+            // Somebody has begun to write to what it takes for unchanging.
+            ResourceState::Broken
+        } else if self.refuse_unsynced().is_err() {
+            // The next writer begins with writing the log anew.
+            ResourceState::Broken
+        } else {
+            self.state
         }
     }
 
-    async fn commit_early(&mut self) -> Result<Option<PendingCommit>> {
-        self.cross(Boundary::Commit).await
+    fn canceller(&self) -> Canceller {
+        Canceller::new(Arc::clone(&self.shared.control))
     }
 
-    async fn rollback(&mut self) -> Result<()> {
+    async fn ping(&mut self) -> Result<()> {
+        let opened = Arc::clone(&self.opened);
+        let pinged = self
+            .job(move |engine| {
+                if !opened.is_memory() && engine.has_moved() {
+                    return Err(Error::new(ErrorKind::Storage, "the file was moved, replaced or deleted")
+                        .because(Reason::Moved));
+                }
+                opened.refuse_emptied()?;
+                if engine.is_given_up() {
+                    return Err(
+                        Error::new(ErrorKind::Storage, "the connection met a damaged page").because(Reason::Damaged)
+                    );
+                }
+                engine.raw().query_row("SELECT 1", (), |_| Ok(())).map_err(errors::classify)
+            })
+            .await;
+        pinged.map_err(|error| error.during(Phase::Health))
+    }
+
+    async fn reset(&mut self) -> Result<()> {
         self.cross(Boundary::Rollback).await.map(drop)
     }
 
-    async fn savepoint(&mut self, depth: u32) -> Result<()> {
-        self.cross(Boundary::Savepoint(depth)).await.map(drop)
+    fn baseline(&mut self) {
+        let mut engine = self.shared.lock();
+        engine.baseline();
+        self.state = state_of(&engine);
     }
 
-    async fn release(&mut self, depth: u32) -> Result<()> {
-        self.cross(Boundary::Release(depth)).await.map(drop)
-    }
-
-    async fn rollback_to(&mut self, depth: u32) -> Result<()> {
-        self.cross(Boundary::RollbackTo(depth)).await.map(drop)
-    }
-
-    async fn table_exists(&mut self, name: &str) -> Result<bool> {
-        let name = name.to_owned();
-        self.job(move |engine| engine.table_exists(&name)).await
-    }
-
-    async fn check_step(&mut self, depth: CheckDepth, number: usize, limit: usize) -> Result<CheckStep> {
-        let step = self.job(move |engine| engine.check_step(depth, number, limit)).await?;
-        if !step.problems.is_empty() {
-            // It may have read a page that fails its seal, and would never be right again.
-            self.state = ResourceState::Altered;
-        }
-        Ok(step)
-    }
-
-    async fn maintain(&mut self, task: Maintenance) -> Result<Maintained> {
-        // Two checkpoints at once would wait for each other.
-        self.opened.log_is_left_alone().await;
-        let (alone, control, patience) = (self.alone(), Arc::clone(&self.shared.control), self.opened.busy_timeout());
-        self.job(move |engine| {
-            let _alone = alone.always();
-            engine.maintain(task, &control, patience)
-        })
-        .await
-    }
-
-    async fn back_up(&mut self, backup: Backup) -> Result<BackupReport> {
-        let (opened, control) = (Arc::clone(&self.opened), Arc::clone(&self.shared.control));
-        self.job(move |engine| copies::back_up(engine, &opened, &control, backup)).await
-    }
-
-    async fn follow(&mut self, feed: &ChangeFeed) -> Result<()> {
-        let (feed, others) = (feed.clone(), self.opened.following().begin(feed));
-        self.job(move |engine| engine.follow(&feed, &others).map_err(classify)).await
-    }
-
-    async fn tables_read(&mut self, statement: &Statement) -> Result<Vec<Arc<str>>> {
+    async fn close(mut self) -> Result<()> {
         self.opened.refuse_child()?;
-        let _pass = exit_gate::enter();
-        self.shared.lock().tables_read(&statement.sql)
-    }
-
-    fn summary(&mut self, sql: &str) -> Option<StatementSummary> {
-        let is_done = self.stream.is_none() && self.state != ResourceState::Unknown;
-        // Then nobody has the engine for longer than it takes to end a kept snapshot.
-        let mut engine = if is_done { self.shared.lock() } else { self.shared.try_lock()? };
-        engine.plans.get(sql)?.summary()
-    }
-
-    fn effort(&mut self, sql: &str) -> Option<StatementEffort> {
-        let _pass = exit_gate::enter();
-        self.shared.try_lock()?.effort(sql)
-    }
-
-    fn look_elsewhere(&mut self, feed: &ChangeFeed) -> Result<bool> {
-        self.opened.refuse_child()?;
-        let _pass = exit_gate::enter();
-        Ok(self.opened.following().look(&self.opened, &self.shared, feed))
-    }
-
-    /// rusqlite's connection, on this thread: its calls block. Prefer
-    /// [`interact`](SqlCipherConnection::interact). If a dropped call is still stopping, this waits for it.
-    fn native(&mut self) -> &mut rusqlite::Connection {
-        if let Some(mut stream) = self.stream.take() {
-            stream.stop();
+        self.end_stream().await;
+        if self.access == Access::Write {
+            // Of two connections that close at once, each leaves the log for the other to remove.
+            self.opened.log_is_left_alone().await;
         }
         self.shared.control.cancel(self.job);
-        self.opened.snapshots().forget(&self.shared);
-        while Arc::strong_count(&self.shared) > 1 {
-            thread::yield_now();
-        }
-        self.state = ResourceState::Altered;
-        let shared = Arc::get_mut(&mut self.shared).expect("jobs have ended, and nobody else looks at the engine");
-        shared.engine.get_mut().unwrap_or_else(PoisonError::into_inner).give_away()
+        let (alone, writes) = (self.alone(), self.access == Access::Write);
+        let shared = Arc::clone(&self.shared);
+        drop(self);
+        let closed = on_thread(move || {
+            let _pass = exit_gate::enter();
+            let mut engine = unshared(shared);
+            engine.begin_work();
+            engine.end_snapshot();
+            let settled = if writes {
+                let _alone = alone.always();
+                engine.settle()
+            } else {
+                Ok(())
+            };
+            let kept = engine.keep_log_if_distrusted();
+            if let Some(feed) = engine.tell() {
+                feed.wake();
+            }
+            let news = engine.take_news();
+            let closed = engine.close();
+            if let Some(news) = news {
+                news.tell();
+            }
+            settled.and(kept).and(closed)
+        });
+        closed.await?.map_err(|error| errors::classify(error).during(Phase::Close))
     }
 }
 

@@ -4,25 +4,22 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use tokio::sync::Mutex;
-
-use super::again::{KeyedFile, Questions};
+use super::again::{KeyedFile, KnownFile, State, closed};
 use super::connection::SqlCipherConnection;
 use super::errors;
 use super::ffi::fork::{self, ProcessMark};
 use super::format::{Format, Header};
 use super::keys::{Offer, OfferedKeys, settle};
 use super::opening::location::Location;
-use super::opening::opened::{OpenSettings, Opened};
-use super::opening::way::{Way, Wishes};
+use super::opening::opened::Opened;
+use super::opening::way::{OpenSettings, Way, Wishes};
 use super::running::job::on_thread;
-use super::sources::SourceNames;
 use super::stats::EngineStats;
 use super::tuning::{Checkpoints, Tuning};
 use crate::connector::{
     Access, AskedKeySource, CancelKind, Capabilities, Connector, EngineListener, EngineReadings, Rekeying, TellProgress,
 };
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::key::KeySource;
 use crate::params::Dialect;
 
@@ -53,19 +50,9 @@ pub struct SqlCipherConnector {
     pub(super) has_key: bool,
     pub(super) wishes: Wishes,
     settings: OpenSettings,
-    pub(super) state: Arc<Mutex<State>>,
-    pub(super) questions: Questions,
+    pub(super) known: KnownFile,
     /// The process in which the database was opened, known without a lock.
     process: OnceLock<ProcessMark>,
-    /// Where the key is from that opened the database.
-    pub(super) key_source: Arc<SourceNames>,
-}
-
-/// Moves on from top to bottom.
-pub(super) enum State {
-    Unopened { key: Option<Arc<dyn KeySource>> },
-    Opened(KeyedFile),
-    ShutDown,
 }
 
 impl SqlCipherConnector {
@@ -79,16 +66,13 @@ impl SqlCipherConnector {
         let (tuning, tallies, log) = (Tuning::default(), Arc::default(), Arc::default());
         let (way, format) = (Way::default(), Format::default());
         let settings = OpenSettings { way, create_if_missing: true, format, tuning, tallies, log };
-        let state = Arc::new(Mutex::new(State::Unopened { key: None }));
-        let (process, key_source) = (OnceLock::new(), Arc::default());
-        let (wishes, questions) = (Wishes::default(), Questions::default());
-        Self { shown, path, has_key: false, wishes, settings, state, questions, process, key_source }
+        let (wishes, known, process) = (Wishes::default(), KnownFile::new(None), OnceLock::new());
+        Self { shown, path, has_key: false, wishes, settings, known, process }
     }
 
     /// Encrypts with the key from `source`. Without SQLCipher in the build, opening then fails.
     pub fn key(self, source: impl KeySource + 'static) -> Self {
-        let state = State::Unopened { key: Some(Arc::new(source)) };
-        Self { has_key: true, state: Arc::new(Mutex::new(state)), ..self }
+        Self { has_key: true, known: KnownFile::new(Some(Arc::new(source))), ..self }
     }
 
     /// Whether a file that is missing is created; true by default.
@@ -101,14 +85,14 @@ impl SqlCipherConnector {
     /// may write meanwhile, and what they commit is read.
     ///
     /// Statements that would write are refused before they begin
-    /// ([`ErrorKind::Unsupported`], [`Reason::NotWritable`](crate::Reason::NotWritable)); temporary tables are allowed
+    /// ([`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported), [`Reason::NotWritable`](crate::Reason::NotWritable)); temporary tables are allowed
     /// where the connection is the caller's own. A file that is missing is not created. A log that another program left
     /// behind is read as it stands. What cannot be had: a file with a transaction that was cut off in a rollback mode
     /// (a hot journal), which somebody has to roll back first.
     ///
     /// Where nobody else has the file open, its log needs an index that SQLite would make in a file; here it is kept in
     /// memory, by each connection. A read during which another process begins to write is then answered by an error that
-    /// may pass ([`ErrorKind::Busy`]), as SQLite would not notice it.
+    /// may pass ([`ErrorKind::Busy`](crate::ErrorKind::Busy)), as SQLite would not notice it.
     pub fn read_only(mut self) -> Self {
         self.wishes.read_only = true;
         self
@@ -125,7 +109,7 @@ impl SqlCipherConnector {
     }
 
     /// Keeps all other processes out: they can neither read nor write until the database is closed, and are told that it
-    /// is locked. Opening fails with [`ErrorKind::Busy`] while another process has the file open.
+    /// is locked. Opening fails with [`ErrorKind::Busy`](crate::ErrorKind::Busy) while another process has the file open.
     ///
     /// SQLite gives the file to one connection, so readers do not work beside the writer, as in a pool of one: everything
     /// takes its turn in the lane, and [`Tuning::kept_snapshots`] and [`Checkpoints::Background`] have no effect. No index
@@ -194,13 +178,13 @@ impl SqlCipherConnector {
 
     /// Names the source of the key that opened the database.
     pub(super) fn key_source(&self) -> Option<&str> {
-        self.key_source.last()
+        self.known.key_source.last()
     }
 
     /// Opens once, whoever asks first; the others wait. If that caller goes away, the opening ends without it, and the
     /// next one finds it done.
     pub(super) async fn opened(&self) -> Result<Arc<Opened>> {
-        let mut state = Arc::clone(&self.state).lock_owned().await;
+        let mut state = Arc::clone(&self.known.state).lock_owned().await;
         let key = match &*state {
             State::Opened(KeyedFile { opened, .. }) => return opened.refuse_child().map(|()| Arc::clone(opened)),
             State::ShutDown => return Err(closed()),
@@ -217,7 +201,7 @@ impl SqlCipherConnector {
             Some(source) => Offer::of(&**source, &location, settings.create_if_missing).await?,
             None => Offer::default(),
         };
-        let (key_source, made, source) = (Arc::clone(&self.key_source), offer.made, key.clone());
+        let (key_source, made, source) = (Arc::clone(&self.known.key_source), offer.made, key.clone());
         let opened = on_thread(move || {
             let (opened, name) = Opened::with_one_of(&location, &settings, offer.candidates)?;
             let opened = Arc::new(opened);
@@ -234,7 +218,8 @@ impl SqlCipherConnector {
         }
         let format = if self.has_key { self.settings.format.to_string() } else { "SQLite".to_owned() };
         tracing::info!(
-            database = %self.shown.display(), encrypted = self.has_key, format, key_source = self.key_source.last(),
+            database = %self.shown.display(), encrypted = self.has_key, format,
+            key_source = self.known.key_source.last(),
             "the database is open"
         );
         Ok(opened)
@@ -267,7 +252,7 @@ impl SqlCipherConnector {
 
     /// Where the key comes from, of a database that was not opened yet.
     pub(super) async fn source(&self) -> Option<Arc<dyn KeySource>> {
-        match &*self.state.lock().await {
+        match &*self.known.state.lock().await {
             State::Unopened { key } => key.clone(),
             State::Opened(_) | State::ShutDown => None,
         }
@@ -302,10 +287,6 @@ impl SqlCipherConnector {
     }
 }
 
-pub(super) fn closed() -> Error {
-    Error::new(ErrorKind::Closed, "the database was closed")
-}
-
 impl Connector for SqlCipherConnector {
     type Connection = SqlCipherConnection;
 
@@ -328,12 +309,12 @@ impl Connector for SqlCipherConnector {
     }
 
     async fn connect(&self, access: Access) -> Result<SqlCipherConnection> {
-        self.connection(access).await
+        self.known.connection(self.opened().await?, access).await
     }
 
     async fn release(&self) -> Result<()> {
         // An opening whose caller has gone away is waited for.
-        let state = Arc::clone(&self.state).lock_owned().await;
+        let state = Arc::clone(&self.known.state).lock_owned().await;
         match &*state {
             State::Opened(known) => known.opened.let_go().await,
             State::Unopened { .. } | State::ShutDown => Ok(()),
@@ -366,7 +347,7 @@ impl Connector for SqlCipherConnector {
     }
 
     async fn shut_down(&self) {
-        let state = std::mem::replace(&mut *self.state.lock().await, State::ShutDown);
+        let state = std::mem::replace(&mut *self.known.state.lock().await, State::ShutDown);
         if let State::Opened(known) = state {
             known.opened.abandoned().close().await;
         }

@@ -3,7 +3,6 @@
 //! A wing on floors 0 and 1; only `database.rs` and `template.rs` reach up to floor 3.
 
 mod again;
-mod boundary;
 mod builder_copies;
 mod bulk;
 mod changes;
@@ -18,18 +17,15 @@ mod database;
 mod errors;
 mod ffi;
 mod format;
-mod in_place;
 mod interact;
 mod keys;
 mod log;
 mod opening;
 mod os;
 mod rekeying;
-mod resource;
 mod running;
 #[cfg(feature = "testing")]
 mod short_cuts;
-mod sources;
 mod statement;
 mod statements;
 mod stats;

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::connector::{SqlCipherConnector, State, closed};
+use super::again::{State, closed};
+use super::connector::SqlCipherConnector;
 use super::copies;
 use super::keys;
 use super::running::job::on_thread;
@@ -20,9 +21,10 @@ impl SqlCipherConnector {
         self.refuse_rekey()?;
         let first = keys::candidates(&*source).await?.into_iter().next();
         let KeyCandidate { secret, source: name } = first.ok_or_else(|| keys::offers_nothing(&*source))?;
-        let opened = self.up_to_date().await?;
+        let opened = self.opened().await?;
+        self.known.bring_up_to_date(&opened).await?;
         let new = on_thread(move || copies::another_key(&opened, &secret)).await??;
-        let (state, key_source) = (Arc::clone(&self.state), Arc::clone(&self.key_source));
+        let (state, key_source) = (Arc::clone(&self.known.state), Arc::clone(&self.known.key_source));
         Ok(Box::pin(async move {
             // Whoever opens waits for it, also when the caller has gone away.
             let mut state = state.lock_owned().await;

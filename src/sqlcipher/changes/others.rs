@@ -28,7 +28,7 @@ impl Others {
         }
     }
 
-    pub(super) fn working(&self) {
+    pub(crate) fn working(&self) {
         self.0.lock().working = true;
     }
 

@@ -24,7 +24,7 @@ const STATEMENTS: usize = 512;
 #[derive(Debug)]
 pub(crate) struct Recorder {
     feed: ChangeFeed,
-    others: Arc<Others>,
+    pub(crate) others: Arc<Others>,
     record: Arc<Lock<Recording>>,
     /// What statements touch that were found prepared.
     statements: HashMap<Arc<str>, Arc<Touched>, foldhash::fast::RandomState>,
@@ -124,18 +124,6 @@ impl Engine {
         self.connection.flush_prepared_statement_cache();
     }
 
-    /// Runs `work`, which runs this statement, and records what it changes.
-    #[inline]
-    pub(crate) fn recorded<T>(&mut self, sql: &Arc<str>, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
-        if self.recorder.is_none() {
-            return work(self);
-        }
-        self.begin_recording();
-        let outcome = work(self);
-        self.end_recording(Ran::Statement(sql), &outcome);
-        outcome
-    }
-
     /// A statement or a closure begins.
     pub(crate) fn begin_recording(&mut self) {
         if let Some(recorder) = &mut self.recorder {
@@ -163,22 +151,9 @@ impl Engine {
         }
     }
 
-    /// Work begins that may commit; [`tell`](Self::tell) ends it.
-    #[inline]
-    pub(crate) fn begin_work(&self) {
-        if let Some(recorder) = &self.recorder {
-            recorder.others.working();
-        }
-    }
-
-    /// Tells the feed what was committed. The feed is woken when the engine is free again.
-    #[inline]
-    pub(crate) fn tell(&mut self) -> Option<ChangeFeed> {
-        if self.recorder.is_some() { self.tell_commits() } else { None }
-    }
-
+    /// What [`tell`](Self::tell) does where somebody listens.
     #[cold]
-    fn tell_commits(&mut self) -> Option<ChangeFeed> {
+    pub(crate) fn tell_commits(&mut self) -> Option<ChangeFeed> {
         let recorder = self.recorder.as_mut()?;
         if recorder.unit.is_some() {
             // It panicked, or the connection was given away.

@@ -22,8 +22,9 @@ use crate::sqlcipher::errors::{self, classify};
 use crate::sqlcipher::ffi::system;
 use crate::sqlcipher::opening::creation::prove_encrypted;
 use crate::sqlcipher::opening::diagnose;
+use crate::sqlcipher::opening::diagnose::trial;
 use crate::sqlcipher::opening::location::Location;
-use crate::sqlcipher::opening::opened::{Opened, trial};
+use crate::sqlcipher::opening::opened::Opened;
 use crate::sqlcipher::opening::way::Way;
 use crate::sqlcipher::os::is_full;
 

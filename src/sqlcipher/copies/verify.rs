@@ -18,8 +18,9 @@ use crate::sqlcipher::errors::classify;
 use crate::sqlcipher::ffi::running;
 use crate::sqlcipher::opening::creation::prove_encrypted;
 use crate::sqlcipher::opening::diagnose;
-use crate::sqlcipher::opening::location::{Location, PathView};
-use crate::sqlcipher::opening::opened::trial;
+use crate::sqlcipher::opening::diagnose::trial;
+use crate::sqlcipher::opening::file::PathView;
+use crate::sqlcipher::opening::location::Location;
 use crate::sqlcipher::running::control::Control;
 
 /// What the original is known to hold.

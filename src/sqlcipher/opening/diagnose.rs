@@ -9,7 +9,6 @@ use rusqlite::{Connection, ErrorCode};
 
 use super::location::Location;
 use super::log_pages;
-use super::opened::trial;
 use crate::error::{Error, ErrorKind, Reason};
 use crate::secret::Secret;
 use crate::sqlcipher::cipher::{self, KeySpec};
@@ -29,6 +28,11 @@ const PAGES_ASKED: u32 = 7;
 
 /// Why an open fails that worked before.
 const ANOTHER_KEY: &str = "the key of the file was changed by another process, or another file was put in its place";
+
+/// The first read: derives SQLCipher's inner keys and decrypts the first page.
+pub(crate) fn trial(connection: &Connection) -> rusqlite::Result<()> {
+    connection.query_row("SELECT count(*) FROM sqlite_schema", (), |_| Ok(()))
+}
 
 pub(crate) fn is_plain(header: [u8; 16]) -> bool {
     header == *MAGIC

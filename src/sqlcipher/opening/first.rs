@@ -3,10 +3,11 @@
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
+use super::diagnose::trial;
 use super::location::Location;
-use super::opened::{OpenSettings, Tried, trial};
 use super::patience::Patience;
-use super::reading::{self, Failure};
+use super::reading::{self, Failure, Tried};
+use super::way::OpenSettings;
 use super::{creation, cut_off, diagnose};
 use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::secret::{Secret, SecretForm};
@@ -28,7 +29,7 @@ impl Opening<'_> {
             self.refuse_piece(&probe)?;
             let patience = self.patience();
             return match reading::open(self.location, self.settings, &|_| Ok(())) {
-                Ok(opened) => self.whole(Tried::reading(opened)),
+                Ok(opened) => self.whole(opened),
                 Err(Failure::Engine(found)) => {
                     Err(patience.settle(diagnose::without_key(self.location, &found.0, found.1)))
                 }
@@ -92,7 +93,7 @@ impl Opening<'_> {
         let patience = self.patience();
         match reading::open(self.location, self.settings, &|connection| cipher::key(connection, &key)) {
             Ok(opened) => {
-                let tried = self.whole(Tried::reading(opened))?;
+                let tried = self.whole(opened)?;
                 creation::prove_encrypted(self.location, &tried.connection, &key)?;
                 Ok((tried, key))
             }

@@ -8,12 +8,12 @@ use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 
 use super::abandoned::Abandoned;
-use super::diagnose;
+use super::diagnose::{self, trial};
 use super::first::Opening;
 use super::location::Location;
 use super::patience::Patience;
-use super::reading::{self, Failure, Still};
-use super::way::Way;
+use super::reading::{self, Failure, Tried};
+use super::way::{OpenSettings, Way};
 use crate::connector::Access;
 use crate::crypto::exit_gate;
 use crate::error::{Error, ErrorKind, Reason, Result};
@@ -26,7 +26,6 @@ use crate::sqlcipher::errors;
 use crate::sqlcipher::ffi::fork::{Process, ProcessMark};
 use crate::sqlcipher::ffi::library;
 use crate::sqlcipher::ffi::wal_index;
-use crate::sqlcipher::format::Format;
 use crate::sqlcipher::log::checkpoint::{Log, WORTH_COPYING};
 use crate::sqlcipher::log::snapshot::Snapshots;
 use crate::sqlcipher::log::syncs;
@@ -34,24 +33,12 @@ use crate::sqlcipher::running::control::Control;
 use crate::sqlcipher::running::engine::Engine;
 use crate::sqlcipher::running::inline::InlineRights;
 use crate::sqlcipher::running::job::on_thread;
-use crate::sqlcipher::running::sharing::Sharing;
+use crate::sqlcipher::running::session::Sharing;
 use crate::sqlcipher::statement::watch::Watch;
-use crate::sqlcipher::stats::Tallies;
 use crate::sqlcipher::tuning::{Checkpoints, Synchronous, Tuning};
 
 /// The gate stands behind the handlers for the exit that SQLCipher and libcrypto register as the first database opens.
 static GATED: Once = Once::new();
-
-/// What connections are opened with.
-#[derive(Clone, Debug)]
-pub(crate) struct OpenSettings {
-    pub(crate) way: Way,
-    pub(crate) create_if_missing: bool,
-    pub(crate) format: Format,
-    pub(crate) tuning: Tuning,
-    pub(crate) tallies: Arc<Tallies>,
-    pub(crate) log: Arc<Log>,
-}
 
 /// A database that was opened once: what is needed to open more connections, without the passphrase.
 #[derive(Debug)]
@@ -229,7 +216,7 @@ impl Opened {
         let give = |connection: &Connection| key.map_or(Ok(()), |key| cipher::key(connection, key));
         if self.settings.way.only_reads() {
             let opened = reading::open(&self.location, &self.settings, &give);
-            return opened.map(Tried::reading).map_err(|failure| match failure {
+            return opened.map_err(|failure| match failure {
                 Failure::Engine(found) => diagnose::later(&self.location, &found.0, key, found.1),
                 Failure::Explained(error) => error,
             });
@@ -364,25 +351,6 @@ impl Drop for Opened {
             std::mem::forget(self.spare.lock().take());
         }
     }
-}
-
-/// A connection that was keyed and has read.
-#[derive(Debug)]
-pub(super) struct Tried {
-    pub(super) connection: Connection,
-    /// What it takes for unchanging, if anything.
-    pub(super) still: Option<Still>,
-}
-
-impl Tried {
-    pub(super) fn reading((connection, still): reading::Reading) -> Self {
-        Self { connection, still }
-    }
-}
-
-/// The first read: derives SQLCipher's inner keys and decrypts the first page.
-pub(crate) fn trial(connection: &Connection) -> rusqlite::Result<()> {
-    connection.query_row("SELECT count(*) FROM sqlite_schema", (), |_| Ok(()))
 }
 
 /// The names of SQLite's own functions, before anyone registers others.

@@ -21,17 +21,23 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, ffi};
 
 use super::diagnose;
-use super::location::{Location, PathView};
-use super::opened::{OpenSettings, trial};
-use super::way::Way;
+use super::diagnose::trial;
+use super::file::PathView;
+use super::location::Location;
+use super::way::{OpenSettings, Way};
 use crate::error::{Error, ErrorKind, Phase, Reason, Result};
 use crate::sqlcipher::ffi::wal_index;
 
 /// So often others may begin or end their work while a connection is being opened.
 const ATTEMPTS: usize = 8;
 
-/// A connection that reads, and what it takes for unchanging, if anything.
-pub(crate) type Reading = (Connection, Option<Still>);
+/// A connection that was keyed and has read.
+#[derive(Debug)]
+pub(super) struct Tried {
+    pub(super) connection: Connection,
+    /// What it takes for unchanging, if anything.
+    pub(super) still: Option<Still>,
+}
 
 /// Why a connection cannot read: with what it found, to be explained, or explained already.
 pub(crate) enum Failure {
@@ -117,11 +123,11 @@ pub(crate) fn changed() -> Error {
 }
 
 /// Opens a connection that reads. `key` is called with each that is tried.
-pub(crate) fn open(
+pub(super) fn open(
     location: &Location,
     settings: &OpenSettings,
     key: &dyn Fn(&Connection) -> Result<()>,
-) -> Result<Reading, Failure> {
+) -> Result<Tried, Failure> {
     let Location::File { path, .. } = location else {
         return Err(location.error(ErrorKind::Config, "it is no file").into());
     };
@@ -131,16 +137,16 @@ pub(crate) fn open(
         key(connection)
     };
     if settings.way == Way::Immutable {
-        return unchanging(location, &Still::of(path), key).map(|connection| (connection, None));
+        return unchanging(location, &Still::of(path), key).map(|connection| Tried { connection, still: None });
     }
     for _ in 0..ATTEMPTS {
         let still = Still::of(path);
         if let Some(connection) = shared(location, &still, key)? {
-            return Ok((connection, None));
+            return Ok(Tried { connection, still: None });
         }
         still.tidy();
         match unchanging(location, &still, key) {
-            Ok(connection) if still.holds() => return Ok((connection, Some(still))),
+            Ok(connection) if still.holds() => return Ok(Tried { connection, still: Some(still) }),
             Err(error) if still.holds() => return Err(error),
             _ => {}
         }

@@ -1,9 +1,15 @@
 //! What a database is opened for, and which of its settings contradict each other.
 
+use std::sync::Arc;
+
 use rusqlite::Connection;
 
 use super::location::Location;
 use crate::error::{Error, ErrorKind, Phase, Reason, Result};
+use crate::sqlcipher::format::Format;
+use crate::sqlcipher::log::checkpoint::Log;
+use crate::sqlcipher::stats::Tallies;
+use crate::sqlcipher::tuning::Tuning;
 
 /// What a database is opened for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -17,6 +23,17 @@ pub(crate) enum Way {
     Immutable,
     /// Reading and writing, with no other process.
     Exclusive,
+}
+
+/// What connections are opened with.
+#[derive(Clone, Debug)]
+pub(crate) struct OpenSettings {
+    pub(crate) way: Way,
+    pub(crate) create_if_missing: bool,
+    pub(crate) format: Format,
+    pub(crate) tuning: Tuning,
+    pub(crate) tallies: Arc<Tallies>,
+    pub(crate) log: Arc<Log>,
 }
 
 /// What the builder was told.

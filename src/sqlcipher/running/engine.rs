@@ -5,26 +5,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::Connection;
-use rusqlite::config::DbConfig;
 
 use super::closing::ClosedInOrder;
 use super::control::Control;
-use super::inline::KeptSnapshot;
-use super::session::Session;
-use super::sharing::Sharing;
+use super::session::{KeptSnapshot, Session, Sharing};
 use crate::connector::{EngineEvent, QueryPlan, Statement, StatementEffort, StatementKind};
 use crate::error::{Error, ErrorKind, Reason, Result};
+use crate::feed::ChangeFeed;
 use crate::params::{Arranged, ParamSets};
 use crate::row::{Changes, RowSink, Rows, RowsBuilder};
-use crate::sqlcipher::changes::recorder::Recorder;
+use crate::sqlcipher::changes::recorder::{Ran, Recorder};
 use crate::sqlcipher::errors::{self, classify, poisons};
 use crate::sqlcipher::ffi::running;
-use crate::sqlcipher::log::checkpoint::{Log, WORTH_COPYING, sync_again};
+use crate::sqlcipher::log::checkpoint::{Log, WORTH_COPYING};
 use crate::sqlcipher::opening::reading::Still;
 use crate::sqlcipher::opening::way::Way;
 use crate::sqlcipher::statement::plan::Plans;
-use crate::sqlcipher::statement::ready::{Ready, RowStep};
-use crate::sqlcipher::statement::rows;
+use crate::sqlcipher::statement::ready::{Ready, RowStep, push_row, show_row};
 use crate::sqlcipher::statement::watch::{Mode, Watch};
 use crate::sqlcipher::stats::Tally;
 use crate::sqlcipher::tuning::Checkpoints;
@@ -214,6 +211,32 @@ impl Engine {
         if writes && self.way.only_reads() { Err(self.way.refused()) } else { Ok(()) }
     }
 
+    /// Runs `work`, which runs this statement, and records what it changes.
+    #[inline]
+    fn recorded<T>(&mut self, sql: &Arc<str>, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        if self.recorder.is_none() {
+            return work(self);
+        }
+        self.begin_recording();
+        let outcome = work(self);
+        self.end_recording(Ran::Statement(sql), &outcome);
+        outcome
+    }
+
+    /// Work begins that may commit; [`tell`](Self::tell) ends it.
+    #[inline]
+    pub(crate) fn begin_work(&self) {
+        if let Some(recorder) = &self.recorder {
+            recorder.others.working();
+        }
+    }
+
+    /// Tells the feed what was committed. The feed is woken when the engine is free again.
+    #[inline]
+    pub(crate) fn tell(&mut self) -> Option<ChangeFeed> {
+        if self.recorder.is_some() { self.tell_commits() } else { None }
+    }
+
     /// Runs one statement and hands its rows to `take`, which says whether to go on.
     fn stepping(
         &mut self,
@@ -264,7 +287,7 @@ impl Engine {
         let mut steps = prepared.raw_query();
         let mut builder = RowsBuilder::new(["id", "parent", "notused", "detail"]);
         while let Some(step) = steps.next().map_err(classify)? {
-            rows::push_row(&mut builder, step)?;
+            push_row(&mut builder, step)?;
         }
         QueryPlan::of_sqlite(&builder.finish())
     }
@@ -281,7 +304,7 @@ impl Engine {
             // What writes goes on to its end; the other rows are not wanted.
             RowStep::Row(row, reads) => {
                 if let Some(builder) = builder.as_mut().filter(|builder| !first_only || builder.is_empty()) {
-                    rows::push_row(builder, row)?;
+                    push_row(builder, row)?;
                 }
                 Ok(!(first_only && reads))
             }
@@ -303,7 +326,7 @@ impl Engine {
             // What writes goes on to its end; the other rows are not wanted.
             RowStep::Row(row, reads) => {
                 if let Some(columns) = columns.as_ref().filter(|_| wanted) {
-                    wanted = rows::show_row(sink, columns, row)?;
+                    wanted = show_row(sink, columns, row)?;
                 }
                 Ok(wanted || !reads)
             }
@@ -325,7 +348,7 @@ impl Engine {
             }
             RowStep::Row(row, _) => {
                 let Some(filling) = &mut builder else { return Ok(false) };
-                rows::push_row(filling, row)?;
+                push_row(filling, row)?;
                 if filling.len() < chunk {
                     return Ok(true);
                 }
@@ -364,19 +387,6 @@ impl Engine {
         found.map_err(classify)
     }
 
-    /// The goodbye of a connection that wrote: statistics for the planner, and the log folded into the file.
-    pub(crate) fn settle(&mut self) -> rusqlite::Result<()> {
-        if self.way.only_reads() {
-            return Ok(());
-        }
-        self.watch.look(Mode::Open);
-        self.connection.execute_batch("PRAGMA optimize")?;
-        if self.checkpoints == Checkpoints::External {
-            return Ok(());
-        }
-        self.log.checkpoint(&self.connection, "TRUNCATE", &mut self.news).map(drop)
-    }
-
     /// Copies a long log where the commit that made it long does that.
     pub(crate) fn checkpoint_if_due(&mut self) {
         let due = || self.session.index().is_some_and(|index| index.pending(&index.mark()) >= WORTH_COPYING);
@@ -385,15 +395,5 @@ impl Engine {
             // The commit stands either way, and the log is kept; the failure was logged and counted.
             self.log.checkpoint(&self.connection, "PASSIVE", &mut self.news).ok();
         }
-    }
-
-    /// Keeps SQLite from copying the log by itself when the last connection closes, if it would not copy or sync all of it.
-    pub(crate) fn keep_log_if_distrusted(&self) -> rusqlite::Result<()> {
-        self.watch.look(Mode::Open);
-        let syncs = || !self.session.is_altered() || sync_again(&self.connection).is_ok();
-        if self.log.is_trusted(&self.connection) && syncs() {
-            return Ok(());
-        }
-        self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map(drop)
     }
 }

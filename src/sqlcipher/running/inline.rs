@@ -19,17 +19,6 @@ use crate::sqlcipher::statement::watch::Mode;
 use crate::sqlcipher::tuning::Checkpoints;
 use crate::turn;
 
-/// The read transaction that a connection keeps open between calls.
-#[derive(Debug, Default)]
-pub(crate) struct KeptSnapshot {
-    /// The mark before the open transaction began; `None`: none is open.
-    since: Option<Mark>,
-    /// Used since the last sweep.
-    used: bool,
-    /// When it began, where somebody observes.
-    began: Option<Instant>,
-}
-
 /// How long a bulk insert keeps the runtime's thread at a time.
 const SLICE: Duration = Duration::from_micros(100);
 

@@ -1,16 +1,18 @@
-//! What a database needs from time to time.
+//! What a database needs from time to time, and before a connection that wrote is closed.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::ErrorCode;
+use rusqlite::config::DbConfig;
 
 use super::control::Control;
 use super::engine::Engine;
 use crate::connector::{CheckpointReport, Maintained, Maintenance, OptimizeReport, Sizes, TableSize, VacuumReport};
 use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::sqlcipher::errors::classify;
+use crate::sqlcipher::log::checkpoint::sync_again;
 use crate::sqlcipher::statement::watch::Mode;
 use crate::sqlcipher::tuning::Checkpoints;
 
@@ -163,5 +165,28 @@ impl Engine {
         let path = self.connection.path().filter(|_| !self.watch.is_in_memory());
         let file = path.map(|path| PathBuf::from(format!("{path}{end}")));
         file.and_then(|file| Path::metadata(&file).ok()).map_or(0, |file| file.len())
+    }
+
+    /// The goodbye of a connection that wrote: statistics for the planner, and the log folded into the file.
+    pub(crate) fn settle(&mut self) -> rusqlite::Result<()> {
+        if self.way.only_reads() {
+            return Ok(());
+        }
+        self.watch.look(Mode::Open);
+        self.connection.execute_batch("PRAGMA optimize")?;
+        if self.checkpoints == Checkpoints::External {
+            return Ok(());
+        }
+        self.log.checkpoint(&self.connection, "TRUNCATE", &mut self.news).map(drop)
+    }
+
+    /// Keeps SQLite from copying the log by itself when the last connection closes, if it would not copy or sync all of it.
+    pub(crate) fn keep_log_if_distrusted(&self) -> rusqlite::Result<()> {
+        self.watch.look(Mode::Open);
+        let syncs = || !self.session.is_altered() || sync_again(&self.connection).is_ok();
+        if self.log.is_trusted(&self.connection) && syncs() {
+            return Ok(());
+        }
+        self.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map(drop)
     }
 }

@@ -1,21 +1,18 @@
 //! How work runs on a connection: inline on the caller's task, or as a numbered job on a thread that may block.
 //!
-//! `engine` is the synchronous connection (`closing` closes it), `preparing` what it finds out of a statement; `inline`, `group`, `script`,
-//! `stream`, `interact`, `transaction`, `check` and `maintenance` are the kinds of work; `job` and `control` start and stop
+//! `engine` is the synchronous connection (`closing` closes it); `inline`, `group`, `script`, `stream`, `interact`, `transaction`, `check` and `maintenance` are the kinds of work; `job` and `control` start and stop
 //! it; `session` knows what a caller did to it, `sharing` whose commits share a sync, `turns` leaves the lock to
-//! other processes, and `delivery` says what becomes of rows.
+//! other processes.
 
 pub(crate) mod check;
 pub(crate) mod closing;
 pub(crate) mod control;
-pub(crate) mod delivery;
 pub(crate) mod engine;
 pub(crate) mod group;
 pub(crate) mod inline;
 pub(crate) mod interact;
 pub(crate) mod job;
 pub(crate) mod maintenance;
-pub(crate) mod preparing;
 pub(crate) mod script;
 pub(crate) mod session;
 pub(crate) mod sharing;

@@ -1,8 +1,11 @@
 //! What callers did to a session that decides what may come next.
 
+use std::time::Instant;
+
 use crate::connector::{Access, StatementKind};
 use crate::error::{Error, ErrorKind, Reason, Result};
-use crate::sqlcipher::ffi::wal_index::WalIndex;
+use crate::sqlcipher::ffi::wal_index::{Mark, WalIndex};
+use crate::sqlcipher::log::syncs::LogFile;
 
 /// The state of one session, beside what SQLite itself tells. `open` is whether a transaction of the caller's is open.
 #[derive(Debug, Default)]
@@ -73,5 +76,35 @@ impl Session {
 
     pub(crate) fn ended(&mut self) {
         self.inside = None;
+    }
+}
+
+/// The read transaction that a connection keeps open between calls.
+#[derive(Debug, Default)]
+pub(crate) struct KeptSnapshot {
+    /// The mark before the open transaction began; `None`: none is open.
+    pub(super) since: Option<Mark>,
+    /// Used since the last sweep.
+    pub(super) used: bool,
+    /// When it began, where somebody observes.
+    pub(super) began: Option<Instant>,
+}
+
+/// How the transactions of one connection reach the disk.
+#[derive(Debug, Default)]
+pub(crate) struct Sharing {
+    /// The log, where transactions share its syncs.
+    pub(super) log: Option<LogFile>,
+    /// While SQLite syncs no commit: how many commits there were before.
+    pub(super) relaxed: Option<i32>,
+}
+
+impl Sharing {
+    pub(crate) fn of(log: LogFile) -> Self {
+        Self { log: Some(log), relaxed: None }
+    }
+
+    pub(crate) fn is_relaxed(&self) -> bool {
+        self.relaxed.is_some()
     }
 }

@@ -12,25 +12,6 @@ use crate::sqlcipher::ffi::commits;
 use crate::sqlcipher::log::syncs::LogFile;
 use crate::sqlcipher::statement::watch::Mode;
 
-/// How the transactions of one connection reach the disk.
-#[derive(Debug, Default)]
-pub(crate) struct Sharing {
-    /// The log, where transactions share its syncs.
-    log: Option<LogFile>,
-    /// While SQLite syncs no commit: how many commits there were before.
-    relaxed: Option<i32>,
-}
-
-impl Sharing {
-    pub(crate) fn of(log: LogFile) -> Self {
-        Self { log: Some(log), relaxed: None }
-    }
-
-    pub(crate) fn is_relaxed(&self) -> bool {
-        self.relaxed.is_some()
-    }
-}
-
 impl Engine {
     /// Before a transaction begins.
     pub(super) fn relax(&mut self, access: Access) -> Result<()> {

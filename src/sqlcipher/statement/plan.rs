@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, StatementStatus};
 
-use super::cost::Cost;
+use super::slots::{slots, unnamed};
 use super::watch::{Seen, Watch};
 use super::{halfway, straight};
 use crate::connector::{StatementEffort, StatementKind, StatementSummary};
 use crate::error::{Error, ErrorKind, Reason, Result};
-use crate::params::{Arranged, ArrangedSets, Dialect, ParamSets, Params, Placeholders, Style};
+use crate::params::{Arranged, ArrangedSets, Dialect, ParamSets, Params, Placeholders};
 use crate::row::Changes;
 use crate::sqlcipher::errors::classify_refused;
 use crate::sqlcipher::ffi::last_id::Forgotten;
@@ -326,48 +326,6 @@ pub(crate) fn refuse_nul(sql: &str) -> Result<()> {
     Ok(())
 }
 
-/// SQLite keeps the names of parameters in a list and compares each with all before it: 1000 names take 5 ms, 32,766
-/// take 5 s. Whether `?` could do instead of more than that, and which value each `?` takes.
-fn unnamed(placeholders: &Placeholders, sql: &str) -> Option<(String, Vec<usize>)> {
-    const MANY: usize = 1000;
-    const MOST: usize = 32_766;
-
-    let count = placeholders.count();
-    let numbered = matches!(placeholders.style(), Some(Style::Dollar | Style::Numbered));
-    let unnamed = (numbered && count > MANY).then(|| placeholders.unnamed(sql))?;
-    // Each `?` is a parameter of its own, also where a number was repeated.
-    (unnamed.1.len() <= count.max(MOST)).then_some(unnamed)
-}
-
-/// Asks SQLite for its own list of parameters. A name that our reading does not account for would be bound silently to
-/// the wrong value or to nothing. `order` says which values parameters without a name take, if not one after another.
-fn slots(
-    placeholders: &Placeholders,
-    order: Option<&[usize]>,
-    statement: &rusqlite::Statement<'_>,
-) -> Result<Vec<usize>> {
-    let slot = |index: usize| -> Option<usize> {
-        let Some(name) = statement.parameter_name(index) else {
-            return order.map_or(Some(index - 1), |order| order.get(index - 1).copied());
-        };
-        let bare = name.get(1..)?;
-        if name.starts_with(['$', '?']) {
-            return bare.parse().ok().filter(|number: &usize| *number > 0).map(|number| number - 1);
-        }
-        placeholders.names().position(|known| known == bare)
-    };
-    let all = 1..=statement.parameter_count();
-    all.map(|index| match slot(index) {
-        Some(value) if value < placeholders.count() => Ok(value),
-        _ => {
-            let name = statement.parameter_name(index).unwrap_or("?");
-            let error = Error::new(ErrorKind::Query, format!("{name} is not a placeholder this crate knows"));
-            Err(error.because(Reason::Parameters).hint("use $1 or :name, and cast(... as type) instead of ::type"))
-        }
-    })
-    .collect()
-}
-
 /// Binds `value`, which is number `index` from 0, to one of SQLite's parameters.
 fn bind(statement: &mut rusqlite::Statement<'_>, slot: usize, value: ValueRef<'_>, index: usize) -> Result<()> {
     let bound = match value {
@@ -383,4 +341,58 @@ fn bind(statement: &mut rusqlite::Statement<'_>, slot: usize, value: ValueRef<'_
         ValueRef::Blob(value) => statement.raw_bind_parameter(slot, value),
     };
     bound.map_err(crate::sqlcipher::errors::classify)
+}
+
+/// What was learned of how long a statement runs.
+///
+/// Counted in steps of SQLite's machine; some fifty of them take a microsecond. About the longest of the last runs: what
+/// was long and is not any more is forgotten slowly.
+#[derive(Clone, Copy, Debug, Default)]
+struct Cost {
+    steps: u32,
+    /// It was stopped, so it takes more than that; how many, its next run tells.
+    stopped: bool,
+    /// Its last run on the caller's task took long.
+    slow: bool,
+}
+
+impl Cost {
+    /// What takes more than this, about a hundred microseconds, runs on a thread.
+    const INLINE: u32 = 5000;
+
+    /// Of a statement that was stopped on the caller's task.
+    const STOPPED: Self = Self { steps: 2 * Self::INLINE, stopped: true, slow: false };
+
+    fn steps(self) -> u32 {
+        self.steps
+    }
+
+    /// Whether it may run on the caller's task. Each time that it may not, a little is forgotten.
+    fn is_short(&mut self) -> bool {
+        let short = self.steps <= Self::INLINE;
+        if !short {
+            self.forget();
+        }
+        short
+    }
+
+    /// It has run to its end, in so many steps.
+    fn learn(&mut self, steps: u32) {
+        self.forget();
+        self.steps = if self.stopped { steps } else { self.steps.max(steps) };
+        self.stopped = false;
+    }
+
+    /// Whether its run took long, for reasons that its steps do not show. Once, that may have been another program's turn
+    /// on the processor.
+    fn took_long(&mut self, long: bool) {
+        if long && self.slow {
+            self.learn(16 * Self::INLINE);
+        }
+        self.slow = long;
+    }
+
+    fn forget(&mut self) {
+        self.steps -= self.steps.div_ceil(16);
+    }
 }

@@ -1,19 +1,22 @@
-//! A statement that is about to run: prepared, permitted, and with parameters that fit.
+//! A statement that is about to run: what it does, found out by preparing it, whether it may, its steps and rows.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use rusqlite::types::ValueRef as SqlRef;
 use rusqlite::{Connection, StatementStatus};
 
 use super::plan::Plan;
 use super::watch::{Mode, Seen, Watch};
 use super::withhold::withhold;
 use crate::connector::{StatementEffort, StatementKind};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::params::{Arranged, ArrangedSets};
-use crate::row::Changes;
-use crate::sqlcipher::errors::{classify_refused, in_commit};
+use crate::row::{Changes, RowRef, RowSink, RowsBuilder};
+use crate::sqlcipher::errors::{self, classify, classify_refused, in_commit};
 use crate::sqlcipher::ffi::commits;
 use crate::sqlcipher::running::engine::Engine;
+use crate::value::ValueRef;
 
 /// A prepared statement with its plan.
 pub(crate) struct Ready<'e> {
@@ -35,6 +38,74 @@ pub(crate) enum RowStep<'a, 'r> {
 }
 
 impl Engine {
+    /// Prepares `sql` without letting it do anything, and says what it would do.
+    pub(crate) fn classify(&mut self, sql: &str) -> Result<StatementKind> {
+        let place = match self.plans.find(sql) {
+            Some(place) => place,
+            None => match self.prepare_guarded(sql)? {
+                ControlFlow::Continue(place) => place,
+                ControlFlow::Break(kind) => return Ok(kind),
+            },
+        };
+        let plan = self.plans.at(place);
+        let (kind, seen) = (plan.kind(), plan.seen());
+        if seen.needs_holder() && !self.in_transaction() {
+            return Err(errors::needs_holder(seen));
+        }
+        Ok(kind)
+    }
+
+    /// Where the plan of a statement is, or the kind of one that must not be prepared before it runs.
+    fn prepare_guarded(&mut self, sql: &str) -> Result<ControlFlow<StatementKind, usize>> {
+        self.watch.look(Mode::Guarded);
+        let mut prepared = Plan::prepare(sql, &self.connection, &self.watch);
+        if prepared.is_err() && self.keeps_snapshot() {
+            // What the statement names may be newer than the snapshot.
+            self.end_snapshot();
+            self.watch.look(Mode::Guarded);
+            prepared = Plan::prepare(sql, &self.connection, &self.watch);
+        }
+        let seen = self.watch.seen();
+        match prepared {
+            Ok(plan) => Ok(ControlFlow::Continue(self.plans.remember(sql.into(), plan))),
+            Err(error) if seen.refusal().is_some() => Err(error),
+            Err(_) if seen.sets_foreign_keys() && self.in_transaction() => Err(errors::too_late_for_foreign_keys()),
+            Err(_) if seen.kind(true) == StatementKind::Control => Ok(ControlFlow::Break(StatementKind::Control)),
+            Err(_) if seen.is_bounded() && self.in_transaction() => Ok(ControlFlow::Break(StatementKind::Write)),
+            Err(_) if seen.is_bounded() => Err(errors::needs_holder(seen)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Where the plan of a statement is, made by preparing it if need be. May act: some pragmas do while they are
+    /// prepared.
+    pub(crate) fn prepare(&mut self, sql: &Arc<str>) -> Result<usize> {
+        if let Some(place) = self.plans.find(sql) {
+            return Ok(place);
+        }
+        self.watch.look(Mode::Open);
+        let prepared = Plan::prepare(sql, &self.connection, &self.watch);
+        self.note_prepared();
+        Ok(self.plans.remember(Arc::clone(sql), prepared?))
+    }
+
+    /// Takes note of what was seen while something was prepared: some pragmas act there already, also in a text that is
+    /// then refused.
+    pub(crate) fn note_prepared(&mut self) {
+        self.session.alter(self.outlives(self.watch.seen()));
+    }
+
+    /// Whether what a statement sets is still set when its caller gives the connection back.
+    pub(crate) fn outlives(&self, seen: Seen) -> bool {
+        seen.alters_session() || seen.is_bounded() && !self.in_transaction()
+    }
+
+    /// What a statement does; for one that is about to run.
+    pub(crate) fn kind(&mut self, sql: &Arc<str>) -> Result<StatementKind> {
+        let place = self.prepare(sql)?;
+        Ok(self.plans.at(place).kind())
+    }
+
     /// Has a statement prepared, to be run once or several times. `fit` looks at the parameters; some statements act
     /// as soon as they are prepared to run, so it comes before that.
     pub(crate) fn ready<T>(&mut self, sql: &Arc<str>, fit: impl FnOnce(&Plan) -> Result<T>) -> Result<(Ready<'_>, T)> {
@@ -229,4 +300,52 @@ impl Ready<'_> {
 #[cold]
 fn failed(error: rusqlite::Error, watch: &Watch, plan: &Plan, values: &Arranged<'_>) -> Error {
     classify_refused(withhold(error, &mut plan.bound(values)), watch.seen())
+}
+
+/// Copies one row into the result.
+pub(crate) fn push_row(builder: &mut RowsBuilder, row: &rusqlite::Row<'_>) -> Result<()> {
+    for index in 0..row.as_ref().column_count() {
+        builder.push(cell(row, index)?);
+    }
+    Ok(())
+}
+
+/// Shows one row to a sink; says whether it wants another.
+pub(crate) fn show_row(sink: &mut dyn RowSink, columns: &[Arc<str>], row: &rusqlite::Row<'_>) -> Result<bool> {
+    // Most rows are narrow, and need no memory for their cells.
+    match columns.len() {
+        0..=2 => show_in(&mut [ValueRef::Null; 2], sink, columns, row),
+        3..=8 => show_in(&mut [ValueRef::Null; 8], sink, columns, row),
+        wide => show_in(&mut vec![ValueRef::Null; wide], sink, columns, row),
+    }
+}
+
+fn show_in<'r>(
+    room: &mut [ValueRef<'r>],
+    sink: &mut dyn RowSink,
+    columns: &'r [Arc<str>],
+    row: &'r rusqlite::Row<'_>,
+) -> Result<bool> {
+    let cells = &mut room[..columns.len()];
+    for (index, place) in cells.iter_mut().enumerate() {
+        *place = cell(row, index)?;
+    }
+    Ok(sink.take(RowRef::new(columns, cells)))
+}
+
+#[inline]
+fn cell<'r>(row: &'r rusqlite::Row<'_>, index: usize) -> Result<ValueRef<'r>> {
+    Ok(match row.get_ref(index).map_err(classify)? {
+        SqlRef::Null => ValueRef::Null,
+        SqlRef::Integer(value) => ValueRef::Integer(value),
+        SqlRef::Real(value) => ValueRef::Real(value),
+        SqlRef::Blob(value) => ValueRef::Blob(value),
+        SqlRef::Text(text) => ValueRef::Text(std::str::from_utf8(text).map_err(|_| not_utf8(index))?),
+    })
+}
+
+#[cold]
+fn not_utf8(index: usize) -> Error {
+    let message = format!("column number {index} holds text that is not UTF-8");
+    Error::new(ErrorKind::Query, message).because(Reason::Type).hint("select cast(column as blob) to read its bytes")
 }

@@ -6,7 +6,8 @@ use rusqlite::Connection;
 
 use crate::error::Result;
 use crate::sqlcipher::ffi::header;
-use crate::sqlcipher::opening::location::{Location, PathView};
+use crate::sqlcipher::opening::file::PathView;
+use crate::sqlcipher::opening::location::Location;
 
 /// A file that is only read.
 #[derive(Debug)]
