@@ -390,3 +390,33 @@ async fn an_identity_that_fits_nothing_is_locked_out() {
     assert_eq!(error.reason(), Reason::Locked);
     assert!(error.to_string().contains("give an age identity"), "{error}");
 }
+
+#[test]
+fn what_is_wrong_with_a_variable_of_a_command_is_said() {
+    let house = House::new();
+    for name in ["SOPS_AGE_KEY_CMD", "SOPS_AGE_SSH_PRIVATE_KEY_CMD"] {
+        for (value, wrong) in [
+            ("", "it is set, but empty"),
+            (" \t", "it is set, but empty"),
+            ("no-such-program-here", "program `no-such-program-here` is not installed"),
+            ("/", "program `/` cannot be started"),
+            ("false", "the command failed"),
+            ("true", "it holds no identity"),
+            ("echo garbage", "line 1 is no age identity"),
+            ("'unclosed", "it is not a command line"),
+            ("yes", "it wrote more than 16 MiB"),
+        ] {
+            let answer = house.ask("+commands", &[(name, value)]);
+            assert!(answer.starts_with("Locked") && answer.contains(&format!("{name}: ")), "{value}: {answer}");
+            assert!(answer.contains(wrong), "{value}: {answer}");
+            assert!(!answer.contains("is on"), "{answer}");
+        }
+        let answer = house.ask("", &[(name, "echo hunter2")]);
+        let off = format!("{name}: it is set, but a command runs only if IdentitySources::env_commands is on");
+        assert!(answer.contains(&off) && !answer.contains("hunter2"), "{answer}");
+        let answer = house.ask("", &[(name, "")]);
+        assert!(!answer.contains(name), "nobody asked for it: {answer}");
+        let answer = house.ask("", &[(name, "echo hunter2"), ("SOPS_AGE_KEY", house.text())]);
+        assert_eq!(answer, "Ok opened");
+    }
+}

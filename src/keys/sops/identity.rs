@@ -187,6 +187,11 @@ impl IdentitySources {
         for path in keys_txt.into_iter().chain(ssh).filter(|path| path.exists()) {
             loaded.add_file(&path.display().to_string(), &path);
         }
+        for name in COMMANDS {
+            if loaded.variable(self.env_commands, name).is_none() && set(name).is_some() {
+                loaded.trouble(name, "it is set, but a command runs only if IdentitySources::env_commands is on");
+            }
+        }
         loaded.way_out = match set("SOPS_AGE_KEY_FILE") {
             _ if !self.env_key_file => "give an age identity that it was encrypted for",
             Some(_) => "give an age identity that it was encrypted for, or correct SOPS_AGE_KEY_FILE",
