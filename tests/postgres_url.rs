@@ -196,6 +196,15 @@ fn the_environment_and_its_files_lead_to_the_server() {
     let secret = ("PGPASSWORD", PASSWORD);
     let (good, said) = run_child(&[("PGSERVICE", "shop"), service, secret, ("PGSSLMODE", "disable"), ("PGUSER", "x")]);
     assert!(good && said.contains("named served"), "{said}");
+    // As for libpq, an empty variable is as good as none: one by one, and all that are not needed.
+    let empty = ["PGSERVICE", "PGSERVICEFILE", "PGHOSTADDR", "PGPASSFILE", "PGOPTIONS", "PGAPPNAME", "PGSSLROOTCERT"];
+    let more = ["PGCONNECT_TIMEOUT", "PGTARGETSESSIONATTRS", "PGLOADBALANCEHOSTS", "PGCHANNELBINDING", "PGGSSENCMODE"];
+    let empty: Vec<_> = empty.into_iter().chain(more).map(|name| (name, "")).collect();
+    let user = [("PGUSER", "app"), secret];
+    let (good, said) = with(&[&user[..], &empty].concat());
+    assert!(good, "{said}");
+    let (good, said) = run_child(&[("PGHOST", ""), ("PGUSER", "app"), ("PGPORT", ""), ("PGDATABASE", "")]);
+    assert!(!good && said.contains("5432"), "the defaults: {said}");
     let (good, said) = run_child(&[("PGSERVICE", "shoe"), service]);
     assert!(!good && said.contains("shoe"), "{said}");
 }
