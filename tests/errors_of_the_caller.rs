@@ -69,6 +69,47 @@ async fn an_enum_of_the_caller_comes_out_of_every_kind_of_transaction_and_rolls_
     assert_eq!(cents(&db).await, Some(20));
 }
 
+/// Where the closure's error is fixed to ours, one of the caller's travels as its cause.
+#[tokio::test]
+async fn an_error_of_the_caller_is_the_cause_of_ours_in_the_plain_forms() {
+    let db = accounts().await.unwrap();
+    let own = || Error::new(ErrorKind::Query, "nothing was paid").caused_by(AppError::TooLittle(-10));
+    let is_own = |error: &Error| {
+        let cause = error.source().and_then(|cause| cause.downcast_ref::<AppError>());
+        matches!(cause, Some(AppError::TooLittle(-10))) && error.message() == "nothing was paid"
+    };
+    let change = "UPDATE accounts SET cents = 0";
+    let outcome = db
+        .transaction(async |tx| {
+            tx.execute(change, ()).await?;
+            Err::<(), _>(own())
+        })
+        .await;
+    assert!(is_own(&outcome.unwrap_err()));
+    let options = || TransactionOptions::new().retry(FixedDelay::new(3, Duration::from_millis(1)));
+    let runs = AtomicU32::new(0);
+    let outcome = db
+        .transaction_with(options(), async |tx| {
+            runs.fetch_add(1, Ordering::SeqCst);
+            tx.execute(change, ()).await?;
+            Err::<(), _>(own())
+        })
+        .await;
+    assert!(is_own(&outcome.unwrap_err()));
+    assert_eq!(runs.into_inner(), 1, "it would not pass");
+    // rusqlite's own error carries one, too.
+    let outcome = db
+        .interact(|c| {
+            c.execute_batch("SELECT 1")?;
+            Err::<(), _>(rusqlite::Error::ToSqlConversionFailure(Box::new(AppError::TooLittle(-10))))
+        })
+        .await;
+    let error = outcome.unwrap_err();
+    let mut causes = std::iter::successors(error.source(), |&cause| cause.source());
+    assert!(causes.any(|cause| matches!(cause.downcast_ref(), Some(AppError::TooLittle(-10)))), "{error:?}");
+    assert_eq!(cents(&db).await, Some(20));
+}
+
 #[tokio::test]
 async fn errors_of_ours_are_turned_into_the_callers() {
     let db = accounts().await.unwrap();

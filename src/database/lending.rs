@@ -24,7 +24,31 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
     ///
     /// **An error type of your own** (`anyhow`, `thiserror`, `Box<dyn Error>`) comes out of
     /// [`try_transaction`](Self::try_transaction). This call is fixed to [`Error`], so that
-    /// `?` in the closure needs no annotation.
+    /// `?` in the closure needs no annotation; an error of your own that is to come out of it travels as
+    /// [the cause](Error::caused_by) of one of ours:
+    ///
+    /// ```
+    /// use std::error::Error as _;
+    ///
+    /// use strongroom::{AsyncDatabase, Error, ErrorKind};
+    ///
+    /// # #[derive(Debug)] struct TooLittle;
+    /// # impl std::fmt::Display for TooLittle {
+    /// #     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { f.write_str("too little") }
+    /// # }
+    /// # impl std::error::Error for TooLittle {}
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> strongroom::Result<()> {
+    /// # #[cfg(feature = "sqlite")] {
+    /// let db = AsyncDatabase::builder(":memory:").open().await?;
+    /// let refused = db.transaction(async |tx| {
+    ///     tx.execute("CREATE TABLE t (a)", ()).await?;
+    ///     Err::<(), _>(Error::new(ErrorKind::Query, "nothing was paid").caused_by(TooLittle))
+    /// });
+    /// let error = refused.await.unwrap_err();
+    /// assert!(error.source().is_some_and(|cause| cause.is::<TooLittle>()));
+    /// # }
+    /// # Ok(()) }
+    /// ```
     ///
     /// Write it as `async |tx| ...`; captures may be borrowed. A statement that fails dooms the transaction, as it does
     /// in most engines: contain it in a nested [`Transaction::begin`] to go on after it. Asking this database (instead

@@ -77,9 +77,11 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
     /// connection broke before the commit. Each attempt has a transaction of its own, and the one before it has been
     /// rolled back.
     ///
+    /// **An error type of your own** comes out of [`try_transaction_with`](Self::try_transaction_with); this call is fixed
+    /// to [`Error`], as [`transaction`](Self::transaction) is.
+    ///
     /// `work` may run several times, so whatever else it does (send a mail, count something) happens as often. Write it
-    /// as `async |tx| ...`. It may borrow what it captures; to change it, capture an atomic or a mutex. An error type of
-    /// your own comes out of [`try_transaction_with`](Self::try_transaction_with).
+    /// as `async |tx| ...`. It may borrow what it captures; to change it, capture an atomic or a mutex.
     ///
     /// ```
     /// use strongroom::database::TransactionOptions;

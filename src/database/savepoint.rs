@@ -40,7 +40,8 @@ impl<C: Connector<Connection: Connection>> Transaction<C> {
         Ok(Savepoint::new(self, depth))
     }
 
-    /// Runs `work` in a nested transaction: keeps what it did when it answers `Ok`, undoes it otherwise.
+    /// Runs `work` in a nested transaction: keeps what it did when it answers `Ok`, undoes it otherwise. An error type of
+    /// your own comes out of [`try_transaction`](Self::try_transaction).
     ///
     /// # Errors
     /// What `work` answered.

@@ -99,7 +99,8 @@ impl AsyncDatabase<SqlCipherConnector> {
     }
 
     /// Calls `work` with rusqlite's connection of the writer, on a thread that may block; see
-    /// [`SqlCipherConnection::interact`](crate::sqlcipher::SqlCipherConnection::interact).
+    /// [`SqlCipherConnection::interact`](crate::sqlcipher::SqlCipherConnection::interact). **An error type of your own** comes
+    /// out of [`try_interact`](Self::try_interact); this closure answers with rusqlite's, so that `?` needs no annotation.
     ///
     /// # Errors
     /// When the writer cannot be had, and what `work` answers.

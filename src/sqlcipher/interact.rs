@@ -6,7 +6,8 @@ use super::connection::SqlCipherConnection;
 use crate::error::{Error, Result};
 
 impl SqlCipherConnection {
-    /// Calls `work` with the rusqlite connection, on a thread that may block.
+    /// Calls `work` with the rusqlite connection, on a thread that may block. **An error type of your own** comes out of
+    /// [`try_interact`](Self::try_interact).
     ///
     /// Whatever rusqlite can do is possible. Handlers of this crate (authorizer, busy, progress) that `work` replaced
     /// are put back; if it altered the session (attached a file, set a pragma), the connection is closed instead of lent
