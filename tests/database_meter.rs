@@ -159,7 +159,15 @@ async fn a_meter_has_the_instruments_of_the_conventions() {
     let name = home.path().file_name().unwrap().to_str().unwrap().to_owned();
     assert_eq!(of(&points, "db.client.connection.max", ("db.client.connection.pool.name", &name)).number, 10);
     drop(reader);
-    let points = collected.collect();
+    for _ in 0..40 {
+        db.fetch_all("SELECT * FROM t", ()).await.unwrap();
+    }
+    let (points, stats) = (collected.collect(), db.engine_stats());
+    let pages = ["hits", "misses"].map(|which| {
+        of(&points, &format!("strongroom.page_cache.{which}"), ("db.namespace", &name)).number.cast_unsigned()
+    });
+    assert_eq!(pages, [stats.page_cache_hits, stats.page_cache_misses]);
+    assert!(pages[0] >= 16, "each read wants a page: {pages:?}");
     assert_eq!(of(&points, "db.client.connection.count", ("db.client.connection.state", "used")).number, 0);
     assert_eq!(
         of(&points, "strongroom.database.size", ("db.namespace", &name)).number,

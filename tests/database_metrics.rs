@@ -289,12 +289,13 @@ async fn what_only_an_embedded_engine_has_is_measured_too() {
     for write in join_all(writes).await {
         write.unwrap();
     }
-    for _ in 0..4 {
+    // The pages of the cache are asked for after every sixteenth statement.
+    for _ in 0..40 {
         db.fetch_all("SELECT n FROM t", ()).await.unwrap();
     }
     metrics.collect();
-    let recorded = Recorded::take(&recorder.snapshotter());
-    let (sizes, stats) = (db.sizes().await.unwrap(), db.engine_stats());
+    let (stats, recorded) = (db.engine_stats(), Recorded::take(&recorder.snapshotter()));
+    let sizes = db.sizes().await.unwrap();
     assert_eq!(recorded.values("strongroom.group.size", &[]).iter().sum::<f64>(), 7.0);
     assert_eq!(recorded.value("strongroom.database.size", &[]) as u64, sizes.file_bytes);
     assert_eq!(recorded.value("strongroom.log.size", &[]) as u64, sizes.log_bytes);
@@ -303,6 +304,10 @@ async fn what_only_an_embedded_engine_has_is_measured_too() {
     assert_eq!(recorded.value("strongroom.snapshot.hits", &[]) as u64, stats.snapshot_hits);
     assert!(recorded.value("strongroom.statement.hits", &[]) >= 3.0);
     assert!(recorded.value("strongroom.statement.misses", &[]) >= 2.0);
+    let pages = ["strongroom.page_cache.hits", "strongroom.page_cache.misses"];
+    let pages = pages.map(|name| recorded.value(name, &[]) as u64);
+    assert_eq!(pages, [stats.page_cache_hits, stats.page_cache_misses]);
+    assert!(pages[0] >= 16, "each read wants a page: {pages:?}");
 
     db.checkpoint().await.unwrap();
     metrics.collect();

@@ -1,8 +1,8 @@
 //! A checker of what watchers and listeners are told while two processes write to one file: after quiet every watcher shows
 //! the last state, nothing is told that was not committed, and all is told in its order.
 //!
-//! Writers commit, roll back, are dropped half-way and are late; watchers are dropped and come again; calls of the engine fail, and
-//! the other process is killed.
+//! Writers commit, roll back, are dropped half-way and are late; watchers are dropped and come again; calls of the engine fail, in
+//! both processes, and the other one is killed.
 //!
 //! `STRONGROOM_CHECK_SECONDS` (2 by default) is the time of each run, `STRONGROOM_CHECK_SEED` replays one.
 #![cfg(all(feature = "sqlcipher", feature = "testing"))]
@@ -260,8 +260,8 @@ struct Other {
 }
 
 impl Other {
-    fn start(path: &Path, encrypted: bool, who: i64, seed: u64) -> Self {
-        let told = format!("{encrypted} {who} {seed} {}", path.display());
+    fn start(path: &Path, encrypted: bool, who: i64, seed: u64, faulty: bool) -> Self {
+        let told = format!("{encrypted} {faulty} {who} {seed} {}", path.display());
         let (child, asks, answers) = start_itself(CHILD, told.as_ref());
         let mut other = Self { child, asks, answers };
         other.ask("start");
@@ -291,13 +291,14 @@ impl Other {
 #[test]
 fn the_other_process() {
     let Ok(text) = std::env::var(CHILD) else { return };
-    let [encrypted, who, seed, path] = text.splitn(4, ' ').collect::<Vec<_>>().try_into().unwrap();
-    let (encrypted, who, seed) = (encrypted == "true", who.parse().unwrap(), seed.parse().unwrap());
+    let [encrypted, faulty, who, seed, path] = text.splitn(5, ' ').collect::<Vec<_>>().try_into().unwrap();
+    let (encrypted, faulty) = (encrypted == "true", faulty == "true");
+    let (who, seed) = (who.parse().unwrap(), seed.parse().unwrap());
     let runtime = runtime();
     let mut asked = std::io::stdin().lines().map(|line| line.unwrap());
     let mut next = |what: &str| assert_eq!(asked.next().as_deref(), Some(what));
     next("start");
-    let mut side = runtime.block_on(Side::start(Path::new(path), encrypted, who, seed, false));
+    let mut side = runtime.block_on(Side::start(Path::new(path), encrypted, who, seed, faulty));
     println!("done: start");
     next("stop");
     runtime.block_on(side.stop_writing());
@@ -320,10 +321,10 @@ fn check(encrypted: bool, faulty: bool) {
     let path = directory.path().join("watched.db");
     let mut side = runtime.block_on(Side::start(&path, encrypted, 1, seed, faulty));
     let half = Duration::from_secs_f64(seconds() / 2.0);
-    let killed = Other::start(&path, encrypted, 2, seed ^ 0xabcd);
+    let killed = Other::start(&path, encrypted, 2, seed ^ 0xabcd, faulty);
     std::thread::sleep(half.mul_f64(0.5 + Random(seed).below(500) as f64 / 1000.0));
     killed.kill();
-    let mut other = Other::start(&path, encrypted, 3, seed ^ 0x1234);
+    let mut other = Other::start(&path, encrypted, 3, seed ^ 0x1234, faulty);
     std::thread::sleep(half);
     runtime.block_on(side.stop_writing());
     other.ask("stop");
