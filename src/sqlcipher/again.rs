@@ -49,6 +49,10 @@ const REFUSALS: usize = 3;
 const QUESTIONS: usize = 20;
 
 /// How many questions were begun.
+///
+/// Relaxed, because it only tells earlier from later: they are begun under the lock of the connector's state, and
+/// whoever comes after a question in any way that can be noticed sees its number. Whoever comes at the same time may see it or
+/// not, and has the answer of that question, or asks one more. The answers themselves are read under the lock.
 #[derive(Debug, Default)]
 struct Questions(AtomicU64);
 

@@ -5,7 +5,8 @@ pub(super) use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 pub(super) use crate::lock::{Lock, foreign};
 
-/// Numbers the threads of the process as they come.
+/// Numbers the threads of the process as they come. That no two get the same follows from counting in one step, whatever the
+/// order; a thread reads its own number only.
 pub(super) fn thread_number() -> usize {
     static THREADS: AtomicUsize = AtomicUsize::new(0);
     thread_local! {

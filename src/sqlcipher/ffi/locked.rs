@@ -23,6 +23,9 @@ const CELLS: usize = 64;
 const LENGTH: usize = STRIDE * CELLS;
 
 /// The pages, the newest first.
+///
+/// Release and Acquire: a page is written before the exchange that puts it here. Whoever loads it sees what it was made of,
+/// and of the older ones, too, because the thread that added it had loaded those the same way.
 static PAGES: AtomicPtr<KeyPage> = AtomicPtr::new(ptr::null_mut());
 
 /// What the system does for the memory that holds the derived keys of open databases; see
@@ -45,6 +48,9 @@ struct KeyPage {
     /// Locks are not inherited, so a child has pages of its own.
     process: u32,
     protection: KeyProtection,
+    /// A cell is given back with Release, after it was wiped, and taken with Acquire: its next owner writes after that, never
+    /// before. What others take and give back meanwhile are changes of the same number (read and written in one), which hand
+    /// that on.
     taken: AtomicU64,
     next: *const Self,
 }
