@@ -32,6 +32,11 @@ async fn plain_inserts_take_no_thread_and_leave_the_others_their_turn() {
     for kind in Kind::ALL {
         let home = Home::new(kind);
         let db = quick(&home).await;
+        // Sets that take long on any machine: the engine looks at the clock after 32 of them, and ends the slice each time.
+        // Where other programs stretch two slices, the rest takes a thread, so that two are certain.
+        let indexes: String = (0..40).map(|i| format!("CREATE INDEX i{i} ON t (n + {i});")).collect();
+        db.execute_script(&indexes).await.unwrap();
+        db.execute(PUT, (-1,)).await.unwrap();
         let turns = Arc::new(AtomicU64::new(0));
         let other = tokio::spawn({
             let turns = Arc::clone(&turns);
@@ -43,12 +48,12 @@ async fn plain_inserts_take_no_thread_and_leave_the_others_their_turn() {
             }
         });
         let before = ran_inline(&db);
-        db.execute_many(PUT, (0..100_000).map(|n| (n,))).await.unwrap();
+        db.execute_many(PUT, (0..1000).map(|n| (n,))).await.unwrap();
         let slices = ran_inline(&db) - before;
         other.abort();
-        assert!(slices > 20, "{kind:?}: {slices} slices");
-        assert!(turns.load(Relaxed) > 20, "{kind:?}: {turns:?} turns");
-        assert_eq!(count(&db).await, 100_001, "{kind:?}");
+        assert!(slices >= 2, "{kind:?}: {slices} slices");
+        assert!(turns.load(Relaxed) >= slices - 1, "{kind:?}: {turns:?} turns between {slices} slices");
+        assert_eq!(count(&db).await, 1002, "{kind:?}");
     }
 }
 
