@@ -2,8 +2,9 @@
 #![cfg(feature = "sqlcipher")]
 
 mod common;
+#[path = "common/itself.rs"]
+mod itself;
 
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Instant;
@@ -409,8 +410,7 @@ fn a_process_that_exits_with_live_connections_never_crashes_and_keeps_what_it_wr
         let home = Home::new(Kind::KeyedFile);
         let mode = ["exit", "leak", "thread", "drop"][run % 4];
         let begin = Instant::now();
-        let output = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "child_that_exits_with_live_connections", "--nocapture"])
+        let output = itself::again(module_path!(), "child_that_exits_with_live_connections")
             .env(CHILD, mode)
             .env(FILE, home.path())
             .output()
