@@ -127,6 +127,16 @@
 //! Without any feature, floors 0 to 3 and most key sources remain, for an engine of your own.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(all(target_family = "wasm", feature = "sqlite"))]
+compile_error!(
+    "strongroom: there is no SQLite engine (features `sqlcipher`, `sqlite`) on wasm; use `default-features = false`, an engine of your \
+     own, or the mocks of the feature `testing`"
+);
+#[cfg(all(target_family = "wasm", feature = "postgres"))]
+compile_error!(
+    "strongroom: there is no PostgreSQL engine (feature `postgres`) on wasm, which has no sockets; leave the feature out"
+);
+
 // The default engine, a wing. First, so that its `builder` is the first thing on the page of `AsyncDatabase`.
 #[cfg(feature = "sqlite")]
 #[cfg_attr(docsrs, doc(cfg(feature = "sqlite")))]
