@@ -189,12 +189,23 @@ async fn a_file_with_the_attribute_read_only_is_read_and_says_so_when_written() 
     if OpenOptions::new().write(true).open(home.path()).is_err() {
         let error = home.builder().retry(NoRetry).open().await.unwrap_err();
         assert_eq!(kinds(&error), (ErrorKind::Connection, Reason::NotWritable), "{error}");
+        assert!(error.to_string().contains("the file has the attribute read-only; take it off"), "{error}");
     }
     #[allow(clippy::permissions_set_readonly_false, reason = "there are no other users' rights in this attribute")]
     permissions.set_readonly(false);
     fs::set_permissions(home.path(), permissions).unwrap();
     let db = home.open().await;
     db.execute("INSERT INTO t VALUES (2)", ()).await.unwrap();
+    db.close().await.unwrap();
+}
+
+/// Nothing forks there, and no dump leaves a page out.
+#[tokio::test]
+async fn a_derived_key_lies_on_a_locked_page() {
+    let home = Home::new(Kind::KeyedFile);
+    let db = home.open().await;
+    let protection = strongroom::sqlcipher::key_protection();
+    assert!(protection.locked && protection.wiped_on_fork && !protection.excluded_from_dumps, "{protection:?}");
     db.close().await.unwrap();
 }
 

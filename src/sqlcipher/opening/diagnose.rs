@@ -220,6 +220,10 @@ pub(crate) fn explain(location: &Location, error: rusqlite::Error, why: Option<i
     }
     match error.sqlite_error_code() {
         Some(ErrorCode::CannotOpen) => location.refused(),
+        Some(ErrorCode::ReadOnly) if location.is_marked_read_only() => location
+            .error(ErrorKind::Connection, "the file has the attribute read-only")
+            .because(Reason::NotWritable)
+            .hint("take it off (`attrib -r`), or open the file with `.read_only()`"),
         Some(ErrorCode::ReadOnly) => location
             .error(ErrorKind::Connection, "the file cannot be written")
             .because(Reason::NotWritable)

@@ -110,6 +110,12 @@ impl Location {
         path.metadata().ok().map(|found| found.len())
     }
 
+    /// Whether the file has Windows' attribute that nobody may write to it. On Unix that is a matter of rights alone.
+    pub(crate) fn is_marked_read_only(&self) -> bool {
+        let Self::File { path, .. } = self else { return false };
+        cfg!(windows) && path.metadata().is_ok_and(|found| found.permissions().readonly())
+    }
+
     /// Explains that the file cannot be opened. SQLite has one code for every cause; the system is asked again.
     pub(crate) fn refused(&self) -> Error {
         let Self::File { path, .. } = self else { return self.error(ErrorKind::Connection, "the engine refused") };
