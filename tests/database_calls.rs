@@ -167,6 +167,35 @@ async fn columns_that_share_a_name_all_survive() {
 }
 
 #[tokio::test]
+async fn a_number_that_a_float_of_32_bits_cannot_hold_is_refused() {
+    let db = memory().await;
+    for (sql, fits) in [
+        ("SELECT 1e300", false),
+        ("SELECT -1e39", false),
+        ("SELECT 16777217", false),
+        ("SELECT 16777216", true),
+        ("SELECT 0.1", true),
+        ("SELECT 9e999", true),
+    ] {
+        let row = db.fetch_one(sql, ()).await.unwrap().unwrap();
+        assert_eq!((row.get::<f32>(0).is_ok(), row.decode::<f32>().is_ok()), (fits, fits), "{sql}");
+        assert_eq!(row.decode::<(Option<f32>,)>().is_ok(), fits, "{sql}");
+        assert!(row.get::<f64>(0).is_ok(), "{sql}");
+    }
+}
+
+#[tokio::test]
+async fn a_character_is_bound_and_read() {
+    let db = memory().await;
+    assert_eq!(db.fetch_value::<char>("SELECT $1", ('\u{1F980}',)).await.unwrap(), Some('\u{1F980}'));
+    assert_eq!(db.fetch_value::<Option<char>>("SELECT NULL", ()).await.unwrap(), Some(None));
+    for sql in ["SELECT 'ab'", "SELECT ''", "SELECT 1"] {
+        let error = db.fetch_value::<char>(sql, ()).await.unwrap_err();
+        assert_eq!(kinds(&error), (ErrorKind::Query, Reason::Type), "{sql}");
+    }
+}
+
+#[tokio::test]
 async fn null_is_an_error_unless_it_was_expected() {
     let db = memory().await;
     let error = db.fetch_value::<String>("SELECT NULL", ()).await.unwrap_err();

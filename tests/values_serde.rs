@@ -90,6 +90,49 @@ async fn a_bool_on_an_integer_column_is_read_within_flatten_and_every_kind_of_en
     let _ = Dynamic::Truth(true);
 }
 
+#[derive(Debug, Deserialize, PartialEq)]
+#[serde(tag = "kind", content = "value")]
+enum Adjacent {
+    Flag(Option<bool>),
+    Count(i64),
+    At(DateTime<Utc>),
+    Nothing,
+}
+
+#[derive(Debug, Deserialize, PartialEq)]
+struct Around {
+    id: i64,
+    #[serde(flatten)]
+    inner: Adjacent,
+}
+
+#[tokio::test]
+async fn an_enum_with_its_tag_and_its_value_in_two_columns_is_read_alone_and_within_flatten() {
+    let db = memory().await;
+    let at = DateTime::from_timestamp(1_767_323_045, 0).unwrap();
+    for (value, expected) in [
+        ("'Flag' AS kind, 1 AS value", Adjacent::Flag(Some(true))),
+        ("0 AS value, 'Flag' AS kind", Adjacent::Flag(Some(false))),
+        ("'Flag' AS kind, NULL AS value", Adjacent::Flag(None)),
+        ("'Count' AS kind, 1 AS value", Adjacent::Count(1)),
+        ("0 AS value, 'Count' AS kind", Adjacent::Count(0)),
+        ("'At' AS kind, '2026-01-02 03:04:05' AS value", Adjacent::At(at)),
+        ("1767323045 AS value, 'At' AS kind", Adjacent::At(at)),
+        ("'At' AS kind, 1 AS value", Adjacent::At(DateTime::from_timestamp(1, 0).unwrap())),
+        ("'Nothing' AS kind", Adjacent::Nothing),
+        ("NULL AS value, 'Nothing' AS kind", Adjacent::Nothing),
+    ] {
+        let alone: Adjacent = row(&db, &format!("SELECT {value}")).await.decode().unwrap();
+        let around: Around = row(&db, &format!("SELECT 1 AS id, {value}")).await.decode().unwrap();
+        assert_eq!((around.id, &around.inner, &alone), (1, &expected, &expected), "{value}");
+    }
+    let sql = "SELECT 'Flag' AS kind, 1 AS value UNION ALL SELECT 'Count', 1 UNION ALL SELECT 'At', 0";
+    let all: Vec<Adjacent> = db.fetch_all_as(sql, ()).await.unwrap();
+    assert_eq!(all, [Adjacent::Flag(Some(true)), Adjacent::Count(1), Adjacent::At(DateTime::UNIX_EPOCH)]);
+    let error = row(&db, "SELECT 'Flag' AS kind, 2 AS value").await.decode::<Adjacent>().unwrap_err();
+    assert_eq!(kinds(&error), TYPE);
+}
+
 #[tokio::test]
 async fn what_is_no_truth_value_is_refused_within_flatten_too() {
     let db = memory().await;

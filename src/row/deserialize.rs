@@ -7,7 +7,7 @@ use super::View;
 use super::mismatch::Mismatch;
 use super::offers::{Offered, Offers};
 use crate::value::ValueRef;
-use crate::value::{JSON, Moment, exact_float};
+use crate::value::{JSON, Moment, exact_float, is_exact_f32, narrow_float};
 
 /// A row, or what is left of it: as a map with names, as a sequence without.
 #[derive(Clone, Copy)]
@@ -261,7 +261,15 @@ impl<'de> de::Deserializer<'de> for OfferedCell<'_> {
     }
 
     fn deserialize_f32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mismatch> {
-        self.deserialize_f64(visitor)
+        match self.value {
+            ValueRef::Integer(value) if !is_exact_f32(value) => {
+                Err(Mismatch("this integer does not fit into a float of 32 bits without loss".into()))
+            }
+            ValueRef::Real(value) if narrow_float(value).is_none() => {
+                Err(Mismatch("this real does not fit into a float of 32 bits".into()))
+            }
+            _ => self.deserialize_f64(visitor),
+        }
     }
 
     /// Engines without booleans store 0 and 1.

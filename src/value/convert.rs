@@ -233,10 +233,25 @@ impl FromValue for f64 {
 
 #[diagnostic::do_not_recommend]
 impl FromValue for f32 {
-    #[allow(clippy::cast_possible_truncation, reason = "reading as f32 asks for its precision")]
     fn from_value(value: ValueRef<'_>) -> Result<Self> {
-        f64::from_value(value).map(|value| value as Self)
+        match (f64::from_value(value)?, value) {
+            (_, ValueRef::Integer(integer)) if !is_exact_f32(integer) => Err(out_of_range(integer, "f32 without loss")),
+            (wide, _) => narrow_float(wide)
+                .ok_or_else(|| Error::new(ErrorKind::Query, "this real does not fit into f32").because(Reason::Type)),
+        }
     }
+}
+
+/// A float of 32 bits, with their precision; `None` for a number that only an infinity would stand for.
+#[allow(clippy::cast_possible_truncation, reason = "reading as f32 asks for its precision")]
+pub(crate) fn narrow_float(value: f64) -> Option<f32> {
+    let narrow = value as f32;
+    (narrow.is_finite() || !value.is_finite()).then_some(narrow)
+}
+
+/// Whether a float of 32 bits is this integer.
+pub(crate) fn is_exact_f32(value: i64) -> bool {
+    value.unsigned_abs() <= 1 << f32::MANTISSA_DIGITS
 }
 
 /// `i64` to `f64` where the way back gives the same integer.
@@ -252,6 +267,21 @@ impl FromValue for String {
         match value {
             ValueRef::Text(text) => Ok(text.to_owned()),
             other => Err(mismatch(other, "String")),
+        }
+    }
+}
+
+#[diagnostic::do_not_recommend]
+impl FromValue for char {
+    fn from_value(value: ValueRef<'_>) -> Result<Self> {
+        let ValueRef::Text(text) = value else { return Err(mismatch(value, "char")) };
+        let mut letters = text.chars();
+        match (letters.next(), letters.next()) {
+            (Some(letter), None) => Ok(letter),
+            _ => {
+                let message = "this text is not one character";
+                Err(Error::new(ErrorKind::Query, message).because(Reason::Type))
+            }
         }
     }
 }

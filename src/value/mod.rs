@@ -23,8 +23,8 @@ mod no_json;
 use std::fmt;
 
 pub(crate) use cells::Cells;
-pub(crate) use convert::exact_float;
 pub use convert::{FromValue, IntoValue};
+pub(crate) use convert::{exact_float, is_exact_f32, narrow_float};
 pub(crate) use epoch::NUMBERS;
 #[cfg(any(feature = "chrono", feature = "jiff", feature = "jiff1", feature = "time"))]
 pub(crate) use epoch::seconds_of;
