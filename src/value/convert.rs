@@ -276,13 +276,10 @@ impl FromValue for char {
     fn from_value(value: ValueRef<'_>) -> Result<Self> {
         let ValueRef::Text(text) = value else { return Err(mismatch(value, "char")) };
         let mut letters = text.chars();
-        match (letters.next(), letters.next()) {
-            (Some(letter), None) => Ok(letter),
-            _ => {
-                let message = "this text is not one character";
-                Err(Error::new(ErrorKind::Query, message).because(Reason::Type))
-            }
-        }
+        letters
+            .next()
+            .filter(|_| letters.next().is_none())
+            .ok_or_else(|| Error::new(ErrorKind::Query, "this text is not one character").because(Reason::Type))
     }
 }
 
