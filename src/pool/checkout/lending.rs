@@ -17,6 +17,7 @@ use crate::pool::guarded::{caught, guarded};
 use crate::pool::handle::{Pool, Pooled};
 use crate::pool::inner::{Grant, Lane, Lease, Permit, PoolInner};
 use crate::pool::supply::{Closed, Need};
+use crate::turn;
 
 /// How long a health check may take; at most half of what is left to the caller, so that there is time to connect anew.
 const HEALTH_LIMIT: Duration = Duration::from_secs(5);
@@ -113,7 +114,17 @@ impl<C: Connector> PoolInner<C> {
     }
 
     /// Waits in the queue until `deadline`.
+    ///
+    /// Before a short read queues, the calls of its thread that have a connection run: otherwise whoever gives one back to
+    /// the queue comes next to its end, and as long as there are more busy tasks than connections, each call would wait for
+    /// a wake-up. Longer calls would only leave the connection unused meanwhile.
     async fn wait(self: &Arc<Self>, lane: &Lane<C>, deadline: Instant) -> Result<Grant<C>> {
+        if lane.access == Access::Read {
+            turn::pass().await;
+            if let Some(grant) = self.free(lane)? {
+                return Ok(grant);
+            }
+        }
         let waiting = WaitingCall::begin(self, lane.id, deadline, None).await?;
         lane.arrivals.fetch_add(1, Relaxed);
         waiting.until(self.queued(lane, Need::Any)).await.unwrap_or_else(|late| Err(late.in_vain()))
