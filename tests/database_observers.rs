@@ -18,6 +18,7 @@ use strongroom::database::{
     TransactionOptions,
 };
 use strongroom::engine::Access;
+use strongroom::sqlcipher::Tuning;
 use strongroom::testing::{Fault, FaultyConnector, Point, StatementRecorder};
 use strongroom::{AsyncDatabase, Error, ErrorKind, Pool, SqlCipherConnector, rusqlite};
 use tokio::time::{sleep, timeout};
@@ -111,8 +112,17 @@ impl Notebook {
 }
 
 async fn observed(home: &Home) -> (AsyncDatabase, Notebook) {
+    observed_with(home, Tuning::default()).await
+}
+
+/// Writes that wait share a transaction, or do not.
+fn grouping(on: bool) -> Tuning {
+    Tuning::default().group_commit(on)
+}
+
+async fn observed_with(home: &Home, tuning: Tuning) -> (AsyncDatabase, Notebook) {
     let notebook = Notebook::default();
-    let db = home.builder().observer(notebook.clone()).open().await.unwrap();
+    let db = home.builder().tuning(tuning).observer(notebook.clone()).open().await.unwrap();
     db.execute_script("CREATE TABLE t (id INTEGER PRIMARY KEY, n INTEGER)").await.unwrap();
     notebook.calls();
     (db, notebook)
@@ -334,23 +344,25 @@ async fn what_waited_in_the_lane_is_told_for_how_long_it_waited_there_and_for_ho
 /// It has had a reader before, which said that it writes: its call neither began to run nor ended there.
 #[tokio::test]
 async fn a_fetch_that_writes_is_told_for_how_long_it_waited_for_the_writer() {
-    let home = Home::new(Kind::PlainFile);
-    let (db, notebook) = observed(&home).await;
-    // The reader knows the statement then, and says so at once.
-    let sql = "INSERT INTO t (n) VALUES ($1) RETURNING id";
-    db.fetch_value::<i64>(sql, (1,)).await.unwrap();
-    let writer = db.connection().await.unwrap();
-    notebook.calls();
-    let mut fetch = Box::pin(db.fetch_value::<i64>(sql, (2,)));
-    assert!(poll!(&mut fetch).is_pending());
-    let queued = Instant::now();
-    sleep(millis(20)).await;
-    let held = queued.elapsed();
-    drop(writer);
-    assert_eq!(fetch.await.unwrap(), Some(2));
-    let call = notebook.call();
-    assert!(call.waiting >= held && call.running > Duration::ZERO, "the writer was held for {held:?}: {call:?}");
-    assert_eq!((call.summary.as_str(), call.rows), ("INSERT t", (1, 1)));
+    for grouped in [true, false] {
+        let home = Home::new(Kind::PlainFile);
+        let (db, notebook) = observed_with(&home, grouping(grouped)).await;
+        // The reader knows the statement then, and says so at once.
+        let sql = "INSERT INTO t (n) VALUES ($1) RETURNING id";
+        db.fetch_value::<i64>(sql, (1,)).await.unwrap();
+        let writer = db.connection().await.unwrap();
+        notebook.calls();
+        let mut fetch = Box::pin(db.fetch_value::<i64>(sql, (2,)));
+        assert!(poll!(&mut fetch).is_pending());
+        let queued = Instant::now();
+        sleep(millis(20)).await;
+        let held = queued.elapsed();
+        drop(writer);
+        assert_eq!(fetch.await.unwrap(), Some(2));
+        let call = notebook.call();
+        assert!(call.waiting >= held && call.running > Duration::ZERO, "the writer was held for {held:?}: {call:?}");
+        assert_eq!((call.summary.as_str(), call.rows), ("INSERT t", (1, 1)));
+    }
 }
 
 /// The end of a loan tells when its call ended, and not when another one did.
@@ -389,7 +401,7 @@ async fn an_answer_that_the_callers_type_does_not_take_is_no_failure_of_the_call
 #[tokio::test]
 async fn statements_that_share_a_commit_are_told_one_by_one_and_as_a_group() {
     let home = Home::new(Kind::KeyedFile);
-    let (db, notebook) = observed(&home).await;
+    let (db, notebook) = observed_with(&home, grouping(true)).await;
     let writer = db.connection().await.unwrap();
     notebook.calls();
     let writes = (0..8).map(|id| db.execute("INSERT INTO t VALUES ($1, 0)", (id % 7,)));
@@ -685,7 +697,7 @@ async fn a_slow_statement_is_told_with_its_plan_and_what_it_cost_the_engine() {
 #[tokio::test]
 async fn of_a_group_each_slow_text_is_told_unless_the_counts_could_be_those_of_another() {
     let (home, efforts) = (Home::new(Kind::KeyedFile), Arc::new(Efforts::default()));
-    let db = home.builder().observer(Arc::clone(&efforts)).open().await.unwrap();
+    let db = home.builder().tuning(grouping(true)).observer(Arc::clone(&efforts)).open().await.unwrap();
     db.execute_script("CREATE TABLE t (id INTEGER PRIMARY KEY, n INTEGER)").await.unwrap();
     let writer = db.connection().await.unwrap();
     let insert = "INSERT INTO t (n) VALUES ($1)";

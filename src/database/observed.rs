@@ -315,6 +315,11 @@ pub(super) fn lent() {
     });
 }
 
+/// The connection that the call had was not the right one: it waits for another.
+pub(super) fn waits_again() {
+    note(|call| call.lent = None);
+}
+
 /// A statement of the call begins to run on a connection.
 #[cold]
 pub(super) fn runs(statement: &mut Statement) {

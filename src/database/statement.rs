@@ -7,7 +7,7 @@ use std::pin::Pin;
 use super::call::Call;
 use super::call::within;
 use super::handle::AsyncDatabase;
-use super::observed::{Observing, driven, observe, observe_span, observe_told, observed};
+use super::observed::{self, Observing, driven, observe, observe_span, observe_told, observed};
 use super::route;
 use super::route::Yields;
 use crate::connector::{Access, Connection, Connector, Outcome, Statement};
@@ -100,6 +100,7 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
                     Err(error) => return Err(error),
                 }
             };
+            observed::waits_again();
             // Boxed, like everything off the short way, so that a read does not carry its state.
             Ok(yields.collected(Box::pin(self.write(statement, call)).await?))
         }
