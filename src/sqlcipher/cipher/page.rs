@@ -6,7 +6,7 @@
 
 use zeroize::Zeroizing;
 
-use super::KeySpec;
+use super::spec::KeySpec;
 use crate::crypto::aes;
 use crate::crypto::kdf::{Hash, hmac, pbkdf2};
 use crate::error::Result;
