@@ -1,4 +1,4 @@
-//! Which connection a statement gets.
+//! Which connection a statement gets, and what becomes of its rows.
 //!
 //! Engines with one writer have a lane for it: what writes waits there, fairly, instead of colliding. What a statement
 //! does is asked of the engine, which has prepared it, and never guessed from its words.

@@ -1,6 +1,10 @@
 //! Where keys come from: the implementations of [`KeySource`].
 //!
 //! A wing on floors 0 and 1. It knows nothing of pools and engines.
+//!
+//! A file or folder for each place: `env`, `file` (`file_life`: how it is made and replaced, `beside`: written whole), `command`,
+//! `passphrase`, `keyring/`, `sops/`. Around them `cached`, `chain` and `candidates`; `kept` is what remembers. `resolve` and
+//! `configured` choose one by settings. `buffer` reads a secret without leaving copies.
 
 mod beside;
 mod buffer;

@@ -4,6 +4,10 @@
 //! [`PostgresConnection`] is one session on one of them. The driver is [`tokio_postgres`], TLS is rustls; neither
 //! OpenSSL nor SQLite is needed.
 //!
+//! `reaching/` finds a server, logs in and makes the session; `wire/` is the stream below; `statements/` prepares, sends and collects;
+//! `values/` has the forms of types; `changes/` follows what is committed. `error` says what a SQLSTATE, or an error of the driver,
+//! means.
+//!
 //! What the server is asked to do when a future is dropped, and what that proves, stands at [`PostgresConnection`].
 
 mod changes;

@@ -1,6 +1,13 @@
 //! The default engine: SQLCipher through rusqlite, or plain SQLite where SQLCipher is not built in.
 //!
 //! A wing on floors 0 and 1; only `database.rs` and `template.rs` reach up to floor 3.
+//!
+//! `connector` is what users set up, with `tuning` and the file's `format`; `keys` has its sources asked, `again` once more when
+//! the file has another key, `rekeying` when it is to get one. `connection` is what it opens: how work gets to the engine;
+//! `statements` is the contract of a database, with `bulk` and `interact`. Below them, from the outside inwards: `opening/` opens and
+//! explains what fails, `running/` runs work on a thread or on the caller's task, `statement/` knows one statement, `log/` the
+//! write-ahead log, `changes/` what was committed, `copies/` makes and mends files, `cipher/` encrypts, `ffi/` calls C. `errors` and
+//! `codes` say what an error of SQLite means, `os` one of the system.
 
 mod again;
 mod builder_copies;
