@@ -1,7 +1,5 @@
 //! Outside of tests nothing but the program decides which short cuts are taken.
 
-use super::tuning::Tuning;
-
-pub(super) fn left_on(tuning: Tuning) -> Tuning {
-    tuning
+pub(super) fn is_on(_name: &str) -> bool {
+    true
 }

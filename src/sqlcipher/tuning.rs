@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::short_cuts;
+use super::short_cuts::is_on;
 
 /// Settings of the SQLite engine. The defaults suit an encrypted file on a disk.
 ///
@@ -69,21 +69,21 @@ pub enum Synchronous {
 
 impl Default for Tuning {
     fn default() -> Self {
-        short_cuts::left_on(Self {
+        Self {
             synchronous: Synchronous::Full,
             // Decrypting a page costs about 9 us; SQLite's default of 2 MiB makes an encrypted file pay it often.
             cache_kib: 16 * 1024,
             statement_cache: 128,
             busy_timeout: Duration::from_secs(5),
             journal_size_limit: 16 << 20,
-            inline_reads: true,
-            inline_writes: true,
+            inline_reads: is_on("inline_reads"),
+            inline_writes: is_on("inline_writes"),
             commit_in_place: false,
-            kept_snapshots: true,
-            group_commit: true,
-            checkpoints: Checkpoints::Background,
+            kept_snapshots: is_on("kept_snapshots"),
+            group_commit: is_on("group_commit"),
+            checkpoints: if is_on("background_checkpoints") { Checkpoints::Background } else { Checkpoints::AtCommit },
             memory_security: false,
-        })
+        }
     }
 }
 
