@@ -266,6 +266,9 @@ async fn what_a_connection_did_last_is_told_only_to_its_holder() {
         let home = Home::new(kind);
         let db = home.open().await;
         with_table(&db).await;
+        let views = "CREATE VIEW last AS SELECT last_insert_rowid() AS id;
+            CREATE VIEW over AS SELECT id + 1 AS id FROM last; CREATE VIEW counted AS SELECT changes() AS n";
+        db.execute_script(views).await.unwrap();
         for sql in [
             "SELECT last_insert_rowid()",
             "SELECT changes()",
@@ -274,6 +277,9 @@ async fn what_a_connection_did_last_is_told_only_to_its_holder() {
             "SELECT count(*) FROM t WHERE id = LAST_INSERT_ROWID()",
             "PRAGMA data_version",
             "SELECT 1 + data_version FROM pragma_data_version",
+            "SELECT * FROM last",
+            "SELECT count(*) FROM over WHERE id > 0",
+            "SELECT n FROM t WHERE n = (SELECT n FROM counted)",
         ] {
             for _again in 0..2 {
                 for error in [db.fetch_all(sql, ()).await.unwrap_err(), db.execute(sql, ()).await.unwrap_err()] {
@@ -289,13 +295,16 @@ async fn what_a_connection_did_last_is_told_only_to_its_holder() {
         let mut tx = db.begin().await.unwrap();
         let id = tx.execute("INSERT INTO t (n) VALUES (5)", ()).await.unwrap().last_insert_id;
         assert_eq!(tx.fetch_value::<i64>("SELECT last_insert_rowid()", ()).await.unwrap(), id);
+        assert_eq!(tx.fetch_value::<i64>("SELECT id FROM last", ()).await.unwrap(), id);
         assert_eq!(tx.fetch_value::<i64>("SELECT changes()", ()).await.unwrap(), Some(1));
         assert!(tx.fetch_value::<i64>("PRAGMA data_version", ()).await.unwrap().is_some());
         tx.commit().await.unwrap();
         let mut conn = db.connection().await.unwrap();
         let id = conn.execute("INSERT INTO t (n) VALUES (6)", ()).await.unwrap().last_insert_id;
         assert_eq!(conn.fetch_value::<i64>("SELECT last_insert_rowid()", ()).await.unwrap(), id);
+        assert_eq!(conn.fetch_value::<i64>("SELECT id FROM last", ()).await.unwrap(), id);
         drop(conn);
+        assert!(db.explain("SELECT * FROM last", ()).await.is_ok());
         let script = "CREATE TABLE log (id INTEGER PRIMARY KEY, of INTEGER);
             CREATE TRIGGER noting AFTER INSERT ON t BEGIN
                 INSERT INTO log (of) VALUES (new.id);

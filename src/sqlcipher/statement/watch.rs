@@ -38,7 +38,6 @@ const ALTERS: u32 = 1 << 1;
 const ALONE: u32 = 1 << 2;
 const CHANGES_ROWS: u32 = 1 << 3;
 const INSERTS: u32 = 1 << 4;
-/// Begins or ends a transaction.
 const TRANSACTION: u32 = 1 << 5;
 const REFUSED_KEY: u32 = 1 << 6;
 const REFUSED_ATTACH: u32 = 1 << 7;
@@ -57,8 +56,9 @@ const BOUNDED: u32 = 1 << 16;
 const FOREIGN_KEYS: u32 = 1 << 17;
 /// Calls `last_insert_rowid`, itself or in a trigger.
 const LAST_ID: u32 = 1 << 18;
-/// Asks what earlier statements of the connection did or saw.
+/// Asks what earlier statements of the connection did or saw; the second, in a trigger or a view.
 const REMEMBERS: u32 = 1 << 19;
+const REMEMBERS_WITHIN: u32 = 1 << 23;
 const REFUSED_PROCESS: u32 = 1 << 20;
 /// Copies the database into another file.
 const INTO: u32 = 1 << 21;
@@ -199,7 +199,7 @@ impl Watch {
 
     /// `outright`: the statement itself calls it, and no trigger or view.
     fn function(&self, name: &str, outright: bool) -> u32 {
-        let remembers = if outright { REMEMBERS } else { 0 };
+        let remembers = if outright { REMEMBERS } else { REMEMBERS_WITHIN };
         match name.to_ascii_lowercase().as_str() {
             "load_extension" => REFUSED_EXTENSION,
             // Copies whole databases; only where the caller owns the session.
@@ -302,13 +302,13 @@ impl Seen {
 
     /// The same of a statement that is only explained.
     pub(crate) fn without_changes(self) -> Self {
-        Self(self.0 & !(CHANGES_ROWS | INSERTS | DEFINES | REMEMBERS))
+        Self(self.0 & !(CHANGES_ROWS | INSERTS | DEFINES | REMEMBERS | REMEMBERS_WITHIN))
     }
 
     /// Whether it needs somebody who holds the connection, or an open transaction.
     #[inline]
     pub(crate) fn needs_holder(self) -> bool {
-        self.0 & (BOUNDED | REMEMBERS) != 0
+        self.is_bounded() || self.remembers()
     }
 
     /// Whether it sets something that ends with the transaction.
@@ -321,9 +321,9 @@ impl Seen {
         self.0 & FOREIGN_KEYS != 0
     }
 
-    /// Whether it asks what the connection did before: of whom that was, only its holder knows.
+    /// Whether it asks what the connection did before, and not in a trigger that it may fire: only a holder knows that.
     pub(crate) fn remembers(self) -> bool {
-        self.0 & REMEMBERS != 0
+        self.0 & REMEMBERS != 0 || self.0 & (REMEMBERS_WITHIN | WRITES) == REMEMBERS_WITHIN
     }
 
     /// Whether it copies the database into another file.
