@@ -21,6 +21,7 @@ use faults::{Call, states};
 use futures_util::future::join_all;
 use ledger::{Ledger, OPEN, Story, judge};
 use serial::Serial;
+use strongroom::engine::TransactionMode;
 use strongroom::pool::NoRetry;
 use strongroom::sqlcipher::{Synchronous, Tuning};
 use strongroom::testing::{Fault, FaultyConnector};
@@ -39,6 +40,8 @@ const LIVES: u64 = 3;
 /// What fails of the disk, and for how long.
 #[derive(Clone, Copy, Debug)]
 struct Failing {
+    /// Of the database itself, not of all files.
+    database: bool,
     call: Call,
     skip: usize,
     fails: usize,
@@ -48,29 +51,42 @@ struct Failing {
 }
 
 impl Failing {
-    fn draw(random: &mut fastrand::Rng) -> Option<Self> {
-        let (call, calls) = [
-            (Call::Sync, 40),
-            (Call::Sync, 10),
-            (Call::Write, 160),
-            (Call::Open, 8),
-            (Call::Truncate, 4),
-            (Call::Read, 200),
-        ][random.usize(..6)];
+    fn draw(random: &mut fastrand::Rng, copying: bool) -> Option<Self> {
+        let (database, call, calls) = [
+            (false, Call::Sync, 40),
+            (false, Call::Sync, 10),
+            // Few: only when the log is copied.
+            (true, Call::Sync, 3),
+            (false, Call::Write, 160),
+            // In the creation.
+            (false, Call::Write, 6),
+            (false, Call::Open, 8),
+            (false, Call::Truncate, 4),
+            (false, Call::Read, 200),
+        ][if copying && random.bool() { 2 } else { random.usize(..8) }];
         let fails = [1, 2, usize::MAX][random.usize(..3)];
         let errno = [libc::EIO, libc::ENOSPC][random.usize(..2)];
-        random.bool().then(|| Self { call, skip: random.usize(..calls), fails, errno, heals: random.u64(..2000) })
+        random.bool().then(|| Self {
+            database,
+            call,
+            skip: random.usize(..calls),
+            fails,
+            errno,
+            heals: random.u64(..2000),
+        })
     }
 }
 
-/// One of the things that a caller does.
-async fn one_call(db: &Db, ledger: &Ledger, random: &mut fastrand::Rng) -> Result<(), String> {
+/// One of the things that a caller does; where the log is copied much, with readers in the way, half of all are that.
+async fn one_call(db: &Db, ledger: &Ledger, random: &mut fastrand::Rng, copying: bool) -> Result<(), String> {
     let late = db.with_timeout(millis(random.u64(1..60)));
     let db = if random.u8(..5) == 0 { &late } else { db };
-    match random.u8(..20) {
+    let what = if copying && random.bool() { random.u8(..2) * 3 } else { random.u8(..20) };
+    match what {
         0 | 1 => drop(db.checkpoint().await),
         2 => drop(db.execute_script("PRAGMA synchronous = OFF\nDROP TABLE nothing").await),
-        3..6 => {
+        3 => in_one_view(db, random).await?,
+        4..7 => {
             let read = "SELECT (SELECT count(*) FROM t) - (SELECT n FROM total)";
             match db.fetch_value::<i64>(read, ()).await {
                 Ok(Some(0)) | Err(_) => {}
@@ -82,12 +98,25 @@ async fn one_call(db: &Db, ledger: &Ledger, random: &mut fastrand::Rng) -> Resul
     Ok(())
 }
 
-async fn caller(db: &Db, ledger: &Ledger, mut random: fastrand::Rng) -> Result<(), String> {
+/// A read transaction, which does not move, and keeps the log from being copied whole.
+async fn in_one_view(db: &Db, random: &mut fastrand::Rng) -> Result<(), String> {
+    let count = "SELECT count(*) FROM t";
+    let Ok(mut tx) = db.begin_with(TransactionMode::READ).await else { return Ok(()) };
+    let before = tx.fetch_value::<i64>(count, ()).await;
+    sleep(millis(random.u64(..150))).await;
+    let after = tx.fetch_value::<i64>(count, ()).await;
+    match (before, after) {
+        (Ok(before), Ok(after)) if before != after => Err(format!("a view moved from {before:?} to {after:?}")),
+        _ => Ok(()),
+    }
+}
+
+async fn caller(db: &Db, ledger: &Ledger, mut random: fastrand::Rng, copying: bool) -> Result<(), String> {
     for _ in 0..random.u8(1..9) {
         sleep(millis(random.u64(..80))).await;
         let patience = millis(random.u64(1..40));
         let mut own = random.fork();
-        let call = one_call(db, ledger, &mut own);
+        let call = one_call(db, ledger, &mut own, copying);
         if random.u8(..6) == 0 {
             timeout(patience, call).await.unwrap_or(Ok(()))?;
         } else {
@@ -104,14 +133,19 @@ async fn live(
     first: u64,
     random: &mut fastrand::Rng,
 ) -> Result<(BTreeSet<u64>, Record), String> {
-    let ledger = Ledger::from(home.directory.path(), 200, first);
-    let all = home.directory.path().canonicalize().unwrap().join("*");
-    let connector = SqlCipherConnector::new(home.path()).key(key()).tuning(Tuning::default().synchronous(level));
+    let copying = random.u8(..3) == 0;
+    // Rows with pages of their own, each of which is copied once.
+    let ledger = Ledger::from(home.directory.path(), if copying { 6000 } else { 200 }, first);
+    let directory = home.directory.path().canonicalize().unwrap();
+    // Of real time: whoever has the lock waits for this thread.
+    let tuning = Tuning::default().synchronous(level).busy_timeout(millis(1));
+    let connector = SqlCipherConnector::new(home.path()).key(key()).tuning(tuning);
     let connector = FaultyConnector::new(Serial(connector));
     let slow = [1, 3, 20, 90].map(|time| Fault::Slow(millis(time)));
     connector.faults().random(random.u64(..), 4, slow);
     let db = AsyncDatabase::with_connector(connector).pool_timeout(secs(1)).retry(NoRetry).build();
-    let failing = Failing::draw(random);
+    let failing = Failing::draw(random, copying);
+    let all = directory.join(if failing.is_some_and(|failing| failing.database) { "app.db" } else { "*" });
     if let Some(Failing { call, skip, fails, errno, .. }) = failing {
         faults::fail(&all, call, skip, fails, errno);
     }
@@ -124,7 +158,7 @@ async fn live(
     };
     let begun = begins.await;
     let mut callers: Vec<_> = (0..random.usize(2..7)).map(|_| random.fork()).collect();
-    let work = join_all(callers.drain(..).map(|random| caller(&db, &ledger, random)));
+    let work = join_all(callers.drain(..).map(|random| caller(&db, &ledger, random, copying)));
     let healing = async {
         if let Some(Failing { heals, .. }) = failing {
             sleep(millis(heals)).await;
@@ -199,7 +233,12 @@ async fn simulate(seed: u64) -> Result<u64, String> {
         let (found, record) = live(&home, level, 100 + turn * 10_000, &mut random).await.map_err(said)?;
         trace(&record, &mut hasher);
         let end = record.events.len();
-        let moment = if random.u8(..4) == 0 { end } else { random.usize(..=end) };
+        let moment = match random.u8(..8) {
+            0 | 1 => end,
+            // While it is created.
+            2 => random.usize(..=end.min(30)),
+            _ => random.usize(..=end),
+        };
         let story = Story::of(&record, moment).after(&found, &before, level);
         let files = states::crash(&record, moment, &mut random);
         let [judged, next] = [(); 2].map(|()| Home::new(Kind::KeyedFile));
