@@ -4,85 +4,25 @@
 #![cfg(all(feature = "postgres", target_os = "linux"))]
 #![allow(clippy::large_futures, reason = "a test may have a large stack")]
 
+#[path = "common/cluster.rs"]
+mod cluster;
 #[path = "common/postgres.rs"]
 mod common;
 
 use std::collections::HashMap;
-use std::net::TcpListener;
-use std::path::Path;
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use cluster::Cluster;
 use futures_util::TryStreamExt as _;
 use strongroom::engine::{Access, TransactionMode};
 use strongroom::pool::ExponentialBackoff;
 use strongroom::postgres::PostgresConnector;
-use strongroom::postgres::{Readers, TargetSessionAttrs, Tls};
-use strongroom::{AsyncDatabase, Connector, ErrorKind, PassphraseKeySource};
+use strongroom::postgres::{Readers, TargetSessionAttrs};
+use strongroom::{AsyncDatabase, Connector, ErrorKind};
 
 const WRITERS: u32 = 16;
-
-struct Cluster {
-    directory: tempfile::TempDir,
-    port: u16,
-}
-
-impl Cluster {
-    fn start() -> Option<Self> {
-        if common::programs().is_none() {
-            common::skip("PostgreSQL is not installed; apt-get install postgresql-15");
-            return None;
-        }
-        let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory");
-        let cluster = Self { directory, port: three_free_ports() };
-        cluster.script("start", &cluster.port.to_string());
-        Some(cluster)
-    }
-
-    fn script(&self, action: &str, argument: &str) -> String {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/postgres-cluster");
-        let output =
-            Command::new(script).arg(action).arg(self.directory.path()).arg(argument).output().expect("it runs");
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "postgres-cluster {action} {argument}: {said}");
-        String::from_utf8_lossy(&output.stdout).trim().to_owned()
-    }
-
-    fn connector(&self) -> PostgresConnector {
-        PostgresConnector::new("127.0.0.1", self.port)
-            .host("127.0.0.1", self.port + 1)
-            .host("127.0.0.1", self.port + 2)
-            .database("postgres")
-            .user("app")
-            .key(PassphraseKeySource::new("cluster"))
-            .tls(Tls::off())
-            .connect_timeout(Duration::from_secs(2))
-    }
-
-    fn primary(&self) -> String {
-        let status = self.script("status", "");
-        let line = status.lines().find(|line| line.contains("primary")).expect("a primary");
-        line.split_once(' ').expect("a name").0.to_owned()
-    }
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        self.script("stop", "");
-    }
-}
-
-fn three_free_ports() -> u16 {
-    let bind = |port| TcpListener::bind(("127.0.0.1", port));
-    (0..100)
-        .find_map(|_| {
-            let first = bind(0).ok()?.local_addr().ok()?.port();
-            (1..3).all(|step| first.checked_add(step).is_some_and(|port| bind(port).is_ok())).then_some(first)
-        })
-        .expect("three ports in a row")
-}
 
 /// What the writers saw.
 #[derive(Default)]
