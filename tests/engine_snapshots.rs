@@ -184,3 +184,38 @@ async fn a_connection_that_leaves_the_log_asks_it_nothing_any_more() {
         db.close().await.unwrap();
     }
 }
+
+#[tokio::test(flavor = "current_thread")]
+async fn transactions_are_kept_again_once_the_file_was_changed_as_a_whole() {
+    let directory = tempfile::tempdir().unwrap();
+    let db = open(&directory.path().join("a.db")).await;
+    for _ in 0..3 {
+        db.execute("VACUUM", ()).await.unwrap();
+        let before = db.engine_stats().snapshot_hits;
+        for _ in 0..200 {
+            value(&db).await;
+        }
+        assert!(db.engine_stats().snapshot_hits > before, "no read used the transaction of the one before");
+    }
+}
+
+/// Each reader is known by itself, whichever came first.
+#[tokio::test(flavor = "current_thread")]
+async fn what_any_of_several_readers_keeps_ends_soon() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.db");
+    let db = open(&path).await;
+    let several = [db.read_connection().await.unwrap(), db.read_connection().await.unwrap()];
+    for reader in several {
+        drop(reader);
+        value(&db).await;
+    }
+    let held = db.read_connection().await.unwrap();
+    value(&db).await;
+    drop(held);
+    let until = Instant::now() + Duration::from_secs(10);
+    while !truncates(&path) {
+        assert!(Instant::now() < until, "a transaction is kept for good");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}

@@ -239,3 +239,14 @@ async fn a_loan_that_comes_back_while_others_say_goodbye_is_closed_at_once() {
     assert_eq!((report.closed, report.abandoned, report.errors.len()), (2, 0, 0));
     assert_eq!(begin.elapsed(), secs(5));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_pool_that_nobody_has_any_more_closes_what_is_idle() {
+    let toys = Toys::default();
+    let pool = toys.pool().build();
+    drop(pool.get().await.unwrap());
+    assert_eq!((toys.world.closed(), toys.world.live()), (0, 1));
+    drop(pool);
+    settle().await;
+    assert_eq!((toys.world.closed(), toys.world.live()), (1, 0));
+}
