@@ -310,8 +310,12 @@ fn a_call_outside_of_a_runtime_is_an_error_that_says_so() {
     let pool = Pool::builder(SqlCipherConnector::new(":memory:")).build();
     is_refused(&outside(pool.get()).unwrap_err(), missing);
     is_refused(&outside(pool.warm()).unwrap_err(), missing);
+    let runtime = current();
+    let lent = runtime.block_on(pool.get()).unwrap();
     let report = outside(pool.close(Duration::from_secs(1)));
     is_refused(&report.errors[0], missing);
+    assert_eq!(report.abandoned, 1, "it was not waited for");
+    runtime.block_on(async { drop(lent) });
 }
 
 #[test]
