@@ -302,3 +302,27 @@ async fn a_close_reports_all_it_closed_and_what_failed_however_connections_come_
         assert_eq!(failed, fault, "round {round}: the last checkpoint was not synced");
     }
 }
+
+#[tokio::test]
+async fn a_close_of_readers_alone_reports_a_copy_of_the_log_that_failed() {
+    for fault in [true, false] {
+        let home = Home::new(Kind::KeyedFile);
+        let db = home.builder().pool_min(0).open().await.unwrap();
+        with_table(&db).await;
+        db.execute("INSERT INTO t VALUES (1, 1)", ()).await.unwrap();
+        faults::fail(&file_of(&home), Call::Sync, 0, usize::MAX, libc::EIO);
+        assert!(!db.suspend().await.unwrap().is_clean(), "the log is copied");
+        // Only a reader is opened for it.
+        assert_eq!(count(&db).await, 1);
+        if !fault {
+            faults::heal(&file_of(&home));
+        }
+        let report = db.close().await.unwrap();
+        let failed = faults::heal(&file_of(&home)) > 0;
+        assert_eq!((failed, report.closed, report.is_clean()), (fault, 1, !fault), "{report:?}");
+        assert_eq!(log_of(&home).exists(), fault, "{report:?}");
+        let db = home.open().await;
+        assert_eq!(count(&db).await, 1);
+        db.close().await.unwrap();
+    }
+}

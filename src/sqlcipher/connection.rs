@@ -38,6 +38,8 @@ pub struct SqlCipherConnection {
     pub(super) job: u64,
     pub(super) stream: Option<OpenStream>,
     turns: Turns,
+    /// Tells the other connections that there is one that writes.
+    writer: Option<Arc<()>>,
 }
 
 impl SqlCipherConnection {
@@ -56,7 +58,8 @@ impl SqlCipherConnection {
         };
         let is_fit = |(shared, ..): &Connected| !shared.has_moved() && opened.refuse_emptied().is_ok();
         let (shared, may, turns) = opened.abandoned().connect(access, is_fit, work).await?;
-        Ok(Self { shared, opened, access, may, state: ResourceState::Idle, job: 0, stream: None, turns })
+        let writer = (access == Access::Write).then(|| opened.writer());
+        Ok(Self { shared, opened, access, may, state: ResourceState::Idle, job: 0, stream: None, turns, writer })
     }
 
     /// Runs `work` on a thread that may block. Dropping the future stops it.
@@ -246,7 +249,7 @@ impl Resource for SqlCipherConnection {
         }
         self.shared.control.cancel(self.job);
         let (alone, writes) = (self.alone(), self.access == Access::Write);
-        let shared = Arc::clone(&self.shared);
+        let (shared, opened, writer) = (Arc::clone(&self.shared), Arc::clone(&self.opened), self.writer.take());
         drop(self);
         let closed = on_thread(move || {
             let _pass = exit_gate::enter();
@@ -256,8 +259,10 @@ impl Resource for SqlCipherConnection {
             let settled = if writes {
                 let _alone = alone.always();
                 engine.settle()
-            } else {
+            } else if opened.has_writer() {
                 Ok(())
+            } else {
+                engine.settle_for_writer()
             };
             let kept = engine.keep_log_if_distrusted();
             if let Some(feed) = engine.tell() {
@@ -265,6 +270,7 @@ impl Resource for SqlCipherConnection {
             }
             let news = engine.take_news();
             let closed = engine.close();
+            drop(writer);
             if let Some(news) = news {
                 news.tell();
             }

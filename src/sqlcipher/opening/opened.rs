@@ -57,6 +57,8 @@ pub(crate) struct Opened {
     built_in: Arc<HashSet<String>>,
     snapshots: Arc<Snapshots>,
     abandoned: Abandoned,
+    /// Each connection that writes has one.
+    writers: Arc<()>,
     log: Arc<Log>,
     following: Following,
     process: Process,
@@ -123,6 +125,7 @@ impl Opened {
             anchor,
             built_in: Arc::new(built_in),
             snapshots: Arc::default(),
+            writers: Arc::default(),
             abandoned: Abandoned::default(),
             log,
             following: Following::default(),
@@ -203,6 +206,15 @@ impl Opened {
             drop(spare);
         })
         .await
+    }
+
+    /// What a connection that writes holds as long as it is open.
+    pub(crate) fn writer(&self) -> Arc<()> {
+        Arc::clone(&self.writers)
+    }
+
+    pub(crate) fn has_writer(&self) -> bool {
+        Arc::strong_count(&self.writers) > 1
     }
 
     /// Without its first page, a file would be taken for a new database, with no table in it.

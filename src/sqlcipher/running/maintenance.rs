@@ -180,6 +180,17 @@ impl Engine {
         self.log.checkpoint(&self.connection, "TRUNCATE", &mut self.news).map(drop)
     }
 
+    /// The goodbye of a connection that reads, where none writes that will copy the log: SQLite does it for the last one that
+    /// closes, and does not say when that fails.
+    pub(crate) fn settle_for_writer(&mut self) -> rusqlite::Result<()> {
+        let pending = self.session.index().map_or(0, |index| index.pending(&index.mark()));
+        if self.way.only_reads() || self.checkpoints == Checkpoints::External || pending == 0 {
+            return Ok(());
+        }
+        self.watch.look(Mode::Open);
+        self.log.checkpoint(&self.connection, "PASSIVE", &mut self.news).map(drop)
+    }
+
     /// Keeps SQLite from copying the log by itself when the last connection closes, if it would not copy or sync all of it.
     pub(crate) fn keep_log_if_distrusted(&self) -> rusqlite::Result<()> {
         self.watch.look(Mode::Open);
