@@ -4,6 +4,7 @@ mod toy;
 
 use std::time::Duration;
 
+use strongroom::engine::ResourceState;
 use strongroom::pool::{AlwaysHealthy, Ping};
 use strongroom::{Error, ErrorKind, HealthCheck, Reason, Result};
 use tokio::time::{Instant, advance};
@@ -109,4 +110,24 @@ async fn the_users_own_check_sees_how_long_the_connection_was_idle() {
     advance(secs(7)).await;
     pool.get().await.unwrap();
     assert_eq!(toys.world.begun(Step::Ping), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_its_check_leaves_in_a_transaction_is_not_lent() {
+    struct LeavesItSo(ResourceState);
+    #[strongroom::pool::async_trait]
+    impl HealthCheck<Toy> for LeavesItSo {
+        async fn check(&self, toy: &mut Toy, _idle: Duration) -> Result<()> {
+            toy.state = self.0;
+            Ok(())
+        }
+    }
+    for state in [ResourceState::InTransaction, ResourceState::Failed, ResourceState::Altered, ResourceState::Broken] {
+        let toys = Toys::default();
+        let pool = toys.pool().max_size(1).health(LeavesItSo(state)).build();
+        drop(pool.get().await.unwrap());
+        advance(secs(7)).await;
+        assert_eq!(pool.get().await.unwrap().number, 2, "{state:?}");
+        assert_eq!((toys.world.closed(), pool.stats().total_errors), (1, 1), "{state:?}");
+    }
 }

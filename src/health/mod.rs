@@ -13,7 +13,8 @@ use crate::error::Result;
 ///
 /// **For implementors.** Called by the pool before it lends a connection that has been idle, never on a fresh one.
 /// `idle` is the time since it came back. An error makes the pool discard the connection and take another; the caller
-/// waits for the verdict, so be quick. The pool bounds the time, and the future may be dropped.
+/// waits for the verdict, so be quick. The pool bounds the time, and the future may be dropped. A connection that is not
+/// idle afterwards, as with a transaction that the check has left open, is discarded too.
 ///
 /// ```
 /// use std::time::Duration;

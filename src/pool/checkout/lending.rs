@@ -231,8 +231,16 @@ impl<C: Connector> PoolInner<C> {
             let idle = now.saturating_duration_since(opened.since);
             let limit = HEALTH_LIMIT.min(deadline.saturating_duration_since(now) / 2);
             let check = async { self.settings.health.check(&mut opened.resource, idle).await };
-            let Err(error) = guarded("health check", now + limit, check).await else { return Ok(lease) };
-            tracing::debug!(pool = %self.name, %error, "an idle connection failed its health check");
+            let outcome = guarded("health check", now + limit, check).await;
+            match (outcome, opened.state()) {
+                (Ok(()), ResourceState::Idle) => return Ok(lease),
+                (Ok(()), state) => {
+                    tracing::warn!(pool = %self.name, ?state, "a health check left a connection as it may not be lent");
+                }
+                (Err(error), _) => {
+                    tracing::debug!(pool = %self.name, %error, "an idle connection failed its health check");
+                }
+            }
         }
         self.registry.count_error();
         Err(lease.into_opened().close(goodbye_limit(deadline)).await)
