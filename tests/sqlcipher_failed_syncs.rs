@@ -121,6 +121,21 @@ async fn everybody_in_a_group_whose_sync_fails_is_told_so_and_nobody_is_run_agai
     assert_eq!(faults::heal(&log_of(&home)), 1);
     let unknown = outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).collect::<Vec<_>>();
     assert!(!unknown.is_empty() && unknown.iter().all(|error| kinds(error) == UNKNOWN), "{unknown:?}");
+    // As after a lone one that fails: the next writer has to make good for it first, and says so while it cannot.
+    let fails = async || {
+        let error = db.execute("INSERT INTO big VALUES (1)", ()).await.unwrap_err();
+        (kinds(&error), error.to_string())
+    };
+    faults::fail(&log_of(&home), Call::Sync, 0, usize::MAX, libc::EIO);
+    let behind_the_group = fails().await;
+    faults::heal(&log_of(&home));
+    db.execute("INSERT INTO big VALUES (1)", ()).await.unwrap();
+    faults::fail(&log_of(&home), Call::Sync, 0, usize::MAX, libc::EIO);
+    let lone = fails().await;
+    assert_eq!(lone.0, UNKNOWN, "{lone:?}");
+    assert_eq!(behind_the_group, fails().await);
+    assert_ne!(behind_the_group.0, UNKNOWN);
+    faults::heal(&log_of(&home));
     let rows: Vec<(i64, i64)> =
         db.fetch_all_as("SELECT n, count(*) FROM t GROUP BY n HAVING count(*) > 1", ()).await.unwrap();
     assert!(rows.is_empty(), "written twice: {rows:?}");

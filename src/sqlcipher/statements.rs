@@ -151,11 +151,7 @@ impl SqlCipherConnection {
         }
         let results = self.here(|engine, control| {
             let mut results = engine.run_group_inline(group, control)?;
-            let errors = results.iter_mut().filter_map(|result| result.as_mut().err());
-            let mut spoiled = false;
-            for error in errors {
-                spoiled |= engine.complete_error(error);
-            }
+            let spoiled = engine.complete_errors(&mut results);
             Some((results, spoiled))
         });
         results.unwrap_or_else(|_panic| Some(group.iter().map(|_| Err(Error::panicked("engine"))).collect()))
@@ -222,9 +218,23 @@ impl Connection for SqlCipherConnection {
         if let Some(results) = self.inline_group(&group) {
             return results;
         }
-        let count = group.len();
-        let results = self.job(move |engine| Ok(engine.run_group(&group))).await;
-        results.unwrap_or_else(|error| (0..count).map(|_| Err(error.clone())).collect())
+        let (alone, count) = (self.alone(), group.len());
+        let work = move |engine: &mut Engine| {
+            // What cannot be prepared fails by itself.
+            let _alone = group.iter().find_map(|statement| alone.for_statement(engine, &statement.sql).ok().flatten());
+            let mut results = engine.run_group(&group);
+            let spoiled = engine.complete_errors(&mut results);
+            Ok((results, spoiled))
+        };
+        match self.job(work).await {
+            Ok((results, spoiled)) => {
+                if spoiled {
+                    self.state = ResourceState::Broken;
+                }
+                results
+            }
+            Err(error) => (0..count).map(|_| Err(error.clone())).collect(),
+        }
     }
 
     async fn bulk(&mut self, sql: Arc<str>) -> Result<SqlCipherBulk<'_>> {
