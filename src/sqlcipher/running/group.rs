@@ -77,8 +77,11 @@ impl Engine {
 
     /// [Completes](Self::complete_error) the errors of a group; true: the connection is of no use any more.
     pub(crate) fn complete_errors<T>(&self, results: &mut [Result<T>]) -> bool {
-        let errors = results.iter_mut().filter_map(|result| result.as_mut().err());
-        errors.fold(false, |spoiled, error| self.complete_error(error) || spoiled)
+        let mut spoiled = false;
+        for error in results.iter_mut().filter_map(|result| result.as_mut().err()) {
+            spoiled |= self.complete_error(error);
+        }
+        spoiled
     }
 
     /// Whether a statement can share a transaction with others, which may have to be run again.
