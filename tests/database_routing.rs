@@ -85,6 +85,32 @@ async fn what_controls_a_transaction_or_a_session_is_refused_with_the_way_out_an
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_refused_has_no_effect_on_those_who_waited_for_the_writer_with_it() {
+    for kind in [Kind::KeyedFile, Kind::KeyedMemory] {
+        let home = Home::new(kind);
+        let db = home.open().await;
+        with_table(&db).await;
+        for (n, sql) in CONTROLLING.iter().chain(&["PRAGMA query_only = ON"]).enumerate() {
+            let held = db.connection().await.unwrap();
+            let run = |sql: String| {
+                let db = db.clone();
+                tokio::spawn(async move { db.execute(&sql, ()).await })
+            };
+            let refused = run((*sql).to_owned());
+            common::eventually("it waits", || db.stats().waiting == 1).await;
+            let written = run(format!("INSERT INTO t VALUES ({n}, {n})"));
+            common::eventually("both wait", || db.stats().waiting == 2).await;
+            drop(held);
+            let error = refused.await.unwrap().unwrap_err();
+            assert_eq!(kinds(&error), REFUSED, "{kind:?}: {sql}: {error}");
+            written.await.unwrap().unwrap_or_else(|error| panic!("{kind:?}: {sql}: {error}"));
+            is_untouched(&db, sql).await;
+        }
+        assert!(db.stats().total_opened <= 3, "{kind:?}: refusing costs no connection: {:?}", db.stats());
+    }
+}
+
 #[tokio::test]
 async fn a_file_name_that_is_computed_or_bound_is_attached_no_more_than_a_literal_one() {
     for kind in Kind::ALL {

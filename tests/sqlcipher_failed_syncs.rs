@@ -89,6 +89,9 @@ async fn whatever_commits_by_itself_tells_of_an_unknown_outcome() {
     let error = while_syncs_fail(&home, db.fetch_one("INSERT INTO t (id) VALUES (9) RETURNING id", ())).await;
     assert_eq!(kinds(&error.unwrap_err()), UNKNOWN);
     written_anew().await;
+    let error = while_syncs_fail(&home, db.vacuum()).await;
+    assert_eq!(kinds(&error.unwrap_err()), UNKNOWN);
+    written_anew().await;
     let error = while_syncs_fail(&home, db.interact(|c| c.execute("INSERT INTO t (id) VALUES (10)", ()))).await;
     assert_eq!(kinds(&error.unwrap_err()), UNKNOWN);
     for [begin, end] in [["BEGIN", "COMMIT"], ["BEGIN", "END"], ["SAVEPOINT a", "RELEASE a"]] {
@@ -121,25 +124,39 @@ async fn everybody_in_a_group_whose_sync_fails_is_told_so_and_nobody_is_run_agai
     assert_eq!(faults::heal(&log_of(&home)), 1);
     let unknown = outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).collect::<Vec<_>>();
     assert!(!unknown.is_empty() && unknown.iter().all(|error| kinds(error) == UNKNOWN), "{unknown:?}");
-    // As after a lone one that fails: the next writer has to make good for it first, and says so while it cannot.
-    let fails = async || {
-        let error = db.execute("INSERT INTO big VALUES (1)", ()).await.unwrap_err();
-        (kinds(&error), error.to_string())
-    };
-    faults::fail(&log_of(&home), Call::Sync, 0, usize::MAX, libc::EIO);
-    let behind_the_group = fails().await;
-    faults::heal(&log_of(&home));
-    db.execute("INSERT INTO big VALUES (1)", ()).await.unwrap();
-    faults::fail(&log_of(&home), Call::Sync, 0, usize::MAX, libc::EIO);
-    let lone = fails().await;
-    assert_eq!(lone.0, UNKNOWN, "{lone:?}");
-    assert_eq!(behind_the_group, fails().await);
-    assert_ne!(behind_the_group.0, UNKNOWN);
-    faults::heal(&log_of(&home));
     let rows: Vec<(i64, i64)> =
         db.fetch_all_as("SELECT n, count(*) FROM t GROUP BY n HAVING count(*) > 1", ()).await.unwrap();
     assert!(rows.is_empty(), "written twice: {rows:?}");
     db.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failed_sync_of_a_group_is_made_good_for_before_the_next_write_as_a_lone_one_s_is() {
+    let mut said = Vec::new();
+    for writers in [1, 20] {
+        let (home, db) = open(Kind::PlainFile).await;
+        let held = db.connection().await.unwrap();
+        let writes = (0..writers).map(|n| {
+            let db = db.clone();
+            tokio::spawn(async move { db.execute("INSERT INTO t (n) VALUES ($1)", (n,)).await })
+        });
+        let writes: Vec<_> = writes.collect();
+        common::eventually("all wait", || db.stats().waiting >= writers).await;
+        faults::fail(&log_of(&home), Call::Sync, 0, usize::MAX, libc::EIO);
+        drop(held);
+        let outcomes: Vec<_> = join_all(writes).await.into_iter().map(Result::unwrap).collect();
+        assert!(
+            outcomes.iter().any(|outcome| outcome.as_ref().is_err_and(|error| kinds(error) == UNKNOWN)),
+            "{outcomes:?}"
+        );
+        let error = db.execute("INSERT INTO t (n) VALUES (-1)", ()).await.unwrap_err();
+        assert_eq!(kinds(&error), FAILED, "{writers}: {error}");
+        said.push(error.to_string());
+        assert!(faults::heal(&log_of(&home)) > 0);
+        db.execute("INSERT INTO t (n) VALUES (-2)", ()).await.unwrap();
+        db.close().await.unwrap();
+    }
+    assert_eq!(said[0], said[1]);
 }
 
 #[tokio::test]

@@ -121,7 +121,10 @@ impl SqlCipherConnection {
             if scope != Scope::Session {
                 match engine.classify(&statement.sql) {
                     Ok(kind) if scope.admits(kind) => {}
-                    refused => return Some((Inlined::Refused(refused), false)),
+                    mut refused => {
+                        let spoiled = refused.as_mut().is_err_and(|error| engine.complete_error(error));
+                        return Some((Inlined::Refused(refused), spoiled));
+                    }
                 }
             }
             let Some(mut outcome) =
@@ -220,8 +223,11 @@ impl Connection for SqlCipherConnection {
         }
         let (alone, count) = (self.alone(), group.len());
         let work = move |engine: &mut Engine| {
-            // What cannot be prepared fails by itself.
-            let _alone = group.iter().find_map(|statement| alone.for_statement(engine, &statement.sql).ok().flatten());
+            // Classified, not prepared: some pragmas act while they are prepared, also those that are refused.
+            let mut is_whole = |statement: &Statement| {
+                matches!(engine.classify(&statement.sql), Ok(StatementKind::OutsideTransaction))
+            };
+            let _alone = group.iter().any(&mut is_whole).then(|| alone.always());
             let mut results = engine.run_group(&group);
             let spoiled = engine.complete_errors(&mut results);
             Ok((results, spoiled))

@@ -20,6 +20,7 @@ use crate::sqlcipher::format::{Format, Header};
 use crate::sqlcipher::opening::diagnose::trial;
 use crate::sqlcipher::opening::first::{journal_mode, random_salt};
 use crate::sqlcipher::opening::opened::Opened;
+use crate::sqlcipher::opening::reading::changed;
 use crate::sqlcipher::opening::way::Way;
 use crate::sqlcipher::running::control::Control;
 use crate::sqlcipher::running::engine::Engine;
@@ -167,6 +168,10 @@ pub(in super::super) fn back_up(
         Some(key) => damage(engine, key, &look).unwrap_or(error),
         None => error,
     })?;
+    // Nothing has a new name yet.
+    if !engine.is_still() {
+        return Err(changed());
+    }
     let (bytes, tables) = (draft.bytes(), expected.tables() as u64);
     if cfg!(windows) {
         // What is open cannot be replaced there. If that comes to nothing, the next who opens it begins a log.

@@ -11,7 +11,8 @@ use super::control::Control;
 use super::engine::Engine;
 use crate::connector::{CheckpointReport, Maintained, Maintenance, OptimizeReport, Sizes, TableSize, VacuumReport};
 use crate::error::{Error, ErrorKind, Reason, Result};
-use crate::sqlcipher::errors::classify;
+use crate::sqlcipher::errors::{classify, in_commit};
+use crate::sqlcipher::ffi::commits;
 use crate::sqlcipher::log::checkpoint::sync_again;
 use crate::sqlcipher::statement::watch::Mode;
 use crate::sqlcipher::tuning::Checkpoints;
@@ -80,7 +81,10 @@ impl Engine {
     fn vacuum(&mut self) -> Result<VacuumReport> {
         let before = self.pages()?;
         self.watch.look(Mode::Running);
-        self.connection.execute_batch("VACUUM").map_err(classify)?;
+        let commits = commits::count(&self.connection);
+        self.connection.execute_batch("VACUUM").map_err(|error| {
+            in_commit(classify(error), commits::count(&self.connection) != commits, &self.connection)
+        })?;
         self.plans.forget();
         let after = self.pages()?;
         Ok(VacuumReport { pages_before: before.pages_after, ..after })
