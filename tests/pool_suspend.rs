@@ -382,3 +382,34 @@ async fn a_suspension_that_nobody_drives_keeps_nobody_waiting_for_ever() {
     drop((loan, asleep));
     assert_awake(&pool, "afterwards").await;
 }
+
+#[test]
+fn who_closes_while_nobody_drives_a_suspension_is_not_kept_by_those_who_wait_for_its_end() {
+    let (tell, told) = std::sync::mpsc::channel();
+    // On a thread of its own: a call that never yields cannot be timed out on its runtime.
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let toys = Toys::default();
+            let pool = open_pool(&toys).await;
+            let loan = pool.get().await.unwrap();
+            let mut suspension = Box::pin(pool.suspend(SuspendOptions::new()));
+            for _ in 0..5 {
+                assert!(futures_util::poll!(suspension.as_mut()).is_pending());
+                settle().await;
+            }
+            let kept = caller(&pool, Access::Read, 0);
+            settle().await;
+            drop(loan);
+            let closing = tokio::spawn({
+                let pool = pool.clone();
+                async move { pool.close(secs(10)).await }
+            });
+            assert_eq!(kept.await.unwrap().unwrap_err().kind(), ErrorKind::Closed);
+            drop(suspension);
+            assert!(closing.await.unwrap().is_clean());
+        });
+        tell.send(()).unwrap();
+    });
+    told.recv_timeout(std::time::Duration::from_secs(60)).expect("it hangs, or has failed");
+}

@@ -111,19 +111,21 @@ async fn whatever_commits_by_itself_tells_of_an_unknown_outcome() {
 async fn everybody_in_a_group_whose_sync_fails_is_told_so_and_nobody_is_run_again() {
     let (home, db) = open(Kind::PlainFile).await;
     let held = db.connection().await.unwrap();
-    let writes = (0..20).map(|n| {
+    // More than one group.
+    let writes = (0..200).map(|n| {
         let db = db.clone();
         tokio::spawn(async move { db.execute("INSERT INTO t (n) VALUES ($1)", (n,)).await })
     });
     let writes: Vec<_> = writes.collect();
-    common::eventually("all wait", || db.stats().waiting >= 20).await;
+    common::eventually("all wait", || db.stats().waiting >= 200).await;
     // The first commit fails, any later one works.
     faults::fail(&log_of(&home), Call::Sync, 0, 1, libc::EIO);
     drop(held);
     let outcomes: Vec<_> = join_all(writes).await.into_iter().map(Result::unwrap).collect();
     assert_eq!(faults::heal(&log_of(&home)), 1);
     let unknown = outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).collect::<Vec<_>>();
-    assert!(!unknown.is_empty() && unknown.iter().all(|error| kinds(error) == UNKNOWN), "{unknown:?}");
+    assert!((1..=100).contains(&unknown.len()), "those behind it have another writer: {unknown:?}");
+    assert!(unknown.iter().all(|error| kinds(error) == UNKNOWN), "{unknown:?}");
     let rows: Vec<(i64, i64)> =
         db.fetch_all_as("SELECT n, count(*) FROM t GROUP BY n HAVING count(*) > 1", ()).await.unwrap();
     assert!(rows.is_empty(), "written twice: {rows:?}");

@@ -21,7 +21,8 @@ use super::queue::Batches;
 use super::{observed, route, spans};
 use crate::clock::sleep_until;
 use crate::connector::{
-    Access, Canceller, Connection, Connector, Resource as _, Statement, StatementEffort, StatementSummary,
+    Access, Canceller, Connection, Connector, Resource as _, ResourceState, Statement, StatementEffort,
+    StatementSummary,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::lock::{Guard, Lock, foreign};
@@ -199,7 +200,7 @@ impl BatchDriver {
             };
             writer.label("write lane");
             let mut wanted = true;
-            // A group that was stopped leaves the writer in the middle of something; the pool puts it in order.
+            // A group that was stopped, or failed so that the writer is of no use, leaves it to the pool.
             while wanted {
                 // What a closed pool has not begun, it refuses, however long the batch is.
                 if let Err(closed) = pool.refuse_if_closed() {
@@ -214,7 +215,7 @@ impl BatchDriver {
                 }
                 writer.resume(location);
                 let was_alone = group.len() == 1;
-                wanted = run(&mut writer, group).await;
+                wanted = run(&mut writer, group).await && writer.state() == ResourceState::Idle;
                 // Those who were answered write again, perhaps, and what runs inline never waits. One who writes alone
                 // shall find the writer free again, and needs no driver.
                 if !was_alone || self.lane.lock().has_jobs(self.batch) {

@@ -141,7 +141,7 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
             let changes = stream::unfold(heard, move |(database, listener)| async move {
                 next(&database, &listener, location).await.map(|change| (change, (database, listener)))
             });
-            Ok(ChangeStream { listener, changes: changes.boxed() })
+            Ok(ChangeStream { listener, changes: changes.fuse().boxed() })
         }
     }
 }

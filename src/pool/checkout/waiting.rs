@@ -73,7 +73,9 @@ impl<'a, C: Connector> WaitingCall<'a, C> {
 
     /// Waits for the end of a suspension. The time to wait for a connection begins then.
     async fn sit_out(&mut self) {
-        while let Some(until) = self.pool.suspended_until() {
+        while !self.pool.is_closed()
+            && let Some(until) = self.pool.suspended_until()
+        {
             let end = self.end.map_or(until, |end| end.min(until));
             self.attendant.wait(self.pool.awake(), Some(end)).await.ok();
             if self.is_over() {
