@@ -4,7 +4,7 @@
 //! [`Capabilities`](crate::Capabilities).
 //!
 //! `handle` is what programs hold, `builder` makes it. A call of one statement goes through `answer` (written once for every
-//! handle), `statement`, `route` (which connection) and, if it writes, `lane` with `queue` and `grouped`; `call` has its deadline.
+//! handle), `statement`, `route` (which connection) and, if it writes, `lane` with `queue` (`grouped` tells observers); `call` has its deadline.
 //! `lending` lends for longer: `transaction` (with `savepoint`, `state`, `repeat`, `options`), `raw` and `stream`, each
 //! around a `held` connection. `bulk` is many sets of parameters. `observed`, `spans` and `metrics` are for those who look on.
 //! `following/` tells of changes, `migrations/` makes them to the schema. `check`, `maintenance`, `copies`, `copy_rows`, `rekey`,

@@ -16,7 +16,7 @@ pub(super) struct Batches<J> {
 struct Batch<J> {
     /// That of its first job.
     number: u64,
-    /// How many had queued for the writer when it was opened.
+    /// How many calls had queued for the writer itself when it was opened; drivers are not counted.
     arrivals: u64,
     jobs: VecDeque<(u64, J)>,
 }

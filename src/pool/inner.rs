@@ -1,7 +1,7 @@
 //! The parts of a pool: what there is, and what owns what.
 //!
 //! Only definitions and what they know of themselves. How connections are lent stands in `checkout/`, how they come back
-//! in `keeping/`, how all that ends in `closing/`.
+//! in `keeping/`, how all that ends in `closing.rs`, and for a while in `suspending.rs` and `rekeying.rs`.
 
 use std::borrow::Cow;
 use std::future::Future;

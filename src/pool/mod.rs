@@ -14,11 +14,10 @@
 //! ```
 //!
 //! `inner.rs` says what there is and what owns what. A *permit* is the right to have one open connection; it is owned by
-//! the connection, or by whoever is opening one. While nobody owns it, it is no value, only one more in its *lane's* count of
-//! free capacity. A *lane* has idle connections, free
-//! capacity, and a fair queue of calls that wait; an engine with a single writer has two. What is half done is a type whose
+//! the connection, or by whoever is opening one. One that nobody owns is only counted, as free capacity of its *lane*. A *lane*
+//! has idle connections, free capacity, and a fair queue of calls that wait; an engine with a single writer has two, if it can read beside that. What is half done is a type whose
 //! `Drop` undoes it: `Permit`, `Unproven`, `Lease`. What the statistics
-//! show lives in one registry: a lock for the lane and one for each connection.
+//! show lives in one registry: a lock for the pool and one for each connection.
 //!
 //! The idle connections lie here and not in a pool of the crate bb8: its reaper drops connections under its own lock, so
 //! that foreign code would run there; it is a task of the first runtime and ends with that; and it closes below `min_size`.

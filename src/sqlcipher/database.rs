@@ -1,4 +1,4 @@
-//! The default engine's way into the database: the one file of this wing that knows floor 3.
+//! The default engine's way into the database: with `template.rs`, what knows floor 3 in this wing.
 
 use std::borrow::Borrow;
 use std::path::Path;

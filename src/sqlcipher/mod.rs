@@ -4,7 +4,7 @@
 //!
 //! `connector` is what users set up, with `tuning` and the file's `format`; `keys` has its sources asked, `again` once more when
 //! the file has another key, `rekeying` when it is to get one. `connection` is what it opens: how work gets to the engine;
-//! `statements` is the contract of a database, with `bulk` and `interact`. Below them, from the outside inwards: `opening/` opens and
+//! `statements` is the contract of a database, with `bulk` and `interact`. Below them: `opening/` opens and
 //! explains what fails, `running/` runs work on a thread or on the caller's task, `statement/` knows one statement, `log/` the
 //! write-ahead log, `changes/` what was committed, `copies/` makes and mends files, `cipher/` encrypts, `ffi/` calls C. `errors` and
 //! `codes` say what an error of SQLite means, `os` one of the system.

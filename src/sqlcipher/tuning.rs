@@ -117,8 +117,8 @@ impl Tuning {
         Self { inline_reads: on, ..self }
     }
 
-    /// Runs short writes on the calling task when nobody else writes and a commit does not wait for the disk
-    /// ([`Synchronous::Normal`]); on by default.
+    /// Runs short writes on the calling task when the writer is free and a commit does not wait for the disk
+    /// ([`Synchronous::Normal`]), and those that share such a commit on the task of one of them; on by default.
     ///
     /// These parts of a transaction run there in any case: its beginning, savepoints, and writes of one row that is found
     /// by its key, without triggers. Plain inserts of `execute_many` run there for a tenth of a millisecond at a time. A
@@ -130,7 +130,7 @@ impl Tuning {
     /// Runs short writes on the calling task also where their commit waits for the disk ([`Synchronous::Full`]); off by
     /// default. The runtime gives that thread's other tasks to another thread meanwhile
     /// ([`block_in_place`](tokio::task::block_in_place)). A lone caller is answered sooner by two wake-ups of a thread,
-    /// some 20 to 60 microseconds. Writes that share a commit go to a thread in any case.
+    /// some 20 to 60 microseconds. Writes that share a commit and wait for the disk go to a thread in any case.
     ///
     /// In exchange, whatever else the same task does waits for the disk too: the other branches of a `select!` or `join!`,
     /// and a timeout around the call.

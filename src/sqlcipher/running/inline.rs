@@ -89,7 +89,7 @@ impl Engine {
             done
         };
         match outcome {
-            // On a thread it is told of that.
+            // The file has changed meanwhile: what runs on a thread gets that as its error.
             Ok(_) if !self.is_still() => None,
             Ok(rows) => {
                 self.tally.inline.add(1);
