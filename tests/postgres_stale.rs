@@ -165,3 +165,36 @@ async fn many_rows_outside_a_transaction_lose_nothing_either() {
     let right = "SELECT count(*) FROM m WHERE r = cast('0.1' AS double precision)";
     assert_eq!(value::<i64>(&mut beside, right).await, 100);
 }
+
+#[tokio::test]
+async fn what_commits_on_its_way_is_not_run_twice_unasked() {
+    let Some(server) = server() else { return };
+    let mut connection = server.connect().await;
+    let body = "BEGIN INSERT INTO paid VALUES (1); COMMIT; PERFORM CAST((SELECT x FROM bad) AS int); END";
+    script(
+        &mut connection,
+        &format!(
+            "CREATE TABLE paid (n int); CREATE TABLE bad (x text); INSERT INTO bad VALUES ('1');
+             CREATE PROCEDURE pay() LANGUAGE plpgsql AS $${body}$$"
+        ),
+    )
+    .await;
+    for sql in ["CALL pay()", " /* now */ call pay()", &format!("DO $${body}$$")] {
+        script(&mut connection, "TRUNCATE paid; UPDATE bad SET x = '1'").await;
+        run_sql(&mut connection, sql, ()).await.unwrap();
+        script(&mut connection, "UPDATE bad SET x = 'z'").await;
+        let error = run_sql(&mut connection, sql, ()).await.unwrap_err();
+        assert!(error.to_string().contains("22P02"), "{error}");
+        assert_eq!(value::<i64>(&mut connection, "SELECT count(*) FROM paid").await, 2, "{sql}");
+        script(&mut connection, "UPDATE bad SET x = '1'").await;
+        run_sql(&mut connection, sql, ()).await.unwrap();
+        assert_eq!(value::<i64>(&mut connection, "SELECT count(*) FROM paid").await, 3, "{sql}");
+    }
+
+    // An index that could not be built stays behind as invalid, and its name is taken.
+    let index = "CREATE INDEX CONCURRENTLY i ON bad (CAST(x AS int))";
+    run_sql(&mut connection, index, ()).await.unwrap();
+    script(&mut connection, "DROP INDEX i; UPDATE bad SET x = 'z'").await;
+    let error = run_sql(&mut connection, index, ()).await.unwrap_err();
+    assert!(error.to_string().contains("22P02"), "{error}");
+}

@@ -144,15 +144,12 @@ impl PostgresConnection {
         let Statement { sql, params, first_only, .. } = statement;
         let (ready, values, cached) = self.get_ready(&sql, params).await?;
         match self.execute(&ready, &values, first_only, sink.as_deref_mut()).await {
-            Err(error) if cached && may_be_stale(&error) => {
-                Box::pin(self.run_again(&sql, &values, first_only, sink, error)).await
-            }
+            Err(error) if cached => Box::pin(self.run_again(&sql, &values, first_only, sink, error)).await,
             outcome => outcome,
         }
     }
 
-    /// Prepares a statement anew that the server no longer accepts as it was prepared.
-    pub(crate) async fn run_again(
+    async fn run_again(
         &mut self,
         sql: &Arc<str>,
         values: &[Value],
@@ -160,13 +157,31 @@ impl PostgresConnection {
         sink: Option<&mut dyn RowSink>,
         error: Error,
     ) -> Result<Rows> {
-        self.cache.remove(sql);
-        if self.session.transaction != SessionTransaction::None {
-            // Too late here, but the whole transaction may be run again.
-            return Err(if is_stale(&error) { changed_shape(error) } else { error });
+        let ready = self.get_ready_again(sql, error).await?;
+        self.execute(&ready, values, first_only, sink).await
+    }
+
+    /// Prepares a statement anew that the server no longer accepts as it was prepared.
+    ///
+    /// # Errors
+    /// `error`, with which it failed, where that has another cause or the statement may not run once more.
+    pub(crate) async fn get_ready_again(&mut self, sql: &Arc<str>, error: Error) -> Result<Ready> {
+        let again = may_be_stale(&error)
+            && self.session.transaction == SessionTransaction::None
+            && !Shape::of(sql).commits_within;
+        let error = self.forget_stale(sql, error);
+        if again { Ok(Ready::Prepared(self.prepare(sql).await?.0)) } else { Err(error) }
+    }
+
+    /// Forgets a statement that was prepared before it failed, if preparing it anew may help; and says why it failed.
+    pub(crate) fn forget_stale(&mut self, sql: &str, error: Error) -> Error {
+        if !may_be_stale(&error) {
+            return error;
         }
-        let (prepared, _) = self.prepare(sql).await?;
-        self.execute(&Ready::Prepared(prepared), values, first_only, sink).await
+        self.cache.remove(sql);
+        let in_transaction = self.session.transaction != SessionTransaction::None;
+        // Too late here, but the whole transaction may be run again.
+        if in_transaction && is_stale(&error) { changed_shape(error) } else { error }
     }
 
     /// Sends a statement and collects its rows, or shows them to `sink`.
@@ -251,8 +266,9 @@ fn is_stale(error: &Error) -> bool {
 }
 
 /// Whether preparing the statement anew may help: also when it does not fit the tables any more, or a text is read for
-/// the type that a column had. A statement that failed so has done nothing, and preparing it finds out for certain.
-pub(crate) fn may_be_stale(error: &Error) -> bool {
+/// the type that a column had. A statement that failed so has done nothing, unless it commits on its way, and preparing it
+/// finds out for certain.
+fn may_be_stale(error: &Error) -> bool {
     let state = sqlstate(error).unwrap_or_default();
     is_stale(error) || state.starts_with("42") || matches!(state, "22P02" | "22P03" | "22007" | "22008")
 }

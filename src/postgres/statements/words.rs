@@ -25,6 +25,8 @@ pub(crate) struct Shape {
     pub(crate) nests: bool,
     /// The number the server reports counts rows that were changed, not rows that were read.
     pub(crate) counts_changes: bool,
+    /// May commit on its way, so that not all of it is undone where it fails.
+    pub(crate) commits_within: bool,
 }
 
 impl Shape {
@@ -61,6 +63,7 @@ impl Shape {
             nests: first_is(&["SELECT", "VALUES", "TABLE", "INSERT", "UPDATE", "DELETE", "MERGE"])
                 || first.is("WITH") && reads,
             counts_changes: if first.is("WITH") { with_changes(sql) } else { !first_is(READERS) },
+            commits_within: outside || first_is(&["CALL", "DO"]),
         }
     }
 }
@@ -127,6 +130,16 @@ mod tests {
         }
         for sql in ["vacuum t", "create database x", "create unique index concurrently i on t (a)"] {
             assert_eq!(Shape::of(sql).kind, StatementKind::OutsideTransaction, "{sql}");
+        }
+    }
+
+    #[test]
+    fn what_may_commit_on_its_way_is_known_by_its_words() {
+        for sql in ["call f()", "/* */ DO $$begin commit; end$$", "vacuum", "create index concurrently i on t (a)"] {
+            assert!(Shape::of(sql).commits_within, "{sql}");
+        }
+        for sql in ["select call from do", "insert into t values (1)", "create index i on t (a)", "'call'"] {
+            assert!(!Shape::of(sql).commits_within, "{sql}");
         }
     }
 
