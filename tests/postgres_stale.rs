@@ -5,9 +5,10 @@
 mod common;
 
 use common::{run_sql, script, server, value};
+use strongroom::engine::{Statement, TransactionMode};
 use strongroom::postgres::PostgresConnection;
 use strongroom::values::{IntoParams, ParamSets};
-use strongroom::{AsyncDatabase, Connection, Connector};
+use strongroom::{AsyncDatabase, Connection, Connector, ErrorKind, Result};
 
 /// Prepares `INSERT INTO m` for a column of type `old`, lets another session make it `new`, and inserts `given`: what
 /// PostgreSQL then stores, and what it stores for a statement that it never saw before.
@@ -197,4 +198,87 @@ async fn what_commits_on_its_way_is_not_run_twice_unasked() {
     script(&mut connection, "DROP INDEX i; UPDATE bad SET x = 'z'").await;
     let error = run_sql(&mut connection, index, ()).await.unwrap_err();
     assert!(error.to_string().contains("22P02"), "{error}");
+}
+
+/// All rows of a stream, and how many columns each has.
+async fn streamed(connection: &mut PostgresConnection, sql: &str, params: impl IntoParams) -> Result<(usize, usize)> {
+    connection.run_stream(Statement::new(sql, params)?, 2).await?;
+    let (mut rows, mut columns) = (0, 0);
+    while let Some(chunk) = connection.next_chunk().await? {
+        (rows, columns) = (rows + chunk.len(), chunk.columns().len());
+    }
+    Ok((rows, columns))
+}
+
+#[tokio::test]
+async fn a_stream_older_than_its_table_is_prepared_again() {
+    let Some(server) = server() else { return };
+    let (mut connection, mut beside) = (server.connect().await, server.connect().await);
+    script(&mut beside, "CREATE TABLE m (a int); INSERT INTO m VALUES (1), (2), (3)").await;
+    let all = "SELECT * FROM m WHERE a < $1";
+    assert_eq!(streamed(&mut connection, all, (9,)).await.unwrap(), (3, 1));
+    script(&mut beside, "ALTER TABLE m ADD b text").await;
+    assert_eq!(streamed(&mut connection, all, (9,)).await.unwrap(), (3, 2));
+    run_sql(&mut connection, "DEALLOCATE ALL", ()).await.unwrap();
+    assert_eq!(streamed(&mut connection, all, (9,)).await.unwrap(), (3, 2));
+
+    // Inside a transaction it is too late; the whole of it may be run again.
+    script(&mut beside, "ALTER TABLE m ADD c text").await;
+    connection.begin(TransactionMode::WRITE).await.unwrap();
+    let error = streamed(&mut connection, all, (9,)).await.unwrap_err();
+    assert_eq!((error.kind(), error.is_transient()), (ErrorKind::Serialization, true), "{error}");
+    connection.rollback().await.unwrap();
+    connection.begin(TransactionMode::WRITE).await.unwrap();
+    assert_eq!(streamed(&mut connection, all, (9,)).await.unwrap(), (3, 3));
+    connection.commit().await.unwrap();
+
+    // What is wrong anew stays wrong, and is told as it is.
+    script(&mut beside, "DROP TABLE m").await;
+    let error = streamed(&mut connection, all, (9,)).await.unwrap_err();
+    assert!(error.to_string().contains("42P01"), "{error}");
+}
+
+#[tokio::test]
+async fn many_rows_for_a_table_that_was_changed_fail_at_most_once() {
+    let Some(server) = server() else { return };
+    let (mut connection, mut beside) = (server.connect().await, server.connect().await);
+    let sets = |count: usize| {
+        let mut sets = ParamSets::new();
+        (0..count).for_each(|_| ("{}",).append_to(&mut sets).unwrap());
+        sets
+    };
+    let to_jsonb = "ALTER TABLE m ALTER a TYPE jsonb USING CAST(a AS jsonb)";
+    let cases = [
+        ("INSERT INTO m SELECT $1", 3, to_jsonb, "42804"),
+        ("INSERT INTO m SELECT $1", 100, to_jsonb, "42804"),
+        ("INSERT INTO m VALUES ($1) -- few", 3, to_jsonb, "42804"),
+        ("INSERT INTO m VALUES ($1) -- many", 100, "ALTER TABLE m RENAME a TO b", "42703"),
+    ];
+    for (insert, count, change, state) in cases {
+        script(&mut beside, "DROP TABLE IF EXISTS m; CREATE TABLE m (a text)").await;
+        let mut codes = Vec::new();
+        for round in 0..4 {
+            if round == 1 {
+                script(&mut beside, change).await;
+            }
+            connection.begin(TransactionMode::WRITE).await.unwrap();
+            match connection.run_many(insert.into(), sets(count)).await {
+                Ok(_) => connection.commit().await.unwrap(),
+                Err(error) => {
+                    codes.push(error.to_string());
+                    connection.rollback().await.unwrap();
+                }
+            }
+        }
+        assert!(matches!(&codes[..], [only] if only.contains(state)), "{insert}: {codes:?}");
+    }
+
+    let insert = "INSERT INTO m (b) SELECT $1";
+    connection.run_many(insert.into(), sets(3)).await.unwrap();
+    run_sql(&mut connection, "DEALLOCATE ALL", ()).await.unwrap();
+    connection.begin(TransactionMode::WRITE).await.unwrap();
+    let error = connection.run_many(insert.into(), sets(3)).await.unwrap_err();
+    assert_eq!((error.kind(), error.is_transient()), (ErrorKind::Serialization, true), "{error}");
+    connection.rollback().await.unwrap();
+    connection.run_many(insert.into(), sets(3)).await.unwrap();
 }

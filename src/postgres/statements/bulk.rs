@@ -41,6 +41,12 @@ impl PostgresConnection {
     /// Where nothing may be kept prepared, the statement is prepared for as long as the transaction lasts, during which a
     /// pooler leaves us the same session; see [`ready`](Self::ready).
     pub(crate) async fn add_prepared_many(&mut self, sql: &Arc<str>, sets: ParamSets) -> Result<Option<Changes>> {
+        let cached = self.cache.peek(sql).is_some();
+        let outcome = self.add_sets(sql, sets).await;
+        outcome.map_err(|error| if cached { self.forget_stale(sql, error) } else { error })
+    }
+
+    async fn add_sets(&mut self, sql: &Arc<str>, sets: ParamSets) -> Result<Option<Changes>> {
         if self.cache.is_off() && self.session.transaction != SessionTransaction::Open {
             return self.run_one_by_one(sql, &sets).await.map(Some);
         }

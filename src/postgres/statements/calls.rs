@@ -7,7 +7,7 @@ use futures_util::StreamExt;
 use tokio_postgres::{Client, RowStream};
 
 use super::collect::Collector;
-use super::sending::Fitted;
+use super::sending::{Fitted, Ready};
 use super::words::{Shape, alters_session, only_sets};
 use crate::connector::{
     Access, BulkInsert, Connection, Isolation, Maintained, Maintenance, Outcome, Scope, Statement, StatementKind,
@@ -21,6 +21,7 @@ use crate::postgres::error::sqlstate;
 use crate::postgres::wire::Running;
 use crate::postgres::wire::{Fault, SessionCall, SessionTransaction, doomed, outcome_unknown};
 use crate::row::{Changes, RowSink, Rows};
+use crate::value::Value;
 
 /// A stream that is open.
 pub(crate) struct Open {
@@ -107,18 +108,15 @@ impl Connection for PostgresConnection {
         self.ready().await?;
         self.session.refuse_failed()?;
         let Statement { sql, params, .. } = statement;
-        let (ready, values, _) = self.get_ready(&sql, params).await?;
-        let fitted = Fitted::new(&ready, &values)?;
-        let call = SessionCall::Stream { reads: ready.shape().reads };
-        if self.session.transaction == SessionTransaction::Open {
-            self.send(SessionCall::Statement { reads: true }, BEGIN_STREAM).await?;
+        let (ready, values, cached) = self.get_ready(&sql, params).await?;
+        match self.open_stream(&ready, &values, chunk).await {
+            // No row has been given to anybody.
+            Err(error) if cached => {
+                let ready = Box::pin(self.get_ready_again(&sql, error)).await?;
+                self.open_stream(&ready, &values, chunk).await
+            }
+            outcome => outcome,
         }
-        let answer = pin!(async { Ok(fitted.send(&self.client).await?) });
-        let rows = Box::pin(self.session.during(call, answer).await?);
-        self.session.call = Some(call);
-        let running = self.session.link.running();
-        self.stream = Some(Open { rows, gathered: ready.collector(), chunk: chunk.max(1), call, running });
-        Ok(())
     }
 
     /// Cancel safe: dropped, it loses no row.
@@ -281,6 +279,22 @@ impl Connection for PostgresConnection {
         self.session.altered = true;
         self.session.lent = true;
         &mut self.client
+    }
+}
+
+impl PostgresConnection {
+    async fn open_stream(&mut self, ready: &Ready, values: &[Value], chunk: usize) -> Result<()> {
+        let fitted = Fitted::new(ready, values)?;
+        let call = SessionCall::Stream { reads: ready.shape().reads };
+        if self.session.transaction == SessionTransaction::Open {
+            self.send(SessionCall::Statement { reads: true }, BEGIN_STREAM).await?;
+        }
+        let answer = pin!(async { Ok(fitted.send(&self.client).await?) });
+        let rows = Box::pin(self.session.during(call, answer).await?);
+        self.session.call = Some(call);
+        let running = self.session.link.running();
+        self.stream = Some(Open { rows, gathered: ready.collector(), chunk: chunk.max(1), call, running });
+        Ok(())
     }
 }
 
