@@ -70,6 +70,38 @@ async fn the_source_tells_constraint_and_table_and_no_values() {
 }
 
 #[tokio::test]
+async fn a_value_with_quotes_of_its_own_is_not_told_either() {
+    let Some(server) = server() else { return };
+    let mut connection = server.connect().await;
+    script(&mut connection, "CREATE TABLE t (id uuid, at date)").await;
+    let secrets =
+        ["{\"password\":\"hunter2\"}", "hunter2\"hunter2", "\"hunter2", "it's hunter2", "»hunter2«", "“ hunter2 ”"];
+    let cases = [
+        ("INSERT INTO t (id) VALUES ($1)", "22P02"),
+        ("INSERT INTO t (at) VALUES ($1)", "22007"),
+        ("SELECT cast(cast($1 AS text) AS bigint)", "22P02"),
+        ("SELECT cast(cast($1 AS text) AS boolean)", "22P02"),
+        ("SELECT to_tsquery('simple', '& ' || $1)", "42601"),
+        ("SELECT cast('? ' || $1 AS jsonpath)", "42601"),
+        ("SELECT extract(epoch from cast(cast($1 AS text) AS interval))", "22007"),
+    ];
+    for secret in secrets {
+        for (sql, state) in cases {
+            let error = run_sql(&mut connection, sql, (secret,)).await.unwrap_err();
+            assert!(!format!("{error:?}{error}").contains("hunter2"), "{error:?}");
+            assert!(error.to_string().contains(&format!("({state})")), "{error}");
+        }
+    }
+    for sql in ["SELECT cast($1 AS int2)", "SELECT cast($1 AS int4)"] {
+        let error = run_sql(&mut connection, sql, (7_012_345_678_i64,)).await.unwrap_err();
+        assert!(!format!("{error:?}{error}").contains("7012345678"), "{error:?}");
+    }
+    // The text of the statement is no secret.
+    let error = fails(&mut connection, "SELECT 1 FROMM \"here\"").await;
+    assert_eq!(error.to_string().split(';').next(), Some("syntax error at or near \"\"here\"\" (42601)"));
+}
+
+#[tokio::test]
 async fn locks_are_busy_and_deadlocks_are_serialization_errors() {
     let Some(server) = server() else { return };
     let (mut one, mut two) = (server.connect().await, server.connect().await);

@@ -1,13 +1,14 @@
 //! What the server or the driver reports, as an [`Error`] of this crate.
 //!
 //! By SQLSTATE where there is one. Messages of the server are kept, for they name tables, columns and constraints; what
-//! they quote of values (class 22) is cut out, and their detail, which quotes whole rows, is left behind.
+//! they quote of values is cut out, and their detail, which quotes whole rows, is left behind.
 
 use std::borrow::Cow;
 use std::fmt;
 
 use tokio_postgres::error::{DbError, Severity};
 
+use super::said::without_values;
 use crate::error::{Error, ErrorKind, Phase, Reason};
 
 /// What the server said, beyond the message: the source of errors that came from it.
@@ -87,7 +88,7 @@ fn from_server(server: &DbError, phase: Phase) -> Error {
         "57014" if is_statement_timeout(server.message()) => Class(ErrorKind::Timeout, Reason::RolledBack, false),
         _ => class(state),
     };
-    let said = if state.starts_with("22") { without_quotes(server.message()) } else { server.message().to_owned() };
+    let said = without_values(server.message(), state, server.position().is_some());
     let mut error = Error::new(kind, format!("{said} ({state})")).because(reason);
     if phase == Phase::Connect && kind == ErrorKind::Query {
         error = Error::new(ErrorKind::Config, format!("the server refuses a setting: {said} ({state})"));
@@ -181,17 +182,6 @@ fn hint(state: &str) -> Option<&'static str> {
         "22021" => "PostgreSQL stores no NUL in text; bind bytes",
         _ => return None,
     })
-}
-
-/// Cuts out what stands in double quotes: in the messages of class 22 that is the value.
-fn without_quotes(message: &str) -> String {
-    let mut parts = message.split('"');
-    let mut out = parts.next().unwrap_or_default().to_owned();
-    while let Some(_quoted) = parts.next() {
-        out.push('…');
-        out.push_str(parts.next().unwrap_or_default());
-    }
-    out
 }
 
 /// Errors without SQLSTATE: the connection's own. The driver tells them apart by text only, but the source is typed.
@@ -329,15 +319,5 @@ mod tests {
             let found = class(state);
             assert_eq!((found.0, found.1, found.2), (kind, reason, transient), "{state}");
         }
-    }
-
-    #[test]
-    fn quoted_values_are_cut_out() {
-        assert_eq!(
-            without_quotes("invalid input syntax for type integer: \"hunter2\""),
-            "invalid input syntax for type integer: …"
-        );
-        assert_eq!(without_quotes("\"a\" and \"b\" and \"c"), "… and … and …");
-        assert_eq!(without_quotes("division by zero"), "division by zero");
     }
 }

@@ -6,7 +6,7 @@
 //!
 //! `reaching/` finds a server, logs in and makes the session; `wire/` is the stream below; `statements/` prepares, sends and collects;
 //! `values/` has the forms of types; `changes/` follows what is committed. `error` says what a SQLSTATE, or an error of the driver,
-//! means.
+//! means; `said` cuts values out of its message.
 //!
 //! What the server is asked to do when a future is dropped, and what that proves, stands at [`PostgresConnection`].
 
@@ -14,6 +14,7 @@ mod changes;
 mod connection;
 mod error;
 mod reaching;
+mod said;
 mod statements;
 #[cfg(feature = "testing")]
 mod template;

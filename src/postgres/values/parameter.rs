@@ -201,7 +201,7 @@ fn fit_integer(integer: i64, ty: &Type, number: usize) -> Result<Parameter<'stat
         Type::BOOL => u8::try_from(integer).ok().filter(|truth| *truth < 2).map(|truth| Parameter::Bool(truth == 1)),
         _ => return Err(mismatch("integer", ty, number)),
     };
-    fitted.ok_or_else(|| out_of_range(integer, ty, number))
+    fitted.ok_or_else(|| out_of_range(ty, number))
 }
 
 fn exact_float4(integer: i32) -> Option<f32> {
@@ -217,7 +217,7 @@ fn fit_real(real: f64, ty: &Type, number: usize) -> Result<Parameter<'static>> {
             #[allow(clippy::cast_possible_truncation, reason = "the column asks for its own precision")]
             let narrow = real as f32;
             let overflow = narrow.is_infinite() && real.is_finite();
-            if overflow { Err(out_of_range(real, ty, number)) } else { Ok(Parameter::Float4(narrow)) }
+            if overflow { Err(out_of_range(ty, number)) } else { Ok(Parameter::Float4(narrow)) }
         }
         _ => Err(mismatch("real", ty, number)),
     }
@@ -242,8 +242,8 @@ fn mismatch(value: &str, ty: &Type, number: usize) -> Error {
 }
 
 #[cold]
-fn out_of_range(value: impl fmt::Display, ty: &Type, number: usize) -> Error {
-    let message = format!("the number {value} does not fit into ${number}, which the server takes for {}", ty.name());
+fn out_of_range(ty: &Type, number: usize) -> Error {
+    let message = format!("the number does not fit into ${number}, which the server takes for {}", ty.name());
     Error::new(ErrorKind::Query, message).because(Reason::Type)
 }
 
