@@ -285,10 +285,12 @@ impl Connection for PostgresConnection {
 impl PostgresConnection {
     async fn open_stream(&mut self, ready: &Ready, values: &[Value], chunk: usize) -> Result<()> {
         let fitted = Fitted::new(ready, values)?;
-        let call = SessionCall::Stream { reads: ready.shape().reads };
+        let shape = ready.shape();
+        let call = SessionCall::Stream { reads: shape.reads };
         if self.session.transaction == SessionTransaction::Open {
             self.send(SessionCall::Statement { reads: true }, BEGIN_STREAM).await?;
         }
+        self.session.altered |= shape.alters_session;
         let answer = pin!(async { Ok(fitted.send(&self.client).await?) });
         let rows = Box::pin(self.session.during(call, answer).await?);
         self.session.call = Some(call);

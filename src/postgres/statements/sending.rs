@@ -9,7 +9,7 @@ use tokio_postgres::{Client, RowStream};
 use super::cache::Prepared;
 use super::collect::Collector;
 use super::words::Shape;
-use crate::connector::{Statement, StatementKind};
+use crate::connector::Statement;
 use crate::error::{Error, ErrorKind, Phase, Reason, Result};
 use crate::params::script::statements;
 use crate::params::{Dialect, Params, Placeholders};
@@ -199,9 +199,9 @@ impl PostgresConnection {
         let fitted = Fitted::new(ready, values)?;
         let collector = ready.collector();
         let answer = pin!(async { collector.all(fitted.send(&self.client).await?, shape.counts_changes, sink).await });
-        let rows = self.session.during(SessionCall::Statement { reads: shape.reads }, answer).await?;
-        self.session.altered |= shape.kind == StatementKind::Control;
-        Ok(rows)
+        // Before it is sent: dropped, it may have been done.
+        self.session.altered |= shape.alters_session;
+        self.session.during(SessionCall::Statement { reads: shape.reads }, answer).await
     }
 }
 

@@ -27,6 +27,8 @@ pub(crate) struct Shape {
     pub(crate) counts_changes: bool,
     /// May commit on its way, so that not all of it is undone where it fails.
     pub(crate) commits_within: bool,
+    /// May leave the session with another setting, a temporary table or the like, as far as its words tell.
+    pub(crate) alters_session: bool,
 }
 
 impl Shape {
@@ -64,6 +66,7 @@ impl Shape {
                 || first.is("WITH") && reads,
             counts_changes: if first.is("WITH") { with_changes(sql) } else { !first_is(READERS) },
             commits_within: outside || first_is(&["CALL", "DO"]),
+            alters_session: session || leaves_temporary(sql) || sets_for_session(sql),
         }
     }
 }
@@ -75,9 +78,46 @@ pub(crate) fn reads(sql: &str) -> bool {
 
 /// Whether one of the statements of a script alters the session: its settings, what it listens to, temporary tables.
 pub(crate) fn alters_session(script: &str) -> bool {
-    let control = |shape: Shape| shape.kind == StatementKind::Control && !shape.transaction;
-    statements(script, Dialect::Postgres).any(|one| control(Shape::of(one)))
-        || tokens(script).any(|token| token.is_one_of(&["TEMP", "TEMPORARY", "set_config"]))
+    statements(script, Dialect::Postgres).any(|one| Shape::of(one).alters_session)
+}
+
+/// Whether a statement makes something temporary that outlives the transaction. The words stand alone, for TEMP and
+/// TEMPORARY may also be names of columns and tables.
+fn leaves_temporary(sql: &str) -> bool {
+    let (mut made, mut dropped) = (false, false);
+    let (mut before, mut last) = (Token::Literal, Token::Literal);
+    for token in tokens(sql) {
+        let names_a_table = before.is_one_of(&["INSERT", "MERGE"]);
+        let makes = last.is_one_of(&["CREATE", "REPLACE", "LOCAL", "GLOBAL"]) || last.is("INTO") && !names_a_table;
+        made |= token.is("pg_temp") || token.is_one_of(&["TEMP", "TEMPORARY"]) && makes;
+        dropped |= last.is("COMMIT") && token.is("DROP");
+        (before, last) = (last, token);
+    }
+    made && !dropped
+}
+
+/// Whether a statement calls `set_config` other than with a plain `true` at the end, which sets for the transaction.
+fn sets_for_session(sql: &str) -> bool {
+    let mut tokens = tokens(sql);
+    while tokens.any(|token| token.is("set_config")) {
+        let mut depth = 0_u32;
+        let (mut before, mut last) = (Token::Literal, Token::Literal);
+        for token in tokens.clone() {
+            match token {
+                Token::Symbol(b'(') => depth += 1,
+                Token::Symbol(b')') => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            if depth == 0 {
+                break;
+            }
+            (before, last) = (last, token);
+        }
+        if before != Token::Symbol(b',') || !last.is("TRUE") {
+            return true;
+        }
+    }
+    false
 }
 
 /// Whether the statements of a script do nothing but alter the session, and so leave nothing behind when it breaks.
@@ -130,6 +170,37 @@ mod tests {
         }
         for sql in ["vacuum t", "create database x", "create unique index concurrently i on t (a)"] {
             assert_eq!(Shape::of(sql).kind, StatementKind::OutsideTransaction, "{sql}");
+        }
+    }
+
+    #[test]
+    fn what_only_sounds_as_if_it_altered_the_session_does_not() {
+        let does = [
+            "create or replace temp view v as select 1",
+            "create global temporary table t (a int)",
+            "select 1 as a into temporary table t",
+            "create table pg_temp.t (a int)",
+            "select set_config('a', 'b', false)",
+            "select set_config('a', $1, $2)",
+            "select set_config('a', f(1, true), false), set_config('a', 'b', true)",
+            "select set_config('a', 'b', true), set_config('a', 'b', not true)",
+            "create temp table t on commit drop as select set_config('a', 'b', false)",
+        ];
+        for sql in does {
+            assert!(Shape::of(sql).alters_session, "{sql}");
+        }
+        let does_not = [
+            "select temp, t.temporary from temp t",
+            "insert into temp values (1)",
+            "merge into temporary using t on true when matched then do nothing",
+            "create table t (temp int, \"set_config\" text)",
+            "create temp table t (a int) on commit drop",
+            "select set_config('a', (select f(b, c)), true)",
+            "select 'set_config(1, 2, false)' -- create temp table",
+            "begin",
+        ];
+        for sql in does_not {
+            assert!(!Shape::of(sql).alters_session, "{sql}");
         }
     }
 
