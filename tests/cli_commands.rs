@@ -171,6 +171,53 @@ fn copies_and_changes_of_key_lead_there_and_back() {
 }
 
 #[test]
+fn nothing_is_stored_in_plaintext_unless_that_is_said() {
+    let home = Home::new();
+    home.write("INSERT INTO t VALUES ('here')");
+    home.run(&with(&["backup", "a.db", "copy.db"], &["--new-key-env", "ONE"])).ok();
+    home.run(&with(&["backup", "a.db", "plain.db"], &["--plaintext"])).ok();
+    let before = std::fs::read(home.path("a.db")).unwrap();
+    let copy = ["copy.db", "--copy-key-env", "ONE"];
+    let restore = |head: &[&str], tail: &[&str]| home.run(&[&["restore"], head, tail].concat());
+    let refuses = |target: &str, copy: &[&str], words: &str| {
+        let ran = restore(&[target], copy);
+        ran.fails(1, words);
+        assert!(ran.err.contains("or give --plaintext"), "{ran:?}");
+    };
+    refuses("a.db", &copy, "no key was given for a.db");
+    refuses("new.db", &copy, "no key was given for the new database");
+    refuses("plain.db", &copy, "no key was given for plain.db");
+    refuses("a.db", &["plain.db"], "no key was given for a.db");
+    refuses("a.db", &["plain.db", "--copy-plaintext"], "no key was given for a.db");
+    // The option says that the database is to be encrypted.
+    refuses("new.db", &["plain.db", "--copy-plaintext"], "no key was given for the new database");
+    refuses("a.db", &["copy.db"], "no key was given for a.db");
+    let hint = restore(&["a.db", "copy.db"], &["--plaintext"]);
+    assert!(hint.code == Some(5) && hint.err.contains("--copy-key-env"), "{hint:?}");
+    for both in [
+        &["restore", "a.db", "copy.db", "--copy-key-env", "ONE", "--plaintext"][..],
+        &["restore", "a.db", "copy.db", "--copy-key-env", "ONE", "--copy-plaintext"],
+        &["migrate", "new.db", "steps", "--create", "--plaintext"],
+    ] {
+        home.run(&with(both, &[])).fails(1, "leave one of the two away");
+    }
+    let unsaid = home.run(&with(&["restore", "a.db", "plain.db"], &[]));
+    assert!(unsaid.code == Some(5) && unsaid.err.contains("--copy-plaintext"), "{unsaid:?}");
+    assert_eq!(std::fs::read(home.path("a.db")).unwrap(), before, "what was refused has written");
+    assert_eq!(home.names(), ["a.db", "copy.db", "key", "plain.db", "steps"]);
+
+    let says = |ran: cli::Ran, words: &str| assert!(ran.ok().contains(words), "{words}");
+    says(restore(&["new.db", "plain.db"], &[]), ", not encrypted");
+    says(restore(&["new.db", "plain.db", "--copy-plaintext"], &KEY), ", encrypted");
+    says(restore(&["new.db"], &[&copy[..], &["--plaintext"]].concat()), ", not encrypted");
+    says(restore(&["a.db", "plain.db"], &["--plaintext", "--keep", "before.db"]), ", not encrypted");
+    for file in ["a.db", "new.db"] {
+        assert_eq!(home.run(&["sql", file, "--csv", "SELECT a FROM t"]).ok(), "a\nhere\n");
+    }
+    home.run(&with(&["check", "before.db"], &[])).ok();
+}
+
+#[test]
 fn what_can_be_read_of_a_damaged_file_goes_into_a_new_one() {
     let home = Home::new();
     home.write("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 40) INSERT INTO t SELECT randomblob(900) FROM n");

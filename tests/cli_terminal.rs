@@ -42,6 +42,7 @@ fn on_terminal(home: &Home, command: &str, dialogue: &[(&str, &str)]) -> Option<
         .args(["--quiet", "--return", "--command", &command, "/dev/null"])
         .current_dir(home.folder())
         .env("SHELL", "/bin/sh")
+        .env("ONE", PASSPHRASE)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -107,6 +108,36 @@ fn a_passphrase_is_asked_for_on_a_terminal_and_not_shown() {
     let (code, shown) = on_terminal(&home, "rekey a.db", &rekey).unwrap();
     assert!(code == 0 && shown.contains("verified"), "{code}: {shown}");
     home.run(&["check", "a.db", "--key-env", "TWO"]).ok();
+}
+
+#[test]
+fn what_a_copy_is_restored_under_is_asked_for_by_its_own_name_and_twice() {
+    let home = Home::new();
+    home.write("INSERT INTO t VALUES (41 + 1)");
+    home.run(&["backup", "a.db", "copy.db", KEY[0], KEY[1], "--new-key-env", "ONE"]).ok();
+    let (copy, new) = (format!("{PASSPHRASE}\r"), format!("{ANOTHER}\r"));
+    let restore = "restore new.db copy.db --copy-key-env ONE";
+    let differ = [("passphrase of the new database: ", new.as_str()), ("once more: ", &copy)];
+    let Some((code, shown)) = on_terminal(&home, restore, &differ) else { return };
+    assert!(code == 1 && shown.contains("not the same") && !home.path("new.db").exists(), "{code}: {shown}");
+    let same = [("passphrase of the new database: ", new.as_str()), ("once more: ", &new)];
+    let (code, shown) = on_terminal(&home, restore, &same).unwrap();
+    assert!(code == 0 && !shown.contains("of copy.db"), "{code}: {shown}");
+    home.run(&["check", "new.db", "--key-env", "TWO"]).ok();
+    // Nothing tells whether it is the right one where the copy has another.
+    let same = [("passphrase of a.db: ", new.as_str()), ("once more: ", &new)];
+    let (code, shown) = on_terminal(&home, "restore a.db copy.db --copy-key-env ONE", &same).unwrap();
+    assert_eq!(code, 0, "{shown}");
+    home.run(&["check", "a.db", "--key-env", "TWO"]).ok();
+    // The copy tells it where the two are the same.
+    std::fs::remove_file(home.path("new.db")).unwrap();
+    let (code, shown) = on_terminal(&home, "restore new.db copy.db", &[("passphrase of copy.db: ", &copy)]).unwrap();
+    assert_eq!(code, 0, "{shown}");
+    home.run(&["check", "new.db", "--key-env", "ONE"]).ok();
+    let plain = "restore new.db copy.db --plaintext";
+    let (code, shown) = on_terminal(&home, plain, &[("passphrase of copy.db: ", &copy)]).unwrap();
+    assert_eq!(code, 0, "{shown}");
+    home.run(&["check", "new.db"]).ok();
 }
 
 #[tokio::test]

@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::json;
-use strongroom::KeySource;
 use strongroom::database::{BackupOptions, BackupProgress, BackupReport, BackupStage, CheckDepth, RekeyOptions};
 use strongroom::sqlcipher::ReplaceOptions;
+use strongroom::{KeySource, Reason};
 
 use crate::failure::ExitCause;
 use crate::keys::{CopyKeys, NewKeys, Target, one_of, typed};
+use crate::probe::{Probe, is_encrypted, probe};
 use crate::progress::ProgressLine;
 use crate::words::{AnswerForm, bytes, count, say};
 
@@ -53,6 +54,9 @@ pub(crate) struct Restore {
     /// The copy is not encrypted, though the database is to be
     #[arg(long)]
     copy_plaintext: bool,
+    /// The database is not encrypted afterwards, though the copy is, or what is replaced
+    #[arg(long)]
+    plaintext: bool,
     #[command(flatten)]
     kept: KeptOptions,
 }
@@ -185,23 +189,57 @@ impl MakeBackup {
 
 impl Restore {
     pub(crate) fn prepare(self) -> Result<impl Future<Output = Result<(), ExitCause>>, ExitCause> {
-        let key = match self.target.key()? {
-            None if crate::probe::is_encrypted(&self.copy) && std::io::stdin().is_terminal() => {
-                Some(typed(&format!("passphrase of {}: ", self.copy.display()), false)?)
+        let mut copy_key = one_of(self.copy_keys.named());
+        if copy_key.is_some() && self.copy_plaintext {
+            let message = "the copy cannot have a key and be plaintext".into();
+            return Err(ExitCause::Said(message, "leave one of the two away"));
+        }
+        let is_alike = copy_key.is_none() && !self.copy_plaintext && is_encrypted(&self.copy);
+        let asks = std::io::stdin().is_terminal();
+        let key = if is_alike && asks && !self.plaintext {
+            // Typed once: opening the copy tells whether it is the right one.
+            match self.target.key()? {
+                None => Some(self.typed_for_copy()?),
+                key => key,
             }
-            key => key,
+        } else if self.plaintext || self.loses_encryption() {
+            self.target.new_key(self.plaintext)?
+        } else {
+            self.target.key()?
         };
+        if is_alike && asks && self.plaintext {
+            copy_key = Some(self.typed_for_copy()?);
+        }
         let answer = self.kept.answer;
         let mut options = self.kept.options();
-        match (one_of(self.copy_keys.named()), self.copy_plaintext) {
-            (Some(copy), _) => options = options.copy_key(copy),
-            (None, true) => options = options.copy_plaintext(),
-            (None, false) => {}
+        if let Some(copy_key) = copy_key {
+            options = options.copy_key(copy_key);
+        } else if self.copy_plaintext {
+            options = options.copy_plaintext();
         }
         Ok(async move {
-            let report = self.target.builder(key).restore_from(&self.copy, options).await?;
+            let report = self.target.builder(key).restore_from(&self.copy, options).await.map_err(|error| {
+                let hint = match error.reason() {
+                    Reason::KeyMissing if self.plaintext => {
+                        Some("say where the key of the copy is, as in --copy-key-env")
+                    }
+                    Reason::NotEncrypted => Some("--copy-plaintext takes a copy that is not encrypted"),
+                    _ => None,
+                };
+                ExitCause::Engine(error, hint)
+            })?;
             told(&self.target.database, &report, answer)
         })
+    }
+
+    /// Whether something is encrypted now, or was to be, that would not be so in a database without a key.
+    fn loses_encryption(&self) -> bool {
+        let replaces = matches!(probe(&self.target.database), Probe::PlainHeader | Probe::Opaque { .. });
+        replaces || self.copy_plaintext || is_encrypted(&self.copy)
+    }
+
+    fn typed_for_copy(&self) -> Result<Box<dyn KeySource>, ExitCause> {
+        typed(&format!("passphrase of {}: ", self.copy.display()), false)
     }
 }
 

@@ -14,7 +14,7 @@ use strongroom::{
 
 use crate::failure::ExitCause;
 use crate::keyring;
-use crate::probe::is_encrypted;
+use crate::probe::{Probe, is_encrypted, probe};
 use crate::prompt;
 
 /// The same options under two names: of the key that the file has, and of another one.
@@ -153,6 +153,30 @@ impl Target {
             return typed(&format!("passphrase of {}: ", self.database.display()), false).map(Some);
         }
         Ok(None)
+    }
+
+    /// The key of what is to stand at the path, which nothing there can confirm: named, or typed twice. `None` only if that
+    /// was said.
+    pub(crate) fn new_key(&self, plaintext: bool) -> Result<Option<Box<dyn KeySource>>, ExitCause> {
+        let what = match probe(&self.database) {
+            Probe::Missing => "the new database".to_owned(),
+            _ => self.database.display().to_string(),
+        };
+        match (one_of(self.keys.named()), plaintext) {
+            (Some(_), true) => {
+                let message = format!("{what} cannot have a key and be plaintext");
+                Err(ExitCause::Said(message, "leave one of the two away"))
+            }
+            (Some(named), false) => Ok(Some(named)),
+            (None, true) => Ok(None),
+            (None, false) if std::io::stdin().is_terminal() => {
+                typed(&format!("passphrase of {what}: "), true).map(Some)
+            }
+            (None, false) => {
+                let message = format!("no key was given for {what}");
+                Err(ExitCause::Said(message, "name its source, as in --key-env, or give --plaintext"))
+            }
+        }
     }
 
     /// The builder of an existing database, of which a few connections are enough.

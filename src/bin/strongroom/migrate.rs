@@ -7,7 +7,7 @@ use serde_json::json;
 use strongroom::database::migrations::{MigrateOptions, Migrations};
 
 use crate::failure::ExitCause;
-use crate::keys::{Target, typed};
+use crate::keys::Target;
 use crate::probe::{Probe, probe};
 use crate::words::{AnswerForm, say};
 
@@ -35,15 +35,8 @@ pub(crate) struct Migrate {
 
 impl Migrate {
     pub(crate) fn prepare(self) -> Result<impl Future<Output = Result<(), ExitCause>>, ExitCause> {
-        let mut key = self.target.key()?;
         let is_new = self.create && matches!(probe(&self.target.database), Probe::Missing);
-        if is_new && key.is_none() && !self.plaintext {
-            if !std::io::IsTerminal::is_terminal(&std::io::stdin()) {
-                let message = "no key was given for the new database".into();
-                return Err(ExitCause::Said(message, "name its source, as in --key-env, or give --plaintext"));
-            }
-            key = Some(typed("passphrase of the new database: ", true)?);
-        }
+        let key = if is_new { self.target.new_key(self.plaintext)? } else { self.target.key()? };
         Ok(async move {
             let migrations = Migrations::from_folder(&self.folder)?;
             let mut options = MigrateOptions::new();
