@@ -261,24 +261,3 @@ fn what_replaces_a_file_or_its_key_can_be_stopped_at_any_moment() {
     }
     println!("{ends:?}");
 }
-
-#[test]
-fn an_output_that_nobody_reads_any_more_is_no_error() {
-    let home = Home::new();
-    home.write("INSERT INTO t VALUES (1)");
-    let endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n";
-    let mut child = home
-        .command(&["sql", "a.db", KEY[0], KEY[1], "--csv", endless])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut some = [0; 20];
-    child.stdout.take().unwrap().read_exact(&mut some).unwrap();
-    assert!(some.starts_with(b"i\n1\n2\n"), "{some:?}");
-    assert_eq!(end(&mut child).code(), Some(0));
-    let mut said = String::new();
-    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-    assert_eq!(said, "");
-}

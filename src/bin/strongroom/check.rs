@@ -4,10 +4,10 @@ use clap::Args;
 use serde_json::json;
 use strongroom::database::CheckDepth;
 
-use crate::failure::{ExitCause, code};
+use crate::failure::{ExitCause, code, concluded};
 use crate::keys::Target;
 use crate::progress::ProgressLine;
-use crate::words::{AnswerForm, count, say};
+use crate::words::{AnswerForm, count, note, say};
 
 #[derive(Args, Debug)]
 pub(crate) struct Check {
@@ -40,7 +40,7 @@ impl Check {
             let answer = json!({
                 "ok": report.is_ok(), "full": self.full, "problems": problems, "truncated": report.truncated,
             });
-            self.form.say(&answer, || {
+            let told = self.form.say(&answer, || {
                 for problem in &report.problems {
                     say(format_args!("{}: {}", problem.step, problem.message))?;
                 }
@@ -49,14 +49,14 @@ impl Check {
                     say(format_args!("no damage found; {how} was looked at"))?;
                 }
                 Ok(())
-            })?;
+            });
             if report.is_ok() {
-                return Ok(());
+                return concluded(told, 0);
             }
             let more = if report.truncated { " or more" } else { "" };
-            eprintln!("error: {}{more} found", count(report.problems.len() as u64, "problem"));
-            eprintln!("hint: restore a backup; rows on other pages can still be read");
-            Err(ExitCause::Told(code::DAMAGED))
+            note(format_args!("error: {}{more} found", count(report.problems.len() as u64, "problem")));
+            note("hint: restore a backup; rows on other pages can still be read");
+            concluded(told, code::DAMAGED)
         })
     }
 }

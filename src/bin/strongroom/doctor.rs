@@ -1,12 +1,13 @@
 //! `strongroom doctor`: what a file is, in words.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use strongroom::database::CheckDepth;
 use strongroom::{Error, ErrorKind, KeySource};
 
-use crate::failure::{ExitCause, code, code_of, in_words};
+use crate::failure::{ExitCause, code, code_of, concluded, in_words};
 use crate::holders;
 use crate::keys::Target;
 use crate::probe::{Probe, probe};
@@ -18,9 +19,9 @@ pub(crate) struct Doctor {
     target: Target,
 }
 
-/// What was found: lines are told at once, what is wrong at the end.
-#[derive(Default)]
+/// What was found: lines are told at once, what is wrong at the end. The look goes on when nobody reads: its code tells.
 struct Findings {
+    told: io::Result<()>,
     wrong: Vec<(String, Option<String>)>,
     code: i32,
 }
@@ -37,10 +38,12 @@ impl Findings {
         let (what, way_out) = in_words(error);
         self.add(code_of(error), what, way_out);
     }
-}
 
-fn tell(name: &str, what: impl std::fmt::Display) -> Result<(), ExitCause> {
-    Ok(say(format_args!("{name:<8}  {what}"))?)
+    fn tell(&mut self, name: &str, what: impl std::fmt::Display) {
+        if self.told.is_ok() {
+            self.told = say(format_args!("{name:<8}  {what}"));
+        }
+    }
 }
 
 impl Doctor {
@@ -51,11 +54,11 @@ impl Doctor {
 
     async fn run(self, typed: Option<Box<dyn KeySource>>) -> Result<(), ExitCause> {
         let path = self.target.database.clone();
-        let mut findings = Findings::default();
-        tell("file", size_of(&path))?;
+        let mut findings = Findings { told: Ok(()), wrong: Vec::new(), code: 0 };
+        findings.tell("file", size_of(&path));
         let found = probe(&path);
         if !matches!(found, Probe::Opaque { may_be_encrypted: true }) {
-            tell("format", format_of(&found))?;
+            findings.tell("format", format_of(&found));
         }
         match &found {
             Probe::Missing => findings.add(code::MISSING, "there is no such file", Some("check the path".into())),
@@ -73,10 +76,10 @@ impl Doctor {
             Probe::Plain | Probe::PlainHeader | Probe::Opaque { .. } => {
                 for (end, what) in [("-wal", "log"), ("-journal", "journal")] {
                     if let Some(size) = size_beside(&path, end) {
-                        tell(what, bytes(size))?;
+                        findings.tell(what, bytes(size));
                     }
                 }
-                used_by(&path)?;
+                used_by(&path, &mut findings);
                 self.open(&found, typed, &mut findings).await?;
             }
         }
@@ -114,7 +117,7 @@ impl Doctor {
                 Err(ExitCause::Engine(error, _)) => {
                     if let Some(name) = name {
                         let what = if error.kind() == ErrorKind::Key { "gives no key" } else { "does not open it" };
-                        tell("key", format_args!("{name} {what}"))?;
+                        findings.tell("key", format_args!("{name} {what}"));
                     }
                     refusals.push(error);
                 }
@@ -123,7 +126,7 @@ impl Doctor {
         }
         if !opened {
             if matches!(found, Probe::Opaque { may_be_encrypted: true }) {
-                tell("format", format_of(found))?;
+                findings.tell("format", format_of(found));
             }
             for error in &refusals {
                 findings.add_error(error);
@@ -143,14 +146,14 @@ impl Doctor {
         let db = self.target.builder(key).read_only().open().await?;
         let told = async {
             if let Some(name) = name {
-                tell("key", format_args!("{name} opens it"))?;
+                findings.tell("key", format_args!("{name} opens it"));
             }
             if !inside {
                 return Ok(());
             }
             if name.is_some() {
                 let version = self.target.cipher_compatibility.unwrap_or(4);
-                tell("format", format_args!("SQLCipher {version}"))?;
+                findings.tell("format", format_args!("SQLCipher {version}"));
             }
             let tables =
                 "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'";
@@ -158,7 +161,7 @@ impl Doctor {
             let pages: Option<i64> = db.fetch_value("SELECT page_count FROM pragma_page_count", ()).await?;
             let tables = count(tables.unwrap_or(0).unsigned_abs(), "table");
             let pages = count(pages.unwrap_or(0).unsigned_abs(), "page");
-            tell("content", format_args!("{tables} in {pages}"))?;
+            findings.tell("content", format_args!("{tables} in {pages}"));
             let report = db.check(CheckDepth::Quick).await?;
             for problem in &report.problems {
                 let hint = "restore a backup; rows on other pages can still be read, as with `strongroom sql`";
@@ -196,26 +199,25 @@ fn size_beside(path: &Path, end: &str) -> Option<u64> {
     PathBuf::from(name).metadata().ok().map(|found| found.len()).filter(|size| *size > 0)
 }
 
-fn used_by(path: &Path) -> Result<(), ExitCause> {
-    let Some(holders) = holders::of(path) else { return tell("used by", "not known on this system") };
+fn used_by(path: &Path, findings: &mut Findings) {
+    let Some(holders) = holders::of(path) else { return findings.tell("used by", "not known on this system") };
     if holders.is_empty() {
-        return tell("used by", "nobody that can be seen from here");
+        findings.tell("used by", "nobody that can be seen from here");
     }
     for holder in holders {
-        tell("used by", format_args!("process {} ({}), which {}", holder.process, holder.name, holder.holds))?;
+        findings.tell("used by", format_args!("process {} ({}), which {}", holder.process, holder.name, holder.holds));
     }
-    Ok(())
 }
 
-fn conclude(findings: Findings) -> Result<(), ExitCause> {
+fn conclude(mut findings: Findings) -> Result<(), ExitCause> {
     if findings.wrong.is_empty() {
-        return tell("verdict", "nothing is wrong with it");
+        findings.tell("verdict", "nothing is wrong with it");
     }
-    for (what, way_out) in &findings.wrong {
-        tell("wrong", what)?;
+    for (what, way_out) in std::mem::take(&mut findings.wrong) {
+        findings.tell("wrong", what);
         if let Some(way_out) = way_out {
-            tell("way out", way_out)?;
+            findings.tell("way out", way_out);
         }
     }
-    Err(ExitCause::Told(findings.code))
+    concluded(findings.told, findings.code)
 }

@@ -4,6 +4,8 @@ use std::io;
 
 use strongroom::{Error, ErrorKind, Reason};
 
+use crate::words::note;
+
 /// A signal that ended the work, by its number.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Signal(pub(crate) i32);
@@ -15,10 +17,10 @@ pub(crate) enum ExitCause {
     Engine(Error, Option<&'static str>),
     /// In words of its own: what is wrong, and the way out.
     Said(String, &'static str),
-    /// Everything was told already; the code.
+    /// Everything was told already; the code, which is not 0.
     Told(i32),
-    /// The output cannot be written.
-    Output(io::Error),
+    /// The output cannot be written; the code that the work had come to.
+    Output(io::Error, i32),
     Stopped(Signal),
 }
 
@@ -84,17 +86,28 @@ impl ExitCause {
             Self::Said(message, hint) => (message.clone(), Some((*hint).to_owned()), code::FAULT),
             Self::Told(code) => return *code,
             // Whoever read the output has seen enough.
-            Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => return 0,
-            Self::Output(error) => (format!("the output cannot be written: {error}"), None, code::FAULT),
+            Self::Output(error, code) if error.kind() == io::ErrorKind::BrokenPipe => return *code,
+            Self::Output(error, code) => {
+                (format!("the output cannot be written: {error}"), None, if *code == 0 { code::FAULT } else { *code })
+            }
             Self::Stopped(Signal(number)) => {
                 ("stopped; what was not finished is undone".to_owned(), None, code::SIGNAL + number)
             }
         };
-        eprintln!("error: {message}");
+        note(format_args!("error: {message}"));
         if let Some(hint) = hint {
-            eprintln!("hint: {hint}");
+            note(format_args!("hint: {hint}"));
         }
         code
+    }
+}
+
+/// The end of a command whose work came to `code`, whether that could be told or not.
+pub(crate) fn concluded(told: io::Result<()>, code: i32) -> Result<(), ExitCause> {
+    match (told, code) {
+        (Err(error), code) => Err(ExitCause::Output(error, code)),
+        (Ok(()), 0) => Ok(()),
+        (Ok(()), code) => Err(ExitCause::Told(code)),
     }
 }
 
@@ -111,7 +124,7 @@ impl From<Error> for ExitCause {
 
 impl From<io::Error> for ExitCause {
     fn from(error: io::Error) -> Self {
-        Self::Output(error)
+        Self::Output(error, 0)
     }
 }
 

@@ -50,14 +50,13 @@ mod unix {
     impl Drop for Quiet {
         fn drop(&mut self) {
             tcsetattr(io::stdin(), OptionalActions::Drain, &self.0).ok();
-            eprintln!();
+            writeln!(io::stderr()).ok();
         }
     }
 
     pub(super) fn ask(question: &str) -> io::Result<Secret> {
         let _quiet = Quiet::begin()?;
-        eprint!("{question}");
-        io::stderr().flush()?;
+        io::stderr().write_all(question.as_bytes())?;
         let mut typed = Zeroizing::new(Vec::with_capacity(LONGEST));
         loop {
             let mut key = Zeroizing::new([0_u8; 1]);

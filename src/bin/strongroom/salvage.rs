@@ -10,7 +10,7 @@ use strongroom::Reason;
 use strongroom::sqlcipher::{SalvageOptions, SalvageReport};
 
 use crate::copies::{NewForm, depth, shown};
-use crate::failure::{ExitCause, code};
+use crate::failure::{ExitCause, code, concluded};
 use crate::keys::Target;
 use crate::words::{AnswerForm, bytes, count, say};
 
@@ -68,8 +68,8 @@ fn salt_of(copy: &Path) -> io::Result<[u8; 16]> {
 
 /// What is in the new file, and what is not.
 fn told(new: &Path, report: &SalvageReport, answer: AnswerForm) -> Result<(), ExitCause> {
-    answer.say(&for_programs(new, report), || for_people(new, report))?;
-    if report.is_complete() { Ok(()) } else { Err(ExitCause::Told(code::DAMAGED)) }
+    let told = answer.say(&for_programs(new, report), || for_people(new, report));
+    concluded(told, if report.is_complete() { 0 } else { code::DAMAGED })
 }
 
 fn for_programs(new: &Path, report: &SalvageReport) -> Value {

@@ -11,7 +11,7 @@ use strongroom::rusqlite::{self, Batch, Connection, types::ValueRef};
 use crate::failure::ExitCause;
 use crate::keys::Target;
 use crate::print::{Form, Printer};
-use crate::words::count;
+use crate::words::{count, note};
 
 #[derive(Args, Debug)]
 pub(crate) struct Sql {
@@ -41,7 +41,7 @@ struct Output {
 }
 
 /// What a run came to: rows changed, or an output that could not be written.
-type Printed = io::Result<Option<u64>>;
+type Printed = io::Result<u64>;
 
 impl Sql {
     pub(crate) fn prepare(self) -> Result<impl Future<Output = Result<(), ExitCause>>, ExitCause> {
@@ -62,10 +62,13 @@ impl Sql {
             let work = move |connection: &mut Connection| run(connection, &sql, form, whole);
             let outcome = if write { db.interact(work).await } else { db.read_interact(work).await };
             let closed = db.close().await;
-            let changed = outcome.map_err(|error| explained(error, write, whole))??;
+            let rows = match outcome.map_err(|error| explained(error, write, whole))? {
+                Err(error) if write => return Err(not_taken(&error, whole)),
+                rows => rows?,
+            };
             closed?;
-            if let (Some(rows), true) = (changed, write && form == Form::Table) {
-                eprintln!("{} changed", count(rows, "row"));
+            if write && form == Form::Table {
+                note(format_args!("{} changed", count(rows, "row")));
             }
             Ok(())
         })
@@ -74,7 +77,7 @@ impl Sql {
 
 fn from_input() -> Result<String, ExitCause> {
     if io::stdin().is_terminal() {
-        eprintln!("type SQL, and end it with Ctrl-D:");
+        note("type SQL, and end it with Ctrl-D:");
     }
     let mut sql = String::new();
     io::stdin().read_to_string(&mut sql).map_err(|error| {
@@ -96,6 +99,14 @@ fn explained(error: Error, write: bool, whole: bool) -> ExitCause {
         _ => None,
     };
     ExitCause::Engine(error, hint)
+}
+
+/// Rows that a write answers are a part of it: without them nobody knows what it did.
+fn not_taken(error: &io::Error, whole: bool) -> ExitCause {
+    let came_of_it =
+        if whole { "nothing was written" } else { "what was committed before stands, and no later statement was run" };
+    let message = format!("the output was not taken ({error}): {came_of_it}");
+    ExitCause::Said(message, "send the output to a file, or to a program that reads all of it")
 }
 
 /// Runs all statements, and prints what they answer. Blocks.
@@ -122,7 +133,7 @@ fn run(connection: &mut Connection, sql: &str, form: Form, whole: bool) -> rusql
     if whole {
         connection.execute_batch("COMMIT")?;
     }
-    Ok(Ok(Some(connection.total_changes() - before)))
+    Ok(Ok(connection.total_changes() - before))
 }
 
 fn print(

@@ -16,6 +16,11 @@ pub(crate) fn say(line: impl std::fmt::Display) -> io::Result<()> {
     write_out(format!("{line}\n").as_bytes())
 }
 
+/// Writes one line to standard error, if anybody reads it: the exit code tells enough.
+pub(crate) fn note(line: impl std::fmt::Display) {
+    io::stderr().write_all(format!("{line}\n").as_bytes()).ok();
+}
+
 /// Whether a program reads what is said.
 #[derive(clap::Args, Clone, Copy, Debug)]
 pub(crate) struct AnswerForm {
