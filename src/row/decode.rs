@@ -97,7 +97,7 @@ impl Decoder {
 
     fn attempt<T: DeserializeOwned>(row: View<'_>, offers: &Offers) -> Result<T, Mismatch> {
         offers.refused.set(None);
-        T::deserialize(Columns { row, offers, next: 0 })
+        T::deserialize(Columns::new(row, offers))
     }
 
     /// The numbers that were refused for their type. serde does not say in which column: so each 0 and 1 is replaced by

@@ -2,26 +2,32 @@
 
 use std::any::type_name;
 
-use serde::de::value::StrDeserializer;
 use serde::de::{self, DeserializeSeed, IntoDeserializer, MapAccess, SeqAccess, Visitor};
 
 use super::View;
+use super::column_name::ColumnName;
 use super::mismatch::Mismatch;
 use super::offers::{Offered, Offers};
 use crate::value::ValueRef;
-use crate::value::{JSON, Moment, exact_float, is_exact_f32, narrow_float};
+use crate::value::{JSON, Moment, exact_float, is_exact_f32, narrow_float, visit_json};
 
 /// A row, or what is left of it: as a map with names, as a sequence without.
 #[derive(Clone, Copy)]
 pub(super) struct Columns<'a> {
-    pub(super) row: View<'a>,
-    pub(super) offers: &'a Offers,
-    pub(super) next: usize,
+    row: View<'a>,
+    offers: &'a Offers,
+    next: usize,
+    /// The next value goes into a field of a struct or tuple, not into a map or a list.
+    into_field: bool,
 }
 
 impl<'a> Columns<'a> {
+    pub(super) fn new(row: View<'a>, offers: &'a Offers) -> Self {
+        Self { row, offers, next: 0, into_field: false }
+    }
+
     fn cell(self, column: usize) -> OfferedCell<'a> {
-        OfferedCell { value: self.row.cell(column), column, offers: self.offers }
+        OfferedCell { value: self.row.cell(column), column, offers: self.offers, into_field: self.into_field }
     }
 
     fn first(self) -> Result<OfferedCell<'a>, Mismatch> {
@@ -86,7 +92,7 @@ impl<'de> de::Deserializer<'de> for Columns<'_> {
         if length != self.row.len() {
             return Err(Mismatch(format!("the row has {} columns, the tuple {length} fields", self.row.len())));
         }
-        self.deserialize_seq(visitor)
+        visitor.visit_seq(Self { into_field: true, ..self })
     }
 
     fn deserialize_tuple_struct<V: Visitor<'de>>(
@@ -147,8 +153,8 @@ impl<'de> MapAccess<'de> for Columns<'_> {
 
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Mismatch> {
         let Some(name) = self.row.columns.get(self.next) else { return Ok(None) };
-        let name: StrDeserializer<'_, Mismatch> = (**name).into_deserializer();
-        seed.deserialize(name).map(Some)
+        self.into_field = false;
+        seed.deserialize(ColumnName { name, is_field: &mut self.into_field }).map(Some)
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Mismatch> {
@@ -181,6 +187,7 @@ struct OfferedCell<'a> {
     value: ValueRef<'a>,
     column: usize,
     offers: &'a Offers,
+    into_field: bool,
 }
 
 impl OfferedCell<'_> {
@@ -225,8 +232,14 @@ macro_rules! as_stored {
 impl<'de> de::Deserializer<'de> for OfferedCell<'_> {
     type Error = Mismatch;
 
-    /// serde asks so where it keeps values before it knows their types.
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mismatch> {
+    /// serde asks so where it keeps values before it knows their types, and for a `serde_json::Value`.
+    fn deserialize_any<V: Visitor<'de>>(self, mut visitor: V) -> Result<V::Value, Mismatch> {
+        if self.into_field {
+            match visit_json(self.value, visitor) {
+                Ok(json) => return json,
+                Err(given_back) => visitor = given_back,
+            }
+        }
         self.offers.keep(self.column);
         match self.offers.look(self.column, self.value) {
             Offered::Stored => self.stored(visitor),

@@ -3,6 +3,7 @@
 //! Floor 0. A result is a few runs of memory, however many cells it has. Rows are views.
 
 mod builder;
+mod column_name;
 mod decode;
 mod deserialize;
 mod mismatch;

@@ -1,9 +1,11 @@
 //! JSON as text.
 
+use std::any::type_name;
 use std::fmt;
 use std::marker::PhantomData;
 
-use serde::de::{self, Deserialize, DeserializeOwned, Deserializer};
+use serde::de::value::SeqAccessDeserializer;
+use serde::de::{self, Deserialize, DeserializeOwned, Deserializer, IntoDeserializer, SeqAccess};
 use serde::ser::{Serialize, Serializer};
 
 use super::convert::mismatch;
@@ -35,13 +37,38 @@ pub(crate) fn json_text<T: Serialize + ?Sized>(value: &T) -> Option<String> {
     serde_json::to_string(value).ok()
 }
 
+/// What stands around a type without being seen by serde.
+const POINTERS: [&str; 7] =
+    ["&", "mut ", "alloc::boxed::Box<", "alloc::borrow::Cow<", "'_, ", "alloc::rc::Rc<", "alloc::sync::Arc<"];
+
+/// Whether the type is `serde_json::Value`, itself or behind a pointer: serde does not say so.
+pub(crate) fn is_json<T: ?Sized>() -> bool {
+    let mut name = type_name::<T>();
+    while let Some(inner) = POINTERS.iter().find_map(|pointer| name.strip_prefix(pointer)) {
+        name = inner;
+    }
+    name.trim_end_matches('>') == type_name::<serde_json::Value>()
+}
+
+/// Reads what a `serde_json::Value` is made of, as [`FromValue`] does; any other visitor is given back.
+pub(crate) fn visit_json<'de, V: de::Visitor<'de>, E: de::Error>(
+    value: ValueRef<'_>,
+    visitor: V,
+) -> std::result::Result<std::result::Result<V::Value, E>, V> {
+    if type_name::<V::Value>() != type_name::<serde_json::Value>() {
+        return Err(visitor);
+    }
+    let read = Json::<serde_json::Value>::from_value(value).map_err(E::custom);
+    Ok(read.and_then(|Json(json)| json.deserialize_any(visitor).map_err(|error| E::custom(refused(&error)))))
+}
+
 fn read<T: DeserializeOwned>(text: &str) -> Result<T> {
-    // serde's words may quote the value.
-    serde_json::from_str(text).map_err(|error| {
-        let what =
-            if error.is_data() { "this JSON is not of the type asked for" } else { "this text is no valid JSON" };
-        Error::new(ErrorKind::Query, what).because(Reason::Type)
-    })
+    serde_json::from_str(text).map_err(|error| Error::new(ErrorKind::Query, refused(&error)).because(Reason::Type))
+}
+
+/// serde's words may quote the value.
+fn refused(error: &serde_json::Error) -> &'static str {
+    if error.is_data() { "this JSON is not of the type asked for" } else { "this text is no valid JSON" }
 }
 
 #[diagnostic::do_not_recommend]
@@ -108,6 +135,44 @@ impl<'de, T: DeserializeOwned> de::Visitor<'de> for Visitor<T> {
     }
 
     fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> std::result::Result<T, D::Error> {
+        // serde's own, with a value of a row that was kept before its type was known.
+        let kept = type_name::<D>();
+        if kept.contains("Content") && kept.contains("strongroom::row::") {
+            return deserializer.deserialize_any(Kept(self));
+        }
         T::deserialize(deserializer)
+    }
+}
+
+/// A value of a row that serde kept: a text is JSON, anything else what it is.
+struct Kept<T>(Visitor<T>);
+
+macro_rules! as_kept {
+    ($($method:ident $type:ty)*) => {$(
+        fn $method<E: de::Error>(self, value: $type) -> std::result::Result<T, E> {
+            T::deserialize(value.into_deserializer())
+        }
+    )*};
+}
+
+impl<'de, T: DeserializeOwned> de::Visitor<'de> for Kept<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.expecting(f)
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> std::result::Result<T, E> {
+        self.0.visit_str(text)
+    }
+
+    as_kept! { visit_bool bool visit_i64 i64 visit_f64 f64 visit_bytes &[u8] }
+
+    fn visit_unit<E: de::Error>(self) -> std::result::Result<T, E> {
+        T::deserialize(().into_deserializer())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> std::result::Result<T, A::Error> {
+        T::deserialize(SeqAccessDeserializer::new(list))
     }
 }

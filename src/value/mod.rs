@@ -31,10 +31,10 @@ pub(crate) use epoch::seconds_of;
 #[cfg(feature = "json")]
 pub use json::Json;
 #[cfg(feature = "json")]
-pub(crate) use json::json_text;
+pub(crate) use json::{is_json, json_text, visit_json};
 pub(crate) use moment::Moment;
 #[cfg(not(feature = "json"))]
-pub(crate) use no_json::json_text;
+pub(crate) use no_json::{is_json, json_text, visit_json};
 
 /// The name under which `Json` tells rows and parameters that it is to be a text.
 pub(crate) const JSON: &str = "$strongroom::Json";

@@ -13,6 +13,19 @@ use crate::value::{self, Moment};
 pub(super) struct Field {
     of: &'static str,
     bytes: bool,
+    holder: Holder,
+}
+
+/// Where the values of a record stand: that decides what a `serde_json::Value` among them is.
+#[derive(Clone, Copy, Default, PartialEq)]
+pub(super) enum Holder {
+    /// Fields of a struct: JSON.
+    Struct,
+    /// Fields of a struct with `#[serde(flatten)]`: read back, some of them would be a text.
+    Flattening,
+    /// Entries of a map: the values that they are.
+    #[default]
+    Map,
 }
 
 /// Types that serde writes as text, but whose text stands in another order than they do, and the way out.
@@ -28,9 +41,16 @@ const UNSORTED: [(&str, &str); 5] = [
 const ZONED: &str = "a time with a zone; its text does not sort by time, so bind its timestamp()";
 const DURATION: &str = "a duration; its text does not sort by length, so bind a number in one unit";
 
+const FLATTENING: &str = "a serde_json::Value of a struct with #[serde(flatten)], within which it is read as a text; \
+                          declare it as Json<serde_json::Value>";
+
 impl Field {
-    pub(super) fn of<T: ?Sized>() -> Self {
-        Self { of: std::any::type_name::<T>(), bytes: is_bytes::<T>() }
+    /// What is stored for a value of this type.
+    pub(super) fn write<T: Serialize + ?Sized>(value: &T, holder: Holder) -> Result<Value, Unfit> {
+        if holder != Holder::Map && value::is_json::<T>() {
+            return if holder == Holder::Struct { json(value) } else { unfit(FLATTENING) };
+        }
+        value.serialize(Self { of: std::any::type_name::<T>(), bytes: is_bytes::<T>(), holder })
     }
 
     /// Whether the type is in this crate or module, itself or behind a reference, in a box or an option.
@@ -55,6 +75,10 @@ impl Field {
         }
         moment.into_value().or_else(|_| unfit("a year that has not four digits"))
     }
+}
+
+fn json<T: Serialize + ?Sized>(value: &T) -> Result<Value, Unfit> {
+    value::json_text(value).map_or_else(|| unfit("a value that JSON cannot hold"), |text| Ok(Value::Text(text)))
 }
 
 /// Integers that may not fit.
@@ -116,7 +140,7 @@ impl ser::Serializer for Field {
     }
 
     fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<Value, Unfit> {
-        value.serialize(Self::of::<T>())
+        Self::write(value, self.holder)
     }
 
     fn serialize_unit(self) -> Result<Value, Unfit> {
@@ -133,10 +157,9 @@ impl ser::Serializer for Field {
 
     fn serialize_newtype_struct<T: Serialize + ?Sized>(self, name: &'static str, value: &T) -> Result<Value, Unfit> {
         if name == value::JSON {
-            return value::json_text(value)
-                .map_or_else(|| unfit("a value that JSON cannot hold"), |text| Ok(Value::Text(text)));
+            return json(value);
         }
-        value.serialize(Self::of::<T>())
+        Self::write(value, self.holder)
     }
 
     fn serialize_newtype_variant<T: Serialize + ?Sized>(

@@ -1,8 +1,10 @@
 //! A struct or a map as serde writes it.
 
+use std::any::type_name;
+
 use serde::ser::{self, Impossible, Serialize, SerializeMap, SerializeStruct};
 
-use super::field::Field;
+use super::field::{Field, Holder};
 use super::{Fields, Unfit, unfit};
 use crate::value::Value;
 
@@ -117,6 +119,7 @@ impl ser::Serializer for Record {
 pub(super) struct Entries {
     fields: Fields,
     name: String,
+    holder: Holder,
 }
 
 impl SerializeMap for Entries {
@@ -128,12 +131,14 @@ impl SerializeMap for Entries {
             Ok(Value::Text(name)) => self.name = name,
             _ => return unfit("a map whose keys are no texts"),
         }
+        // serde writes the name of a field as what it is; a map gives its keys by reference.
+        self.holder = if type_name::<T>() == "str" { Holder::Flattening } else { Holder::Map };
         Ok(())
     }
 
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Unfit> {
         let name = std::mem::take(&mut self.name);
-        self.fields.add(name, value);
+        self.fields.add(name, value, self.holder);
         Ok(())
     }
 
@@ -147,7 +152,7 @@ impl SerializeStruct for Entries {
     type Error = Unfit;
 
     fn serialize_field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Result<(), Unfit> {
-        self.fields.add(name, value);
+        self.fields.add(name, value, Holder::Struct);
         Ok(())
     }
 
