@@ -192,6 +192,8 @@ fn spell(moment: Option<Moment>, separator: char, offset: &str) -> Offered {
             let (hours, minutes, seconds) = (east / 3600, east / 60 % 60, east % 60);
             let written = match separator {
                 ' ' => format!(" {sign}{hours:02}:{minutes:02}:{seconds:02}"),
+                // jiff's local types drop any other offset.
+                _ if east == 0 => "Z".to_owned(),
                 _ => format!("{sign}{hours:02}:{minutes:02}"),
             };
             moment.text(separator, &written)

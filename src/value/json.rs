@@ -15,7 +15,8 @@ use crate::error::{Error, ErrorKind, Reason, Result};
 /// A value that is stored as JSON: text in SQLite, `json` or `jsonb` in PostgreSQL.
 ///
 /// Works as a parameter, with [`Row::get`](crate::Row::get), and as a field of structs that are decoded from rows or
-/// bound by [`named`](crate::named()). `serde_json::Value` is stored in the same way.
+/// bound by [`named`](crate::named()), also with `#[serde(flatten)]`. `serde_json::Value` is stored in the same way, but not
+/// with `flatten`, and not as an entry of a map: see docs/values.md.
 ///
 /// ```
 /// use strongroom::{AsyncDatabase, Json};
@@ -138,14 +139,14 @@ impl<'de, T: DeserializeOwned> de::Visitor<'de> for Visitor<T> {
         // serde's own, with a value of a row that was kept before its type was known.
         let kept = type_name::<D>();
         if kept.contains("Content") && kept.contains("strongroom::row::") {
-            return deserializer.deserialize_any(Kept(self));
+            return deserializer.deserialize_any(KeptJson(self));
         }
         T::deserialize(deserializer)
     }
 }
 
 /// A value of a row that serde kept: a text is JSON, anything else what it is.
-struct Kept<T>(Visitor<T>);
+struct KeptJson<T>(Visitor<T>);
 
 macro_rules! as_kept {
     ($($method:ident $type:ty)*) => {$(
@@ -155,7 +156,7 @@ macro_rules! as_kept {
     )*};
 }
 
-impl<'de, T: DeserializeOwned> de::Visitor<'de> for Kept<T> {
+impl<'de, T: DeserializeOwned> de::Visitor<'de> for KeptJson<T> {
     type Value = T;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -13,12 +13,12 @@ use crate::value::{self, Moment};
 pub(super) struct Field {
     of: &'static str,
     bytes: bool,
-    holder: Holder,
+    within: Within,
 }
 
 /// Where the values of a record stand: that decides what a `serde_json::Value` among them is.
 #[derive(Clone, Copy, Default, PartialEq)]
-pub(super) enum Holder {
+pub(super) enum Within {
     /// Fields of a struct: JSON.
     Struct,
     /// Fields of a struct with `#[serde(flatten)]`: read back, some of them would be a text.
@@ -46,11 +46,11 @@ const FLATTENING: &str = "a serde_json::Value of a struct with #[serde(flatten)]
 
 impl Field {
     /// What is stored for a value of this type.
-    pub(super) fn write<T: Serialize + ?Sized>(value: &T, holder: Holder) -> Result<Value, Unfit> {
-        if holder != Holder::Map && value::is_json::<T>() {
-            return if holder == Holder::Struct { json(value) } else { unfit(FLATTENING) };
+    pub(super) fn write<T: Serialize + ?Sized>(value: &T, within: Within) -> Result<Value, Unfit> {
+        if within != Within::Map && value::is_json::<T>() {
+            return if within == Within::Struct { json(value) } else { unfit(FLATTENING) };
         }
-        value.serialize(Self { of: std::any::type_name::<T>(), bytes: is_bytes::<T>(), holder })
+        value.serialize(Self { of: std::any::type_name::<T>(), bytes: is_bytes::<T>(), within })
     }
 
     /// Whether the type is in this crate or module, itself or behind a reference, in a box or an option.
@@ -140,7 +140,7 @@ impl ser::Serializer for Field {
     }
 
     fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<Value, Unfit> {
-        Self::write(value, self.holder)
+        Self::write(value, self.within)
     }
 
     fn serialize_unit(self) -> Result<Value, Unfit> {
@@ -159,7 +159,7 @@ impl ser::Serializer for Field {
         if name == value::JSON {
             return json(value);
         }
-        Self::write(value, self.holder)
+        Self::write(value, self.within)
     }
 
     fn serialize_newtype_variant<T: Serialize + ?Sized>(

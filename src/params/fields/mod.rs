@@ -8,7 +8,7 @@ use std::fmt;
 
 use serde::ser::{self, Serialize};
 
-use self::field::{Field, Holder};
+use self::field::{Field, Within};
 use self::record::Record;
 use super::Params;
 use crate::error::{Error, ErrorKind, Reason, Result};
@@ -83,8 +83,8 @@ impl Fields {
         self.names.bound.iter().map(|name| &**name).zip(&self.values)
     }
 
-    fn add<T: Serialize + ?Sized>(&mut self, name: impl Into<Cow<'static, str>>, value: &T, holder: Holder) {
-        match Field::write(value, holder) {
+    fn add<T: Serialize + ?Sized>(&mut self, name: impl Into<Cow<'static, str>>, value: &T, within: Within) {
+        match Field::write(value, within) {
             Ok(value) => {
                 self.names.bound.push(name.into());
                 self.values.push(value);

@@ -4,7 +4,7 @@ use std::any::type_name;
 
 use serde::ser::{self, Impossible, Serialize, SerializeMap, SerializeStruct};
 
-use super::field::{Field, Holder};
+use super::field::{Field, Within};
 use super::{Fields, Unfit, unfit};
 use crate::value::Value;
 
@@ -119,7 +119,7 @@ impl ser::Serializer for Record {
 pub(super) struct Entries {
     fields: Fields,
     name: String,
-    holder: Holder,
+    within: Within,
 }
 
 impl SerializeMap for Entries {
@@ -132,13 +132,13 @@ impl SerializeMap for Entries {
             _ => return unfit("a map whose keys are no texts"),
         }
         // serde writes the name of a field as what it is; a map gives its keys by reference.
-        self.holder = if type_name::<T>() == "str" { Holder::Flattening } else { Holder::Map };
+        self.within = if type_name::<T>() == "str" { Within::Flattening } else { Within::Map };
         Ok(())
     }
 
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Unfit> {
         let name = std::mem::take(&mut self.name);
-        self.fields.add(name, value, self.holder);
+        self.fields.add(name, value, self.within);
         Ok(())
     }
 
@@ -152,7 +152,7 @@ impl SerializeStruct for Entries {
     type Error = Unfit;
 
     fn serialize_field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Result<(), Unfit> {
-        self.fields.add(name, value, Holder::Struct);
+        self.fields.add(name, value, Within::Struct);
         Ok(())
     }
 
