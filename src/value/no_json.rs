@@ -9,6 +9,7 @@ pub(crate) fn json_text<T: Serialize + ?Sized>(_: &T) -> Option<String> {
     None
 }
 
+#[allow(clippy::extra_unused_type_parameters, reason = "with `json` it is looked at")]
 pub(crate) fn is_json<T: ?Sized>() -> bool {
     false
 }
