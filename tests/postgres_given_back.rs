@@ -3,64 +3,24 @@
 
 #[path = "common/postgres.rs"]
 mod common;
+#[path = "common/given_back.rs"]
+mod given_back;
 
 use common::server;
-use futures_util::{StreamExt as _, TryStreamExt as _};
-use strongroom::database::TransactionOptions;
+use given_back::{INSERT, idle};
+use strongroom::AsyncDatabase;
 use strongroom::postgres::PostgresConnector;
-use strongroom::{AsyncDatabase, Error, ErrorKind};
 
-const INSERT: &str = "INSERT INTO t (n) VALUES ($1)";
 const UPSERT: &str = "INSERT INTO t (n) VALUES ($1) ON CONFLICT DO NOTHING";
 
-fn idle(db: &AsyncDatabase<PostgresConnector>, after: &str) {
-    let stats = db.stats();
-    assert_eq!((stats.active_connections, stats.waiting), (0, 0), "after {after}: {stats:?}");
-    assert_eq!(stats.total_acquired, stats.total_released, "after {after}: {stats:?}");
-}
-
 async fn call_all(db: &AsyncDatabase<PostgresConnector>) {
-    db.execute(INSERT, (1,)).await.unwrap();
-    idle(db, "execute");
-    db.execute("nonsense", ()).await.unwrap_err();
-    idle(db, "a statement that fails");
-    db.fetch_one("SELECT n FROM t", ()).await.unwrap();
-    idle(db, "fetch_one");
-    db.fetch_all("SELECT n FROM t", ()).await.unwrap();
-    idle(db, "fetch_all");
-    db.fetch_all("INSERT INTO t (n) VALUES (1) RETURNING n", ()).await.unwrap();
-    idle(db, "a write with rows");
+    given_back::call_all(db).await;
     for sql in [INSERT, UPSERT] {
         db.execute_many(sql, (0..300).map(|n| (n,))).await.unwrap();
         idle(db, "execute_many");
         db.execute_many(sql, (0..300).map(|n| ((n < 200).then_some(n),))).await.unwrap_err();
         idle(db, "execute_many that fails");
     }
-    db.execute_script("DELETE FROM t WHERE n > 100; SELECT 1").await.unwrap();
-    idle(db, "execute_script");
-    db.transaction(async |tx| tx.execute(INSERT, (1,)).await).await.unwrap();
-    idle(db, "transaction");
-    let refused = Error::new(ErrorKind::Query, "no");
-    db.transaction(async move |tx| tx.execute(INSERT, (1,)).await.and(Err::<(), _>(refused))).await.unwrap_err();
-    idle(db, "a transaction that is rolled back");
-    db.transaction_with(TransactionOptions::new(), async |tx| tx.execute(INSERT, (1,)).await).await.unwrap();
-    idle(db, "transaction_with");
-    let mut tx = db.begin().await.unwrap();
-    tx.execute(INSERT, (1,)).await.unwrap();
-    tx.commit().await.unwrap();
-    idle(db, "commit");
-    db.begin().await.unwrap().rollback().await.unwrap();
-    idle(db, "rollback");
-    db.fetch_stream("SELECT n FROM t", ()).try_collect::<Vec<_>>().await.unwrap();
-    idle(db, "a stream");
-    let mut rows = db.fetch_stream("SELECT n FROM t LIMIT 2", ());
-    while rows.next().await.is_some() {}
-    idle(db, "a stream that has ended and is still there");
-    drop(rows);
-    db.fetch_stream("SELECT nothing", ()).try_collect::<Vec<_>>().await.unwrap_err();
-    idle(db, "a stream that fails");
-    db.table_exists("t").await.unwrap();
-    idle(db, "table_exists");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
