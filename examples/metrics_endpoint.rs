@@ -71,6 +71,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             assert_eq!(answer.is_err(), number == 5);
         }
         db.fetch_all("SELECT item FROM orders ORDER BY id DESC LIMIT 10", ()).await?;
+        if round % 50 == 49 {
+            // Sooner than by itself, so that there is something to see of it.
+            db.checkpoint().await?;
+        }
         match address {
             Some(_) => tokio::time::sleep(Duration::from_millis(20)).await,
             None if round == 9 => break,
