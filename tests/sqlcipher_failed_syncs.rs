@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use common::{Home, Kind, count, kinds, with_table};
 use faults::record::Recording;
 use faults::{Call, states};
+use futures_util::StreamExt;
 use futures_util::future::join_all;
 use strongroom::database::CheckDepth;
 use strongroom::pool::CloseReport;
@@ -159,6 +160,54 @@ async fn a_failed_sync_of_a_group_is_made_good_for_before_the_next_write_as_a_lo
         db.close().await.unwrap();
     }
     assert_eq!(said[0], said[1]);
+}
+
+#[tokio::test]
+async fn a_commit_that_fails_in_a_stream_nobody_reads_any_more_is_made_good_for_before_the_next_write() {
+    let (home, db) = open(Kind::KeyedFile).await;
+    let mut failures = 0;
+    // The engine waits before its last rows. It may be stopped there, and then nothing is committed.
+    for last in [1025, 1026, 1030] {
+        let mut rows = db.fetch_stream(&format!("INSERT INTO t (n) {} RETURNING n", common::numbers(last)), ());
+        rows.next().await.unwrap().unwrap();
+        faults::fail(&log_of(&home), Call::Sync, 0, usize::MAX, libc::EIO);
+        drop(rows);
+        common::eventually("it has ended", || db.stats().active_connections == 0).await;
+        if faults::failed(&log_of(&home)) > 0 {
+            failures += 1;
+            let error = db.execute("INSERT INTO t (n) VALUES (-1)", ()).await.unwrap_err();
+            assert_eq!(kinds(&error), FAILED, "{error}");
+            assert!(error.to_string().contains("written anew"), "it went on behind what was not synced: {error}");
+        }
+        faults::heal(&log_of(&home));
+        db.execute("DELETE FROM t", ()).await.unwrap();
+    }
+    assert!(failures > 0, "nothing was synced");
+    db.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_answer_that_nobody_could_read_says_nothing_of_a_commit_of_which_nobody_knows() {
+    let (home, db) = open(Kind::PlainFile).await;
+    let unread = "INSERT INTO t (n) VALUES (1) RETURNING CAST(x'ff' AS TEXT)";
+    let error = while_syncs_fail(&home, db.fetch_one(unread, ())).await.unwrap_err();
+    assert_eq!(kinds(&error), UNKNOWN, "alone: {error}");
+    let held = db.connection().await.unwrap();
+    let writes = (0..20).map(|_| {
+        let db = db.clone();
+        tokio::spawn(async move { db.fetch_one(unread, ()).await })
+    });
+    let writes: Vec<_> = writes.collect();
+    common::eventually("all wait", || db.stats().waiting >= 20).await;
+    let outcomes = while_syncs_fail(&home, async {
+        drop(held);
+        join_all(writes).await
+    });
+    for outcome in outcomes.await {
+        let error = outcome.unwrap().unwrap_err();
+        assert!([UNKNOWN, FAILED].contains(&kinds(&error)), "in a group: {error}");
+    }
+    db.close().await.unwrap();
 }
 
 #[tokio::test]

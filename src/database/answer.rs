@@ -18,7 +18,8 @@ macro_rules! one_liners {
         ///
         /// # Errors
         /// As classified by the engine; a failed statement has changed nothing, also where SQL would let it stop half-way
-        /// (`OR FAIL`).
+        /// (`OR FAIL`). Only if it was done, and rows that it answered (`RETURNING`) cannot be read, is that an error of
+        /// [`Phase::Answer`](crate::engine::Phase::Answer), and what it changed stands.
         ///
         /// # Cancel safety
         /// Dropping the future stops the statement. Whether it took effect before is then not known; inside a
@@ -104,10 +105,9 @@ macro_rules! one_liners {
             let observing = $self.observing($crate::observer::CallKind::Fetch, &statement, location);
             $crate::database::Answer::observed(observing, async move {
                 let statement = statement?;
-                let mut sink = $crate::database::route::Shown($crate::row::Decoding::<Option<T>>::values());
+                let mut sink = $crate::database::route::Shown::to($crate::row::Decoding::<Option<T>>::values());
                 $self.reading(statement, location, &mut sink).await?;
-                $crate::database::observed::answered();
-                $crate::row::made(sink.0)
+                sink.made()
             })
         }
 
@@ -130,10 +130,9 @@ macro_rules! one_liners {
             let observing = $self.observing($crate::observer::CallKind::Fetch, &statement, location);
             $crate::database::Answer::observed(observing, async move {
                 let statement = statement?;
-                let mut sink = $crate::database::route::Shown($crate::row::Decoding::<Option<T>>::rows());
+                let mut sink = $crate::database::route::Shown::to($crate::row::Decoding::<Option<T>>::rows());
                 $self.reading(statement, location, &mut sink).await?;
-                $crate::database::observed::answered();
-                $crate::row::made(sink.0)
+                sink.made()
             })
         }
 
@@ -157,10 +156,9 @@ macro_rules! one_liners {
             let observing = $self.observing($crate::observer::CallKind::Fetch, &statement, location);
             $crate::database::Answer::observed(observing, async move {
                 let statement = statement?;
-                let mut sink = $crate::database::route::Shown($crate::row::Decoding::<Vec<T>>::rows());
+                let mut sink = $crate::database::route::Shown::to($crate::row::Decoding::<Vec<T>>::rows());
                 $self.reading(statement, location, &mut sink).await?;
-                $crate::database::observed::answered();
-                $crate::row::made(sink.0)
+                sink.made()
             })
         }
     };

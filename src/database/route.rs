@@ -13,7 +13,7 @@ use crate::connector::{
 };
 use crate::error::Result;
 use crate::pool::Pooled;
-use crate::row::{RowSink, Rows};
+use crate::row::{self, Gathered, RowSink, Rows};
 use crate::turn;
 
 /// Whether reads have connections of their own.
@@ -132,7 +132,23 @@ impl Yields for Collected {
 }
 
 /// The rows are shown to a sink.
-pub(super) struct Shown(pub(super) Box<dyn RowSink>);
+pub(super) struct Shown {
+    sink: Box<dyn RowSink>,
+    /// The statement has changed something.
+    wrote: bool,
+}
+
+impl Shown {
+    pub(super) fn to(sink: Box<dyn RowSink>) -> Self {
+        Self { sink, wrote: false }
+    }
+
+    /// What was made of the rows.
+    pub(super) fn made<G: Gathered>(self) -> Result<G> {
+        observed::answered();
+        row::made(self.sink).map_err(|error| if self.wrote { error.about_the_answer() } else { error })
+    }
+}
 
 impl Yields for Shown {
     type Made = ();
@@ -146,17 +162,18 @@ impl Yields for Shown {
         if observed::is_observed() {
             observed::runs(&mut statement);
         }
-        let outcome = connection.run_into(statement, scope, &mut self.0).await;
+        let outcome = connection.run_into(statement, scope, &mut self.sink).await;
         if observed::is_observed() {
             observed::ran(connection);
             if let Ok(Outcome::Ran(changes)) = &outcome {
-                observed::gave(self.0.taken(), *changes);
+                observed::gave(self.sink.taken(), *changes);
             }
         }
-        Ok(outcome?.map(drop))
+        Ok(outcome?.map(|changes| self.wrote = changes.rows_affected > 0))
     }
 
     fn collected(&mut self, rows: Rows) {
-        rows.show_to(self.0.as_mut());
+        self.wrote = rows.changes().rows_affected > 0;
+        rows.show_to(self.sink.as_mut());
     }
 }

@@ -177,6 +177,9 @@ pub enum Phase {
     Begin,
     /// Running a statement.
     Statement,
+    /// Reading the answer of a statement that has taken effect: what it wrote stands, and to run it again would do it
+    /// twice.
+    Answer,
     /// Committing a transaction.
     Commit,
     /// Rolling a transaction back.

@@ -182,6 +182,12 @@ impl Error {
         self.0.transient
     }
 
+    /// Says that a statement has taken effect, where this error is about its answer only.
+    #[cold]
+    pub(crate) fn about_the_answer(self) -> Self {
+        self.context("the statement has taken effect, but its answer cannot be read").during(Phase::Answer)
+    }
+
     /// Describes a panic of user code; the payload is not shown, for it may hold anything.
     pub(crate) fn panicked(who: &str) -> Self {
         Self::new(ErrorKind::Connection, format!("the {who} panicked"))

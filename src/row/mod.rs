@@ -14,7 +14,7 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use builder::RowsBuilder;
-pub(crate) use sink::{Decoding, made};
+pub(crate) use sink::{Decoding, Gathered, made};
 pub use sink::{RowRef, RowSink};
 
 use crate::error::{Error, ErrorKind, Reason, Result};

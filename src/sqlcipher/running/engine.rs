@@ -9,7 +9,7 @@ use rusqlite::Connection;
 use super::closing::ClosedInOrder;
 use super::control::Control;
 use super::session::{KeptSnapshot, Session, Sharing};
-use crate::connector::{EngineEvent, QueryPlan, Statement, StatementEffort, StatementKind};
+use crate::connector::{EngineEvent, Statement, StatementKind};
 use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::feed::ChangeFeed;
 use crate::params::{Arranged, ParamSets};
@@ -21,7 +21,7 @@ use crate::sqlcipher::log::checkpoint::{Log, WORTH_COPYING};
 use crate::sqlcipher::opening::reading::Still;
 use crate::sqlcipher::opening::way::Way;
 use crate::sqlcipher::statement::plan::Plans;
-use crate::sqlcipher::statement::ready::{Ready, RowStep, push_row, show_row};
+use crate::sqlcipher::statement::ready::{Effect, Ready, RowStep, push_row, show_row};
 use crate::sqlcipher::statement::watch::{Mode, Watch};
 use crate::sqlcipher::stats::Tally;
 use crate::sqlcipher::tuning::Checkpoints;
@@ -54,9 +54,6 @@ pub(crate) struct Engine {
 
 /// What SQLite counts between two questions whether to stop: some twenty microseconds of work.
 pub(super) const STEPS_BETWEEN_QUESTIONS: u32 = 1000;
-
-/// Operations of which there is a plan.
-const ROWS: [&str; 4] = ["SELECT", "INSERT", "UPDATE", "DELETE"];
 
 impl Engine {
     pub(crate) fn new(connection: Connection, watch: Arc<Watch>, tally: Arc<Tally>, log: Arc<Log>) -> Self {
@@ -243,14 +240,14 @@ impl Engine {
         statement: &Statement,
         take: &mut dyn FnMut(RowStep<'_, '_>) -> Result<bool>,
     ) -> Result<Changes> {
-        self.recorded(&statement.sql, |engine| engine.step(statement, take))
+        // Recorded is what it did, whether or not anybody could read its answer.
+        match self.recorded(&statement.sql, |engine| engine.step(statement, take))? {
+            (_, Some(unread)) => Err(unread.about_the_answer()),
+            (changes, None) => Ok(changes),
+        }
     }
 
-    fn step(
-        &mut self,
-        statement: &Statement,
-        take: &mut dyn FnMut(RowStep<'_, '_>) -> Result<bool>,
-    ) -> Result<Changes> {
+    fn step(&mut self, statement: &Statement, take: &mut dyn FnMut(RowStep<'_, '_>) -> Result<bool>) -> Result<Effect> {
         let Statement { sql, params, measured, .. } = statement;
         let mut run = |ready: &mut Ready<'_>, values: &Arranged<'_>| match measured {
             true => ready.run_measured(values, take),
@@ -264,32 +261,10 @@ impl Engine {
                 run(&mut ready, &values)
             });
         }
-        let (ran, changes) = (ready.facts(), run(&mut ready, &values));
+        let (ran, effect) = (ready.facts(), run(&mut ready, &values));
         drop(ready);
         self.ran(ran);
-        changes
-    }
-
-    /// What the last run of a text cost, with its plan. For what reads and writes rows; pragmas act when they are explained.
-    pub(crate) fn effort(&mut self, sql: &str) -> Option<StatementEffort> {
-        let plan = self.plans.get(sql)?;
-        let mut effort = plan.effort.take()?;
-        let has_plan = plan.summary().is_some_and(|summary| ROWS.contains(&summary.operation));
-        let text = format!("EXPLAIN QUERY PLAN {}", plan.text(sql));
-        effort.plan = if has_plan { self.explained(&text).ok() } else { None };
-        Some(effort)
-    }
-
-    fn explained(&self, sql: &str) -> Result<QueryPlan> {
-        self.watch.look(Mode::Guarded);
-        let mut prepared = self.connection.prepare(sql).map_err(classify)?;
-        self.watch.mode(Mode::Running);
-        let mut steps = prepared.raw_query();
-        let mut builder = RowsBuilder::new(["id", "parent", "notused", "detail"]);
-        while let Some(step) = steps.next().map_err(classify)? {
-            push_row(&mut builder, step)?;
-        }
-        QueryPlan::of_sqlite(&builder.finish())
+        effect
     }
 
     /// Runs one statement and collects its rows.

@@ -112,7 +112,9 @@ impl Engine {
                 Some(results)
             }
             Err(error) if error.kind() == ErrorKind::OutcomeUnknown => {
-                Some(results.into_iter().map(|result| result.and_then(|_| Err(error.clone()))).collect())
+                let undone = |error: &Error| error.phase() != Some(Phase::Answer);
+                let told = |result: Result<Rows>| Err(result.err().filter(undone).unwrap_or_else(|| error.clone()));
+                Some(results.into_iter().map(told).collect())
             }
             // A deferred constraint: one of them is to blame.
             Err(_) => None,

@@ -30,6 +30,9 @@ pub(crate) struct Ready<'e> {
     steps: u32,
 }
 
+/// What a statement changed; and of one that writes, why its rows could not be read, which is no failure of its own.
+pub(crate) type Effect = (Changes, Option<Error>);
+
 /// What [`Ready::run`] hands out.
 pub(crate) enum RowStep<'a, 'r> {
     Header(Arc<[Arc<str>]>),
@@ -163,13 +166,13 @@ impl Ready<'_> {
         &mut self,
         values: &Arranged<'_>,
         take: &mut dyn FnMut(RowStep<'_, '_>) -> Result<bool>,
-    ) -> Result<Changes> {
-        let changes = self.telling_of_commits(|ready| ready.step(values, take));
+    ) -> Result<Effect> {
+        let effect = self.telling_of_commits(|ready| ready.step(values, take));
         self.steps = self.take_steps();
-        if changes.is_ok() {
+        if effect.is_ok() {
             self.plan.learn(self.steps);
         }
-        changes
+        effect
     }
 
     /// The same, and keeps what it cost.
@@ -177,12 +180,12 @@ impl Ready<'_> {
         &mut self,
         values: &Arranged<'_>,
         take: &mut dyn FnMut(RowStep<'_, '_>) -> Result<bool>,
-    ) -> Result<Changes> {
+    ) -> Result<Effect> {
         // What earlier runs have left behind that nobody measured.
         self.take_effort();
-        let changes = self.run(values, take);
+        let effect = self.run(values, take);
         self.plan.effort = self.take_effort();
-        changes
+        effect
     }
 
     fn take_effort(&mut self) -> Option<StatementEffort> {
@@ -221,36 +224,41 @@ impl Ready<'_> {
         work(self).map_err(|error| in_commit(error, commits::count(self.connection) != before, self.connection))
     }
 
-    fn step(
-        &mut self,
-        values: &Arranged<'_>,
-        take: &mut dyn FnMut(RowStep<'_, '_>) -> Result<bool>,
-    ) -> Result<Changes> {
+    fn step(&mut self, values: &Arranged<'_>, take: &mut dyn FnMut(RowStep<'_, '_>) -> Result<bool>) -> Result<Effect> {
+        let commits = self.commits();
         let Self { connection, watch, plan, prepared, fresh, .. } = self;
         plan.bind(prepared, values)?;
         if plan.is_empty() {
             take(RowStep::Header(Arc::from([])))?;
-            return Ok(Changes::default());
+            return Ok((Changes::default(), None));
         }
         let reads = plan.kind() == StatementKind::Read;
         let forgotten = plan.forget_last_id(connection);
         // The header is known only after the first step: SQLite prepares anew there if the schema has changed.
-        let mut header_taken = false;
+        let (mut header_taken, mut unread) = (false, None);
         let mut rows = prepared.raw_query();
         while let Some(row) = rows.next().map_err(|error| failed(error, watch, plan, values))? {
             if !header_taken {
                 take(RowStep::Header(plan.header(row.as_ref(), *fresh)))?;
                 header_taken = true;
             }
-            if !take(RowStep::Row(row, reads))? {
-                break;
+            match take(RowStep::Row(row, reads)) {
+                Ok(true) => continue,
+                Ok(false) if reads || !commits => break,
+                Ok(false) => {}
+                Err(error) if reads => return Err(error),
+                // All that it writes was written before its first row. Source: "RETURNING", section 3 (processing order).
+                Err(error) => unread = Some(error),
             }
+            // To end it here would commit too, and hide how that went.
+            while rows.next().map_err(|error| failed(error, watch, plan, values))?.is_some() {}
+            break;
         }
         drop(rows);
         if !header_taken {
             take(RowStep::Header(plan.header(prepared, *fresh)))?;
         }
-        Ok(plan.changes(connection, connection.changes(), forgotten.as_ref()))
+        Ok((plan.changes(connection, connection.changes(), forgotten.as_ref()), unread))
     }
 
     /// Runs it without looking at rows, and says how many it changed.
