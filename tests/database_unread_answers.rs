@@ -149,22 +149,3 @@ async fn in_a_group_it_disturbs_nobody_and_each_is_told_what_became_of_its_own()
         assert_eq!(count(&db).await, 40);
     }
 }
-
-#[cfg(feature = "sqlcipher")]
-#[tokio::test]
-async fn those_who_listen_for_changes_are_told_of_it() {
-    for (_home, db) in homes().await {
-        let mut changes = db.changes().await.unwrap();
-        db.fetch_one(WRITE, ()).await.unwrap_err();
-        let change = tokio::time::timeout(common::secs(10), changes.next()).await.expect("an event comes").unwrap();
-        assert!(change.tables.iter().any(|table| &*table.table == "t" && table.inserted == 1), "{change:?}");
-        let mut rows = db.fetch_stream(&format!("INSERT INTO t (n) {} RETURNING n", common::numbers(3)), ());
-        rows.try_next().await.unwrap();
-        drop(rows);
-        eventually("the stream has ended", || db.stats().active_connections == 0).await;
-        if count(&db).await > 1 {
-            let change = tokio::time::timeout(common::secs(10), changes.next()).await.expect("an event comes").unwrap();
-            assert!(change.tables.iter().any(|table| &*table.table == "t" && table.inserted == 3), "{change:?}");
-        }
-    }
-}

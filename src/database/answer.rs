@@ -44,7 +44,7 @@ macro_rules! one_liners {
         /// end.
         ///
         /// # Errors
-        /// As classified by the engine.
+        /// As [`execute`](Self::execute).
         ///
         /// # Cancel safety
         /// As [`execute`](Self::execute); a statement that only reads leaves nothing behind.
@@ -67,7 +67,7 @@ macro_rules! one_liners {
         /// Fetches all rows.
         ///
         /// # Errors
-        /// As classified by the engine.
+        /// As [`execute`](Self::execute).
         ///
         /// # Cancel safety
         /// As [`execute`](Self::execute); a statement that only reads leaves nothing behind.
@@ -91,6 +91,7 @@ macro_rules! one_liners {
         ///
         /// # Errors
         /// As classified by the engine; [`Reason::Type`](crate::Reason::Type) when the value does not fit.
+        /// What a statement has written stands then, as with [`execute`](Self::execute).
         ///
         /// # Cancel safety
         /// As [`execute`](Self::execute); a statement that only reads leaves nothing behind.
@@ -116,6 +117,7 @@ macro_rules! one_liners {
         ///
         /// # Errors
         /// As classified by the engine; [`Reason::Type`](crate::Reason::Type) when the row does not fit.
+        /// What a statement has written stands then, as with [`execute`](Self::execute).
         ///
         /// # Cancel safety
         /// As [`execute`](Self::execute); a statement that only reads leaves nothing behind.
@@ -142,6 +144,7 @@ macro_rules! one_liners {
         ///
         /// # Errors
         /// As classified by the engine; [`Reason::Type`](crate::Reason::Type) when a row does not fit.
+        /// What a statement has written stands then, as with [`execute`](Self::execute).
         ///
         /// # Cancel safety
         /// As [`execute`](Self::execute); a statement that only reads leaves nothing behind.
