@@ -25,6 +25,8 @@ use crate::sqlcipher::opening::diagnose;
 use crate::sqlcipher::opening::diagnose::trial;
 use crate::sqlcipher::opening::location::Location;
 use crate::sqlcipher::opening::opened::Opened;
+use crate::sqlcipher::opening::patience::Patience;
+use crate::sqlcipher::opening::reading::Failure;
 use crate::sqlcipher::opening::way::Way;
 use crate::sqlcipher::os::is_full;
 
@@ -112,21 +114,27 @@ pub(in super::super) fn rekey(
 /// A connection that has the file for itself, with nothing in its log.
 fn alone(opened: &Opened, old: &KeySpec) -> Result<Connection> {
     let location = opened.location();
-    let connection = location.open()?;
-    cipher::key(&connection, old)?;
-    let take = || {
-        connection.busy_timeout(opened.busy_timeout())?;
-        Way::Exclusive.take(&connection)?;
-        trial(&connection)?;
+    let take = |connection: &Connection| {
+        Way::Exclusive.take(connection, opened.busy_timeout())?;
+        trial(connection)?;
         connection
             .execute_batch("PRAGMA synchronous = FULL; PRAGMA fullfsync = ON; PRAGMA checkpoint_fullfsync = ON")?;
-        fold(&connection)
+        fold(connection)
     };
-    match take() {
-        Ok(()) => Ok(connection),
-        Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => Err(occupied(location)),
-        Err(error) => Err(unchanged(location, diagnose::later(location, &connection, Some(old), error))),
-    }
+    let taken = Patience::begin(opened.busy_timeout()).in_turn(Way::Exclusive, || {
+        let connection = location.open()?;
+        cipher::key(&connection, old)?;
+        match take(&connection) {
+            Ok(()) => Ok(connection),
+            Err(error) => Err(Failure::found(connection, error)),
+        }
+    });
+    taken.map_err(|failure| {
+        failure.explained(|of, error| match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseBusy) => occupied(location),
+            _ => unchanged(location, diagnose::later(location, of, Some(old), error)),
+        })
+    })
 }
 
 /// Copies the log into the file, and leaves nothing in it. In a rollback mode there is none.
@@ -141,19 +149,22 @@ fn fold(connection: &Connection) -> rusqlite::Result<()> {
 /// A connection that has read with this key; `None` if the key does not open the file.
 fn opens(opened: &Opened, key: &KeySpec) -> Result<Option<Connection>> {
     let location = opened.location();
-    let connection = location.open()?;
-    cipher::key(&connection, key)?;
-    let read = || {
-        connection.busy_timeout(opened.busy_timeout())?;
-        opened.way().take(&connection)?;
-        trial(&connection)
-    };
-    match read() {
-        Ok(()) => prove_encrypted(location, &connection, key).map(|()| Some(connection)),
-        Err(error) => match error.sqlite_error_code() {
+    let (way, limit) = (opened.way(), opened.busy_timeout());
+    let read = Patience::begin(limit).in_turn(way, || {
+        let connection = location.open()?;
+        cipher::key(&connection, key)?;
+        match way.take(&connection, limit).and_then(|()| trial(&connection)) {
+            Ok(()) => Ok(connection),
+            Err(error) => Err(Failure::found(connection, error)),
+        }
+    });
+    match read {
+        Ok(connection) => prove_encrypted(location, &connection, key).map(|()| Some(connection)),
+        Err(Failure::Explained(error)) => Err(error),
+        Err(Failure::Engine(found)) => match found.1.sqlite_error_code() {
             // The latter behind a header that is not encrypted.
             Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => Ok(None),
-            _ => Err(diagnose::explain_with(location, &connection, error)),
+            _ => Err(diagnose::explain_with(location, &found.0, found.1)),
         },
     }
 }

@@ -30,23 +30,30 @@ impl Opening<'_> {
             let patience = self.patience();
             return match reading::open(self.location, self.settings, &|_| Ok(())) {
                 Ok(opened) => self.whole(opened),
-                Err(Failure::Engine(found)) => {
-                    Err(patience.settle(diagnose::without_key(self.location, &found.0, found.1)))
+                Err(failure) => {
+                    Err(failure.explained(|of, error| patience.settle(diagnose::without_key(self.location, of, error))))
                 }
-                Err(Failure::Explained(error)) => Err(error),
             };
         }
         self.create(None)?;
-        let connection = match self.location {
-            // The file is there by now; this is for new files that are attached to it.
-            Location::File { path, .. } if self.settings.create_if_missing => self.location.open_or_create(path)?,
-            _ => self.location.open()?,
-        };
-        self.refuse_piece(&connection)?;
         let patience = self.patience();
-        match self.set_up(&connection) {
-            Ok(()) => self.whole(Tried { connection, still: None }),
-            Err(error) => Err(patience.settle(diagnose::without_key(self.location, &connection, error))),
+        let opened = patience.in_turn(self.settings.way, || {
+            let connection = match self.location {
+                // The file is there by now; this is for new files that are attached to it.
+                Location::File { path, .. } if self.settings.create_if_missing => self.location.open_or_create(path)?,
+                _ => self.location.open()?,
+            };
+            self.refuse_piece(&connection)?;
+            match self.set_up(&connection) {
+                Ok(()) => Ok(Tried { connection, still: None }),
+                Err(error) => Err(Failure::found(connection, error)),
+            }
+        });
+        match opened {
+            Ok(tried) => self.whole(tried),
+            Err(failure) => {
+                Err(failure.explained(|of, error| patience.settle(diagnose::without_key(self.location, of, error))))
+            }
         }
     }
 
@@ -61,7 +68,7 @@ impl Opening<'_> {
         let make = |salt| KeySpec::make(secret, salt, self.settings.format);
         let mut ready = if self.is_new { Some(make(fresh()?)?) } else { None };
         self.create(ready.as_ref())?;
-        let mut last = false;
+        let (mut last, mut patience) = (false, None);
         loop {
             let connection = self.location.open()?;
             let found = self.salt(&connection, outer)?;
@@ -71,11 +78,17 @@ impl Opening<'_> {
                 None => make(found.map_or_else(fresh, Ok)?)?,
             };
             cipher::key(&connection, &key)?;
-            let patience = self.patience();
+            let patience = *patience.get_or_insert_with(|| self.patience());
             let Err(error) = self.set_up(&connection) else {
                 creation::prove_encrypted(self.location, &connection, &key)?;
                 return Ok((self.whole(Tried { connection, still: None })?, key));
             };
+            if patience.may_wait(self.settings.way, &error) {
+                drop(connection);
+                ready = Some(key);
+                Patience::pause();
+                continue;
+            }
             let now = self.salt(&connection, outer)?;
             if last || now.is_none() || now == found {
                 return Err(patience.settle(diagnose::with_key(self.location, &connection, secret, &key, error)));
@@ -97,10 +110,10 @@ impl Opening<'_> {
                 creation::prove_encrypted(self.location, &tried.connection, &key)?;
                 Ok((tried, key))
             }
-            Err(Failure::Engine(found)) => {
-                Err(patience.settle(diagnose::with_key(self.location, &found.0, secret, &key, found.1)))
+            Err(failure) => {
+                let explain = |of: &_, error| diagnose::with_key(self.location, of, secret, &key, error);
+                Err(failure.explained(|of, error| patience.settle(explain(of, error))))
             }
-            Err(Failure::Explained(error)) => Err(error),
         }
     }
 
@@ -145,8 +158,7 @@ impl Opening<'_> {
     /// Reads, which proves the key, and settles what is stored in the file: vacuum mode before the first table, then
     /// the write-ahead log.
     fn set_up(&self, connection: &Connection) -> rusqlite::Result<()> {
-        connection.busy_timeout(self.settings.tuning.busy_timeout)?;
-        self.settings.way.take(connection)?;
+        self.settings.way.take(connection, self.settings.tuning.busy_timeout)?;
         trial(connection)?;
         let in_memory = self.is_new && self.location.is_memory();
         if in_memory {

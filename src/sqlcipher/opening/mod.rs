@@ -15,6 +15,6 @@ pub(crate) mod first;
 pub(crate) mod location;
 pub(super) mod log_pages;
 pub(crate) mod opened;
-mod patience;
+pub(crate) mod patience;
 pub(crate) mod reading;
 pub(crate) mod way;

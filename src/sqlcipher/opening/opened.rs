@@ -226,20 +226,22 @@ impl Opened {
     pub(super) fn open_another(&self, key: Option<&KeySpec>) -> Result<Tried> {
         self.refuse_emptied()?;
         let give = |connection: &Connection| key.map_or(Ok(()), |key| cipher::key(connection, key));
-        if self.settings.way.only_reads() {
-            let opened = reading::open(&self.location, &self.settings, &give);
-            return opened.map_err(|failure| match failure {
-                Failure::Engine(found) => diagnose::later(&self.location, &found.0, key, found.1),
-                Failure::Explained(error) => error,
-            });
-        }
-        let connection = self.location.open()?;
-        give(&connection)?;
         let way = self.settings.way;
-        let patient = connection.busy_timeout(self.busy_timeout());
-        let taken = patient.and_then(|()| way.take(&connection)).and_then(|()| trial(&connection));
-        taken.map_err(|error| way.explain(&self.location, diagnose::later(&self.location, &connection, key, error)))?;
-        Ok(Tried { connection, still: None })
+        let opened = if way.only_reads() {
+            reading::open(&self.location, &self.settings, &give)
+        } else {
+            Patience::begin(self.busy_timeout()).in_turn(way, || {
+                let connection = self.location.open()?;
+                give(&connection)?;
+                match way.take(&connection, self.busy_timeout()).and_then(|()| trial(&connection)) {
+                    Ok(()) => Ok(Tried { connection, still: None }),
+                    Err(error) => Err(Failure::found(connection, error)),
+                }
+            })
+        };
+        opened.map_err(|failure| {
+            failure.explained(|of, error| way.explain(&self.location, diagnose::later(&self.location, of, key, error)))
+        })
     }
 
     /// Keeps a connection for whoever asks next.

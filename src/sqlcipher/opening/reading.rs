@@ -45,6 +45,19 @@ pub(crate) enum Failure {
     Explained(Error),
 }
 
+impl Failure {
+    pub(crate) fn found(connection: Connection, error: rusqlite::Error) -> Self {
+        Self::Engine(Box::new((connection, error)))
+    }
+
+    pub(crate) fn explained(self, explain: impl FnOnce(&Connection, rusqlite::Error) -> Error) -> Error {
+        match self {
+            Self::Engine(found) => explain(&found.0, found.1),
+            Self::Explained(error) => error,
+        }
+    }
+}
+
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         Self::Explained(error)
@@ -220,7 +233,7 @@ fn ready(location: &Location, view: PathView, key: &dyn Fn(&Connection) -> Resul
 fn explained(location: &Location, connection: Connection, error: rusqlite::Error) -> Failure {
     match error.sqlite_error().map(|error| error.extended_code) {
         Some(ffi::SQLITE_READONLY_ROLLBACK) => Failure::Explained(unfinished(location)),
-        _ => Failure::Engine(Box::new((connection, error))),
+        _ => Failure::found(connection, error),
     }
 }
 

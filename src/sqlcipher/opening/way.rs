@@ -1,6 +1,7 @@
 //! What a database is opened for, and which of its settings contradict each other.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rusqlite::Connection;
 
@@ -52,15 +53,19 @@ impl Way {
         matches!(self, Self::ReadOnly | Self::Immutable)
     }
 
-    /// Takes the file from all others, before anything was read, if that is meant. In WAL mode its index is then in the
-    /// memory of this process.
+    /// Sets how long a lock is waited for, and takes the file from all others, before anything was read, if that is
+    /// meant. In WAL mode its index is then in the memory of this process.
     ///
-    /// Source: "Write-Ahead Logging", section 8.
-    pub(crate) fn take(self, connection: &Connection) -> rusqlite::Result<()> {
-        if self != Self::Exclusive {
-            return Ok(());
+    /// SQLite does not wait for the whole file: whoever wants it keeps the shared lock meanwhile, and two of them would
+    /// wait for each other until both give up. [`Patience::in_turn`] waits.
+    ///
+    /// Source: "Write-Ahead Logging", section 8; `pager_unlock` in `pager.c`, which keeps the lock in this mode.
+    pub(crate) fn take(self, connection: &Connection, busy_timeout: Duration) -> rusqlite::Result<()> {
+        if self == Self::Exclusive {
+            connection.busy_timeout(Duration::ZERO)?;
+            connection.execute_batch("PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE; COMMIT")?;
         }
-        connection.execute_batch("PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE; COMMIT")
+        connection.busy_timeout(busy_timeout)
     }
 
     /// What an open failed with, in words of this way.
