@@ -173,8 +173,10 @@ fn without_the_short_cuts_each_step_takes_a_thread() {
     });
 }
 
-/// How often another task of this thread had its turn while the call ran.
+/// How often another task of this thread had its turn while the call ran. The runtime's own thread is taken, as the call
+/// might be done there before this one looks again.
 async fn turns_beside<T>(call: impl Future<Output = T>) -> (T, u64) {
+    let _thread = take_thread().await;
     let turns = Arc::new(AtomicU64::new(0));
     let counting = Arc::clone(&turns);
     let other = tokio::spawn(async move {
