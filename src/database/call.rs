@@ -88,18 +88,24 @@ pub(super) struct Deadline {
 
 /// What is under way when the time is up, and so what that means.
 pub(super) enum Stage {
+    /// What comes before the work itself, and by whom it is done: nothing of that has begun.
+    Before(&'static str, Phase),
     /// Nothing is lost by dropping it.
     Begin,
     /// The same.
     Read,
     /// The same; the transaction around it is rolled back.
     InTransaction,
+    /// A part of a transaction is undone; all of it is rolled back then.
+    Undo,
     /// The closure of a transaction, which is rolled back then.
     Closure,
     /// May have taken effect, unless the engine says that it was stopped.
     Write(Canceller),
     /// Each statement of a script may have taken effect.
     Script(Canceller),
+    /// The same of what a closure does with the engine itself.
+    Native(Canceller),
     /// Cannot be stopped, only be waited for.
     Commit,
     Rollback,
@@ -119,6 +125,11 @@ impl Deadline {
     /// For tidying up when the time is up already.
     pub(super) fn grace() -> Option<Self> {
         Self::after(GRACE)
+    }
+
+    /// For tidying up that is not to be left out because the time is nearly up.
+    pub(super) fn or_grace(self) -> Self {
+        Self { at: self.at.max(Instant::now() + GRACE), ..self }
     }
 
     /// The earlier of two.
@@ -148,7 +159,7 @@ impl Deadline {
         }
         let took = began.elapsed();
         let canceller = match &stage {
-            Stage::Write(canceller) | Stage::Script(canceller) => canceller.clone(),
+            Stage::Write(canceller) | Stage::Script(canceller) | Stage::Native(canceller) => canceller.clone(),
             Stage::Commit => Canceller::none(),
             _ => return Err(self.passed(&stage, took)),
         };
@@ -196,9 +207,11 @@ impl Deadline {
     #[cold]
     pub(super) fn passed(self, stage: &Stage, took: Duration) -> Error {
         let (doing, phase, hint) = match stage {
+            Stage::Before(doing, phase) => (*doing, *phase, "nothing had begun"),
             Stage::Begin => ("beginning the transaction", Phase::Begin, "nothing was changed"),
             Stage::Read => ("reading", Phase::Statement, "nothing was changed"),
             Stage::InTransaction => ("running a statement", Phase::Statement, "the transaction is rolled back"),
+            Stage::Undo => ("undoing a nested transaction", Phase::Rollback, "the transaction is rolled back"),
             Stage::Closure => {
                 ("running the closure of the transaction", Phase::Statement, "the transaction is rolled back")
             }
@@ -206,13 +219,20 @@ impl Deadline {
             Stage::Script(_) => {
                 ("running the script", Phase::Statement, "it was stopped; what it had committed before stays done")
             }
+            Stage::Native(_) => {
+                ("running the closure", Phase::Statement, "it was stopped; what it had committed before stays done")
+            }
             Stage::Commit => ("committing", Phase::Commit, "the transaction is rolled back"),
             Stage::Rollback => ("rolling back", Phase::Rollback, "the connection is closed instead"),
         };
         let Self { limit, name, .. } = self;
         let message = format!("the {name} of {limit:?} ran out after {took:.1?} of {doing}");
         let error = Error::new(ErrorKind::Timeout, message).during(phase).hint(hint);
-        if matches!(stage, Stage::Script(_)) { error } else { error.because(Reason::RolledBack) }
+        match stage {
+            Stage::Script(_) | Stage::Native(_) => error,
+            Stage::Before(..) => error.because(Reason::NotStarted),
+            _ => error.because(Reason::RolledBack),
+        }
     }
 
     #[cold]

@@ -199,7 +199,8 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
             let running = async {
                 let call = self.call(location);
                 clock::check()?;
-                let backup = options.resolved(target, self.pool().observers().listener()).await?;
+                let limit = call.limit(|| Stage::Before("asking for the key of the copy", Phase::Key));
+                let backup = within(limit, options.resolved(target, self.pool().observers().listener())).await?;
                 let mut lent = call.lend(self.pool(), route::read_access(self.capabilities())).await?;
                 observed::lent();
                 lent.label("backup");

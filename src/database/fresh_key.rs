@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+use super::call::{Limit, within};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{KeyCandidate, KeySource};
 use crate::lock::Lock;
@@ -29,10 +30,10 @@ impl FreshKey {
     }
 
     /// The database is encrypted under the new secret.
-    pub(super) async fn settle(&self) -> Result<()> {
+    pub(super) async fn settle(&self, limit: Limit) -> Result<()> {
         let made = std::mem::replace(&mut *self.made.lock(), FreshState::Settled);
         let FreshState::Unsettled(made) = made else { return Ok(()) };
-        let settled = self.source.settle(&made).await;
+        let settled = within(limit, self.source.settle(&made)).await;
         settled.map_err(|error| {
             let source = self.source.describe();
             error.context(format_args!("the database has the new key now, but {source} still offers the old one too"))

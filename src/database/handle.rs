@@ -119,7 +119,8 @@ impl<C: Connector> AsyncDatabase<C> {
     /// The time begins when the call is first polled, and covers everything that the call gives: a
     /// [`Transaction`](crate::Transaction), a [`RawConnection`](crate::database::RawConnection) or a stream has to be done with by
     /// then, and whatever is asked of it later fails. A closure that is late is dropped and rolled back.
-    /// [`connect`](Self::connect) and [`close`](Self::close) have limits of their own.
+    /// [`connect`](Self::connect) and [`close`](Self::close) have limits of their own; [`suspend`](Self::suspend) and
+    /// [`rekey`](Self::rekey) wait for no longer than this, but are not stopped once nothing is lent any more.
     ///
     /// ```
     /// use std::time::Duration;
@@ -138,9 +139,9 @@ impl<C: Connector> AsyncDatabase<C> {
     ///
     /// | [`kind`](crate::Error::kind) | [`reason`](crate::Error::reason) | |
     /// |---|---|---|
-    /// | [`Timeout`](crate::ErrorKind::Timeout) | [`NotStarted`](crate::Reason::NotStarted) | it still waited for a connection or for the writer; those who had it are named |
+    /// | [`Timeout`](crate::ErrorKind::Timeout) | [`NotStarted`](crate::Reason::NotStarted) | it still waited for a connection or for the writer, and those who had it are named; or for the source of a key, or for the engine to be ready |
     /// | [`Timeout`](crate::ErrorKind::Timeout) | [`RolledBack`](crate::Reason::RolledBack) | it was stopped and has changed nothing |
-    /// | [`Timeout`](crate::ErrorKind::Timeout) | [`Unspecified`](crate::Reason::Unspecified) | a script was stopped; what it had committed before stays |
+    /// | [`Timeout`](crate::ErrorKind::Timeout) | [`Unspecified`](crate::Reason::Unspecified) | a script, or the closure of `interact`, was stopped; what it had committed before stays |
     /// | [`OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown) | | a commit, or a write that commits by itself, gave no answer within 2 s after the deadline, when it had been asked to stop; only such calls are answered after the deadline |
     ///
     /// A call that answers within that grace (two seconds, in which it is being stopped; mostly that takes milliseconds) has its own answer, also if

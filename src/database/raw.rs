@@ -7,6 +7,8 @@ use std::panic::Location;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
+
 use super::bulk;
 use super::call::{self, Stage, within};
 use super::held::Held;
@@ -26,7 +28,8 @@ use crate::turn;
 /// `interact`, reached through `Deref`).
 ///
 /// A transaction left open is rolled back when the guard is dropped; a connection whose session was altered is closed
-/// instead of lent again.
+/// instead of lent again. A [time limit](crate::AsyncDatabase::with_timeout) bounds the calls of the guard, and not what is
+/// reached through `Deref`.
 ///
 /// ```
 /// # use strongroom::AsyncDatabase;
@@ -113,7 +116,7 @@ impl<C: Connector<Connection: Connection>> RawConnection<C> {
             return Err(deadline.over(Reason::NotStarted, "what it had left open is rolled back"));
         }
         if self.bulk {
-            self.held.rollback().await?;
+            within(self.held.limit(Stage::Rollback), self.held.rollback()).await?;
             self.bulk = false;
         }
         Ok(&mut **self.held)
@@ -183,6 +186,14 @@ impl<C: Connector<Connection: Connection>> RawConnection<C> {
             within(limit, self.ready().await?.run_script(Arc::clone(&sql))).await
         };
         over(observing, running).await
+    }
+
+    /// Has the engine do what is beyond the contract, on a connection that was lent for this alone.
+    pub(crate) async fn natively<T, F>(mut self, work: F) -> Result<T>
+    where
+        F: for<'c> FnOnce(&'c mut C::Connection) -> BoxFuture<'c, Result<T>>,
+    {
+        within(self.held.limit_stopping(Stage::Native), work(&mut self.held)).await
     }
 
     /// Whether there is a table or view of this name.

@@ -6,10 +6,11 @@ use std::panic::Location;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::call::{Deadline, Stage, within};
 use super::fresh_key::FreshKey;
 use super::handle::AsyncDatabase;
 use crate::connector::{BackupProgress, Connector, RekeyReport, TellProgress};
-use crate::error::Result;
+use crate::error::{Phase, Result};
 use crate::key::KeySource;
 use crate::pool::SuspendOptions;
 
@@ -112,7 +113,8 @@ impl<C: Connector> AsyncDatabase<C> {
     /// ```
     ///
     /// # Errors
-    /// What the source answers; [`StillLent`](crate::Reason::StillLent) when somebody kept a connection for too long, and
+    /// What the source answers; [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) when that comes later than the
+    /// [limit](Self::with_timeout) of the handle; [`StillLent`](crate::Reason::StillLent) when somebody kept a connection for too long, and
     /// who; [`ErrorKind::Busy`](crate::ErrorKind::Busy) when another process has the file open, or the database is
     /// suspended until somebody resumes; [`ErrorKind::Config`](crate::ErrorKind::Config) for a database that is not
     /// encrypted or in memory, and for a key that brings another salt;
@@ -187,17 +189,21 @@ impl<C: Connector> AsyncDatabase<C> {
         options: RekeyOptions,
     ) -> impl Future<Output = Result<RekeyReport>> + Send {
         let (location, source) = (Location::caller(), Arc::new(source));
-        let limit = self.limit.map_or(options.limit, |limit| limit.min(options.limit));
         async move {
+            let call = self.call(location);
             let key_source = source.describe();
             let fresh = options.fresh.then(|| FreshKey::of(source.clone()));
             let asked: Box<dyn KeySource> = match &fresh {
                 Some(fresh) => Box::new(fresh.clone()),
                 None => Box::new(source),
             };
-            let report = self.pool().rekey_at(asked, options.progress, options.drain.limit(limit), location).await?;
+            let limit = call.limit(|| Stage::Before("preparing the new key", Phase::Key));
+            let change = within(limit, self.pool().prepare_rekey(asked, options.progress)).await?;
+            let drain = options.drain.limit(call.deadline.map_or(options.limit, |end| end.left().min(options.limit)));
+            let report = self.pool().rekey_at(change, drain, location).await?;
             if let Some(fresh) = fresh {
-                fresh.settle().await?;
+                let end = call.deadline.map(Deadline::or_grace);
+                fresh.settle(end.map(|end| (end, Stage::Before("letting the old key go", Phase::Key)))).await?;
             }
             let (database, RekeyReport { pages, duration: took, .. }) =
                 (self.capabilities().namespace.as_deref(), report);

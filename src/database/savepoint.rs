@@ -119,7 +119,7 @@ impl<'a, C: Connector<Connection: Connection>> Savepoint<'a, C> {
 
     async fn undo(&mut self) -> Result<()> {
         let state = &mut self.transaction.state;
-        let outcome = within(state.limit(), state.held.rollback_to(self.depth)).await;
+        let outcome = state.undo_to(self.depth).await;
         self.ended = true;
         state.undone(self.depth, outcome)
     }

@@ -80,6 +80,7 @@ impl<C: Connector> AsyncDatabase<C> {
         options: SuspendOptions,
     ) -> impl Future<Output = Result<CloseReport>> + Send + use<'_, C> {
         let location = Location::caller();
+        let options = self.limit.map_or(options, |limit| options.at_most(limit));
         async move { self.pool().suspend_at(options, location).await }
     }
 

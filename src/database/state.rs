@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::call::{Limit, Stage};
+use super::call::{Limit, Stage, within};
 use super::held::Held;
 use crate::connector::{Connection, Connector, Resource as _, ResourceState, Scope};
 use crate::error::{Error, ErrorKind, Phase, Reason, Result};
@@ -65,7 +65,11 @@ impl<C: Connector<Connection: Connection>> TransactionState<C> {
     /// dropped half-way leaves its mark. [`judge`](Self::judge) takes that back.
     pub(super) async fn ready(&mut self, sql: Option<&str>) -> Result<()> {
         if let Some(depth) = self.undo {
-            let undone = self.held.rollback_to(depth).await;
+            // When the time is up, all is rolled back below.
+            let undone = match self.held.overdue() {
+                None => self.undo_to(depth).await,
+                Some(_) => Ok(()),
+            };
             self.undo = None;
             self.undone(depth, undone)?;
         }
@@ -96,6 +100,11 @@ impl<C: Connector<Connection: Connection>> TransactionState<C> {
         self.doom =
             Some(Doom { depth: self.depth, why: Cow::Borrowed("a call in it was dropped half-way"), error: None });
         Ok(())
+    }
+
+    /// Undoes what was done since a savepoint.
+    pub(super) async fn undo_to(&mut self, depth: u32) -> Result<()> {
+        within(self.held.limit(Stage::Undo), self.held.rollback_to(depth)).await
     }
 
     /// Notes how a call ended.

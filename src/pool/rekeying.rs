@@ -12,32 +12,33 @@ use super::inner::{PoolInner, SleepStage};
 use super::suspend_options::SuspendOptions;
 use super::suspending::LONGEST;
 use crate::clock;
-use crate::connector::{Connector, RekeyReport, TellProgress};
+use crate::connector::{Connector, RekeyReport, Rekeying, TellProgress};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::KeySource;
 
 impl<C: Connector> Pool<C> {
-    /// Changes the key on behalf of a caller further up.
-    pub(crate) async fn rekey_at(
+    /// Has the connector prepare a change of key, while everybody works.
+    pub(crate) async fn prepare_rekey(
         &self,
         source: Box<dyn KeySource>,
         progress: Option<TellProgress>,
+    ) -> Result<Rekeying> {
+        self.inner().prepare_rekey(source, progress).await
+    }
+
+    /// Makes the change that was prepared, once everything was let go of, on behalf of a caller further up.
+    pub(crate) async fn rekey_at(
+        &self,
+        change: Rekeying,
         options: SuspendOptions,
         location: &'static Location<'static>,
     ) -> Result<RekeyReport> {
-        self.inner().rekey(source, progress, options, location).await
+        self.inner().emptied(options, location, change).await
     }
 }
 
 impl<C: Connector> PoolInner<C> {
-    /// Has the connector change the key: prepared while everybody works, and made once everything was let go of.
-    async fn rekey(
-        self: &Arc<Self>,
-        source: Box<dyn KeySource>,
-        progress: Option<TellProgress>,
-        options: SuspendOptions,
-        location: &'static Location<'static>,
-    ) -> Result<RekeyReport> {
+    async fn prepare_rekey(&self, source: Box<dyn KeySource>, progress: Option<TellProgress>) -> Result<Rekeying> {
         self.connector.usable()?;
         clock::check()?;
         self.refuse_inside()?;
@@ -46,8 +47,7 @@ impl<C: Connector> PoolInner<C> {
         }
         self.refuse_held()?;
         let prepared = async { self.connector.rekey(source, progress).await };
-        let change = guarded("connector's change of key", Instant::now() + LONGEST, prepared).await?;
-        self.emptied(options, location, change).await
+        guarded("connector's change of key", Instant::now() + LONGEST, prepared).await
     }
 
     /// Runs `work` while nothing is open and calls wait. A resume or a close meanwhile come too late to call it off.

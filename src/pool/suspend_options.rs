@@ -55,6 +55,11 @@ impl SuspendOptions {
         Self { until_resumed: true, ..self }
     }
 
+    /// The same, for a caller whose own limit may be shorter.
+    pub(crate) fn at_most(self, limit: Duration) -> Self {
+        Self { limit: self.limit.min(limit), ..self }
+    }
+
     /// When the limit has passed.
     pub(super) fn end(self) -> Option<Instant> {
         Instant::now().checked_add(self.limit)

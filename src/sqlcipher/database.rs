@@ -114,7 +114,7 @@ impl AsyncDatabase<SqlCipherConnector> {
         work: impl FnOnce(&mut rusqlite::Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> impl Future<Output = Result<T>> + Send {
         let lent = self.connection();
-        async move { lent.await?.interact(work).await }
+        async move { lent.await?.natively(move |connection| Box::pin(connection.interact(work))).await }
     }
 
     /// [`interact`](Self::interact) on a connection that reads, beside the writer; SQLite refuses what would write.
@@ -140,7 +140,7 @@ impl AsyncDatabase<SqlCipherConnector> {
         work: impl FnOnce(&mut rusqlite::Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> impl Future<Output = Result<T>> + Send {
         let lent = self.read_connection();
-        async move { lent.await?.interact(work).await }
+        async move { lent.await?.natively(move |connection| Box::pin(connection.interact(work))).await }
     }
 
     /// [`try_interact`](Self::try_interact) on a connection that reads.
@@ -159,8 +159,8 @@ impl AsyncDatabase<SqlCipherConnector> {
         T: Send + 'static,
         E: From<Error> + Send + 'static,
     {
-        let lent = self.read_connection();
-        async move { lent.await?.try_interact(work).await }
+        let answer = self.read_interact(move |connection| Ok(work(connection)));
+        async move { answer.await? }
     }
 
     /// [`interact`](Self::interact) for a closure with an error type of your own; see
@@ -195,8 +195,8 @@ impl AsyncDatabase<SqlCipherConnector> {
         T: Send + 'static,
         E: From<Error> + Send + 'static,
     {
-        let lent = self.connection();
-        async move { lent.await?.try_interact(work).await }
+        let answer = self.interact(move |connection| Ok(work(connection)));
+        async move { answer.await? }
     }
 }
 

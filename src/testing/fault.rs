@@ -261,19 +261,19 @@ impl<K: Connection> Connection for FaultyConnection<K> {
     }
 
     async fn follow(&mut self, feed: &ChangeFeed) -> Result<()> {
-        self.inner.follow(feed).await
+        call!(self, Follow, self.inner.follow(feed))
     }
 
     async fn tables_read(&mut self, statement: &Statement) -> Result<Vec<Arc<str>>> {
-        self.inner.tables_read(statement).await
+        call!(self, TablesRead, self.inner.tables_read(statement))
     }
 
     async fn install_feed(&mut self, tables: Vec<String>, rows: bool) -> Result<()> {
-        self.inner.install_feed(tables, rows).await
+        call!(self, InstallFeed, self.inner.install_feed(tables, rows))
     }
 
     async fn remove_feed(&mut self, tables: Vec<String>) -> Result<()> {
-        self.inner.remove_feed(tables).await
+        call!(self, RemoveFeed, self.inner.remove_feed(tables))
     }
 
     fn summary(&mut self, sql: &str) -> Option<StatementSummary> {

@@ -60,6 +60,10 @@ pub enum Point {
     /// [`Connection::maintain`].
     Maintain,
     BackUp,
+    Follow,
+    TablesRead,
+    InstallFeed,
+    RemoveFeed,
 }
 
 /// The plan of a [`FaultyConnector`](super::FaultyConnector); clones share it.

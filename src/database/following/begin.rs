@@ -4,8 +4,9 @@ use std::panic::Location;
 use std::time::Duration;
 
 use crate::connector::{Access, Connection, Connector};
+use crate::database::call::{Stage, within};
 use crate::database::handle::AsyncDatabase;
-use crate::error::Result;
+use crate::error::{Phase, Result};
 use crate::feed::ChangeFeed;
 
 /// How soon commits of other processes are noticed, unless it is set.
@@ -21,8 +22,13 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
         if self.feed().is_heard() {
             return Ok(());
         }
-        let mut writer = self.call(location).lend(self.pool(), Access::Write).await?;
+        let call = self.call(location);
+        let mut writer = call.lend(self.pool(), Access::Write).await?;
         // Whoever had it before may have asked for the same.
-        if self.feed().is_heard() { Ok(()) } else { writer.follow(self.feed()).await }
+        if self.feed().is_heard() {
+            return Ok(());
+        }
+        let limit = call.limit(|| Stage::Before("asking the engine to tell what is committed", Phase::Begin));
+        within(limit, writer.follow(self.feed())).await
     }
 }

@@ -2,7 +2,8 @@
 
 use std::panic::Location;
 
-use crate::connector::{Access, Connection, Connector};
+use crate::connector::{Access, Connection, Connector, Resource as _};
+use crate::database::call::{Stage, within};
 use crate::database::handle::AsyncDatabase;
 use crate::error::Result;
 
@@ -75,8 +76,10 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
     {
         let (database, tables, location) = (self.clone(), names(tables), Location::caller());
         async move {
-            let mut writer = database.call(location).lend(database.pool(), Access::Write).await?;
-            writer.remove_feed(tables).await
+            let call = database.call(location);
+            let mut writer = call.lend(database.pool(), Access::Write).await?;
+            let canceller = writer.canceller();
+            within(call.limit(|| Stage::Write(canceller)), writer.remove_feed(tables)).await
         }
     }
 
@@ -91,8 +94,10 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
     {
         let (database, tables) = (self.clone(), names(tables));
         async move {
-            let mut writer = database.call(location).lend(database.pool(), Access::Write).await?;
-            writer.install_feed(tables, rows).await
+            let call = database.call(location);
+            let mut writer = call.lend(database.pool(), Access::Write).await?;
+            let canceller = writer.canceller();
+            within(call.limit(|| Stage::Write(canceller)), writer.install_feed(tables, rows)).await
         }
     }
 }

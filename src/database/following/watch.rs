@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 use super::begin::LOOK_EVERY;
 use crate::clock;
 use crate::connector::{Connection, Connector, Statement};
+use crate::database::call::{Stage, within};
 use crate::database::handle::AsyncDatabase;
 use crate::database::route;
 use crate::database::route::Collected;
@@ -189,8 +190,9 @@ impl<C: Connector<Connection: Connection>> WatchedStatement<C> {
         let (database, statement, location) = (self.database.clone(), self.statement.clone(), self.location);
         by_itself(async move {
             let access = route::newest_access(database.capabilities());
-            let mut reader = database.call(location).lend(database.pool(), access).await?;
-            reader.tables_read(&statement).await
+            let call = database.call(location);
+            let mut reader = call.lend(database.pool(), access).await?;
+            within(call.limit(|| Stage::Read), reader.tables_read(&statement)).await
         })
         .await
     }

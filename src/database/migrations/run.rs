@@ -16,7 +16,7 @@ use super::plan::{Left, MigrationStep};
 use super::report::{MigrationProgress, MigrationReport, MigrationRun, MigrationState};
 use crate::clock;
 use crate::connector::{Connection, Connector, Statement, TransactionMode};
-use crate::database::call::{self, Stage, within};
+use crate::database::call::{Limit, Stage, within};
 use crate::database::held::Held;
 use crate::database::route;
 use crate::database::state::TransactionState;
@@ -79,7 +79,7 @@ impl<'m, C: Connector<Connection: Connection>> Migrating<'m, C> {
             let left = self.left_in(&mut tx).await;
             if self.other_may_be_at_work() {
                 held = tx.rollback_and_keep().await?;
-                self.pause(&mut held).await?;
+                pause(held.limit(Stage::Begin)).await?;
                 continue;
             }
             let left = left?;
@@ -202,8 +202,7 @@ impl<'m, C: Connector<Connection: Connection>> Migrating<'m, C> {
                 Ok(()) => break,
                 // It has waited within already.
                 Err(error) if error.kind() == ErrorKind::Busy && self.since.elapsed() < self.options.patience => {
-                    call::check(held.limit(Stage::Begin))?;
-                    self.pause(&mut held).await?;
+                    pause(held.limit(Stage::Begin)).await?;
                 }
                 Err(error) => return Err(error.during(Phase::Begin).context("migrating")),
             }
@@ -235,23 +234,18 @@ impl<'m, C: Connector<Connection: Connection>> Migrating<'m, C> {
                 .hint("give it more time by MigrateOptions::patience()")
                 .transient());
             }
-            self.pause(&mut held).await?;
+            pause(held.limit(Stage::Begin)).await?;
         }
     }
 
     async fn unlock(&self, mut held: Held<C>) {
         if let Some(unlock) = self.words.unlock_run()
             && let Ok(statement) = Statement::new(unlock, ())
-            && let Err(error) = held.run(statement).await
+            && let Err(error) =
+                within(held.limit(Stage::Before("unlocking", Phase::Statement)), held.run(statement)).await
         {
             tracing::debug!(%error, "the lock of a migration ends with its connection");
         }
-    }
-
-    async fn pause(&self, held: &mut Held<C>) -> Result<()> {
-        call::check(held.limit(Stage::Begin))?;
-        clock::sleep(LOOK_AGAIN).await;
-        Ok(())
     }
 
     /// Switches foreign keys off, or back to what they were. Only outside of a transaction, where nothing else is open.
@@ -261,7 +255,8 @@ impl<'m, C: Connector<Connection: Connection>> Migrating<'m, C> {
             Keys::Off(false) => ("PRAGMA foreign_keys = OFF", Keys::Normal(false)),
             Keys::Normal(before) => ("PRAGMA foreign_keys = OFF", Keys::Off(before)),
             Keys::Unasked => {
-                let asked = held.run(Statement::new("PRAGMA foreign_keys", ())?).await?;
+                let asks = Statement::new("PRAGMA foreign_keys", ())?;
+                let asked = within(held.limit(Stage::Read), held.run(asks)).await?;
                 let before = asked.first().map_or(Ok(true), |row| row.get::<bool>(0))?;
                 ("PRAGMA foreign_keys = OFF", Keys::Off(before))
             }
@@ -294,6 +289,15 @@ impl Keys {
     fn must_change(self, off: bool) -> bool {
         matches!(self, Self::Off(_)) != off
     }
+}
+
+/// Waits before another look at what keeps the run.
+async fn pause(limit: Limit) -> Result<()> {
+    let looks_again = async {
+        clock::sleep(LOOK_AGAIN).await;
+        Ok(())
+    };
+    within(limit, looks_again).await
 }
 
 /// Looks at all foreign keys, and names the tables that break one.
