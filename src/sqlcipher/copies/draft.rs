@@ -3,7 +3,9 @@
 //! It is for its owner only from the beginning, is locked while its maker lives, and goes with it. What killed makers
 //! have left is known by that nobody has it locked, and removed by the next draft for the same place.
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
+#[cfg(unix)]
+use std::fs::{Metadata, Permissions};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -63,12 +65,23 @@ impl Draft {
     fn as_accessible(&self) -> io::Result<()> {
         let Ok(found) = self.target.metadata() else { return Ok(()) };
         #[cfg(unix)]
-        {
-            use std::os::unix::fs::MetadataExt as _;
-            // Only a process with that right can give it to somebody else.
-            std::os::unix::fs::chown(&self.path, Some(found.uid()), Some(found.gid())).ok();
-        }
-        self.file.set_permissions(found.permissions())
+        let permissions = self.owned_as(&found);
+        #[cfg(not(unix))]
+        let permissions = found.permissions();
+        self.file.set_permissions(permissions)
+    }
+
+    /// Gives it to the owner and group of `found`, as far as this process may, and says with which permissions: those of
+    /// its group are for no other one.
+    #[cfg(unix)]
+    fn owned_as(&self, found: &Metadata) -> Permissions {
+        use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+
+        let (owner, group) = (Some(found.uid()), Some(found.gid()));
+        // To give it to another user takes a right that few processes have; to a group of one's own takes none.
+        let is_given = chown(&self.path, owner, group).or_else(|_| chown(&self.path, None, group)).is_ok();
+        let mode = found.permissions().mode();
+        Permissions::from_mode(if is_given { mode } else { mode & !0o070 })
     }
 
     fn failed(&self, what: &str, error: &io::Error) -> Error {
@@ -125,11 +138,17 @@ impl Draft {
         } else {
             self.take_place()
         };
-        renamed.map_err(|error| self.failed("the copy could not be given its name", &error))?;
+        if let Err(error) = renamed {
+            let error = self.failed("the copy could not be given its name", &error);
+            return Err(match kept {
+                Some(kept) => kept.take_back(&self.target, error),
+                None => error,
+            });
+        }
         self.published = true;
         let synced = sync_directory(&self.target);
-        if let Some(kept) = kept {
-            remove(&kept);
+        if let (Some(kept), Replace::Database(None) | Replace::Original(None)) = (kept, &self.replace) {
+            kept.remove();
         }
         synced.map_err(|error| {
             self.failed("the copy is whole and in its place, but its directory could not be synced", &error)
@@ -145,8 +164,8 @@ impl Draft {
     }
 
     /// Gives what stands at the target a second name, so that it is whole whatever happens, and takes its log away, which
-    /// would be taken for the copy's. Says by which name it is to be removed when the copy stands.
-    fn keep(&self) -> Result<Option<PathBuf>> {
+    /// would be taken for the copy's.
+    fn keep(&self) -> Result<Option<SecondName>> {
         let (Replace::Database(keep) | Replace::Original(keep)) = &self.replace else { return Ok(None) };
         let with_something = |end: &&str| beside(&self.target, end).metadata().is_ok_and(|log| log.len() > 0);
         let logs: Vec<_> = LOGS.into_iter().filter(with_something).collect();
@@ -154,19 +173,55 @@ impl Draft {
             return Ok(None);
         }
         let name = keep.clone().unwrap_or_else(|| beside(&self.path, "-before"));
-        let both = || {
-            std::fs::hard_link(&self.target, &name)?;
-            logs.iter().try_for_each(|end| std::fs::hard_link(beside(&self.target, end), beside(&name, end)))?;
-            sync_directory(&name)
-        };
-        both().map_err(|error| {
-            let what = format!("what stands there could not be kept as {}", name.display());
-            self.failed(&what, &error).hint("give .keep() a new name on the same file system")
-        })?;
+        let mut kept = SecondName { name, ends: Vec::new() };
+        if let Err(error) = kept.give(&self.target, logs) {
+            kept.remove();
+            let what = format!("what stands there could not be kept as {}", kept.name.display());
+            return Err(self.failed(&what, &error).hint("give .keep() a new name on the same file system"));
+        }
         for end in BESIDE {
             std::fs::remove_file(beside(&self.target, end)).ok();
         }
-        Ok(if keep.is_none() { Some(name) } else { None })
+        Ok(Some(kept))
+    }
+}
+
+/// A second name of a database and its logs.
+struct SecondName {
+    name: PathBuf,
+    /// How those go on which it has got.
+    ends: Vec<&'static str>,
+}
+
+impl SecondName {
+    fn give(&mut self, target: &Path, logs: Vec<&'static str>) -> io::Result<()> {
+        for end in [""].into_iter().chain(logs) {
+            std::fs::hard_link(beside(target, end), beside(&self.name, end))?;
+            self.ends.push(end);
+        }
+        sync_directory(&self.name)
+    }
+
+    /// Puts the logs back beside `target`, which was not replaced because of `error`.
+    fn take_back(self, target: &Path, error: Error) -> Error {
+        let put_back = self
+            .ends
+            .iter()
+            .filter(|end| !end.is_empty())
+            .try_for_each(|end| std::fs::hard_link(beside(&self.name, end), beside(target, end)));
+        match put_back.and_then(|()| sync_directory(target)) {
+            Ok(()) => {
+                self.remove();
+                error
+            }
+            Err(_) => error.hint(format!("what stood there is whole as {}, with its log", self.name.display())),
+        }
+    }
+
+    fn remove(&self) {
+        for end in &self.ends {
+            std::fs::remove_file(beside(&self.name, end)).ok();
+        }
     }
 }
 
@@ -223,22 +278,25 @@ fn make(target: &Path) -> io::Result<(PathBuf, File)> {
         let token: String = token.iter().map(|byte| format!("{byte:02x}")).collect();
         let path = beside(target, &format!("{MARK}{token}"));
         let file = private::create(&path)?;
-        // One who sweeps may just have taken it for left over.
-        if lock(&file) && path.exists() {
-            return Ok((path, file));
+        match lock(&file) {
+            // One who sweeps has just taken it for left over, and removes it.
+            Err(TryLockError::WouldBlock) => {}
+            // Not all systems have locks of files, nor all file systems. Nobody sweeps there.
+            Ok(()) | Err(TryLockError::Error(_)) if path.exists() => return Ok((path, file)),
+            _ => {}
         }
     }
 }
 
 /// Elsewhere a lock would keep the engine from writing.
-fn lock(file: &File) -> bool {
-    !cfg!(unix) || file.try_lock().is_ok()
+fn lock(file: &File) -> Result<(), TryLockError> {
+    if cfg!(unix) { file.try_lock() } else { Ok(()) }
 }
 
 /// Whether nobody makes this draft any more.
 #[cfg(not(windows))]
 fn is_left(draft: &Path) -> bool {
-    File::open(draft).is_ok_and(|file| lock(&file))
+    File::open(draft).is_ok_and(|file| lock(&file).is_ok())
 }
 
 /// Whether nobody makes this draft any more: nobody has it open.
