@@ -278,12 +278,10 @@ fn make(target: &Path) -> io::Result<(PathBuf, File)> {
         let token: String = token.iter().map(|byte| format!("{byte:02x}")).collect();
         let path = beside(target, &format!("{MARK}{token}"));
         let file = private::create(&path)?;
-        match lock(&file) {
-            // One who sweeps has just taken it for left over, and removes it.
-            Err(TryLockError::WouldBlock) => {}
-            // Not all systems have locks of files, nor all file systems. Nobody sweeps there.
-            Ok(()) | Err(TryLockError::Error(_)) if path.exists() => return Ok((path, file)),
-            _ => {}
+        // One who sweeps may just have taken it for left over, and removes it. Not all systems have locks of files, nor all
+        // file systems; nobody sweeps there.
+        if !matches!(lock(&file), Err(TryLockError::WouldBlock)) && path.exists() {
+            return Ok((path, file));
         }
     }
 }

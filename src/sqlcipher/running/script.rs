@@ -18,7 +18,7 @@ impl Engine {
         let mut defines = false;
         let outcome = self.run_each(sql, &mut defines);
         if defines {
-            self.plans.forget();
+            self.plans.defined();
         }
         outcome
     }

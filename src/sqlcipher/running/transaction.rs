@@ -46,6 +46,7 @@ impl Engine {
             }
             Boundary::RollbackTo(depth) => {
                 self.permit(StatementKind::Read)?;
+                self.plans.undone();
                 self.control(&format!("ROLLBACK TO strongroom_{depth}"), Phase::Rollback)?;
                 self.control(&format!("RELEASE strongroom_{depth}"), Phase::Rollback)
             }
@@ -124,6 +125,7 @@ impl Engine {
         match committed {
             Ok(_) => {
                 self.session.ended();
+                self.plans.committed();
                 Ok(())
             }
             Err(error) => {
@@ -143,6 +145,7 @@ impl Engine {
 
     pub(crate) fn rollback(&mut self) -> Result<()> {
         self.session.ended();
+        self.plans.undone();
         if self.in_transaction() { self.control("ROLLBACK", Phase::Rollback) } else { Ok(()) }
     }
 

@@ -11,6 +11,7 @@ use super::watch::{Seen, Watch};
 use super::{halfway, straight};
 use crate::connector::{StatementEffort, StatementKind, StatementSummary};
 use crate::error::{Error, ErrorKind, Reason, Result};
+use crate::params::lexer::{Token, Tokens};
 use crate::params::{Arranged, ArrangedSets, Dialect, ParamSets, Params, Placeholders};
 use crate::row::Changes;
 use crate::sqlcipher::errors::classify_refused;
@@ -68,6 +69,8 @@ pub(crate) struct Plans {
     known: Vec<(Arc<str>, Plan)>,
     /// Where the last one was found: a call asks several times for the same.
     last: usize,
+    /// They were made since something was defined, in a transaction that may be undone.
+    defined: bool,
 }
 
 impl Plans {
@@ -98,7 +101,25 @@ impl Plans {
     }
 
     pub(crate) fn forget(&mut self) {
-        *self = Self::default();
+        *self = Self { defined: self.defined, ..Self::default() };
+    }
+
+    /// What they say of the tables may not be so any more: something was defined.
+    pub(crate) fn defined(&mut self) {
+        self.forget();
+        self.defined = true;
+    }
+
+    /// A transaction was rolled back, in part or as a whole, and with it what it defined.
+    pub(crate) fn undone(&mut self) {
+        if self.defined {
+            self.forget();
+        }
+    }
+
+    /// What was defined stays so.
+    pub(crate) fn committed(&mut self) {
+        self.defined = false;
     }
 }
 
@@ -121,12 +142,16 @@ impl Plan {
         let placeholders = placeholders?;
         let slots = slots(&placeholders, order.as_deref(), &statement)?;
         let explains = statement.is_explain() != 0;
+        // Of what finds nothing to do the authorizer is not told, either. It may find something the next time.
+        let idle = !explains && !seen.anything() && statement.expanded_sql().is_some();
+        let seen = if idle { seen.as_defining() } else { seen };
         let kind = match seen.kind(statement.readonly()) {
             StatementKind::Write if explains => StatementKind::Read,
+            StatementKind::Write if idle && begins_with(sql, "VACUUM") => StatementKind::OutsideTransaction,
             kind => kind,
         };
         let writes = !explains && seen.writes(statement.readonly());
-        let empty = statement.readonly() && !seen.anything();
+        let empty = !idle && !explains && !seen.anything();
         let changes_rows = !explains && seen.changes_rows();
         let halfway = changes_rows && halfway::may_stop(connection, text.as_deref().unwrap_or(sql));
         let identity = if changes_rows { Identity::of(seen, connection, watch) } else { Identity::Never };
@@ -316,6 +341,10 @@ fn has_rowid(connection: &Connection, table: &str) -> bool {
     let found =
         connection.prepare_cached("SELECT 1 FROM pragma_table_list WHERE schema = 'main' AND name = ?1 AND NOT wr");
     found.and_then(|mut found| found.exists([table])).unwrap_or(false)
+}
+
+fn begins_with(sql: &str, word: &str) -> bool {
+    Tokens::of(sql, Dialect::Sqlite).find(|token| *token != Token::Symbol(b';')).is_some_and(|token| token.is(word))
 }
 
 /// SQLite would take the text up to the NUL byte for the whole statement.

@@ -135,11 +135,11 @@ impl Engine {
     /// Comes after such a statement has run, however that went.
     pub(crate) fn ran(&mut self, (kind, seen): (StatementKind, Seen)) {
         if seen.defines() {
-            // What the plans say of the tables may not be so any more.
-            self.plans.forget();
+            self.plans.defined();
         }
         if kind == StatementKind::Control {
             self.session.note(self.in_transaction());
+            self.plans.undone();
         }
         if kind == StatementKind::Control || seen.is_bounded() {
             // Not kept prepared: some pragmas act while they are prepared.

@@ -273,11 +273,9 @@ impl Seen {
     /// The kind of a statement of which the authorizer saw this, and which SQLite calls read-only or not.
     pub(crate) fn kind(self, readonly: bool) -> StatementKind {
         let has = |flag| self.0 & flag != 0;
-        // VACUUM is the one statement that writes and announces nothing.
-        let vacuum = !readonly && self.0 == 0;
         if has(CONTROLS) {
             StatementKind::Control
-        } else if has(ALONE) || vacuum {
+        } else if has(ALONE) {
             StatementKind::OutsideTransaction
         } else if has(WRITES | BOUNDED) || !readonly {
             StatementKind::Write
@@ -329,6 +327,11 @@ impl Seen {
     /// Whether it copies the database into another file.
     pub(crate) fn copies_into_file(self) -> bool {
         self.0 & INTO != 0
+    }
+
+    /// The same of a statement that may change the schema.
+    pub(crate) fn as_defining(self) -> Self {
+        Self(self.0 | DEFINES)
     }
 
     /// Whether it changes the schema.
