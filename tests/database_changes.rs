@@ -519,3 +519,29 @@ async fn a_listener_may_be_dropped_while_it_waits_for_the_writer_or_an_event() -
     assert_eq!(next(&mut changes).await.sequence, 1);
     Ok(())
 }
+
+#[tokio::test]
+async fn a_statement_that_stays_prepared_is_told_of_however_many_others_come() {
+    for kind in [Kind::PlainFile, Kind::PlainMemory] {
+        let home = Home::new(kind);
+        let db = home.open().await;
+        db.execute_script("CREATE TABLE t (a); CREATE TABLE w (a PRIMARY KEY, b) WITHOUT ROWID; CREATE TABLE u (a)")
+            .await
+            .unwrap();
+        db.execute("INSERT INTO w VALUES (1, 0)", ()).await.unwrap();
+        let mut changes = db.changes().await.unwrap();
+        for number in 0..1200 {
+            // Neither tells its rows one by one.
+            db.execute("INSERT INTO t VALUES (1)", ()).await.unwrap();
+            db.execute("DELETE FROM t", ()).await.unwrap();
+            db.execute("UPDATE w SET b = b + 1", ()).await.unwrap();
+            for table in ["t", "t", "w"] {
+                let change = next(&mut changes).await;
+                assert_eq!(tables(&change), [table], "{kind:?}, after {number} other texts");
+            }
+            db.execute(&format!("INSERT INTO u VALUES ({number})"), ()).await.unwrap();
+            assert_eq!(tables(&next(&mut changes).await), ["u"]);
+        }
+        db.close().await.unwrap();
+    }
+}

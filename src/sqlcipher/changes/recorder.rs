@@ -198,7 +198,7 @@ impl Recorder {
 
     pub(crate) fn end<T>(&mut self, connection: &Connection, watch: &Watch, ran: Ran<'_>, outcome: &Result<T>) {
         let Some(unit) = self.unit.take() else { return };
-        let touched = self.touched(watch.notes.take(), ran);
+        let touched = self.touched(connection, watch.notes.take(), ran);
         let changed = connection.total_changes().saturating_sub(unit.changes);
         let changed = i64::try_from(changed).unwrap_or(i64::MAX);
         let closure = matches!(ran, Ran::Closure);
@@ -250,13 +250,15 @@ impl Recorder {
     }
 
     /// What a statement touches: as it was seen now, or when it was prepared.
-    fn touched(&mut self, now: Option<Touched>, ran: Ran<'_>) -> Arc<Touched> {
+    fn touched(&mut self, connection: &Connection, now: Option<Touched>, ran: Ran<'_>) -> Arc<Touched> {
         let Ran::Statement(sql) = ran else { return Arc::new(now.unwrap_or_default()) };
         let Some(now) = now.filter(|now| !now.is_empty()) else {
             return self.statements.get(sql).map(Arc::clone).unwrap_or_default();
         };
         if self.statements.len() >= STATEMENTS {
+            // The authorizer is asked again of each only when it is prepared anew.
             self.statements.clear();
+            connection.flush_prepared_statement_cache();
         }
         let mut touched = now;
         // A statement that was found prepared may have had others prepared, as virtual tables do.
