@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use super::short_cuts::is_on;
 
+/// SQLite counts the milliseconds of a wait in 32 bits.
+const LONGEST: Duration = Duration::from_millis(i32::MAX as u64);
+
 /// Settings of the SQLite engine. The defaults suit an encrypted file on a disk.
 ///
 /// ```
@@ -95,7 +98,7 @@ impl Tuning {
 
     /// The page cache of each connection, in KiB; 16 MiB by default, at least 64 KiB.
     pub fn cache_kib(self, cache_kib: u32) -> Self {
-        Self { cache_kib: cache_kib.max(64), ..self }
+        Self { cache_kib: cache_kib.clamp(64, i32::MAX.cast_unsigned()), ..self }
     }
 
     /// How many prepared statements each connection keeps; 128 by default.
@@ -105,9 +108,9 @@ impl Tuning {
 
     /// How long a statement waits for another *process* that holds the file; 5 s by default. Callers inside this
     /// process wait in the pool's queues instead. Opening a connection waits so long, too, and a lock that was waited for
-    /// is not tried again, whatever the [`RetryPolicy`](crate::RetryPolicy) says of errors that may pass.
+    /// is not tried again, whatever the [`RetryPolicy`](crate::RetryPolicy) says of errors that may pass. 24 days at most.
     pub fn busy_timeout(self, busy_timeout: Duration) -> Self {
-        Self { busy_timeout, ..self }
+        Self { busy_timeout: busy_timeout.min(LONGEST), ..self }
     }
 
     /// Runs short reads on the calling task, without a thread in between; on by default. A read that takes longer than
@@ -184,7 +187,7 @@ impl Tuning {
 
     /// The size in bytes that the write-ahead log is cut back to after a checkpoint; 16 MiB by default.
     pub fn journal_size_limit(self, bytes: u64) -> Self {
-        Self { journal_size_limit: bytes, ..self }
+        Self { journal_size_limit: bytes.min(i64::MAX.cast_unsigned()), ..self }
     }
 }
 

@@ -62,6 +62,9 @@ enum Identity {
 /// from values has no end of them.
 const PLANS: usize = 512;
 
+/// The same in bytes of their texts.
+const PLANNED: usize = 4 << 20;
+
 /// The plans of one connection, by text.
 #[derive(Debug, Default)]
 pub(crate) struct Plans {
@@ -69,6 +72,8 @@ pub(crate) struct Plans {
     known: Vec<(Arc<str>, Plan)>,
     /// Where the last one was found: a call asks several times for the same.
     last: usize,
+    /// How long the texts are.
+    bytes: usize,
     /// They were made since something was defined, in a transaction that may be undone.
     defined: bool,
 }
@@ -91,9 +96,10 @@ impl Plans {
     }
 
     pub(crate) fn remember(&mut self, sql: Arc<str>, plan: Plan) -> usize {
-        if self.known.len() >= PLANS {
+        if self.known.len() >= PLANS || self.bytes > PLANNED {
             self.forget();
         }
+        self.bytes += sql.len();
         let place = self.known.len();
         self.places.insert(Arc::clone(&sql), place);
         self.known.push((sql, plan));
