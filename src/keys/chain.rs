@@ -112,11 +112,27 @@ pub(super) async fn replace(sources: &[Box<dyn KeySource>]) -> Result<Secret> {
     Err(refusals.into_error())
 }
 
+/// Has those of `sources` settle `secret` that offer it: the others neither have it nor may take it. Where none does, the
+/// one says so that would make the next one.
 pub(super) async fn settle(sources: &[Box<dyn KeySource>], secret: &Secret) -> Result<()> {
+    let (mut settled, mut first, mut refusals) = (None, None, Refusals::default());
     for source in sources {
-        source.settle(secret).await?;
+        match source.candidates().await {
+            Ok(found) if found.iter().any(|candidate| candidate.secret.expose() == secret.expose()) => {
+                let outcome = source.settle(secret).await;
+                // All are asked, whatever the others say.
+                settled = Some(settled.unwrap_or(Ok(())).and(outcome));
+            }
+            Ok(found) if found.is_empty() => {}
+            Ok(_) => first = first.or(Some(source)),
+            Err(error) => refusals.note(source, error),
+        }
     }
-    Ok(())
+    match (settled, first) {
+        (Some(settled), _) => settled,
+        (None, Some(source)) => source.settle(secret).await,
+        (None, None) => Err(refusals.into_error()),
+    }
 }
 
 /// Fails when no source answers. The message lists every try; the error's source, and its reason, are those of the

@@ -205,3 +205,12 @@ pub(super) fn decode_hex(digits: &[u8], key: &mut [u8; 32]) -> bool {
         _ => false,
     })
 }
+
+/// The hex digits of a key.
+pub(super) fn hex(key: &[u8]) -> Zeroizing<Vec<u8>> {
+    // With its full length from the beginning, so that nothing is left where it was before.
+    let mut digits = Zeroizing::new(Vec::with_capacity(2 * key.len()));
+    let digit = |nibble: u8| b"0123456789abcdef"[usize::from(nibble)];
+    digits.extend(key.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]));
+    digits
+}

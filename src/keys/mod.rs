@@ -2,7 +2,8 @@
 //!
 //! A wing on floors 0 and 1. It knows nothing of pools and engines.
 //!
-//! A file or folder for each place: `env`, `file` (`file_life`: how it is made and replaced, `beside`: written whole), `command`,
+//! A file or folder for each place: `env`, `file` (`file_life`: how it is made and replaced, `beside`: written whole, `turn`: by one at
+//! a time), `command`,
 //! `passphrase`, `keyring/`, `sops/`. Around them `cached`, `chain` and `candidates`; `kept` is what remembers. `resolve` and
 //! `configured` choose one by settings. `buffer` reads a secret without leaving copies.
 
@@ -41,6 +42,7 @@ mod sops_file;
 #[cfg(not(feature = "sops"))]
 #[path = "no_sops_file.rs"]
 mod sops_file;
+mod turn;
 
 pub use cached::CachedKeySource;
 pub use candidates::CandidateKeySource;

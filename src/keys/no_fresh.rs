@@ -4,7 +4,7 @@ use zeroize::Zeroizing;
 
 use crate::error::{Error, ErrorKind, Result};
 
-pub(super) fn digits() -> Result<Zeroizing<[u8; 64]>> {
+pub(super) fn digits() -> Result<Zeroizing<Vec<u8>>> {
     let error = Error::new(ErrorKind::Unsupported, "this build cannot make keys");
     Err(error.hint("build strongroom with an engine that has files, or with the feature `sops`"))
 }

@@ -21,6 +21,19 @@ pub(super) fn offered(present: Result<KeyCandidate>, next: Result<KeyCandidate>)
     }
 }
 
+/// The database has a secret that its source neither has nor was about to have. `kept` says whether that could be stored as the
+/// one that is to follow.
+pub(super) fn displaced(source: &str, kept: Result<()>) -> Error {
+    let message = format!("{source} has another key, which is not the one that the database has now");
+    let error = Error::new(ErrorKind::Key, message).because(Reason::WrongKey);
+    match kept {
+        Ok(()) => error.hint("that is stored as the one to follow, and opens the database; rekey_fresh() takes it up"),
+        Err(cause) => error
+            .caused_by(cause)
+            .hint("nobody else has that: before this handle is closed, call rekey_fresh(), or rekey() with a key of yours"),
+    }
+}
+
 /// A source has a key where it should make one for a new database.
 pub(super) fn present(source: &str) -> Error {
     let message = format!("{source} exists already, and the database does not");

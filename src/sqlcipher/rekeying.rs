@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use super::again::{State, closed};
 use super::connector::SqlCipherConnector;
-use super::copies;
+use super::copies::{self, HeldFile};
 use super::keys;
 use super::running::job::on_thread;
 use crate::connector::{Rekeying, TellProgress};
 use crate::error::{Error, ErrorKind, Result};
 use crate::key::{KeyCandidate, KeySource};
+use crate::secret::Secret;
 
 impl SqlCipherConnector {
     /// What is left to do once nothing is open.
@@ -23,21 +24,25 @@ impl SqlCipherConnector {
         let KeyCandidate { secret, source: name } = first.ok_or_else(|| keys::offers_nothing(&*source))?;
         let opened = self.opened().await?;
         self.known.bring_up_to_date(&opened).await?;
-        let new = on_thread(move || copies::another_key(&opened, &secret)).await??;
+        let derives = secret.clone();
+        let new = on_thread(move || copies::another_key(&opened, &derives)).await??;
         let (state, key_source) = (Arc::clone(&self.known.state), Arc::clone(&self.known.key_source));
         Ok(Box::pin(async move {
             // Whoever opens waits for it, also when the caller has gone away.
-            let mut state = state.lock_owned().await;
-            on_thread(move || match &mut *state {
-                State::Opened(known) => {
-                    let opened = Arc::clone(&known.opened);
-                    let in_use = || {
+            let state = state.lock_owned().await;
+            let State::Opened(known) = &*state else { return Err(closed()) };
+            let opened = Arc::clone(&known.opened);
+            let held = on_thread(move || HeldFile::take(&opened)).await??;
+            // From here on nobody else can put another key in the place of this one.
+            still_offered(&*source, &secret).await?;
+            let mut state = state;
+            on_thread(move || {
+                held.rekey(new, progress, || {
+                    if let State::Opened(known) = &mut *state {
                         key_source.add(name);
                         known.go_on_with(Some(source));
-                    };
-                    copies::rekey(&opened, new, progress, in_use)
-                }
-                State::Unopened { .. } | State::ShutDown => Err(closed()),
+                    }
+                })
             })
             .await?
         }))
@@ -54,4 +59,17 @@ impl SqlCipherConnector {
         }
         self.wishes.refuse_reading()
     }
+}
+
+/// A database under a key that nobody has is lost: while everybody let go of the file, the source may have got another.
+async fn still_offered(source: &dyn KeySource, secret: &Secret) -> Result<()> {
+    if source.is_fixed() {
+        return Ok(());
+    }
+    let offered = keys::candidates(source).await.map_err(|error| error.context("the key was not changed"))?;
+    if offered.iter().any(|candidate| candidate.secret.expose() == secret.expose()) {
+        return Ok(());
+    }
+    let message = format!("the key was not changed: {} does not offer the new one any more", source.describe());
+    Err(Error::new(ErrorKind::Key, message).hint("call again, which takes the one that it offers now").transient())
 }

@@ -6,8 +6,8 @@ use zeroize::Zeroizing;
 use super::store::refused;
 use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::keys::buffer::{empty, without_newline};
-use crate::keys::file::decode_hex;
-use crate::secret::Secret;
+use crate::keys::file::{decode_hex, hex};
+use crate::secret::{Secret, SecretForm};
 
 /// An entry, which need not exist.
 pub(super) struct KeyringEntry {
@@ -33,6 +33,16 @@ impl KeyringEntry {
     /// Writes a secret that stood in another entry of this source, or was made for one.
     pub(super) fn write(&self, text: &str) -> Result<()> {
         self.entry.set_password(text).map_err(|error| refused(&self.name, error))
+    }
+
+    /// Writes a secret in the form in which it is read.
+    pub(super) fn write_secret(&self, secret: &Secret) -> Result<()> {
+        let digits = (secret.form() != SecretForm::Passphrase).then(|| hex(secret.expose()));
+        let text = digits.as_ref().map_or(secret.expose(), |digits| digits.as_slice());
+        match std::str::from_utf8(text) {
+            Ok(text) => self.write(text),
+            Err(_) => Err(Error::new(ErrorKind::Key, format!("{} takes text only", self.name))),
+        }
     }
 
     /// The secret and the text that it was read from, to be written elsewhere.

@@ -5,7 +5,7 @@
 
 use super::entry::KeyringEntry;
 use super::turn;
-use crate::error::{Reason, Result};
+use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::key::KeyCandidate;
 use crate::keys::fresh;
 use crate::keys::settling;
@@ -64,15 +64,22 @@ impl Pair {
     /// Puts `secret` in the place of the present one, if it is the one that is to follow.
     pub(super) fn keep(&self, secret: &Secret) -> Result<()> {
         let _turn = turn::take(&self.present.name)?;
-        match self.next.read_text() {
+        let is_free = match self.next.read_text() {
             Ok((next, text)) if next.expose() == secret.expose() => {
                 self.present.write(&text)?;
-                self.next.remove()
+                return self.next.remove();
             }
-            Ok(_) => Ok(()),
-            Err(error) if error.reason() == Reason::Missing => Ok(()),
-            Err(error) => Err(error),
+            Err(error) if error.reason() != Reason::Missing => return Err(error),
+            found => found.is_err(),
+        };
+        match self.present.read() {
+            Ok(present) if present.expose() == secret.expose() => return Ok(()),
+            Err(error) if error.reason() != Reason::Missing => return Err(error),
+            _ => {}
         }
+        let taken = || Error::new(ErrorKind::Key, format!("{} is that of another change", self.next.name));
+        let kept = if is_free { self.next.write_secret(secret) } else { Err(taken()) };
+        Err(settling::displaced(&self.present.name, kept))
     }
 
     /// The secret of the second entry, made if there is none.

@@ -12,7 +12,8 @@ use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::keys::beside::{Beside, sweep, sync_directory, unwritable};
 use crate::keys::fresh;
 use crate::keys::place::Place;
-use crate::keys::settling::present;
+use crate::keys::settling::{displaced, present};
+use crate::keys::turn::Turn;
 use crate::private::FileRights;
 use crate::secret::Secret;
 
@@ -34,31 +35,34 @@ impl SopsKeySource {
 
     /// The value of a new database.
     pub(super) async fn first(&self) -> Result<Secret> {
+        let _turn = self.turn().await?;
         self.refuse_present().await?;
         let secret = match self.unsettled().await {
-            Err(error) if error.reason() == Reason::Missing => self.make(true).await?,
+            Err(error) if error.reason() == Reason::Missing => self.make(false).await?,
             found => found?,
         };
-        // Another process may have settled one since. What was written here stays, as another may rely on it already.
+        // Without turns, another process may have settled one since. What was written here stays, as another may rely on
+        // it already.
         self.refuse_present().await.map(|()| secret)
     }
 
     /// The value that is to take the place of the present one.
     pub(super) async fn next(&self) -> Result<Secret> {
+        let _turn = self.turn().await?;
         let present = match (self.reader.read(&self.path()?).await, self.unsettled().await) {
             // Made for a new database, and not settled: it is the present one.
             (Err(error), Ok(made)) if error.reason() == Reason::Missing => {
-                self.keep(&made).await?;
+                self.put(&made).await?;
                 made
             }
             (found, _) => found?,
         };
         match self.unsettled().await {
-            Err(error) if error.reason() == Reason::Missing => self.make(false).await,
+            Err(error) if error.reason() == Reason::Missing => self.make(true).await,
             // Written into the file already, and cut off then.
             Ok(next) if next.expose() == present.expose() => {
-                self.remove_second().await?;
-                self.make(false).await
+                self.remove_second(&present).await?;
+                self.make(true).await
             }
             found => found,
         }
@@ -66,12 +70,28 @@ impl SopsKeySource {
 
     /// Writes `secret` into the file, if it is the one that is to follow.
     pub(super) async fn keep(&self, secret: &Secret) -> Result<()> {
+        let _turn = self.turn().await?;
         match self.unsettled().await {
-            Ok(next) if next.expose() == secret.expose() => {}
-            Ok(_) => return Ok(()),
-            Err(error) if error.reason() == Reason::Missing => return Ok(()),
-            Err(error) => return Err(error),
+            Ok(next) if next.expose() == secret.expose() => self.put(secret).await,
+            Err(error) if error.reason() != Reason::Missing => Err(error),
+            found => self.kept(secret, found.is_err()).await,
         }
+    }
+
+    /// Whether `secret` is the present one. If not, it gets the second file, should there be none.
+    async fn kept(&self, secret: &Secret, is_free: bool) -> Result<()> {
+        let has_value = match self.reader.read(&self.path()?).await {
+            Ok(found) if found.expose() == secret.expose() => return Ok(()),
+            Err(error) if error.reason() != Reason::Missing => return Err(error),
+            found => found.is_ok(),
+        };
+        let taken = || Error::new(ErrorKind::Key, format!("{} is that of another change", self.second()));
+        let kept = if is_free { self.store(secret.clone(), has_value).await } else { Err(taken()) };
+        Err(displaced(&self.name(&self.reader.file), kept))
+    }
+
+    /// Writes the secret of the second file into the first.
+    async fn put(&self, secret: &Secret) -> Result<()> {
         let path = self.path()?;
         match self.reader.read(&path).await {
             Ok(present) if present.expose() == secret.expose() => {}
@@ -90,14 +110,20 @@ impl SopsKeySource {
                 .await;
             }
         }
-        self.remove_second().await
+        self.remove_second(secret).await
     }
 
-    /// Makes a value in the second file.
-    async fn make(&self, may_make_file: bool) -> Result<Secret> {
+    /// Makes a value in the second file, or finds the one that another process has made there. `has_value` says whether
+    /// the first has one.
+    async fn make(&self, has_value: bool) -> Result<Secret> {
+        self.store(Secret::new(&fresh::digits()?[..]), has_value).await?;
+        self.unsettled().await
+    }
+
+    /// Makes the second file with `secret`, if there is none.
+    async fn store(&self, secret: Secret, has_value: bool) -> Result<()> {
         let (path, file, second) = (self.path()?, self.reader.file.clone(), self.second());
-        let secret = Secret::new(&fresh::digits()?[..]);
-        let text = if !may_make_file {
+        let text = if has_value {
             self.reader.replaced(&path, secret).await?.text
         } else if is_there(&file).await? {
             self.reader.inserted(&path, secret).await?.text
@@ -126,8 +152,13 @@ impl SopsKeySource {
                 made => made.map_err(|error| unwritable(&second, error)),
             }
         })
-        .await?;
-        self.unsettled().await
+        .await
+    }
+
+    /// Waits until nobody else is about to change the file or the second one.
+    async fn turn(&self) -> Result<Turn> {
+        let file = self.reader.file.clone();
+        blocking(move || Ok(Turn::beside(&file.behind_links()))).await
     }
 
     async fn refuse_present(&self) -> Result<()> {
@@ -138,7 +169,11 @@ impl SopsKeySource {
         }
     }
 
-    async fn remove_second(&self) -> Result<()> {
+    /// Removes the second file, if that holds `settled` still.
+    async fn remove_second(&self, settled: &Secret) -> Result<()> {
+        if !self.unsettled().await.is_ok_and(|next| next.expose() == settled.expose()) {
+            return Ok(());
+        }
         let second = self.second();
         blocking(move || {
             let removed = fs::remove_file(second.path()).and_then(|()| sync_directory(second.path()));

@@ -17,7 +17,7 @@ mod watcher;
 mod withheld;
 
 pub(super) use backup::back_up;
-pub(super) use rekey::{another_key, not_encrypted, rekey};
+pub(super) use rekey::{HeldFile, another_key, not_encrypted};
 pub use replace::ReplaceOptions;
 pub(super) use replace::{decrypt, encrypt, restore};
 pub(super) use salvage::salvage;

@@ -7,6 +7,7 @@
 //! Source: `sqlite3_rekey_v2` in SQLCipher's `sqlcipher.c`.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Instant;
 
 use rusqlite::{Connection, ErrorCode, ffi};
@@ -17,6 +18,7 @@ use crate::connector::{BackupStage, RekeyReport, TellProgress};
 use crate::crypto::exit_gate;
 use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::secret::Secret;
+use crate::sqlcipher::again::closed;
 use crate::sqlcipher::cipher::{self, KeySpec};
 use crate::sqlcipher::errors::{self, classify};
 use crate::sqlcipher::ffi::system;
@@ -51,23 +53,59 @@ pub(in super::super) fn not_encrypted() -> Error {
     error.because(Reason::NotEncrypted).hint("encrypt the file with .encrypt() of the builder")
 }
 
-/// Encrypts the file with `new`, which has the salt of the old key, and says so by `in_use` once the database goes on with
-/// it. Blocks. No connection of this database may be open.
-pub(in super::super) fn rekey(
-    opened: &Opened,
+/// A file that nobody else can read or change, until this is dropped.
+pub(in super::super) struct HeldFile {
+    opened: Arc<Opened>,
+    old: Arc<KeySpec>,
+    connection: Option<Connection>,
+    began: Instant,
+}
+
+impl Drop for HeldFile {
+    fn drop(&mut self) {
+        let _pass = exit_gate::enter();
+        self.connection = None;
+    }
+}
+
+impl HeldFile {
+    /// Takes the file. Blocks. No connection of this database may be open.
+    pub(in super::super) fn take(opened: &Arc<Opened>) -> Result<Self> {
+        let _pass = exit_gate::enter();
+        opened.refuse_child()?;
+        opened.refuse_emptied()?;
+        let (began, opened) = (Instant::now(), Arc::clone(opened));
+        let Some(old) = opened.key() else { return Err(not_encrypted()) };
+        if opened.log().syncs().have_failed() {
+            return Err(unsynced(opened.location()));
+        }
+        let connection = Some(alone(&opened, &old)?);
+        Ok(Self { opened, old, connection, began })
+    }
+
+    /// Encrypts the file with `new`, which has the salt of the old key, and says so by `in_use` once the database goes on
+    /// with it. Blocks.
+    pub(in super::super) fn rekey(
+        mut self,
+        new: KeySpec,
+        progress: Option<TellProgress>,
+        in_use: impl FnOnce(),
+    ) -> Result<RekeyReport> {
+        let _pass = exit_gate::enter();
+        let Some(connection) = self.connection.take() else { return Err(closed()) };
+        change(connection, &self, new, progress, in_use)
+    }
+}
+
+fn change(
+    connection: Connection,
+    held: &HeldFile,
     new: KeySpec,
     progress: Option<TellProgress>,
     in_use: impl FnOnce(),
 ) -> Result<RekeyReport> {
-    let _pass = exit_gate::enter();
-    opened.refuse_child()?;
-    opened.refuse_emptied()?;
-    let (began, location) = (Instant::now(), opened.location());
-    let Some(old) = opened.key() else { return Err(not_encrypted()) };
-    if opened.log().syncs().have_failed() {
-        return Err(unsynced(location));
-    }
-    let connection = alone(opened, &old)?;
+    let HeldFile { opened, old, began, .. } = held;
+    let location = opened.location();
     let pages: i64 = connection.query_row("PRAGMA page_count", (), |row| row.get(0)).map_err(classify)?;
     let (mut teller, count) = (RekeyTeller::new(progress), u64::try_from(pages).unwrap_or(0));
     let size = u64::try_from(new.page_size()).unwrap_or(4096);
@@ -83,7 +121,7 @@ pub(in super::super) fn rekey(
         Err(_) => changed.is_ok() && folded.is_ok(),
     };
     if !is_changed {
-        let opens_with_old = found.and_then(|_| opens(opened, &old));
+        let opens_with_old = found.and_then(|_| opens(opened, old));
         return Err(match opens_with_old {
             Ok(None) => neither(location),
             Ok(Some(_)) => unchanged(location, cause(changed, disk)),
