@@ -13,7 +13,8 @@ use crate::secret::Secret;
 /// when the file may have the new one already, or the old one still.
 ///
 /// The first source is tried first, and a new database gets its key. A source that fails is passed over, and named in the
-/// log unless it has nothing ([`Reason::Missing`](crate::Reason::Missing)). Each wrong passphrase costs a derivation, a
+/// log unless it has nothing ([`Reason::Missing`](crate::Reason::Missing)); where a key is made or replaced, such a failure
+/// ends the call. Each wrong passphrase costs a derivation, a
 /// fraction of a second; raw keys cost nothing.
 /// [`key_source`](crate::AsyncDatabase::key_source) says which one it was.
 ///

@@ -12,7 +12,8 @@ use crate::secret::Secret;
 /// Asks its sources in order and takes the first secret that is not empty; the later ones are then not touched.
 ///
 /// A source that fails is passed over, whatever the failure; one that had something to give and could not (a reason
-/// other than [`Reason::Missing`]) is named in the log.
+/// other than [`Reason::Missing`]) is named in the log. Where a key is made or replaced, such a failure ends the call: the
+/// key would come from a source behind the one that is asked first as soon as that answers again.
 ///
 /// ```
 /// use strongroom::{ChainKeySource, EnvKeySource, KeySource, PassphraseKeySource};
@@ -92,22 +93,35 @@ pub(super) async fn create(sources: &[Box<dyn KeySource>]) -> Result<Option<Secr
         if let Some(secret) = source.create().await? {
             return Ok(Some(secret));
         }
-        if ask(source).await.is_ok() {
+        if has_key(source).await.map_err(|error| in_the_way(source, error))? {
             return Ok(None);
         }
     }
     Ok(None)
 }
 
+/// Whether a source has a key. Only one that says that it has none is passed over where a key is made behind it: what is
+/// locked today is asked first tomorrow, and then the database would have a key that nobody offers.
+async fn has_key(source: &dyn KeySource) -> Result<bool> {
+    match source.candidates().await {
+        Ok(found) => Ok(found.iter().any(|candidate| !candidate.secret.is_empty())),
+        Err(error) if matches!(error.reason(), Reason::Missing | Reason::Empty) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn in_the_way(source: &dyn KeySource, error: Error) -> Error {
+    error.context(format_args!("{} may have a key, and comes before the one that would make it", source.describe()))
+}
+
 /// The secret that takes the place of the one that the first of `sources` has which has one.
 pub(super) async fn replace(sources: &[Box<dyn KeySource>]) -> Result<Secret> {
     let mut refusals = Refusals::default();
     for source in sources {
-        match source.candidates().await {
-            Ok(found) if found.is_empty() => refusals.note(source, nothing(source)),
-            Ok(_) => return source.replace().await,
-            Err(error) => refusals.note(source, error),
+        if has_key(source).await.map_err(|error| in_the_way(source, error))? {
+            return source.replace().await;
         }
+        refusals.note(source, nothing(source));
     }
     Err(refusals.into_error())
 }
