@@ -35,14 +35,21 @@ impl Beside {
         sync_directory(target)
     }
 
-    /// Takes the name `target`, and fails if there is something of that name.
+    /// Takes the name `target`, and fails if there is something of that name. Where that is not on the disk after all, it
+    /// stays: others may have found it.
     pub(super) fn publish(self, target: &Path) -> io::Result<()> {
+        self.name(target)?;
+        sync_directory(target)
+    }
+
+    /// The same, but the name is not on the disk yet.
+    pub(super) fn name(self, target: &Path) -> io::Result<()> {
         match fs::hard_link(&self.0, target) {
-            Ok(()) => sync_directory(target),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(error),
             Err(_) if target.symlink_metadata().is_ok() => Err(io::ErrorKind::AlreadyExists.into()),
             // A file system without links.
-            Err(_) => self.replace(target),
+            Err(_) => fs::rename(&self.0, target),
+            Ok(()) => Ok(()),
         }
     }
 }

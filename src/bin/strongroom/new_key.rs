@@ -1,9 +1,9 @@
 //! `strongroom key new`
 
 use std::fmt::Write as _;
-use std::fs::{OpenOptions, remove_file};
-use std::io::Write as _;
-use std::path::PathBuf;
+use std::fs::{File, OpenOptions, remove_file};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf, absolute};
 
 use clap::Args;
 use strongroom::Secret;
@@ -31,13 +31,14 @@ impl NewKey {
         let format = if is_json { SopsFormat::Json } else { SopsFormat::Yaml };
         let recipients: Vec<&str> = self.recipients.iter().map(String::as_str).collect();
         let text = sops::encrypt(format, &[(&self.name, &fresh()?)], &recipients)?;
-        let cannot = |error: std::io::Error| {
+        let cannot = |error: io::Error| {
             let message = format!("{} cannot be written: {error}", self.file.display());
             ExitCause::Said(message, "give the name of a new file in a directory that can be written")
         };
         // Never over a file: the only copy of a key may stand in it.
         let mut file = OpenOptions::new().write(true).create_new(true).open(&self.file).map_err(cannot)?;
-        if let Err(error) = file.write_all(text.as_bytes()).and_then(|()| file.sync_all()) {
+        let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
+        if let Err(error) = written.and_then(|()| sync_directory(&self.file)) {
             remove_file(&self.file).ok();
             return Err(cannot(error));
         }
@@ -46,6 +47,12 @@ impl NewKey {
         say(format_args!("{file}: a new key for {who}"))?;
         Ok(say(format_args!("use it with --key-sops {file}:{name}"))?)
     }
+}
+
+/// A name is on the disk when its directory is.
+fn sync_directory(file: &Path) -> io::Result<()> {
+    let Some(directory) = absolute(file)?.parent().filter(|_| cfg!(unix)).map(Path::to_owned) else { return Ok(()) };
+    File::open(directory)?.sync_all()
 }
 
 /// 256 random bits, as text: a SOPS file holds text.

@@ -1,14 +1,15 @@
 //! Fresh SOPS files and fresh age identities, for those who have neither `sops` nor `age` at hand.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
+use std::fs;
 use std::path::Path;
 
 use sha2::{Digest, Sha512};
 use zeroize::Zeroizing;
 
 use crate::error::{Error, ErrorKind, Reason, Result};
-use crate::private;
+use crate::keys::beside::{Beside, sync_directory};
+use crate::keys::place::Place;
 use crate::secret::{Secret, SecretForm};
 
 use super::data_key::DataKey;
@@ -184,10 +185,12 @@ impl AgeIdentity {
         &self.recipient
     }
 
-    /// Writes an identity file that only the user may read, where no file was before. Blocks.
+    /// Writes an identity file that only the user may read, where no file was before. Blocks until the file and its name
+    /// are on the disk.
     ///
     /// # Errors
-    /// [`ErrorKind::Key`] with [`Reason::Io`] when the file exists or cannot be written.
+    /// [`ErrorKind::Key`] with [`Reason::Io`] when the file exists or cannot be written. Nothing is left of one that could
+    /// not be written.
     pub fn write(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
         let head = format!("# public key: {}\n", self.recipient);
@@ -195,7 +198,11 @@ impl AgeIdentity {
         text.extend_from_slice(head.as_bytes());
         text.extend_from_slice(self.secret.expose());
         text.push(b'\n');
-        let written = private::create(path).and_then(|mut file| file.write_all(&text));
+        let place = Place::new(path);
+        let written = Beside::write(place.path(), &text, None).and_then(|beside| {
+            beside.name(place.path())?;
+            sync_directory(place.path()).inspect_err(|_| drop(fs::remove_file(place.path())))
+        });
         written.map_err(|error| {
             fault(Reason::Io, format!("cannot write the identity file {}", path.display())).caused_by(error)
         })
