@@ -35,14 +35,16 @@ impl Beside {
         sync_directory(target)
     }
 
-    /// Takes the name `target`, and fails if there is something of that name. Where that is not on the disk after all, it
-    /// stays: others may have found it.
+    /// Takes the name `target`, unless something has it. In both cases, the name is on the disk then; where that fails, it
+    /// stays, as others may have found it.
     pub(super) fn publish(self, target: &Path) -> io::Result<()> {
-        self.name(target)?;
-        sync_directory(target)
+        match self.name(target) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+            _ => sync_directory(target),
+        }
     }
 
-    /// The same, but the name is not on the disk yet.
+    /// Takes the name `target`, which is not on the disk yet then, and fails if there is something of that name.
     pub(super) fn name(self, target: &Path) -> io::Result<()> {
         match fs::hard_link(&self.0, target) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(error),

@@ -71,7 +71,7 @@ impl FileKeySource {
     /// Whether `secret` is the present one. If not, it gets the second name, should that be free.
     fn kept(&self, secret: &Secret, is_free: bool) -> Result<()> {
         match self.read(&self.path) {
-            Ok(found) if found.expose() == secret.expose() => return Ok(()),
+            Ok(found) if found.expose() == secret.expose() => return synced(&self.path),
             Err(error) if error.reason() != Reason::Missing => return Err(error),
             _ => {}
         }
@@ -86,7 +86,7 @@ impl FileKeySource {
         let next = self.path.next();
         match self.read(&next) {
             Err(error) if error.reason() == Reason::Missing => {}
-            found => return found,
+            found => return found.and_then(|secret| synced(&next).map(|()| secret)),
         }
         self.store(&Secret::new(&fresh::digits()?[..]), like)?;
         // Where another process was first, its secret is as good.
@@ -101,15 +101,18 @@ impl FileKeySource {
         let mut line = Zeroizing::new(Vec::with_capacity(text.len() + 1));
         line.extend_from_slice(text);
         line.push(b'\n');
-        match Beside::write(next.path(), &line, like).and_then(|beside| beside.publish(next.path())) {
-            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(unwritable(name(&next), error)),
-            _ => Ok(()),
-        }
+        let stored = Beside::write(next.path(), &line, like).and_then(|beside| beside.publish(next.path()));
+        stored.map_err(|error| unwritable(name(&next), error))
     }
 
     fn refuse_present(&self) -> Result<()> {
         if is_there(&self.path) { Err(present(&name(&self.path))) } else { Ok(()) }
     }
+}
+
+/// What is found may have been named by somebody whose sync failed, or is still under way.
+fn synced(found: &Place) -> Result<()> {
+    sync_directory(&found.behind_links()).map_err(|error| unwritable(name(found), error))
 }
 
 fn is_there(place: &Place) -> bool {

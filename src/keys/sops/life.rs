@@ -39,7 +39,7 @@ impl SopsKeySource {
         self.refuse_present().await?;
         let secret = match self.unsettled().await {
             Err(error) if error.reason() == Reason::Missing => self.make(false).await?,
-            found => found?,
+            found => self.synced().await.and(found)?,
         };
         // Without turns, another process may have settled one since. What was written here stays, as another may rely on
         // it already.
@@ -64,7 +64,7 @@ impl SopsKeySource {
                 self.remove_second(&present).await?;
                 self.make(true).await
             }
-            found => found,
+            found => self.synced().await.and(found),
         }
     }
 
@@ -81,7 +81,7 @@ impl SopsKeySource {
     /// Whether `secret` is the present one. If not, it gets the second file, should there be none.
     async fn kept(&self, secret: &Secret, is_free: bool) -> Result<()> {
         let has_value = match self.reader.read(&self.path()?).await {
-            Ok(found) if found.expose() == secret.expose() => return Ok(()),
+            Ok(found) if found.expose() == secret.expose() => return self.synced().await,
             Err(error) if error.reason() != Reason::Missing => return Err(error),
             found => found.is_ok(),
         };
@@ -94,7 +94,7 @@ impl SopsKeySource {
     async fn put(&self, secret: &Secret) -> Result<()> {
         let path = self.path()?;
         match self.reader.read(&path).await {
-            Ok(present) if present.expose() == secret.expose() => {}
+            Ok(present) if present.expose() == secret.expose() => self.synced().await?,
             Ok(_) => self.reader.replace(&path, secret.clone()).await?,
             Err(error) if error.reason() != Reason::Missing => return Err(error),
             Err(_) if is_there(&self.reader.file).await? => {
@@ -146,11 +146,9 @@ impl SopsKeySource {
         blocking(move || {
             let like = FileRights::of(file.path()).ok();
             let made = Beside::write(second.path(), text.as_bytes(), like.as_ref());
-            match made.and_then(|beside| beside.publish(second.path())) {
-                // Another process was first, and its value is as good.
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-                made => made.map_err(|error| unwritable(&second, error)),
-            }
+            // Where another process was first, its value is as good.
+            let made = made.and_then(|beside| beside.publish(second.path()));
+            made.map_err(|error| unwritable(&second, error))
         })
         .await
     }
@@ -159,6 +157,12 @@ impl SopsKeySource {
     async fn turn(&self) -> Result<Turn> {
         let file = self.reader.file.clone();
         blocking(move || Ok(Turn::beside(&file.behind_links()))).await
+    }
+
+    /// What is found may have been named by somebody whose sync failed, or is still under way.
+    async fn synced(&self) -> Result<()> {
+        let second = self.second();
+        blocking(move || sync_directory(second.path()).map_err(|error| unwritable(&second, error))).await
     }
 
     async fn refuse_present(&self) -> Result<()> {
