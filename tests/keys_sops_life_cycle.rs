@@ -169,6 +169,21 @@ async fn a_value_that_is_there_is_of_another_database_and_one_that_exists_gets_n
     assert_eq!(fs::read_to_string(folder.at("a.yaml")).unwrap(), text);
 }
 
+#[tokio::test]
+async fn a_value_that_the_program_reads_is_made_and_replaced_too() {
+    let Some(program) = peers::peer("sops") else { return };
+    let folder = Folder::new();
+    let source = || folder.source("a.yaml").backend(SopsBackend::Binary).program(&program);
+    create(folder.with(source())).await;
+    let before = source().resolve().await.unwrap();
+    let db = folder.with(source()).open().await.unwrap();
+    db.rekey_fresh(source()).await.unwrap();
+    db.close().await.unwrap();
+    assert_ne!(source().resolve().await.unwrap().expose(), before.expose());
+    assert_eq!(read(folder.with(source())).await.unwrap(), "row");
+    assert_eq!(folder.files(), ["a.yaml", "app.db"]);
+}
+
 /// What a process leaves that is killed between two steps, for each of them.
 #[tokio::test]
 async fn cut_off_at_any_step_the_database_opens_with_its_source() {

@@ -110,6 +110,25 @@ async fn one_value_changes_with_the_mac_and_the_time_and_no_other_line() {
     assert_eq!(folder.names(), 2, "nothing else is left in the folder");
 }
 
+/// The program is never asked to write, so an identity has to do, also where it alone is asked to read.
+#[tokio::test]
+async fn an_identity_replaces_a_value_whatever_the_backend() {
+    for backend in [SopsBackend::Auto, SopsBackend::Native, SopsBackend::Binary] {
+        let folder = Folder::new();
+        folder.write("s.yaml", &[("other", "staple"), ("db_key", "old")]);
+        let source = folder.source("s.yaml", "db_key");
+        source.clone().backend(backend).program("no such program").replace(&Secret::new("new")).await.unwrap();
+        assert_eq!(source.resolve().await.unwrap().expose(), b"new", "{backend:?}");
+    }
+    // One that does not fit is no help there either.
+    let folder = Folder::new();
+    let before = folder.write("s.yaml", &[("db_key", "old")]);
+    let other = IdentitySources::none().secret(AgeIdentity::generate().secret().clone());
+    let source = folder.source("s.yaml", "db_key").identities(other).backend(SopsBackend::Binary);
+    refused(&source.replace(&Secret::new("new")).await.unwrap_err(), ErrorKind::Key, Reason::Locked);
+    assert_eq!(folder.read("s.yaml"), before);
+}
+
 #[tokio::test]
 async fn the_real_program_reads_every_format_and_finds_one_value_changed() {
     let Some(sops) = peers::peer("sops") else { return };

@@ -130,10 +130,10 @@ struct Opening {
 impl Reader {
     /// Reads the value at `path`.
     pub(super) async fn read(&self, path: &KeyPath) -> Result<Secret> {
-        let opening = self.begin(path).await?;
         if self.backend == SopsBackend::Binary {
-            return self.ask_the_program(&opening, path).await;
+            return self.ask_the_program(&self.begin(path).await?, path).await;
         }
+        let opening = tried(self.begin(path).await?).await?;
         let opening = self.unlock(opening).await?;
         if opening.is_open() {
             let path = path.clone();
@@ -151,14 +151,15 @@ impl Reader {
         }
     }
 
-    /// Puts `value` where the value at `path` is. The `sops` program is not asked, whatever the backend.
+    /// Puts `value` where the value at `path` is. Identities and `gpg` open the file, whatever the backend; the `sops` program
+    /// is not asked.
     pub(super) async fn replace(&self, path: &KeyPath, value: Secret) -> Result<()> {
         self.write(self.replaced(path, value).await?).await
     }
 
     /// The file with `value` at `path`, where another one is.
     pub(super) async fn replaced(&self, path: &KeyPath, value: Secret) -> Result<Changed> {
-        let opening = self.begin(path).await?;
+        let opening = tried(self.begin(path).await?).await?;
         self.changed(opening, path, value, exchange::value).await
     }
 
@@ -167,9 +168,9 @@ impl Reader {
         let reader = self.clone();
         let opening = blocking(move || {
             let document = Document::parse(&file::read(reader.file.path())?, reader.format())?;
-            Ok(Opening::of(document, &reader.identities).try_identities())
+            Ok(Opening::of(document, &reader.identities))
         });
-        self.changed(opening.await?, path, value, insert::value).await
+        self.changed(tried(opening.await?).await?, path, value, insert::value).await
     }
 
     /// Writes over the file, if nobody else has meanwhile.
@@ -209,8 +210,7 @@ impl Reader {
         let (reader, path) = (self.clone(), path.clone());
         blocking(move || {
             let bytes = file::read(reader.file.path())?;
-            let opening = Opening::begin(&bytes, reader.format(), &path, &reader.identities)?;
-            Ok(if reader.backend == SopsBackend::Binary { opening } else { opening.try_identities() })
+            Opening::begin(&bytes, reader.format(), &path, &reader.identities)
         })
         .await
     }
@@ -223,7 +223,7 @@ impl Reader {
                     Ok(text) => opening.loaded.add(name, text),
                     Err(error) => opening.loaded.trouble(name, error),
                 }
-                opening = blocking(move || Ok(opening.try_identities())).await?;
+                opening = tried(opening).await?;
             }
         }
         Ok(opening)
@@ -352,6 +352,11 @@ impl Opening {
         }
         self.loaded.locked(&reasons)
     }
+}
+
+/// With the identities at hand.
+async fn tried(opening: Opening) -> Result<Opening> {
+    blocking(move || Ok(opening.try_identities())).await
 }
 
 /// What kind of recipient it is, if this crate has none of it. `age1`, and the name of the kind between that and a
