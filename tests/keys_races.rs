@@ -102,13 +102,40 @@ fn who_settles_a_key_file_puts_no_other_secret_in_its_place() {
     let home = Home::new();
     run(create(with(&home.at("app.db"), home.file())));
     let made = run(home.file().replace()).unwrap();
-    let stand = Stand::at(StandsAt::Rename, "app.key.next");
+    let stand = Stand::at(StandsAt::RenameFrom, "app.key.next");
     let (other, settled) = (home.file(), made.clone());
     let next = settles(&stand, &home.file(), &made, async move || {
         other.settle(&settled).await.unwrap();
         other.replace().await.unwrap()
     });
     assert_eq!(run(offered(&home.file())), [made.expose(), next.expose()]);
+}
+
+/// Only the system's own call that replaces nothing is left then.
+#[test]
+fn who_makes_a_secret_at_the_same_time_has_the_same_one_where_there_are_neither_links_nor_locks() {
+    let _one_at_a_time = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let home = Home::new();
+    stands::poor(home.directory.path());
+    for (source, second) in [
+        (Arc::new(home.file()) as Arc<dyn KeySource>, "app.key.next"),
+        (Arc::new(home.sops()) as Arc<dyn KeySource>, "app.yaml.next"),
+    ] {
+        let stand = Stand::at(StandsAt::RenameTo, second);
+        let [one, other] = std::thread::scope(|threads| {
+            let one = threads.spawn(|| {
+                let made = run(source.create()).unwrap().unwrap();
+                stand.go_on();
+                made
+            });
+            stand.reached_or_over();
+            let other = run(source.create()).unwrap().unwrap();
+            stand.go_on();
+            [one.join().unwrap(), other]
+        });
+        assert_eq!(one.expose(), other.expose(), "{second}");
+        assert_eq!(run(offered(&source)), [one.expose()], "{second}");
+    }
 }
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());

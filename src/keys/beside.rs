@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
+use super::rename_new::rename_new;
 use crate::error::{Error, ErrorKind, Phase, Reason};
 use crate::private::{FileRights, create};
 
@@ -47,12 +48,16 @@ impl Beside {
     /// Takes the name `target`, which is not on the disk yet then, and fails if there is something of that name.
     pub(super) fn name(self, target: &Path) -> io::Result<()> {
         match fs::hard_link(&self.0, target) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(error),
-            Err(_) if target.symlink_metadata().is_ok() => Err(io::ErrorKind::AlreadyExists.into()),
-            // A file system without links.
-            Err(_) => fs::rename(&self.0, target),
-            Ok(()) => Ok(()),
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {}
+            named => return named,
         }
+        // A file system without links, or a system that forbids them.
+        match rename_new(&self.0, target) {
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
+            named => return named,
+        }
+        // What is left is safe in one's turn, which such a file system may have.
+        if target.symlink_metadata().is_ok() { Err(io::ErrorKind::AlreadyExists.into()) } else { fs::rename(&self.0, target) }
     }
 }
 

@@ -33,6 +33,11 @@ mod kept;
 mod keyring;
 mod passphrase;
 mod place;
+#[cfg(all(any(target_os = "linux", target_os = "android"), any(feature = "sops", feature = "keyring")))]
+mod rename_new;
+#[cfg(not(all(any(target_os = "linux", target_os = "android"), any(feature = "sops", feature = "keyring"))))]
+#[path = "no_rename_new.rs"]
+mod rename_new;
 mod resolve;
 mod settling;
 #[cfg(feature = "sops")]

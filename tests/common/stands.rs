@@ -1,18 +1,19 @@
 //! Calls of the system that stand still in the middle of something, until somebody else has done what comes between.
 //!
-//! This program has its own `unlink` and `flock`, which Rust's library finds before the system's; and its own `rename`. A
-//! call that stands is let go on by [`Stand::go_on`], or by whoever would have to wait for a lock: that one then waits for
+//! This program has its own `unlink`, `rename`, `linkat` and `flock`, which Rust's library finds before the system's. A call that stands is let go on by [`Stand::go_on`], or by whoever would have to wait for a lock: that one then waits for
 //! the call.
 #![allow(unsafe_code, reason = "functions of the C library are replaced and called")]
 #![allow(dead_code, unreachable_pub, reason = "shared by tests that each use a part of it")]
 
 use std::ffi::{CStr, c_char, c_int};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StandsAt {
     Unlink,
-    Rename,
+    RenameFrom,
+    RenameTo,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +35,24 @@ pub struct Stand {
 
 static STAND: Mutex<Option<Arc<Stand>>> = Mutex::new(None);
 
+/// A directory on a file system that has neither hard links nor locks.
+static POOR: Mutex<Option<PathBuf>> = Mutex::new(None);
+
+/// Has the directory be on a file system that has neither hard links nor locks.
+pub fn poor(directory: &Path) {
+    *POOR.lock().unwrap_or_else(PoisonError::into_inner) = Some(directory.to_owned());
+}
+
+fn is_poor(path: &Path) -> bool {
+    POOR.lock().unwrap_or_else(PoisonError::into_inner).as_ref().is_some_and(|poor| path.starts_with(poor))
+}
+
+fn refuse(errno: c_int) -> c_int {
+    // SAFETY: the address of this thread's number of the last error.
+    unsafe { *libc::__errno_location() = errno };
+    -1
+}
+
 impl Stand {
     pub fn at(at: StandsAt, name: &'static str) -> Arc<Self> {
         let stand = Arc::new(Self { at, name, stage: Mutex::new(Stage::NotYet), changed: Condvar::new() });
@@ -52,7 +71,12 @@ impl Stand {
 
     /// Waits until the call stands still.
     pub fn reached(&self) {
-        assert_eq!(self.wait(|stage| stage != Stage::NotYet), Stage::Standing, "the call never came");
+        assert!(self.reached_or_over(), "the call never came");
+    }
+
+    /// The same where it need not come: whether it stands still, and not that somebody has let it go on.
+    pub fn reached_or_over(&self) -> bool {
+        self.wait(|stage| stage != Stage::NotYet) == Stage::Standing
     }
 
     pub fn go_on(&self) {
@@ -82,14 +106,28 @@ extern "C" fn unlink(path: *const c_char) -> c_int {
 
 #[unsafe(no_mangle)]
 extern "C" fn rename(from: *const c_char, to: *const c_char) -> c_int {
-    stand(StandsAt::Rename, from);
+    stand(StandsAt::RenameFrom, from);
+    stand(StandsAt::RenameTo, to);
     let here = libc::AT_FDCWD;
     // SAFETY: the caller's own arguments.
     c_int::try_from(unsafe { libc::syscall(libc::SYS_renameat2, here, from, here, to, 0) }).unwrap()
 }
 
 #[unsafe(no_mangle)]
+extern "C" fn linkat(a: c_int, from: *const c_char, b: c_int, to: *const c_char, flags: c_int) -> c_int {
+    // SAFETY: the caller's own string.
+    if is_poor(Path::new(&*unsafe { CStr::from_ptr(to) }.to_string_lossy())) {
+        return refuse(libc::EPERM);
+    }
+    // SAFETY: the caller's own arguments.
+    c_int::try_from(unsafe { libc::syscall(libc::SYS_linkat, a, from, b, to, flags) }).unwrap()
+}
+
+#[unsafe(no_mangle)]
 extern "C" fn flock(fd: c_int, operation: c_int) -> c_int {
+    if std::fs::read_link(format!("/proc/self/fd/{fd}")).is_ok_and(|file| is_poor(&file)) {
+        return refuse(libc::ENOTSUP);
+    }
     // SAFETY: the caller's own arguments.
     let call = |operation: c_int| c_int::try_from(unsafe { libc::syscall(libc::SYS_flock, fd, operation) }).unwrap();
     if operation & (libc::LOCK_NB | libc::LOCK_UN) != 0 || call(operation | libc::LOCK_NB) == 0 {
