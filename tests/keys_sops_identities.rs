@@ -82,10 +82,35 @@ async fn child() {
         let limit = rustix::process::Rlimit { current: limit, maximum: limit };
         rustix::process::setrlimit(rustix::process::Resource::As, limit).unwrap();
     }
-    match SopsKeySource::at(file).identities(identities).backend(SopsBackend::Native).resolve().await {
+    let source = SopsKeySource::at(file).identities(identities);
+    let source = match std::env::var_os("CHILD_PROGRAM") {
+        Some(program) => source.backend(SopsBackend::Binary).program(program),
+        None => source.backend(SopsBackend::Native),
+    };
+    match source.resolve().await {
         Ok(secret) => println!("ANSWER Ok {}", String::from_utf8_lossy(secret.expose())),
         Err(error) => println!("ANSWER {:?} {error}", error.reason()),
     }
+}
+
+/// On Linux it gets identities as a file in memory, elsewhere the variables that may be read.
+#[test]
+fn the_program_gets_no_variable_that_is_switched_off() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let house = House::new();
+    let program = house.file("shows", "#!/bin/sh\nprintf '<%s><%s>' \"$SOPS_AGE_KEY\" \"$SOPS_AGE_KEY_FILE\"\n");
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let keys = house.file("keys.txt", house.text());
+    let sees = |switches: &str| {
+        let set = [("SOPS_AGE_KEY", house.text()), ("SOPS_AGE_KEY_FILE", &keys), ("CHILD_PROGRAM", &program)];
+        house.ask(switches, &set)
+    };
+    assert_eq!(sees("-key -key_file -config_dir"), "Ok <><>");
+    let (text, in_memory) = (house.text(), cfg!(target_os = "linux"));
+    let linux = "Ok <></dev/stdin>".to_owned();
+    assert_eq!(sees("-key_file"), if in_memory { linux.clone() } else { format!("Ok <{text}><>") });
+    assert_eq!(sees("-key"), if in_memory { linux } else { format!("Ok <><{keys}>") });
 }
 
 #[test]

@@ -55,7 +55,7 @@ pub(super) fn prepare(
     if !sources.ssh_file() {
         program = program.without_env(&["SOPS_AGE_SSH_PRIVATE_KEY_FILE"]);
     }
-    program = hand_over(program, loaded)?;
+    program = hand_over(program, sources, loaded)?;
     let format = document.format.name();
     program = program.arg("decrypt").arg("--input-type").arg(format).arg("--output-type").arg(format);
     if document.format != SopsFormat::Binary {
@@ -68,7 +68,7 @@ pub(super) fn prepare(
 /// Gives the identities as a file that exists only in memory: not in the environment, which others can read, and not
 /// on a disk.
 #[cfg(target_os = "linux")]
-fn hand_over(program: Program, loaded: &Loaded) -> Result<Program> {
+fn hand_over(program: Program, _: &IdentitySources, loaded: &Loaded) -> Result<Program> {
     use std::io::Write as _;
 
     if loaded.texts.is_empty() {
@@ -87,10 +87,10 @@ fn hand_over(program: Program, loaded: &Loaded) -> Result<Program> {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn hand_over(program: Program, _: &Loaded) -> Result<Program> {
-    // Nowhere else is there a file without a disk; the program finds the identities of the environment by itself.
-    let names = ["SOPS_AGE_KEY", "SOPS_AGE_KEY_FILE"];
-    Ok(names.iter().fold(program, |program, name| match std::env::var_os(name) {
+fn hand_over(program: Program, sources: &IdentitySources, _: &Loaded) -> Result<Program> {
+    // Nowhere else is there a file without a disk; the program finds the identities of the environment by itself, where
+    // they may be used.
+    Ok(sources.variables().fold(program, |program, name| match std::env::var_os(name) {
         Some(value) => program.env(name, value),
         None => program,
     }))

@@ -147,6 +147,13 @@ impl IdentitySources {
         COMMANDS.into_iter().filter(move |name| on && set(name).is_some())
     }
 
+    /// The variables that may be read and have or name identities of age.
+    #[cfg(not(target_os = "linux"))]
+    pub(super) fn variables(&self) -> impl Iterator<Item = &'static str> {
+        let names = [(self.env_key, "SOPS_AGE_KEY"), (self.env_key_file, "SOPS_AGE_KEY_FILE")];
+        names.into_iter().filter(|(on, _)| *on).map(|(_, name)| name)
+    }
+
     /// The directory at which relative paths in variables start.
     pub(super) fn directory(&self) -> &Path {
         &self.directory
