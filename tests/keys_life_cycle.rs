@@ -584,7 +584,10 @@ fn killed_at_any_step_of_a_creation_the_next_one_goes_on() {
 #[test]
 fn processes_that_create_at_once_have_one_key() {
     let home = Home::new();
-    std::fs::write(home.0.path().join(".app.key.next.0123456789abcdef"), "left by a process that was killed").unwrap();
+    let left = home.0.path().join(".app.key.next.0123456789abcdef");
+    std::fs::write(&left, "left by a process that was killed").unwrap();
+    let long_ago = std::time::SystemTime::now() - Duration::from_secs(3600);
+    std::fs::File::options().write(true).open(&left).unwrap().set_modified(long_ago).unwrap();
     let children: Vec<_> = (0..4)
         .map(|_| {
             let mut command = process(home.0.path());

@@ -1,9 +1,10 @@
 //! A file that is written whole beside its place, and then gets its name in one step.
 
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs::{self, DirEntry, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::rename_new::rename_new;
 use crate::error::{Error, ErrorKind, Phase, Reason};
@@ -75,6 +76,9 @@ pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
     }
 }
 
+/// What is younger may be about to get its name.
+const LEFT_FOR: Duration = Duration::from_secs(60);
+
 /// Removes what killed processes have left of files that should have got the name `target`.
 pub(super) fn sweep(target: &Path) {
     let (Some(directory), Some(name)) = (target.parent(), target.file_name()) else { return };
@@ -86,7 +90,12 @@ pub(super) fn sweep(target: &Path) {
         token.is_some_and(|token| token.len() == 16 && token.iter().all(u8::is_ascii_hexdigit))
     };
     let Ok(entries) = directory.read_dir() else { return };
-    for left in entries.flatten().filter(|entry| is_left(&entry.file_name())) {
+    let is_old = |entry: &DirEntry| {
+        let written = entry.metadata().and_then(|metadata| metadata.modified());
+        // In the time of the file system, which may be ahead of ours: that is young.
+        written.is_ok_and(|written| written.elapsed().is_ok_and(|age| age > LEFT_FOR))
+    };
+    for left in entries.flatten().filter(|entry| is_left(&entry.file_name()) && is_old(entry)) {
         fs::remove_file(left.path()).ok();
     }
 }
