@@ -86,7 +86,7 @@ pub trait KeySource: Send + Sync {
 
     /// Makes and stores a secret that is to take the place of the present one. Both are among the
     /// [`candidates`](KeySource::candidates) from then on, the present one first, until the new one is settled; until
-    /// then, further calls return the same new secret. By default this is
+    /// then, further calls return the same new secret: by that, a change of key finds out whether another was faster. By default this is
     /// [`Unsupported`](crate::ErrorKind::Unsupported).
     ///
     /// # Errors
@@ -102,10 +102,12 @@ pub trait KeySource: Send + Sync {
     }
 
     /// Keeps `secret` alone: it was made by [`create`](KeySource::create) or [`replace`](KeySource::replace), and opens
-    /// the database. Does nothing where the source does not know it, or has settled it before.
+    /// the database. Does nothing where it was settled before.
     ///
     /// # Errors
-    /// [`ErrorKind::Key`](crate::ErrorKind::Key) when that cannot be stored. Both secrets stay then.
+    /// [`ErrorKind::Key`](crate::ErrorKind::Key) when that cannot be stored; both secrets stay then. With
+    /// [`Reason::WrongKey`](crate::Reason::WrongKey) when the source has neither as the present nor as the next one what
+    /// opens the database: it is stored as the next one then, if there is none.
     ///
     /// # Cancel safety
     /// Dropping the future leaves the secret settled or not.

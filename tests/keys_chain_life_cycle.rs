@@ -12,20 +12,14 @@ use cipher::{create, read, refusal};
 use strongroom::keys::{CandidateKeySource, async_trait};
 use strongroom::pool::NoRetry;
 use strongroom::{
-    AsyncDatabase, CachedKeySource, ChainKeySource, DatabaseBuilder, Error, ErrorKind, FileKeySource, KeySource, Reason,
-    Result, Secret, SqlCipherConnector,
+    AsyncDatabase, CachedKeySource, ChainKeySource, DatabaseBuilder, Error, ErrorKind, FileKeySource, KeySource,
+    Reason, Result, Secret, SqlCipherConnector,
 };
 use tempfile::TempDir;
 
 /// Every reason but those of a source that has nothing.
-const MAY_HAVE_ONE: [Reason; 6] = [
-    Reason::Locked,
-    Reason::ProgramFailed,
-    Reason::ProgramMissing,
-    Reason::Exposed,
-    Reason::NotPermitted,
-    Reason::Io,
-];
+const MAY_HAVE_ONE: [Reason; 6] =
+    [Reason::Locked, Reason::ProgramFailed, Reason::ProgramMissing, Reason::Exposed, Reason::NotPermitted, Reason::Io];
 
 /// A keyring, say, that is locked from time to time.
 #[derive(Clone)]

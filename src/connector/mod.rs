@@ -121,7 +121,8 @@ pub trait Connector: Send + Sync + 'static {
 
     /// Prepares a change of the key: asks `source` for the new one, of several the first, and finds out whether it can be
     /// done, while everybody works. The pool then lets go of everything, and [polls what comes back](Rekeying), which tells
-    /// `progress` how far it is, if there is one. The provided body is that of an engine without keys.
+    /// `progress` how far it is, if there is one. Once nobody else can change the database, and before it does, `source` is
+    /// asked again, unless it [is fixed](KeySource::is_fixed): a key that it does not offer any more is not taken. The provided body is that of an engine without keys.
     ///
     /// # Errors
     /// What keeps the key from being changed; nothing was touched then.

@@ -39,7 +39,8 @@ impl FreshKey {
         let settled = within(limit, self.source.settle(&made)).await;
         settled.map_err(|error| {
             let source = self.source.describe();
-            error.context(format_args!("the database has the new key now, but {source} did not take it for the old one"))
+            error
+                .context(format_args!("the database has the new key now, but {source} did not take it for the old one"))
         })
     }
 
@@ -58,12 +59,14 @@ impl FreshKey {
     /// database may have a later one, which `replace` gives then.
     async fn take(&self, made: Secret) -> Result<Vec<KeyCandidate>> {
         let offered = self.source.candidates().await?;
-        let is_next = is_among(&offered, &made)
-            && (offered.len() == 1 || self.source.replace().await?.expose() == made.expose());
+        let is_next =
+            is_among(&offered, &made) && (offered.len() == 1 || self.source.replace().await?.expose() == made.expose());
         if !is_next {
             let message = format!("{} has a later key than the one that it made for this call", self.source.describe());
             let error = Error::new(ErrorKind::Busy, message);
-            return Err(error.hint("another call changed the key meanwhile; call again for yet another one").transient());
+            return Err(error
+                .hint("another call changed the key meanwhile; call again for yet another one")
+                .transient());
         }
         *self.state.lock() = FreshState::Taken(made);
         Ok(offered)

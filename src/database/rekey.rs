@@ -84,7 +84,8 @@ impl fmt::Debug for RekeyOptions {
 impl<C: Connector> AsyncDatabase<C> {
     /// Encrypts the database with the key from `source` from now on, while the handle and its clones stay in use.
     ///
-    /// The source is asked first, while everybody works; of several that it offers, the first is taken. Then calls under
+    /// The source is asked first, while everybody works; of several that it offers, the first is taken. It is asked again when
+    /// nobody else has the file open: nothing is changed if it does not offer that key any more. Before that, calls under
     /// way may end, for [`SuspendOptions::LIMIT`]; those that come meanwhile wait, and work afterwards. Every page is
     /// written anew in one transaction, under the same salt, and the file is opened with the new key and each page looked
     /// at. All further connections use that key. A file of 50 MB takes about two seconds, and as much room again
@@ -113,7 +114,7 @@ impl<C: Connector> AsyncDatabase<C> {
     /// ```
     ///
     /// # Errors
-    /// What the source answers; [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) when that comes later than the
+    /// What the source answers, both times; [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) when that comes later than the
     /// [limit](Self::with_timeout) of the handle; [`StillLent`](crate::Reason::StillLent) when somebody kept a connection for too long, and
     /// who; [`ErrorKind::Busy`](crate::ErrorKind::Busy) when another process has the file open, or the database is
     /// suspended until somebody resumes; [`ErrorKind::Config`](crate::ErrorKind::Config) for a database that is not
@@ -154,8 +155,11 @@ impl<C: Connector> AsyncDatabase<C> {
     ///
     /// # Errors
     /// As [`rekey`](Self::rekey); [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) for a source that cannot make
-    /// a key, and [`ErrorKind::Key`](crate::ErrorKind::Key) for one that cannot store it. Where the source could not let
-    /// the old key go, the message says that the database has the new one; both are offered then.
+    /// a key, and [`ErrorKind::Key`](crate::ErrorKind::Key) for one that cannot store it. Transient
+    /// [`ErrorKind::Busy`](crate::ErrorKind::Busy) when another call or process was faster, and the source has a later key
+    /// than the one that it made here; nothing was changed then. Where the source could not let the old key go, the message
+    /// says that the database has the new one; both are offered then. Where it has lost the new one
+    /// ([`WrongKey`](crate::Reason::WrongKey)), the advice says what to do before the handle is closed.
     ///
     /// # Cancel safety
     /// As [`rekey`](Self::rekey). The source then goes on to offer both keys.

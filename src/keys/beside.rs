@@ -58,7 +58,11 @@ impl Beside {
             named => return named,
         }
         // What is left is safe in one's turn, which such a file system may have.
-        if target.symlink_metadata().is_ok() { Err(io::ErrorKind::AlreadyExists.into()) } else { fs::rename(&self.0, target) }
+        if target.symlink_metadata().is_ok() {
+            Err(io::ErrorKind::AlreadyExists.into())
+        } else {
+            fs::rename(&self.0, target)
+        }
     }
 }
 

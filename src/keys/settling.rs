@@ -28,9 +28,9 @@ pub(super) fn displaced(source: &str, kept: Result<()>) -> Error {
     let error = Error::new(ErrorKind::Key, message).because(Reason::WrongKey);
     match kept {
         Ok(()) => error.hint("that is stored as the one to follow, and opens the database; rekey_fresh() takes it up"),
-        Err(cause) => error
-            .caused_by(cause)
-            .hint("nobody else has that: before this handle is closed, call rekey_fresh(), or rekey() with a key of yours"),
+        Err(cause) => error.caused_by(cause).hint(
+            "nobody else has that: before this handle is closed, call rekey_fresh(), or rekey() with a key of yours",
+        ),
     }
 }
 
