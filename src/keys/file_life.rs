@@ -14,7 +14,7 @@ use super::file::{FileKeySource, hex, name};
 use super::fresh;
 use super::place::Place;
 use super::settling::{displaced, offered, present};
-use super::turn::Turn;
+use super::turn::FileTurn;
 use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::key::KeyCandidate;
 use crate::private::FileRights;
@@ -31,7 +31,7 @@ impl FileKeySource {
 
     /// The secret of a new database.
     pub(super) fn first(&self) -> Result<Secret> {
-        let _turn = Turn::beside(&self.path.behind_links());
+        let _turn = FileTurn::beside(&self.path.behind_links());
         self.refuse_present()?;
         let secret = self.upcoming(None)?;
         // Without turns, another process may have settled one since. What was written here stays, as another may rely on
@@ -42,7 +42,7 @@ impl FileKeySource {
     /// The secret that is to take the place of the present one.
     pub(super) fn next(&self) -> Result<Secret> {
         let (present, next) = (self.path.behind_links(), self.path.next());
-        let _turn = Turn::beside(&present);
+        let _turn = FileTurn::beside(&present);
         // One that was made for a new database, and not settled: it is the present one.
         if !is_there(&self.path) && is_there(&next) {
             let moved = fs::rename(next.path(), &present).and_then(|()| sync_directory(&present));
@@ -56,7 +56,7 @@ impl FileKeySource {
     /// Puts `secret` in the place of the present one, if it is the one that is to follow.
     pub(super) fn keep(&self, secret: &Secret) -> Result<()> {
         let (present, next) = (self.path.behind_links(), self.path.next());
-        let _turn = Turn::beside(&present);
+        let _turn = FileTurn::beside(&present);
         match self.read(&next) {
             Ok(found) if found.expose() == secret.expose() => {}
             Err(error) if error.reason() != Reason::Missing => return Err(error),

@@ -10,9 +10,9 @@ use std::path::Path;
 ///
 /// The directory itself is locked, so nothing is left behind. Where that cannot be done (Windows, some network file
 /// systems) there is no turn, and what is done at once has to do.
-pub(super) struct Turn(#[allow(dead_code, reason = "the system unlocks it when it is closed")] Option<File>);
+pub(super) struct FileTurn(#[allow(dead_code, reason = "the system unlocks it when it is closed")] Option<File>);
 
-impl Turn {
+impl FileTurn {
     /// Blocks.
     pub(super) fn beside(file: &Path) -> Self {
         let directory = file.parent().filter(|_| cfg!(unix)).and_then(|directory| File::open(directory).ok());

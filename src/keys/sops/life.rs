@@ -13,7 +13,7 @@ use crate::keys::beside::{Beside, sweep, sync_directory, unwritable};
 use crate::keys::fresh;
 use crate::keys::place::Place;
 use crate::keys::settling::{displaced, present};
-use crate::keys::turn::Turn;
+use crate::keys::turn::FileTurn;
 use crate::private::FileRights;
 use crate::secret::Secret;
 
@@ -154,9 +154,9 @@ impl SopsKeySource {
     }
 
     /// Waits until nobody else is about to change the file or the second one.
-    async fn turn(&self) -> Result<Turn> {
+    async fn turn(&self) -> Result<FileTurn> {
         let file = self.reader.file.clone();
-        blocking(move || Ok(Turn::beside(&file.behind_links()))).await
+        blocking(move || Ok(FileTurn::beside(&file.behind_links()))).await
     }
 
     /// What is found may have been named by somebody whose sync failed, or is still under way.
