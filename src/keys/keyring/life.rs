@@ -89,7 +89,7 @@ impl Pair {
             found => return found,
         }
         let digits = fresh::digits()?;
-        self.next.write(std::str::from_utf8(&*digits).unwrap_or_default())?;
+        self.next.write(std::str::from_utf8(&digits).unwrap_or_default())?;
         // As others will find it.
         self.next.read()
     }
