@@ -15,7 +15,11 @@ use cipher::{create, keyed, plain, read};
 #[tokio::test]
 async fn the_shortest_and_the_longest_are_taken() {
     let extremes = [
-        Tuning::default().busy_timeout(Duration::MAX).statement_cache(usize::MAX).journal_size_limit(u64::MAX).cache_kib(u32::MAX),
+        Tuning::default()
+            .busy_timeout(Duration::MAX)
+            .statement_cache(usize::MAX)
+            .journal_size_limit(u64::MAX)
+            .cache_kib(u32::MAX),
         Tuning::default().busy_timeout(Duration::ZERO).statement_cache(0).journal_size_limit(0).cache_kib(0),
     ];
     for tuning in extremes {
