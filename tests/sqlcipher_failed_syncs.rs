@@ -10,7 +10,6 @@ use std::path::PathBuf;
 use common::{Home, Kind, count, kinds, with_table};
 use faults::record::Recording;
 use faults::{Call, states};
-use futures_util::StreamExt;
 use futures_util::future::join_all;
 use strongroom::database::CheckDepth;
 use strongroom::pool::CloseReport;
@@ -36,14 +35,6 @@ async fn open(kind: Kind) -> (Home, AsyncDatabase) {
     (home, db)
 }
 
-/// Does something while no sync of the log works.
-async fn while_syncs_fail<T>(home: &Home, what: impl Future<Output = T>) -> T {
-    faults::fail(&log_of(home), Call::Sync, 0, usize::MAX, libc::EIO);
-    let outcome = what.await;
-    assert!(faults::heal(&log_of(home)) > 0, "nothing was synced");
-    outcome
-}
-
 #[tokio::test]
 async fn a_lone_write_whose_sync_fails_has_an_unknown_outcome_and_is_there_afterwards() {
     for kind in Kind::FILES {
@@ -58,54 +49,6 @@ async fn a_lone_write_whose_sync_fails_has_an_unknown_outcome_and_is_there_after
         assert_eq!(count(&db).await, 1, "{kind:?}: then there was nothing to be told");
         db.close().await.unwrap();
     }
-}
-
-#[tokio::test]
-async fn whatever_commits_by_itself_tells_of_an_unknown_outcome() {
-    let (home, db) = open(Kind::KeyedFile).await;
-    for sql in [
-        "INSERT INTO t VALUES (1, 1) RETURNING id",
-        "CREATE TABLE other (a)",
-        "CREATE INDEX found ON t (n)",
-        "ALTER TABLE t ADD COLUMN more",
-        "VACUUM",
-    ] {
-        db.execute("DELETE FROM t", ()).await.unwrap();
-        let error = while_syncs_fail(&home, db.execute(sql, ())).await.unwrap_err();
-        assert_eq!(kinds(&error), UNKNOWN, "{sql}: {error}");
-    }
-    // The next writer begins with that, and would be refused while it cannot be done.
-    let written_anew = async || assert!(db.execute("DELETE FROM t", ()).await.is_ok());
-    let rows = (0..100).map(|n| (1000 + n, n));
-    written_anew().await;
-    let error = while_syncs_fail(&home, db.execute_many("INSERT INTO t (id, n) VALUES ($1, $2)", rows)).await;
-    assert_eq!(kinds(&error.unwrap_err()), UNKNOWN);
-    written_anew().await;
-    let error = while_syncs_fail(&home, db.execute_script("SELECT 1; INSERT INTO t (id) VALUES (7);")).await;
-    assert_eq!(kinds(&error.unwrap_err()), UNKNOWN);
-    written_anew().await;
-    let error = while_syncs_fail(&home, db.execute_script("BEGIN; INSERT INTO t (id) VALUES (8); COMMIT;")).await;
-    assert_eq!(kinds(&error.unwrap_err()), UNKNOWN);
-    written_anew().await;
-    let error = while_syncs_fail(&home, db.fetch_one("INSERT INTO t (id) VALUES (9) RETURNING id", ())).await;
-    assert_eq!(kinds(&error.unwrap_err()), UNKNOWN);
-    written_anew().await;
-    let error = while_syncs_fail(&home, db.vacuum()).await;
-    assert_eq!(kinds(&error.unwrap_err()), UNKNOWN);
-    written_anew().await;
-    let error = while_syncs_fail(&home, db.interact(|c| c.execute("INSERT INTO t (id) VALUES (10)", ()))).await;
-    assert_eq!(kinds(&error.unwrap_err()), UNKNOWN);
-    for [begin, end] in [["BEGIN", "COMMIT"], ["BEGIN", "END"], ["SAVEPOINT a", "RELEASE a"]] {
-        let mut raw = db.connection().await.unwrap();
-        raw.execute(begin, ()).await.unwrap();
-        raw.execute("INSERT INTO t (id) VALUES (11)", ()).await.unwrap();
-        let error = while_syncs_fail(&home, raw.execute(end, ())).await.unwrap_err();
-        assert_eq!(kinds(&error), UNKNOWN, "{end}: {error}");
-    }
-    // The same handle goes on.
-    db.execute("INSERT INTO t (id) VALUES (12)", ()).await.unwrap();
-    assert!(db.check(CheckDepth::Full).await.unwrap().is_ok());
-    db.close().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -160,54 +103,6 @@ async fn a_failed_sync_of_a_group_is_made_good_for_before_the_next_write_as_a_lo
         db.close().await.unwrap();
     }
     assert_eq!(said[0], said[1]);
-}
-
-#[tokio::test]
-async fn a_commit_that_fails_in_a_stream_nobody_reads_any_more_is_made_good_for_before_the_next_write() {
-    let (home, db) = open(Kind::KeyedFile).await;
-    let mut failures = 0;
-    // The engine waits before its last rows. It may be stopped there, and then nothing is committed.
-    for last in [1025, 1026, 1030] {
-        let mut rows = db.fetch_stream(&format!("INSERT INTO t (n) {} RETURNING n", common::numbers(last)), ());
-        rows.next().await.unwrap().unwrap();
-        faults::fail(&log_of(&home), Call::Sync, 0, usize::MAX, libc::EIO);
-        drop(rows);
-        common::eventually("it has ended", || db.stats().active_connections == 0).await;
-        if faults::failed(&log_of(&home)) > 0 {
-            failures += 1;
-            let error = db.execute("INSERT INTO t (n) VALUES (-1)", ()).await.unwrap_err();
-            assert_eq!(kinds(&error), FAILED, "{error}");
-            assert!(error.to_string().contains("written anew"), "it went on behind what was not synced: {error}");
-        }
-        faults::heal(&log_of(&home));
-        db.execute("DELETE FROM t", ()).await.unwrap();
-    }
-    assert!(failures > 0, "nothing was synced");
-    db.close().await.unwrap();
-}
-
-#[tokio::test]
-async fn an_answer_that_nobody_could_read_says_nothing_of_a_commit_of_which_nobody_knows() {
-    let (home, db) = open(Kind::PlainFile).await;
-    let unread = "INSERT INTO t (n) VALUES (1) RETURNING CAST(x'ff' AS TEXT)";
-    let error = while_syncs_fail(&home, db.fetch_one(unread, ())).await.unwrap_err();
-    assert_eq!(kinds(&error), UNKNOWN, "alone: {error}");
-    let held = db.connection().await.unwrap();
-    let writes = (0..20).map(|_| {
-        let db = db.clone();
-        tokio::spawn(async move { db.fetch_one(unread, ()).await })
-    });
-    let writes: Vec<_> = writes.collect();
-    common::eventually("all wait", || db.stats().waiting >= 20).await;
-    let outcomes = while_syncs_fail(&home, async {
-        drop(held);
-        join_all(writes).await
-    });
-    for outcome in outcomes.await {
-        let error = outcome.unwrap().unwrap_err();
-        assert!([UNKNOWN, FAILED].contains(&kinds(&error)), "in a group: {error}");
-    }
-    db.close().await.unwrap();
 }
 
 #[tokio::test]
@@ -342,6 +237,56 @@ async fn after_a_failed_sync_of_a_checkpoint_everything_is_copied_anew() {
         no_crash_state_is_damaged(&home, &recording, (least, written), seed).await;
         assert!(db.close().await.unwrap().is_clean());
         no_crash_state_is_damaged(&home, &recording, (written, written), seed).await;
+    }
+}
+
+#[tokio::test]
+async fn after_a_failed_sync_of_a_checkpoint_by_words_everything_is_copied_anew() {
+    faults::quick();
+    for way in ["as it was opened", "altered", "closure that hides it"] {
+        let home = Home::new(Kind::PlainFile);
+        let recording = Recording::of(home.directory.path());
+        let db = home.open().await;
+        with_table(&db).await;
+        db.execute("CREATE TABLE big (bytes)", ()).await.unwrap();
+        let write = async |first: i64| {
+            let rows = (first..first + 100).map(|n| (n, n));
+            db.execute_many("INSERT INTO t VALUES ($1, $2)", rows).await.unwrap();
+            db.execute(
+                &format!("INSERT INTO big {}", common::numbers(200).replace("SELECT i", "SELECT randomblob(3900)")),
+                (),
+            )
+            .await
+            .unwrap();
+        };
+        write(0).await;
+        let mut reader = db.read_connection().await.unwrap();
+        reader.execute("BEGIN", ()).await.unwrap();
+        reader.fetch_one("SELECT count(*) FROM t", ()).await.unwrap();
+        write(100).await;
+        let mut writer = db.connection().await.unwrap();
+        if way == "altered" {
+            writer.execute("PRAGMA cache_size = 700", ()).await.unwrap();
+        }
+        writer.fetch_one("PRAGMA wal_checkpoint(PASSIVE)", ()).await.unwrap();
+        reader.execute("COMMIT", ()).await.unwrap();
+        drop(reader);
+        faults::fail(&file_of(&home), Call::Sync, 0, 1, libc::EIO);
+        if way.starts_with("closure") {
+            writer.interact(|c| Ok(drop(c.query_row("PRAGMA wal_checkpoint", (), |_| Ok(()))))).await.unwrap();
+        } else {
+            let error = writer.fetch_one("PRAGMA wal_checkpoint(PASSIVE)", ()).await.unwrap_err();
+            assert_eq!(kinds(&error), FAILED, "{way}: {error}");
+        }
+        assert_eq!(faults::heal(&file_of(&home)), 1, "{way}");
+        drop(writer);
+        db.execute("INSERT INTO t VALUES (200, 200)", ()).await.unwrap();
+        assert_eq!(db.checkpoint().await.unwrap().left, 0);
+        db.execute("INSERT INTO t VALUES (201, 201)", ()).await.unwrap();
+        for seed in 0..4 {
+            no_crash_state_is_damaged(&home, &recording, (202, 202), seed).await;
+        }
+        db.close().await.unwrap();
     }
 }
 

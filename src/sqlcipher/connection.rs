@@ -274,9 +274,9 @@ impl Resource for SqlCipherConnection {
             if let Some(news) = news {
                 news.tell();
             }
-            settled.and(kept).and(closed)
+            settled.and(kept.and(closed).map_err(errors::classify))
         });
-        closed.await?.map_err(|error| errors::classify(error).during(Phase::Close))
+        closed.await?.map_err(|error| error.during(Phase::Close))
     }
 }
 

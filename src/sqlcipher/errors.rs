@@ -220,7 +220,12 @@ fn spoils(reason: Reason) -> bool {
 /// Whether the disk has failed under a connection, or its last call met what spoils it, whatever its caller made of that.
 pub(super) fn has_met_a_failure(connection: &Connection) -> bool {
     let last = codes::read(system::last_code(connection));
-    spoils(last.reason) || system::failure(connection).is_some_and(|why| is_of_the_disk(&why))
+    spoils(last.reason) || failure_of_the_disk(connection).is_some()
+}
+
+/// With what the disk has failed under a connection, whatever its user made of that.
+pub(super) fn failure_of_the_disk(connection: &Connection) -> Option<io::Error> {
+    system::failure(connection).filter(is_of_the_disk)
 }
 
 /// An I/O error of a call in which a commit had begun to write, or had not.

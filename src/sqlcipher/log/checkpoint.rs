@@ -206,6 +206,11 @@ impl Log {
         }
     }
 
+    /// The same after an error of a connection that has no index of the log any more: the next to copy begins anew.
+    pub(crate) fn distrust_unseen(&self) {
+        self.doubts.raise();
+    }
+
     /// Whether a checkpoint copies all that may be missing in the file. If another one is under way, waits a moment for
     /// its end.
     pub(crate) fn is_trusted(&self, connection: &Connection) -> bool {

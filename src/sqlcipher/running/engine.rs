@@ -1,6 +1,7 @@
 //! The synchronous side of a connection: statements in, rows out. Runs on a thread that may block, or for a short while on
 //! the task of the caller.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use crate::params::{Arranged, ParamSets};
 use crate::row::{Changes, RowSink, Rows, RowsBuilder};
 use crate::sqlcipher::changes::recorder::{Ran, Recorder};
 use crate::sqlcipher::errors::{self, classify, poisons};
-use crate::sqlcipher::ffi::running;
+use crate::sqlcipher::ffi::{commits, running};
 use crate::sqlcipher::log::checkpoint::{Log, WORTH_COPYING};
 use crate::sqlcipher::opening::reading::Still;
 use crate::sqlcipher::opening::way::Way;
@@ -48,6 +49,8 @@ pub(crate) struct Engine {
     /// SQLite's count of others' commits when it was last asked for those who listen.
     pub(crate) seen_version: Option<u32>,
     pub(crate) sharing: Sharing,
+    /// How many commits there were when the raw connection was first handed out, to be used where nobody watches.
+    pub(crate) given_away: Option<i32>,
     /// What was done beside the calls, and is not told yet.
     pub(crate) news: Vec<EngineEvent>,
 }
@@ -73,6 +76,7 @@ impl Engine {
             recorder: None,
             seen_version: None,
             sharing: Sharing::default(),
+            given_away: None,
             news: Vec::new(),
         }
     }
@@ -116,6 +120,7 @@ impl Engine {
         self.begin_work();
         self.begin_recording();
         self.session.alter(true);
+        self.given_away.get_or_insert(commits::count(&self.connection));
         &mut self.connection
     }
 
@@ -186,16 +191,36 @@ impl Engine {
         }
         *error = errors::with_the_system(error.clone(), &self.connection);
         // A commit's; a checkpoint syncs two files, and looks after them itself.
-        let commits = error.kind() == ErrorKind::OutcomeUnknown;
-        if commits && errors::is_failed_sync(error) && (self.log.is_private() || self.session.index().is_some()) {
-            self.log.syncs().note_failure(error);
+        if error.kind() == ErrorKind::OutcomeUnknown && errors::is_failed_sync(error) {
+            self.note_failed_sync(error);
         }
         if error.reason() == Reason::Io && self.session.index().is_some() {
             self.log.distrust(&self.connection);
+        } else if error.reason() == Reason::Io && self.session.has_log() {
+            self.log.distrust_unseen();
         }
         // SQLite opens for reading what it could not open for writing, be it the log, and stays with that.
         let only_asks = || self.connection.query_row("PRAGMA query_only", (), |row| row.get(0)).unwrap_or(false);
         poisons(error) || (error.reason() == Reason::NotWritable && (self.is_given_up() || !only_asks()))
+    }
+
+    /// A sync of a commit failed. Where there is no log, what was not committed is undone from the journal.
+    fn note_failed_sync(&self, error: &dyn fmt::Display) {
+        if self.log.is_private() || self.session.has_log() {
+            self.log.syncs().note_failure(error);
+        }
+    }
+
+    /// The user has worked with the raw connection since there were so many commits, and may have hidden that one failed, or
+    /// a checkpoint.
+    pub(crate) fn note_hidden_failure(&self, commits: i32) {
+        let Some(why) = errors::failure_of_the_disk(&self.connection) else { return };
+        if commits::count(&self.connection) != commits {
+            self.note_failed_sync(&why);
+        }
+        if self.session.has_log() {
+            self.log.distrust_unseen();
+        }
     }
 
     /// Refuses what may not run where it would run now.

@@ -38,6 +38,7 @@ impl Engine {
             in_commit(classify_refused(error, self.watch.seen()), begun, &self.connection)
         });
         // An error may be hidden in one of the caller's own, or be forgotten.
+        self.note_hidden_failure(before);
         self.session.alter(errors::has_met_a_failure(&self.connection));
         self.note_prepared();
         self.watch.look(Mode::Open);

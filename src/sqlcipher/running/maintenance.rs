@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rusqlite::ErrorCode;
 use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ErrorCode};
 
 use super::control::Control;
 use super::engine::Engine;
@@ -81,10 +81,7 @@ impl Engine {
     fn vacuum(&mut self) -> Result<VacuumReport> {
         let before = self.pages()?;
         self.watch.look(Mode::Running);
-        let commits = commits::count(&self.connection);
-        self.connection.execute_batch("VACUUM").map_err(|error| {
-            in_commit(classify(error), commits::count(&self.connection) != commits, &self.connection)
-        })?;
+        self.committing(|connection| connection.execute_batch("VACUUM"))?;
         self.plans.forget();
         let after = self.pages()?;
         Ok(VacuumReport { pages_before: before.pages_after, ..after })
@@ -99,11 +96,13 @@ impl Engine {
         let before = self.pages()?;
         if most > 0 {
             self.watch.look(Mode::Open);
-            let mut statement =
-                self.connection.prepare(&format!("PRAGMA incremental_vacuum({most})")).map_err(classify)?;
-            let mut rows = statement.raw_query();
-            // One step for each page.
-            while rows.next().map_err(classify)?.is_some() {}
+            self.committing(|connection| {
+                let mut statement = connection.prepare(&format!("PRAGMA incremental_vacuum({most})"))?;
+                let mut rows = statement.raw_query();
+                // One step for each page.
+                while rows.next()?.is_some() {}
+                Ok(())
+            })?;
         }
         let after = self.pages()?;
         Ok(VacuumReport { pages_before: before.pages_after, ..after })
@@ -111,15 +110,22 @@ impl Engine {
 
     fn optimize(&mut self) -> Result<OptimizeReport> {
         self.watch.look(Mode::Open);
-        let texts = |sql| {
-            let mut statement = self.connection.prepare(sql)?;
+        let texts = |connection: &Connection, sql| {
+            let mut statement = connection.prepare(sql)?;
             let rows = statement.query_map((), |row| row.get(0))?;
             rows.collect::<rusqlite::Result<Vec<String>>>()
         };
-        let statements = texts(LOOK).map_err(classify)?;
-        texts(DO).map_err(classify)?;
+        let statements = texts(&self.connection, LOOK).map_err(classify)?;
+        self.committing(|connection| texts(connection, DO))?;
         self.plans.forget();
         Ok(OptimizeReport { statements })
+    }
+
+    /// Does work of our own that commits by itself.
+    pub(super) fn committing<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
+        let before = commits::count(&self.connection);
+        work(&self.connection)
+            .map_err(|error| in_commit(classify(error), commits::count(&self.connection) != before, &self.connection))
     }
 
     fn sizes(&self) -> Result<Sizes> {
@@ -172,27 +178,33 @@ impl Engine {
     }
 
     /// The goodbye of a connection that wrote: statistics for the planner, and the log folded into the file.
-    pub(crate) fn settle(&mut self) -> rusqlite::Result<()> {
+    pub(crate) fn settle(&mut self) -> Result<()> {
         if self.way.only_reads() {
             return Ok(());
         }
+        if let Some(commits) = self.given_away {
+            self.note_hidden_failure(commits);
+        }
         self.watch.look(Mode::Open);
-        self.connection.execute_batch("PRAGMA optimize")?;
+        self.committing(|connection| connection.execute_batch("PRAGMA optimize")).map_err(|mut error| {
+            self.complete_error(&mut error);
+            error
+        })?;
         if self.checkpoints == Checkpoints::External {
             return Ok(());
         }
-        self.log.checkpoint(&self.connection, "TRUNCATE", &mut self.news).map(drop)
+        self.log.checkpoint(&self.connection, "TRUNCATE", &mut self.news).map(drop).map_err(classify)
     }
 
     /// The goodbye of a connection that reads, where none writes that will copy the log: SQLite does it for the last one that
     /// closes, and does not say when that fails.
-    pub(crate) fn settle_for_writer(&mut self) -> rusqlite::Result<()> {
+    pub(crate) fn settle_for_writer(&mut self) -> Result<()> {
         let pending = self.session.index().map_or(0, |index| index.pending(&index.mark()));
         if self.way.only_reads() || self.checkpoints == Checkpoints::External || pending == 0 {
             return Ok(());
         }
         self.watch.look(Mode::Open);
-        self.log.checkpoint(&self.connection, "PASSIVE", &mut self.news).map(drop)
+        self.log.checkpoint(&self.connection, "PASSIVE", &mut self.news).map(drop).map_err(classify)
     }
 
     /// Keeps SQLite from copying the log by itself when the last connection closes, if it would not copy or sync all of it.

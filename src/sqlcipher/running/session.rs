@@ -13,6 +13,8 @@ pub(crate) struct Session {
     altered: bool,
     /// SQLite's mark of change; without it no snapshot is kept.
     index: Option<WalIndex>,
+    /// It had that, before it was altered.
+    had_index: bool,
     /// The transaction that was begun and not ended, and for what; also when SQLite has given it up meanwhile.
     inside: Option<Access>,
 }
@@ -23,7 +25,7 @@ impl Session {
     pub(crate) fn alter(&mut self, yes: bool) {
         if yes {
             self.altered = true;
-            self.index = None;
+            self.had_index |= self.index.take().is_some();
         }
     }
 
@@ -33,8 +35,13 @@ impl Session {
 
     /// Takes the session as it is for how it shall be.
     pub(crate) fn accept(&mut self, index: Option<WalIndex>) {
-        self.altered = false;
+        (self.altered, self.had_index) = (false, false);
         self.index = index;
+    }
+
+    /// Whether the database has a log that others see too, or had one before the session was altered.
+    pub(crate) fn has_log(&self) -> bool {
+        self.had_index || self.index.is_some()
     }
 
     pub(crate) fn index(&self) -> Option<&WalIndex> {
