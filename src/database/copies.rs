@@ -153,7 +153,9 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) when something stands at `path`;
     /// [`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported) where the engine has no such thing; a full disk, and damage
-    /// that was met. Nothing is left at `path` then, and what stood there is as before.
+    /// that was met. Nothing is left at `path` then, and what stood there is as before. Only after
+    /// [`ErrorKind::OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown) the copy stands there, whole, but its directory could not
+    /// be synced, and it may not outlive a power failure.
     ///
     /// # Cancel safety
     /// Dropping the future stops it at the next step, and removes what it has made; a copy that was done already stays. A

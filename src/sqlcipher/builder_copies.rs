@@ -32,7 +32,10 @@ impl DatabaseBuilder<SqlCipherConnector> {
     ///
     /// # Errors
     /// [`ErrorKind::Busy`](crate::ErrorKind::Busy) when somebody has the database open; what keeps the copy from being
-    /// opened; damage in it; a full disk. What was there is whole then.
+    /// opened; damage in it; a full disk. What was there is whole then. Only after
+    /// [`ErrorKind::OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown) the new file is in its place, but the directory could not be
+    /// synced: after a power failure either may stand there, and what was there with a log is kept under a name that the
+    /// error tells.
     ///
     /// # Cancel safety
     /// Dropping the future stops it, and leaves what was there, unless the copy had taken its place already.
@@ -63,7 +66,8 @@ impl DatabaseBuilder<SqlCipherConnector> {
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) without a key, and with settings of another format;
     /// [`ErrorKind::Busy`](crate::ErrorKind::Busy) when somebody has the file open; [`Reason::KeyMissing`](crate::Reason::KeyMissing) when it is encrypted already; a full disk. The file is
-    /// whole then.
+    /// whole then. After [`ErrorKind::OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown) as with
+    /// [`restore_from`](Self::restore_from).
     ///
     /// # Cancel safety
     /// Dropping the future stops it, and leaves the file as it was, unless that had been replaced already.
@@ -128,7 +132,9 @@ impl DatabaseBuilder<SqlCipherConnector> {
     /// [`ErrorKind::Encryption`](crate::ErrorKind::Encryption) as when it is opened;
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) when something stands at `path`;
     /// [`ErrorKind::Busy`](crate::ErrorKind::Busy) when somebody writes the file meanwhile; a full disk. Nothing is left at
-    /// `path` then, and what stood there is as before.
+    /// `path` then, and what stood there is as before, but for
+    /// [`ErrorKind::OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown): the new file stands there, and its directory could not be
+    /// synced.
     ///
     /// # Cancel safety
     /// Dropping the future stops it at the next step, and removes what it has made; a file that was done already stays.

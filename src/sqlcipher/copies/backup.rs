@@ -173,18 +173,21 @@ pub(in super::super) fn back_up(
         return Err(changed());
     }
     let (bytes, tables) = (draft.bytes(), expected.tables() as u64);
-    if cfg!(windows) {
+    let lasts = if cfg!(windows) {
         // What is open cannot be replaced there. If that comes to nothing, the next who opens it begins a log.
         if in_place.map(Folded::replaced).is_some() {
             engine.let_go()?;
         }
-        draft.publish()?;
+        draft.publish()?
     } else {
-        draft.publish()?;
+        let lasts = draft.publish()?;
         if let Some(original) = in_place {
+            // It has no name any more, and a log that it began would be taken for the copy's.
             original.replaced();
         }
-    }
+        lasts
+    };
+    lasts?;
     Ok(BackupReport { pages, bytes, encrypted: key.is_some(), tables, held, duration: began.elapsed() })
 }
 

@@ -13,7 +13,7 @@ use super::failed::failed;
 use super::withheld::Withheld;
 use crate::connector::Replace;
 use crate::crypto::exit_gate;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::private;
 use crate::sqlcipher::ffi::publish;
 use crate::sqlcipher::opening::creation::{drafts, followed, sync_directory};
@@ -124,8 +124,11 @@ impl Draft {
         self.file.metadata().map_or(0, |file| file.len())
     }
 
-    /// Gives it its name, for good.
-    pub(super) fn publish(mut self) -> Result<()> {
+    /// Gives it its name. Says then whether that outlives a power failure.
+    ///
+    /// # Errors
+    /// When it has not got the name, and what stood there does.
+    pub(super) fn publish(mut self) -> Result<Result<()>> {
         // Somebody may have put something there meanwhile.
         refuse(&self.target, &self.replace)?;
         // On Windows the original was let go of for this.
@@ -147,12 +150,31 @@ impl Draft {
         }
         self.published = true;
         let synced = sync_directory(&self.target);
-        if let (Some(kept), Replace::Database(None) | Replace::Original(None)) = (kept, &self.replace) {
-            kept.remove();
+        let was_asked_for = matches!(self.replace, Replace::Database(Some(_)) | Replace::Original(Some(_)));
+        // Until the name is on the disk, a power failure may bring back what stood there, but not its log.
+        match (&synced, &kept) {
+            (Ok(()), Some(kept)) if !was_asked_for => kept.remove(),
+            _ => {}
         }
-        synced.map_err(|error| {
-            self.failed("the copy is whole and in its place, but its directory could not be synced", &error)
-        })
+        Ok(synced.map_err(|error| self.may_not_last(&error, kept)))
+    }
+
+    #[cold]
+    fn may_not_last(&self, error: &io::Error, kept: Option<SecondName>) -> Error {
+        let target = self.target.display();
+        let what = format!(
+            "the copy is in its place, whole, but a power failure may take it away from {target}: its directory could not be \
+             synced: {error}"
+        );
+        let error = Error::new(ErrorKind::OutcomeUnknown, what).because(Reason::Io).about(target.to_string());
+        match kept {
+            Some(kept) => error.hint(format!(
+                "look at the disk; what stood there is kept as {}, to be deleted once the system has synced",
+                kept.name.display()
+            )),
+            None if self.replaces() => error.hint("look at the disk; the new file is in use from now on"),
+            None => error.hint("look at the disk, then copy again, with .replace(true)"),
+        }
     }
 
     fn take_place(&mut self) -> io::Result<()> {

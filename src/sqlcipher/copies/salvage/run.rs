@@ -121,7 +121,7 @@ impl Request {
             return Err(self.changed());
         }
         (report.bytes, report.encrypted) = (draft.bytes(), new.is_some());
-        draft.publish()?;
+        draft.publish()??;
         report.duration = began.elapsed();
         Ok(report)
     }
