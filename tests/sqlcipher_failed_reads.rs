@@ -184,3 +184,32 @@ async fn other_causes_of_a_failed_open_keep_their_names() {
     faults::heal(&file_of(&home, ""));
     assert_eq!(kinds(&error), (ErrorKind::Connection, Reason::NotPermitted), "{error}");
 }
+
+#[tokio::test]
+async fn what_the_disk_does_not_give_while_a_statement_is_prepared_is_neither_damaged_nor_missing() {
+    for kind in Kind::FILES {
+        let (home, db) = unread(kind).await;
+        let other = home.open().await;
+        other.execute("CREATE VIRTUAL TABLE words USING fts5 (word)", ()).await.unwrap();
+        // The next statements are prepared on this task, and by a connection that knows the schema.
+        for _ in 0..3 {
+            db.fetch_one(SUM, ()).await.unwrap();
+        }
+        // To prepare it reads a table; the other one is in nobody's memory.
+        for (what, sql) in [("a virtual table", "SELECT word FROM words"), ("a new table", "SELECT a FROM new")] {
+            if what == "a new table" {
+                other.execute("CREATE TABLE new (a)", ()).await.unwrap();
+            }
+            let opened = db.stats().total_opened;
+            let files = [file_of(&home, ""), file_of(&home, "-wal")];
+            files.iter().for_each(|file| faults::fail(file, Call::Read, 0, usize::MAX, libc::EIO));
+            let error = db.fetch_all(sql, ()).await.unwrap_err();
+            assert!(files.iter().map(|file| faults::heal(file)).sum::<usize>() > 0, "{kind:?}, {what}");
+            assert_failed(&error, what);
+            assert!(db.fetch_all(sql, ()).await.unwrap().is_empty(), "{kind:?}, {what}");
+            assert_eq!(db.stats().total_opened, opened + 1, "{kind:?}, {what}: who met it is lent again");
+        }
+        other.close().await.unwrap();
+        db.close().await.unwrap();
+    }
+}

@@ -5,6 +5,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use strongroom::database::{BackupOptions, BackupStage};
 use strongroom::engine::TransactionMode;
 use strongroom::{AsyncDatabase, DatabaseBuilder, ErrorKind, Reason, SqlCipherConnector, apply_cipher_key, rusqlite};
 use tempfile::TempDir;
@@ -184,6 +185,38 @@ async fn a_transaction_that_another_process_writes_into_says_so_instead_of_mixin
     drop(tx);
     assert_eq!(rows(&db).await, 4);
     db.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_copy_that_another_process_writes_into_is_none() {
+    for left in [Left::Closed, Left::Killed] {
+        for (stage, plaintext) in [(BackupStage::Pages, false), (BackupStage::Rows, true), (BackupStage::Check, false)]
+        {
+            let directory = TempDir::new().unwrap();
+            let [path, target] = ["app.db", "copy.db"].map(|name| directory.path().join(name));
+            leave(&path, left).await;
+            let db = keyed(&path, key()).read_only().open().await.unwrap();
+            let copy = async |writes: bool| {
+                let source = path.clone();
+                let mut other = None;
+                let options = BackupOptions::new().on_progress(move |now| {
+                    if writes && now.stage == stage && other.is_none() {
+                        let mut writer = Other::open(&source);
+                        writer.run("INSERT INTO t VALUES ('new'); PRAGMA wal_checkpoint(TRUNCATE)");
+                        other = Some(writer);
+                    }
+                });
+                db.backup_with(&target, if plaintext { options.plaintext() } else { options }).await
+            };
+            let error = copy(true).await.unwrap_err();
+            assert_eq!((error.kind(), error.is_transient()), (ErrorKind::Busy, true), "{left:?} {stage:?}: {error}");
+            let left_there: Vec<_> = files(directory.path()).into_keys().filter(|name| name.contains("copy")).collect();
+            assert!(left_there.is_empty(), "{left:?} {stage:?}: {left_there:?}");
+            copy(false).await.unwrap();
+            assert!(target.exists(), "{left:?} {stage:?}");
+            db.close().await.unwrap();
+        }
+    }
 }
 
 /// All that would change the file, and some that look as if.

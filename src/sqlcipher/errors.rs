@@ -156,7 +156,8 @@ pub(super) fn forked() -> Error {
     .hint("fork before any database is opened, or start the child as a program of its own")
 }
 
-/// What the system told, where SQLite told less: it calls a read that failed damage.
+/// What the system told, where SQLite told less: it calls a read that failed damage, and a table missing if it could not
+/// look whether the file has it by now.
 pub(super) fn with_the_system(error: Error, connection: &Connection) -> Error {
     if error.reason() == Reason::NotFound
         && let Some(refused) = system::open_failure(connection).and_then(|why| not_opened(&why))
@@ -164,7 +165,11 @@ pub(super) fn with_the_system(error: Error, connection: &Connection) -> Error {
         return refused.caused_by(error);
     }
     let error = with_quota(error, connection);
-    let may_hide_it = error.kind() == ErrorKind::Storage && matches!(error.reason(), Reason::Io | Reason::Damaged);
+    let may_hide_it = match error.kind() {
+        ErrorKind::Storage => matches!(error.reason(), Reason::Io | Reason::Damaged),
+        ErrorKind::Query => error.reason() == Reason::Syntax,
+        _ => false,
+    };
     let why = if may_hide_it { system::failure(connection) } else { None };
     match why.filter(|why| error.reason() == Reason::Io || is_of_the_disk(why)) {
         Some(why) => failed(&why).caused_by(error),
