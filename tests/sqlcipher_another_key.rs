@@ -6,6 +6,9 @@ mod cipher;
 mod common;
 #[path = "common/damage.rs"]
 mod damage;
+#[cfg(windows)]
+#[path = "common/rights.rs"]
+mod rights;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,9 +22,8 @@ use strongroom::engine::{Access, Resource as _};
 use strongroom::keys::{CandidateKeySource, KeyCandidate, async_trait};
 use strongroom::pool::NoRetry;
 use strongroom::{
-    AsyncDatabase, CachedKeySource, ChainKeySource, CommandKeySource, Connector as _, DatabaseBuilder, Error,
-    ErrorKind, FileKeySource, KeySource, PassphraseKeySource, Reason, Result, Secret, SqlCipherConnector,
-    apply_cipher_key, rusqlite,
+    AsyncDatabase, CachedKeySource, ChainKeySource, Connector as _, DatabaseBuilder, Error, ErrorKind, FileKeySource,
+    KeySource, PassphraseKeySource, Reason, Result, Secret, SqlCipherConnector, apply_cipher_key, rusqlite,
 };
 use tempfile::TempDir;
 use tokio::time::timeout;
@@ -132,6 +134,8 @@ fn key_file(path: &Path, byte: u8) {
     std::fs::write(path, format!("{byte:02x}").repeat(32)).unwrap();
     #[cfg(unix)]
     std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    #[cfg(windows)]
+    rights::make_private(path);
 }
 
 #[tokio::test]
@@ -168,7 +172,7 @@ async fn a_program_and_a_configuration_are_asked_anew_too() {
     let home = Home(tempfile::tempdir().unwrap());
     let passphrase = home.0.path().join("passphrase");
     std::fs::write(&passphrase, "of last year").unwrap();
-    let program = || CommandKeySource::new("cat").args([&passphrase]);
+    let program = || strongroom::CommandKeySource::new("cat").args([&passphrase]);
     let db = home.with(program()).open().await.unwrap();
     db.execute_script("CREATE TABLE t (a); INSERT INTO t VALUES ('row')").await.unwrap();
     db.suspend().await.unwrap();
