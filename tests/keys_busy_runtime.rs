@@ -1,5 +1,9 @@
 //! Key sources on a runtime whose threads for blocking work are all taken by those who wait for the key.
 
+#[cfg(windows)]
+#[path = "common/rights.rs"]
+mod rights;
+
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -26,6 +30,8 @@ fn a_file_is_read_although_no_thread_of_the_runtime_is_free() {
     std::fs::write(&path, "correct horse\n").unwrap();
     #[cfg(unix)]
     std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    #[cfg(windows)]
+    rights::make_private(&path);
     assert_eq!(from_the_only_thread(FileKeySource::new(path)).unwrap().expose(), b"correct horse");
 }
 

@@ -1,5 +1,9 @@
 //! Secrets from files, whatever they are.
 
+#[cfg(windows)]
+#[path = "common/rights.rs"]
+mod rights;
+
 use std::path::PathBuf;
 
 use proptest::prelude::*;
@@ -15,6 +19,8 @@ fn private(directory: &TempDir, content: &[u8]) -> PathBuf {
         use std::os::unix::fs::PermissionsExt as _;
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
     }
+    #[cfg(windows)]
+    rights::make_private(&path);
     path
 }
 
