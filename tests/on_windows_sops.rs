@@ -1,0 +1,88 @@
+//! The `sops` program on Windows: what it is given, and that it ends with what it has started.
+#![cfg(all(windows, feature = "sops"))]
+
+mod common;
+#[path = "common/itself.rs"]
+mod itself;
+
+use std::fs::{self, File, OpenOptions};
+use std::os::windows::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use common::{eventually, kinds, secs};
+use strongroom::keys::sops::{IdentitySources, SopsBackend};
+use strongroom::{ErrorKind, KeySource, Reason, SopsKeySource};
+
+const FOLDER: &str = "STRONGROOM_TEST_FOLDER";
+
+/// A script in place of the `sops` program.
+fn stub(folder: &Path, lines: &[String]) -> PathBuf {
+    let path = folder.join("stub sops.cmd");
+    fs::write(&path, format!("@echo off\r\n{}\r\n", lines.join("\r\n"))).unwrap();
+    path
+}
+
+fn asked(program: &Path) -> SopsKeySource {
+    let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/sops");
+    SopsKeySource::at(vectors.join("good/base.enc.yaml"))
+        .identities(IdentitySources::none())
+        .backend(SopsBackend::Binary)
+        .program(program)
+}
+
+#[tokio::test]
+async fn the_program_gets_the_environment_of_windows_the_identities_in_it_and_nothing_else() {
+    const NAME: &str = "the_program_gets_the_environment_of_windows_the_identities_in_it_and_nothing_else";
+    let directory = tempfile::tempdir().unwrap();
+    let Some(folder) = std::env::var_os(FOLDER).map(PathBuf::from) else {
+        let mut again = itself::again(module_path!(), NAME);
+        again
+            .env(FOLDER, directory.path())
+            .env("sops_age_key", "AGE-SECRET-KEY-1STUB")
+            .env("STRONGROOM_TEST_OTHER", "1");
+        assert!(again.status().unwrap().success());
+        return;
+    };
+    let program = stub(&folder, &[format!("set >\"{}\"", folder.join("env").display()), "echo found".into()]);
+    assert_eq!(asked(&program).resolve().await.unwrap().expose(), b"found\r\n");
+    let given = fs::read_to_string(folder.join("env")).unwrap().to_uppercase();
+    for wanted in ["SYSTEMROOT=C:", "PATH=C:", "TEMP=", "SOPS_AGE_KEY=AGE-SECRET-KEY-1STUB\r\n", "SOPS_CONFIG=NUL\r\n"]
+    {
+        assert!(given.lines().any(|line| format!("{line}\r\n").starts_with(wanted)), "{wanted}: {given}");
+    }
+    assert!(!given.contains("STRONGROOM"), "{given}");
+}
+
+#[tokio::test]
+async fn a_program_that_gives_no_answer_is_ended_with_what_it_has_started() {
+    const NAME: &str = "a_program_that_gives_no_answer_is_ended_with_what_it_has_started";
+    if let Some(folder) = std::env::var_os(FOLDER).map(PathBuf::from) {
+        // Holds a file for as long as it lives.
+        let _held = OpenOptions::new().write(true).create(true).share_mode(0).open(folder.join("held")).unwrap();
+        fs::write(folder.join("runs"), "").unwrap();
+        std::thread::sleep(secs(600));
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let folder = directory.path();
+    let itself = std::env::current_exe().unwrap();
+    let lines = [
+        format!("set {FOLDER}={}", folder.display()),
+        format!("\"{}\" --exact {}", itself.display(), itself::name(module_path!(), NAME)),
+    ];
+    let source = asked(&stub(folder, &lines)).program_timeout(secs(8));
+    let call = tokio::spawn(async move { source.resolve().await });
+    eventually("it runs", || folder.join("runs").exists()).await;
+    assert!(File::open(folder.join("held")).is_err(), "it holds its file");
+    let error = call.await.unwrap().unwrap_err();
+    assert_eq!(kinds(&error), (ErrorKind::Key, Reason::ProgramFailed), "{error}");
+    assert!(error.to_string().contains("gave no answer within 8s and was killed"), "{error}");
+    eventually("it has ended", || File::open(folder.join("held")).is_ok()).await;
+}
+
+#[tokio::test]
+async fn a_program_that_is_not_there_is_named() {
+    let error = asked(Path::new("no-such-sops")).resolve().await.unwrap_err();
+    assert_eq!(kinds(&error), (ErrorKind::Key, Reason::ProgramMissing), "{error}");
+    assert!(error.to_string().contains("`no-such-sops` is not installed"), "{error}");
+}
