@@ -221,13 +221,16 @@ mod tests {
         assert!(lane.queue.lock().unwrap().is_empty(), "a batch was left behind");
     }
 
+    /// Other processors are emulated where this is run for each change, and the orders are the model's, whatever the processor.
+    const SHARE: usize = if cfg!(target_arch = "x86_64") { 1 } else { 10 };
+
     const ALL: [Caller; 4] = [Caller::Waits, Caller::LosesPatience, Caller::GoesAway, Caller::Transacts];
 
     #[test]
     fn searching_the_orders_of_two_callers_nobody_is_forgotten_or_served_twice() {
         for one in ALL {
             for two in ALL {
-                shuttle::check_dfs(move || play(&[one, two], false), Some(1500));
+                shuttle::check_dfs(move || play(&[one, two], false), Some(1500 / SHARE));
             }
         }
     }
@@ -237,8 +240,8 @@ mod tests {
         for dies in [false, true] {
             for one in ALL {
                 let callers = [Caller::Waits, one, Caller::LosesPatience, Caller::Waits];
-                shuttle::check_random(move || play(&callers, dies), 400);
-                shuttle::check_pct(move || play(&callers, dies), 400, 3);
+                shuttle::check_random(move || play(&callers, dies), 400 / SHARE);
+                shuttle::check_pct(move || play(&callers, dies), 400 / SHARE, 3);
             }
         }
     }
