@@ -4,6 +4,8 @@
 mod common;
 #[path = "common/itself.rs"]
 mod itself;
+#[path = "common/platform_page.rs"]
+mod platform_page;
 
 use std::fs::{self, File, OpenOptions};
 use std::os::windows::fs::OpenOptionsExt as _;
@@ -136,7 +138,7 @@ async fn a_file_that_another_program_shares_with_nobody_is_busy_and_opens_once_i
     for builder in [home.builder(), home.builder().read_only()] {
         let error = builder.retry(NoRetry).open().await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Busy, "{error}");
-        assert!(error.to_string().contains("shares it with nobody"), "{error}");
+        platform_page::says(&error, home.directory.path());
     }
     drop(held);
     let db = home.open().await;
@@ -155,6 +157,7 @@ async fn what_somebody_has_open_is_not_replaced_and_nothing_is_left_beside_it() 
     let reading = OpenOptions::new().read(true).open(&copy).unwrap();
     let error = db.backup_with(&copy, BackupOptions::new().replace(true)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Busy, "{error}");
+    platform_page::says(&error, home.directory.path());
     drop(reading);
     db.execute("INSERT INTO t VALUES (2)", ()).await.unwrap();
     db.backup_with(&copy, BackupOptions::new().replace(true)).await.unwrap();
@@ -162,8 +165,10 @@ async fn what_somebody_has_open_is_not_replaced_and_nothing_is_left_beside_it() 
     let reading = File::open(home.path()).unwrap();
     let error = home.builder().restore_from(&copy, ReplaceOptions::new()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Busy, "{error}");
+    platform_page::says(&error, home.directory.path());
     let error = home.builder().decrypt(ReplaceOptions::new()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Busy, "{error}");
+    platform_page::says(&error, home.directory.path());
     drop(reading);
     assert_eq!(names(home.directory.path()), ["app.db", "copy.db"]);
     for path in [home.path(), copy] {
@@ -189,7 +194,7 @@ async fn a_file_with_the_attribute_read_only_is_read_and_says_so_when_written() 
     if OpenOptions::new().write(true).open(home.path()).is_err() {
         let error = home.builder().retry(NoRetry).open().await.unwrap_err();
         assert_eq!(kinds(&error), (ErrorKind::Connection, Reason::NotWritable), "{error}");
-        assert!(error.to_string().contains("the file has the attribute read-only; take it off"), "{error}");
+        platform_page::says(&error, home.directory.path());
     }
     #[allow(clippy::permissions_set_readonly_false, reason = "there are no other users' rights in this attribute")]
     permissions.set_readonly(false);
