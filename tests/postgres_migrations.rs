@@ -94,9 +94,16 @@ async fn migrations_run_once_and_what_does_not_fit_is_refused() {
     assert!(error.to_string().starts_with("migration 6 (broken): "), "{error}");
     assert!(!db.table_exists("half").await.unwrap());
     assert_unlocked(&db, "after a failure").await;
-    let commits = list().sql(6, "commits", "CREATE TABLE half (a INT); COMMIT; CREATE TABLE rest (a INT)");
-    let error = db.migrate(&commits).await.unwrap_err();
-    assert!(error.advice().unwrap_or_default().contains("COMMIT"), "{error}");
+    for text in [
+        "CREATE TABLE half (a INT); COMMIT; CREATE TABLE rest (a INT)",
+        "BEGIN; CREATE TABLE half (a INT); COMMIT",
+        "CREATE TABLE half (a INT); END; SELECT 1/0",
+    ] {
+        let error = db.migrate(&list().sql(6, "commits", text)).await.unwrap_err();
+        assert_eq!(error.reason(), Reason::Control, "{text}: {error}");
+        assert!(error.advice().unwrap_or_default().contains("COMMIT"), "{error}");
+        assert!(!db.table_exists("half").await.unwrap(), "{text} has left its table behind");
+    }
     let inside = list().sql(6, "inside", "CREATE INDEX CONCURRENTLY more ON customers (city)");
     assert!(db.migrate(&inside).await.unwrap_err().to_string().starts_with("migration 6 (inside): "));
 
@@ -105,6 +112,26 @@ async fn migrations_run_once_and_what_does_not_fit_is_refused() {
     let old = Migrations::new().sql(1, "customers", "CREATE TABLE customers (id BIGINT PRIMARY KEY, name TEXT)");
     assert_eq!(kinds(&db.migrate(&old).await.unwrap_err()), (ErrorKind::Migration, Reason::NewerSchema));
     assert_eq!(versions(&db).await, [1, 2, 3, 4, 5]);
+}
+
+#[tokio::test]
+async fn a_semicolon_within_a_body_or_parentheses_ends_no_statement() {
+    let Some(server) = server() else { return };
+    let db = open(&database(&server, "semicolons").await).await;
+    let text = "CREATE TABLE a (n INT); CREATE TABLE b (n INT);
+        CREATE RULE twice AS ON INSERT TO a DO ALSO (INSERT INTO b VALUES (NEW.n); INSERT INTO b VALUES (NEW.n));
+        CREATE FUNCTION add(n INT) RETURNS BIGINT BEGIN ATOMIC
+            INSERT INTO a VALUES (CASE WHEN n > 0 THEN n ELSE 0 END);
+            SELECT count(*) AS end FROM b;
+        END;
+        SELECT add(1)";
+    let list = Migrations::new().add(Migration::sql(1, "outside", text).outside_transaction()).sql(
+        2,
+        "inside",
+        format!("DROP TABLE a, b CASCADE; {text}"),
+    );
+    assert_eq!(db.migrate(&list).await.unwrap().ran.len(), 2);
+    assert_eq!(db.fetch_value::<i64>("SELECT add(2)", ()).await.unwrap(), Some(4));
 }
 
 #[tokio::test]

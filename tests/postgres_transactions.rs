@@ -128,15 +128,34 @@ async fn scripts_can_neither_end_nor_leave_a_transaction() {
     assert_eq!((error.kind(), connection.state()), (ErrorKind::Query, ResourceState::Idle));
     assert_eq!(value::<i64>(&mut connection, COUNT).await, 1);
 
-    for ending in ["INSERT INTO t VALUES (3); COMMIT", "ROLLBACK", "COMMIT; BEGIN -- and more"] {
-        connection.begin(TransactionMode::WRITE).await.unwrap();
+    // Refused before anything is sent: the transaction goes on, with what it has done.
+    connection.begin(TransactionMode::WRITE).await.unwrap();
+    script(&mut connection, "INSERT INTO t VALUES (3)").await;
+    for ending in [
+        "INSERT INTO t VALUES (6); COMMIT",
+        "ROLLBACK",
+        "COMMIT; BEGIN -- and more",
+        "SELECT 1; /* it */ end",
+        "BEGIN; INSERT INTO t VALUES (6); COMMIT",
+        "SAVEPOINT a; INSERT INTO t VALUES (6); RELEASE a",
+    ] {
         let error = connection.run_script(ending.into()).await.unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "the script ended the transaction it ran in; leave BEGIN, COMMIT and ROLLBACK out of it"
-        );
-        assert_eq!(connection.commit().await.unwrap_err().reason(), Reason::Doomed);
+        assert_eq!((error.kind(), error.reason()), (ErrorKind::Unsupported, Reason::Control), "{ending}");
+        assert!(error.to_string().contains("leave BEGIN, COMMIT, ROLLBACK and savepoints out of it"), "{error}");
+        assert_eq!(connection.state(), ResourceState::InTransaction, "{ending}");
     }
+    connection.rollback().await.unwrap();
+    assert_eq!(value::<i64>(&mut connection, COUNT).await, 1);
+
+    // Under this setting the server ends the string where its words alone do not.
+    script(&mut connection, "SET standard_conforming_strings = off").await;
+    connection.begin(TransactionMode::WRITE).await.unwrap();
+    let error = connection.run_script(r"SELECT '\''; COMMIT; --'".into()).await.unwrap_err();
+    assert!(error.to_string().starts_with("the script ended the transaction it ran in"), "{error}");
+    assert_eq!(connection.commit().await.unwrap_err().reason(), Reason::Doomed);
+    script(&mut connection, "SET standard_conforming_strings = on").await;
+    connection.baseline();
+
     connection.begin(TransactionMode::WRITE).await.unwrap();
     script(&mut connection, "INSERT INTO t VALUES (4); INSERT INTO t VALUES (5); -- the end").await;
     connection.commit().await.unwrap();

@@ -8,12 +8,12 @@ use tokio_postgres::{Client, RowStream};
 
 use super::collect::Collector;
 use super::sending::{Fitted, Ready};
-use super::words::{Shape, alters_session, only_sets};
+use super::words::{Shape, alters_session, ends_transaction, only_sets};
 use crate::connector::{
     Access, BulkInsert, Connection, Isolation, Maintained, Maintenance, Outcome, Scope, Statement, StatementKind,
     StatementSummary, TransactionMode, left_open,
 };
-use crate::error::{Error, ErrorKind, Phase, Result};
+use crate::error::{Error, ErrorKind, Phase, Reason, Result};
 use crate::feed::ChangeFeed;
 use crate::params::{Dialect, ParamSets};
 use crate::postgres::connection::{BEGIN_STREAM, PostgresConnection};
@@ -73,14 +73,18 @@ impl Connection for PostgresConnection {
 
     /// The server takes a text of several statements for one transaction, unless the text holds BEGIN and COMMIT: a
     /// statement that fails undoes those before it. A transaction that the text leaves open is rolled back. Within a
-    /// transaction the text may not end it.
+    /// transaction, a text that begins or ends one is refused before anything of it runs.
     async fn run_script(&mut self, sql: Arc<str>) -> Result<()> {
         self.ready().await?;
         self.session.refuse_failed()?;
         self.session.altered |= alters_session(&sql);
         let call = SessionCall::Script { reads: only_sets(&sql) };
         if self.session.transaction == SessionTransaction::Open {
-            // The savepoint is gone if the script has ended the transaction.
+            if ends_transaction(&sql) {
+                return Err(refused_script());
+            }
+            // The savepoint is gone if the script has ended the transaction all the same, by strings that are read
+            // otherwise under other settings.
             let held = format!("SAVEPOINT strongroom_script;\n{sql}\n;RELEASE SAVEPOINT strongroom_script");
             return self.send(call, &held).await.map_err(|error| match sqlstate(&error) {
                 Some("25P01" | "3B001") => ended_by_script(error),
@@ -324,6 +328,13 @@ impl BulkInsert for PostgresBulk<'_> {
         }
         Box::pin(self.connection.end_copy()).await
     }
+}
+
+#[cold]
+fn refused_script() -> Error {
+    let error = Error::new(ErrorKind::Unsupported, "a script inside a transaction cannot begin or end one");
+    let error = error.because(Reason::Control).during(Phase::Statement);
+    error.hint("leave BEGIN, COMMIT, ROLLBACK and savepoints out of it")
 }
 
 #[cold]

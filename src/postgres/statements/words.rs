@@ -126,6 +126,11 @@ pub(crate) fn only_sets(script: &str) -> bool {
     statements(script, Dialect::Postgres).all(|one| sets(Shape::of(one)))
 }
 
+/// Whether one of the statements of a script begins or ends a transaction, or a savepoint.
+pub(crate) fn ends_transaction(script: &str) -> bool {
+    statements(script, Dialect::Postgres).any(|one| Shape::of(one).transaction)
+}
+
 const READERS: &[&str] = &["SELECT", "VALUES", "TABLE", "FETCH", "MOVE"];
 
 /// Whether the statement behind the common table expressions changes rows.
