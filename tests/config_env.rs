@@ -96,6 +96,22 @@ fn errors_name_the_variable_and_never_show_its_value() {
     }
 }
 
+#[test]
+fn a_variable_may_say_whether_to_encrypt_with_the_key_that_the_file_names() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("strongroom.yml");
+    std::fs::write(&path, "db: { cipher: { key_source: sops, sops_path: secrets.yml } }").unwrap();
+    let text = settings(Some(&path), &[]);
+    assert!(text.contains("error: ") && text.contains("db.cipher: expected `enabled`"), "{text}");
+    let text = settings(Some(&path), &[("STRONGROOM_DB__CIPHER__ENABLED", "true")]);
+    assert!(text.contains("enabled: true, key_source: Sops"), "{text}");
+    let text = settings(None, &[("STRONGROOM_DB__CIPHER__KEY_SOURCE", "sops")]);
+    assert!(text.contains("environment variable STRONGROOM_DB__CIPHER: expected `enabled`"), "{text}");
+    std::fs::write(&path, "db: { cipher: { enabled: false } }").unwrap();
+    let text = settings(Some(&path), &[("STRONGROOM_DB__CIPHER__KEY_SOURCE", "sops")]);
+    assert!(text.contains("enabled: false, key_source: Sops"), "{text}");
+}
+
 /// The key's own variable is not a setting, although its name begins like one.
 #[test]
 fn the_variable_of_the_key_is_no_setting() {

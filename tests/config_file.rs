@@ -208,6 +208,25 @@ fn null_does_not_say_whether_to_encrypt() {
     assert!(refusal("dbb: ~").contains("there is no such setting"));
 }
 
+/// Whoever says where the key is has not meant plaintext.
+#[test]
+fn a_section_that_names_a_key_must_say_whether_to_encrypt() {
+    for section in ["key_source: sops, sops_path: secrets.yml", "key_env: MY_KEY", "sops_key: k", "sops_path: a"] {
+        let message = refusal(&format!("db: {{ cipher: {{ {section} }} }}"));
+        assert!(
+            message.contains("strongroom.yml with environment variables: db.cipher: expected `enabled`"),
+            "{message}"
+        );
+        for enabled in [false, true] {
+            let config = yaml(&format!("db: {{ cipher: {{ enabled: {enabled}, {section} }} }}")).unwrap();
+            assert_eq!(config.cipher.enabled, enabled, "{section}");
+        }
+    }
+    // As part of a program's own configuration, too.
+    let own = serde_json::from_str::<DatabaseConfig>(r#"{ "cipher": { "key_source": "env" } }"#).unwrap_err();
+    assert!(own.to_string().starts_with("expected `enabled` beside the settings of a key"), "{own}");
+}
+
 #[test]
 fn a_byte_order_mark_is_not_part_of_the_file() {
     for (name, text) in [

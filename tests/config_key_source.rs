@@ -43,6 +43,22 @@ fn a_place_without_a_key_is_an_error() {
 }
 
 #[test]
+fn a_sops_file_that_nobody_would_read_is_an_error_and_not_ignored() {
+    for place in [KeyPlace::Env, KeyPlace::Passphrase] {
+        let mut config = enabled(place);
+        config.cipher.sops_path = Some("secrets.yml".into());
+        let error = config.key_source(None).err().expect("the file would be ignored");
+        assert_eq!(error.kind(), ErrorKind::Config);
+        assert!(error.to_string().starts_with("db.cipher.sops_path is set, but key_source is not sops"), "{error}");
+        config.cipher.sops_path = Some(PathBuf::new());
+        assert_eq!(config.key_source(None).is_ok(), place == KeyPlace::Env, "an empty path is none");
+        config.cipher.sops_path = Some("secrets.yml".into());
+        config.cipher.enabled = false;
+        assert!(config.key_source(None).unwrap().is_none(), "said to be plaintext");
+    }
+}
+
+#[test]
 fn a_passphrase_for_a_plaintext_database_is_a_contradiction() {
     let config = DatabaseConfig::default();
     assert!(config.key_source(None).unwrap().is_none());

@@ -52,13 +52,14 @@ impl DatabaseConfig {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] naming the file, the setting and what fits there; never what was found there.
+    /// [`ErrorKind::Config`] naming the file, the setting and what fits there; never what was found there. A section `cipher`
+    /// that names a key, and says neither there nor in the environment whether to encrypt, is one.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let mut tree = parse(path)?;
-        read(tree.clone(), &|key| format!("{}: {key}", path.display()))?;
+        read(tree.clone().into_part(), &|key| format!("{}: {key}", path.display()))?;
         let overrides = environment()?;
-        read(overrides.clone(), &variable)?;
+        read(overrides.clone().into_part(), &variable)?;
         tree.overlay(overrides);
         read(tree, &|key| format!("{} with environment variables: {key}", path.display()))
     }

@@ -89,27 +89,61 @@ pub struct RetryConfig {
 }
 
 /// The section `cipher`: where the key is, never the key.
+///
+/// Where a setting of the key is read, `enabled` must be said beside it, `true` or `false`: a section that names a key would
+/// otherwise mean a database that is not encrypted.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields, expecting = "a section of settings")]
+#[serde(try_from = "CipherSaid")]
 #[non_exhaustive]
 pub struct CipherConfig {
     /// Whether the database is encrypted; not by default.
-    #[serde(deserialize_with = "visit::flag")]
     pub enabled: bool,
     /// Where the key is; in the environment by default.
-    #[serde(deserialize_with = "visit::key_source")]
     pub key_source: KeyPlace,
     /// The environment variable that holds the key; `STRONGROOM_DB_KEY` by default.
-    #[serde(deserialize_with = "visit::key_env")]
     pub key_env: String,
     /// The SOPS file that holds the key; none by default. A relative path starts at the working directory in which
-    /// these settings were read or made.
+    /// these settings were read or made. With another `key_source` than `sops` it is an error, unless it is empty.
     pub sops_path: Option<PathBuf>,
     /// The name of the key in the SOPS file; `db_key` by default.
-    #[serde(deserialize_with = "visit::sops_key")]
     pub sops_key: String,
-    #[serde(skip)]
     pub(crate) origin: Origin,
+}
+
+/// The section `cipher` as it is written.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "a section of settings")]
+struct CipherSaid {
+    #[serde(deserialize_with = "visit::enabled")]
+    enabled: Option<bool>,
+    #[serde(deserialize_with = "visit::key_source")]
+    key_source: Option<KeyPlace>,
+    #[serde(deserialize_with = "visit::key_env")]
+    key_env: Option<String>,
+    sops_path: Option<PathBuf>,
+    #[serde(deserialize_with = "visit::sops_key")]
+    sops_key: Option<String>,
+}
+
+impl TryFrom<CipherSaid> for CipherConfig {
+    type Error = &'static str;
+
+    fn try_from(said: CipherSaid) -> Result<Self, Self::Error> {
+        let CipherSaid { enabled, key_source, key_env, sops_path, sops_key } = said;
+        let names_a_key = key_source.is_some() || key_env.is_some() || sops_path.is_some() || sops_key.is_some();
+        if names_a_key && enabled.is_none() {
+            return Err("expected `enabled` beside the settings of a key: true, or false to store plaintext");
+        }
+        let own = Self::default();
+        Ok(Self {
+            enabled: enabled.unwrap_or(own.enabled),
+            key_source: key_source.unwrap_or(own.key_source),
+            key_env: key_env.unwrap_or(own.key_env),
+            sops_path,
+            sops_key: sops_key.unwrap_or(own.sops_key),
+            origin: own.origin,
+        })
+    }
 }
 
 /// The working directory of the moment in which settings are made. It is no setting: settings that are the same

@@ -29,6 +29,17 @@ impl Tree {
         table.insert(name, value).is_none().then_some(())
     }
 
+    /// The same as one of two that are laid over each other: the other one may say whether to encrypt.
+    pub(super) fn into_part(mut self) -> Self {
+        if let Self::Table(root) = &mut self
+            && let Some(Self::Table(db)) = root.get_mut("db")
+            && let Some(Self::Table(cipher)) = db.get_mut("cipher")
+        {
+            cipher.entry("enabled".to_owned()).or_insert_with(|| Self::Text("false".to_owned()));
+        }
+        self
+    }
+
     /// Lays another tree over this one; the other wins where it says something.
     pub(super) fn overlay(&mut self, above: Self) {
         match (self, above) {

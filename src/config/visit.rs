@@ -9,9 +9,7 @@ use std::time::Duration;
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 
 use super::key_place::KeyPlace;
-use super::limit::{
-    KEY_ENV, POOL_ACQUIRE_TIMEOUT, POOL_MAX_SIZE, POOL_MIN_SIZE, RETRY_ATTEMPTS, RETRY_DELAY, SOPS_KEY,
-};
+use super::limit::{POOL_ACQUIRE_TIMEOUT, POOL_MAX_SIZE, POOL_MIN_SIZE, RETRY_ATTEMPTS, RETRY_DELAY};
 
 /// A section; null is one in which nothing is set.
 pub(super) fn section<'de, T, D>(deserializer: D) -> Result<T, D::Error>
@@ -38,14 +36,14 @@ readers! {
     max_attempts: u32, count, COUNT, or RETRY_ATTEMPTS.default;
     acquire_timeout: Duration, seconds, SECONDS, or POOL_ACQUIRE_TIMEOUT.default;
     delay: Duration, seconds, SECONDS, or RETRY_DELAY.default;
-    key_source: KeyPlace, key_place, PLACES, or KeyPlace::default();
-    key_env: String, variable, VARIABLE, or KEY_ENV;
-    sops_key: String, |text| Some(text.to_owned()), "a string", or SOPS_KEY;
+    key_source: Option<KeyPlace>, |text| key_place(text).map(Some), PLACES, or None::<KeyPlace>;
+    key_env: Option<String>, |text| variable(text).map(Some), VARIABLE, or None::<String>;
+    sops_key: Option<String>, |text| Some(Some(text.to_owned())), "a string", or None::<String>;
 }
 
 /// `true` or `false`: whether data is encrypted is nothing to guess from `1`, `on` or `yes`, nor from null.
-pub(super) fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
-    let parse = |text: &str| text.trim().parse().ok();
+pub(super) fn enabled<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<bool>, D::Error> {
+    let parse = |text: &str| text.trim().parse().ok().map(Some);
     deserializer.deserialize_any(Setting { parse, expected: "true or false", null: None })
 }
 

@@ -31,7 +31,7 @@ impl DatabaseConfig {
     /// # Errors
     /// - [`ErrorKind::Key`] when encryption is enabled and no place of the key is given, or the passphrase is empty.
     /// - [`ErrorKind::Config`] when there is a passphrase, but encryption is not enabled: what was meant to be secret
-    ///   would be stored as plaintext.
+    ///   would be stored as plaintext; and when there is a path of a SOPS file, but the key is to come from elsewhere.
     /// - [`ErrorKind::Unsupported`] for a SOPS file without the feature `sops`.
     pub fn key_source(&self, passphrase: Option<Secret>) -> Result<Option<Box<dyn KeySource>>> {
         let CipherConfig { enabled, key_source, key_env, sops_path, sops_key, origin } = &self.cipher;
@@ -49,10 +49,14 @@ impl DatabaseConfig {
             return Ok(Some(Box::new(PassphraseKeySource::new(passphrase))));
         }
         match (key_source, sops_path) {
-            (KeyPlace::Env, _) => Ok(Some(Box::new(EnvKeySource::new(key_env)))),
             (KeyPlace::Sops, Some(path)) if !path.as_os_str().is_empty() => {
                 sops_file::source(&origin.0, path, sops_key).map(Some)
             }
+            (KeyPlace::Env | KeyPlace::Passphrase, Some(path)) if !path.as_os_str().is_empty() => {
+                let error = Error::new(ErrorKind::Config, "db.cipher.sops_path is set, but key_source is not sops");
+                Err(error.hint("set db.cipher.key_source to sops, or leave the path out"))
+            }
+            (KeyPlace::Env, _) => Ok(Some(Box::new(EnvKeySource::new(key_env)))),
             (KeyPlace::Sops, _) => {
                 let error = missing("db.cipher.key_source is sops, but db.cipher.sops_path is not set");
                 Err(error.hint("set it to the path of the encrypted file"))
