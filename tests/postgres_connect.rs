@@ -429,6 +429,41 @@ async fn a_server_must_prove_who_it_is() {
     }
 }
 
+/// As with libpq: dialled by the address, verified by the name.
+#[tokio::test]
+async fn a_host_with_an_address_is_looked_up_nowhere_and_keeps_its_name() {
+    let ours = authority();
+    let Some(server) = tls_server(&identity(&ours, "db.invalid", 4000)) else { return };
+    let (password, port) = (PASSWORD.replace(' ', "%20"), server.port);
+    let connector = |host: &str, more: &str| {
+        let url = format!("postgres://app:{password}@{host}/postgres?sslmode=verify-full{more}");
+        PostgresConnector::from_url(url).unwrap().tls(Tls::authority(ours.pem()).unwrap())
+    };
+    for (host, more) in [
+        (format!("db.invalid:{port}"), "&hostaddr=127.0.0.1"),
+        // One without an address is looked up.
+        (format!("nowhere.invalid:1,db.invalid:{port}"), "&hostaddr=,127.0.0.1"),
+    ] {
+        let mut connection = connector(&host, more).connect(Access::Write).await.unwrap();
+        assert_eq!(value::<i64>(&mut connection, "SELECT CAST(1 AS BIGINT)").await, 1);
+    }
+    // An address alone is the name, too.
+    for host in [format!("other.invalid:{port}"), format!(":{port}")] {
+        let error = refused(connector(&host, "&hostaddr=127.0.0.1")).await;
+        assert_eq!(error.reason(), Reason::Untrusted, "{error}");
+    }
+    let error = refused(connector(&format!("db.invalid:{port}"), "")).await;
+    assert!(error.to_string().contains("its name"), "{error}");
+    let error = refused(connector("db.invalid:1", "&hostaddr=127.0.0.1")).await;
+    assert!(error.to_string().contains("db.invalid:1 at 127.0.0.1"), "{error}");
+    for wrong in
+        ["db.invalid?hostaddr=db.invalid", "db.invalid,b?hostaddr=127.0.0.1", "db.invalid?hostaddr=1.1.1.1,2.2.2.2"]
+    {
+        let error = PostgresConnector::from_url(format!("postgres://{wrong}")).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config, "{wrong}: {error}");
+    }
+}
+
 #[tokio::test]
 async fn a_server_without_tls_is_refused_unless_tls_is_off() {
     let Some(server) = server() else { return };

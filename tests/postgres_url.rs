@@ -209,6 +209,50 @@ fn the_environment_and_its_files_lead_to_the_server() {
     assert!(!good && said.contains("shoe"), "{said}");
 }
 
+/// The timer of a connection to `port`, as Linux tells it: its kind, and in how many hundredths of a second it ends.
+fn timer(port: u16) -> (u8, u64) {
+    let table = fs::read_to_string("/proc/net/tcp").unwrap();
+    let rows = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let mut ours = rows.filter(|row| row[2].ends_with(&format!(":{port:04X}")) && row[3] == "01");
+    let row = ours.next().expect("an open connection");
+    let (kind, ends) = row[5].split_once(':').unwrap();
+    (u8::from_str_radix(kind, 16).unwrap(), u64::from_str_radix(ends, 16).unwrap())
+}
+
+#[tokio::test]
+async fn keepalives_are_what_the_url_says() {
+    let Some(server) = server() else { return };
+    let url = |more: &str| {
+        let (password, port) = (encoded(), server.port);
+        PostgresConnector::from_url(format!(
+            "postgres://app:{password}@127.0.0.1:{port}/postgres?sslmode=disable{more}"
+        ))
+    };
+    const KEEPALIVE: u8 = 2;
+    for (more, from, to) in
+        [("", 10, 31), ("&keepalives_idle=4321", 4300, 4322), ("&keepalives=1&keepalives_idle=0", 7100, 7201)]
+    {
+        let connection = url(more).unwrap().connect(Access::Write).await.unwrap();
+        // What was sent last may not have been acknowledged yet.
+        let (kind, ends) = loop {
+            match timer(server.port) {
+                (KEEPALIVE, ends) => break (KEEPALIVE, ends / 100),
+                _ => tokio::time::sleep(std::time::Duration::from_millis(5)).await,
+            }
+        };
+        assert!((from..to).contains(&ends), "{more}: {kind} {ends}");
+        connection.close().await.unwrap();
+    }
+    let connection = url("&keepalives=0").unwrap().connect(Access::Write).await.unwrap();
+    assert_ne!(timer(server.port).0, KEEPALIVE);
+    connection.close().await.unwrap();
+    for wrong in ["keepalives=yes", "keepalives_idle=-1", "keepalives_interval=1s", "keepalives_count=70000"] {
+        let error = url(&format!("&{wrong}")).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config);
+        assert!(error.to_string().contains(wrong.split_once('=').unwrap().0), "{error}");
+    }
+}
+
 #[tokio::test]
 async fn readers_are_spread_over_the_hosts() {
     let (Some(one), Some(two)) = (server(), server()) else { return };

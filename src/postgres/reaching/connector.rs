@@ -19,7 +19,7 @@ use crate::params::Dialect;
 use crate::postgres::changes::Followers;
 use crate::postgres::connection::PostgresConnection;
 use crate::postgres::statements::Cache;
-use crate::postgres::wire::Age;
+use crate::postgres::wire::{Age, Keepalive};
 
 /// Opens connections to PostgreSQL.
 ///
@@ -62,6 +62,7 @@ pub struct PostgresConnector {
     pass_file: Option<PassFile>,
     pub(super) readers: Option<Readers>,
     channel_binding: ChannelBinding,
+    pub(super) keepalive: Keepalive,
     /// Of the hosts.
     pub(super) memory: Arc<Memory>,
     /// How many of its sessions were found broken.
@@ -79,7 +80,7 @@ impl PostgresConnector {
     /// `/var/run/postgresql`. A URL is for [`from_url`](Self::from_url).
     pub fn new(host: impl Into<String>, port: u16) -> Self {
         Self {
-            hosts: vec![Host { name: host.into(), port }],
+            hosts: vec![Host::new(host, port)],
             database: None,
             user: "postgres".into(),
             key: None,
@@ -94,6 +95,7 @@ impl PostgresConnector {
             pass_file: None,
             readers: None,
             channel_binding: ChannelBinding::Prefer,
+            keepalive: Keepalive::default(),
             memory: Arc::default(),
             breaks: Arc::default(),
             followers: Arc::default(),
@@ -104,7 +106,7 @@ impl PostgresConnector {
 
     /// One more server of the same cluster.
     pub fn host(mut self, host: impl Into<String>, port: u16) -> Self {
-        self.hosts.push(Host { name: host.into(), port });
+        self.hosts.push(Host::new(host, port));
         self
     }
 

@@ -20,7 +20,7 @@ use crate::errand;
 use crate::error::{Error, ErrorKind, Phase, Reason, Result};
 use crate::lock::foreign;
 use crate::postgres::error::{broken, classify};
-use crate::postgres::wire::{Address, Driver, FirstRow, Handshake, Limited, Link, Route};
+use crate::postgres::wire::{Address, Driver, FirstRow, Handshake, Keepalive, Limited, Link, Route};
 
 const IN_RECOVERY: &str = "SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN 'on' ELSE 'off' END";
 
@@ -47,6 +47,7 @@ pub(crate) struct Dial<'a> {
     pub(crate) reads: bool,
     /// For each address, from the first packet to a session that is ready.
     pub(crate) timeout: Duration,
+    pub(crate) keepalive: Keepalive,
 }
 
 impl Dial<'_> {
@@ -74,7 +75,10 @@ impl Dial<'_> {
             None => None,
             Some(config) => Some(Handshake::new(Arc::clone(config), name).map_err(|_| not_a_name(name))?),
         };
-        let found = tokio::time::timeout(self.timeout, addresses(name, port)).await;
+        let found = match host.address {
+            Some(address) => Ok(Ok(vec![(address, port).into()])),
+            None => tokio::time::timeout(self.timeout, addresses(name, port)).await,
+        };
         let addresses = match found {
             Ok(Ok(addresses)) => addresses,
             Ok(Err(error)) => return Err(unreachable("its name cannot be resolved").caused_by(error)),
@@ -82,7 +86,8 @@ impl Dial<'_> {
         };
         let mut outcome = Err(unreachable("its name has no address"));
         for address in addresses {
-            outcome = self.bounded(self.address(&config, Address::Tcp(address), handshake.clone())).await;
+            outcome =
+                self.bounded(self.address(&config, Address::Tcp(address, self.keepalive), handshake.clone())).await;
             match &outcome {
                 Err(error) if error.is_transient() => {}
                 _ => break,

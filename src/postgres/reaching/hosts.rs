@@ -1,6 +1,7 @@
 //! The servers of a cluster, and in which order they are asked.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -18,9 +19,15 @@ const REST: Duration = Duration::from_secs(30);
 pub(crate) struct Host {
     pub(crate) name: String,
     pub(crate) port: u16,
+    /// Where it is, if its name is not to be looked up. Its certificate and the password file still go by the name.
+    pub(crate) address: Option<IpAddr>,
 }
 
 impl Host {
+    pub(crate) fn new(name: impl Into<String>, port: u16) -> Self {
+        Self { name: name.into(), port, address: None }
+    }
+
     /// Whether `name` can be one. What cannot is not shown: it may be a URL with a password in it.
     pub(crate) fn is_named(&self) -> bool {
         let part = |c: char| c.is_alphanumeric() || matches!(c, '-' | '.' | '_' | ':' | '%');
@@ -35,13 +42,14 @@ impl Host {
 
 impl fmt::Display for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, port } = self;
+        let Self { name, port, address } = self;
         match () {
             () if !self.is_named() => f.write_str("what is no host name"),
             () if self.is_socket() => write!(f, "{name}/.s.PGSQL.{port}"),
             () if name.contains(':') => write!(f, "[{name}]:{port}"),
             () => write!(f, "{name}:{port}"),
-        }
+        }?;
+        address.map_or(Ok(()), |address| write!(f, " at {address}"))
     }
 }
 
@@ -198,11 +206,11 @@ mod tests {
     #[test]
     fn what_may_hold_a_password_is_not_shown() {
         for name in ["postgres://app:secret@host/db", "app:secret@host", "host=a password=secret", "/x:secret@y", ""] {
-            let host = Host { name: name.into(), port: 5432 };
+            let host = Host::new(name, 5432);
             assert!(!host.is_named() && !format!("{host:?}{host}").contains("secret"), "{name}");
         }
         for (name, shown) in [("::1", "[::1]:1"), ("a-b.example", "a-b.example:1"), ("/run", "/run/.s.PGSQL.1")] {
-            let host = Host { name: name.into(), port: 1 };
+            let host = Host::new(name, 1);
             assert!(host.is_named());
             assert_eq!(host.to_string(), shown);
         }

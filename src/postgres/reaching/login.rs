@@ -64,7 +64,8 @@ impl PostgresConnector {
             (_, Readers::Any) => TargetSessionAttrs::Any,
             (_, Readers::PreferStandby) => TargetSessionAttrs::ReadOnly,
         });
-        let dial = Dial { config: &config, tls, target, reads: access == Access::Read, timeout: self.connect_timeout };
+        let (reads, timeout, keepalive) = (access == Access::Read, self.connect_timeout, self.keepalive);
+        let dial = Dial { config: &config, tls, target, reads, timeout, keepalive };
         // Sessions on standbys are spread over them, whatever their caller may do.
         let hosts = if target == TargetSessionAttrs::ReadOnly { Access::Read } else { access };
         let order = self.memory.order(self.hosts.len(), hosts);

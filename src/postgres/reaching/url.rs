@@ -3,17 +3,19 @@
 //! What a URL does not say comes from the service file, then from libpq's environment variables, then from libpq's
 //! defaults, as with psql. The text of a URL appears in no error: it may hold a password.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use tokio_postgres::config::{ChannelBinding, TargetSessionAttrs};
 use zeroize::Zeroizing;
 
 use super::connector::PostgresConnector;
-use super::hosts::Readers;
+use super::hosts::{Host, Readers};
 use super::names::{self, Environment, malformed};
 use super::passfile::{self, PassFile};
 use super::tls::Tls;
 use crate::error::{Error, Result};
+use crate::postgres::wire::Keepalive;
 use crate::secret::Secret;
 
 /// Named parameters, the first of a name wins. Their texts are wiped when this is dropped.
@@ -42,7 +44,8 @@ const VARIABLES: &[(&str, &str)] = &[
 impl PostgresConnector {
     /// What a URL says: `postgres://user:password@host1:5432,host2:5432/database?parameter=value&..`, with the parameters
     /// of libpq (`sslmode`, `sslrootcert`, `target_session_attrs`, `connect_timeout`, `application_name`, `options`,
-    /// `host` for a socket's directory, `passfile`, `service` ..). What it leaves open comes from libpq's environment
+    /// `host` for a socket's directory, `hostaddr` for the address of a host that is known by another name, `keepalives`,
+    /// `passfile`, `service` ..). What it leaves open comes from libpq's environment
     /// variables and files (see [`from_env`](Self::from_env)).
     ///
     /// TLS is never weaker than asked for, and often stronger: `sslmode=require` and `verify-ca` verify in full, and so
@@ -196,9 +199,9 @@ impl Settings {
 
     /// The connector that these settings describe.
     pub(crate) fn connector(&self, environment: Environment<'_>) -> Result<PostgresConnector> {
-        let mut hosts = self.hosts()?.into_iter();
-        let (host, port) = hosts.next().unwrap_or_else(|| (default_host(), 5432));
-        let mut connector = hosts.fold(PostgresConnector::new(host, port), |all, (host, port)| all.host(host, port));
+        let mut connector = PostgresConnector::new(default_host(), 5432);
+        connector.hosts = self.hosts()?;
+        connector.keepalive = self.keepalive()?;
         if let Some(user) = self.get("user").map(str::to_owned).or_else(|| environment("USER")) {
             connector = connector.user(user);
         }
@@ -231,21 +234,59 @@ impl Settings {
         })
     }
 
-    fn hosts(&self) -> Result<Vec<(String, u16)>> {
-        // An address goes before a name, which is then looked up nowhere.
-        let names = self.get("hostaddr").or(self.get("host")).unwrap_or_default();
+    /// As with libpq, `hostaddr` says where a host is, so that its name is looked up nowhere, and the name still says whose
+    /// certificate and password are wanted.
+    fn hosts(&self) -> Result<Vec<Host>> {
+        let addresses: Vec<&str> = self.get("hostaddr").map_or_else(Vec::new, |all| all.split(',').collect());
+        let names = self.get("host").map(str::to_owned);
+        let names = names.unwrap_or_else(|| ",".repeat(addresses.len().saturating_sub(1)));
         let port = |text: &str| match text {
             "" => Ok(5432),
             text => text.parse().ok().filter(|port| *port > 0).ok_or_else(|| wrong("port", "a number up to 65535")),
         };
         let ports: Vec<u16> = self.get("port").unwrap_or_default().split(',').map(port).collect::<Result<_>>()?;
         let names: Vec<&str> = names.split(',').collect();
+        if !addresses.is_empty() && addresses.len() != names.len() {
+            return Err(malformed(format!("there are {} hosts and {} addresses", names.len(), addresses.len())));
+        }
         if ports.len() != 1 && ports.len() != names.len() {
             return Err(malformed(format!("there are {} hosts and {} ports", names.len(), ports.len())));
         }
         let port = |index: usize| ports.get(index).or(ports.first()).copied().unwrap_or(5432);
-        let host = |name: &str| if name.is_empty() { default_host() } else { name.to_owned() };
-        Ok(names.iter().enumerate().map(|(index, name)| (host(name), port(index))).collect())
+        let host = |(index, name): (usize, &&str)| {
+            let (name, address) = (*name, addresses.get(index).copied().unwrap_or_default());
+            let parsed =
+                || address.parse::<IpAddr>().map_err(|_| wrong("hostaddr", "an IP address; a name goes into host"));
+            Ok(match (name, address) {
+                ("", "") => Host::new(default_host(), port(index)),
+                (name, "") => Host::new(name, port(index)),
+                // There is no socket at an address.
+                (name, _) if name.is_empty() || name.starts_with('/') => Host::new(parsed()?.to_string(), port(index)),
+                _ => Host { address: Some(parsed()?), ..Host::new(name, port(index)) },
+            })
+        };
+        names.iter().enumerate().map(host).collect()
+    }
+
+    /// `keepalives` and its three numbers, of which 0 leaves the decision to the operating system.
+    fn keepalive(&self) -> Result<Keepalive> {
+        let number = |name: &'static str| {
+            let number =
+                self.get(name).map(|text| text.parse::<u16>().map_err(|_| wrong(name, "a number up to 65535")));
+            number.transpose()
+        };
+        let own = Keepalive::default();
+        let seconds = |said: Option<u16>, own| match said {
+            None => own,
+            Some(0) => None,
+            Some(seconds) => Some(Duration::from_secs(seconds.into())),
+        };
+        Ok(Keepalive {
+            on: number("keepalives")? != Some(0),
+            idle: seconds(number("keepalives_idle")?, own.idle),
+            interval: seconds(number("keepalives_interval")?, own.interval),
+            count: number("keepalives_count")?.filter(|count| *count > 0).map(u32::from),
+        })
     }
 
     fn tls(&self) -> Result<Option<Tls>> {

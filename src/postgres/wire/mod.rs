@@ -19,4 +19,4 @@ pub(crate) use first_row::{FirstRow, Limited};
 pub(crate) use handshake::Handshake;
 pub(crate) use link::{Link, LinkCanceller, Route, Running};
 pub(crate) use session::{Age, Fault, Session, SessionCall, SessionTransaction, doomed, outcome_unknown};
-pub(crate) use socket::Address;
+pub(crate) use socket::{Address, Keepalive};

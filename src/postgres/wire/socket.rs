@@ -12,13 +12,40 @@ use tokio::net::TcpStream;
 #[cfg(unix)]
 use tokio::net::UnixStream;
 
-/// After this much silence the operating system asks whether the server is still there, so that a lost network is
-/// found out within minutes and not hours.
-const KEEPALIVE: Duration = Duration::from_secs(30);
+/// When the operating system asks whether the server is still there: after how much silence, again after what pause, and
+/// how often. Without `Some` it decides itself.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Keepalive {
+    pub(crate) on: bool,
+    pub(crate) idle: Option<Duration>,
+    pub(crate) interval: Option<Duration>,
+    pub(crate) count: Option<u32>,
+}
+
+impl Default for Keepalive {
+    /// A lost network is found out within minutes and not hours.
+    fn default() -> Self {
+        let pause = Some(Duration::from_secs(30));
+        Self { on: true, idle: pause, interval: pause, count: None }
+    }
+}
+
+impl Keepalive {
+    fn apply(self, stream: &TcpStream) -> io::Result<()> {
+        if !self.on {
+            return Ok(());
+        }
+        let asks = socket2::TcpKeepalive::new();
+        let asks = self.idle.map_or(asks.clone(), |idle| asks.with_time(idle));
+        let asks = self.interval.map_or(asks.clone(), |interval| asks.with_interval(interval));
+        let asks = self.count.map_or(asks.clone(), |count| asks.with_retries(count));
+        socket2::SockRef::from(stream).set_tcp_keepalive(&asks)
+    }
+}
 
 #[derive(Clone, Debug)]
 pub(crate) enum Address {
-    Tcp(SocketAddr),
+    Tcp(SocketAddr, Keepalive),
     Unix(PathBuf),
 }
 
@@ -31,11 +58,10 @@ pub(crate) enum Stream {
 impl Address {
     pub(crate) async fn open(&self) -> io::Result<Stream> {
         match self {
-            Self::Tcp(address) => {
+            Self::Tcp(address, keepalive) => {
                 let stream = TcpStream::connect(address).await?;
                 stream.set_nodelay(true)?;
-                let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE);
-                socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
+                keepalive.apply(&stream)?;
                 Ok(Stream::Tcp(stream))
             }
             #[cfg(unix)]
