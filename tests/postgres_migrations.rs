@@ -135,6 +135,19 @@ async fn a_semicolon_within_a_body_or_parentheses_ends_no_statement() {
 }
 
 #[tokio::test]
+async fn a_file_with_a_byte_order_mark_runs_in_a_transaction_and_outside() {
+    let Some(server) = server() else { return };
+    let db = open(&database(&server, "marked").await).await;
+    let list: Migrations<PostgresConnector> = Migrations::from_files([
+        ("1_inside.sql", "\u{feff}CREATE TABLE inside (id BIGINT); CREATE TABLE more (id BIGINT)"),
+        ("2_outside.sql", "\u{feff}-- strongroom: outside-transaction\nCREATE TABLE outside (id BIGINT)"),
+    ])
+    .unwrap();
+    assert_eq!(db.migrate(&list).await.unwrap().ran.len(), 2);
+    assert!(db.table_exists("more").await.unwrap() && db.table_exists("outside").await.unwrap());
+}
+
+#[tokio::test]
 async fn an_index_that_was_not_finished_stops_the_next_run_unless_it_is_repeatable() {
     let Some(server) = server() else { return };
     let db = open(&database(&server, "unfinished").await).await;

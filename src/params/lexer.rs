@@ -39,11 +39,19 @@ pub(crate) struct Tokens<'s> {
     /// Where the token begins that was given last.
     start: usize,
     at: usize,
+    /// How many brackets are open, in PostgreSQL.
+    brackets: usize,
+}
+
+/// A text without the byte order mark that editors put in front of it. SQLite takes the mark for white space; PostgreSQL
+/// refuses it.
+pub(crate) fn unmarked(sql: &str) -> &str {
+    sql.strip_prefix('\u{feff}').unwrap_or(sql)
 }
 
 impl<'s> Tokens<'s> {
     pub(crate) fn of(sql: &'s str, dialect: Dialect) -> Self {
-        Self { sql, dialect, start: 0, at: 0 }
+        Self { sql, dialect, start: 0, at: sql.len() - unmarked(sql).len(), brackets: 0 }
     }
 
     /// Where the token stands that was given last.
@@ -142,8 +150,20 @@ impl<'s> Tokens<'s> {
     }
 
     fn symbol(&mut self, byte: u8) -> Token<'s> {
+        match byte {
+            b'[' => self.brackets += 1,
+            b']' => self.brackets = self.brackets.saturating_sub(1),
+            _ => {}
+        }
         self.at += 1;
         Token::Symbol(byte)
+    }
+
+    /// Whether the colon here parts the bounds of a slice, as in `a[i:j]`: it stands between brackets, right behind a
+    /// bound. One behind the bracket, a comma or white space begins a placeholder: `a[:i]`, `a[:i : :j]`.
+    fn is_in_slice(&self) -> bool {
+        let before = self.sql.as_bytes()[..self.start].last().copied().unwrap_or_default();
+        self.brackets > 0 && (is_word(before) || matches!(before, b'"' | b'\'' | b')' | b']'))
     }
 }
 
@@ -179,11 +199,12 @@ impl<'s> Iterator for Tokens<'s> {
                 b'?' if next.is_ascii_digit() => self.placeholder(Style::Numbered, |byte| byte.is_ascii_digit()),
                 // `?|`, `?&` and a lone `?` are operators of PostgreSQL.
                 b'?' if !postgres => self.placeholder(Style::Question, |_| false),
-                // `a::int` is a cast, `a[1:2]` a slice, `:=` an assignment.
+                // `a::int` is a cast, `a[1:2]` and `a[i:j]` are slices, `:=` is an assignment.
                 b':' if next == b':' => {
                     self.at += 1;
                     self.symbol(b':')
                 }
+                b':' if self.is_in_slice() => self.symbol(b':'),
                 b':' | b'@' if is_word(next) && !next.is_ascii_digit() => self.placeholder(Style::Named, is_word),
                 byte if byte.is_ascii_digit() => {
                     self.skip_while(|byte| is_word(byte) || matches!(byte, b'$' | b'.'));

@@ -15,6 +15,7 @@ use crate::connector::{
 };
 use crate::error::{Error, ErrorKind, Phase, Reason, Result};
 use crate::feed::ChangeFeed;
+use crate::params::lexer::unmarked;
 use crate::params::{Dialect, ParamSets};
 use crate::postgres::connection::{BEGIN_STREAM, PostgresConnection};
 use crate::postgres::error::sqlstate;
@@ -75,12 +76,13 @@ impl Connection for PostgresConnection {
     /// statement that fails undoes those before it. A transaction that the text leaves open is rolled back. Within a
     /// transaction, a text that begins or ends one is refused before anything of it runs.
     async fn run_script(&mut self, sql: Arc<str>) -> Result<()> {
+        let sql = unmarked(&sql);
         self.ready().await?;
         self.session.refuse_failed()?;
-        self.session.altered |= alters_session(&sql);
-        let call = SessionCall::Script { reads: only_sets(&sql) };
+        self.session.altered |= alters_session(sql);
+        let call = SessionCall::Script { reads: only_sets(sql) };
         if self.session.transaction == SessionTransaction::Open {
-            if ends_transaction(&sql) {
+            if ends_transaction(sql) {
                 return Err(refused_script());
             }
             // The savepoint is gone if the script has ended the transaction all the same, by strings that are read
@@ -91,7 +93,7 @@ impl Connection for PostgresConnection {
                 _ => error,
             });
         }
-        let outcome = self.send(call, &sql).await;
+        let outcome = self.send(call, sql).await;
         if self.session.lost {
             return outcome;
         }

@@ -11,6 +11,7 @@ use super::collect::Collector;
 use super::words::Shape;
 use crate::connector::Statement;
 use crate::error::{Error, ErrorKind, Phase, Reason, Result};
+use crate::params::lexer::unmarked;
 use crate::params::script::statements;
 use crate::params::{Dialect, Params, Placeholders};
 use crate::postgres::connection::PostgresConnection;
@@ -75,7 +76,8 @@ impl PostgresConnection {
         refuse(shape)?;
         let placeholders = Placeholders::scan(sql, Dialect::Postgres)?;
         let text = placeholders.rewrite(sql);
-        let answer = pin!(async { Ok(self.client.prepare(&text).await?) });
+        let text = unmarked(&text);
+        let answer = pin!(async { Ok(self.client.prepare(text).await?) });
         let mut statement = self.session.during(SessionCall::Statement { reads: true }, answer).await?;
         if statement.params().len() != placeholders.count() {
             let message = format!("the server finds {} parameters", statement.params().len());
@@ -84,7 +86,7 @@ impl PostgresConnection {
         }
         let header = statement.columns().iter().map(|column| column.name().into()).collect();
         if let Some(column) = statement.columns().iter().find(|column| !is_readable(column.type_())) {
-            let cast = with_casts(&text, &statement).ok_or_else(|| unreadable(column.name(), column.type_()))?;
+            let cast = with_casts(text, &statement).ok_or_else(|| unreadable(column.name(), column.type_()))?;
             let answer = pin!(async { Ok(self.client.prepare(&cast).await?) });
             statement = self.session.during(SessionCall::Statement { reads: true }, answer).await?;
         }
@@ -103,7 +105,8 @@ impl PostgresConnection {
             refuse(shape)?;
             let placeholders = Placeholders::scan(sql, Dialect::Postgres)?;
             let values = placeholders.arrange(params)?;
-            return Ok((Ready::Text { sql: placeholders.rewrite(sql).into_owned(), shape }, values, false));
+            let sql = unmarked(&placeholders.rewrite(sql)).to_owned();
+            return Ok((Ready::Text { sql, shape }, values, false));
         }
         let (mut prepared, mut cached) = self.prepare(sql).await?;
         let values = prepared.placeholders.arrange(params)?;
