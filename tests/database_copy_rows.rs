@@ -78,6 +78,39 @@ async fn what_stands_there_stays_and_columns_are_found_whatever_their_case_and_o
 }
 
 #[tokio::test]
+async fn columns_that_a_table_computes_or_numbers_itself_are_copied_too() {
+    let Some(server) = server() else { return };
+    let cluster = AsyncDatabase::with_connector(server.connector()).open().await.unwrap();
+    let (from, back) = (memory().await, memory().await);
+    let columns = "n BIGINT, twice BIGINT GENERATED ALWAYS AS (2 * n) STORED";
+    let sqlite = format!("CREATE TABLE t (id INTEGER PRIMARY KEY, {columns}, thrice BIGINT AS (3 * n) VIRTUAL)");
+    from.execute_script(&sqlite).await.unwrap();
+    back.execute_script(&sqlite).await.unwrap();
+    cluster
+        .execute_script(&format!(
+            "CREATE SCHEMA s; CREATE TABLE s.t (id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY, {columns}, thrice BIGINT);
+             CREATE TABLE t (LIKE s.t INCLUDING ALL)"
+        ))
+        .await
+        .unwrap();
+    from.execute_many("INSERT INTO t (id, n) VALUES ($1, $2)", (1..=3).map(|id| (10 * id, id))).await.unwrap();
+    from.copy_rows(&cluster, CopyRows::of(["t"])).await.unwrap();
+    cluster.copy_rows(&back, CopyRows::of(["t"])).await.unwrap();
+    for sum in [
+        cluster.fetch_all_as::<(i64, i64, i64, i64)>("SELECT * FROM t ORDER BY id", ()).await.unwrap(),
+        back.fetch_all_as("SELECT * FROM t ORDER BY id", ()).await.unwrap(),
+    ] {
+        assert_eq!(sum, [(10, 1, 2, 3), (20, 2, 4, 6), (30, 3, 6, 9)]);
+    }
+    // As the documentation says: the sequence stays where it is, until it is set.
+    let next = "INSERT INTO t (n) VALUES (4) RETURNING id";
+    assert_eq!(cluster.fetch_value::<i64>(next, ()).await.unwrap(), Some(1));
+    let set = "SELECT setval(pg_get_serial_sequence('t', 'id'), max(id)) FROM t";
+    assert_eq!(cluster.fetch_value::<i64>(set, ()).await.unwrap(), Some(30));
+    assert_eq!(cluster.fetch_value::<i64>(next, ()).await.unwrap(), Some(31));
+}
+
+#[tokio::test]
 async fn a_copy_that_fails_or_differs_changes_nothing() {
     let (from, to) = (memory().await, memory().await);
     fill(&from, 5000).await;

@@ -1,4 +1,4 @@
-//! An import is as long as it likes; what it holds in memory is not.
+//! An import, a stream and a copy are as long and as wide as they like; what they hold in memory is not.
 #![cfg(feature = "sqlite")]
 #![allow(unsafe_code, reason = "an allocator that counts")]
 
@@ -8,6 +8,9 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use common::{Home, Kind};
+use futures_util::TryStreamExt as _;
+use strongroom::database::CopyRows;
+use strongroom::values::ValueRef;
 
 /// Counts what the Rust side holds; SQLite has its own page cache, whose size is set.
 struct Counting;
@@ -50,6 +53,33 @@ async fn peak(rows: i64, width: usize) -> usize {
     most
 }
 
+/// The same while rows of `width` bytes are streamed, and while their table is copied.
+async fn peaks_of_reading(rows: i64, width: usize) -> [usize; 2] {
+    let (home, other) = (Home::new(Kind::PlainFile), Home::new(Kind::PlainFile));
+    let (db, copy) = (home.open().await, other.open().await);
+    for db in [&db, &copy] {
+        db.execute_script("CREATE TABLE log (id INTEGER PRIMARY KEY, line BLOB)").await.unwrap();
+    }
+    let lines = (1..=rows).map(|id| (id, vec![7_u8; width]));
+    db.execute_many("INSERT INTO log VALUES ($1, $2)", lines).await.unwrap();
+    let before = HELD.load(Relaxed);
+    MOST.store(before, Relaxed);
+    let mut stream = db.fetch_stream("SELECT * FROM log", ());
+    let mut read = 0;
+    while let Some(row) = stream.try_next().await.unwrap() {
+        assert!(matches!(row.value(1).unwrap(), ValueRef::Blob(line) if line.len() == width));
+        read += 1;
+    }
+    assert_eq!(read, rows);
+    drop(stream);
+    let streamed = MOST.load(Relaxed) - before;
+    let before = HELD.load(Relaxed);
+    MOST.store(before, Relaxed);
+    let report = db.copy_rows(&copy, CopyRows::of(["log"])).await.unwrap();
+    assert_eq!(report.tables[0].1, rows.unsigned_abs());
+    [streamed, MOST.load(Relaxed) - before]
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_million_rows_take_no_more_memory_than_a_few() {
     const MIB: usize = 1 << 20;
@@ -57,5 +87,9 @@ async fn a_million_rows_take_no_more_memory_than_a_few() {
         let most = peak(rows, width).await;
         println!("{rows} rows of {width} bytes: {most} bytes at most");
         assert!(most < 12 * MIB, "{rows} rows of {width} bytes: {most} bytes at most");
+    }
+    for most in peaks_of_reading(120, 500_000).await {
+        println!("rows of half a MB, read: {most} bytes at most");
+        assert!(most < 20 * MIB, "{most} bytes at most");
     }
 }

@@ -10,11 +10,15 @@ use super::handle::AsyncDatabase;
 use super::transaction::Transaction;
 use crate::connector::{Access, Connection, Connector, Isolation, TransactionMode};
 use crate::error::{Error, ErrorKind, Reason, Result};
+use crate::params::Dialect;
 use crate::row::Row;
 use crate::value::{Value, ValueRef};
 
 /// How many rows are read before they are written.
 const AT_A_TIME: usize = 4096;
+
+/// How many bytes of them.
+const BYTES_AT_A_TIME: usize = 2 << 20;
 
 type Tell = Box<dyn FnMut(TableProgress<'_>) + Send>;
 
@@ -91,7 +95,12 @@ impl fmt::Debug for CopyRows {
 impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
     /// Copies the rows of some tables into another database, of any engine: as they are at one moment, in one transaction,
     /// and compares both sides before it commits. The tables must be there; their columns are found by name, whatever the
-    /// case of its letters. What else stands in them stays.
+    /// case of its letters. What else stands in them stays. Columns that the target computes (`GENERATED ALWAYS AS (..)`) are
+    /// left to it; identity columns get the values of the source.
+    ///
+    /// **Sequences of PostgreSQL stay where they are**: a copy says the numbers of `serial` and identity columns itself, so the next
+    /// insert that leaves them out may meet one that is taken. Set them behind the highest:
+    /// `SELECT setval(pg_get_serial_sequence('users', 'id'), max(id)) FROM users`. SQLite does so by itself.
     ///
     /// ```
     /// use strongroom::AsyncDatabase;
@@ -123,7 +132,11 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
         let (mut from, mut into) = (self.begin_with(mode).await?, to.begin().await?);
         let mut report = CopyRowsReport::default();
         for table in &what.tables {
-            let copied = copy(&mut from, &mut into, table, what.compare, &mut what.progress).await;
+            let own = OwnColumns::of(&mut into, to.capabilities().dialect, table).await;
+            let copied = match own {
+                Ok(own) => copy(&mut from, &mut into, table, own, what.compare, &mut what.progress).await,
+                Err(error) => Err(error),
+            };
             report.tables.push((table.clone(), copied.map_err(|error| error.context(format_args!("table {table}")))?));
         }
         from.rollback().await?;
@@ -138,6 +151,7 @@ async fn copy<C, D>(
     from: &mut Transaction<C>,
     into: &mut Transaction<D>,
     table: &str,
+    own: OwnColumns,
     compare: bool,
     progress: &mut Tell,
 ) -> Result<u64>
@@ -148,22 +162,28 @@ where
     let name = quoted(table);
     let columns = columns(from, &name).await?;
     let targets = matching(&columns, &self::columns(into, &name).await?)?;
+    let pairs = columns.into_iter().zip(targets).filter(|(_, target)| !own.computed.contains(target));
+    let (columns, targets): (Vec<_>, Vec<_>) = pairs.unzip();
     let total = count(from, &name).await?;
     let before =
         if compare { sum(into, &name, &targets).await? } else { Sum { rows: count(into, &name).await?, hashes: 0 } };
     let places: Vec<String> = (1..=columns.len()).map(|number| format!("${number}")).collect();
-    let insert = format!("INSERT INTO {name} ({}) VALUES ({})", list(&targets), places.join(", "));
+    let overriding = if own.numbers { "OVERRIDING SYSTEM VALUE " } else { "" };
+    let insert = format!("INSERT INTO {name} ({}) {overriding}VALUES ({})", list(&targets), places.join(", "));
     let (mut read, select) = (Sum::default(), format!("SELECT {} FROM {name}", list(&columns)));
     let mut rows = from.fetch_stream(&select, ());
-    let mut batch = Vec::with_capacity(AT_A_TIME);
+    let (mut batch, mut bytes) = (Vec::new(), 0);
     loop {
         let row = rows.try_next().await?;
         let at_the_end = row.is_none();
         if let Some(row) = row {
             read.add(&row);
+            bytes += row.iter().map(|(_, value)| size(value)).sum::<usize>();
             batch.push(row.iter().map(|(_, value)| value.to_owned()).collect::<Vec<Value>>());
         }
-        if batch.len() == AT_A_TIME || (at_the_end && !batch.is_empty()) {
+        let is_full = batch.len() == AT_A_TIME || bytes >= BYTES_AT_A_TIME;
+        if is_full || (at_the_end && !batch.is_empty()) {
+            bytes = 0;
             into.execute_many(&insert, std::mem::take(&mut batch)).await?;
             progress(TableProgress { table, done: read.rows, total });
         }
@@ -183,6 +203,58 @@ where
         .because(Reason::Damaged)
         .about(table.to_owned())
         .hint("compare the types of the columns; where they are meant to change the values, call .compare(false)"))
+}
+
+/// How much memory a value takes.
+fn size(value: ValueRef<'_>) -> usize {
+    let beside = match value {
+        ValueRef::Text(text) => text.len(),
+        ValueRef::Blob(bytes) => bytes.len(),
+        _ => 0,
+    };
+    size_of::<Value>() + beside
+}
+
+/// Columns of the target that do not take every value that they are given.
+#[derive(Debug, Default)]
+struct OwnColumns {
+    /// Those that it computes.
+    computed: Vec<String>,
+    /// Whether it numbers rows itself, unless told otherwise.
+    numbers: bool,
+}
+
+impl OwnColumns {
+    async fn of<C: Connector<Connection: Connection>>(
+        transaction: &mut Transaction<C>,
+        dialect: Dialect,
+        table: &str,
+    ) -> Result<Self> {
+        let rows = match dialect {
+            Dialect::Sqlite => {
+                let (schema, table) =
+                    table.split_once('.').map_or((None, table), |(schema, table)| (Some(schema), table));
+                let sql = "SELECT name, 1 FROM pragma_table_xinfo($1, $2) WHERE hidden IN (2, 3)";
+                transaction.fetch_all(sql, (table, schema)).await?
+            }
+            Dialect::Postgres => {
+                let sql = "SELECT CAST(attname AS text), attgenerated <> '' FROM pg_catalog.pg_attribute \
+                           WHERE attrelid = to_regclass(CAST($1 AS text)) AND NOT attisdropped \
+                           AND (attgenerated <> '' OR attidentity = 'a')";
+                transaction.fetch_all(sql, (quoted(table),)).await?
+            }
+            _ => return Ok(Self::default()),
+        };
+        let mut own = Self::default();
+        for row in &rows {
+            if row.get::<bool>(1)? {
+                own.computed.push(row.get(0)?);
+            } else {
+                own.numbers = true;
+            }
+        }
+        Ok(own)
+    }
 }
 
 impl Sum {

@@ -84,7 +84,8 @@ impl<C: Connector<Connection: Connection>> Chunks for HeldStream<C> {
 }
 
 impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
-    /// Fetches rows while the statement runs: chunk by chunk, no faster than the stream is read. Nothing happens before
+    /// Fetches rows while the statement runs: in chunks of up to 256 rows or about a MiB, a few ahead of who reads them, and no
+    /// faster. Nothing happens before
     /// the first poll. Dropping the stream ends the statement; one that writes has taken effect for certain only when
     /// the stream has been read to its end.
     ///

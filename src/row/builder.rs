@@ -6,6 +6,9 @@ use super::{CellsOf, Changes, Data, RowRef, RowSink, Rows, View};
 use crate::value::Cells;
 use crate::value::{Value, ValueRef};
 
+/// How much memory a chunk of a stream takes, but for one row more: several of them are under way at once.
+const CHUNK_BYTES: usize = 1 << 20;
+
 /// Builds [`Rows`]; for connectors.
 ///
 /// Push the cells of a row from left to right, row after row.
@@ -82,6 +85,11 @@ impl RowsBuilder {
     /// Whether there is no complete row yet.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Whether the rows so far are enough to be handed on, where `rows` are asked for at a time: fewer, where they are wide.
+    pub(crate) fn is_chunk(&self, rows: usize) -> bool {
+        self.len() >= rows || self.cells.bytes() >= CHUNK_BYTES && !self.is_empty()
     }
 
     /// The header, to be shared with further results of the same statement.

@@ -131,7 +131,7 @@ impl Connection for PostgresConnection {
             return self.ready().await.map(|()| None);
         };
         let fill = pin!(async {
-            while open.gathered.len() < open.chunk {
+            while !open.gathered.is_chunk(open.chunk) {
                 match open.rows.next().await {
                     Some(Ok(row)) => open.gathered.push(&row)?,
                     Some(Err(error)) => return Ok(Some(Err(error))),
@@ -149,7 +149,7 @@ impl Connection for PostgresConnection {
         if self.session.transaction == SessionTransaction::Open {
             self.send(SessionCall::Statement { reads: true }, "RELEASE SAVEPOINT strongroom_stream").await?;
         }
-        Ok(if gathered.len() > 0 { Some(gathered.take()) } else { None })
+        Ok(if gathered.is_chunk(1) { Some(gathered.take()) } else { None })
     }
 
     /// [`Isolation::Default`] is the server's own, READ COMMITTED unless it is configured otherwise, except in a

@@ -23,8 +23,9 @@ impl Collector {
         Self { header, rows }
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.rows.len()
+    /// Whether this is enough to be handed on; see [`RowsBuilder::is_chunk`].
+    pub(crate) fn is_chunk(&self, rows: usize) -> bool {
+        self.rows.is_chunk(rows)
     }
 
     pub(crate) fn push(&mut self, row: &Row) -> Result<()> {

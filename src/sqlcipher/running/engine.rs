@@ -349,7 +349,7 @@ impl Engine {
             RowStep::Row(row, _) => {
                 let Some(filling) = &mut builder else { return Ok(false) };
                 push_row(filling, row)?;
-                if filling.len() < chunk {
+                if !filling.is_chunk(chunk) {
                     return Ok(true);
                 }
                 let empty = RowsBuilder::with_header(filling.header());
