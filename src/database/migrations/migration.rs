@@ -41,6 +41,8 @@ pub(super) enum MigrationWay {
     WithoutForeignKeys,
     /// Between two lines of the history: that it began, and that it finished.
     Outside,
+    /// Both were asked for, which is refused: keys are looked through before a commit, and outside there is none.
+    Contradiction,
 }
 
 /// One step of a schema: SQL text, or an async closure over a transaction; see [`Migrations`](super::Migrations).
@@ -132,7 +134,8 @@ impl<C: Connector> Migration<C> {
 
     /// Foreign keys are off while it runs, and checked before it commits: what a table of SQLite needs that others refer
     /// to and that is made anew. A violation is an error, and nothing is changed then. PostgreSQL, where tables are
-    /// altered in place, has no such thing: there it is [`ErrorKind::Unsupported`].
+    /// altered in place, has no such thing: there it is [`ErrorKind::Unsupported`]. Together with
+    /// [`outside_transaction`](Self::outside_transaction) it is [`ErrorKind::Config`].
     ///
     /// ```
     /// use strongroom::database::migrations::Migration;
@@ -148,15 +151,21 @@ impl<C: Connector> Migration<C> {
     /// .without_foreign_keys();
     /// ```
     pub fn without_foreign_keys(self) -> Self {
-        Self { way: MigrationWay::WithoutForeignKeys, ..self }
+        self.asks_for(MigrationWay::WithoutForeignKeys)
     }
 
     /// It runs outside of transactions, statement by statement, because the engine asks for that: `VACUUM`, `CREATE INDEX
     /// CONCURRENTLY`. The history says first that it began, and then that it finished. If a crash or a failure comes
     /// between, the next run refuses to go on, unless the migration is [`repeatable`](Self::repeatable) or
-    /// [`MigrateOptions`](super::MigrateOptions) say what to do.
+    /// [`MigrateOptions`](super::MigrateOptions) say what to do; its text may be mended before it runs again. What it
+    /// leaves behind in its session (pragmas, settings) ends with it: what comes next has another connection.
     pub fn outside_transaction(self) -> Self {
-        Self { way: MigrationWay::Outside, ..self }
+        self.asks_for(MigrationWay::Outside)
+    }
+
+    fn asks_for(self, way: MigrationWay) -> Self {
+        let agrees = self.way == MigrationWay::Transaction || self.way == way;
+        Self { way: if agrees { way } else { MigrationWay::Contradiction }, ..self }
     }
 
     /// It may run again after it began [outside of transactions](Self::outside_transaction) and did not finish.
@@ -212,6 +221,10 @@ impl<C: Connector> Migration<C> {
             (Body::Code(_), MigrationWay::Outside) => wrong(
                 format!("{} is a closure and cannot run outside of a transaction", self.title()),
                 "write what must run outside as SQL, in a migration of its own",
+            ),
+            (_, MigrationWay::Contradiction) => wrong(
+                format!("{} asks to run outside of a transaction, and without foreign keys in one", self.title()),
+                "leave one of them out: foreign keys are looked through before a commit, and outside there is none",
             ),
             _ => Ok(()),
         }
