@@ -315,6 +315,100 @@ async fn what_cannot_run_in_a_transaction_runs_outside_and_is_told_when_it_did_n
     assert_whole(&db, "after migrations outside of transactions").await;
 }
 
+/// A failure outside of transactions leaves the line of a run that began, with the text that was wrong.
+#[tokio::test]
+async fn a_wrong_text_outside_of_transactions_is_mended_and_runs_again_or_is_taken_as_done() {
+    let begun = |db: AsyncDatabase, repeatable: bool| async move {
+        let wrong = Migration::sql(4, "copy", "CREATE TABLE copy AS SELECT * FROM custmers").outside_transaction();
+        let list = shop().add(if repeatable { wrong.repeatable() } else { wrong });
+        assert_eq!(db.migrate(&list).await.unwrap_err().kind(), ErrorKind::Query);
+        db
+    };
+    let text = "CREATE TABLE copy AS SELECT * FROM customers";
+    let right = || Migration::sql(4, "a copy", text).outside_transaction();
+
+    let db = begun(memory().await, true).await;
+    let list = shop().add(right().repeatable());
+    assert_eq!(db.migrate(&list).await.unwrap().version, Some(4));
+    assert_eq!(db.migrate(&list).await.unwrap().ran.len(), 0);
+
+    let db = begun(memory().await, false).await;
+    let list = shop().add(right());
+    assert_refused(&db.migrate(&list).await.unwrap_err(), Reason::MigrationUnfinished, "migration 4 (a copy) began");
+    assert_eq!(db.migrate_with(&list, MigrateOptions::new().run_again(4)).await.unwrap().version, Some(4));
+    assert_eq!(db.migrate(&list).await.unwrap().ran.len(), 0);
+
+    let db = begun(memory().await, false).await;
+    db.execute_script(text).await.unwrap();
+    assert_eq!(db.migrate_with(&list, MigrateOptions::new().take_as_done(4)).await.unwrap().ran.len(), 0);
+    assert_eq!(db.migrate(&list).await.unwrap().version, Some(4));
+    // From here on, its text is what ran.
+    let changed = shop().add(Migration::sql(4, "a copy", "SELECT 1").outside_transaction());
+    assert_refused(&db.migrate(&changed).await.unwrap_err(), Reason::MigrationChanged, "the text of migration 4");
+
+    // What was wrong with it may be that it ran outside.
+    let db = begun(memory().await, false).await;
+    let list = shop().sql(4, "a copy", text);
+    assert_eq!(db.migrate_with(&list, MigrateOptions::new().run_again(4)).await.unwrap().version, Some(4));
+    assert_eq!((versions(&db).await, db.migrate(&list).await.unwrap().ran.len()), (vec![1, 2, 3, 4], 0));
+}
+
+#[tokio::test]
+async fn options_that_name_a_migration_which_is_not_in_the_list_are_refused() {
+    let db = memory().await;
+    for (options, words) in [
+        (MigrateOptions::new().up_to(99), "there is no migration 99 to stop at"),
+        (MigrateOptions::new().run_again(99), "there is no migration 99 to run again"),
+        (MigrateOptions::new().take_as_done(2).take_as_done(99), "there is no migration 99 to take as done"),
+    ] {
+        let error = db.migrate_with(&shop(), options).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+        assert!(error.to_string().starts_with(words), "{error}");
+    }
+    assert!(!db.table_exists("customers").await.unwrap());
+}
+
+/// Either alone would win in silence: a rebuild with foreign keys on deletes the rows that refer to the table.
+#[tokio::test]
+async fn outside_of_transactions_and_without_foreign_keys_at_once_is_a_contradiction() {
+    let db = memory().await;
+    let rebuild = || Migration::sql(4, "rebuild", REBUILD);
+    let files = |top: &str| {
+        let text = format!("{top}\n{REBUILD}");
+        List::from_files([("4_rebuild.sql", text)]).map(drop)
+    };
+    for refused in [
+        db.migrate(&shop().add(rebuild().without_foreign_keys().outside_transaction())).await.map(drop),
+        db.migrate(&shop().add(rebuild().outside_transaction().repeatable().without_foreign_keys())).await.map(drop),
+        files("-- strongroom: without-foreign-keys, outside-transaction"),
+        files("-- no-transaction\n-- strongroom: without-foreign-keys"),
+    ] {
+        let error = refused.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config, "{error}");
+        assert!(error.to_string().starts_with("migration 4 (rebuild) asks to run outside"), "{error}");
+    }
+    files("-- no-transaction\n-- strongroom: outside-transaction").unwrap();
+    assert!(!db.table_exists("customers").await.unwrap());
+}
+
+#[tokio::test]
+async fn what_an_outside_migration_leaves_in_its_session_ends_with_it() {
+    for home in [Home::new(Kind::KeyedFile), Home::new(Kind::KeyedMemory)] {
+        let db = home.builder().pool_max(1).open().await.unwrap();
+        let off = "PRAGMA foreign_keys = OFF; PRAGMA ignore_check_constraints = ON; CREATE TEMP TABLE left_over (a)";
+        let orphan = "INSERT INTO orders VALUES (9, 77)";
+        let list = shop().add(Migration::sql(4, "off", off).outside_transaction()).sql(5, "orphan", orphan);
+        let error = db.migrate(&list).await.unwrap_err();
+        assert_eq!(kinds(&error), (ErrorKind::Constraint, Reason::ForeignKey), "{error}");
+        let list = shop().add(Migration::sql(4, "off", off).outside_transaction()).code(5, "look", async |tx| {
+            let kept: Option<i64> = tx.fetch_value("PRAGMA ignore_check_constraints", ()).await?;
+            assert_eq!((kept, tx.table_exists("left_over").await?), (Some(0), false));
+            Ok(())
+        });
+        assert_eq!(db.migrate(&list).await.unwrap().version, Some(5));
+    }
+}
+
 #[tokio::test]
 async fn a_run_that_is_dropped_at_any_moment_leaves_each_migration_done_or_not_begun() {
     let list = || {

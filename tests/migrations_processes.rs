@@ -13,12 +13,14 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use common::{key, millis};
 use killed::killed;
 use strongroom::database::migrations::{MigrateOptions, Migration, MigrationState, Migrations};
-use strongroom::{AsyncDatabase, SqlCipherConnector};
+use strongroom::{AsyncDatabase, ErrorKind, SqlCipherConnector};
 
 const CHILD: &str = "STRONGROOM_TEST_MIGRATE";
 /// After so many steps (begun and done each count) the child kills itself.
@@ -241,4 +243,50 @@ async fn a_run_outside_of_transactions_is_waited_for() {
     };
     let (first, second) = tokio::join!(first, second);
     assert_eq!(first + second, 2);
+}
+
+static BEGAN: AtomicBool = AtomicBool::new(false);
+static MAY_END: (Mutex<bool>, Condvar) = (Mutex::new(false), Condvar::new());
+
+/// SQL's `hold()`: works on without a lock of the database, until it may end.
+fn hold(_: &strongroom::rusqlite::functions::Context<'_>) -> strongroom::rusqlite::Result<i64> {
+    BEGAN.store(true, Ordering::SeqCst);
+    let ends = MAY_END.1.wait_timeout_while(MAY_END.0.lock().unwrap(), Duration::from_secs(60), |may| !*may);
+    *ends.unwrap().0 = false;
+    Ok(1)
+}
+
+/// However long it takes, and whether or not it may be repeated: while its process lives, nobody else runs it.
+#[tokio::test]
+async fn a_run_outside_of_transactions_is_not_given_up_for_lost_while_it_works() {
+    for repeatable in [false, true] {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("a.db");
+        let hook = async |connection: &mut strongroom::sqlcipher::SqlCipherConnection| {
+            let flags = strongroom::rusqlite::functions::FunctionFlags::SQLITE_UTF8;
+            connection.interact(move |c| c.create_scalar_function("hold", 0, flags, hold)).await
+        };
+        let one = AsyncDatabase::builder(&path).key(key()).set_up(hook).open().await.unwrap();
+        let other = open(&path).await;
+        let work = Migration::sql(1, "work", "CREATE TABLE t (a); SELECT hold()").outside_transaction();
+        let list = Migrations::new().add(if repeatable { work.repeatable() } else { work });
+        BEGAN.store(false, Ordering::SeqCst);
+        let first = async { one.migrate(&list).await.unwrap().ran.len() };
+        let second = async {
+            while !BEGAN.load(Ordering::SeqCst) {
+                tokio::time::sleep(millis(2)).await;
+            }
+            let short = || MigrateOptions::new().patience(millis(200));
+            for options in [short(), short().run_again(1), short().take_as_done(1)] {
+                let error = other.migrate_with(&list, options).await.unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Busy, "{error}");
+            }
+            *MAY_END.0.lock().unwrap() = true;
+            MAY_END.1.notify_all();
+            other.migrate(&list).await.unwrap().ran.len()
+        };
+        assert_eq!(tokio::join!(first, second), (1, 0));
+        let left: Vec<_> = std::fs::read_dir(home.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert!(!left.iter().any(|name| name.to_string_lossy().contains("migrating")), "{left:?}");
+    }
 }

@@ -84,11 +84,15 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
                 Err(error) => return Err(error),
             };
             let call = self.call(location);
-            let lent = call.lend(self.pool(), Access::Write).await?;
-            lent.label("migrate");
-            let held = Held::new(lent, call.deadline, call.location);
-            let run = Migrating::new(list, words, options, self.capabilities().savepoints, total);
-            Box::pin(run.go(held)).await
+            let mut run = Migrating::new(list, words, options, self.capabilities().savepoints, total);
+            loop {
+                let lent = call.lend(self.pool(), Access::Write).await?;
+                lent.label("migrate");
+                let held = Held::new(lent, call.deadline, call.location);
+                if Box::pin(run.go(held)).await? {
+                    return Ok(run.report());
+                }
+            }
         }
     }
 

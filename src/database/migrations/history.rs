@@ -124,12 +124,16 @@ impl Words {
         }
     }
 
-    /// Takes version, name, checksum, microseconds, origin.
+    /// Takes version, name, checksum, microseconds, origin. There may be a line of a run that did not finish, when the
+    /// migration still was one outside of transactions.
     pub(super) fn add_finished(self) -> String {
         let now = self.now();
         format!(
             "INSERT INTO strongroom_migrations (version, name, checksum, started_at, finished_at, took_us, origin) \
-             VALUES ($1, $2, $3, {now}, {now}, $4, $5)"
+             VALUES ($1, $2, $3, {now}, {now}, $4, $5) ON CONFLICT (version) DO UPDATE SET \
+             name = excluded.name, checksum = excluded.checksum, started_at = excluded.started_at, \
+             finished_at = excluded.finished_at, took_us = excluded.took_us \
+             WHERE strongroom_migrations.finished_at IS NULL"
         )
     }
 
@@ -143,9 +147,13 @@ impl Words {
         )
     }
 
-    /// Takes version and microseconds.
+    /// Takes version, name, checksum and microseconds. The text may be another one than that which began.
     pub(super) fn finish(self) -> String {
-        format!("UPDATE strongroom_migrations SET finished_at = {}, took_us = $2 WHERE version = $1", self.now())
+        let now = self.now();
+        format!(
+            "UPDATE strongroom_migrations SET name = $2, checksum = $3, finished_at = {now}, took_us = $4 \
+             WHERE version = $1"
+        )
     }
 
     /// What keeps other runs away from this one, for as long as its session lasts; none where a transaction that writes

@@ -8,6 +8,7 @@
 // `run.rs` does what is left. What differs between engines are a few texts in `history.rs`.
 
 mod adopt;
+mod at_work;
 mod calls;
 mod checksum;
 mod file;

@@ -63,13 +63,15 @@ impl MigrateOptions {
         Self { any_order: true, ..self }
     }
 
-    /// If this migration began outside of a transaction and did not finish, runs it once more.
+    /// If this migration began outside of a transaction and did not finish, runs it once more. Its text may have been
+    /// mended meanwhile. A number that no migration of the list has is [`ErrorKind::Config`](crate::ErrorKind::Config).
     pub fn run_again(mut self, version: i64) -> Self {
         self.again.push(version);
         self
     }
 
-    /// If this migration began outside of a transaction and did not finish, takes it as finished.
+    /// If this migration began outside of a transaction and did not finish, takes it as finished: with the text that it
+    /// has now. A number that no migration of the list has is [`ErrorKind::Config`](crate::ErrorKind::Config).
     pub fn take_as_done(mut self, version: i64) -> Self {
         self.done.push(version);
         self

@@ -21,6 +21,10 @@ impl<'m, C: Connector> MigrationStep<'m, C> {
         }
     }
 
+    pub(super) fn is_outside(&self) -> bool {
+        self.migration().way == MigrationWay::Outside
+    }
+
     pub(super) fn is_without_foreign_keys(&self) -> bool {
         matches!(self, Self::Run(migration) if migration.way == MigrationWay::WithoutForeignKeys)
     }
@@ -71,15 +75,22 @@ fn steps<'m, C: Connector>(
     options: &MigrateOptions,
 ) -> Result<Vec<MigrationStep<'m, C>>> {
     let find = |version| list.iter().copied().find(|migration| migration.version == version);
-    if let Some(target) = options.up_to.filter(|target| find(*target).is_none()) {
-        return Err(Error::new(ErrorKind::Config, format!("there is no migration {target} to stop at"))
-            .hint("give the number of a migration of the list"));
+    let named = options.up_to.iter().map(|version| (version, "stop at"));
+    let named = named.chain(options.again.iter().map(|version| (version, "run again")));
+    for (version, what) in named.chain(options.done.iter().map(|version| (version, "take as done"))) {
+        if find(*version).is_none() {
+            return Err(Error::new(ErrorKind::Config, format!("there is no migration {version} to {what}"))
+                .hint("give the number of a migration of the list"));
+        }
     }
     for line in history {
         let Some(migration) = find(line.version) else {
             return Err(unknown(list, line, history));
         };
-        same(migration, line)?;
+        // The text of one that did not finish may be what was wrong with it.
+        if line.unfinished.is_none() {
+            same(migration, line)?;
+        }
     }
     let newest = history.last();
     let mut steps = Vec::new();
@@ -148,8 +159,10 @@ fn same<C: Connector>(migration: &Migration<C>, line: &Line) -> Result<()> {
 
 fn unfinished<C: Connector>(migration: &Migration<C>) -> Error {
     let message = format!("{} began outside of a transaction and did not finish", migration.title());
-    error(Reason::MigrationUnfinished, migration.title(), message)
-        .hint("look at what is done of it, and say run_again() or take_as_done() in MigrateOptions")
+    error(Reason::MigrationUnfinished, migration.title(), message).hint(
+        "look at what is done of it, mend its text if that is wrong, and say run_again() or take_as_done() in \
+             MigrateOptions",
+    )
 }
 
 fn out_of_order<C: Connector>(migration: &Migration<C>, newest: &Line) -> Error {

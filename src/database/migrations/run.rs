@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::at_work::AtWork;
 use super::history::{self, Line, Words};
 use super::migration::{Body, Migration, MigrationWay};
 use super::options::MigrateOptions;
@@ -27,10 +28,6 @@ use crate::params::script::statements;
 
 /// A run that finds another one at work looks again after this pause.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
-
-/// Where a run outside of transactions holds no lock (SQLite), one that has begun may still be at work. It is given up
-/// for lost when it has done nothing for so long that would hold us up: longer than a thread is kept from running.
-const LOST_AFTER: Duration = Duration::from_secs(2);
 
 /// Whether SQLite looks after foreign keys in the session of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,12 +48,12 @@ pub(super) struct Migrating<'m, C: Connector> {
     total: usize,
     report: MigrationReport,
     keys: Keys,
-    /// When it began to wait for another run.
+    /// Since when it has done nothing itself, and may have waited for another run.
     since: Instant,
-    /// What began outside of transactions, and when, and is not done.
-    begun: Option<(i64, String)>,
-    /// Since when that has not changed.
-    unchanged: Option<((i64, String), Instant)>,
+    /// Whether something began outside of transactions and is not done.
+    begun: bool,
+    /// While this run works outside of transactions in SQLite, where that holds no lock.
+    at_work: Option<AtWork>,
 }
 
 impl<'m, C: Connector<Connection: Connection>> Migrating<'m, C> {
@@ -69,17 +66,25 @@ impl<'m, C: Connector<Connection: Connection>> Migrating<'m, C> {
     ) -> Self {
         let report = MigrationReport::default();
         let (keys, since) = (Keys::Unasked, Instant::now());
-        Self { list, words, options, nests, total, report, keys, since, begun: None, unchanged: None }
+        Self { list, words, options, nests, total, report, keys, since, begun: false, at_work: None }
     }
 
-    pub(super) async fn go(mut self, held: Held<C>) -> Result<MigrationReport> {
+    /// What was done.
+    pub(super) fn report(self) -> MigrationReport {
+        self.report
+    }
+
+    /// Runs what is left, and says whether that was all. It stops behind what ran outside of transactions: that may have
+    /// left settings in its session, so what follows has another one.
+    pub(super) async fn go(&mut self, held: Held<C>) -> Result<bool> {
+        self.keys = Keys::Unasked;
         let mut held = self.lock(held).await?;
         loop {
             let mut tx = self.begin(held).await?;
             let left = self.left_in(&mut tx).await;
-            if self.other_may_be_at_work() {
+            if self.other_is_at_work(&mut tx, &left).await? {
                 held = tx.rollback_and_keep().await?;
-                pause(held.limit(Stage::Begin)).await?;
+                self.wait(&mut held).await?;
                 continue;
             }
             let left = left?;
@@ -94,45 +99,49 @@ impl<'m, C: Connector<Connection: Connection>> Migrating<'m, C> {
                 continue;
             }
             let migration = step.migration();
-            held = match (step, migration.way) {
-                (MigrationStep::TakeAsDone(_), _) => self.finish(tx, migration, None).await?,
-                (MigrationStep::Run(_), MigrationWay::Outside) => self.run_outside(tx, migration).await?,
-                (MigrationStep::Run(_), _) => self.run_inside(tx, migration).await?,
+            held = match step {
+                MigrationStep::TakeAsDone(_) => self.finish(tx, migration, None).await?,
+                MigrationStep::Run(_) if step.is_outside() => {
+                    let held = self.run_outside(tx, migration).await?;
+                    self.unlock(held).await;
+                    return Ok(false);
+                }
+                MigrationStep::Run(_) => self.run_inside(tx, migration).await?,
             };
+            self.since = Instant::now();
         }
         self.unlock(held).await;
-        Ok(self.report)
+        Ok(true)
     }
 
-    /// Whether another run may be at work outside of transactions, where it holds no lock. Its transactions and VACUUM hold
-    /// us up at [`begin`](Self::begin); between them it is quick.
-    fn other_may_be_at_work(&mut self) -> bool {
-        let asked = |version: &i64| self.options.again.contains(version) || self.options.done.contains(version);
-        let Some(begun) = self.begun.take().filter(|(version, _)| self.words.0 == Dialect::Sqlite && !asked(version))
-        else {
-            self.unchanged = None;
-            return false;
-        };
-        match &self.unchanged {
-            Some((seen, since)) if *seen == begun => since.elapsed() < LOST_AFTER,
-            _ => {
-                self.unchanged = Some((begun, Instant::now()));
-                true
-            }
+    /// Whether another run is at work outside of transactions, where that holds no lock of the database. If not, and this
+    /// one is about to be, or to judge what has become of the other, it is the one at work from here on.
+    async fn other_is_at_work(&mut self, mut tx: &mut Transaction<C>, left: &Result<Left<'m, C>>) -> Result<bool> {
+        self.at_work = None;
+        let next = left.as_ref().ok().and_then(|left| left.steps.first());
+        let matters = self.begun || next.is_some_and(MigrationStep::is_outside);
+        if self.words.0 != Dialect::Sqlite || !matters {
+            return Ok(false);
         }
+        let Some(place) = AtWork::place(&mut tx).await? else { return Ok(false) };
+        self.at_work = AtWork::begin(place)?;
+        Ok(self.at_work.is_none())
     }
 
     /// What is left to do, as the transaction sees it. What is adopted is written down.
     async fn left_in(&mut self, mut tx: &mut Transaction<C>) -> Result<Left<'m, C>> {
         let history = history::open(tx, self.words).await?;
-        self.begun = history.iter().find_map(|line| Some((line.version, line.unfinished.clone()?)));
+        self.begun = history.iter().any(|line| line.unfinished.is_some());
         let left = Left::of(&self.list, history, &mut tx, self.words, &self.options).await?;
         let origin = self.options.adopt.map(super::Adopt::origin);
         for Line { version, name, checksum, .. } in &left.adopted {
             let line = (*version, name.as_str(), checksum.as_deref(), None::<i64>, origin);
             tx.execute(&self.words.add_finished(), line).await?;
         }
-        self.report.adopted += left.adopted.len();
+        // It may be taken over once more, after a transaction that did not come to its end.
+        if !left.adopted.is_empty() {
+            self.report.adopted = left.adopted.len();
+        }
         Ok(left)
     }
 
@@ -155,6 +164,7 @@ impl<'m, C: Connector<Connection: Connection>> Migrating<'m, C> {
         let took = i64::try_from(began.elapsed().as_micros()).unwrap_or(i64::MAX);
         let line = (migration.version, migration.name(), migration.checksum(), took, None::<&str>);
         tx.execute(&self.words.add_finished(), line).await.map_err(titled)?;
+        self.end_work().map_err(titled)?;
         let held = tx.commit_and(identity).await.map_err(titled)?;
         self.done(migration, began);
         Ok(held)
@@ -177,8 +187,14 @@ impl<'m, C: Connector<Connection: Connection>> Migrating<'m, C> {
         }
         let tx = self.begin(held).await?;
         let held = self.finish(tx, migration, Some(began)).await?;
+        self.since = Instant::now();
         self.done(migration, began);
         Ok(held)
+    }
+
+    /// Before the commit, while nobody else can look.
+    fn end_work(&mut self) -> Result<()> {
+        self.at_work.take().map_or(Ok(()), AtWork::end)
     }
 
     async fn finish(
@@ -189,19 +205,21 @@ impl<'m, C: Connector<Connection: Connection>> Migrating<'m, C> {
     ) -> Result<Held<C>> {
         let took = began.map(|began| i64::try_from(began.elapsed().as_micros()).unwrap_or(i64::MAX));
         let titled = |error: Error| in_migration(error, migration);
-        tx.execute(&self.words.finish(), (migration.version, took)).await.map_err(titled)?;
+        let line = (migration.version, migration.name(), migration.checksum(), took);
+        tx.execute(&self.words.finish(), line).await.map_err(titled)?;
+        self.end_work().map_err(titled)?;
         tx.commit_and(identity).await.map_err(titled)
     }
 
     /// Begins a transaction that keeps other runs away, and waits for theirs.
     async fn begin(&mut self, mut held: Held<C>) -> Result<Transaction<C>> {
-        self.since = Instant::now();
+        let since = Instant::now();
         loop {
             let begun = within(held.limit(Stage::Begin), held.begin(TransactionMode::WRITE)).await;
             match begun {
                 Ok(()) => break,
                 // It has waited within already.
-                Err(error) if error.kind() == ErrorKind::Busy && self.since.elapsed() < self.options.patience => {
+                Err(error) if error.kind() == ErrorKind::Busy && since.elapsed() < self.options.patience => {
                     pause(held.limit(Stage::Begin)).await?;
                 }
                 Err(error) => return Err(error.during(Phase::Begin).context("migrating")),
@@ -226,16 +244,18 @@ impl<'m, C: Connector<Connection: Connection>> Migrating<'m, C> {
             if rows.first().map_or(Ok(false), |row| row.get::<bool>(0))? {
                 return Ok(held);
             }
-            if self.since.elapsed() >= self.options.patience {
-                return Err(Error::new(
-                    ErrorKind::Busy,
-                    "another process has been migrating this database all the time",
-                )
+            self.wait(&mut held).await?;
+        }
+    }
+
+    /// Waits for the run of another process, as long as there is patience for that.
+    async fn wait(&self, held: &mut Held<C>) -> Result<()> {
+        if self.since.elapsed() >= self.options.patience {
+            return Err(Error::new(ErrorKind::Busy, "another process has been migrating this database all the time")
                 .hint("give it more time by MigrateOptions::patience()")
                 .transient());
-            }
-            pause(held.limit(Stage::Begin)).await?;
         }
+        pause(held.limit(Stage::Begin)).await
     }
 
     async fn unlock(&self, mut held: Held<C>) {
@@ -284,13 +304,6 @@ impl<'m, C: Connector<Connection: Connection>> Migrating<'m, C> {
     }
 }
 
-impl Keys {
-    /// Whether they have to be switched before a migration that asks for `off`.
-    fn must_change(self, off: bool) -> bool {
-        matches!(self, Self::Off(_)) != off
-    }
-}
-
 /// Waits before another look at what keeps the run.
 async fn pause(limit: Limit) -> Result<()> {
     let looks_again = async {
@@ -298,6 +311,13 @@ async fn pause(limit: Limit) -> Result<()> {
         Ok(())
     };
     within(limit, looks_again).await
+}
+
+impl Keys {
+    /// Whether they have to be switched before a migration that asks for `off`.
+    fn must_change(self, off: bool) -> bool {
+        matches!(self, Self::Off(_)) != off
+    }
 }
 
 /// Looks at all foreign keys, and names the tables that break one.
