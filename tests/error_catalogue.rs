@@ -787,6 +787,7 @@ async fn migrations(page: &mut Catalogue) {
     let rebuild = "DROP TABLE users; CREATE TABLE users (id INTEGER PRIMARY KEY)";
     let vacuum =
         || list().add(Migration::sql(4, "compact", "VACUUM; INSERT INTO nowhere VALUES (1)").outside_transaction());
+    let both = Migration::sql(4, "both", rebuild).without_foreign_keys().outside_transaction();
     let closure = Migration::code(4, "closure", async |_tx| Ok(()));
     for (situation, wrong) in [
         ("a text has changed since it ran", Migrations::new().sql(1, "users", "SELECT 1").sql(3, "orders", rows)),
@@ -796,6 +797,7 @@ async fn migrations(page: &mut Catalogue) {
         ("two have the same number", list().sql(3, "invoices", "SELECT 1")),
         ("a number is below 0", list().sql(-1, "before all", "SELECT 1")),
         ("a closure is to run outside of a transaction", list().add(closure.outside_transaction())),
+        ("one is to run in two ways", list().add(both)),
         ("one fails", list().sql(4, "totals", "INSERT INTO totals VALUES (1)")),
         ("one ends its transaction", list().sql(4, "totals", "BEGIN; CREATE TABLE totals (a); COMMIT")),
         ("rows lose what they refer to", list().add(Migration::sql(4, "rebuild", rebuild).without_foreign_keys())),
@@ -843,6 +845,8 @@ async fn configuration(page: &mut Catalogue) {
     for (situation, text) in [
         ("a setting is unknown", "db: { pool: { max_sise: 5 } }"),
         ("a value has the wrong type", "db: { pool: { max_size: many } }"),
+        ("a key is named, and not whether to encrypt", "db: { cipher: { key_source: sops, sops_path: secrets.yml } }"),
+        ("a SOPS file is named that nobody would read", "db: { cipher: { enabled: true, sops_path: secrets.yml } }"),
         ("encryption is on, and there is no key", "db: { cipher: { enabled: true, key_source: sops } }"),
     ] {
         std::fs::write(page.at("strongroom.yml"), text).unwrap();
