@@ -79,7 +79,7 @@ fn the_migrating_process() {
         std::io::stdin().read_line(&mut String::new()).unwrap();
         let left = std::sync::atomic::AtomicU64::new(steps);
         let options = MigrateOptions::new().on_progress(move |now| {
-            if left.fetch_sub(1, std::sync::atomic::Ordering::SeqCst) == 0 {
+            if left.fetch_sub(1, Ordering::SeqCst) == 0 {
                 rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL).unwrap();
             }
             if matches!(now.state, MigrationState::Done(_)) {
@@ -249,7 +249,7 @@ static BEGAN: AtomicBool = AtomicBool::new(false);
 static MAY_END: (Mutex<bool>, Condvar) = (Mutex::new(false), Condvar::new());
 
 /// SQL's `hold()`: works on without a lock of the database, until it may end.
-fn hold(_: &strongroom::rusqlite::functions::Context<'_>) -> strongroom::rusqlite::Result<i64> {
+fn hold(_: &rusqlite::functions::Context<'_>) -> rusqlite::Result<i64> {
     BEGAN.store(true, Ordering::SeqCst);
     let ends = MAY_END.1.wait_timeout_while(MAY_END.0.lock().unwrap(), Duration::from_secs(60), |may| !*may);
     *ends.unwrap().0 = false;
@@ -263,7 +263,7 @@ async fn a_run_outside_of_transactions_is_not_given_up_for_lost_while_it_works()
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("a.db");
         let hook = async |connection: &mut strongroom::sqlcipher::SqlCipherConnection| {
-            let flags = strongroom::rusqlite::functions::FunctionFlags::SQLITE_UTF8;
+            let flags = rusqlite::functions::FunctionFlags::SQLITE_UTF8;
             connection.interact(move |c| c.create_scalar_function("hold", 0, flags, hold)).await
         };
         let one = AsyncDatabase::builder(&path).key(key()).set_up(hook).open().await.unwrap();
