@@ -44,6 +44,6 @@ async fn the_bounds_of_a_slice_may_be_names_and_placeholders() {
     }
     let sql = format!("SELECT CAST(a[:low : :high] AS text) {from}");
     assert_eq!(db.fetch_value::<String>(&sql, named![low: 1, high: 2]).await.unwrap().as_deref(), Some("{1,2}"));
-    let sql = "SELECT CAST(ARRAY[:one,:two] AS text) || CAST(:one AS int)";
+    let sql = "SELECT CAST(ARRAY[:one+0,:two+0] AS text) || CAST(:one AS int)";
     assert_eq!(db.fetch_value::<String>(sql, named![one: 1, two: 2]).await.unwrap().as_deref(), Some("{1,2}1"));
 }

@@ -11,7 +11,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use common::{PASSWORD, server, server_with, value};
-use strongroom::engine::Access;
+use strongroom::engine::{Access, Resource as _};
 use strongroom::postgres::PostgresConnector;
 use strongroom::postgres::Readers;
 use strongroom::{Connector, ErrorKind};
@@ -237,7 +237,7 @@ async fn keepalives_are_what_the_url_says() {
         let (kind, ends) = loop {
             match timer(server.port) {
                 (KEEPALIVE, ends) => break (KEEPALIVE, ends / 100),
-                _ => tokio::time::sleep(std::time::Duration::from_millis(5)).await,
+                _ => tokio::time::sleep(Duration::from_millis(5)).await,
             }
         };
         assert!((from..to).contains(&ends), "{more}: {kind} {ends}");
