@@ -524,6 +524,55 @@ fn watching_goes_on_on_another_runtime() {
     });
 }
 
+#[test]
+fn watching_goes_on_when_the_runtime_on_which_it_began_ends_or_is_not_driven_any_more() {
+    for ends in [true, false] {
+        let home = Home::new(Kind::PlainFile);
+        let first = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (db, _began) = first.block_on(async {
+            let db = home.open().await;
+            db.execute_script(SCHEMA).await.unwrap();
+            let mut began = db.watch_as::<i64>("SELECT count(*) FROM users", ()).look_every(millis(5));
+            assert_eq!(next(&mut began).await, [0]);
+            assert!(timeout(millis(10), began.next()).await.is_err());
+            (db, began)
+        });
+        let second = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        second.block_on(async {
+            let other = home.open().await;
+            let watching = db.clone();
+            let heard = tokio::spawn(async move {
+                let mut count = watching.watch_as::<i64>("SELECT count(*) FROM users", ()).look_every(millis(5));
+                comes_to(&mut count, &[1]).await;
+            });
+            tokio::time::sleep(millis(30)).await;
+            let mut first = Some(first);
+            if ends {
+                first.take().map(tokio::runtime::Runtime::shutdown_background);
+            }
+            other.execute("INSERT INTO users VALUES (1, 'x')", ()).await.unwrap();
+            heard.await.unwrap();
+            // One that is only not driven is there until now.
+            first.map(tokio::runtime::Runtime::shutdown_background);
+        });
+    }
+}
+
+#[tokio::test]
+async fn whoever_wants_to_look_sooner_is_not_kept_by_one_who_does_not_want_to_look() {
+    let home = Home::new(Kind::PlainFile);
+    let (db, other) = (home.open().await, home.open().await);
+    db.execute_script(SCHEMA).await.unwrap();
+    for pause in [Duration::MAX, secs(3600)] {
+        let mut blind = db.changes_with(ChangeOptions::new().look_every(pause)).await.unwrap();
+        assert!(timeout(millis(20), blind.next()).await.is_err());
+        let mut changes = db.changes_with(ChangeOptions::new().look_every(millis(5))).await.unwrap();
+        assert!(timeout(millis(20), changes.next()).await.is_err());
+        other.execute("INSERT INTO logs DEFAULT VALUES", ()).await.unwrap();
+        assert!(timeout(secs(10), changes.next()).await.expect("it is noticed").unwrap().unattributed);
+    }
+}
+
 #[tokio::test]
 async fn a_database_without_an_open_connection_is_watched_too() -> Result<()> {
     let home = Home::new(Kind::KeyedFile);

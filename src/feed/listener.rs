@@ -5,9 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
-use super::{Armed, Change, ChangeFeed, EventQueue, FeedState, WatchMark, lower};
+use super::{Armed, Change, ChangeFeed, EventQueue, FeedState, LookTurn, WatchMark, lower};
+use crate::clock;
 use crate::lock::foreign;
+
+/// A look that has not come so long after its time does not come: its runtime stands still.
+const LATE: Duration = Duration::from_secs(1);
 
 /// Hears of every commit. Dropping it leaves nothing.
 #[derive(Debug)]
@@ -36,9 +41,15 @@ pub(crate) enum Stale {
     Schema,
 }
 
-/// Whoever looks for what others commit. There is one at most; when it ends, listeners are woken to send for another.
+/// Whoever looks for what others commit. There is one at most; when it ends, listeners are woken to send for another, and when
+/// it stands still, they take note of that themselves.
 #[derive(Debug)]
-pub(crate) struct Looking(ChangeFeed);
+pub(crate) struct Looking {
+    feed: ChangeFeed,
+    number: u64,
+    /// It goes on for one that has broken off or stands still, and so may have missed something.
+    pub(crate) resumes: bool,
+}
 
 impl ChangeFeed {
     /// A new listener, with at most `capacity` events waiting.
@@ -104,12 +115,33 @@ impl ChangeFeed {
         }
     }
 
-    /// Who asks first looks for what others commit.
+    /// Who asks first looks for what others commit, and who notices that nobody does any more, or wants it sooner.
     pub(crate) fn look(&self) -> Option<Looking> {
         let mut state = self.0.lock();
-        let mine = !state.looking && (!state.alone || state.armed == Armed::Broken) && !state.ended;
-        state.looking |= mine;
-        mine.then(|| Looking(self.clone()))
+        let now = Instant::now();
+        let next = state.next_look(now, Duration::ZERO)?;
+        let (is_free, resumes) = match state.looks {
+            LookTurn::Nobody => (true, false),
+            LookTurn::BrokenOff => (true, true),
+            LookTurn::Now => (false, false),
+            LookTurn::Next(at) if now >= at + LATE => (true, true),
+            LookTurn::Next(at) => (next < at && state.armed != Armed::Broken, false),
+        };
+        if !is_free || (state.alone && state.armed != Armed::Broken) {
+            return None;
+        }
+        state.looks = LookTurn::Now;
+        state.looker += 1;
+        Some(Looking { feed: self.clone(), number: state.looker, resumes })
+    }
+
+    /// When to ask again whether somebody looks: until then, there are other ways to hear that nobody does.
+    pub(crate) fn look_again(&self) -> Option<Instant> {
+        match self.0.lock().looks {
+            LookTurn::Next(at) => Some(at + LATE),
+            LookTurn::Now => Some(Instant::now() + LATE),
+            LookTurn::Nobody | LookTurn::BrokenOff => None,
+        }
     }
 }
 
@@ -121,33 +153,66 @@ impl FeedState {
             self.armed = Armed::No;
         }
     }
+
+    /// When somebody wants the next look; `None`: nobody does. What has broken off is followed anew after `rest`.
+    fn next_look(&self, now: Instant, rest: Duration) -> Option<Instant> {
+        let queues = self.queues.values().map(|queue| queue.look_every);
+        let shortest = queues.chain(self.watchers.values().map(|watcher| watcher.look_every)).min();
+        let pause = shortest.filter(|_| !self.ended)?;
+        now.checked_add(if self.armed == Armed::Broken { rest } else { pause })
+    }
 }
 
 impl Looking {
-    /// The shortest pause between two looks that anybody wants; `None` when nobody listens any more.
-    pub(crate) fn pause(&self) -> Option<Duration> {
-        let state = self.0.0.lock();
-        let queues = state.queues.values().map(|queue| queue.look_every);
-        queues.chain(state.watchers.values().map(|watcher| watcher.look_every)).min().filter(|_| !state.ended)
+    /// Sleeps until the next look: for the shortest pause that anybody wants, or for `rest` while the engine has to be followed
+    /// anew. False: nobody wants one any more, or somebody else looks.
+    pub(crate) async fn sleep(&self, rest: Duration) -> bool {
+        let Some(at) = self.rests(rest) else { return false };
+        clock::sleep_until(at).await;
+        let mut state = self.feed.0.lock();
+        let is_mine = state.looker == self.number;
+        if is_mine {
+            state.looks = LookTurn::Now;
+        }
+        is_mine
+    }
+
+    fn rests(&self, rest: Duration) -> Option<Instant> {
+        let mut state = self.feed.0.lock();
+        if state.looker != self.number {
+            return None;
+        }
+        let next = state.next_look(Instant::now(), rest);
+        state.looks = next.map_or(LookTurn::Nobody, LookTurn::Next);
+        next
     }
 
     /// There are no others, and nobody has to look any more.
     pub(crate) fn is_alone(&self) {
-        self.0.0.lock().alone = true;
+        let mut state = self.feed.0.lock();
+        state.alone = true;
+        if state.looker == self.number {
+            state.looks = LookTurn::Nobody;
+        }
     }
 
     pub(crate) fn feed(&self) -> &ChangeFeed {
-        &self.0
+        &self.feed
     }
 }
 
 impl Drop for Looking {
     fn drop(&mut self) {
-        let mut state = self.0.0.lock();
-        state.looking = false;
+        let mut state = self.feed.0.lock();
+        if state.looker != self.number {
+            return;
+        }
+        if state.looks != LookTurn::Nobody {
+            state.looks = LookTurn::BrokenOff;
+        }
         state.wake_all();
         drop(state);
-        self.0.wake();
+        self.feed.wake();
     }
 }
 

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 pub use change::{Change, ChangeKind, RowChange, TableChange};
 pub(crate) use listener::{Listener, Looking, Stale, TableWatcher};
@@ -38,14 +39,30 @@ struct FeedState {
     watchers: HashMap<u64, WatchMark>,
     by_table: HashMap<Box<str>, Vec<u64>>,
     due: Due,
-    /// Somebody looks for what others commit.
-    looking: bool,
+    /// Whether somebody looks for what others commit.
+    looks: LookTurn,
+    /// Numbers those who look; only the last one counts.
+    looker: u64,
     /// Nobody else commits, so that nobody has to look.
     alone: bool,
     /// Nothing will be committed any more.
     ended: bool,
     /// Wakes the engine when nobody listens any more.
     deserted: Arc<Notify>,
+}
+
+/// Whether somebody looks for what others commit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum LookTurn {
+    /// Nobody does, and nobody has to.
+    #[default]
+    Nobody,
+    /// Who did has broken off with its runtime.
+    BrokenOff,
+    /// It is being done.
+    Now,
+    /// It is done again then, unless the runtime of whoever does it stands still.
+    Next(Instant),
 }
 
 /// Who is to be woken. The first has a place of its own, so that nothing is allocated for one listener.

@@ -127,11 +127,15 @@ impl<C: Connector> Pool<C> {
 
     /// Waits for `news` that background work will bring, as long as it takes.
     pub(crate) async fn attend<T>(&self, news: impl Future<Output = T>) -> T {
-        let attendant = self.inner().chores.attend();
-        match attendant.wait(news, None).await {
-            Ok(news) => news,
-            Err(_elapsed) => unreachable!("nothing bounds it"),
+        match self.attend_until(news, None).await {
+            Some(news) => news,
+            None => unreachable!("nothing bounds it"),
         }
+    }
+
+    /// The same until then, if there is an end.
+    pub(crate) async fn attend_until<T>(&self, news: impl Future<Output = T>, end: Option<Instant>) -> Option<T> {
+        self.inner().chores.attend().wait(news, end).await.ok()
     }
 
     /// Who has the connections for `access`, for a caller who has waited in vain for one; counts as a timeout.

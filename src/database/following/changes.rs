@@ -160,8 +160,7 @@ where
             Ok(Some(change)) => return Some(change),
             Ok(None) => {}
         }
-        database.send_looker(location);
-        listener.woken().await;
+        database.listening(listener.woken(), location).await;
     }
 }
 

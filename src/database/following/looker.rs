@@ -1,17 +1,15 @@
 //! Looking for what other processes commit, and to it that an engine which is told so by its server goes on being told.
 
+use std::future::Future;
 use std::panic::Location;
+use std::pin::pin;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use tokio::runtime::Handle;
-
-use crate::clock;
 use crate::connector::{Access, Connection, Connector};
 use crate::database::handle::{AsyncDatabase, DatabaseInner};
 use crate::database::route;
 use crate::feed::{Change, Looking};
-use crate::lock::foreign;
 use crate::pool::Pooled;
 
 /// The pause before a broken way to the server is tried again; it doubles.
@@ -21,14 +19,18 @@ const AGAIN: Duration = Duration::from_millis(100);
 const AGAIN_AT_MOST: Duration = Duration::from_secs(5);
 
 impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
-    /// Sends a task to look, unless there is one. Called by streams when they are polled, so that a task that ended with
-    /// its runtime is replaced.
-    pub(super) fn send_looker(&self, location: &'static Location<'static>) {
-        let Some(looking) = self.feed().look() else { return };
-        foreign();
-        if let Ok(runtime) = Handle::try_current() {
-            // It is not waited for; it ends with the last listener, or the database.
-            drop(runtime.spawn(look::<C>(Arc::downgrade(&self.inner), looking, location)));
+    /// Waits for `news` of a listener, and sees to it meanwhile that somebody looks for what others commit: whoever did may have
+    /// ended with its runtime, or stand still with that.
+    pub(super) async fn listening(&self, news: impl Future<Output = ()>, location: &'static Location<'static>) {
+        let mut news = pin!(news);
+        loop {
+            if let Some(looking) = self.feed().look() {
+                // It is not waited for; it ends with the last listener, or the database.
+                self.pool().background(look::<C>(Arc::downgrade(&self.inner), looking, location));
+            }
+            if self.pool().attend_until(news.as_mut(), self.feed().look_again()).await.is_some() {
+                return;
+            }
         }
     }
 }
@@ -37,15 +39,13 @@ async fn look<C>(database: Weak<DatabaseInner<C>>, looking: Looking, location: &
 where
     C: Connector<Connection: Connection>,
 {
-    let (mut blind, mut rest) = (false, Duration::ZERO);
-    while let Some(pause) = looking.pause() {
-        let broken = looking.feed().is_interrupted();
-        clock::sleep(if broken { rest } else { pause }).await;
+    let (mut blind, mut rest) = (looking.resumes, Duration::ZERO);
+    while looking.sleep(rest).await {
         let Some(inner) = database.upgrade() else { return };
         if inner.pool.is_closed() {
             return;
         }
-        if broken {
+        if looking.feed().is_interrupted() {
             rest = if follow_again(inner, location).await {
                 Duration::ZERO
             } else {

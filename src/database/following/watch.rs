@@ -168,8 +168,7 @@ impl<C: Connector<Connection: Connection>> WatchedStatement<C> {
     /// Waits until the result may have changed. `None`: the database was closed.
     async fn changed(&self) -> Option<Stale> {
         while self.watcher.stale().ok()? == Stale::No {
-            self.database.send_looker(self.location);
-            self.watcher.woken().await;
+            self.database.listening(self.watcher.woken(), self.location).await;
         }
         if !self.settle.is_zero() {
             clock::sleep(self.settle).await;
