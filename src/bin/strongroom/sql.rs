@@ -40,8 +40,17 @@ struct Output {
     json: bool,
 }
 
-/// What a run came to: rows changed, or an output that could not be written.
-type Printed = io::Result<u64>;
+/// What a run came to.
+enum SqlOutcome {
+    /// So many rows were changed.
+    Done(u64),
+    /// The output could not be written.
+    NotTaken(io::Error),
+    /// A statement that would have ended the transaction around all of them; it was not run.
+    Ends(&'static str),
+    /// The statements leave a transaction of their own open, which is rolled back.
+    LeavesOpen,
+}
 
 impl Sql {
     pub(crate) fn prepare(self) -> Result<impl Future<Output = Result<(), ExitCause>>, ExitCause> {
@@ -59,12 +68,22 @@ impl Sql {
             let builder = self.target.builder(key).create_if_missing(false);
             let db = if self.write { builder.open().await? } else { builder.read_only().open().await? };
             let (write, whole) = (self.write, self.write && !self.no_transaction);
-            let work = move |connection: &mut Connection| run(connection, &sql, form, whole);
+            let work = move |connection: &mut Connection| run(connection, &sql, form, write, whole);
             let outcome = if write { db.interact(work).await } else { db.read_interact(work).await };
             let closed = db.close().await;
             let rows = match outcome.map_err(|error| explained(error, write, whole))? {
-                Err(error) if write => return Err(not_taken(&error, whole)),
-                rows => rows?,
+                SqlOutcome::Done(rows) => rows,
+                SqlOutcome::NotTaken(error) if write => return Err(not_taken(&error, whole)),
+                SqlOutcome::NotTaken(error) => return Err(error.into()),
+                SqlOutcome::Ends(word) => {
+                    let message =
+                        format!("{word} would end the transaction around all of the SQL: nothing was written");
+                    return Err(ExitCause::Said(message, "leave it out, or let it count with --no-transaction"));
+                }
+                SqlOutcome::LeavesOpen => {
+                    let message = "the SQL has left a transaction open, which is rolled back".into();
+                    return Err(ExitCause::Said(message, "end it with COMMIT; what was committed before it stands"));
+                }
             };
             closed?;
             if write && form == Form::Table {
@@ -110,7 +129,7 @@ fn not_taken(error: &io::Error, whole: bool) -> ExitCause {
 }
 
 /// Runs all statements, and prints what they answer. Blocks.
-fn run(connection: &mut Connection, sql: &str, form: Form, whole: bool) -> rusqlite::Result<Printed> {
+fn run(connection: &mut Connection, sql: &str, form: Form, write: bool, whole: bool) -> rusqlite::Result<SqlOutcome> {
     if whole {
         connection.execute_batch("BEGIN IMMEDIATE")?;
     }
@@ -120,20 +139,52 @@ fn run(connection: &mut Connection, sql: &str, form: Form, whole: bool) -> rusql
         if statement.parameter_count() > 0 {
             return Err(rusqlite::Error::InvalidParameterCount(0, statement.parameter_count()));
         }
+        // What was begun is rolled back with this.
+        if let Some(word) = statement.expanded_sql().as_deref().and_then(ending).filter(|_| whole) {
+            return Ok(SqlOutcome::Ends(word));
+        }
         let columns: Vec<String> = statement.column_names().map(str::to_owned).collect();
         if columns.is_empty() {
             statement.raw_execute()?;
             continue;
         }
-        // What it had begun is rolled back when nobody takes the rest.
+        // The same when nobody takes the rest.
         if let Err(error) = print(&mut statement, columns, form)? {
-            return Ok(Err(error));
+            return Ok(SqlOutcome::NotTaken(error));
         }
     }
     if whole {
         connection.execute_batch("COMMIT")?;
     }
-    Ok(Ok(connection.total_changes() - before))
+    if write && !connection.is_autocommit() {
+        return Ok(SqlOutcome::LeavesOpen);
+    }
+    Ok(SqlOutcome::Done(connection.total_changes() - before))
+}
+
+/// The word by which a statement ends a transaction, if it does.
+fn ending(sql: &str) -> Option<&'static str> {
+    let (first, rest) = word(sql);
+    let ends = ["COMMIT", "END", "ROLLBACK"].into_iter().find(|ends| first.eq_ignore_ascii_case(ends))?;
+    let (mut second, rest) = word(rest);
+    if second.eq_ignore_ascii_case("TRANSACTION") {
+        second = word(rest).0;
+    }
+    // To a savepoint, which does not end it.
+    (!second.eq_ignore_ascii_case("TO")).then_some(ends)
+}
+
+/// The first word, behind white space, comments and empty statements, and what follows it.
+fn word(mut sql: &str) -> (&str, &str) {
+    loop {
+        sql = sql.trim_start_matches(|c: char| c.is_ascii_whitespace() || c == ';' || c == '\u{feff}');
+        sql = match (sql.strip_prefix("--"), sql.strip_prefix("/*")) {
+            (Some(comment), _) => comment.split_once('\n').map_or("", |(_, rest)| rest),
+            (_, Some(comment)) => comment.split_once("*/").map_or("", |(_, rest)| rest),
+            _ => break,
+        };
+    }
+    sql.split_at(sql.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(sql.len()))
 }
 
 fn print(
