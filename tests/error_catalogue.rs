@@ -58,7 +58,9 @@ and, after a semicolon, the way out. **May pass** marks those for which `error.i
 succeed later. For all others, trying again only repeats the answer, or has been done already, as the retry policy says.
 Keys never stand in an error, and bound values do not either: where SQLite quotes one (`bad JSON path: '..'`, a syntax
 error of FTS5), its placeholder stands instead (`$1`), or `...` for a part of it. What is written into the SQL text itself
-can be quoted, and so can stored values that a trigger of your own puts into `RAISE`.
+can be quoted, and so can stored values that a trigger of your own puts into `RAISE`. What PostgreSQL quotes as a value is cut
+out (`value … is out of range for type integer`); it does quote a value that asks for something by its name
+(`cast($1 AS regclass)`).
 
 Three words of SQLCipher: the *key* (or the passphrase it is made from) opens the file; the *salt* is the file's first 16
 bytes, stored unencrypted, and part of the key; *pages* are the blocks, 4096 bytes as a rule, of which the file consists,
