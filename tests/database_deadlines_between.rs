@@ -162,6 +162,47 @@ async fn asking_which_tables_a_watched_statement_reads_is_within_the_limit() {
     assert_eq!(kinds(&error), LATE, "{error}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_only_reads_on_a_connection_of_ones_own_has_changed_nothing_when_it_is_late() {
+    for call in 0..5 {
+        let (db, faults, _) = mocked();
+        db.connect().await.unwrap();
+        let began = Instant::now();
+        let mut conn = db.with_timeout(secs(1)).connection().await.unwrap();
+        let (error, took) = match call {
+            0 => {
+                faults.at(Point::Run, Fault::Hang);
+                (conn.fetch_all("SELECT 1", ()).await.unwrap_err(), secs(1))
+            }
+            1 => {
+                faults.at(Point::TableExists, Fault::Hang);
+                (conn.table_exists("t").await.unwrap_err(), secs(1))
+            }
+            2 => {
+                faults.at(Point::RunStream, Fault::Hang);
+                (conn.fetch_stream("SELECT 1", ()).try_next().await.unwrap_err(), secs(1))
+            }
+            3 => {
+                faults.at(Point::NextChunk, Fault::Hang);
+                (conn.fetch_stream("SELECT 1", ()).try_next().await.unwrap_err(), secs(1))
+            }
+            _ => {
+                let mut rows = conn.fetch_stream("SELECT 1", ());
+                rows.try_next().await.unwrap().expect("a row");
+                tokio::time::sleep(secs(2)).await;
+                (rows.try_next().await.unwrap_err(), secs(2))
+            }
+        };
+        assert_eq!((kinds(&error), began.elapsed()), (LATE, took), "{call}: {error}");
+    }
+    // Of one that writes, it is not known.
+    let (db, faults, _) = mocked();
+    let mut conn = db.with_timeout(secs(1)).connection().await.unwrap();
+    faults.at(Point::NextChunk, Fault::Hang);
+    let error = conn.fetch_stream(PUT, ()).try_next().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::OutcomeUnknown, "{error}");
+}
+
 /// Answers to what it is told to, and never to the rest.
 #[derive(Clone, Copy)]
 struct Mute {

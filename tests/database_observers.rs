@@ -365,6 +365,26 @@ async fn a_fetch_that_writes_is_told_for_how_long_it_waited_for_the_writer() {
     }
 }
 
+#[tokio::test]
+async fn a_stream_that_writes_is_told_for_how_long_it_waited_for_the_writer() {
+    let home = Home::new(Kind::PlainFile);
+    let (db, notebook) = observed(&home).await;
+    let sql = "INSERT INTO t (n) VALUES ($1) RETURNING id";
+    assert_eq!(db.fetch_stream(sql, (1,)).count().await, 1);
+    let writer = db.connection().await.unwrap();
+    notebook.calls();
+    let mut stream = db.fetch_stream(sql, (2,));
+    assert!(poll!(stream.next()).is_pending());
+    let queued = Instant::now();
+    sleep(millis(20)).await;
+    let held = queued.elapsed();
+    drop(writer);
+    assert!(stream.next().await.unwrap().is_ok());
+    assert!(stream.next().await.is_none());
+    let call = notebook.call();
+    assert!(call.waiting >= held, "the writer was held for {held:?}: {call:?}");
+}
+
 /// The end of a loan tells when its call ended, and not when another one did.
 #[tokio::test]
 async fn a_connection_that_came_back_before_a_call_has_no_part_in_its_times() {

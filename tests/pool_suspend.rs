@@ -113,6 +113,22 @@ async fn the_time_to_wait_for_a_connection_begins_when_it_is_resumed() {
     first.await.unwrap().unwrap();
 }
 
+/// Shorter than the time to wait, it is not taken off that either: the call still has all of it to open a connection.
+#[tokio::test(start_paused = true)]
+async fn a_suspension_is_not_taken_off_the_time_to_wait_however_short_it_is() {
+    for sleeps in [secs(1), secs(8), secs(9), secs(11), secs(60)] {
+        let toys = Toys::default();
+        let pool = open_pool(&toys).await;
+        pool.suspend(SuspendOptions::new().until_resumed()).await.unwrap();
+        let waiting = caller(&pool, Access::Write, 0);
+        sleep(sleeps).await;
+        toys.world.script(Step::Connect, [Gate::Slow(9_900)]);
+        pool.resume();
+        waiting.await.unwrap().unwrap_or_else(|error| panic!("after {sleeps:?}: {error}"));
+        assert_eq!(pool.stats().total_timeouts, 0);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn who_keeps_a_connection_too_long_is_named_and_nothing_is_suspended() {
     let toys = Toys::default();
@@ -144,6 +160,28 @@ async fn what_runs_at_the_limit_is_stopped_if_the_caller_wants() {
     assert_eq!(asleep.closed, 3);
     assert_eq!(long.await.unwrap().unwrap_err().kind(), ErrorKind::Cancelled);
     assert!(pool.is_suspended());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_begun_after_the_limit_is_stopped_too() {
+    let toys = Toys::default();
+    let pool = open_pool(&toys).await;
+    let stubborn = tokio::spawn({
+        let pool = pool.clone();
+        async move {
+            let mut loan = pool.get().await.unwrap();
+            let mut stopped = 0;
+            for pause in [0, 0, 100, 300] {
+                sleep(millis(pause)).await;
+                stopped += u32::from(loan.work(secs(3600)).await.is_err());
+            }
+            stopped
+        }
+    });
+    settle().await;
+    let asleep = pool.suspend(SuspendOptions::new().limit(secs(1)).stop_late()).await.unwrap();
+    assert_eq!(asleep.closed, 3);
+    assert_eq!(stubborn.await.unwrap(), 4);
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::call::{Deadline, Limit, Stage, within};
 use super::observed::{Observation, Observing, observe, observe_span, observe_told};
-use crate::connector::{Canceller, Connection, Connector, Resource as _, Statement};
+use crate::connector::{Canceller, Connection, Connector, Resource as _, Statement, StatementKind};
 use crate::error::Result;
 use crate::observer::CallKind;
 use crate::pool::Pooled;
@@ -74,6 +74,13 @@ impl<C: Connector> Held<C> {
 }
 
 impl<C: Connector<Connection: Connection>> Held<C> {
+    /// What bounds a statement of the guard: one that only reads changes nothing, whatever becomes of it.
+    pub(super) fn limit_of(&mut self, sql: &str) -> Limit {
+        let deadline = self.deadline?;
+        let reads = self.lent.classify(sql).is_ok_and(|kind| kind == StatementKind::Read);
+        Some((deadline, if reads { Stage::Read } else { Stage::Write(self.lent.canceller()) }))
+    }
+
     /// Rolls back whatever is open. With a deadline, the rollback is not awaited for ever either.
     pub(super) async fn undo_all(&mut self) -> Result<()> {
         let limit = self.deadline.and_then(|_| Deadline::grace()).map(|grace| (grace, Stage::Rollback));

@@ -141,7 +141,7 @@ impl WriteLane {
         let waiting = pool.wait(Access::Write, call.deadline.map(|deadline| deadline.at)).await?;
         let (number, mut answer) = self.join(pool, call, statement);
         match waiting.until(&mut answer).await {
-            Ok(answer) => Told::of(answer),
+            Ok((answer, _)) => Told::of(answer),
             Err(late) if self.leave(number) => Err(match call.deadline.filter(|deadline| deadline.is_over()) {
                 Some(deadline) => deadline.waited("queued for the writer", pool, Access::Write),
                 None => late.in_vain(),

@@ -229,6 +229,7 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
                 return Err(kind.refused());
             }
             drop(held);
+            observed::waits_again();
             held = self.borrow(Access::Write, call).await?;
         }
         Ok(HeldStream { held, reads: kind == StatementKind::Read })

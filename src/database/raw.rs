@@ -10,7 +10,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 
 use super::bulk;
-use super::call::{self, Stage, within};
+use super::call::{self, Limit, Stage, within};
 use super::held::Held;
 use super::observed::{Observing, observed, over};
 use super::route::{Collected, Yields};
@@ -99,8 +99,9 @@ impl<C: Connector<Connection: Connection>> RawConnection<C> {
 
     async fn read<Y: Yields>(&mut self, statement: Statement, yields: &mut Y) -> Result<Y::Made> {
         turn::take_holding().await;
-        let limit = self.held.limit_stopping(Stage::Write);
-        let connection = self.ready().await?;
+        self.ready().await?;
+        let limit = self.held.limit_of(&statement.sql);
+        let connection = &mut **self.held;
         within(limit, turn::noting(pin!(yields.run(connection, statement, Scope::Session)))).await?.rows()
     }
 
@@ -206,7 +207,7 @@ impl<C: Connector<Connection: Connection>> RawConnection<C> {
     pub async fn table_exists(&mut self, name: &str) -> Result<bool> {
         let observing = self.held.observe(CallKind::TableExists, None, None);
         let running = async {
-            let limit = self.held.limit_stopping(Stage::Write);
+            let limit = self.held.limit(Stage::Read);
             within(limit, self.ready().await?.table_exists(name)).await
         };
         over(observing, running).await
@@ -217,7 +218,7 @@ impl<C: Connector<Connection: Connection>> RawConnection<C> {
         let sql = Arc::from(sql);
         let observing = self.held.observe(CallKind::FetchStream, Some(&sql), None);
         let statement = Statement::new(sql, params);
-        RowStream::of(observing, async move { Ok((self, statement?)) })
+        RowStream::of(observing, async move { Ok((RawStream { raw: self, reads: false }, statement?)) })
     }
 
     /// Says what the connection is used for; shown to those who wait for it in vain.
@@ -226,21 +227,37 @@ impl<C: Connector<Connection: Connection>> RawConnection<C> {
     }
 }
 
-impl<C: Connector<Connection: Connection>> Chunks for &mut RawConnection<C> {
+/// A stream of a connection of one's own.
+struct RawStream<'r, C: Connector> {
+    raw: &'r mut RawConnection<C>,
+    /// Whether its statement is known to read only.
+    reads: bool,
+}
+
+impl<C: Connector<Connection: Connection>> RawStream<'_, C> {
+    fn limit(&self) -> Limit {
+        let held = &self.raw.held;
+        if self.reads { held.limit(Stage::Read) } else { held.limit_stopping(Stage::Write) }
+    }
+}
+
+impl<C: Connector<Connection: Connection>> Chunks for RawStream<'_, C> {
     type Connection = C::Connection;
 
     fn connection(&mut self) -> &mut C::Connection {
-        &mut self.held
+        &mut self.raw.held
     }
 
     async fn open(&mut self, statement: Statement) -> Result<()> {
-        let limit = self.held.limit_stopping(Stage::Write);
-        within(limit, self.ready().await?.run_stream(statement, CHUNK)).await
+        self.raw.ready().await?;
+        let limit = self.raw.held.limit_of(&statement.sql);
+        self.reads = matches!(limit, Some((_, Stage::Read)));
+        within(limit, self.raw.held.run_stream(statement, CHUNK)).await
     }
 
     async fn next(&mut self) -> Result<Option<Rows>> {
-        call::check(self.held.limit_stopping(Stage::Write))?;
-        within(self.held.limit_stopping(Stage::Write), self.held.next_chunk()).await
+        call::check(self.limit())?;
+        within(self.limit(), self.raw.held.next_chunk()).await
     }
 }
 

@@ -10,13 +10,13 @@ use scopeguard::{ScopeGuard, guard};
 use tokio::time::Instant;
 
 use super::close_report::CloseReport;
-use super::guarded::{caught, guarded};
+use super::guarded::guarded;
 use super::inner::{CLOSE_LIMIT, Lane, PoolInner};
 use crate::clock;
 use crate::connector::Connector;
 use crate::error::{Phase, Result};
 
-/// How long loans may still take to end once their calls were cancelled: a rollback is short.
+/// How long the connector may take to shut down.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// How long a caller who has until `deadline` may be kept by the goodbye of a connection that is of no use to it.
@@ -38,11 +38,8 @@ impl<C: Connector> PoolInner<C> {
         // It may be locked by a chore of a runtime that nobody drives.
         let Ok(alone) = attendant.wait(self.closing.lock(), None).await else { unreachable!("nothing bounds it") };
         if attendant.wait(self.all_back(), Instant::now().checked_add(deadline)).await.is_err() {
-            for canceller in self.registry.lent_cancellers() {
-                caught(|| canceller.cancel());
-            }
             // Whether they made it shows in the statistics.
-            attendant.wait(self.all_back(), Instant::now().checked_add(GRACE)).await.ok();
+            self.stopping(self.all_back()).await;
         }
         drop(attendant);
         self.close_unlent().await;

@@ -118,11 +118,25 @@ impl<C: Connector> PoolInner<C> {
             Err(_elapsed) if options.stop_late => {}
             Err(_elapsed) => return Err(self.still_lent(options.limit)),
         }
-        for canceller in self.registry.lent_cancellers() {
-            caught(|| canceller.cancel());
+        self.stopping(all).await.unwrap_or_else(|| Err(self.still_lent(options.limit)))
+    }
+
+    /// Stops what runs on connections that are lent, and what is begun on them after that, until they are `back`; for a short
+    /// while, in which a rollback is done.
+    pub(super) async fn stopping<T>(&self, back: impl Future<Output = T>) -> Option<T> {
+        let (attendant, end, mut pause) = (self.chores.attend(), Instant::now() + GRACE, LOOK);
+        let mut back = pin!(back);
+        loop {
+            for canceller in self.registry.lent_cancellers() {
+                caught(|| canceller.cancel());
+            }
+            let again = end.min(Instant::now() + pause);
+            match attendant.wait(back.as_mut(), Some(again)).await {
+                Ok(back) => return Some(back),
+                Err(_elapsed) if again == end => return None,
+                Err(_elapsed) => pause *= 2,
+            }
         }
-        let grace = Some(Instant::now() + GRACE);
-        attendant.wait(all, grace).await.unwrap_or_else(|_elapsed| Err(self.still_lent(options.limit)))
     }
 
     async fn collect(self: &Arc<Self>) -> Result<Vec<Grant<C>>> {

@@ -39,14 +39,12 @@ impl<C: Connector> Pool<C> {
             return inner.lend(grant, lane, now, deadline, location, false).await;
         }
         // Boxed, like all that is rare, so that every call does not carry its state.
-        let grant = Box::pin(inner.wait(lane, deadline)).await?;
+        let (grant, deadline) = Box::pin(inner.wait(lane, deadline)).await?;
         let came = Instant::now();
         let waited = came - now;
         if waited > SLOW {
             tracing::warn!(pool = %inner.name, %location, ?waited, "waited long for a connection");
         }
-        // Only a suspension keeps a call for longer than its time.
-        let deadline = if came > deadline { came + inner.settings.acquire_timeout } else { deadline };
         inner.lend(grant, lane, came, deadline, location, true).await
     }
 
@@ -113,21 +111,24 @@ impl<C: Connector> PoolInner<C> {
         }
     }
 
-    /// Waits in the queue until `deadline`.
+    /// Waits in the queue until `deadline`, or a later one if there was a suspension; says until when the call has time.
     ///
     /// Before a short read queues, the calls of its thread that have a connection run: otherwise whoever gives one back to
     /// the queue comes next to its end, and as long as there are more busy tasks than connections, each call would wait for
     /// a wake-up. Longer calls would only leave the connection unused meanwhile.
-    async fn wait(self: &Arc<Self>, lane: &Lane<C>, deadline: Instant) -> Result<Grant<C>> {
+    async fn wait(self: &Arc<Self>, lane: &Lane<C>, deadline: Instant) -> Result<(Grant<C>, Instant)> {
         if lane.access == Access::Read {
             turn::pass().await;
             if let Some(grant) = self.free(lane)? {
-                return Ok(grant);
+                return Ok((grant, deadline));
             }
         }
         let waiting = WaitingCall::begin(self, lane.id, deadline, None).await?;
         lane.arrivals.fetch_add(1, Relaxed);
-        waiting.until(self.queued(lane, Need::Any)).await.unwrap_or_else(|late| Err(late.in_vain()))
+        match waiting.until(self.queued(lane, Need::Any)).await {
+            Ok((grant, deadline)) => Ok((grant?, deadline)),
+            Err(late) => Err(late.in_vain()),
+        }
     }
 
     /// Waits in the queue as long as it takes.

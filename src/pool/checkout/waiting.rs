@@ -86,22 +86,23 @@ impl<'a, C: Connector> WaitingCall<'a, C> {
         self.deadline = self.end.map_or(deadline, |end| end.min(deadline));
     }
 
-    /// Waits for `news`, which comes from whoever has the connection. What a suspension takes of the time is given again.
+    /// Waits for `news`, which comes from whoever has the connection. What a suspension takes of the time is given again, and
+    /// so it says until when the call has time.
     ///
     /// # Errors
     /// The call itself when its time is up: whether it has waited [in vain](Self::in_vain) may still have to be found out.
-    pub(crate) async fn until<T>(mut self, news: impl Future<Output = T>) -> Result<T, Self> {
+    pub(crate) async fn until<T>(mut self, news: impl Future<Output = T>) -> Result<(T, Instant), Self> {
         let mut news = pin!(news);
         loop {
             if let Ok(news) = self.attendant.wait(news.as_mut(), Some(self.deadline)).await {
-                return Ok(news);
+                return Ok((news, self.deadline));
             }
             if self.is_over() || self.pool.suspended_until().is_none() {
                 return Err(self);
             }
             tokio::select! {
                 biased;
-                news = news.as_mut() => return Ok(news),
+                news = news.as_mut() => return Ok((news, Instant::now() + self.pool.settings.acquire_timeout)),
                 () = self.sit_out() => {}
             }
         }
@@ -156,15 +157,18 @@ impl<C: Connector> PoolInner<C> {
         let waiting = WaitingCall::enter(self, lane.id, deadline)?;
         tokio::select! {
             biased;
-            outcome = waiting.until(self.other(lane)) => outcome.unwrap_or_else(|late| {
-                let error = late.in_vain().context(refusal.message());
-                let hint = refusal.advice().map(str::to_owned);
-                let error = error.caused_by(refusal);
-                Err(match hint {
-                    Some(hint) => error.hint(hint),
-                    None => error,
-                })
-            }),
+            outcome = waiting.until(self.other(lane)) => match outcome {
+                Ok((other, _)) => other,
+                Err(late) => {
+                    let error = late.in_vain().context(refusal.message());
+                    let hint = refusal.advice().map(str::to_owned);
+                    let error = error.caused_by(refusal);
+                    Err(match hint {
+                        Some(hint) => error.hint(hint),
+                        None => error,
+                    })
+                }
+            },
             () = self.registry.none_left(lane.id) => Err(refusal.permanent().during(Phase::Connect)),
         }
     }
