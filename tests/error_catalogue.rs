@@ -702,7 +702,7 @@ async fn limits(page: &mut Catalogue) {
 }
 
 async fn statements(page: &mut Catalogue) {
-    page.section("Statements", "Nothing has been changed by a statement that failed, but for `OutcomeUnknown`: the disk failed while it was committed.");
+    page.section("Statements", "Nothing has been changed by a statement that failed, but for `OutcomeUnknown`: the disk failed while it was committed. An error of `Phase::Answer` is about the rows of one that was done.");
     let db = memory().await;
     db.execute_script(
         "CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, age INTEGER CHECK (age >= 0));
@@ -717,6 +717,7 @@ async fn statements(page: &mut Catalogue) {
         ("a value is missing", "INSERT INTO users VALUES (2, NULL, 20)"),
         ("a value breaks a rule of the table", "INSERT INTO users VALUES (2, 'bob', -1)"),
         ("a value refers to a row that is not there", "INSERT INTO orders VALUES (7)"),
+        ("it was done, but its rows are not UTF-8", "INSERT INTO orders VALUES (1) RETURNING CAST(x'ff' AS TEXT)"),
         ("it begins or ends a transaction, or alters the session", "BEGIN"),
         ("it asks what its connection did last, and others use that too", "SELECT last_insert_rowid()"),
         ("it sets what lasts until the end of a transaction, outside of one", "PRAGMA defer_foreign_keys = ON"),
