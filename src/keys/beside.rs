@@ -30,11 +30,10 @@ impl Beside {
         Ok(beside)
     }
 
-    /// Takes the place of what is at `target`.
+    /// Takes the place of what is at `target`. That is not on the disk yet then.
     pub(super) fn replace(self, target: &Path) -> io::Result<()> {
-        fs::rename(&self.0, target)?;
-        // Nothing has its name any more that could be removed on drop.
-        sync_directory(target)
+        // Nothing has its name afterwards that could be removed on drop.
+        fs::rename(&self.0, target)
     }
 
     /// Takes the name `target`, unless something has it. In both cases, the name is on the disk then; where that fails, it
@@ -58,11 +57,7 @@ impl Beside {
             named => return named,
         }
         // What is left is safe in one's turn, which such a file system may have.
-        if target.symlink_metadata().is_ok() {
-            Err(io::ErrorKind::AlreadyExists.into())
-        } else {
-            fs::rename(&self.0, target)
-        }
+        if target.symlink_metadata().is_ok() { Err(io::ErrorKind::AlreadyExists.into()) } else { self.replace(target) }
     }
 }
 

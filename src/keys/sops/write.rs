@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::error::{Error, Reason, Result};
-use crate::keys::beside::{Beside, unwritable};
+use crate::keys::beside::{Beside, sync_directory, unwritable};
 use crate::private::FileRights;
 
 use super::fault::fault;
@@ -24,7 +24,7 @@ pub(super) fn over(path: &Path, bytes: &[u8], seen: &Stamp) -> Result<()> {
     if stamp(&path)? != *seen {
         return Err(changed());
     }
-    beside.replace(&path).map_err(trouble)
+    beside.replace(&path).and_then(|()| sync_directory(&path)).map_err(trouble)
 }
 
 fn changed() -> Error {
