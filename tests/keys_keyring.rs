@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cipher::{create, read, refusal};
-use keyrings::{SERVICE, keyctl, lock, lookup, store};
+use keyrings::{SERVICE, clear, keyctl, lock, lookup, store};
 use strongroom::database::RekeyOptions;
 use strongroom::keys::{EnvKeySource, KeyringKeySource};
 use strongroom::pool::NoRetry;
@@ -192,6 +192,34 @@ fn what_a_killed_process_leaves_is_taken_up() {
             // A change that was cut off is taken up; what is settled gets another one.
             assert_eq!(now == new, matches!(number, 1 | 2), "{number}");
             assert_eq!(read(with(&path, source)).await.unwrap(), "row", "{number}");
+        }
+    });
+}
+
+#[test]
+fn a_key_that_was_taken_away_before_it_is_settled_is_stored_again_over_no_other() {
+    in_a_session("a_key_that_was_taken_away_before_it_is_settled_is_stored_again_over_no_other", async {
+        for (user, is_raw) in [("raw", true), ("text", false)] {
+            let source = KeyringKeySource::new(SERVICE, user).create_if_missing(true);
+            let source = if is_raw { source.raw_key() } else { source };
+            let first = source.create().await.unwrap().unwrap();
+            source.settle(&first).await.unwrap();
+            source.settle(&first).await.unwrap();
+            let made = source.replace().await.unwrap();
+            let (second, text) = (format!("{user}.next"), lookup(&format!("{user}.next")).unwrap());
+            clear(&second);
+            let error = source.settle(&made).await.unwrap_err();
+            assert_eq!((error.kind(), error.reason()), (ErrorKind::Key, Reason::WrongKey), "{error}");
+            assert!(error.to_string().contains(&format!("{user} of {SERVICE} has another key")), "{error}");
+            assert_eq!(lookup(&second).as_deref(), Some(&*text), "in the form in which it was");
+            let offered = source.candidates().await.unwrap();
+            assert_eq!([offered[0].secret.expose(), offered[1].secret.expose()], [first.expose(), made.expose()]);
+
+            let other = "5a".repeat(32);
+            store(&second, &other, &[]);
+            let error = source.settle(&made).await.unwrap_err();
+            assert!(error.advice().unwrap().contains("before this handle is closed"), "{error}");
+            assert_eq!(lookup(&second), Some(other));
         }
     });
 }

@@ -118,6 +118,11 @@ pub(crate) fn store(user: &str, text: &str, more: &[&str]) {
     secret_tool(&[&names, more].concat(), text, None).unwrap();
 }
 
+/// Another program removes what it finds.
+pub(crate) fn clear(user: &str) {
+    secret_tool(&["clear", "service", SERVICE, "username", user], "", None).unwrap();
+}
+
 /// Locks the keyring as the screen saver of a desktop may.
 pub(crate) fn lock() {
     let service = "org.freedesktop.Secret.Service.Lock";
