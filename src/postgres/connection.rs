@@ -103,6 +103,8 @@ impl PostgresConnection {
         self.copying = None;
         self.cache.tidy();
         self.session.link.quiet().await;
+        self.session.lost |= self.session.link.may_be_stopped();
+        self.session.refuse_lost()?;
         match self.session.call {
             None => Ok(()),
             Some(call) => Box::pin(self.settle(call)).await,
@@ -139,6 +141,7 @@ impl PostgresConnection {
             return Err(broken("a call that was dropped did not end in time"));
         };
         link.quiet().await;
+        self.session.lost |= link.may_be_stopped();
         link.take_unconfirmed();
         self.session.call = None;
         match call {

@@ -2,7 +2,8 @@
 //!
 //! A cancel request travels on a connection of its own and names no statement: it stops whatever the session runs when
 //! it arrives. So nobody may start a statement while a request is on its way; [`Link::quiet`] waits for that. The
-//! server closes the connection of a request after it has signalled the session, which is how its arrival is known.
+//! server closes the connection of a request after it has signalled the session, which is how its arrival is known. A request
+//! that was sent and whose arrival is not known may still come: its session runs nothing any more, and is closed.
 
 use std::io;
 use std::pin::{Pin, pin};
@@ -72,6 +73,8 @@ struct Cancelling {
     running: bool,
     /// A request is on its way.
     requested: bool,
+    /// One was given up, and may arrive nevertheless.
+    may_come: bool,
 }
 
 impl Link {
@@ -106,17 +109,23 @@ impl Link {
         }
         drop(cancelling);
         foreign();
-        let under_way = UnderWay(Arc::clone(&self.requests));
+        let under_way = UnderWay { requests: Arc::clone(&self.requests), may_come: false };
         let route = Arc::clone(&self.route);
         let runtime = Handle::try_current().unwrap_or_else(|_outside| self.runtime.clone());
         runtime.spawn(async move {
-            let _under_way = under_way;
-            match tokio::time::timeout(CANCEL_TIMEOUT, route.cancel()).await {
+            // As a whole, and not only the field that is used below.
+            let mut under_way = under_way;
+            match tokio::time::timeout(CANCEL_TIMEOUT, route.cancel(&mut under_way.may_come)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::debug!(%error, "a cancel request failed"),
                 Err(_) => tracing::debug!("a cancel request was not taken in time"),
             }
         });
+    }
+
+    /// Whether a cancel request was given up, and may stop whatever runs when it arrives.
+    pub(crate) fn may_be_stopped(&self) -> bool {
+        self.lock().may_come
     }
 
     /// Waits until no cancel request is on its way. Cancel safe.
@@ -215,18 +224,27 @@ impl Requests {
 }
 
 /// A request that is on its way, however that ends, and also if its runtime does.
-struct UnderWay(Arc<Requests>);
+struct UnderWay {
+    requests: Arc<Requests>,
+    /// It may have been sent, and is not known to have arrived.
+    may_come: bool,
+}
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        self.0.lock().requested = false;
-        self.0.arrived.notify_waiters();
+        let mut cancelling = self.requests.lock();
+        cancelling.requested = false;
+        cancelling.may_come |= self.may_come;
+        drop(cancelling);
+        self.requests.arrived.notify_waiters();
     }
 }
 
 impl Route {
-    async fn cancel(&self) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    /// Sends a request; `may_come` as long as it may be on its way.
+    async fn cancel(&self, may_come: &mut bool) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         let mut stream = self.address.open().await?;
+        *may_come = true;
         match &self.handshake {
             None => self.token.cancel_query_raw(StaysOpen(&mut stream), NoTls).await?,
             Some(handshake) => self.token.cancel_query_raw(&mut stream, handshake.stays_open()).await?,
@@ -234,6 +252,7 @@ impl Route {
         // The server answers nothing; it hangs up once the session has been signalled.
         let mut rest = [0; 64];
         while stream.read(&mut rest).await? > 0 {}
+        *may_come = false;
         Ok(())
     }
 }

@@ -135,7 +135,7 @@ impl Session {
 
     pub(crate) fn state(&self) -> ResourceState {
         match self.transaction {
-            _ if self.lost => ResourceState::Broken,
+            _ if self.lost || self.link.may_be_stopped() => ResourceState::Broken,
             _ if self.call.is_some() => ResourceState::Unknown,
             SessionTransaction::Open => ResourceState::InTransaction,
             SessionTransaction::Failed => ResourceState::Failed,
@@ -224,6 +224,9 @@ impl Session {
     fn gone(&self) -> Error {
         match self.link.take_end() {
             Some(error) => classify(error, Phase::Statement),
+            None if self.link.may_be_stopped() => {
+                broken("a request to stop an earlier call was not taken in time, and would stop any later one")
+            }
             None => broken("the connection to the server is gone"),
         }
     }
