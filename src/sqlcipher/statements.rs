@@ -192,7 +192,13 @@ impl Connection for SqlCipherConnection {
             stream.stop();
         }
         let mut engine = self.shared.lock();
-        engine.classify(sql)
+        let mut classified = engine.classify(sql);
+        let spoiled = classified.as_mut().is_err_and(|error| engine.complete_error(error));
+        drop(engine);
+        if spoiled {
+            self.state = ResourceState::Broken;
+        }
+        classified
     }
 
     async fn run(&mut self, statement: Statement) -> Result<Rows> {
