@@ -249,11 +249,11 @@ static BEGAN: AtomicBool = AtomicBool::new(false);
 static MAY_END: (Mutex<bool>, Condvar) = (Mutex::new(false), Condvar::new());
 
 /// SQL's `hold()`: works on without a lock of the database, until it may end.
-fn hold(_: &rusqlite::functions::Context<'_>) -> rusqlite::Result<i64> {
+fn hold() -> i64 {
     BEGAN.store(true, Ordering::SeqCst);
     let ends = MAY_END.1.wait_timeout_while(MAY_END.0.lock().unwrap(), Duration::from_secs(60), |may| !*may);
     *ends.unwrap().0 = false;
-    Ok(1)
+    1
 }
 
 /// However long it takes, and whether or not it may be repeated: while its process lives, nobody else runs it.
@@ -264,7 +264,7 @@ async fn a_run_outside_of_transactions_is_not_given_up_for_lost_while_it_works()
         let path = home.path().join("a.db");
         let hook = async |connection: &mut strongroom::sqlcipher::SqlCipherConnection| {
             let flags = rusqlite::functions::FunctionFlags::SQLITE_UTF8;
-            connection.interact(move |c| c.create_scalar_function("hold", 0, flags, hold)).await
+            connection.interact(move |c| c.create_scalar_function("hold", 0, flags, |_| Ok(hold()))).await
         };
         let one = AsyncDatabase::builder(&path).key(key()).set_up(hook).open().await.unwrap();
         let other = open(&path).await;
