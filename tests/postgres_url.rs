@@ -209,6 +209,9 @@ fn the_environment_and_its_files_lead_to_the_server() {
     assert!(!good && said.contains("shoe"), "{said}");
 }
 
+/// The kind of timer that Linux shows while a connection is silent.
+const KEEPALIVE: u8 = 2;
+
 /// The timer of a connection to `port`, as Linux tells it: its kind, and in how many hundredths of a second it ends.
 fn timer(port: u16) -> (u8, u64) {
     let table = fs::read_to_string("/proc/net/tcp").unwrap();
@@ -228,7 +231,6 @@ async fn keepalives_are_what_the_url_says() {
             "postgres://app:{password}@127.0.0.1:{port}/postgres?sslmode=disable{more}"
         ))
     };
-    const KEEPALIVE: u8 = 2;
     for (more, from, to) in
         [("", 10, 31), ("&keepalives_idle=4321", 4300, 4322), ("&keepalives=1&keepalives_idle=0", 7100, 7201)]
     {
