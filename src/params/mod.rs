@@ -7,7 +7,7 @@ mod fields;
 pub(crate) mod lexer;
 pub(crate) mod list;
 mod literals;
-mod placeholders;
+pub(crate) mod placeholders;
 mod role;
 #[cfg(any(feature = "migrations", feature = "postgres"))]
 pub(crate) mod script;

@@ -80,8 +80,10 @@ impl Placeholders {
     /// Reads `sql`.
     ///
     /// # Errors
-    /// [`Reason::Parameters`] when styles are mixed, a number is 0 or too large, or numbers are left out.
+    /// [`Reason::Parameters`] when styles are mixed, a number is 0 or too large, or numbers are left out;
+    /// [`Reason::Syntax`] when the text contains a NUL byte.
     pub fn scan(sql: &str, dialect: Dialect) -> Result<Self> {
+        refuse_nul(sql)?;
         let mut found = Self { style: None, spots: Vec::new(), names: Vec::new(), count: 0, dialect };
         let (mut tokens, mut around) = (Tokens::of(sql, dialect), Surroundings::default());
         while let Some(token) = tokens.next() {
@@ -376,3 +378,10 @@ fn unfit(message: impl Into<Cow<'static, str>>) -> Error {
 
 /// The way out for fields that are no value.
 const NO_VALUE: &str = "wrap it in strongroom::Json, or give it a form that can be stored with serialize_with";
+/// Engines take a text up to its NUL byte for the whole of it, or cannot send it.
+pub(crate) fn refuse_nul(sql: &str) -> Result<()> {
+    if sql.contains('\0') {
+        return Err(Error::new(ErrorKind::Query, "the statement contains a NUL byte").because(Reason::Syntax));
+    }
+    Ok(())
+}

@@ -16,6 +16,7 @@ use crate::connector::{
 use crate::error::{Error, ErrorKind, Phase, Reason, Result};
 use crate::feed::ChangeFeed;
 use crate::params::lexer::unmarked;
+use crate::params::placeholders::refuse_nul;
 use crate::params::{Dialect, ParamSets};
 use crate::postgres::connection::{BEGIN_STREAM, PostgresConnection};
 use crate::postgres::error::sqlstate;
@@ -76,6 +77,7 @@ impl Connection for PostgresConnection {
     /// statement that fails undoes those before it. A transaction that the text leaves open is rolled back. Within a
     /// transaction, a text that begins or ends one is refused before anything of it runs.
     async fn run_script(&mut self, sql: Arc<str>) -> Result<()> {
+        refuse_nul(&sql)?;
         let sql = unmarked(&sql);
         self.ready().await?;
         self.session.refuse_failed()?;

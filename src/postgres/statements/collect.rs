@@ -5,6 +5,7 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 use tokio_postgres::{Row, RowStream};
 
+use super::words::Shape;
 use crate::error::Result;
 use crate::postgres::values::push_row;
 use crate::postgres::wire::Fault;
@@ -43,30 +44,38 @@ impl Collector {
         std::mem::replace(&mut self.rows, empty).finish()
     }
 
-    /// Gathers everything, or shows each row to `sink` as it arrives, for as long as it wants them; `counts` if the number
-    /// the server reports is one of changes.
+    /// Gathers everything, or shows each row to `sink` as it arrives, for as long as it wants them.
+    ///
+    /// A row that cannot be read ends nothing: the session is free once the answer is through, and only then it is known
+    /// whether a statement that writes has taken effect.
     pub(crate) async fn all(
         mut self,
         stream: RowStream,
-        counts: bool,
+        shape: &Shape,
         mut sink: Option<&mut dyn RowSink>,
     ) -> Result<Rows, Fault> {
         let mut stream = std::pin::pin!(stream);
         if let Some(sink) = &mut sink {
             sink.begin();
         }
-        let mut wanted = true;
+        let (mut wanted, mut unread) = (true, None);
         while let Some(row) = stream.next().await {
             let row = row?;
             if !wanted {
                 continue;
             }
-            self.push(&row)?;
+            if let Err(error) = self.push(&row) {
+                (wanted, unread) = (false, Some(error));
+                continue;
+            }
             if let Some(sink) = &mut sink {
                 wanted = self.rows.show_to(*sink);
             }
         }
-        let affected = if counts { stream.rows_affected().unwrap_or(0) } else { 0 };
+        if let Some(error) = unread {
+            return Err(Fault::Own(if shape.reads { error } else { error.about_the_answer() }));
+        }
+        let affected = if shape.counts_changes { stream.rows_affected().unwrap_or(0) } else { 0 };
         self.rows.changes(Changes::new(affected, None));
         Ok(self.take())
     }

@@ -201,11 +201,23 @@ impl PostgresConnection {
         let _only_first = (first_only && shape.reads).then(|| self.session.link.first_row.only());
         let fitted = Fitted::new(ready, values)?;
         let collector = ready.collector();
-        let answer = pin!(async { collector.all(fitted.send(&self.client).await?, shape.counts_changes, sink).await });
+        let answer = pin!(async { collector.all(fitted.send(&self.client).await?, &shape, sink).await });
         // Before it is sent: dropped, it may have been done.
         self.session.altered |= shape.alters_session;
-        self.session.during(SessionCall::Statement { reads: shape.reads }, answer).await
+        let autocommit = self.session.transaction == SessionTransaction::None;
+        let outcome = self.session.during(SessionCall::Statement { reads: shape.reads }, answer).await;
+        if autocommit && shape.commits_within { outcome.map_err(stopped_within) } else { outcome }
     }
+}
+
+/// A procedure that commits on its way was stopped somewhere on it.
+fn stopped_within(error: Error) -> Error {
+    if sqlstate(&error) != Some("57014") {
+        return error;
+    }
+    let message = "the statement was stopped, and what it had committed on its way stays done";
+    let stopped = Error::new(ErrorKind::OutcomeUnknown, message).during(Phase::Statement).caused_by(error);
+    stopped.hint("look what is done before doing it again")
 }
 
 /// A statement with its parameters in the form in which they are sent.

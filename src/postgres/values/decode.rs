@@ -158,17 +158,24 @@ fn uuid(bytes: [u8; 16]) -> String {
     [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
 }
 
+/// Source: `MAXDIM` of PostgreSQL.
+const MOST_DIMENSIONS: i32 = 6;
+
 /// Reads the wire form of an array: dimensions, then elements, each behind its length. `None` if malformed.
 fn array_text(element: &Type, raw: &[u8]) -> Option<Result<String>> {
     let mut wire = Wire(raw);
     let (dimensions, _has_nulls, _oid) = (wire.int()?, wire.int()?, wire.int()?);
+    if !(0..=MOST_DIMENSIONS).contains(&dimensions) {
+        return None;
+    }
     let mut lengths = Vec::new();
     let mut bounds = String::new();
     let mut plain = true;
     for _ in 0..dimensions {
         let (length, lower) = (wire.int()?, wire.int()?);
         plain &= lower == 1;
-        lengths.push(usize::try_from(length).ok()?);
+        // The server sends none of length 0: an empty array has no dimensions.
+        lengths.push(usize::try_from(length).ok().filter(|length| *length > 0)?);
         write!(bounds, "[{lower}:{}]", i64::from(lower) + i64::from(length) - 1).ok()?;
     }
     let mut text = if plain { String::new() } else { bounds + "=" };

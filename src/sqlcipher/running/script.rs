@@ -5,16 +5,16 @@ use rusqlite::fallible_iterator::FallibleIterator;
 use super::engine::Engine;
 use crate::connector::StatementKind;
 use crate::error::{Error, ErrorKind, Reason, Result};
+use crate::params::placeholders::refuse_nul;
 use crate::sqlcipher::changes::recorder::Ran;
 use crate::sqlcipher::errors::{classify_refused, in_commit};
 use crate::sqlcipher::ffi::commits;
-use crate::sqlcipher::statement::plan;
 use crate::sqlcipher::statement::watch::{Mode, Seen};
 
 impl Engine {
     /// Runs a text of several statements. Inside a transaction it may not end it.
     pub(crate) fn run_script(&mut self, sql: &str) -> Result<()> {
-        plan::refuse_nul(sql)?;
+        refuse_nul(sql)?;
         let mut defines = false;
         let outcome = self.run_each(sql, &mut defines);
         if defines {

@@ -12,6 +12,7 @@ use super::{halfway, straight};
 use crate::connector::{StatementEffort, StatementKind, StatementSummary};
 use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::params::lexer::{Token, Tokens};
+use crate::params::placeholders::refuse_nul;
 use crate::params::{Arranged, ArrangedSets, Dialect, ParamSets, Params, Placeholders};
 use crate::row::Changes;
 use crate::sqlcipher::errors::classify_refused;
@@ -351,14 +352,6 @@ fn has_rowid(connection: &Connection, table: &str) -> bool {
 
 fn begins_with(sql: &str, word: &str) -> bool {
     Tokens::of(sql, Dialect::Sqlite).find(|token| *token != Token::Symbol(b';')).is_some_and(|token| token.is(word))
-}
-
-/// SQLite would take the text up to the NUL byte for the whole statement.
-pub(crate) fn refuse_nul(sql: &str) -> Result<()> {
-    if sql.contains('\0') {
-        return Err(Error::new(ErrorKind::Query, "the statement contains a NUL byte").because(Reason::Syntax));
-    }
-    Ok(())
 }
 
 /// Binds `value`, which is number `index` from 0, to one of SQLite's parameters.
