@@ -547,10 +547,8 @@ fn watching_goes_on_when_the_runtime_on_which_it_began_ends_or_is_not_driven_any
             });
             tokio::time::sleep(millis(30)).await;
             let mut first = Some(first);
-            if ends {
-                if let Some(first) = first.take() {
-                    first.shutdown_background();
-                }
+            if ends && let Some(first) = first.take() {
+                first.shutdown_background();
             }
             other.execute("INSERT INTO users VALUES (1, 'x')", ()).await.unwrap();
             heard.await.unwrap();

@@ -202,7 +202,9 @@ async fn what_the_disk_does_not_give_while_a_statement_is_prepared_is_neither_da
             }
             let opened = db.stats().total_opened;
             let files = [file_of(&home, ""), file_of(&home, "-wal")];
-            files.iter().for_each(|file| faults::fail(file, Call::Read, 0, usize::MAX, libc::EIO));
+            for file in &files {
+                faults::fail(file, Call::Read, 0, usize::MAX, libc::EIO);
+            }
             let error = db.fetch_all(sql, ()).await.unwrap_err();
             assert!(files.iter().map(|file| faults::heal(file)).sum::<usize>() > 0, "{kind:?}, {what}");
             assert_failed(&error, what);
