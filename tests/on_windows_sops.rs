@@ -44,8 +44,12 @@ async fn the_program_gets_the_environment_of_windows_the_identities_in_it_and_no
         return;
     };
     let program = stub(&folder, &[format!("set >\"{}\"", folder.join("env").display()), "echo found".into()]);
-    assert_eq!(asked(&program).resolve().await.unwrap().expose(), b"found\r\n");
-    let given = fs::read_to_string(folder.join("env")).unwrap().to_uppercase();
+    let given = async |source: SopsKeySource| {
+        assert_eq!(source.resolve().await.unwrap().expose(), b"found\r\n");
+        fs::read_to_string(folder.join("env")).unwrap().to_uppercase()
+    };
+    assert!(!given(asked(&program)).await.contains("SOPS_AGE_KEY"), "it was told to use none");
+    let given = given(asked(&program).identities(IdentitySources::none().env_key(true))).await;
     for wanted in ["SYSTEMROOT=C:", "PATH=C:", "TEMP=", "SOPS_AGE_KEY=AGE-SECRET-KEY-1STUB\r\n", "SOPS_CONFIG=NUL\r\n"]
     {
         assert!(given.lines().any(|line| format!("{line}\r\n").starts_with(wanted)), "{wanted}: {given}");
