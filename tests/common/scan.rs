@@ -168,6 +168,7 @@ fn judge(stages: &[(String, Vec<&str>)]) {
             "own connection",
             "dropped",
             "making",
+            "asked again",
             "settling",
             "changed",
             "over"
@@ -183,6 +184,21 @@ fn judge(stages: &[(String, Vec<&str>)]) {
             // The derived key, which opens further connections, once the passphrase is gone.
             "open" => assert_eq!(rest, [&"key", &"key, first half", &"key, second half"], "while open"),
             "making" => assert_eq!(rest, [&"key", &"key, first half", &"key, second half"], "before the change"),
+            // The keys of both, what was given before, and what the source offers meanwhile: the old passphrase, as it was made
+            // for this question.
+            "asked again" => {
+                let whole = ["key", "passphrase"]
+                    .map(|name| [name.to_owned(), format!("{name}, first half"), format!("{name}, second half")]);
+                let new = ["new key", "new passphrase"]
+                    .map(|name| [format!("{name}, first half"), format!("{name}, second half")]);
+                let mut expected: Vec<_> =
+                    whole.iter().flatten().chain(new.iter().flatten()).map(String::as_str).collect();
+                expected.sort_unstable();
+                let mut rest: Vec<_> = rest.into_iter().copied().collect();
+                rest.sort_unstable();
+                assert_eq!(rest, expected, "before the change, once the file is held");
+                continue;
+            }
             // Of the new passphrase, what the source has given; the old key is gone.
             "settling" => {
                 let halves = ["new key, first half", "new key, second half"];
@@ -306,8 +322,7 @@ impl KeySource for Changing {
     }
 
     async fn replace(&self) -> Result<Secret> {
-        stage("making");
-        self.0.store(1, SeqCst);
+        stage(if self.0.swap(1, SeqCst) == 0 { "making" } else { "asked again" });
         Ok(Secret::new(unmasked(2)))
     }
 
