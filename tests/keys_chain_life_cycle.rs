@@ -101,6 +101,21 @@ async fn a_new_database_gets_no_key_from_behind_one_that_may_have_its_own() {
 }
 
 #[tokio::test]
+async fn a_new_database_gets_the_key_that_another_one_has_whatever_the_first_says() {
+    for (number, row) in ROWS.into_iter().enumerate() {
+        for reason in MAY_HAVE_ONE {
+            let home = Home::new();
+            let made = home.key().create().await.unwrap().unwrap();
+            home.key().settle(&made).await.unwrap();
+            let given = home.key().create_if_missing(false);
+            let chain = row(Doubtful::new(Some(reason)), given);
+            create(home.with(Arc::clone(&chain))).await;
+            assert_eq!(read(home.with(chain)).await.unwrap(), "row", "{number} {reason:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_change_of_key_replaces_none_behind_one_that_may_have_its_own() {
     for (number, row) in ROWS.into_iter().enumerate() {
         for reason in MAY_HAVE_ONE {

@@ -88,13 +88,23 @@ pub(super) async fn ask(source: &dyn KeySource) -> Result<Secret> {
 
 /// The secret that the first of `sources` makes which makes one, unless one before it has one already.
 pub(super) async fn create(sources: &[Box<dyn KeySource>]) -> Result<Option<Secret>> {
+    let mut in_the_way = None;
     for source in sources {
         // One that refuses is not passed over: it would be asked first when the database is opened again.
-        if let Some(secret) = source.create().await? {
+        if in_the_way.is_none()
+            && let Some(secret) = source.create().await?
+        {
             return Ok(Some(secret));
         }
-        if has_key(source).await.map_err(|error| in_the_way(source, error))? {
-            return Ok(None);
+        match has_key(source).await {
+            // Having one, it makes none, but may say that its key is another database's.
+            Ok(true) if in_the_way.is_some() => return source.create().await,
+            Ok(true) => return Ok(None),
+            // This one might make a key.
+            Ok(false) => in_the_way.take().map_or(Ok(()), Err)?,
+            Err(error) => {
+                in_the_way.get_or_insert_with(|| comes_before(source, error));
+            }
         }
     }
     Ok(None)
@@ -110,7 +120,7 @@ async fn has_key(source: &dyn KeySource) -> Result<bool> {
     }
 }
 
-fn in_the_way(source: &dyn KeySource, error: Error) -> Error {
+fn comes_before(source: &dyn KeySource, error: Error) -> Error {
     error.context(format_args!("{} may have a key, and comes before the one that would make it", source.describe()))
 }
 
@@ -118,7 +128,7 @@ fn in_the_way(source: &dyn KeySource, error: Error) -> Error {
 pub(super) async fn replace(sources: &[Box<dyn KeySource>]) -> Result<Secret> {
     let mut refusals = Refusals::default();
     for source in sources {
-        if has_key(source).await.map_err(|error| in_the_way(source, error))? {
+        if has_key(source).await.map_err(|error| comes_before(source, error))? {
             return source.replace().await;
         }
         refusals.note(source, nothing(source));
