@@ -8,8 +8,9 @@ mod common;
 use std::time::Duration;
 
 use common::{Server, server};
+use futures_util::StreamExt as _;
 use strongroom::postgres::PostgresConnector;
-use strongroom::{AsyncDatabase, ErrorKind, Reason};
+use strongroom::{AsyncDatabase, Connection as _, ErrorKind, Reason};
 
 async fn one_session(connector: PostgresConnector) -> AsyncDatabase<PostgresConnector> {
     AsyncDatabase::with_connector(connector).pool_max(1).open().await.unwrap()
@@ -76,6 +77,27 @@ async fn a_procedure_that_was_stopped_between_its_commits_is_not_called_undone()
         assert_eq!((error.kind(), error.reason()), (ErrorKind::Timeout, Reason::RolledBack), "{error}");
         assert_eq!(count(&db).await, 1);
     }
+}
+
+#[tokio::test]
+async fn the_driver_is_lent_without_what_was_left_of_a_stream_or_a_bulk_insert() {
+    let Some(server) = server() else { return };
+    let db = one_session(server.connector()).await;
+    db.execute_script("CREATE TABLE t (n int)").await.unwrap();
+    let mut raw = db.connection().await.unwrap();
+    {
+        let mut rows = raw.fetch_stream("SELECT n, repeat('x', 1000) FROM generate_series(1, 100000) n", ());
+        assert!(rows.next().await.unwrap().is_ok());
+    }
+    let asked = tokio::time::timeout(Duration::from_secs(20), raw.native().query_one("SELECT 40 + 2", &[])).await;
+    assert_eq!(asked.expect("it has an answer").unwrap().get::<_, i32>(0), 42);
+
+    raw.execute_script("BEGIN").await.ok();
+    let sets = (0..100_000).map(|n| (n,));
+    let begun = tokio::time::timeout(Duration::from_millis(5), raw.execute_many("INSERT INTO t VALUES ($1)", sets));
+    assert!(begun.await.is_err(), "it was dropped on its way");
+    let asked = tokio::time::timeout(Duration::from_secs(20), raw.native().query("SELECT 1", &[])).await;
+    asked.expect("it has an answer").ok();
 }
 
 #[tokio::test]

@@ -284,6 +284,9 @@ impl Connection for PostgresConnection {
     /// # Ok(()) }
     /// ```
     fn native(&mut self) -> &mut Client {
+        // What was left of them would stand before each answer to come, and nobody would take it away.
+        self.stream = None;
+        self.copying = None;
         self.session.altered = true;
         self.session.lent = true;
         &mut self.client
