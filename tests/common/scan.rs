@@ -197,7 +197,6 @@ fn judge(stages: &[(String, Vec<&str>)]) {
                 let mut rest: Vec<_> = rest.into_iter().copied().collect();
                 rest.sort_unstable();
                 assert_eq!(rest, expected, "before the change, once the file is held");
-                continue;
             }
             // Of the new passphrase, what the source has given; the old key is gone.
             "settling" => {
