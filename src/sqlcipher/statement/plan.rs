@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, StatementStatus};
 
+use super::cost::Cost;
 use super::slots::{slots, unnamed};
 use super::watch::{Seen, Watch};
 use super::{halfway, straight};
@@ -369,58 +370,4 @@ fn bind(statement: &mut rusqlite::Statement<'_>, slot: usize, value: ValueRef<'_
         ValueRef::Blob(value) => statement.raw_bind_parameter(slot, value),
     };
     bound.map_err(crate::sqlcipher::errors::classify)
-}
-
-/// What was learned of how long a statement runs.
-///
-/// Counted in steps of SQLite's machine; some fifty of them take a microsecond. About the longest of the last runs: what
-/// was long and is not any more is forgotten slowly.
-#[derive(Clone, Copy, Debug, Default)]
-struct Cost {
-    steps: u32,
-    /// It was stopped, so it takes more than that; how many, its next run tells.
-    stopped: bool,
-    /// Its last run on the caller's task took long.
-    slow: bool,
-}
-
-impl Cost {
-    /// What takes more than this, about a hundred microseconds, runs on a thread.
-    const INLINE: u32 = 5000;
-
-    /// Of a statement that was stopped on the caller's task.
-    const STOPPED: Self = Self { steps: 2 * Self::INLINE, stopped: true, slow: false };
-
-    fn steps(self) -> u32 {
-        self.steps
-    }
-
-    /// Whether it may run on the caller's task. Each time that it may not, a little is forgotten.
-    fn is_short(&mut self) -> bool {
-        let short = self.steps <= Self::INLINE;
-        if !short {
-            self.forget();
-        }
-        short
-    }
-
-    /// It has run to its end, in so many steps.
-    fn learn(&mut self, steps: u32) {
-        self.forget();
-        self.steps = if self.stopped { steps } else { self.steps.max(steps) };
-        self.stopped = false;
-    }
-
-    /// Whether its run took long, for reasons that its steps do not show. Once, that may have been another program's turn
-    /// on the processor.
-    fn took_long(&mut self, long: bool) {
-        if long && self.slow {
-            self.learn(16 * Self::INLINE);
-        }
-        self.slow = long;
-    }
-
-    fn forget(&mut self) {
-        self.steps -= self.steps.div_ceil(16);
-    }
 }
