@@ -121,7 +121,7 @@ impl Engine {
         Ok(OptimizeReport { statements })
     }
 
-    /// Does work of our own that commits by itself.
+    /// Does work of our own that commits.
     pub(super) fn committing<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
         let before = commits::count(&self.connection);
         work(&self.connection)

@@ -9,8 +9,7 @@ use super::engine::Engine;
 use super::inline::InlineRights;
 use crate::connector::{Access, StatementKind, TransactionMode};
 use crate::error::{Error, ErrorKind, Phase, Result};
-use crate::sqlcipher::errors::{classify, in_commit};
-use crate::sqlcipher::ffi::commits;
+use crate::sqlcipher::errors::classify;
 use crate::sqlcipher::log::syncs::LogFile;
 use crate::sqlcipher::statement::watch::Mode;
 
@@ -120,19 +119,11 @@ impl Engine {
     /// Commits; if it fails, the transaction may be open still.
     fn commit_if_possible(&mut self) -> Result<()> {
         self.watch.look(Mode::Open);
-        let before = commits::count(&self.connection);
-        let committed = self.connection.prepare_cached("COMMIT").and_then(|mut commit| commit.raw_execute());
-        match committed {
-            Ok(_) => {
-                self.session.ended();
-                self.plans.committed();
-                Ok(())
-            }
-            Err(error) => {
-                let begun = commits::count(&self.connection) != before;
-                Err(in_commit(classify(error), begun, &self.connection).during(Phase::Commit))
-            }
-        }
+        let committed = self.committing(|connection| connection.prepare_cached("COMMIT")?.raw_execute());
+        committed.map_err(|error| error.during(Phase::Commit))?;
+        self.session.ended();
+        self.plans.committed();
+        Ok(())
     }
 
     /// Rolls back what could not be committed.
