@@ -162,10 +162,7 @@ fn alone(opened: &Opened, old: &KeySpec) -> Result<Connection> {
     let taken = Patience::begin(opened.busy_timeout()).in_turn(Way::Exclusive, || {
         let connection = location.open()?;
         cipher::key(&connection, old)?;
-        match take(&connection) {
-            Ok(()) => Ok(connection),
-            Err(error) => Err(Failure::found(connection, error)),
-        }
+        Failure::unless(take(&connection), connection)
     });
     taken.map_err(|failure| {
         failure.explained(|of, error| match error.sqlite_error_code() {
@@ -191,10 +188,8 @@ fn opens(opened: &Opened, key: &KeySpec) -> Result<Option<Connection>> {
     let read = Patience::begin(limit).in_turn(way, || {
         let connection = location.open()?;
         cipher::key(&connection, key)?;
-        match way.take(&connection, limit).and_then(|()| trial(&connection)) {
-            Ok(()) => Ok(connection),
-            Err(error) => Err(Failure::found(connection, error)),
-        }
+        let tried = way.take(&connection, limit).and_then(|()| trial(&connection));
+        Failure::unless(tried, connection)
     });
     match read {
         Ok(connection) => prove_encrypted(location, &connection, key).map(|()| Some(connection)),

@@ -44,13 +44,10 @@ impl Opening<'_> {
                 _ => self.location.open()?,
             };
             self.refuse_piece(&connection)?;
-            match self.set_up(&connection) {
-                Ok(()) => Ok(Tried { connection, still: None }),
-                Err(error) => Err(Failure::found(connection, error)),
-            }
+            Failure::unless(self.set_up(&connection), connection)
         });
         match opened {
-            Ok(tried) => self.whole(tried),
+            Ok(connection) => self.whole(Tried { connection, still: None }),
             Err(failure) => {
                 Err(failure.explained(|of, error| patience.settle(diagnose::without_key(self.location, of, error))))
             }

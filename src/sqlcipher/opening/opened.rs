@@ -233,10 +233,8 @@ impl Opened {
             Patience::begin(self.busy_timeout()).in_turn(way, || {
                 let connection = self.location.open()?;
                 give(&connection)?;
-                match way.take(&connection, self.busy_timeout()).and_then(|()| trial(&connection)) {
-                    Ok(()) => Ok(Tried { connection, still: None }),
-                    Err(error) => Err(Failure::found(connection, error)),
-                }
+                let tried = way.take(&connection, self.busy_timeout()).and_then(|()| trial(&connection));
+                Failure::unless(tried, connection).map(|connection| Tried { connection, still: None })
             })
         };
         opened.map_err(|failure| {

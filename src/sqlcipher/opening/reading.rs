@@ -46,8 +46,16 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    pub(crate) fn found(connection: Connection, error: rusqlite::Error) -> Self {
+    fn found(connection: Connection, error: rusqlite::Error) -> Self {
         Self::Engine(Box::new((connection, error)))
+    }
+
+    /// The connection, if what it was tried with has worked.
+    pub(crate) fn unless(tried: rusqlite::Result<()>, connection: Connection) -> Result<Connection, Self> {
+        match tried {
+            Ok(()) => Ok(connection),
+            Err(error) => Err(Self::found(connection, error)),
+        }
     }
 
     pub(crate) fn explained(self, explain: impl FnOnce(&Connection, rusqlite::Error) -> Error) -> Error {
