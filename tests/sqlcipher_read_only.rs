@@ -26,6 +26,23 @@ type Builder = DatabaseBuilder<SqlCipherConnector>;
 #[test]
 fn the_other_process() {
     other::be_the_other_process();
+    come_and_go();
+}
+
+const COMES_AND_GOES: &str = "STRONGROOM_TEST_COMES_AND_GOES";
+
+/// Opens the file and closes it, as long as the parent waits. Each time log and index are made and removed.
+fn come_and_go() {
+    let Some(path) = std::env::var_os(COMES_AND_GOES) else { return };
+    let waits = std::thread::spawn(|| std::io::stdin().lines().count());
+    while !waits.is_finished() {
+        let connection = rusqlite::Connection::open(Path::new(&path)).unwrap();
+        connection.busy_timeout(Duration::from_secs(10)).unwrap();
+        apply_cipher_key(&connection, &key()).unwrap();
+        connection.execute_batch("SELECT count(*) FROM t").unwrap();
+        drop(connection);
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// What another process does to a new database, and how the file is left behind.
@@ -218,6 +235,34 @@ async fn a_copy_that_another_process_writes_into_is_none() {
             db.close().await.unwrap();
         }
     }
+}
+
+#[tokio::test]
+async fn a_process_that_comes_and_goes_is_told_from_a_system_that_refuses_access() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("app.db");
+    leave(&path, Left::Closed).await;
+    let (mut child, asks, _answers) = other::start_itself(COMES_AND_GOES, path.as_os_str());
+    let mut read = 0;
+    for round in 0..300 {
+        let called = async {
+            let db = keyed(&path, key()).read_only().open().await?;
+            let rows = db.fetch_value::<i64>("SELECT count(*) FROM t", ()).await;
+            db.close().await?;
+            rows
+        };
+        match called.await {
+            Ok(rows) => {
+                assert_eq!(rows, Some(3), "{round}");
+                read += 1;
+            }
+            // It came and went at each of the attempts.
+            Err(error) => assert!([Reason::Moved, Reason::Broken].contains(&error.reason()), "{round}: {error}"),
+        }
+    }
+    drop(asks);
+    assert!(child.wait().unwrap().success());
+    assert!(read > 100, "{read}");
 }
 
 /// All that would change the file, and some that look as if.

@@ -15,7 +15,7 @@
 
 use std::fs::Metadata;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, ffi};
@@ -29,7 +29,7 @@ use crate::error::{Error, ErrorKind, Phase, Reason, Result};
 use crate::sqlcipher::ffi::wal_index;
 
 /// So often others may begin or end their work while a connection is being opened.
-const ATTEMPTS: usize = 8;
+const ATTEMPTS: u64 = 8;
 
 /// A connection that was keyed and has read.
 #[derive(Debug)]
@@ -56,6 +56,12 @@ impl Failure {
             Ok(()) => Ok(connection),
             Err(error) => Err(Self::found(connection, error)),
         }
+    }
+
+    /// Whether a file could not be opened, or the index not be made.
+    fn is_refusal(&self) -> bool {
+        let Self::Engine(found) = self else { return false };
+        matches!(found.1.sqlite_error_code(), Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly))
     }
 
     pub(crate) fn explained(self, explain: impl FnOnce(&Connection, rusqlite::Error) -> Error) -> Error {
@@ -160,19 +166,29 @@ pub(super) fn open(
     if settings.way == Way::Immutable {
         return unchanging(location, &Still::of(path), key).map(|connection| Tried { connection, still: None });
     }
-    for _ in 0..ATTEMPTS {
+    let mut lost = changed().during(Phase::Connect).into();
+    for attempt in 0..ATTEMPTS {
+        // What others are in the middle of takes them no longer.
+        std::thread::sleep(Duration::from_millis(attempt));
         let still = Still::of(path);
-        if let Some(connection) = shared(location, &still, key)? {
-            return Ok(Tried { connection, still: None });
+        match shared(location, &still, key) {
+            Ok(Some(connection)) => return Ok(Tried { connection, still: None }),
+            Ok(None) => {}
+            // Somebody came, whose index is not there yet, or left, and has removed it. The next look tells.
+            Err(error) if error.is_refusal() => {
+                lost = error;
+                continue;
+            }
+            Err(error) => return Err(error),
         }
         still.tidy();
         match unchanging(location, &still, key) {
             Ok(connection) if still.holds() => return Ok(Tried { connection, still: Some(still) }),
             Err(error) if still.holds() => return Err(error),
-            _ => {}
+            _ => lost = changed().during(Phase::Connect).into(),
         }
     }
-    Err(changed().during(Phase::Connect).into())
+    Err(lost)
 }
 
 /// A connection by SQLite's own way; `None` where nobody works with a database in WAL mode.
