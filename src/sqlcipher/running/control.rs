@@ -41,6 +41,13 @@ const ENDLESS: u8 = u8::MAX;
 /// second one within a run means that a whole interval has passed.
 const BUDGET: u8 = 3;
 
+/// Between two looks whether a lock is free. SQLite's own pauses grow to 100 ms. Most that is waited for here is our own
+/// copying of the log, which has the lock for two syncs of the disk. Another process that writes all the time leaves the lock
+/// for microseconds only, which is met by looking often. A cancelled caller does not wait for more than one pause.
+const QUICK_PAUSE: Duration = Duration::from_micros(100);
+const QUICK_LOOKS: u32 = 50;
+const LONG_PAUSE: Duration = Duration::from_millis(3);
+
 impl Control {
     /// Marks the job as running until the guard is dropped. `None`: it was cancelled before it began.
     pub(crate) fn start(&self, job: u64) -> Option<Running<'_>> {
@@ -114,9 +121,7 @@ impl Control {
         if self.should_stop() || since.is_none_or(|since| since.elapsed() >= patience) {
             return false;
         }
-        // SQLite's own steps grow to 100 ms. Another process that writes all the time leaves the lock for microseconds only,
-        // which is met by looking often; a cancelled caller does not wait for more than one step.
-        std::thread::sleep(Duration::from_millis(u64::from(tries + 1).min(3)));
+        std::thread::sleep(if tries < QUICK_LOOKS { QUICK_PAUSE } else { LONG_PAUSE });
         true
     }
 }
