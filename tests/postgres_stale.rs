@@ -249,10 +249,10 @@ async fn many_rows_for_a_table_that_was_changed_fail_at_most_once() {
     };
     let to_jsonb = "ALTER TABLE m ALTER a TYPE jsonb USING CAST(a AS jsonb)";
     let cases = [
-        ("INSERT INTO m SELECT $1", 3, to_jsonb, "42804"),
-        ("INSERT INTO m SELECT $1", 100, to_jsonb, "42804"),
-        ("INSERT INTO m VALUES ($1) -- few", 3, to_jsonb, "42804"),
-        ("INSERT INTO m VALUES ($1) -- many", 100, "ALTER TABLE m RENAME a TO b", "42703"),
+        ("INSERT INTO m SELECT $1", 3, to_jsonb, Some("42804")),
+        ("INSERT INTO m SELECT $1", 100, to_jsonb, Some("42804")),
+        ("INSERT INTO m VALUES ($1) -- few", 3, to_jsonb, Some("42804")),
+        ("INSERT INTO m VALUES ($1) -- many", 100, "ALTER TABLE m RENAME a TO b", None),
     ];
     for (insert, count, change, state) in cases {
         script(&mut beside, "DROP TABLE IF EXISTS m; CREATE TABLE m (a text)").await;
@@ -270,7 +270,10 @@ async fn many_rows_for_a_table_that_was_changed_fail_at_most_once() {
                 }
             }
         }
-        assert!(matches!(&codes[..], [only] if only.contains(state)), "{insert}: {codes:?}");
+        match state {
+            Some(state) => assert!(matches!(&codes[..], [only] if only.contains(state)), "{insert}: {codes:?}"),
+            None => assert!(codes.is_empty(), "{insert}: {codes:?}"),
+        }
     }
 
     let insert = "INSERT INTO m (b) SELECT $1";

@@ -9,7 +9,8 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 
-use tokio_postgres::Client;
+use futures_util::future::try_join;
+use tokio_postgres::{Client, Column};
 
 use super::cache::{CopyPlan, Prepared};
 use super::copy::copy_in;
@@ -40,14 +41,20 @@ impl PostgresConnection {
     ///
     /// Where nothing may be kept prepared, the statement is prepared for as long as the transaction lasts, during which a
     /// pooler leaves us the same session; see [`ready`](Self::ready).
-    pub(crate) async fn add_prepared_many(&mut self, sql: &Arc<str>, sets: ParamSets) -> Result<Option<Changes>> {
+    pub(crate) async fn add_prepared_many(
+        &mut self,
+        sql: &Arc<str>,
+        sets: ParamSets,
+        way: &mut BulkWay,
+    ) -> Result<Option<Changes>> {
         let cached = self.cache.peek(sql).is_some();
-        let outcome = self.add_sets(sql, sets).await;
+        let outcome = self.add_sets(sql, sets, way).await;
         outcome.map_err(|error| if cached { self.forget_stale(sql, error) } else { error })
     }
 
-    async fn add_sets(&mut self, sql: &Arc<str>, sets: ParamSets) -> Result<Option<Changes>> {
-        if self.cache.is_off() && self.session.transaction != SessionTransaction::Open {
+    async fn add_sets(&mut self, sql: &Arc<str>, sets: ParamSets, way: &mut BulkWay) -> Result<Option<Changes>> {
+        let in_transaction = self.session.transaction == SessionTransaction::Open;
+        if self.cache.is_off() && !in_transaction {
             return self.run_one_by_one(sql, &sets).await.map(Some);
         }
         let copying = self.copying.take();
@@ -59,23 +66,31 @@ impl PostgresConnection {
         let arranged = Arc::clone(&prepared);
         let arranged = arranged.placeholders.look_up_all(&sets)?;
         if cached && self.any_is_lossy(&prepared, &arranged) {
-            prepared = self.prepare_anew(sql, &prepared).await?;
+            prepared = self.prepare_anew(sql).await?;
         }
         let copies = copying.is_some() || (self.bulk_copy && sets.len() >= WORTH_A_COPY);
-        let plan = if copies { self.plan(sql, &prepared).await? } else { None };
-        let Some(plan) = plan else { return self.send_all(&prepared, &arranged).await.map(Some) };
-        let mut binary = copying.is_none() && self.may_copy_binary(&plan, &prepared).await?;
-        if copying.is_none() && !binary && self.session.transaction == SessionTransaction::Open {
-            prepared = self.prepare_anew(sql, &prepared).await?;
-            binary = self.may_copy_binary(&plan, &prepared).await?;
+        if copies && (!in_transaction || matches!(way, BulkWay::Unasked)) {
+            *way = Box::pin(self.find_way(sql, &prepared)).await?;
+        }
+        let plan = match way {
+            BulkWay::Copy(plan) if copies => Arc::clone(plan),
+            _ => return self.send_all(&prepared, &arranged).await.map(Some),
+        };
+        let mut binary = None;
+        if copying.is_none() && in_transaction {
+            if !plan.fits(&prepared) {
+                prepared = self.prepare_anew(sql).await?;
+            }
+            if plan.fits(&prepared) {
+                binary = Some(self.prepare_binary(&plan, &prepared).await?);
+            }
         }
         // Dropped meanwhile, the COPY is given up.
         self.copying = {
             let answer = pin!(copy_in(&self.client, &plan, binary, &prepared, &arranged, copying));
             self.session.during(COPY, answer).await?
         };
-        let goes_on = self.session.transaction == SessionTransaction::Open
-            && self.copying.as_ref().is_some_and(|copying| copying.sent < LONGEST_COPY);
+        let goes_on = in_transaction && self.copying.as_ref().is_some_and(|copying| copying.sent < LONGEST_COPY);
         if !goes_on {
             return self.end_copy().await.map(Some);
         }
@@ -125,41 +140,50 @@ impl PostgresConnection {
         Ok(Changes::new(self.session.during(COPY, answer).await?, None))
     }
 
-    /// Whether the columns still have the types that the values are fitted to: eight bytes are as good a float as an
-    /// integer to the server. Parsing a query locks the table against changes until the transaction ends.
-    async fn may_copy_binary(&mut self, plan: &CopyPlan, prepared: &Prepared) -> Result<bool> {
-        if self.session.transaction != SessionTransaction::Open {
-            return Ok(false);
+    /// The COPY in binary form, which is kept prepared beside the statement for as long as its text is the same.
+    async fn prepare_binary(&mut self, plan: &CopyPlan, prepared: &Prepared) -> Result<tokio_postgres::Statement> {
+        let kept = prepared.copy.lock().clone();
+        if let Some((_, copy)) = kept.filter(|(text, _)| *text == plan.copy) {
+            return Ok(copy);
         }
-        let answer = pin!(async { Ok(self.client.prepare(&plan.columns).await?) });
-        let seen = self.session.during(SessionCall::Statement { reads: true }, answer).await?;
-        if plan.binary.get().is_none() {
-            let copy = format!("{} (FORMAT binary)", plan.copy);
-            let answer = pin!(async { Ok(self.client.prepare(&copy).await?) });
-            let copy = self.session.during(SessionCall::Statement { reads: true }, answer).await?;
-            plan.binary.set(copy).ok();
-        }
-        let types = prepared.statement.params();
-        Ok(seen.columns().iter().map(|column| base(column.type_())).eq(types.iter().map(base)))
+        let text = format!("{} (FORMAT binary)", plan.copy);
+        let answer = pin!(async { Ok(self.client.prepare(&text).await?) });
+        let copy = self.session.during(SessionCall::Statement { reads: true }, answer).await?;
+        let old = prepared.copy.lock().replace((Arc::clone(&plan.copy), copy.clone()));
+        drop(old);
+        Ok(copy)
     }
 
-    /// The COPY that does the same as the statement; asked of the catalog once.
-    async fn plan(&mut self, sql: &str, prepared: &Prepared) -> Result<Option<CopyPlan>> {
-        if prepared.bulk.get().is_none() {
-            let plan = match Insert::read(&prepared.placeholders.rewrite(sql)) {
-                Some(insert) => {
-                    let rows = pin!(async { Ok(self.client.query_typed(COLUMNS, &[(&insert.table, TEXT)]).await?) });
-                    let rows = self.session.during(SessionCall::Statement { reads: true }, rows).await?;
-                    let columns = rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?)));
-                    let columns: Result<Vec<_>, tokio_postgres::Error> = columns.collect();
-                    columns.ok().and_then(|columns| insert.plan(&columns))
-                }
-                None => None,
-            };
-            prepared.bulk.set(plan).ok();
-        }
-        Ok(prepared.bulk.get().cloned().flatten())
+    /// Whether a COPY does the same as the statement. Asked for every bulk insert, as anybody may change the table between
+    /// two; in one round trip. Within a transaction, parsing the first question locks the table against changes until the
+    /// transaction ends, and the second is about the table as it then stays. Outside, nothing tells which columns come
+    /// first at the moment when the COPY begins.
+    async fn find_way(&mut self, sql: &str, prepared: &Prepared) -> Result<BulkWay> {
+        let in_transaction = self.session.transaction == SessionTransaction::Open;
+        let insert = Insert::read(&prepared.placeholders.rewrite(sql));
+        let Some(insert) = insert.filter(|insert| in_transaction || insert.columns.is_some()) else {
+            return Ok(BulkWay::Statements);
+        };
+        let all = format!("SELECT * FROM {}", insert.table);
+        let answers = pin!(async {
+            let table = [(&insert.table as _, TEXT)];
+            Ok(try_join(self.client.prepare(&all), self.client.query_typed(COLUMNS, &table)).await?)
+        });
+        let (seen, rows) = self.session.during(SessionCall::Statement { reads: true }, answers).await?;
+        let columns = rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?)));
+        let columns: Result<Vec<_>, tokio_postgres::Error> = columns.collect();
+        let plan = columns.ok().and_then(|columns| insert.plan(&columns, seen.columns()));
+        Ok(plan.map_or(BulkWay::Statements, |plan| BulkWay::Copy(Arc::new(plan))))
     }
+}
+
+/// How the sets of a bulk insert travel.
+#[derive(Debug, Default)]
+pub(crate) enum BulkWay {
+    #[default]
+    Unasked,
+    Statements,
+    Copy(Arc<CopyPlan>),
 }
 
 const TEXT: tokio_postgres::types::Type = tokio_postgres::types::Type::TEXT;
@@ -207,22 +231,23 @@ impl Insert {
         (tokens.next().is_none() && ordered && fits).then_some(Self { table, columns, values: numbers.len() })
     }
 
-    /// `found`: name, quoted name, and whether a value may be given, of each column in order.
-    fn plan(&self, found: &[(String, String, bool)]) -> Option<CopyPlan> {
+    /// `found`: name, quoted name, and whether a value may be given, of each column in order. `seen`: the same columns as
+    /// the parser knows them; a transaction that began earlier may find others in the catalog.
+    fn plan(&self, found: &[(String, String, bool)], seen: &[Column]) -> Option<CopyPlan> {
+        found.iter().map(|column| column.0.as_str()).eq(seen.iter().map(Column::name)).then_some(())?;
+        let all = || found.iter().zip(seen);
         let chosen: Vec<_> = match &self.columns {
-            None => found.get(..self.values)?.iter().collect(),
+            None => all().take(self.values).collect(),
             Some(columns) => {
-                let find = |name: &String| found.iter().find(|column| column.0 == *name);
+                let find = |name: &String| all().find(|column| column.0.0 == *name);
                 columns.iter().map(find).collect::<Option<_>>()?
             }
         };
-        chosen.iter().all(|column| column.2).then_some(())?;
-        let columns: Vec<&str> = chosen.iter().map(|column| column.1.as_str()).collect();
-        let (table, columns) = (&self.table, columns.join(", "));
+        (chosen.len() == self.values && chosen.iter().all(|(column, _)| column.2)).then_some(())?;
+        let columns: Vec<&str> = chosen.iter().map(|(column, _)| column.1.as_str()).collect();
         Some(CopyPlan {
-            copy: format!("COPY {table} ({columns}) FROM STDIN").into(),
-            binary: Arc::default(),
-            columns: format!("SELECT {columns} FROM {table}").into(),
+            copy: format!("COPY {} ({}) FROM STDIN", self.table, columns.join(", ")).into(),
+            types: chosen.iter().map(|(_, seen)| base(seen.type_()).clone()).collect(),
         })
     }
 }

@@ -1,14 +1,15 @@
 //! Prepared statements of one connection, the least recently used one leaving first.
 
 use std::collections::HashMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use tokio_postgres::types::Type;
 
 use super::words::Shape;
 use crate::error::Result;
+use crate::lock::Lock;
 use crate::params::Placeholders;
-use crate::postgres::values::Parameter;
+use crate::postgres::values::{Parameter, base};
 use crate::value::ValueRef;
 
 /// A statement that the server has prepared, and what has been found out about it.
@@ -20,18 +21,24 @@ pub(crate) struct Prepared {
     pub(crate) header: Arc<[Arc<str>]>,
     /// What does not fit the type of its parameter goes as a literal.
     pub(crate) lenient: bool,
-    /// Whether many of it can travel as one COPY; unset until somebody asks.
-    pub(crate) bulk: OnceLock<Option<CopyPlan>>,
+    /// The COPY that many of it travelled as last, in binary form; and its text without that.
+    pub(crate) copy: Lock<Option<(Arc<str>, tokio_postgres::Statement)>>,
 }
 
 /// How many sets of a statement travel as one COPY.
-#[derive(Clone)]
+#[derive(Debug)]
 pub(crate) struct CopyPlan {
     pub(crate) copy: Arc<str>,
-    /// In binary form, prepared when it is needed first.
-    pub(crate) binary: Arc<OnceLock<tokio_postgres::Statement>>,
-    /// A query that has the columns in question, and is never run.
-    pub(crate) columns: Arc<str>,
+    /// Of the columns; none is a domain.
+    pub(crate) types: Vec<Type>,
+}
+
+impl CopyPlan {
+    /// Whether the columns have the types that the values are fitted to: eight bytes are as good a float as an integer to
+    /// the server.
+    pub(crate) fn fits(&self, prepared: &Prepared) -> bool {
+        self.types.iter().eq(prepared.statement.params().iter().map(base))
+    }
 }
 
 impl Prepared {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 use tokio_postgres::{Client, RowStream};
 
+use super::bulk::BulkWay;
 use super::collect::Collector;
 use super::sending::{Fitted, Ready};
 use super::words::{Shape, alters_session, ends_transaction, only_sets};
@@ -70,7 +71,7 @@ impl Connection for PostgresConnection {
     async fn bulk(&mut self, sql: Arc<str>) -> Result<PostgresBulk<'_>> {
         self.ready().await?;
         self.session.refuse_failed()?;
-        Ok(PostgresBulk { connection: self, sql })
+        Ok(PostgresBulk { connection: self, sql, way: BulkWay::Unasked })
     }
 
     /// The server takes a text of several statements for one transaction, unless the text holds BEGIN and COMMIT: a
@@ -317,6 +318,7 @@ impl PostgresConnection {
 pub struct PostgresBulk<'c> {
     connection: &'c mut PostgresConnection,
     sql: Arc<str>,
+    way: BulkWay,
 }
 
 impl BulkInsert for PostgresBulk<'_> {
@@ -325,7 +327,7 @@ impl BulkInsert for PostgresBulk<'_> {
             self.connection.ready().await?;
             self.connection.session.refuse_failed()?;
         }
-        Box::pin(self.connection.add_prepared_many(&self.sql, sets)).await
+        Box::pin(self.connection.add_prepared_many(&self.sql, sets, &mut self.way)).await
     }
 
     async fn end(self) -> Result<Changes> {

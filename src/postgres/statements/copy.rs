@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::SinkExt;
 use tokio_postgres::types::Type;
-use tokio_postgres::{Client, CopyInSink};
+use tokio_postgres::{Client, CopyInSink, Statement};
 
 use super::cache::{CopyPlan, Prepared};
 use crate::error::Result;
@@ -39,7 +39,7 @@ pub(crate) struct Copying {
 pub(crate) async fn copy_in(
     client: &Client,
     plan: &CopyPlan,
-    mut binary: bool,
+    mut binary: Option<Statement>,
     prepared: &Arc<Prepared>,
     sets: &ArrangedSets<'_>,
     mut open: Option<Copying>,
@@ -50,25 +50,32 @@ pub(crate) async fn copy_in(
         let copying = if let Some(copying) = &mut open {
             copying
         } else {
-            binary &= CopyForm::Binary.put_row(&types, prepared, first, &mut Vec::new())?;
-            open.insert(Copying::begin(client, plan, binary, prepared).await?)
+            if !CopyForm::Binary.put_row(&types, prepared, first, &mut Vec::new())? {
+                binary = None;
+            }
+            open.insert(Copying::begin(client, plan, binary.as_ref(), prepared).await?)
         };
         copying.send(&types, &mut sets).await?;
         if sets.peek().is_some()
             && let Some(ended) = open.take()
         {
             let counted = ended.finish().await?;
-            open.insert(Copying::begin(client, plan, false, prepared).await?).counted = counted;
+            open.insert(Copying::begin(client, plan, None, prepared).await?).counted = counted;
         }
     }
     Ok(open)
 }
 
 impl Copying {
-    async fn begin(client: &Client, plan: &CopyPlan, binary: bool, prepared: &Arc<Prepared>) -> Result<Self, Fault> {
-        let (form, sink) = match plan.binary.get() {
-            Some(copy) if binary => (CopyForm::Binary, client.copy_in(copy).await?),
-            _ => (CopyForm::Text, client.copy_in(&*plan.copy).await?),
+    async fn begin(
+        client: &Client,
+        plan: &CopyPlan,
+        binary: Option<&Statement>,
+        prepared: &Arc<Prepared>,
+    ) -> Result<Self, Fault> {
+        let (form, sink) = match binary {
+            Some(copy) => (CopyForm::Binary, client.copy_in(copy).await?),
+            None => (CopyForm::Text, client.copy_in(&*plan.copy).await?),
         };
         Ok(Self { prepared: Arc::clone(prepared), sent: 0, form, sink: Box::pin(sink), counted: 0 })
     }

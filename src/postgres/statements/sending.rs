@@ -11,6 +11,7 @@ use super::collect::Collector;
 use super::words::Shape;
 use crate::connector::Statement;
 use crate::error::{Error, ErrorKind, Phase, Reason, Result};
+use crate::lock::Lock;
 use crate::params::lexer::unmarked;
 use crate::params::script::statements;
 use crate::params::{Dialect, Params, Placeholders};
@@ -90,10 +91,9 @@ impl PostgresConnection {
             let answer = pin!(async { Ok(self.client.prepare(&cast).await?) });
             statement = self.session.during(SessionCall::Statement { reads: true }, answer).await?;
         }
-        let bulk = std::sync::OnceLock::new();
         // Where nothing stays prepared, the same value may go in a statement that is not prepared at all.
         let lenient = self.cache.is_off();
-        let prepared = Prepared { shape, placeholders, statement, header, lenient, bulk };
+        let prepared = Prepared { shape, placeholders, statement, header, lenient, copy: Lock::default() };
         Ok(self.cache.insert(Arc::clone(sql), prepared))
     }
 
@@ -111,7 +111,7 @@ impl PostgresConnection {
         let (mut prepared, mut cached) = self.prepare(sql).await?;
         let values = prepared.placeholders.arrange(params)?;
         if cached && self.must_look_again(&prepared, &values) {
-            prepared = self.prepare_anew(sql, &prepared).await?;
+            prepared = self.prepare_anew(sql).await?;
             cached = false;
         }
         Ok((Ready::Prepared(prepared), values, cached))
@@ -126,14 +126,9 @@ impl PostgresConnection {
     }
 
     /// Prepares a statement anew, with the types that its parameters have now.
-    pub(crate) async fn prepare_anew(&mut self, sql: &Arc<str>, old: &Prepared) -> Result<Arc<Prepared>> {
+    pub(crate) async fn prepare_anew(&mut self, sql: &Arc<str>) -> Result<Arc<Prepared>> {
         self.cache.remove(sql);
-        let prepared = Box::pin(self.prepare_new(sql)).await?;
-        // What the catalog said takes another question; it is as old as it was.
-        if let (true, Some(plan)) = (prepared.statement.params() == old.statement.params(), old.bulk.get()) {
-            prepared.bulk.set(plan.clone()).ok();
-        }
-        Ok(prepared)
+        Box::pin(self.prepare_new(sql)).await
     }
 
     /// Runs a statement, and once more if the server sees it differently than when it was prepared.
