@@ -9,7 +9,7 @@ use tokio_postgres::{Client, RowStream};
 use super::bulk::BulkWay;
 use super::collect::Collector;
 use super::sending::{Fitted, Ready};
-use super::words::{Shape, alters_session, ends_transaction, only_sets};
+use super::words::{Shape, alters_session, ends_transaction, only_sets, script_sets_access};
 use crate::connector::{
     Access, BulkInsert, Connection, Isolation, Maintained, Maintenance, Outcome, Scope, Statement, StatementKind,
     StatementSummary, TransactionMode, left_open,
@@ -22,7 +22,7 @@ use crate::params::{Dialect, ParamSets};
 use crate::postgres::connection::{BEGIN_STREAM, PostgresConnection};
 use crate::postgres::error::sqlstate;
 use crate::postgres::wire::Running;
-use crate::postgres::wire::{Fault, SessionCall, SessionTransaction, doomed, outcome_unknown};
+use crate::postgres::wire::{Fault, SessionCall, SessionTransaction, doomed, only_reads, outcome_unknown};
 use crate::row::{Changes, RowSink, Rows};
 use crate::value::Value;
 
@@ -82,6 +82,9 @@ impl Connection for PostgresConnection {
         let sql = unmarked(&sql);
         self.ready().await?;
         self.session.refuse_failed()?;
+        if self.session.access == Access::Read && script_sets_access(sql) {
+            return Err(only_reads(Phase::Statement));
+        }
         self.session.altered |= alters_session(sql);
         let call = SessionCall::Script { reads: only_sets(sql) };
         if self.session.transaction == SessionTransaction::Open {
@@ -157,6 +160,8 @@ impl Connection for PostgresConnection {
 
     /// [`Isolation::Default`] is the server's own, READ COMMITTED unless it is configured otherwise, except in a
     /// transaction that only reads, which sees one unchanging view. [`Isolation::Snapshot`] is REPEATABLE READ.
+    ///
+    /// On a connection for reading, a transaction that writes is refused: the server would let it write.
     async fn begin(&mut self, mode: TransactionMode) -> Result<()> {
         let sql = match (mode.access, mode.isolation) {
             (Access::Write, Isolation::Default) => "BEGIN READ WRITE",
@@ -169,6 +174,9 @@ impl Connection for PostgresConnection {
         if self.session.transaction != SessionTransaction::None {
             let error = Error::new(ErrorKind::Transaction, "a transaction is open already").during(Phase::Begin);
             return Err(error.hint("nest with savepoints"));
+        }
+        if self.session.access == Access::Read && mode.access == Access::Write {
+            return Err(only_reads(Phase::Begin));
         }
         self.send(SessionCall::Begin, sql).await?;
         self.session.begun(mode.access);

@@ -9,7 +9,7 @@ use tokio_postgres::{Client, RowStream};
 use super::cache::Prepared;
 use super::collect::Collector;
 use super::words::Shape;
-use crate::connector::Statement;
+use crate::connector::{Access, Statement};
 use crate::error::{Error, ErrorKind, Phase, Reason, Result};
 use crate::lock::Lock;
 use crate::params::lexer::unmarked;
@@ -20,7 +20,7 @@ use crate::postgres::error::sqlstate;
 use crate::postgres::values::Parameter;
 use crate::postgres::values::loses;
 use crate::postgres::values::{base, is_readable, unreadable};
-use crate::postgres::wire::{SessionCall, SessionTransaction};
+use crate::postgres::wire::{SessionCall, SessionTransaction, only_reads};
 use crate::row::{RowSink, Rows};
 use crate::value::{Value, ValueRef};
 
@@ -50,8 +50,11 @@ impl Ready {
     }
 }
 
-/// Refuses what the methods of a connection are for.
-fn refuse(shape: Shape) -> Result<()> {
+/// Refuses what the methods of a connection are for, and what would let a session write that is there for reading.
+fn refuse(shape: Shape, access: Access) -> Result<()> {
+    if shape.sets_access && access == Access::Read {
+        return Err(only_reads(Phase::Statement));
+    }
     let (message, hint) = if shape.transaction {
         ("a statement may not begin or end a transaction", "use begin, commit, rollback and savepoint")
     } else if shape.copy {
@@ -74,7 +77,7 @@ impl PostgresConnection {
 
     async fn prepare_new(&mut self, sql: &Arc<str>) -> Result<Arc<Prepared>> {
         let shape = Shape::of(sql);
-        refuse(shape)?;
+        refuse(shape, self.session.access)?;
         let placeholders = Placeholders::scan(sql, Dialect::Postgres)?;
         let text = placeholders.rewrite(sql);
         let text = unmarked(&text);
@@ -102,7 +105,7 @@ impl PostgresConnection {
     pub(crate) async fn get_ready(&mut self, sql: &Arc<str>, params: Params) -> Result<(Ready, Vec<Value>, bool)> {
         if self.cache.is_off() {
             let shape = Shape::of(sql);
-            refuse(shape)?;
+            refuse(shape, self.session.access)?;
             let placeholders = Placeholders::scan(sql, Dialect::Postgres)?;
             let values = placeholders.arrange(params)?;
             let sql = unmarked(&placeholders.rewrite(sql)).to_owned();

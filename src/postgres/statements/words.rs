@@ -29,6 +29,8 @@ pub(crate) struct Shape {
     pub(crate) commits_within: bool,
     /// May leave the session with another setting, a temporary table or the like, as far as its words tell.
     pub(crate) alters_session: bool,
+    /// Has a say in whether the transaction or the session may write, as far as its words tell.
+    pub(crate) sets_access: bool,
 }
 
 impl Shape {
@@ -67,6 +69,7 @@ impl Shape {
             counts_changes: if first.is("WITH") { with_changes(sql) } else { !first_is(READERS) },
             commits_within: outside || first_is(&["CALL", "DO"]),
             alters_session: session || leaves_temporary(sql) || sets_for_session(sql),
+            sets_access: sets_access(sql),
         }
     }
 }
@@ -118,6 +121,27 @@ fn sets_for_session(sql: &str) -> bool {
         }
     }
     false
+}
+
+/// Whether a statement says READ WRITE or READ ONLY, as SET TRANSACTION and BEGIN do, or sets what stands for that. What
+/// `RESET` returns to is what the session was opened with.
+fn sets_access(sql: &str) -> bool {
+    let first = tokens(sql).next().unwrap_or(Token::Literal);
+    let mut pairs = tokens(sql).zip(tokens(sql).skip(1));
+    let says = first.is_one_of(&["SET", "BEGIN", "START"])
+        && pairs.any(|(one, two)| one.is("READ") && two.is_one_of(&["WRITE", "ONLY"]));
+    let sets = || first.is_one_of(&["SET", "DO"]) || mentions(sql, "set_config");
+    says || mentions(sql, "transaction_read_only") && sets()
+}
+
+/// Whether a text holds `name` in any case, wherever it stands.
+fn mentions(sql: &str, name: &str) -> bool {
+    sql.as_bytes().windows(name.len()).any(|part| part.eq_ignore_ascii_case(name.as_bytes()))
+}
+
+/// Whether one of the statements of a script has a say in whether the session may write.
+pub(crate) fn script_sets_access(script: &str) -> bool {
+    statements(script, Dialect::Postgres).any(|one| Shape::of(one).sets_access)
 }
 
 /// Whether the statements of a script do nothing but alter the session, and so leave nothing behind when it breaks.
@@ -216,6 +240,35 @@ mod tests {
         }
         for sql in ["select call from do", "insert into t values (1)", "create index i on t (a)", "'call'"] {
             assert!(!Shape::of(sql).commits_within, "{sql}");
+        }
+    }
+
+    #[test]
+    fn what_has_a_say_in_whether_a_session_may_write_is_known() {
+        let does = [
+            "begin isolation level serializable read /* only */ write",
+            "START TRANSACTION READ ONLY",
+            "set transaction read write",
+            "SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE",
+            "set default_transaction_read_only = off",
+            "SET LOCAL \"transaction_read_only\" TO off",
+            "select Set_Config('Transaction_Read_Only', 'off', true)",
+            "do $$ begin set local transaction_read_only = off; end $$",
+        ];
+        for sql in does {
+            assert!(Shape::of(sql).sets_access, "{sql}");
+        }
+        let does_not = [
+            "show transaction_read_only",
+            "select current_setting('transaction_read_only')",
+            "reset default_transaction_read_only",
+            "select read, only from read_write",
+            "begin isolation level read committed",
+            "set search_path = read, write",
+            "select set_config('a.b', 'c', true)",
+        ];
+        for sql in does_not {
+            assert!(!Shape::of(sql).sets_access, "{sql}");
         }
     }
 

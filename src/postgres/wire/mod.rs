@@ -18,5 +18,5 @@ pub(crate) use driver::Driver;
 pub(crate) use first_row::{FirstRow, Limited};
 pub(crate) use handshake::Handshake;
 pub(crate) use link::{Link, LinkCanceller, Route, Running};
-pub(crate) use session::{Age, Fault, Session, SessionCall, SessionTransaction, doomed, outcome_unknown};
+pub(crate) use session::{Age, Fault, Session, SessionCall, SessionTransaction, doomed, only_reads, outcome_unknown};
 pub(crate) use socket::{Address, Keepalive};

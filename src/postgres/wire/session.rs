@@ -241,7 +241,7 @@ impl Session {
     pub(crate) fn begun(&mut self, access: Access) {
         self.transaction = SessionTransaction::Open;
         self.lent = false;
-        self.mode = if self.access == Access::Read { Access::Read } else { access };
+        self.mode = access;
     }
 
     /// Takes note that no transaction is open.
@@ -255,6 +255,13 @@ impl Session {
 pub(crate) fn doomed() -> Error {
     let message = "the transaction cannot go on, because an earlier statement of it failed or was dropped";
     Error::new(ErrorKind::Transaction, message).because(Reason::Doomed).hint("roll it back")
+}
+
+/// What a session that is there for reading says to all that could write.
+#[cold]
+pub(crate) fn only_reads(phase: Phase) -> Error {
+    let error = Error::new(ErrorKind::Connection, "the connection is for reading only, and stays so");
+    error.because(Reason::NotWritable).during(phase).hint("write on one that was not asked for to read")
 }
 
 #[cold]
