@@ -15,6 +15,48 @@ fn with<'a>(head: &[&'a str], tail: &[&'a str]) -> Vec<&'a str> {
 }
 
 #[test]
+fn what_a_form_would_lose_is_refused_by_name() {
+    let home = Home::new();
+    home.write("INSERT INTO t VALUES (CAST(x'61ff' AS TEXT))");
+    for form in ["--csv", "--json"] {
+        let ran = home.run(&with(&["sql", "a.db", "SELECT a AS word FROM t"], &[form]));
+        ran.fails(1, "column word holds text that is not UTF-8");
+        assert!(ran.err.contains("hex("), "{ran:?}");
+    }
+    assert!(home.run(&with(&["sql", "a.db", "SELECT a FROM t"], &[])).ok().contains('a'));
+    let twice = "SELECT 1 AS id, 2 AS id";
+    home.run(&with(&["sql", "a.db", twice], &["--json"])).fails(1, "two columns are named id");
+    assert_eq!(home.run(&with(&["sql", "a.db", twice], &["--csv"])).ok(), "id,id\n1,2\n");
+    // A write is undone with it.
+    let write = "UPDATE t SET a = 'b' RETURNING 1 AS id, 2 AS id";
+    home.run(&with(&["sql", "a.db", write], &["--json", "--write"])).fails(1, "two columns are named id");
+    assert_eq!(home.run(&with(&["sql", "a.db", "SELECT hex(a) AS a FROM t"], &["--csv"])).ok(), "a\n61FF\n");
+}
+
+#[test]
+fn sql_with_a_nul_byte_is_refused_before_a_part_of_it_runs() {
+    let home = Home::new();
+    home.write("INSERT INTO t VALUES (1)");
+    for flags in [&["--write"][..], &["--write", "--no-transaction"], &[]] {
+        let sql = "INSERT INTO t VALUES (2);\0 INSERT INTO t VALUES (3);";
+        home.run_with_input(&with(&["sql", "a.db"], flags), sql).fails(1, "NUL byte");
+    }
+    assert_eq!(home.run(&with(&["sql", "a.db", "SELECT a FROM t"], &["--csv"])).ok(), "a\n1\n");
+}
+
+#[test]
+fn a_new_key_has_a_name_that_can_be_asked_for() {
+    let home = Home::new();
+    let age = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p";
+    for name in ["a.b", "a:b", "a[0]", ""] {
+        let ran = home.run(&["key", "new", "k.yml", "--age", age, "--name", name]);
+        ran.fails(1, "cannot be the name of a key");
+        assert!(!home.path("k.yml").exists(), "{name}");
+    }
+    home.run(&["key", "new", "k.yml", "--age", age, "--name", "a_b-c"]).ok();
+}
+
+#[test]
 fn rows_are_printed_as_a_table_csv_or_json() {
     let home = Home::new();
     home.write("INSERT INTO t VALUES (NULL), (7), (1.0), ('a,\"b'), (''), (x'00ff'), ('two' || char(10) || 'lines')");

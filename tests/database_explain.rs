@@ -58,6 +58,26 @@ async fn a_plan_is_printed_as_a_tree() {
 }
 
 #[tokio::test]
+async fn what_stands_in_the_statement_itself_is_no_table() {
+    let db = with_schema().await;
+    for (sql, params) in [
+        ("SELECT * FROM users WHERE id IN $1", strongroom::params![strongroom::list([1, 2])]),
+        ("SELECT u.* FROM json_each($1) e JOIN users u ON u.id = e.value", strongroom::params!["[1]"]),
+        ("SELECT * FROM json_tree($1)", strongroom::params!["[1]"]),
+        ("INSERT INTO posts (user) VALUES (1), (2), (3)", Ok(strongroom::values::Params::default())),
+        ("SELECT * FROM (VALUES (1), (2))", Ok(strongroom::values::Params::default())),
+        ("SELECT 1", Ok(strongroom::values::Params::default())),
+    ] {
+        assert_no_full_scan(&db.explain(sql, params).await.unwrap());
+    }
+    db.execute_script("CREATE TABLE \"2 CONSTANTS\" (a); CREATE TABLE json_eaches (a)").await.unwrap();
+    for table in ["\"2 CONSTANTS\"", "json_eaches"] {
+        let plan = db.explain(&format!("SELECT * FROM {table}"), ()).await.unwrap();
+        assert_eq!(plan.full_scans().count(), 1, "{plan}");
+    }
+}
+
+#[tokio::test]
 #[should_panic(expected = "looks at every row: SCAN users")]
 async fn the_assertion_shows_the_scan() {
     assert_no_full_scan(&with_schema().await.explain("SELECT name FROM users", ()).await.unwrap());

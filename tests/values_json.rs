@@ -82,6 +82,65 @@ async fn what_is_no_json_of_the_type_is_refused_without_its_text() {
     assert_eq!(kinds(&error), (ErrorKind::Query, Reason::Type));
 }
 
+#[tokio::test]
+async fn a_float_that_is_no_number_is_refused_and_not_written_as_null() {
+    #[derive(Clone, Serialize)]
+    enum Shape {
+        Unit,
+        Newtype(Option<f32>),
+        Tuple(i64, f64),
+        Struct { a: f64, b: Option<i64> },
+    }
+    #[derive(Clone, Serialize)]
+    struct Newtype(f64);
+    for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+        #[allow(clippy::cast_possible_truncation, reason = "it stays what it is")]
+        let narrow = bad as f32;
+        for refused in [
+            Json(bad).into_value(),
+            Json(vec![1.0, bad]).into_value(),
+            Json((1, bad)).into_value(),
+            Json(Newtype(bad)).into_value(),
+            Json(Some(bad)).into_value(),
+            Json(std::collections::BTreeMap::from([("a", bad)])).into_value(),
+            Json(vec![Shape::Unit, Shape::Newtype(Some(narrow))]).into_value(),
+            Json(Shape::Tuple(1, bad)).into_value(),
+            Json(Shape::Struct { a: bad, b: None }).into_value(),
+        ] {
+            let error = refused.unwrap_err();
+            assert_eq!(kinds(&error), (ErrorKind::Query, Reason::Type), "{error}");
+            assert!(error.to_string().contains("no numbers"), "{error}");
+        }
+    }
+    // What is `null` because nothing is there, or only looks like it, is written.
+    let fine = Json((None::<f64>, "null", Shape::Struct { a: 1.0, b: None }, Shape::Newtype(None), ()));
+    let text = r#"[null,"null",{"Struct":{"a":1.0,"b":null}},{"Newtype":null},null]"#;
+    assert_eq!(fine.into_value().unwrap(), text.into_value().unwrap());
+    let db = memory().await;
+    for sql in ["SELECT 9e999 AS x", "SELECT -9e999 AS x"] {
+        let row = db.fetch_one(sql, ()).await.unwrap().unwrap();
+        for error in [
+            row.decode::<std::collections::HashMap<String, serde_json::Value>>().unwrap_err(),
+            row.decode::<serde_json::Map<String, serde_json::Value>>().unwrap_err(),
+            row.decode::<Vec<serde_json::Value>>().unwrap_err(),
+            row.get::<serde_json::Value>(0).unwrap_err(),
+        ] {
+            assert_eq!(kinds(&error), (ErrorKind::Query, Reason::Type), "{error}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_real_is_one_in_json_too() {
+    let db = memory().await;
+    for (sql, expected) in [("SELECT 2.0 AS x", 2.0), ("SELECT 1e300 AS x", 1e300), ("SELECT -0.5 AS x", -0.5)] {
+        let row = db.fetch_one(sql, ()).await.unwrap().unwrap();
+        let value: serde_json::Value = row.get(0).unwrap();
+        let map: std::collections::HashMap<String, serde_json::Value> = row.decode().unwrap();
+        assert_eq!((value.as_f64(), value.is_f64(), &value), (Some(expected), true, &map["x"]), "{sql}");
+    }
+}
+
 proptest! {
     #[test]
     fn any_value_goes_there_and_back(tags in proptest::collection::vec(any::<String>(), 0..4), dark: bool, big: u64) {

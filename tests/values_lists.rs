@@ -63,8 +63,8 @@ async fn what_is_no_list_is_refused_with_the_way_out() {
 #[test]
 fn each_engine_gets_what_it_knows() {
     for (sql, sqlite, postgres) in [
-        ("a IN $1", "a IN (SELECT value FROM json_each($1))", "a = ANY($1)"),
-        ("a NOT IN $1 x", "a NOT IN (SELECT value FROM json_each($1)) x", "a <> ALL($1) x"),
+        ("a IN $1", "a IN (SELECT +value FROM json_each($1))", "a = ANY($1)"),
+        ("a NOT IN $1 x", "a NOT IN (SELECT +value FROM json_each($1)) x", "a <> ALL($1) x"),
         ("'IN' $1", "'IN' $1", "'IN' $1"),
         ("a IN ($1)", "a IN ($1)", "a IN ($1)"),
         ("begin $1", "begin $1", "begin $1"),
@@ -126,9 +126,41 @@ async fn a_list_between_parentheses_is_refused_with_the_way_out() {
 
     // A text that looks like a list is a text, and what reads JSON may have a list.
     assert_eq!(ids(&db, "name IN ($1)", ("[1]",)).await, Vec::<i64>::new());
-    assert_eq!(ids(&db, "id IN (SELECT value FROM json_each($1))", (list([1, 3]),)).await, [1, 3]);
+    assert_eq!(ids(&db, "id IN (SELECT +value FROM json_each($1))", (list([1, 3]),)).await, [1, 3]);
     assert_eq!(ids(&db, "id IN (SELECT 2 WHERE '[1,3]' = $1)", (list([1, 3]),)).await, [2]);
     assert_eq!(ids(&db, "id IN (json_array_length($1), 9)", (list([1, 3]),)).await, [2]);
     let stored: String = db.fetch_value("SELECT $1", (list([1, 3]),)).await.unwrap().unwrap();
     assert_eq!(stored, "[1,3]");
+}
+
+#[tokio::test]
+async fn an_element_is_compared_as_a_value_is() {
+    let db = memory().await;
+    db.execute_script(
+        "CREATE TABLE k (a TEXT, b INTEGER, c BLOB, d NUMERIC); CREATE INDEX k_a ON k (a);
+         INSERT INTO k VALUES ('7', 7, '7', '7'), ('x', 8, 8, 8)",
+    )
+    .await
+    .unwrap();
+    for column in ["a", "b", "c", "d", "a || ''", "b + 0"] {
+        for (value, listed) in [("7", list([7])), ("'7'", list(["7"])), ("7.0", list([7.0])), ("'x'", list(["x"]))] {
+            let (by_value, by_list) = (format!("{column} = {value}"), format!("{column} IN $1"));
+            let listed = listed.unwrap();
+            let count = async |clause: &str, params: strongroom::Result<strongroom::values::Params>| {
+                let sql = format!("SELECT count(*) FROM k WHERE {clause}");
+                db.fetch_value::<i64>(&sql, params).await.unwrap().unwrap()
+            };
+            let bound = match value {
+                "7" => params![7],
+                "7.0" => params![7.0],
+                text => params![text.trim_matches('\'')],
+            };
+            let one = count(&format!("{column} = $1"), bound).await;
+            assert_eq!(count(&by_list, params![listed.clone()]).await, one, "{by_value}");
+            assert_eq!(count(&format!("{column} NOT IN $1"), params![listed]).await, 2 - one, "NOT {by_value}");
+        }
+    }
+    let plan = db.explain("SELECT * FROM k WHERE a IN $1", (list(["7"]),)).await.unwrap();
+    assert!(plan.to_string().contains("USING INDEX k_a"), "{plan}");
+    assert_eq!(plan.full_scans().count(), 0, "{plan}");
 }

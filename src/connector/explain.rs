@@ -60,10 +60,9 @@ impl QueryPlan {
             while above.last().is_some_and(|last| *last != parent) {
                 above.pop();
             }
-            // `SCAN CONSTANT ROW` looks at nothing, a virtual table finds by its own index what it is asked for.
-            let scans = detail.starts_with("SCAN ") && !detail.starts_with("SCAN CONSTANT ROW");
+            let scans = detail.strip_prefix("SCAN ").is_some_and(|of| !is_of_values(of));
             let virtual_index = detail.split_once(" VIRTUAL TABLE INDEX ").map(|(_, index)| index);
-            let full_scan = scans && virtual_index.is_none_or(|index| index.ends_with(':'));
+            let full_scan = scans && !virtual_index.is_some_and(finds);
             steps.push(PlanStep { depth: above.len(), detail, full_scan });
             above.push(id);
         }
@@ -86,6 +85,18 @@ impl QueryPlan {
         }
         Ok(Self { steps })
     }
+}
+
+/// Whether the rows of `VALUES` are scanned, and no table.
+fn is_of_values(scanned: &str) -> bool {
+    let row = scanned.trim_start_matches(|c: char| c.is_ascii_digit());
+    ["CONSTANT ROW", " CONSTANT ROW", "-ROW VALUES CLAUSE"].iter().any(|words| row.starts_with(words))
+}
+
+/// Whether a virtual table finds what it is asked for by an index of its own: it has a number for that, and words. Without
+/// words, 1 is a row by its number (R*Tree, FTS), or the elements of a JSON text, and 3 the same with a path in it.
+fn finds(index: &str) -> bool {
+    !index.ends_with(':') || matches!(index, "1:" | "3:")
 }
 
 impl fmt::Display for QueryPlan {

@@ -159,6 +159,12 @@ impl<'s> Tokens<'s> {
         Token::Symbol(byte)
     }
 
+    /// Whether the `@` here ends one of PostgreSQL's operators, as in `a @@to_tsquery(..)` and `a <@b`. No operator of its own
+    /// ends in another one before it, so that `a=@name` has a placeholder.
+    fn is_in_operator(&self) -> bool {
+        matches!(self.sql.as_bytes()[..self.start].last(), Some(b'@' | b'<'))
+    }
+
     /// Whether the colon here parts the bounds of a slice, as in `a[i:j]`: it stands between brackets, right behind a
     /// bound. One behind the bracket, a comma or white space begins a placeholder: `a[:i]`, `a[:i : :j]`.
     fn is_in_slice(&self) -> bool {
@@ -205,6 +211,7 @@ impl<'s> Iterator for Tokens<'s> {
                     self.symbol(b':')
                 }
                 b':' if self.is_in_slice() => self.symbol(b':'),
+                b'@' if postgres && self.is_in_operator() => self.symbol(b'@'),
                 b':' | b'@' if is_word(next) && !next.is_ascii_digit() => self.placeholder(Style::Named, is_word),
                 byte if byte.is_ascii_digit() => {
                     self.skip_while(|byte| is_word(byte) || matches!(byte, b'$' | b'.'));

@@ -1,6 +1,7 @@
 //! Lists as one parameter.
 
 use std::fmt::Write as _;
+use std::str::Chars;
 
 use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::value::{IntoValue, Value, ValueRef};
@@ -83,7 +84,7 @@ pub(crate) fn is_list(value: ValueRef<'_>) -> bool {
     }
 }
 
-/// The same list as PostgreSQL writes an array: `{1,NULL,"a"}`. Of the escapes of JSON, `\"` and `\\` are its own.
+/// The same list as PostgreSQL writes an array: `{1,NULL,"a"}`. It knows no escape but a backslash before the character itself.
 pub(crate) fn to_array(list: &str) -> String {
     let mut array = String::with_capacity(list.len());
     let mut quoted = false;
@@ -94,15 +95,9 @@ pub(crate) fn to_array(list: &str) -> String {
                 quoted = !quoted;
                 array.push(c);
             }
-            '\\' => match rest.next() {
-                Some('u') => {
-                    let code: String = rest.by_ref().take(4).collect();
-                    array.extend(u32::from_str_radix(&code, 16).ok().and_then(char::from_u32));
-                }
-                escaped => {
-                    array.push(c);
-                    array.extend(escaped);
-                }
+            '\\' => match unescaped(&mut rest) {
+                Some(meant @ ('"' | '\\')) => array.extend([c, meant]),
+                meant => array.extend(meant),
             },
             '[' if !quoted => array.push('{'),
             ']' if !quoted => array.push('}'),
@@ -110,6 +105,34 @@ pub(crate) fn to_array(list: &str) -> String {
         }
     }
     array
+}
+
+/// The character for which an escape of JSON stands; `None` if it is none.
+fn unescaped(rest: &mut Chars<'_>) -> Option<char> {
+    let code = |rest: &mut Chars<'_>| {
+        let code = u16::from_str_radix(rest.as_str().get(..4)?, 16).ok()?;
+        rest.nth(3)?;
+        Some(code)
+    };
+    Some(match rest.next()? {
+        'n' => '\n',
+        'r' => '\r',
+        't' => '\t',
+        'b' => '\u{8}',
+        'f' => '\u{c}',
+        'u' => {
+            let first = code(rest)?;
+            // What no single code stands for is written as two.
+            let second = if (0xd800..0xdc00).contains(&first) && rest.as_str().starts_with("\\u") {
+                rest.nth(1);
+                code(rest)
+            } else {
+                None
+            };
+            char::decode_utf16([first].into_iter().chain(second)).next()?.ok()?
+        }
+        other => other,
+    })
 }
 
 #[cfg(test)]
@@ -128,6 +151,8 @@ mod tests {
         assert_eq!(to_array(&list), "{\"a\",\"b]\",\"\\\"\",\"\\\\\",\"\n\",\"é\",\"NULL\",\"\"}");
         assert_eq!(to_array("[1,null,true]"), "{1,null,true}");
         assert_eq!(to_array("[]"), "{}");
+        let escaped = r#"["\n\r\t\b\f\/\u0022\u005c\ud83d\ude00\u00e9"]"#;
+        assert_eq!(to_array(escaped), "{\"\n\r\t\u{8}\u{c}/\\\"\\\\\u{1f600}é\"}");
     }
 
     proptest! {

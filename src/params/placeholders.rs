@@ -218,9 +218,10 @@ impl Placeholders {
         let mut done = 0;
         for spot in &self.spots {
             out.push_str(&sql[done..spot.span.start]);
+            // `+` takes the affinity of its column from the value: a text is compared with a number as `k = $1` does.
             let (before, behind) = match (spot.role, self.dialect) {
-                (Role::List { negated: false, .. }, Dialect::Sqlite) => ("IN (SELECT value FROM json_each(", "))"),
-                (Role::List { negated: true, .. }, Dialect::Sqlite) => ("NOT IN (SELECT value FROM json_each(", "))"),
+                (Role::List { negated: false, .. }, Dialect::Sqlite) => ("IN (SELECT +value FROM json_each(", "))"),
+                (Role::List { negated: true, .. }, Dialect::Sqlite) => ("NOT IN (SELECT +value FROM json_each(", "))"),
                 (Role::List { negated: false, .. }, Dialect::Postgres) => ("= ANY(", ")"),
                 (Role::List { negated: true, .. }, Dialect::Postgres) => ("<> ALL(", ")"),
                 (Role::List { negated: false, .. }, Dialect::Other) => ("IN ", ""),

@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 
 use super::deserialize::Columns;
 use super::mismatch::{Mismatch, RefusedNumber, refused_numbers};
-use super::offers::Offers;
+use super::offers::{Offers, Probing};
 use super::{Row, Rows, View};
 use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::value::NUMBERS;
@@ -79,13 +79,15 @@ impl Decoder {
             Ok(value) => return Ok(value),
             Err(mismatch) => mismatch,
         };
-        let known = self.known.take().filter(|known| known.fit(row));
-        if let Some(Ok(value)) = known.as_ref().map(|known| Self::attempt(row, known)) {
-            self.known = known;
+        if let Some(mut known) = self.known.take().filter(|known| known.fit(row))
+            && let Ok(value) = Self::attempt(row, &known)
+            && known.are_needed(row, |fewer| Self::attempt::<T>(row, fewer).is_ok())
+        {
+            self.known = Some(known);
             return Ok(value);
         }
         let mut offers = stored.of_each_column(row);
-        while offers.next(row, |offers| Self::probe::<T>(row, offers)) {
+        while offers.next(row, |offers, probing| Self::probe::<T>(row, offers, probing)) {
             if let Ok(value) = Self::attempt(row, &offers) {
                 self.known = Some(offers);
                 return Ok(value);
@@ -97,16 +99,17 @@ impl Decoder {
 
     fn attempt<T: DeserializeOwned>(row: View<'_>, offers: &Offers) -> Result<T, Mismatch> {
         offers.refused.set(None);
-        T::deserialize(Columns::new(row, offers))
+        let decoded = T::deserialize(Columns::new(row, offers));
+        // What was refused at its column was looked at there.
+        decoded.map_err(|mismatch| (0..row.len()).fold(mismatch, |mismatch, column| mismatch.without(row.cell(column))))
     }
 
-    /// The numbers that were refused for their type. serde does not say in which column: so each 0 and 1 is replaced by
-    /// an integer of its own to be refused.
-    fn probe<T: DeserializeOwned>(row: View<'_>, offers: &Offers) -> Vec<RefusedNumber> {
+    /// The numbers that were refused for their type, with some that stand for other values.
+    fn probe<T: DeserializeOwned>(row: View<'_>, offers: &Offers, probing: Probing) -> Vec<RefusedNumber> {
         let refused = offers.refused.get();
-        offers.probing.set(true);
+        offers.probing.set(probing);
         let numbers = refused_numbers(|| drop(Self::attempt::<T>(row, offers)));
-        offers.probing.set(false);
+        offers.probing.set(Probing::Nothing);
         offers.refused.set(refused);
         numbers
     }

@@ -9,7 +9,7 @@ use super::column_name::ColumnName;
 use super::mismatch::Mismatch;
 use super::offers::{Offered, Offers};
 use crate::value::ValueRef;
-use crate::value::{JSON, Moment, exact_float, is_exact_f32, narrow_float, visit_json};
+use crate::value::{JSON, Moment, exact_float, is_exact_f32, is_json, narrow_float, visit_json};
 
 /// A row, or what is left of it: as a map with names, as a sequence without.
 #[derive(Clone, Copy)]
@@ -32,7 +32,7 @@ impl<'a> Columns<'a> {
 
     fn first(self) -> Result<OfferedCell<'a>, Mismatch> {
         match self.row.len() {
-            0 => Err(Mismatch("the row has no columns".into())),
+            0 => Err(Mismatch::new("the row has no columns")),
             _ => Ok(self.cell(0)),
         }
     }
@@ -44,7 +44,7 @@ impl<'a> Columns<'a> {
             None => Ok(()),
             Some(index) => {
                 let name = &names[index];
-                Err(Mismatch(format!("the row has two columns {name}; give one of them another name with AS")))
+                Err(Mismatch::new(format!("the row has two columns {name}; give one of them another name with AS")))
             }
         }
     }
@@ -90,7 +90,7 @@ impl<'de> de::Deserializer<'de> for Columns<'_> {
 
     fn deserialize_tuple<V: Visitor<'de>>(self, length: usize, visitor: V) -> Result<V::Value, Mismatch> {
         if length != self.row.len() {
-            return Err(Mismatch(format!("the row has {} columns, the tuple {length} fields", self.row.len())));
+            return Err(Mismatch::new(format!("the row has {} columns, the tuple {length} fields", self.row.len())));
         }
         visitor.visit_seq(Self { into_field: true, ..self })
     }
@@ -160,9 +160,9 @@ impl<'de> MapAccess<'de> for Columns<'_> {
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Mismatch> {
         let index = self.next;
         self.next += 1;
-        seed.deserialize(self.cell(index)).map_err(|Mismatch(message)| {
+        seed.deserialize(self.cell(index)).map_err(|mismatch: Mismatch| {
             self.offers.refused.set(Some(index));
-            Mismatch(format!("column {}: {message}", self.row.name(index)))
+            mismatch.without(self.row.cell(index)).at(self.row.name(index))
         })
     }
 }
@@ -197,6 +197,10 @@ impl OfferedCell<'_> {
             ValueRef::Null => visitor.visit_unit(),
             ValueRef::Bool(value) => visitor.visit_bool(value),
             ValueRef::Integer(value) => visitor.visit_i64(value),
+            // It would be JSON's null, as NULL is.
+            ValueRef::Real(value) if !value.is_finite() && is_json::<V::Value>() => {
+                Err(Mismatch::new("found a real that is no number, expected JSON"))
+            }
             ValueRef::Real(value) => visitor.visit_f64(value),
             ValueRef::Text(value) | ValueRef::List(value) => visitor.visit_str(value),
             ValueRef::Blob(value) => visitor.visit_bytes(value),
@@ -206,7 +210,13 @@ impl OfferedCell<'_> {
 
 /// jiff's local types take what they want from a text that says more, down to forms that nobody else reads.
 fn refuse_to_lose<'de, V: Visitor<'de>>(text: &str, visitor: &V) -> Result<(), Mismatch> {
-    if !type_name::<V>().contains("jiff::civil::") {
+    let visitor_type = type_name::<V>();
+    if visitor_type.contains("chrono::") && Moment::is_finer(text) {
+        return Err(Mismatch::new(
+            "found a time with more than nine digits behind the seconds, which chrono would drop",
+        ));
+    }
+    if !visitor_type.contains("jiff::civil::") {
         return Ok(());
     }
     let wanted = (visitor as &dyn de::Expected).to_string();
@@ -218,7 +228,7 @@ fn refuse_to_lose<'de, V: Visitor<'de>>(text: &str, visitor: &V) -> Result<(), M
         ("a date string" | "a time string" | "a datetime string", None) => "another text",
         _ => return Ok(()),
     };
-    Err(Mismatch(format!("found {found}, expected {wanted}")))
+    Err(Mismatch::new(format!("found {found}, expected {wanted}")))
 }
 
 macro_rules! as_stored {
@@ -266,7 +276,7 @@ impl<'de> de::Deserializer<'de> for OfferedCell<'_> {
         match self.value {
             ValueRef::Integer(value) => match exact_float(value) {
                 Some(exact) => visitor.visit_f64(exact),
-                None => Err(Mismatch("this integer does not fit into a float without loss".into())),
+                None => Err(Mismatch::new("this integer does not fit into a float without loss")),
             },
             _ => self.stored(visitor),
         }
@@ -283,10 +293,10 @@ impl<'de> de::Deserializer<'de> for OfferedCell<'_> {
     fn deserialize_f32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mismatch> {
         match self.value {
             ValueRef::Integer(value) if !is_exact_f32(value) => {
-                Err(Mismatch("this integer does not fit into a float of 32 bits without loss".into()))
+                Err(Mismatch::new("this integer does not fit into a float of 32 bits without loss"))
             }
             ValueRef::Real(value) if narrow_float(value).is_none() => {
-                Err(Mismatch("this real does not fit into a float of 32 bits".into()))
+                Err(Mismatch::new("this real does not fit into a float of 32 bits"))
             }
             _ => self.deserialize_f64(visitor),
         }
@@ -336,7 +346,7 @@ impl<'de> de::Deserializer<'de> for OfferedCell<'_> {
     ) -> Result<V::Value, Mismatch> {
         match self.value {
             ValueRef::Text(name) => visitor.visit_enum(name.into_deserializer()),
-            other => Err(Mismatch(format!("found {}, expected the name of a variant", other.type_name()))),
+            other => Err(Mismatch::new(format!("found {}, expected the name of a variant", other.type_name()))),
         }
     }
 

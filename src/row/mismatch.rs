@@ -9,7 +9,11 @@ use crate::value::ValueRef;
 
 /// serde's error while decoding: words about types and names, never a value of more than a number.
 #[derive(Debug)]
-pub(super) struct Mismatch(pub(super) String);
+pub(super) struct Mismatch {
+    message: String,
+    /// The words are those of a type that we do not know, which may have quoted the value.
+    foreign: bool,
+}
 
 /// What points in time say that they expect: those of chrono, jiff and the crate time. A number is a time to nobody else,
 /// above all not to a text.
@@ -26,15 +30,41 @@ const TIMES: [&str; 9] = [
 ];
 
 impl Mismatch {
+    /// An error in our own words.
+    pub(super) fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), foreign: false }
+    }
+
+    /// The same with the name of the column.
+    pub(super) fn at(self, column: &str) -> Self {
+        Self::new(format!("column {column}: {}", self.message))
+    }
+
+    /// The same without the words of a type that has quoted this value, whole or in part.
+    pub(super) fn without(self, value: ValueRef<'_>) -> Self {
+        match value {
+            ValueRef::Text(text) if self.foreign && self.quotes(text) => {
+                Self::new("this text does not fit; the words of its type are left out, as they quote it")
+            }
+            _ => self,
+        }
+    }
+
+    fn quotes(&self, text: &str) -> bool {
+        let mut words = text.split(|c: char| !c.is_alphanumeric()).filter(|word| word.chars().count() > 2);
+        let quoted = |quote| !text.is_empty() && self.message.contains(&format!("{quote}{text}{quote}"));
+        words.any(|word| self.message.contains(word)) || ['"', '\'', '`'].into_iter().any(quoted)
+    }
+
     /// Whether a point in time was offered something else than a text.
     pub(super) fn is_of_a_time(&self) -> bool {
-        TIMES.iter().any(|time| self.0.strip_suffix(time).is_some_and(|rest| rest.ends_with(", expected ")))
+        TIMES.iter().any(|time| self.message.strip_suffix(time).is_some_and(|rest| rest.ends_with(", expected ")))
     }
 }
 
 impl fmt::Display for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.message)
     }
 }
 
@@ -42,7 +72,7 @@ impl std::error::Error for Mismatch {}
 
 impl de::Error for Mismatch {
     fn custom<T: fmt::Display>(message: T) -> Self {
-        Self(message.to_string())
+        Self { message: message.to_string(), foreign: true }
     }
 
     /// serde's own text would quote the value.
@@ -52,7 +82,7 @@ impl de::Error for Mismatch {
             de::Unexpected::Float(number) => Some(ValueRef::Real(number)),
             _ => None,
         };
-        let mismatch = Self(format!("found {}, expected {expected}", kind_of(&found)));
+        let mismatch = Self::new(format!("found {}, expected {expected}", kind_of(&found)));
         if let Some(number) = number {
             let refusal = RefusedNumber { number, of_a_time: mismatch.is_of_a_time() };
             REFUSED.with_borrow_mut(|refused| refused.as_mut().map(|refused| refused.push(refusal)));
@@ -61,11 +91,11 @@ impl de::Error for Mismatch {
     }
 
     fn invalid_value(found: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
-        Self(format!("this {} does not fit, expected {expected}", kind_of(&found)))
+        Self::new(format!("this {} does not fit, expected {expected}", kind_of(&found)))
     }
 
     fn unknown_variant(_: &str, expected: &'static [&'static str]) -> Self {
-        Self(format!("this text is none of {}", expected.join(", ")))
+        Self::new(format!("this text is none of {}", expected.join(", ")))
     }
 }
 

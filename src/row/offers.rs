@@ -16,14 +16,23 @@ use crate::value::ValueRef;
 pub(super) struct Offers {
     /// Empty: everything as it is stored.
     columns: RefCell<Vec<Column>>,
-    /// The form of the values that serde keeps, of those that [`FORMS`] lists.
-    kept: usize,
     /// Whether a row of one column is its value, to who asks for neither a row nor a value.
     pub(super) bare: bool,
     /// The column that was refused in the last attempt, if serde said so at its value.
     pub(super) refused: Cell<Option<usize>>,
-    /// Whether zeros and ones are replaced by integers that tell their column.
-    pub(super) probing: Cell<bool>,
+    /// What is replaced by integers that tell their column.
+    pub(super) probing: Cell<Probing>,
+}
+
+/// serde does not say in which column a value was refused. An integer that stands for it is refused by its name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Probing {
+    #[default]
+    Nothing,
+    /// Zeros and ones.
+    Truths,
+    /// The text or blob of this column. It is refused if serde comes as far.
+    Column(usize),
 }
 
 #[derive(Clone, Copy, Default)]
@@ -31,6 +40,8 @@ struct Column {
     form: OfferedForm,
     /// serde asked for the value without a type.
     kept: bool,
+    /// Every form of the kept value was refused, or it was not this value.
+    given_up: bool,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -56,6 +67,9 @@ const TIMES: [OfferedForm; 4] = [
 /// The number that stands for column 0 while probing. Up to 127, so that it fits into every integer type.
 const PROBE: i64 = 2;
 
+/// The number that stands for the text or blob of column 0. Types that read those refuse every integer.
+const MARK: i64 = i64::MIN + 1;
+
 /// A value in the form that is offered.
 pub(super) enum Offered {
     Stored,
@@ -76,10 +90,33 @@ impl Offers {
         self.columns.borrow().len() == row.len()
     }
 
+    /// Whether each text that is offered in another form has to be. An enum may hold a time in one row, and in the next a
+    /// text that looks like one. `decodes` tells whether the row can be decoded with what it is given.
+    pub(super) fn are_needed(&mut self, row: View<'_>, decodes: impl Fn(&Self) -> bool) -> bool {
+        let changed = |column: &Column| column.form != OfferedForm::Stored;
+        // One alone is needed, as the row was not decoded without.
+        if self.columns.get_mut().iter().filter(|column| changed(column)).count() < 2 {
+            return true;
+        }
+        (0..row.len()).all(|index| {
+            let column = self.columns.get_mut()[index];
+            if !changed(&column) || !column.kept || !matches!(row.cell(index), ValueRef::Text(_)) {
+                return true;
+            }
+            self.columns.get_mut()[index].form = OfferedForm::Stored;
+            let is_needed = !decodes(self);
+            self.columns.get_mut()[index].form = column.form;
+            is_needed
+        })
+    }
+
     /// What to offer for a column.
     pub(super) fn look(&self, index: usize, value: ValueRef<'_>) -> Offered {
         let columns = self.columns.borrow();
         let Some(column) = columns.get(index) else { return Offered::Stored };
+        if self.probing.get() == Probing::Column(index) {
+            return Offered::Integer(MARK.saturating_add_unsigned(index as u64));
+        }
         match (column.form, value) {
             (OfferedForm::Truth, ValueRef::Integer(truth @ 0..=1)) => Offered::Truth(truth == 1),
             (OfferedForm::List, ValueRef::Blob(_)) => Offered::List,
@@ -89,10 +126,12 @@ impl Offers {
             (OfferedForm::Time { separator, offset }, ValueRef::Integer(_) | ValueRef::Real(_)) => {
                 spell(Moment::of_number(value), separator, offset)
             }
-            (OfferedForm::Stored, ValueRef::Integer(0..=1)) if self.probing.get() => match i64::try_from(index) {
-                Ok(index @ 0..126) => Offered::Integer(PROBE + index),
-                _ => Offered::Stored,
-            },
+            (OfferedForm::Stored, ValueRef::Integer(0..=1)) if self.probing.get() == Probing::Truths => {
+                match i64::try_from(index) {
+                    Ok(index @ 0..126) => Offered::Integer(PROBE + index),
+                    _ => Offered::Stored,
+                }
+            }
             _ => Offered::Stored,
         }
     }
@@ -105,13 +144,13 @@ impl Offers {
     }
 
     /// Changes the form of what was refused in the last attempt; `false` if there is no other.
-    pub(super) fn next(&mut self, row: View<'_>, probe: impl FnOnce(&Self) -> Vec<RefusedNumber>) -> bool {
+    pub(super) fn next(&mut self, row: View<'_>, probe: impl Fn(&Self, Probing) -> Vec<RefusedNumber>) -> bool {
         let Some(index) = self.refused.get() else {
-            let refusals = probe(self);
-            return self.next_of_numbers(row, &refusals) || self.next_of_kept(row) || self.next_is_bare(row);
+            let refusals = probe(self, Probing::Truths);
+            return self.next_of_numbers(row, &refusals) || self.next_of_kept(row, probe) || self.next_is_bare(row);
         };
         let cell = row.cell(index);
-        let of_a_time = is_number(cell) && probe(self).last().is_some_and(|refusal| refusal.of_a_time);
+        let of_a_time = is_number(cell) && probe(self, Probing::Truths).last().is_some_and(|refusal| refusal.of_a_time);
         let column = &mut self.columns.get_mut()[index];
         let form = following(column.form, cell, of_a_time);
         column.form = form.unwrap_or(column.form);
@@ -140,22 +179,29 @@ impl Offers {
         before != self.bare
     }
 
-    /// Which of the texts and blobs it was, serde does not say: changes the form of all that it kept.
-    fn next_of_kept(&mut self, row: View<'_>) -> bool {
-        let mut found = false;
-        for (index, column) in self.columns.get_mut().iter_mut().enumerate().filter(|(_, column)| column.kept) {
-            let form = match row.cell(index) {
-                ValueRef::Text(text) if Moment::parse(text).is_some() => TIMES.get(self.kept / 2).copied(),
-                _ if is_number(row.cell(index)) && TIMES.contains(&column.form) => TIMES.get(self.kept / 2).copied(),
-                ValueRef::Blob(_) => {
-                    Some(if self.kept.is_multiple_of(2) { OfferedForm::List } else { OfferedForm::Stored })
-                }
-                _ => None,
+    /// Changes the form of the value that was refused among those that serde kept: it takes them in the order of the row,
+    /// so it is the last one that it comes to.
+    fn next_of_kept(&mut self, row: View<'_>, probe: impl Fn(&Self, Probing) -> Vec<RefusedNumber>) -> bool {
+        for index in (0..row.len()).rev() {
+            let Some(Column { form, kept: true, given_up: false }) = self.columns.get_mut().get(index).copied() else {
+                continue;
             };
-            (column.form, found) = (form.unwrap_or(column.form), found || form.is_some());
+            let cell = row.cell(index);
+            if is_number(cell) && !TIMES.contains(&form) {
+                continue;
+            }
+            let mark = ValueRef::Integer(MARK.saturating_add_unsigned(index as u64));
+            if !probe(self, Probing::Column(index)).iter().any(|refusal| refusal.number == mark) {
+                continue;
+            }
+            let next = following(form, cell, false);
+            let column = &mut self.columns.get_mut()[index];
+            (column.form, column.given_up) = (next.unwrap_or_default(), next.is_none());
+            if next.is_some() {
+                return true;
+            }
         }
-        self.kept += 1;
-        found && self.kept <= 2 * TIMES.len()
+        false
     }
 }
 

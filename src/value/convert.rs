@@ -283,18 +283,26 @@ impl FromValue for char {
     }
 }
 
-#[diagnostic::do_not_recommend]
-impl FromValue for Box<str> {
-    fn from_value(value: ValueRef<'_>) -> Result<Self> {
-        String::from_value(value).map(Into::into)
-    }
+/// Types that are made of another one.
+macro_rules! from_value {
+    ($($type:ty => $of:ty;)*) => {$(
+        #[diagnostic::do_not_recommend]
+        impl FromValue for $type {
+            fn from_value(value: ValueRef<'_>) -> Result<Self> {
+                <$of>::from_value(value).map(Into::into)
+            }
+        }
+    )*};
 }
 
-#[diagnostic::do_not_recommend]
-impl FromValue for Arc<str> {
-    fn from_value(value: ValueRef<'_>) -> Result<Self> {
-        String::from_value(value).map(Into::into)
-    }
+from_value! {
+    Box<str> => String;
+    Arc<str> => String;
+    Rc<str> => String;
+    Cow<'_, str> => String;
+    Box<[u8]> => Vec<u8>;
+    Arc<[u8]> => Vec<u8>;
+    Cow<'_, [u8]> => Vec<u8>;
 }
 
 #[diagnostic::do_not_recommend]

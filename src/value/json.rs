@@ -9,6 +9,7 @@ use serde::de::{self, Deserialize, DeserializeOwned, Deserializer, IntoDeseriali
 use serde::ser::{Serialize, Serializer};
 
 use super::convert::mismatch;
+use super::finite;
 use super::{FromValue, IntoValue, JSON, Value, ValueRef};
 use crate::error::{Error, ErrorKind, Reason, Result};
 
@@ -33,9 +34,10 @@ use crate::error::{Error, ErrorKind, Reason, Result};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Json<T>(pub T);
 
-/// The JSON text of a value; `None` if JSON cannot hold it.
+/// The JSON text of a value; `None` if JSON cannot hold it. A float that is no number would be `null`.
 pub(crate) fn json_text<T: Serialize + ?Sized>(value: &T) -> Option<String> {
-    serde_json::to_string(value).ok()
+    let text = serde_json::to_string(value).ok()?;
+    (!text.contains("null") || finite::is_finite(value)).then_some(text)
 }
 
 /// What stands around a type without being seen by serde.
@@ -77,7 +79,7 @@ impl<T: Serialize> IntoValue for Json<T> {
     fn into_value(self) -> Result<Value> {
         json_text(&self.0).map(Value::Text).ok_or_else(|| {
             let error = Error::new(ErrorKind::Query, "this value cannot be written as JSON").because(Reason::Type);
-            error.hint("JSON has only texts as keys")
+            error.hint("JSON has only texts as keys, and no floats that are no numbers")
         })
     }
 }
@@ -88,7 +90,8 @@ impl<T: DeserializeOwned> FromValue for Json<T> {
         match value {
             ValueRef::Text(text) => read(text).map(Self),
             // What SQLite's JSON functions make of a number.
-            ValueRef::Integer(_) | ValueRef::Real(_) | ValueRef::Bool(_) => read(&value.to_string()).map(Self),
+            ValueRef::Integer(_) | ValueRef::Bool(_) => read(&value.to_string()).map(Self),
+            ValueRef::Real(real) => read(&format!("{real:?}")).map(Self),
             other => Err(mismatch(other, "JSON")),
         }
     }

@@ -5,6 +5,8 @@
 mod cells;
 mod convert;
 mod epoch;
+#[cfg(feature = "json")]
+mod finite;
 #[cfg(any(
     feature = "chrono",
     feature = "jiff",

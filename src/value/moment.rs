@@ -51,6 +51,12 @@ impl Moment {
         rest.0.is_empty().then_some(Self { date, clock, offset })
     }
 
+    /// Whether the text says more than nine digits behind the seconds, which is more than a time holds.
+    pub(crate) fn is_finer(text: &str) -> bool {
+        let digits = |rest: &str| rest.bytes().take_while(u8::is_ascii_digit).count();
+        text.contains(':') && text.split_once(['.', ',']).is_some_and(|(_, rest)| digits(rest) > 9)
+    }
+
     /// Writes it so that the order of texts is the order of time: in UTC, if it says an offset.
     ///
     /// # Errors

@@ -27,6 +27,10 @@ pub(crate) struct NewKey {
 
 impl NewKey {
     pub(crate) fn run(self) -> Result<(), ExitCause> {
+        if self.name.is_empty() || self.name.contains(['.', ':', '[', ']']) {
+            let message = format!("{:?} cannot be the name of a key: --key-sops would read it as a path", self.name);
+            return Err(ExitCause::Said(message, "take a name without dots, colons and brackets"));
+        }
         let is_json = self.file.extension().is_some_and(|end| end.eq_ignore_ascii_case("json"));
         let format = if is_json { SopsFormat::Json } else { SopsFormat::Yaml };
         let recipients: Vec<&str> = self.recipients.iter().map(String::as_str).collect();

@@ -46,6 +46,8 @@ enum SqlOutcome {
     Done(u64),
     /// The output could not be written.
     NotTaken(io::Error),
+    /// The form of the output cannot hold a value, or would lose it: what, and the way out.
+    Unfit(String, &'static str),
     /// A statement that would have ended the transaction around all of them; it was not run.
     Ends(&'static str),
     /// The statements leave a transaction of their own open, which is rolled back.
@@ -58,6 +60,10 @@ impl Sql {
             Some(sql) => sql.clone(),
             None => from_input()?,
         };
+        if sql.contains('\0') {
+            let message = "the SQL has a NUL byte, behind which SQLite reads nothing: nothing was run".into();
+            return Err(ExitCause::Said(message, "take it out; char(0) makes one within a text"));
+        }
         let key = self.target.key()?;
         let form = match (self.output.csv, self.output.json) {
             (true, _) => Form::Csv,
@@ -75,6 +81,7 @@ impl Sql {
                 SqlOutcome::Done(rows) => rows,
                 SqlOutcome::NotTaken(error) if write => return Err(not_taken(&error, whole)),
                 SqlOutcome::NotTaken(error) => return Err(error.into()),
+                SqlOutcome::Unfit(message, hint) => return Err(ExitCause::Said(message, hint)),
                 SqlOutcome::Ends(word) => {
                     let message =
                         format!("{word} would end the transaction around all of the SQL: nothing was written");
@@ -149,8 +156,8 @@ fn run(connection: &mut Connection, sql: &str, form: Form, write: bool, whole: b
             continue;
         }
         // The same when nobody takes the rest.
-        if let Err(error) = print(&mut statement, columns, form)? {
-            return Ok(SqlOutcome::NotTaken(error));
+        if let Err(outcome) = print(&mut statement, columns, form)? {
+            return Ok(outcome);
         }
     }
     if whole {
@@ -191,18 +198,30 @@ fn print(
     statement: &mut rusqlite::Statement<'_>,
     columns: Vec<String>,
     form: Form,
-) -> rusqlite::Result<io::Result<()>> {
-    let width = columns.len();
+) -> rusqlite::Result<Result<(), SqlOutcome>> {
+    let repeated = (1..columns.len()).find(|&index| columns[..index].contains(&columns[index]));
+    if let Some(index) = repeated.filter(|_| form == Form::Json) {
+        let message = format!("two columns are named {}, and an object of JSON would keep one of them", columns[index]);
+        return Ok(Err(SqlOutcome::Unfit(message, "give one of them another name with AS")));
+    }
+    let names = columns.clone();
     let mut printer = match Printer::begin(form, columns, BufWriter::new(io::stdout().lock())) {
         Ok(printer) => printer,
-        Err(error) => return Ok(Err(error)),
+        Err(error) => return Ok(Err(SqlOutcome::NotTaken(error))),
     };
     let mut rows = statement.raw_query();
     while let Some(row) = rows.next()? {
-        let values = (0..width).map(|column| row.get_ref(column)).collect::<rusqlite::Result<Vec<ValueRef<'_>>>>()?;
+        let values = (0..names.len()).map(|column| row.get_ref(column));
+        let values = values.collect::<rusqlite::Result<Vec<ValueRef<'_>>>>()?;
+        // A person sees in a table that something is missing; a program does not.
+        let is_broken = |value: &ValueRef<'_>| matches!(value, ValueRef::Text(text) if str::from_utf8(text).is_err());
+        if let Some(index) = values.iter().position(is_broken).filter(|_| form != Form::Table) {
+            let message = format!("column {} holds text that is not UTF-8", names[index]);
+            return Ok(Err(SqlOutcome::Unfit(message, "print its bytes with hex(..)")));
+        }
         if let Err(error) = printer.row(&values) {
-            return Ok(Err(error));
+            return Ok(Err(SqlOutcome::NotTaken(error)));
         }
     }
-    Ok(printer.end())
+    Ok(printer.end().map_err(SqlOutcome::NotTaken))
 }

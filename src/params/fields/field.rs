@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::ser::{self, Impossible, Serialize, SerializeSeq, SerializeTuple};
 
-use super::{Unfit, is_bytes, unfit};
+use super::{Unfit, is_byte, is_bytes, unfit};
 use crate::value::Value;
 use crate::value::{self, Moment};
 
@@ -67,7 +67,9 @@ impl Field {
         {
             return unfit(what);
         }
-        let Some(mut moment) = Moment::parse(text).filter(|_| may_be_time || is_time) else {
+        // A time that is written by a type of the caller's own says its seconds; `09:30` may be anything.
+        let may_be_time = is_time || may_be_time && text.bytes().filter(|byte| *byte == b':').count() != 1;
+        let Some(mut moment) = Moment::parse(text).filter(|_| may_be_time) else {
             return Ok(Value::Text(text.into()));
         };
         if self.is_of("time::utc_date_time::") {
@@ -225,7 +227,7 @@ impl SerializeSeq for Bytes {
 
     fn serialize_element<T: Serialize + ?Sized>(&mut self, element: &T) -> Result<(), Unfit> {
         match element.serialize(Field::default()) {
-            Ok(Value::Integer(byte @ 0..=255)) if is_bytes::<T>() => {
+            Ok(Value::Integer(byte @ 0..=255)) if is_byte::<T>() => {
                 self.bytes.push(byte.to_le_bytes()[0]);
                 Ok(())
             }

@@ -101,9 +101,36 @@ impl fmt::Debug for Fields {
     }
 }
 
-/// Whether a list of this type is one of bytes.
+/// What stands around a list and is not seen in what serde writes.
+const AROUND: [&str; 8] = [
+    "&",
+    "mut ",
+    "alloc::boxed::Box<",
+    "alloc::borrow::Cow<",
+    "alloc::rc::Rc<",
+    "alloc::sync::Arc<",
+    "core::option::Option<",
+    "'_, ",
+];
+
+/// Whether a list of this type is one of bytes: it has none to tell it by when it is empty.
 fn is_bytes<T: ?Sized>() -> bool {
-    std::any::type_name::<T>().contains("u8")
+    let name = bare_name::<T>();
+    let element = name.split_once(['<', '[']).map_or("", |(_, inside)| inside);
+    element.strip_prefix("u8").is_some_and(|rest| rest.starts_with(['>', ']', ';', ',']))
+}
+
+/// Whether this type is a byte.
+fn is_byte<T: ?Sized>() -> bool {
+    bare_name::<T>() == "u8"
+}
+
+fn bare_name<T: ?Sized>() -> &'static str {
+    let mut name = std::any::type_name::<T>();
+    while let Some(inner) = AROUND.iter().find_map(|around| name.strip_prefix(around)) {
+        name = inner;
+    }
+    name
 }
 
 /// What cannot be bound, in words about its type.

@@ -79,7 +79,7 @@ where
                 let offset = FixedOffset::east_opt(moment.offset.unwrap_or(0))?;
                 date_time(moment)?.and_local_timezone(offset).single()
             })
-            .or_else(|error| text.parse().map_err(|_| error))?,
+            .or_else(|error| if Moment::is_finer(text) { Err(error) } else { text.parse().map_err(|_| error) })?,
             Stored::Unix(seconds, nano) => {
                 let utc = DateTime::<Utc>::from_timestamp(seconds, nano);
                 utc.ok_or_else(|| super::invalid(value.type_name(), WANTED))?.fixed_offset()
