@@ -23,6 +23,7 @@ use crate::sqlcipher::opening::reading::Still;
 use crate::sqlcipher::opening::way::Way;
 use crate::sqlcipher::statement::plan::Plans;
 use crate::sqlcipher::statement::ready::{Effect, Ready, RowStep, push_row, show_row};
+use crate::sqlcipher::statement::seals;
 use crate::sqlcipher::statement::watch::{Mode, Watch};
 use crate::sqlcipher::stats::Tally;
 use crate::sqlcipher::tuning::Checkpoints;
@@ -168,8 +169,7 @@ impl Engine {
     /// Whether SQLCipher has given the connection up, because it met a page that it could not authenticate. It may have
     /// said so in an integrity check only.
     pub(crate) fn is_given_up(&self) -> bool {
-        let status = || self.connection.prepare_cached("PRAGMA cipher_status")?.query_row((), |row| row.get(0));
-        self.watch.is_encrypted() && status().is_ok_and(|status: String| status == "0")
+        self.watch.is_encrypted() && seals::is_given_up(&self.connection)
     }
 
     /// Sees to it that a connection that met damage without an error is closed instead of lent again.
@@ -188,6 +188,10 @@ impl Engine {
         if matches!(error.reason(), Reason::WrongKey | Reason::NotWritable) && self.is_given_up() {
             *error = errors::another_key();
             return true;
+        }
+        // To write on after such a page is refused as if there were no memory.
+        if error.reason() == Reason::TooLarge && self.is_given_up() {
+            *error = seals::broken().caused_by(error.clone());
         }
         *error = errors::with_the_system(error.clone(), &self.connection);
         // A commit's; a checkpoint syncs two files, and looks after them itself.

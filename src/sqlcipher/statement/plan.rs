@@ -194,6 +194,11 @@ impl Plan {
         self.summary.clone()
     }
 
+    /// Whether it is a pragma, which reads no rows of tables, and tells of damage in words if it looks for any.
+    pub(super) fn is_pragma(&self) -> bool {
+        self.summary.as_ref().is_some_and(|summary| summary.operation == "PRAGMA")
+    }
+
     /// Whether there is nothing to run.
     pub(crate) fn is_empty(&self) -> bool {
         self.empty

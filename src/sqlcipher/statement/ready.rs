@@ -7,6 +7,7 @@ use rusqlite::types::ValueRef as SqlRef;
 use rusqlite::{Connection, StatementStatus};
 
 use super::plan::Plan;
+use super::seals::{self, SealCheck};
 use super::watch::{Mode, Seen, Watch};
 use super::withhold::withhold;
 use crate::connector::{StatementEffort, StatementKind};
@@ -26,6 +27,7 @@ pub(crate) struct Ready<'e> {
     prepared: rusqlite::CachedStatement<'e>,
     /// Whether it was not found prepared.
     fresh: bool,
+    seals: SealCheck,
     /// How many steps of SQLite's machine the last run took.
     steps: u32,
 }
@@ -120,6 +122,7 @@ impl Engine {
         // Preparing it anew may act again.
         let seen = self.plans.at(place).seen();
         self.session.alter(self.outlives(seen));
+        let only_reads_here = kind == StatementKind::Read && !self.in_transaction() && !self.way.only_reads();
         let Self { connection, watch, plans, tally, .. } = self;
         let plan = plans.at(place);
         watch.look(Mode::Open);
@@ -129,7 +132,8 @@ impl Engine {
         let fresh = watch.seen().anything();
         tally.run(connection, !fresh);
         watch.mode(Mode::Running);
-        Ok((Ready { connection, watch, plan, prepared, fresh, steps: 0 }, fitting))
+        let seals = SealCheck::before(connection, watch.is_encrypted() && !plan.is_pragma(), only_reads_here);
+        Ok((Ready { connection, watch, plan, prepared, fresh, seals, steps: 0 }, fitting))
     }
 
     /// Comes after such a statement has run, however that went.
@@ -255,15 +259,28 @@ impl Ready<'_> {
             break;
         }
         drop(rows);
+        if let Err(damage) = self.look_at_seals() {
+            if reads || !commits {
+                return Err(damage);
+            }
+            unread = Some(damage);
+        }
+        let Self { connection, plan, prepared, fresh, .. } = self;
         if !header_taken {
             take(RowStep::Header(plan.header(prepared, *fresh)))?;
         }
         Ok((plan.changes(connection, connection.changes(), forgotten.as_ref()), unread))
     }
 
+    /// Fails if the statement has met a page that is not what was written.
+    #[inline]
+    fn look_at_seals(&self) -> Result<()> {
+        if self.seals.are_broken(self.connection) { Err(seals::broken()) } else { Ok(()) }
+    }
+
     /// Runs it without looking at rows, and says how many it changed.
     fn execute(&mut self, values: &Arranged<'_>) -> Result<u64> {
-        let Self { connection, watch, plan, prepared, .. } = self;
+        let Self { watch, plan, prepared, .. } = self;
         plan.bind(prepared, values)?;
         if plan.is_empty() {
             return Ok(0);
@@ -274,6 +291,8 @@ impl Ready<'_> {
             let mut rows = prepared.raw_query();
             while rows.next().map_err(|error| failed(error, watch, plan, values))?.is_some() {}
         }
+        self.look_at_seals()?;
+        let Self { connection, plan, .. } = self;
         Ok(if plan.changes_rows() { connection.changes() } else { 0 })
     }
 
