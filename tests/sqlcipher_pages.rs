@@ -196,9 +196,7 @@ async fn the_end_of_a_long_value_is_never_read_as_zeroes() {
                 // What is hidden from the library is met by whoever comes next, not by data.
                 Err(db.fetch_all(sql, ()).await.unwrap_err())
             }
-            "a copy by a write" => {
-                db.execute("INSERT INTO gone SELECT body FROM t", ()).await.map(drop)
-            }
+            "a copy by a write" => db.execute("INSERT INTO gone SELECT body FROM t", ()).await.map(drop),
             _ => db.fetch_all_as::<(String,)>(sql, ()).await.map(drop),
         };
         write_at(&path, at, &[byte]);

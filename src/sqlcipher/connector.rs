@@ -10,6 +10,7 @@ use super::errors;
 use super::ffi::fork::{self, ProcessMark};
 use super::format::{Format, Header};
 use super::keys::{Offer, OfferedKeys, settle};
+use super::opening::creation::followed;
 use super::opening::location::Location;
 use super::opening::opened::Opened;
 use super::opening::way::{OpenSettings, Way, Wishes};
@@ -171,7 +172,7 @@ impl SqlCipherConnector {
 
     /// The size of the database's file, or of one beside it. Opens nothing: SQLite's locks would be lost by that.
     fn bytes_of(&self, suffix: &str) -> Option<u64> {
-        let mut path = self.path.clone().into_os_string();
+        let mut path = self.file()?.into_os_string();
         path.push(suffix);
         Some(Path::new(&path).metadata().ok()?.len())
     }
@@ -237,9 +238,9 @@ impl SqlCipherConnector {
         other
     }
 
-    /// The path of the file; `None` in memory.
-    pub(super) fn file(&self) -> Option<&Path> {
-        if self.shown.as_os_str() == ":memory:" { None } else { Some(&self.path) }
+    /// The path of the file itself, no symbolic link; `None` in memory.
+    pub(super) fn file(&self) -> Option<PathBuf> {
+        if self.shown.as_os_str() == ":memory:" { None } else { Some(followed(&self.path)) }
     }
 
     pub(super) fn location(&self) -> Result<Location> {

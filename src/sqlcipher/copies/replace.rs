@@ -182,7 +182,7 @@ pub(in super::super) async fn decrypt(database: SqlCipherConnector, options: Rep
 }
 
 fn file_of(database: &SqlCipherConnector, what: &str) -> Result<PathBuf> {
-    database.file().map(Path::to_owned).ok_or_else(|| {
+    database.file().ok_or_else(|| {
         Error::new(ErrorKind::Config, format!("a database in memory cannot be {what}")).hint("give the path of a file")
     })
 }

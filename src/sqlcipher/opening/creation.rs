@@ -25,24 +25,23 @@ const MARK: &str = "-new-";
 const MOST_LINKS: usize = 40;
 
 /// Makes the database, empty and in rollback mode, unless somebody else has made it meanwhile.
-pub(crate) fn create(location: &Location, path: &Path, key: Option<&KeySpec>, token: [u8; 16]) -> Result<()> {
-    let target = followed(path);
+pub(crate) fn create(location: &Location, target: &Path, key: Option<&KeySpec>, token: [u8; 16]) -> Result<()> {
     let token: String = token[..8].iter().map(|byte| format!("{byte:02x}")).collect();
-    let draft = beside(&target, &format!("{MARK}{token}"));
-    let stale = stale_logs(&target);
+    let draft = beside(target, &format!("{MARK}{token}"));
+    let stale = stale_logs(target);
     let made = make(location, &draft, key).and_then(|()| {
-        discard(&target, &stale);
-        publish::rename_new(&draft, &target).map_err(|error| not_published(location, &error))
+        discard(target, &stale);
+        publish::rename_new(&draft, target).map_err(|error| not_published(location, &error))
     });
     if made.is_err() {
         std::fs::remove_file(&draft).ok();
         // Somebody else was first, and may have removed our draft: that file is as good.
         return if target.symlink_metadata().is_ok() { Ok(()) } else { made };
     }
-    if let Err(error) = sync_directory(&target) {
+    if let Err(error) = sync_directory(target) {
         tracing::warn!(database = %location, %error, "the directory of a new database could not be synced");
     }
-    sweep(&target);
+    sweep(target);
     Ok(())
 }
 

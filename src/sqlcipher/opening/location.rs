@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::{fmt, io};
 
+use super::creation::followed;
 use crate::error::{Error, ErrorKind, Phase, Reason, Result};
 use crate::sqlcipher::codes::LOOK_AT_THE_DISK;
 use crate::sqlcipher::os::{TOO_MANY_FILES, has_too_many_files};
@@ -12,7 +13,8 @@ use crate::sqlcipher::os::{TOO_MANY_FILES, has_too_many_files};
 #[derive(Clone, Debug)]
 pub(crate) enum Location {
     File {
-        /// Absolute, so that it stays the same file when the process changes its directory.
+        /// Absolute, so that it stays the same file when the process changes its directory. No symbolic link, as SQLite has the
+        /// log beside the file and not beside the link.
         path: PathBuf,
         /// As the user wrote it.
         shown: PathBuf,
@@ -45,7 +47,7 @@ impl Location {
         if text.contains('\0') {
             return Err(refuse("the path of the database contains a NUL character"));
         }
-        Ok(Self::File { path: path.to_owned(), shown: shown.to_owned(), only_read: false })
+        Ok(Self::File { path: followed(path), shown: shown.to_owned(), only_read: false })
     }
 
     /// The same file, only to be read.

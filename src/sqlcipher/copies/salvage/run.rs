@@ -53,7 +53,7 @@ pub(in super::super::super) async fn salvage(
     mut options: SalvageOptions,
 ) -> Result<SalvageReport> {
     let target = absolute(target).unwrap_or_else(|_| target.to_owned());
-    let Some(path) = database.file().map(Path::to_owned) else {
+    let Some(path) = database.file() else {
         let error = Error::new(ErrorKind::Config, "a database in memory cannot be salvaged");
         return Err(error.hint("give the path of a file"));
     };
