@@ -8,8 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use strongroom::database::{Event, Observer};
-use strongroom::engine::Phase;
-use strongroom::sqlcipher::Tuning;
+use strongroom::engine::{EngineEvent, Phase};
+use strongroom::pool::NoRetry;
+use strongroom::sqlcipher::{Synchronous, Tuning};
 use strongroom::{AsyncDatabase, DatabaseBuilder, Error, ErrorKind, PassphraseKeySource, SqlCipherConnector};
 use tempfile::TempDir;
 
@@ -223,6 +224,46 @@ impl Observer for LetGo {
         if let Some(other) = self.0.lock().unwrap_or_else(PoisonError::into_inner).take() {
             let mut other = other.lock().unwrap_or_else(PoisonError::into_inner);
             other.run("PRAGMA locking_mode = NORMAL; SELECT count(*) FROM t");
+        }
+    }
+}
+
+/// While the log is copied into the file, we have the lock of the writer for a moment: no other process holds it, and so no
+/// call is told so, however little patience there is with others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_copying_of_the_log_is_waited_for_without_patience() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("a.db");
+    create(here(&path)).await;
+    let copied = Arc::new(AtomicU32::new(0));
+    let tuning = Tuning::default().busy_timeout(Duration::ZERO).synchronous(Synchronous::Normal);
+    let db =
+        keyed(&path, key()).tuning(tuning).retry(NoRetry).observer(Copies(Arc::clone(&copied))).open().await.unwrap();
+    let text = "x".repeat(20_000);
+    let write = async |number: u32| {
+        while copied.load(Ordering::Relaxed) < 40 {
+            let outcome = if number.is_multiple_of(2) {
+                db.execute("INSERT INTO t VALUES ($1)", (&text,)).await.map(drop)
+            } else {
+                let work = async |tx: &mut strongroom::Transaction| {
+                    tx.execute("INSERT INTO t VALUES ($1)", (&text,)).await.map(drop)
+                };
+                db.transaction(work).await
+            };
+            outcome.unwrap_or_else(|error| panic!("{error:?}"));
+        }
+    };
+    futures_util::future::join_all((0..8).map(write)).await;
+    db.close().await.unwrap();
+}
+
+/// Counts how often the log was copied.
+struct Copies(Arc<AtomicU32>);
+
+impl Observer for Copies {
+    fn observe(&self, event: &Event<'_>) {
+        if matches!(event, Event::Engine(EngineEvent::LogCopied { .. })) {
+            self.0.fetch_add(1, Ordering::Relaxed);
         }
     }
 }

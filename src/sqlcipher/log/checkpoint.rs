@@ -99,6 +99,11 @@ impl Log {
         self.frames.load(Relaxed)
     }
 
+    /// Whether we work on it, and may have the lock of the writer for as long as two syncs take.
+    pub(crate) fn is_being_copied(&self) -> bool {
+        self.busy.load(SeqCst)
+    }
+
     /// Somebody is told from now on, also of snapshots that are kept of it.
     pub(crate) fn observed(&self, listener: EngineListener) {
         self.listener.set(listener).ok();

@@ -110,15 +110,22 @@ impl Control {
         running != 0 && self.cancelled.load(SeqCst) >= running
     }
 
-    /// The busy handler: waits a little for another process and says whether to try again. `tries` counts from 0.
-    pub(crate) fn wait_for_lock(&self, tries: u32, patience: Duration, since: &mut Option<Instant>) -> bool {
+    /// The busy handler: waits a little for whoever has the lock and says whether to try again. `tries` counts from 0. The
+    /// patience is with other processes; `is_ours` tells whether the lock may be ours, which is always waited for.
+    pub(crate) fn wait_for_lock(
+        &self,
+        tries: u32,
+        patience: Duration,
+        since: &mut Option<Instant>,
+        is_ours: impl FnOnce() -> bool,
+    ) -> bool {
         if self.budget.load(Relaxed) != NO_BUDGET {
             return false;
         }
         if tries == 0 {
             *since = Some(Instant::now());
         }
-        if self.should_stop() || since.is_none_or(|since| since.elapsed() >= patience) {
+        if self.should_stop() || since.is_none_or(|since| since.elapsed() >= patience) && !is_ours() {
             return false;
         }
         std::thread::sleep(if tries < QUICK_LOOKS { QUICK_PAUSE } else { LONG_PAUSE });
@@ -190,7 +197,7 @@ mod tests {
         let control = Control::default();
         let asked = control.inline_to_the_end(|| {
             let stopped = (0..1000).any(|_| control.should_stop());
-            (stopped, control.wait_for_lock(0, Duration::from_secs(60), &mut None))
+            (stopped, control.wait_for_lock(0, Duration::from_secs(60), &mut None, || true))
         });
         assert_eq!(asked, (false, false));
     }
@@ -198,7 +205,7 @@ mod tests {
     #[test]
     fn an_inline_statement_never_waits_for_a_lock() {
         let control = Control::default();
-        let waits = control.inline(|| control.wait_for_lock(0, Duration::from_secs(60), &mut None)).0;
+        let waits = control.inline(|| control.wait_for_lock(0, Duration::from_secs(60), &mut None, || true)).0;
         assert!(!waits);
     }
 }

@@ -86,9 +86,10 @@ impl Engine {
     pub(crate) fn install(&mut self, control: &Arc<Control>, busy_timeout: Duration) -> rusqlite::Result<()> {
         let (progress, busy, watch) = (Arc::clone(control), Arc::clone(control), Arc::clone(&self.watch));
         running::ask(&mut self.connection, STEPS_BETWEEN_QUESTIONS.cast_signed(), move || progress.should_stop())?;
-        let mut since = None;
-        self.connection
-            .busy_handler(Some(move |tries: i32| busy.wait_for_lock(tries.unsigned_abs(), busy_timeout, &mut since)))?;
+        let (mut since, log) = (None, Arc::clone(&self.log));
+        self.connection.busy_handler(Some(move |tries: i32| {
+            busy.wait_for_lock(tries.unsigned_abs(), busy_timeout, &mut since, || log.is_being_copied())
+        }))?;
         self.connection.authorizer(Some(move |context: rusqlite::hooks::AuthContext<'_>| watch.judge(&context)))?;
         self.install_recorder()
     }
