@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use common::{Home, Kind};
+use futures_util::TryStreamExt;
 use futures_util::future::try_join_all;
 use strongroom::AsyncDatabase;
 use strongroom::sqlcipher::{Checkpoints, Synchronous, Tuning};
@@ -103,6 +104,26 @@ async fn a_commit_copies_the_log_itself_if_told_to() {
     assert!(home.path().metadata().unwrap().len() > 3 * MIB);
     assert!(db.engine_stats().wal_bytes < 6 * MIB, "{:?}", db.engine_stats());
     db.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_only_streams_write_to_is_copied_too() {
+    for to_the_end in [true, false] {
+        let home = Home::new(Kind::KeyedFile);
+        let db = open(&home, Checkpoints::Background).await;
+        let sql = "WITH RECURSIVE c(i) AS (VALUES (1) UNION ALL SELECT i + 1 FROM c LIMIT 300)
+                   INSERT INTO t (n, text) SELECT i, hex(zeroblob(1500)) FROM c RETURNING id";
+        let patience = Instant::now() + Duration::from_secs(20);
+        while home.path().metadata().unwrap().len() < 4 * MIB {
+            assert!(Instant::now() < patience, "nobody copies the log, to the end: {to_the_end}");
+            let mut rows = db.fetch_stream(sql, ());
+            rows.try_next().await.unwrap();
+            if to_the_end {
+                while rows.try_next().await.unwrap().is_some() {}
+            }
+        }
+        db.close().await.unwrap();
+    }
 }
 
 #[tokio::test]

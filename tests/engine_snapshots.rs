@@ -4,8 +4,9 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use strongroom::rusqlite::functions::FunctionFlags;
 use strongroom::sqlcipher::{Synchronous, Tuning};
-use strongroom::{AsyncDatabase, Connection, rusqlite};
+use strongroom::{AsyncDatabase, Connection, ErrorKind, rusqlite};
 
 async fn open(path: &Path) -> AsyncDatabase {
     let db = AsyncDatabase::builder(path).tuning(fast()).open().await.unwrap();
@@ -217,5 +218,33 @@ async fn what_any_of_several_readers_keeps_ends_soon() {
     while !truncates(&path) {
         assert!(Instant::now() < until, "a transaction is kept for good");
         tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Whoever sets a connection up by hand gives it back as a connection like all others.
+#[tokio::test(flavor = "current_thread")]
+async fn what_a_reader_keeps_that_was_set_up_natively_ends_soon_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a.db");
+    let builder = AsyncDatabase::builder(&path).tuning(fast()).on_connect(|connection| {
+        let set = connection.native().create_scalar_function("one", 0, FunctionFlags::SQLITE_UTF8, |_| Ok(1));
+        Box::pin(async move { set.map_err(|error| strongroom::Error::new(ErrorKind::Config, error.to_string())) })
+    });
+    let db = builder.open().await.unwrap();
+    db.execute_script("CREATE TABLE t (a INTEGER); INSERT INTO t VALUES (1)").await.unwrap();
+    for _ in 0..3 {
+        let kept = db.engine_stats().snapshot_hits;
+        value(&db).await;
+        for _ in 0..200 {
+            value(&db).await;
+        }
+        assert!(db.engine_stats().snapshot_hits > kept, "nothing is kept at all");
+        let until = Instant::now() + Duration::from_secs(10);
+        while !truncates(&path) {
+            assert!(Instant::now() < until, "a transaction is kept for good");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        value(&db).await;
+        db.execute("VACUUM", ()).await.unwrap();
     }
 }

@@ -75,12 +75,17 @@ impl SqlCipherConnection {
         let done = on_thread(move || shared.work(job, work)).await?;
         guard.disarm();
         self.state = done.state;
+        self.worked();
+        done.outcome
+    }
+
+    /// Work on a thread is done. If it was a writer's, the log may have become long.
+    fn worked(&mut self) {
         if self.access == Access::Write {
             self.turns.worked();
             let frames = self.shared.try_lock().map_or(0, |engine| engine.frames_to_copy());
             self.opened.look_after_log(frames);
         }
-        done.outcome
     }
 
     /// Before a write: leaves the lock to another process for a while, if that is its turn. Nothing has begun yet.
@@ -187,6 +192,7 @@ impl SqlCipherConnection {
             self.state = ResourceState::Unknown;
             self.state = stream.end().await;
             self.stream = None;
+            self.worked();
         }
     }
 }
@@ -235,6 +241,10 @@ impl Resource for SqlCipherConnection {
     }
 
     fn baseline(&mut self) {
+        if self.may.keep {
+            // Whoever had the native connection in the hook is not looked at any more.
+            self.opened.snapshots().register(&self.shared);
+        }
         let mut engine = self.shared.lock();
         engine.baseline();
         self.state = state_of(&engine);

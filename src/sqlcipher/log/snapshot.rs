@@ -37,9 +37,10 @@ pub(crate) struct Snapshots {
 pub(crate) struct HeldBack<'a>(&'a Snapshots);
 
 impl Snapshots {
+    /// Looks after a reader from now on.
     pub(crate) fn register(&self, reader: &Arc<Shared>) {
         let mut readers = self.readers.lock();
-        readers.retain(|reader| reader.strong_count() > 0);
+        readers.retain(|known| known.strong_count() > 0 && known.as_ptr() != Arc::as_ptr(reader));
         readers.push(Arc::downgrade(reader));
     }
 
