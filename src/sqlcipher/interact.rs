@@ -12,7 +12,8 @@ impl SqlCipherConnection {
     /// Whatever rusqlite can do is possible. Handlers of this crate (authorizer, busy, progress) that `work` replaced
     /// are put back; if it altered the session (attached a file, set a pragma), the connection is closed instead of lent
     /// to somebody else. A transaction left open is rolled back then. Functions, collations and hooks that `work` registers
-    /// stay on this one connection; register them in the `on_connect` hook, so that every connection has them.
+    /// stay on this one connection; register them in the `on_connect` hook, so that every connection has them. Each closure begins with
+    /// rusqlite's own [`TransactionBehavior`](rusqlite::TransactionBehavior), `Deferred`, whatever an earlier one has set.
     ///
     /// # Errors
     /// What `work` answers, classified; a panic of `work` is an error too, and costs the connection.

@@ -17,6 +17,7 @@ pub(super) mod page_cache;
 pub(super) mod publish;
 pub(super) mod quiet;
 pub(super) mod running;
+pub(super) mod switches;
 pub(super) mod system;
 #[cfg(not(windows))]
 pub(super) mod taken;

@@ -278,7 +278,7 @@ impl Opened {
             connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         }
         engine.accept_session();
-        engine.checkpoints = *checkpoints;
+        (engine.checkpoints, engine.statement_cache) = (*checkpoints, *statement_cache);
         if access == Access::Write {
             self.following.resume(&mut engine)?;
         }

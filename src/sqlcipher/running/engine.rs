@@ -39,6 +39,8 @@ pub(crate) struct Engine {
     pub(crate) session: Session,
     /// How long the statements of the open transaction have run, as far as they may have written.
     pub(crate) worked: Duration,
+    /// How many statements stay prepared.
+    pub(crate) statement_cache: usize,
     /// Who copies the log into the file.
     pub(crate) checkpoints: Checkpoints,
     pub(crate) log: Arc<Log>,
@@ -70,6 +72,7 @@ impl Engine {
             tally,
             session,
             worked: Duration::ZERO,
+            statement_cache: 0,
             checkpoints: Checkpoints::default(),
             log,
             way: Way::default(),
