@@ -1,7 +1,6 @@
 //! The synchronous side of a connection: statements in, rows out. Runs on a thread that may block, or for a short while on
 //! the task of the caller.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,19 +10,18 @@ use super::closing::ClosedInOrder;
 use super::control::Control;
 use super::session::{KeptSnapshot, Session, Sharing};
 use crate::connector::{EngineEvent, Statement, StatementKind};
-use crate::error::{Error, ErrorKind, Reason, Result};
+use crate::error::Result;
 use crate::feed::ChangeFeed;
 use crate::params::{Arranged, ParamSets};
 use crate::row::{Changes, RowSink, Rows, RowsBuilder};
 use crate::sqlcipher::changes::recorder::{Ran, Recorder};
-use crate::sqlcipher::errors::{self, classify, poisons};
+use crate::sqlcipher::errors::classify;
 use crate::sqlcipher::ffi::{commits, running};
 use crate::sqlcipher::log::checkpoint::{Log, WORTH_COPYING};
 use crate::sqlcipher::opening::reading::Still;
 use crate::sqlcipher::opening::way::Way;
 use crate::sqlcipher::statement::plan::Plans;
 use crate::sqlcipher::statement::ready::{Effect, Ready, RowStep, push_row, show_row};
-use crate::sqlcipher::statement::seals;
 use crate::sqlcipher::statement::watch::{Mode, Watch};
 use crate::sqlcipher::stats::Tally;
 use crate::sqlcipher::tuning::Checkpoints;
@@ -168,67 +166,6 @@ impl Engine {
         // The file control of this name counts the connection's own commits too.
         let mut asked = self.connection.prepare_cached("PRAGMA data_version").ok()?;
         asked.query_row((), |row| row.get(0)).ok()
-    }
-
-    /// Whether SQLCipher has given the connection up, because it met a page that it could not authenticate. It may have
-    /// said so in an integrity check only.
-    pub(crate) fn is_given_up(&self) -> bool {
-        self.watch.is_encrypted() && seals::is_given_up(&self.connection)
-    }
-
-    /// Sees to it that a connection that met damage without an error is closed instead of lent again.
-    pub(crate) fn retire_if_given_up(&mut self) {
-        self.session.alter(self.is_given_up());
-    }
-
-    /// Adds the system's own message to the error. True: the connection must not be used again. One that was told once that
-    /// the file cannot be written keeps to that, also when the file can be written again.
-    pub(crate) fn complete_error(&self, error: &mut Error) -> bool {
-        if self.way.only_reads() && error.reason() == Reason::NotWritable {
-            *error = self.way.refused();
-            return false;
-        }
-        // SQLCipher reports page 1 that fails its seal once, and then that nothing can be written.
-        if matches!(error.reason(), Reason::WrongKey | Reason::NotWritable) && self.is_given_up() {
-            *error = errors::another_key();
-            return true;
-        }
-        // To write on after such a page is refused as if there were no memory.
-        if error.reason() == Reason::TooLarge && self.is_given_up() {
-            *error = seals::broken().caused_by(error.clone());
-        }
-        *error = errors::with_the_system(error.clone(), &self.connection);
-        // A commit's; a checkpoint syncs two files, and looks after them itself.
-        if error.kind() == ErrorKind::OutcomeUnknown && errors::is_failed_sync(error) {
-            self.note_failed_sync(error);
-        }
-        if error.reason() == Reason::Io && self.session.index().is_some() {
-            self.log.distrust(&self.connection);
-        } else if error.reason() == Reason::Io && self.session.has_log() {
-            self.log.distrust_unseen();
-        }
-        // SQLite opens for reading what it could not open for writing, be it the log, and stays with that.
-        let only_asks = || self.connection.query_row("PRAGMA query_only", (), |row| row.get(0)).unwrap_or(false);
-        poisons(error) || (error.reason() == Reason::NotWritable && (self.is_given_up() || !only_asks()))
-    }
-
-    /// A sync of a commit failed. Where there is no log, what was not committed is undone from the journal.
-    fn note_failed_sync(&self, error: &dyn fmt::Display) {
-        if self.log.is_private() || self.session.has_log() {
-            self.log.syncs().note_failure(error);
-        }
-    }
-
-    /// The user has worked with the raw connection since there were so many commits, and may have hidden that one failed, or
-    /// a checkpoint.
-    pub(crate) fn note_hidden_failure(&self, commits: i32) {
-        let Some(why) = errors::failure_of_the_disk(&self.connection) else { return };
-        if commits::count(&self.connection) != commits {
-            self.note_failed_sync(&why);
-        }
-        if self.session.has_log() {
-            self.log.distrust_unseen();
-        }
     }
 
     /// Refuses what may not run where it would run now.

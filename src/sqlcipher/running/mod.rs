@@ -1,10 +1,11 @@
 //! How work runs on a connection: inline on the caller's task, or as a numbered job on a thread that may block.
 //!
-//! `engine` is the synchronous connection (`closing` closes it); `inline`, `group`, `script`, `stream`, `interact`, `transaction`, `check` and `maintenance` are the kinds of work, `effort` is what one cost; `job` and `control` start and stop
+//! `engine` is the synchronous connection (`closing` closes it); `inline`, `group`, `script`, `stream`, `interact`, `transaction`, `check` and `maintenance` are the kinds of work, `effort` is what one cost, `failing` what an error means for the connection; `job` and `control` start and stop
 //! it; `session` knows what a caller did to it, `sharing` whose commits share a sync, `turns` leaves the lock to
 //! other processes.
 
 mod effort;
+mod failing;
 
 pub(crate) mod check;
 pub(crate) mod closing;
