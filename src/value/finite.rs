@@ -6,38 +6,38 @@ use serde::ser::{self, Serialize};
 
 /// Whether no float in this value is NaN or an infinity.
 pub(super) fn is_finite<T: Serialize + ?Sized>(value: &T) -> bool {
-    value.serialize(Look).is_ok()
+    value.serialize(FiniteLook).is_ok()
 }
 
 /// Looks at everything and keeps nothing.
 #[derive(Clone, Copy)]
-struct Look;
+struct FiniteLook;
 
 /// There is a float that is no number, or the type refuses to be written.
 #[derive(Debug)]
-struct Found;
+struct NotFinite;
 
-impl Display for Found {
+impl Display for NotFinite {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a float that is no number")
     }
 }
 
-impl std::error::Error for Found {}
+impl std::error::Error for NotFinite {}
 
-impl ser::Error for Found {
+impl ser::Error for NotFinite {
     fn custom<T: Display>(_: T) -> Self {
         Self
     }
 }
 
-fn seen(is_fine: bool) -> Result<(), Found> {
-    if is_fine { Ok(()) } else { Err(Found) }
+fn seen(is_fine: bool) -> Result<(), NotFinite> {
+    if is_fine { Ok(()) } else { Err(NotFinite) }
 }
 
 macro_rules! scalars {
     ($($method:ident($($argument:ty),*))*) => {$(
-        fn $method(self $(, _: $argument)*) -> Result<(), Found> {
+        fn $method(self $(, _: $argument)*) -> Result<(), NotFinite> {
             Ok(())
         }
     )*};
@@ -45,15 +45,15 @@ macro_rules! scalars {
 
 macro_rules! lists {
     ($($method:ident($($argument:ty),*))*) => {$(
-        fn $method(self $(, _: $argument)*) -> Result<Self, Found> {
+        fn $method(self $(, _: $argument)*) -> Result<Self, NotFinite> {
             Ok(self)
         }
     )*};
 }
 
-impl ser::Serializer for Look {
+impl ser::Serializer for FiniteLook {
     type Ok = ();
-    type Error = Found;
+    type Error = NotFinite;
     type SerializeSeq = Self;
     type SerializeTuple = Self;
     type SerializeTupleStruct = Self;
@@ -76,19 +76,19 @@ impl ser::Serializer for Look {
         serialize_struct(&'static str, usize) serialize_struct_variant(&'static str, u32, &'static str, usize)
     }
 
-    fn serialize_f32(self, value: f32) -> Result<(), Found> {
+    fn serialize_f32(self, value: f32) -> Result<(), NotFinite> {
         seen(value.is_finite())
     }
 
-    fn serialize_f64(self, value: f64) -> Result<(), Found> {
+    fn serialize_f64(self, value: f64) -> Result<(), NotFinite> {
         seen(value.is_finite())
     }
 
-    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), Found> {
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), NotFinite> {
         value.serialize(self)
     }
 
-    fn serialize_newtype_struct<T: Serialize + ?Sized>(self, _: &'static str, value: &T) -> Result<(), Found> {
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(self, _: &'static str, value: &T) -> Result<(), NotFinite> {
         value.serialize(self)
     }
 
@@ -98,26 +98,26 @@ impl ser::Serializer for Look {
         _: u32,
         _: &'static str,
         value: &T,
-    ) -> Result<(), Found> {
+    ) -> Result<(), NotFinite> {
         value.serialize(self)
     }
 
-    fn collect_str<T: Display + ?Sized>(self, _: &T) -> Result<(), Found> {
+    fn collect_str<T: Display + ?Sized>(self, _: &T) -> Result<(), NotFinite> {
         Ok(())
     }
 }
 
 macro_rules! elements {
     ($($trait:ident::$method:ident($($name:ty)?))*) => {$(
-        impl ser::$trait for Look {
+        impl ser::$trait for FiniteLook {
             type Ok = ();
-            type Error = Found;
+            type Error = NotFinite;
 
-            fn $method<T: Serialize + ?Sized>(&mut self $(, _: $name)?, value: &T) -> Result<(), Found> {
+            fn $method<T: Serialize + ?Sized>(&mut self $(, _: $name)?, value: &T) -> Result<(), NotFinite> {
                 value.serialize(*self)
             }
 
-            fn end(self) -> Result<(), Found> {
+            fn end(self) -> Result<(), NotFinite> {
                 Ok(())
             }
         }
@@ -130,19 +130,19 @@ elements! {
     SerializeStructVariant::serialize_field(&'static str)
 }
 
-impl ser::SerializeMap for Look {
+impl ser::SerializeMap for FiniteLook {
     type Ok = ();
-    type Error = Found;
+    type Error = NotFinite;
 
-    fn serialize_key<T: Serialize + ?Sized>(&mut self, _: &T) -> Result<(), Found> {
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, _: &T) -> Result<(), NotFinite> {
         Ok(())
     }
 
-    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Found> {
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), NotFinite> {
         value.serialize(*self)
     }
 
-    fn end(self) -> Result<(), Found> {
+    fn end(self) -> Result<(), NotFinite> {
         Ok(())
     }
 }
