@@ -16,8 +16,8 @@ use crate::crypto::exit_gate;
 use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::private;
 use crate::sqlcipher::ffi::publish;
-use crate::sqlcipher::opening::creation::{drafts, followed, sync_directory};
-use crate::sqlcipher::opening::location::Location;
+use crate::sqlcipher::opening::creation::{drafts, sync_directory};
+use crate::sqlcipher::opening::location::{Location, followed};
 
 /// How the name of a draft goes on after that of its target; random digits follow.
 const MARK: &str = "-copy-";

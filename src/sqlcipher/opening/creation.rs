@@ -21,9 +21,6 @@ use crate::sqlcipher::os::is_full;
 /// How the name of a file in the making goes on after the name of the database; random digits follow.
 const MARK: &str = "-new-";
 
-/// As many symbolic links are followed as Linux follows.
-const MOST_LINKS: usize = 40;
-
 /// Makes the database, empty and in rollback mode, unless somebody else has made it meanwhile.
 pub(crate) fn create(location: &Location, target: &Path, key: Option<&KeySpec>, token: [u8; 16]) -> Result<()> {
     let token: String = token[..8].iter().map(|byte| format!("{byte:02x}")).collect();
@@ -76,16 +73,6 @@ pub(crate) fn prove_encrypted(location: &Location, connection: &Connection, key:
             .because(Reason::NoCipher)
             .hint("delete it; the SQLite library of this program does not encrypt")),
     }
-}
-
-/// Where the file will stand: a symbolic link may lead to a place where nothing is yet.
-pub(crate) fn followed(path: &Path) -> PathBuf {
-    let mut target = path.to_owned();
-    for _ in 0..MOST_LINKS {
-        let Ok(next) = target.read_link() else { break };
-        target = directory_of(&target).join(next);
-    }
-    target
 }
 
 fn beside(target: &Path, end: &str) -> PathBuf {

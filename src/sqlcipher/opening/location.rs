@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::{fmt, io};
 
-use super::creation::followed;
 use crate::error::{Error, ErrorKind, Phase, Reason, Result};
 use crate::sqlcipher::codes::LOOK_AT_THE_DISK;
 use crate::sqlcipher::os::{TOO_MANY_FILES, has_too_many_files};
@@ -160,6 +159,19 @@ impl Location {
     pub(crate) fn describe(&self, error: Error) -> Error {
         error.context(format_args!("cannot open {self}")).about(self.to_string()).during(Phase::Connect)
     }
+}
+
+/// As many symbolic links are followed as Linux follows.
+const MOST_LINKS: usize = 40;
+
+/// Where the file will stand: a symbolic link may lead to a place where nothing is yet.
+pub(crate) fn followed(path: &Path) -> PathBuf {
+    let mut target = path.to_owned();
+    for _ in 0..MOST_LINKS {
+        let Ok(next) = target.read_link() else { break };
+        target = directory_of(&target).join(next);
+    }
+    target
 }
 
 pub(crate) fn directory_of(path: &Path) -> &Path {
