@@ -345,6 +345,35 @@ async fn several_databases_are_told_apart_by_name_and_added_up_where_it_is_the_s
     .await;
 }
 
+/// Whoever reads a counter that falls takes it for one of a program that was started anew.
+#[tokio::test]
+async fn counters_go_on_when_a_database_is_closed_and_opened_again() {
+    let recorder = DebuggingRecorder::new();
+    let _guard = metrics::set_default_local_recorder(&recorder);
+    let metrics = MetricsFacade::new();
+    let name = &[("db.client.connection.pool.name", "again")];
+    let mut before = 0.0;
+    for round in 1..=3 {
+        let open = || AsyncDatabase::builder(":memory:").pool_name("again").observer(metrics.clone()).open();
+        let (db, other) = (open().await.unwrap(), open().await.unwrap());
+        for db in [&db, &db, &db, &other] {
+            db.fetch_all("SELECT 1", ()).await.unwrap();
+        }
+        metrics.collect();
+        let recorded = Recorded::take(&recorder.snapshotter());
+        let hits = recorded.value("strongroom.statement.hits", name);
+        assert!(hits > before, "{round}: {hits} after {before}");
+        other.close().await.unwrap();
+        metrics.collect();
+        db.close().await.unwrap();
+        metrics.collect();
+        let recorded = Recorded::take(&recorder.snapshotter());
+        before = recorded.value("strongroom.statement.hits", name);
+        assert!(before >= hits, "{round}: it fell to {before}");
+        assert_eq!(recorded.value("db.client.connection.max", name), 0.0);
+    }
+}
+
 /// Programs open their databases early; nothing that is measured may be lost for good by that.
 #[tokio::test]
 async fn a_recorder_that_comes_later_is_told_from_then_on() {

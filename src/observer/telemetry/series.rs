@@ -13,7 +13,7 @@ use super::names::{
     REPEATS, RETURNED_ROWS, USE_TIME, WAIT_TIME,
 };
 use super::table::GrowingTable;
-use crate::connector::{EngineEvent, StatementSummary};
+use crate::connector::{EngineEvent, EngineReadings, StatementSummary};
 use crate::error::{Error, ErrorKind};
 use crate::lock::Lock;
 use crate::observer::{CallKind, CallOutcome, Event, ObservedCall, ObservedPool, Observer, PoolReadings};
@@ -37,7 +37,16 @@ pub(super) trait Sink: Clone + Send + Sync + 'static {
 
 /// The pools that are measured, for what is read when somebody collects.
 #[derive(Default)]
-pub(super) struct Pools(Lock<Vec<ObservedPool>>);
+pub(super) struct Pools(Lock<Measured>);
+
+#[derive(Default)]
+struct Measured {
+    /// With what was read of each last.
+    pools: Vec<(ObservedPool, PoolReadings)>,
+    /// What those have counted that are gone: a database that is opened again goes on counting, as who reads counters takes one
+    /// that falls for a program that was started anew.
+    counted: BTreeMap<Vec<Attribute>, PoolReadings>,
+}
 
 /// The observer of one pool.
 pub(super) struct PoolSeries<S: Sink> {
@@ -87,26 +96,41 @@ const OTHER: &str = "_OTHER";
 
 impl Pools {
     fn add(&self, pool: &ObservedPool) {
-        self.0.lock().push(pool.clone());
+        self.0.lock().pools.push((pool.clone(), PoolReadings::default()));
     }
 
-    /// What they do at the moment, by their attributes. Pools of the same names are added up. One that is closed is told once more,
-    /// as empty.
+    /// What they do at the moment, by their attributes. Pools of the same names are added up. Those that are closed are empty, and
+    /// keep what they have counted.
     pub(super) fn read(&self) -> BTreeMap<Vec<Attribute>, PoolReadings> {
-        let pools = self.0.lock().clone();
-        let (mut sums, mut gone) = (BTreeMap::<_, PoolReadings>::new(), Vec::new());
-        for pool in pools {
-            let readings = pool.readings();
-            add(sums.entry(of_pool(&pool)).or_default(), &readings.unwrap_or_default());
-            if readings.is_none() {
-                gone.push(pool);
+        let pools: Vec<_> = self.0.lock().pools.iter().map(|(pool, _)| pool.clone()).collect();
+        let read: Vec<_> = pools.into_iter().map(|pool| (pool.readings(), pool)).collect();
+        let mut measured = self.0.lock();
+        let Measured { pools, counted } = &mut *measured;
+        for (readings, pool) in &read {
+            let Some(at) = pools.iter().position(|(known, _)| known == pool) else { continue };
+            if let Some(readings) = readings {
+                pools[at].1 = *readings;
+                continue;
+            }
+            let (pool, last) = pools.swap_remove(at);
+            let name = of_pool(&pool);
+            if counted.len() < MOST || counted.contains_key(&name) {
+                add(counted.entry(name).or_default(), &so_far(&last));
             }
         }
-        if !gone.is_empty() {
-            self.0.lock().retain(|pool| !gone.contains(pool));
+        let mut sums = counted.clone();
+        drop(measured);
+        for (readings, pool) in &read {
+            add(sums.entry(of_pool(pool)).or_default(), &readings.unwrap_or_default());
         }
         sums
     }
+}
+
+/// What was counted, without what is so at a moment.
+fn so_far(readings: &PoolReadings) -> PoolReadings {
+    let engine = EngineReadings { database_bytes: None, log_bytes: None, log_frames: None, ..readings.engine };
+    PoolReadings { timeouts: readings.timeouts, engine, ..PoolReadings::default() }
 }
 
 fn add(ours: &mut PoolReadings, theirs: &PoolReadings) {
