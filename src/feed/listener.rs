@@ -154,6 +154,13 @@ impl FeedState {
         }
     }
 
+    /// Whether a listener has something to take, or to see to.
+    fn has_news(&self, listener: u64) -> bool {
+        let waits = self.queues.get(&listener).is_some_and(|queue| !queue.events.is_empty());
+        let nobody_looks = !self.alone && matches!(self.looks, LookTurn::Nobody | LookTurn::BrokenOff);
+        waits || nobody_looks || self.ended || self.armed == Armed::Broken
+    }
+
     /// When somebody wants the next look; `None`: nobody does. What has broken off is followed anew after `rest`.
     fn next_look(&self, now: Instant, rest: Duration) -> Option<Instant> {
         let queues = self.queues.values().map(|queue| queue.look_every);
@@ -229,9 +236,15 @@ impl Listener {
         }
     }
 
-    /// Waits for news: an event, the end, or that nobody looks for what others commit.
+    /// Waits for news: an event, the end, or that nobody looks for what others commit. Woken for what was taken already, it waits
+    /// on: whoever takes each event at once is woken like this after each of them, and need not begin anew.
     pub(crate) async fn woken(&self) {
-        self.notify.notified().await;
+        loop {
+            self.notify.notified().await;
+            if self.feed.0.lock().has_news(self.id) {
+                return;
+            }
+        }
     }
 }
 
