@@ -49,8 +49,7 @@ where
 pub(super) async fn run<K: Connection>(connection: &mut K, sql: Arc<str>, sets: SetSource<'_>) -> Result<Changes> {
     let total = insert(connection, sql, sets).await;
     if observed::is_observed() {
-        observed::ran(connection);
-        observed::gave(0, *total.as_ref().unwrap_or(&Changes::default()));
+        observed::ran(connection, 0, *total.as_ref().unwrap_or(&Changes::default()));
     }
     total
 }

@@ -143,14 +143,14 @@ pub(super) fn drive<T>(observing: &mut Observing, poll: impl FnOnce() -> Poll<Re
 
 /// Polls a part of a call.
 pub(super) fn during<R>(observing: &mut Observing, poll: impl FnOnce() -> Poll<R>) -> Poll<R> {
-    let span = observing.as_mut().and_then(|observation| {
-        observation.begin();
-        observation.span.clone()
+    let (began, span) = observing.as_mut().map_or((None, None), |observation| {
+        let began = observation.begin();
+        (began, observation.span.clone())
     });
     foreign();
     let _entered = span.as_ref().map(Span::enter);
     let _here = Here::enter(observing);
-    LoanMoments::forget();
+    LoanMoments::forget(began);
     poll()
 }
 
@@ -189,21 +189,31 @@ impl Observation {
         ObservedCall { id, kind, sql, summary, location, engine, namespace, dialect }
     }
 
-    /// Tells that the call begins, unless it has begun.
-    fn begin(&mut self) {
-        if self.began.is_none() {
-            self.began = Some(Instant::now());
-            self.lent = self.began.filter(|_| self.holds);
-            foreign();
-            self.span = are_wanted().then(|| spans::of(&self.call()));
-            self.observers.tell(&Event::CallBegan(self.call()));
+    /// Tells that the call begins, unless it has begun. Says when that was, if the call asks for a connection next.
+    fn begin(&mut self) -> Option<Instant> {
+        if self.began.is_some() {
+            return None;
         }
+        let now = Instant::now();
+        self.began = Some(now);
+        self.lent = self.began.filter(|_| self.holds);
+        foreign();
+        self.span = are_wanted().then(|| spans::of(&self.call()));
+        self.observers.tell(&Event::CallBegan(self.call()));
+        matches!(self.kind, CallKind::Fetch | CallKind::Execute).then_some(now)
     }
 
     /// The call has its connection from the beginning.
     pub(super) fn holding(mut self: Box<Self>) -> Box<Self> {
         self.holds = true;
         self
+    }
+
+    /// It has its connection, from now on if it had none.
+    fn has_connection(&mut self) {
+        if self.lent.is_none() {
+            self.lent = Some(LoanMoments::take_begin().unwrap_or_else(Instant::now));
+        }
     }
 
     /// Adds rows that the caller was given.
@@ -215,10 +225,12 @@ impl Observation {
     pub(super) fn end(&mut self, error: Option<&Error>, now: Instant) {
         let Some(began) = self.began.take() else { return };
         let now = now.max(began);
-        let lent = self.lent.unwrap_or(now).clamp(began, now);
+        let lent = self.lent.unwrap_or(now);
+        // Mostly it had its connection at once.
+        let waiting = if lent > began { lent.min(now) - began } else { Duration::ZERO };
         let outcome = CallOutcome {
-            waiting: lent - began,
-            running: now - lent,
+            waiting,
+            running: now - lent.clamp(began, now),
             rows_returned: self.returned,
             rows_affected: self.affected,
             sets: self.sets,
@@ -262,6 +274,7 @@ impl<'o> Here<'o> {
 
 impl Drop for Here<'_> {
     fn drop(&mut self) {
+        LoanMoments::asks_later();
         IS_HERE.set(self.is_inner);
         HERE.with_borrow_mut(|here| mem::swap(here, self.observing));
     }
@@ -308,11 +321,7 @@ pub(super) fn is_observed() -> bool {
 
 /// The call has its connection, from now on if it had none.
 pub(super) fn lent() {
-    note(|call| {
-        if call.lent.is_none() {
-            call.lent = Some(LoanMoments::take_begin().unwrap_or_else(Instant::now));
-        }
-    });
+    note(Observation::has_connection);
 }
 
 /// The connection that the call had was not the right one: it waits for another.
@@ -323,8 +332,10 @@ pub(super) fn waits_again() {
 /// A statement of the call begins to run on a connection.
 #[cold]
 pub(super) fn runs(statement: &mut Statement) {
-    lent();
-    statement.measured = slow().is_some();
+    note(|call| {
+        call.has_connection();
+        statement.measured = call.observers.slow.is_some();
+    });
 }
 
 /// What somebody else has done on behalf of the call.
@@ -337,17 +348,10 @@ pub(super) fn ran_elsewhere(
     note(|call| {
         call.lent = began.or(call.lent);
         (call.summary, call.effort) = (summary, effort);
-    });
-    if let Some(rows) = rows {
-        gave(rows.len(), rows.changes());
-    }
-}
-
-/// The call gave its caller so many rows, and changed so much.
-pub(super) fn gave(rows: usize, changes: Changes) {
-    note(|call| {
-        call.gave(rows);
-        call.affected += changes.rows_affected;
+        if let Some(rows) = rows {
+            call.gave(rows.len());
+            call.affected += rows.changes().rows_affected;
+        }
     });
 }
 
@@ -361,13 +365,19 @@ pub(super) fn answered() {
     note(|call| call.answered = true);
 }
 
-/// The statement of the call ran on `connection`; how it went does not matter.
+/// The statement of the call ran on `connection`, gave its caller so many rows and changed so much; how it went does not matter.
 #[cold]
-pub(super) fn ran<K: Connection>(connection: &mut K) {
+pub(super) fn ran<K: Connection>(connection: &mut K, rows: usize, changes: Changes) {
     // Taken out, because the connection is foreign.
-    let Some(sql) = HERE.with_borrow_mut(|here| here.as_mut()?.sql.take()) else { return };
-    let is_slow = here(|call| Some(call.lent?.elapsed() >= call.observers.slow?));
-    let effort = if is_slow == Some(true) { connection.effort(&sql) } else { None };
+    let taken = HERE.with_borrow_mut(|here| {
+        let call = here.as_deref_mut()?;
+        call.gave(rows);
+        call.affected += changes.rows_affected;
+        Some((call.sql.take()?, call.lent.zip(call.observers.slow)))
+    });
+    let Some((sql, slow)) = taken else { return };
+    let is_slow = slow.is_some_and(|(lent, slow)| lent.elapsed() >= slow);
+    let effort = if is_slow { connection.effort(&sql) } else { None };
     let summary = connection.summary(&sql);
     note(|call| {
         call.sql = Some(sql);

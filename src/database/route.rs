@@ -13,7 +13,7 @@ use crate::connector::{
 };
 use crate::error::Result;
 use crate::pool::Pooled;
-use crate::row::{self, Gathered, RowSink, Rows};
+use crate::row::{self, Changes, Gathered, RowSink, Rows};
 use crate::turn;
 
 /// Whether reads have connections of their own.
@@ -118,10 +118,11 @@ impl Yields for Collected {
             _ => connection.run_in(statement, scope).await,
         };
         if observed::is_observed() {
-            observed::ran(connection);
-            if let Ok(Outcome::Ran(rows)) = &outcome {
-                observed::gave(rows.len(), rows.changes());
-            }
+            let (rows, changes) = match &outcome {
+                Ok(Outcome::Ran(rows)) => (rows.len(), rows.changes()),
+                _ => (0, Changes::default()),
+            };
+            observed::ran(connection, rows, changes);
         }
         outcome
     }
@@ -164,10 +165,11 @@ impl Yields for Shown {
         }
         let outcome = connection.run_into(statement, scope, &mut self.sink).await;
         if observed::is_observed() {
-            observed::ran(connection);
-            if let Ok(Outcome::Ran(changes)) = &outcome {
-                observed::gave(self.sink.taken(), *changes);
-            }
+            let (rows, changes) = match &outcome {
+                Ok(Outcome::Ran(changes)) => (self.sink.taken(), *changes),
+                _ => (0, Changes::default()),
+            };
+            observed::ran(connection, rows, changes);
         }
         Ok(outcome?.map(|changes| self.wrote = changes.rows_affected > 0))
     }

@@ -19,7 +19,7 @@ use crate::connector::{Connection, Connector, Statement};
 use crate::error::Result;
 use crate::observer::CallKind;
 use crate::params::IntoParams;
-use crate::row::{Row, Rows, RowsIter};
+use crate::row::{Changes, Row, Rows, RowsIter};
 
 /// Rows per chunk: one crossing to the engine's thread each.
 pub(super) const CHUNK: usize = 256;
@@ -131,13 +131,13 @@ impl<'a> RowStream<'a> {
             if observed::is_observed() {
                 observed::runs(&mut statement);
                 // It may be prepared already, and the reader may drop the stream before its end.
-                observed::ran(chunks.connection());
+                observed::ran(chunks.connection(), 0, Changes::default());
             }
             chunks.open(statement).await?;
             Ok(stream::try_unfold(chunks, |mut chunks| async move {
                 let rows = chunks.next().await?;
                 if rows.is_none() && observed::is_observed() {
-                    observed::ran(chunks.connection());
+                    observed::ran(chunks.connection(), 0, Changes::default());
                 }
                 Ok(rows.map(|rows| (rows, chunks)))
             }))

@@ -310,11 +310,11 @@ impl<C: Connector> OpenConnection<C> {
     pub(super) fn resume(&self, location: &'static Location<'static>) {
         let now = Instant::now();
         if self.entry.resume(location, now) && self.permit.pool.observers.are_there() {
-            self.tell_lent(Some(now), now);
+            self.tell_lent(None, now);
         }
     }
 
-    /// Tells those who observe of a loan to a call that asked for it at `asked`.
+    /// Tells those who observe of a loan to a call that asked for it at `asked`, or just now.
     #[cold]
     pub(super) fn tell_lent(&self, asked: Option<Instant>, now: Instant) {
         let waited = asked.map_or(Duration::ZERO, |asked| now.saturating_duration_since(asked));

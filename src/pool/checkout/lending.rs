@@ -12,6 +12,7 @@ use super::waiting::WaitingCall;
 use crate::clock;
 use crate::connector::{Access, Connector, ResourceState};
 use crate::error::{ErrorKind, Result};
+use crate::observer::LoanMoments;
 use crate::pool::closing::goodbye_limit;
 use crate::pool::guarded::{caught, guarded};
 use crate::pool::handle::{Pool, Pooled};
@@ -32,7 +33,7 @@ impl<C: Connector> Pool<C> {
     pub(crate) async fn get_at(&self, access: Access, location: &'static Location<'static>) -> Result<Pooled<C>> {
         let inner = self.inner();
         inner.may_begin()?;
-        let now = Instant::now();
+        let now = inner.asked();
         let deadline = now + inner.settings.acquire_timeout;
         let lane = inner.lane_for(access);
         if let Some(grant) = inner.free(lane)? {
@@ -102,6 +103,13 @@ impl<C: Connector> PoolInner<C> {
         }
     }
 
+    /// The moment at which a connection is asked for.
+    #[inline]
+    fn asked(&self) -> Instant {
+        let known = if self.observers.are_there() { LoanMoments::take_asked() } else { None };
+        known.unwrap_or_else(Instant::now)
+    }
+
     /// An idle connection or free capacity, if there is either.
     #[inline]
     fn free(self: &Arc<Self>, lane: &Lane<C>) -> Result<Option<Grant<C>>> {
@@ -165,7 +173,8 @@ impl<C: Connector> PoolInner<C> {
         lease.opened().entry.lend(location, since, waited);
         if self.observers.are_there() {
             // The deadline is the timeout after the call asked, or after a suspension ended, whose time is nobody's waiting.
-            lease.opened().tell_lent(deadline.checked_sub(self.settings.acquire_timeout), since);
+            let asked = if waited || since != now { deadline.checked_sub(self.settings.acquire_timeout) } else { None };
+            lease.opened().tell_lent(asked, since);
         }
         Ok(Pooled::new(lease))
     }
@@ -178,7 +187,7 @@ impl<C: Connector> PoolInner<C> {
         location: &'static Location<'static>,
         waited: bool,
     ) -> Result<Pooled<C>> {
-        let now = Instant::now();
+        let now = self.asked();
         self.lend(grant, lane, now, now + self.settings.acquire_timeout, location, waited).await
     }
 
