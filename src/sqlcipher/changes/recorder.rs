@@ -295,6 +295,10 @@ impl Recorder {
         });
         let mut silents: Vec<&Written> = Vec::new();
         for written in &touched.written {
+            // Most often the hook has told its rows.
+            if change.table(&written.table).is_some() {
+                continue;
+            }
             match self.kinds.of(&written.table, connection) {
                 Kind::Shadow(_) => {}
                 Kind::Virtual => {
@@ -302,11 +306,7 @@ impl Recorder {
                         owners.push(Arc::clone(&written.table));
                     }
                 }
-                Kind::WithoutRowid | Kind::Rows => {
-                    if change.table(&written.table).is_none() {
-                        silents.push(written);
-                    }
-                }
+                Kind::WithoutRowid | Kind::Rows => silents.push(written),
             }
         }
         watch.notes.take();
