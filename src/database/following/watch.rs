@@ -19,7 +19,7 @@ use crate::database::call::{Stage, within};
 use crate::database::handle::AsyncDatabase;
 use crate::database::route;
 use crate::database::route::Collected;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::feed::{Stale, TableWatcher};
 use crate::lock::foreign;
 use crate::params::IntoParams;
@@ -54,8 +54,8 @@ enum WatchState<T> {
 }
 
 impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
-    /// The result of a statement that reads: now, and again whenever it has changed. Nothing happens before the first
-    /// poll.
+    /// The result of a statement that reads: now, also while somebody writes for long, and again whenever it has changed. Nothing
+    /// happens before the first poll.
     ///
     /// The statement runs again when one of the tables that it reads has changed, views resolved, or the schema, or
     /// when another process has committed; the tables are those that the engine names when it prepares the statement.
@@ -80,9 +80,10 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
     /// ```
     ///
     /// # Errors
-    /// The first item is an error when the statement cannot be prepared or writes, when the writer cannot be had, and where the engine
-    /// does not tell what it commits ([`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported)), such as PostgreSQL for a
-    /// table without [triggers](Self::install_change_feed). A later one, when the statement fails.
+    /// The first item is an error when the statement cannot be prepared or writes, and where the engine does not tell what it
+    /// commits ([`ErrorKind::Unsupported`](crate::ErrorKind::Unsupported)), such as PostgreSQL for a table without
+    /// [triggers](Self::install_change_feed). A later one, when the statement fails. Whoever watches first has the writer asked to
+    /// tell what it commits; if it cannot be had in time, that is an error too.
     #[track_caller]
     pub fn watch(&self, sql: &str, params: impl IntoParams) -> WatchStream<Rows> {
         self.watching(Statement::new(sql, params), Ok, Location::caller())
@@ -113,8 +114,9 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
                 let statement = statement?;
                 let watcher = database.feed().watch(timing.look_every);
                 let follows = database.clone();
-                by_itself(async move { follows.follow(location).await }).await?;
-                Ok(WatchedStatement { database, statement, watcher, location, settle: timing.settle, last: None })
+                let heard = by_itself(async move { follows.follow_if_free(location).await }).await?;
+                let settle = timing.settle;
+                Ok(WatchedStatement { database, statement, watcher, location, settle, heard, last: None })
             };
             let results = stream::once(begun).flat_map(|begun| match begun {
                 Ok(watch) => stream::unfold(Some(watch), WatchedStatement::step).boxed(),
@@ -134,6 +136,8 @@ struct WatchedStatement<C: Connector> {
     watcher: TableWatcher,
     location: &'static Location<'static>,
     settle: Duration,
+    /// The engine tells its commits. The first result does not wait for that where somebody has the writer for long.
+    heard: bool,
     /// What the caller has.
     last: Option<Rows>,
 }
@@ -154,15 +158,36 @@ impl<C: Connector<Connection: Connection>> WatchedStatement<C> {
 
     async fn next(&mut self) -> Option<Result<Rows>> {
         loop {
-            let stale = if self.last.is_none() { Stale::Schema } else { self.changed().await? };
+            let stale = match self.last {
+                None => Stale::Schema,
+                Some(_) if self.heard => self.changed().await?,
+                Some(_) => match self.follow().await {
+                    // What was committed before that is seen by the next read.
+                    Ok(()) => Stale::Schema,
+                    Err(error) => return self.over(error),
+                },
+            };
             let rows = match self.fetch(stale).await {
                 Ok(rows) => rows,
-                Err(error) => return Some(Err(error)),
+                Err(error) => return self.over(error),
             };
             if !self.last.as_ref().is_some_and(|last| last.same_as(&rows)) {
                 return Some(Ok(rows));
             }
         }
+    }
+
+    /// How the stream ends: that the database was closed is no error for whoever has had a result.
+    fn over(&self, error: Error) -> Option<Result<Rows>> {
+        let closed = error.kind() == ErrorKind::Closed && self.database.pool().is_closed();
+        (self.last.is_none() || !closed).then_some(Err(error))
+    }
+
+    async fn follow(&mut self) -> Result<()> {
+        let (database, location) = (self.database.clone(), self.location);
+        by_itself(async move { database.follow(location).await }).await?;
+        self.heard = true;
+        Ok(())
     }
 
     /// Waits until the result may have changed. `None`: the database was closed.
