@@ -6,6 +6,8 @@ mod common;
 #[path = "common/told.rs"]
 mod told;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use common::{Home, Kind, memory, millis, secs};
@@ -503,6 +505,35 @@ async fn listeners_that_come_and_go_leave_nothing_and_miss_nothing() -> Result<(
         // With nobody there, nothing is recorded, and nothing is numbered.
         db.execute("INSERT INTO users (name) VALUES ($1)", (round,)).await?;
         db.execute("DELETE FROM users", ()).await?;
+    }
+    Ok(())
+}
+
+/// What listeners cost is the hooks; whoever has left nobody behind pays for none.
+#[tokio::test]
+async fn while_nobody_listens_the_hooks_of_the_writer_are_the_programs_own() -> Result<()> {
+    let home = Home::new(Kind::PlainFile);
+    let db = home.open().await;
+    db.execute_script(SCHEMA).await?;
+    let told = Arc::new(AtomicUsize::new(0));
+    let insert = async || db.execute("INSERT INTO logs (line) VALUES ('x')", ()).await;
+    for round in 0..3 {
+        let ours = Arc::clone(&told);
+        db.interact(move |c| {
+            c.update_hook(Some(move |_: rusqlite::hooks::Action, _: &str, _: &str, _: i64| {
+                ours.fetch_add(1, SeqCst);
+            }))
+        })
+        .await?;
+        insert().await?;
+        assert_eq!(told.swap(0, SeqCst), 1, "round {round}: nobody has taken it");
+        let mut changes = db.changes().await?;
+        insert().await?;
+        assert_eq!(next(&mut changes).await.commits, 1);
+        assert_eq!(told.load(SeqCst), 0, "round {round}: it is the listener's now");
+        drop(changes);
+        // With this one nobody is found to listen.
+        insert().await?;
     }
     Ok(())
 }
