@@ -37,10 +37,10 @@ pub(super) trait Sink: Clone + Send + Sync + 'static {
 
 /// The pools that are measured, for what is read when somebody collects.
 #[derive(Default)]
-pub(super) struct Pools(Lock<Measured>);
+pub(super) struct Pools(Lock<MeasuredPools>);
 
 #[derive(Default)]
-struct Measured {
+struct MeasuredPools {
     /// With what was read of each last.
     pools: Vec<(ObservedPool, PoolReadings)>,
     /// What those have counted that are gone: a database that is opened again goes on counting, as who reads counters takes one
@@ -78,7 +78,7 @@ struct CallSeries<S: Sink> {
 }
 
 /// By what calls are told apart. `Text` is owned, or that of a call.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq)]
 struct Alike<Text> {
     kind: CallKind,
     is_batch: bool,
@@ -105,7 +105,7 @@ impl Pools {
         let pools: Vec<_> = self.0.lock().pools.iter().map(|(pool, _)| pool.clone()).collect();
         let read: Vec<_> = pools.into_iter().map(|pool| (pool.readings(), pool)).collect();
         let mut measured = self.0.lock();
-        let Measured { pools, counted } = &mut *measured;
+        let MeasuredPools { pools, counted } = &mut *measured;
         for (readings, pool) in &read {
             let Some(at) = pools.iter().position(|(known, _)| known == pool) else { continue };
             if let Some(readings) = readings {
@@ -208,7 +208,8 @@ impl<S: Sink> PoolSeries<S> {
     }
 
     fn of_call(&self, alike: Alike<&str>) -> &CallSeries<S> {
-        let hash = self.hasher.hash_one(&alike);
+        // These tell nearly all apart, and each call pays for what is hashed.
+        let hash = self.hasher.hash_one((alike.kind as u8, alike.table, alike.code));
         match self.calls.find(hash, |series| series.alike.borrowed() == alike) {
             Some(series) => series,
             None if self.calls.len() >= MOST && !alike.is_coarse() => self.of_call(alike.coarse()),
