@@ -30,6 +30,11 @@ use crate::sqlcipher::opening::opened::Opened;
 /// So many frames (pages) in the log are worth copying; SQLite's own figure.
 pub(crate) const WORTH_COPYING: u32 = 1000;
 
+/// The first step is repeated, so often at most, as long as more than so many frames are added meanwhile: the writer waits for the
+/// second.
+const PASSES: u32 = 3;
+const LITTLE: u32 = 150;
+
 /// How long the second step waits for a moment between two writes.
 const PATIENCE: Duration = Duration::from_millis(250);
 const PAUSE: Duration = Duration::from_micros(100);
@@ -312,10 +317,15 @@ impl Opened {
     fn shorten_log(&self, news: &mut Vec<EngineEvent>) -> Result<u32> {
         let _pass = exit_gate::enter();
         self.refuse_child()?;
-        let connection = self.open_for_checkpoints()?;
+        let (connection, mut writer) = (self.open_for_checkpoints()?, self.open_for_checkpoints()?);
         // What it says of frames left does not count those that were added while it worked.
-        let left = self.log().checkpoint(&connection, "PASSIVE", news).map_err(errors::classify)?;
-        let mut writer = self.open_for_checkpoints()?;
+        let mut left = self.log().checkpoint(&connection, "PASSIVE", news).map_err(errors::classify)?;
+        for _ in 1..PASSES {
+            if self.log().index(&connection).is_none_or(|index| index.pending(&index.mark()) <= LITTLE) {
+                break;
+            }
+            left = self.log().checkpoint(&connection, "PASSIVE", news).map_err(errors::classify)?;
+        }
         // SQLite's own pauses grow, and the moments between two groups of writes are short.
         let until = Instant::now() + PATIENCE;
         let again = move |_| {
