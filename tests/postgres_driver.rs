@@ -92,7 +92,12 @@ async fn a_session_ended_for_any_reason_is_broken() {
         (Vec::new(), "the connection to the server was closed", true),
         (b"?\0\0\0\x04".to_vec(), "the server and the driver do not understand each other", false),
     ];
-    for (answer, message, transient) in cases {
+    // As a pooler does: an error, and no end of the answer.
+    let hung_up = [
+        (refusal("ERROR", "08P01"), "so it is (08P01)", true),
+        (refusal("ERROR", "XX000"), "the server ended the session: so it is (XX000)", true),
+    ];
+    for (answer, message, transient) in cases.into_iter().chain(hung_up) {
         let mut connection = answering(answer).await;
         let error = connection.ping().await.unwrap_err();
         assert_eq!((error.kind(), error.reason()), (ErrorKind::Connection, Reason::Broken));
@@ -102,4 +107,7 @@ async fn a_session_ended_for_any_reason_is_broken() {
     let complaint = [refusal("ERROR", "XX000"), b"Z\0\0\0\x05I".to_vec()].concat();
     let error = answering(complaint).await.ping().await.unwrap_err();
     assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::Query, "so it is (XX000)"));
+    let of_another = [refusal("ERROR", "08006"), b"Z\0\0\0\x05I".to_vec()].concat();
+    let error = answering(of_another).await.ping().await.unwrap_err();
+    assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::Query, "so it is (08006)"));
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
-use tokio_postgres::{Client, Notification};
+use tokio_postgres::{Client, Notification, SimpleQueryMessage};
 
 use super::error::broken;
 use crate::connector::{Access, Canceller, Resource, ResourceState};
@@ -16,8 +16,7 @@ use crate::postgres::reaching::{Dialed, PostgresConnector};
 use crate::postgres::statements::Cache;
 use crate::postgres::statements::Copying;
 use crate::postgres::statements::Open;
-use crate::postgres::wire::LinkCanceller;
-use crate::postgres::wire::{Age, Session, SessionCall, SessionTransaction};
+use crate::postgres::wire::{Age, HEARS_WARNINGS, LinkCanceller, Session, SessionCall, SessionTransaction, is_silent};
 
 /// A dropped call has this long to end before the connection is given up.
 const SETTLE: Duration = Duration::from_secs(10);
@@ -44,7 +43,12 @@ const GOODBYE: Duration = Duration::from_secs(5);
 /// demoted server, and a pool lends it to nobody.
 ///
 /// **Transactions** are begun and ended by the methods for it. BEGIN, COMMIT and the like as statements are refused,
-/// because the driver does not tell whether a COMMIT was one: that of a failed transaction answers like any other.
+/// because the driver does not tell whether a COMMIT was one: that of a failed transaction answers like any other. Of
+/// what the driver's client, lent by [`native`](crate::Connection::native), begins and ends, the server tells.
+///
+/// **Warnings.** A commit that did not wait for the standbys it should wait for is told by a warning of the server and by
+/// nothing else. So a session that may write hears warnings: where `client_min_messages` is `error`, by a role, a setting
+/// or a statement, it is made `warning` before the next call. Only what a function sets for itself escapes.
 pub struct PostgresConnection {
     pub(crate) client: Client,
     pub(crate) cache: Cache,
@@ -60,8 +64,8 @@ pub struct PostgresConnection {
 
 impl PostgresConnection {
     pub(crate) fn new(dialed: Dialed, cache: Cache, access: Access, home: PostgresConnector, age: Age) -> Self {
-        let Dialed { client, link, driver, keeper, .. } = dialed;
-        let session = Session::new(link, driver, access, age);
+        let Dialed { client, link, driver, keeper, silent, .. } = dialed;
+        let session = Session::new(link, driver, access, age, silent);
         let (bulk_copy, home) = (home.copies_in_bulk(), Box::new(home));
         Self { client, cache, session, stream: None, bulk_copy, copying: None, home, keeper }
     }
@@ -105,10 +109,36 @@ impl PostgresConnection {
         self.session.link.quiet().await;
         self.session.lost |= self.session.link.may_be_stopped();
         self.session.refuse_lost()?;
-        match self.session.call {
-            None => Ok(()),
-            Some(call) => Box::pin(self.settle(call)).await,
+        if let Some(call) = self.session.call {
+            Box::pin(self.settle(call)).await?;
         }
+        self.session.believe();
+        Ok(())
+    }
+
+    /// [`ready`](Self::ready) for what may write: in a transaction that can go on, and with warnings that are heard.
+    ///
+    /// # Errors
+    /// When the transaction can only be rolled back.
+    pub(crate) async fn ready_to_run(&mut self) -> Result<()> {
+        self.ready().await?;
+        self.session.refuse_failed()?;
+        if self.session.silent { Box::pin(self.hear_warnings()).await } else { Ok(()) }
+    }
+
+    /// Has the server say its warnings. Neither question takes a snapshot, before which `SET TRANSACTION` must come.
+    pub(crate) async fn hear_warnings(&mut self) -> Result<()> {
+        if self.session.access == Access::Write {
+            let shown = {
+                let answer = pin!(async { Ok(self.client.simple_query("SHOW client_min_messages").await?) });
+                self.session.during(SessionCall::Statement { reads: true }, answer).await?
+            };
+            if first_values(&shown).any(is_silent) {
+                self.send(SessionCall::Statement { reads: true }, HEARS_WARNINGS).await?;
+            }
+        }
+        self.session.silent = false;
+        Ok(())
     }
 
     /// Waits until a dropped call has ended, and finds out where that leaves the session. Answers come in the order of
@@ -119,7 +149,9 @@ impl PostgresConnection {
             SessionCall::Stream { .. } if in_transaction => END_STREAM,
             SessionCall::Statement { .. } | SessionCall::Stream { .. } => "",
             SessionCall::Script { .. } if in_transaction => "",
-            SessionCall::Script { .. } | SessionCall::Begin | SessionCall::Commit | SessionCall::Rollback => "ROLLBACK",
+            SessionCall::Script { .. } | SessionCall::Begin { .. } | SessionCall::Commit | SessionCall::Rollback => {
+                "ROLLBACK"
+            }
         };
         let link = Arc::clone(&self.session.link);
         let over = async {
@@ -170,6 +202,14 @@ impl PostgresConnection {
 /// Holds what a stream does inside a transaction, so that it can be stopped without harm to the transaction.
 pub(crate) const BEGIN_STREAM: &str = "SAVEPOINT strongroom_stream";
 pub(crate) const END_STREAM: &str = "ROLLBACK TO SAVEPOINT strongroom_stream; RELEASE SAVEPOINT strongroom_stream";
+
+/// The first value of each row.
+pub(crate) fn first_values(messages: &[SimpleQueryMessage]) -> impl Iterator<Item = &str> {
+    messages.iter().filter_map(|message| match message {
+        SimpleQueryMessage::Row(row) => row.get(0),
+        _ => None,
+    })
+}
 
 impl Resource for PostgresConnection {
     fn state(&self) -> ResourceState {

@@ -60,10 +60,10 @@ impl fmt::Display for ServerError {
 impl std::error::Error for ServerError {}
 
 /// Classifies what went wrong in `phase`. Whether a broken connection leaves an unknown outcome is for the session to
-/// say, which knows what was under way.
-pub(crate) fn classify(error: tokio_postgres::Error, phase: Phase) -> Error {
+/// say, which knows what was under way, and whether it `goes_on` behind an error.
+pub(crate) fn classify(error: tokio_postgres::Error, phase: Phase, goes_on: bool) -> Error {
     let classified = match error.as_db_error() {
-        Some(server) => from_server(server, phase),
+        Some(server) => from_server(server, phase, goes_on),
         None => from_driver(error),
     };
     classified.during(phase)
@@ -82,18 +82,21 @@ pub(crate) fn sqlstate(error: &Error) -> Option<&str> {
 }
 
 #[cold]
-fn from_server(server: &DbError, phase: Phase) -> Error {
+fn from_server(server: &DbError, phase: Phase, goes_on: bool) -> Error {
     let state = server.code().code();
-    let Class(kind, reason, transient) = match state {
-        "57014" if is_statement_timeout(server.message()) => Class(ErrorKind::Timeout, Reason::RolledBack, false),
-        _ => class(state),
+    let Class(kind, reason, transient) = match (state, class(state)) {
+        ("57014", _) if is_statement_timeout(server.message()) => Class(ErrorKind::Timeout, Reason::RolledBack, false),
+        // Another connection broke: that of the server to yet another, as with postgres_fdw.
+        (_, Class(_, Reason::Broken, transient)) if goes_on => Class(ErrorKind::Query, Reason::Unspecified, transient),
+        (_, class) => class,
     };
     let said = without_values(server.message(), state, server.position().is_some());
     let mut error = Error::new(kind, format!("{said} ({state})")).because(reason);
     if phase == Phase::Connect && kind == ErrorKind::Query {
         error = Error::new(ErrorKind::Config, format!("the server refuses a setting: {said} ({state})"));
-    } else if matches!(server.parsed_severity(), Some(Severity::Fatal | Severity::Panic))
-        && kind != ErrorKind::Connection
+    } else if kind != ErrorKind::Connection
+        && (matches!(server.parsed_severity(), Some(Severity::Fatal | Severity::Panic))
+            || phase != Phase::Connect && !goes_on)
     {
         // A session the server ends is broken, whatever it was ended for.
         error = Error::new(ErrorKind::Connection, format!("the server ended the session: {said} ({state})"));

@@ -13,14 +13,15 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinHandle;
 use tokio_postgres::config::{ChannelBinding, SslMode, TargetSessionAttrs};
 use tokio_postgres::tls::NoTls;
-use tokio_postgres::{Client, Config, Connection, SimpleQueryMessage};
+use tokio_postgres::{Client, Config, Connection};
 
 use super::hosts::Host;
 use crate::errand;
 use crate::error::{Error, ErrorKind, Phase, Reason, Result};
 use crate::lock::foreign;
+use crate::postgres::connection::first_values;
 use crate::postgres::error::{broken, classify};
-use crate::postgres::wire::{Address, Driver, FirstRow, Handshake, Keepalive, Limited, Link, Route};
+use crate::postgres::wire::{Address, Beside, Driver, Handshake, Keepalive, Limited, Link, Route, is_silent};
 
 const IN_RECOVERY: &str = "SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN 'on' ELSE 'off' END";
 
@@ -35,6 +36,8 @@ pub(crate) struct Dialed {
     pub(crate) server_version: Option<String>,
     /// By TLS.
     pub(crate) encrypted: bool,
+    /// Nobody has looked yet whether it says its warnings.
+    pub(crate) silent: bool,
 }
 
 /// What is the same for every host.
@@ -104,39 +107,38 @@ impl Dial<'_> {
     }
 
     async fn address(&self, config: &Config, address: Address, handshake: Option<Handshake>) -> Result<Dialed> {
-        let refused = |error| classify(error, Phase::Connect);
+        let refused = |error| classify(error, Phase::Connect, false);
         let stream = address.open().await.map_err(|error| broken(error.kind().to_string()).caused_by(error))?;
-        let first_row = FirstRow::default();
-        let session = match handshake {
+        let beside = Beside::default();
+        let mut session = match handshake {
             None => {
-                let stream = Limited::new(stream, first_row.clone());
+                let stream = Limited::new(stream, beside.clone());
                 let (client, connection) = config.connect_raw(stream, NoTls).await.map_err(refused)?;
-                start(client, connection, address, None, first_row)
+                start(client, connection, address, None, beside)
             }
             Some(handshake) => {
-                let tls = handshake.limited(first_row.clone());
+                let tls = handshake.beside(beside.clone());
                 let (client, connection) = config.connect_raw(stream, tls).await.map_err(refused)?;
-                start(client, connection, address, Some(handshake), first_row)
+                start(client, connection, address, Some(handshake), beside)
             }
         };
-        self.check_target(&session).await?;
+        self.check_target(&mut session).await?;
         Ok(session)
     }
 
     /// Refuses a server that is not of the kind asked for.
-    async fn check_target(&self, session: &Dialed) -> Result<()> {
+    async fn check_target(&self, session: &mut Dialed) -> Result<()> {
         let wanted = match self.target {
             TargetSessionAttrs::ReadWrite => "off",
             TargetSessionAttrs::ReadOnly => "on",
             _ => return Ok(()),
         };
-        let ask = if self.reads { IN_RECOVERY } else { "SHOW transaction_read_only" };
+        let ask = if self.reads { IN_RECOVERY } else { "SHOW transaction_read_only; SHOW client_min_messages" };
         let answer = session.driver.wait(pin!(session.client.simple_query(ask))).await;
-        let answer = answer.map_err(|error| classify(error, Phase::Connect))?;
-        let is = answer.iter().find_map(|message| match message {
-            SimpleQueryMessage::Row(row) => row.get(0),
-            _ => None,
-        });
+        let answer = answer.map_err(|error| classify(error, Phase::Connect, false))?;
+        let mut said = first_values(&answer);
+        let is = said.next();
+        session.silent = said.next().is_some_and(is_silent);
         match is {
             Some(is) if is == wanted => Ok(()),
             _ if wanted == "off" => {
@@ -156,7 +158,7 @@ fn start<S, T>(
     connection: Connection<S, T>,
     address: Address,
     handshake: Option<Handshake>,
-    first_row: FirstRow,
+    beside: Beside,
 ) -> Dialed
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -165,11 +167,11 @@ where
     let server_version = connection.parameter("server_version").map(str::to_owned);
     let encrypted = handshake.is_some();
     let route = Route { address, handshake, token: client.cancel_token() };
-    let link = Arc::new(Link::new(route, first_row));
+    let link = Arc::new(Link::new(route, beside));
     let driver = Arc::new(Driver::new(drive(connection, Arc::clone(&link))));
     foreign();
     let keeper = tokio::spawn(Arc::clone(&driver).keep());
-    Dialed { client, link, driver, keeper, server_version, encrypted }
+    Dialed { client, link, driver, keeper, server_version, encrypted, silent: true }
 }
 
 async fn drive<S, T>(mut connection: Connection<S, T>, link: Arc<Link>)

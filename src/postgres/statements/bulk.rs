@@ -104,7 +104,7 @@ impl PostgresConnection {
     /// on with them, so there each waits for the answer to the one before.
     async fn send_all(&mut self, prepared: &Prepared, sets: &ArrangedSets<'_>) -> Result<Changes> {
         let call = SessionCall::Statement { reads: prepared.shape.reads };
-        self.session.altered |= prepared.shape.alters_session;
+        self.session.note(prepared.shape.traces);
         let ahead = if self.session.transaction == SessionTransaction::Open { AHEAD } else { 1 };
         let answer = pin!(send_ahead(&self.client, prepared, sets, ahead));
         match self.session.during(call, answer).await? {

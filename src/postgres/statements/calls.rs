@@ -9,7 +9,7 @@ use tokio_postgres::{Client, RowStream};
 use super::bulk::BulkWay;
 use super::collect::Collector;
 use super::sending::{Fitted, Ready};
-use super::words::{Shape, alters_session, ends_transaction, only_sets, script_sets_access};
+use super::words::{Shape, Traces, ends_transaction, only_sets};
 use crate::connector::{
     Access, BulkInsert, Connection, Isolation, Maintained, Maintenance, Outcome, Scope, Statement, StatementKind,
     StatementSummary, TransactionMode, left_open,
@@ -69,8 +69,7 @@ impl Connection for PostgresConnection {
     }
 
     async fn bulk(&mut self, sql: Arc<str>) -> Result<PostgresBulk<'_>> {
-        self.ready().await?;
-        self.session.refuse_failed()?;
+        self.ready_to_run().await?;
         Ok(PostgresBulk { connection: self, sql, way: BulkWay::Unasked })
     }
 
@@ -80,12 +79,12 @@ impl Connection for PostgresConnection {
     async fn run_script(&mut self, sql: Arc<str>) -> Result<()> {
         refuse_nul(&sql)?;
         let sql = unmarked(&sql);
-        self.ready().await?;
-        self.session.refuse_failed()?;
-        if self.session.access == Access::Read && script_sets_access(sql) {
+        self.ready_to_run().await?;
+        let traces = Traces::of_script(sql);
+        if self.session.access == Access::Read && traces.sets_access {
             return Err(only_reads(Phase::Statement));
         }
-        self.session.altered |= alters_session(sql);
+        self.session.note(traces);
         let call = SessionCall::Script { reads: only_sets(sql) };
         if self.session.transaction == SessionTransaction::Open {
             if ends_transaction(sql) {
@@ -100,25 +99,23 @@ impl Connection for PostgresConnection {
             });
         }
         let outcome = self.send(call, sql).await;
-        if self.session.lost {
+        if self.session.lost || self.session.link.reported.transaction() == Some(SessionTransaction::None) {
             return outcome;
         }
-        self.session.link.take_no_transaction();
         let ended = self.send(SessionCall::Rollback, "ROLLBACK").await;
         outcome?;
-        // The script is through, but if it left a transaction open, all of that is lost.
+        // The script is through, but all is lost of the transaction that it left open.
         ended.map_err(|error| match call {
             SessionCall::Script { reads: false } => outcome_unknown(call, error),
             _ => error,
         })?;
-        if self.session.link.take_no_transaction() { Ok(()) } else { Err(left_open()) }
+        Err(left_open())
     }
 
     /// The rows stay with the server until they are fetched: the driver reads no further while nobody takes what it
     /// has read. Ended early, the statement is stopped and, inside a transaction, undone.
     async fn run_stream(&mut self, statement: Statement, chunk: usize) -> Result<()> {
-        self.ready().await?;
-        self.session.refuse_failed()?;
+        self.ready_to_run().await?;
         let Statement { sql, params, .. } = statement;
         let (ready, values, cached) = self.get_ready(&sql, params).await?;
         match self.open_stream(&ready, &values, chunk).await {
@@ -149,8 +146,10 @@ impl Connection for PostgresConnection {
         let Some(end) = self.session.driver.wait(fill).await? else { return Ok(Some(open.gathered.take())) };
         let Some(Open { mut gathered, call, running, .. }) = self.stream.take() else { return Ok(None) };
         running.end();
+        if let Err(error) = end {
+            return Err(self.session.fails(call, Fault::Driver(error)).await);
+        }
         self.session.call = None;
-        end.map_err(|error| self.session.failed(call, Fault::Driver(error)))?;
         self.session.confirmed(call)?;
         if self.session.transaction == SessionTransaction::Open {
             self.send(SessionCall::Statement { reads: true }, "RELEASE SAVEPOINT strongroom_stream").await?;
@@ -178,7 +177,10 @@ impl Connection for PostgresConnection {
         if self.session.access == Access::Read && mode.access == Access::Write {
             return Err(only_reads(Phase::Begin));
         }
-        self.send(SessionCall::Begin, sql).await?;
+        if self.session.silent {
+            Box::pin(self.hear_warnings()).await?;
+        }
+        self.send(SessionCall::Begin { writes: mode.access == Access::Write }, sql).await?;
         self.session.begun(mode.access);
         Ok(())
     }
@@ -186,9 +188,13 @@ impl Connection for PostgresConnection {
     async fn commit(&mut self) -> Result<()> {
         self.ready().await.map_err(|error| error.during(Phase::Commit))?;
         if self.session.transaction == SessionTransaction::Open && self.session.lent {
-            // The server refuses this in a failed transaction, where it would answer COMMIT as if it were one.
+            // What its user has left unread is answered before this, and after it the server's word is the last one.
             self.send(SessionCall::Statement { reads: true }, "SELECT 1").await.ok();
             self.session.refuse_lost()?;
+            self.session.believe();
+        }
+        if self.session.transaction == SessionTransaction::Open && self.session.silent {
+            Box::pin(self.hear_warnings()).await?;
         }
         match self.session.transaction {
             SessionTransaction::None => Err(nothing_to_commit()),
@@ -196,12 +202,7 @@ impl Connection for PostgresConnection {
                 self.rollback().await?;
                 Err(doomed().during(Phase::Commit))
             }
-            SessionTransaction::Open => {
-                self.session.link.take_no_transaction();
-                self.send(SessionCall::Commit, "COMMIT").await?;
-                self.session.ended();
-                if self.session.link.take_no_transaction() { Err(nothing_to_commit()) } else { Ok(()) }
-            }
+            SessionTransaction::Open => self.send(SessionCall::Commit, "COMMIT").await,
         }
     }
 
@@ -298,6 +299,7 @@ impl Connection for PostgresConnection {
         self.copying = None;
         self.session.altered = true;
         self.session.lent = true;
+        self.session.silent = true;
         &mut self.client
     }
 }
@@ -310,7 +312,7 @@ impl PostgresConnection {
         if self.session.transaction == SessionTransaction::Open {
             self.send(SessionCall::Statement { reads: true }, BEGIN_STREAM).await?;
         }
-        self.session.altered |= shape.alters_session;
+        self.session.note(shape.traces);
         let answer = pin!(async { Ok(fitted.send(&self.client).await?) });
         let rows = Box::pin(self.session.during(call, answer).await?);
         self.session.call = Some(call);
@@ -332,16 +334,14 @@ pub struct PostgresBulk<'c> {
 impl BulkInsert for PostgresBulk<'_> {
     async fn add(&mut self, sets: ParamSets) -> Result<Option<Changes>> {
         if self.connection.copying.is_none() {
-            self.connection.ready().await?;
-            self.connection.session.refuse_failed()?;
+            self.connection.ready_to_run().await?;
         }
         Box::pin(self.connection.add_prepared_many(&self.sql, sets, &mut self.way)).await
     }
 
     async fn end(self) -> Result<Changes> {
         if self.connection.copying.is_none() {
-            self.connection.ready().await?;
-            self.connection.session.refuse_failed()?;
+            self.connection.ready_to_run().await?;
         }
         Box::pin(self.connection.end_copy()).await
     }

@@ -17,4 +17,4 @@ pub(crate) use cache::Cache;
 pub(crate) use calls::Open;
 pub use calls::PostgresBulk;
 pub(crate) use copy::Copying;
-pub(crate) use words::reads;
+pub(crate) use words::{Traces, reads};

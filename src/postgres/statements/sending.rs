@@ -52,7 +52,7 @@ impl Ready {
 
 /// Refuses what the methods of a connection are for, and what would let a session write that is there for reading.
 fn refuse(shape: Shape, access: Access) -> Result<()> {
-    if shape.sets_access && access == Access::Read {
+    if shape.traces.sets_access && access == Access::Read {
         return Err(only_reads(Phase::Statement));
     }
     let (message, hint) = if shape.transaction {
@@ -140,8 +140,7 @@ impl PostgresConnection {
         statement: Statement,
         mut sink: Option<&mut dyn RowSink>,
     ) -> Result<Rows> {
-        self.ready().await?;
-        self.session.refuse_failed()?;
+        self.ready_to_run().await?;
         let Statement { sql, params, first_only, .. } = statement;
         let (ready, values, cached) = self.get_ready(&sql, params).await?;
         match self.execute(&ready, &values, first_only, sink.as_deref_mut()).await {
@@ -201,7 +200,7 @@ impl PostgresConnection {
         let collector = ready.collector();
         let answer = pin!(async { collector.all(fitted.send(&self.client).await?, &shape, sink).await });
         // Before it is sent: dropped, it may have been done.
-        self.session.altered |= shape.alters_session;
+        self.session.note(shape.traces);
         let autocommit = self.session.transaction == SessionTransaction::None;
         let outcome = self.session.during(SessionCall::Statement { reads: shape.reads }, answer).await;
         if autocommit && shape.commits_within { outcome.map_err(stopped_within) } else { outcome }

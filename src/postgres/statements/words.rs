@@ -27,10 +27,37 @@ pub(crate) struct Shape {
     pub(crate) counts_changes: bool,
     /// May commit on its way, so that not all of it is undone where it fails.
     pub(crate) commits_within: bool,
-    /// May leave the session with another setting, a temporary table or the like, as far as its words tell.
+    pub(crate) traces: Traces,
+}
+
+/// What a statement, or a script, may leave behind it, as far as its words tell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "independent facts")]
+pub(crate) struct Traces {
+    /// The session has another setting, a temporary table or the like.
     pub(crate) alters_session: bool,
-    /// Has a say in whether the transaction or the session may write, as far as its words tell.
+    /// The transaction or the session may write, or may not.
     pub(crate) sets_access: bool,
+    /// The session keeps its warnings to itself.
+    pub(crate) silences: bool,
+}
+
+impl Traces {
+    fn of(sql: &str, sets_session: bool) -> Self {
+        let alters_session = sets_session || leaves_temporary(sql) || sets_for_session(sql);
+        let silences = alters_session || mentions(sql, "client_min_messages") || sets_what_is_bound(sql);
+        Self { alters_session, sets_access: sets_access(sql), silences }
+    }
+
+    /// Of all statements of a script.
+    pub(crate) fn of_script(script: &str) -> Self {
+        let each = statements(script, Dialect::Postgres).map(|one| Shape::of(one).traces);
+        each.fold(Self::default(), |all, one| Self {
+            alters_session: all.alters_session | one.alters_session,
+            sets_access: all.sets_access | one.sets_access,
+            silences: all.silences | one.silences,
+        })
+    }
 }
 
 impl Shape {
@@ -68,8 +95,7 @@ impl Shape {
                 || first.is("WITH") && reads,
             counts_changes: if first.is("WITH") { with_changes(sql) } else { !first_is(READERS) },
             commits_within: outside || first_is(&["CALL", "DO"]),
-            alters_session: session || leaves_temporary(sql) || sets_for_session(sql),
-            sets_access: sets_access(sql),
+            traces: Traces::of(sql, session),
         }
     }
 }
@@ -77,11 +103,6 @@ impl Shape {
 /// Whether a statement reads, as far as its words tell.
 pub(crate) fn reads(sql: &str) -> bool {
     Shape::of(sql).kind == StatementKind::Read
-}
-
-/// Whether one of the statements of a script alters the session: its settings, what it listens to, temporary tables.
-pub(crate) fn alters_session(script: &str) -> bool {
-    statements(script, Dialect::Postgres).any(|one| Shape::of(one).alters_session)
 }
 
 /// Whether a statement makes something temporary that outlives the transaction. The words stand alone, for TEMP and
@@ -139,9 +160,15 @@ fn mentions(sql: &str, name: &str) -> bool {
     sql.as_bytes().windows(name.len()).any(|part| part.eq_ignore_ascii_case(name.as_bytes()))
 }
 
-/// Whether one of the statements of a script has a say in whether the session may write.
-pub(crate) fn script_sets_access(script: &str) -> bool {
-    statements(script, Dialect::Postgres).any(|one| Shape::of(one).sets_access)
+/// Whether a statement calls `set_config` for a setting whose name is a parameter.
+fn sets_what_is_bound(sql: &str) -> bool {
+    let mut tokens = tokens(sql);
+    while tokens.any(|token| token.is("set_config")) {
+        if matches!(tokens.clone().nth(1), Some(Token::Placeholder(..))) {
+            return true;
+        }
+    }
+    false
 }
 
 /// Whether the statements of a script do nothing but alter the session, and so leave nothing behind when it breaks.
@@ -216,7 +243,7 @@ mod tests {
             "create temp table t on commit drop as select set_config('a', 'b', false)",
         ];
         for sql in does {
-            assert!(Shape::of(sql).alters_session, "{sql}");
+            assert!(Shape::of(sql).traces.alters_session, "{sql}");
         }
         let does_not = [
             "select temp, t.temporary from temp t",
@@ -229,7 +256,7 @@ mod tests {
             "begin",
         ];
         for sql in does_not {
-            assert!(!Shape::of(sql).alters_session, "{sql}");
+            assert!(!Shape::of(sql).traces.alters_session, "{sql}");
         }
     }
 
@@ -256,7 +283,7 @@ mod tests {
             "do $$ begin set local transaction_read_only = off; end $$",
         ];
         for sql in does {
-            assert!(Shape::of(sql).sets_access, "{sql}");
+            assert!(Shape::of(sql).traces.sets_access, "{sql}");
         }
         let does_not = [
             "show transaction_read_only",
@@ -268,7 +295,24 @@ mod tests {
             "select set_config('a.b', 'c', true)",
         ];
         for sql in does_not {
-            assert!(!Shape::of(sql).sets_access, "{sql}");
+            assert!(!Shape::of(sql).traces.sets_access, "{sql}");
+        }
+    }
+
+    #[test]
+    fn what_may_hide_the_warnings_is_known() {
+        let does = [
+            "set local client_min_messages = error",
+            "select set_config('CLIENT_MIN_MESSAGES', 'error', true)",
+            "select set_config('a.b', 'c', true), set_config($1, $2, true)",
+            "do $$ begin set client_min_messages = error; end $$",
+            "reset all",
+        ];
+        for sql in does {
+            assert!(Shape::of(sql).traces.silences, "{sql}");
+        }
+        for sql in ["set local a.b = c", "select set_config('a.b', $1, true)", "insert into t values ($1)"] {
+            assert!(!Shape::of(sql).traces.silences, "{sql}");
         }
     }
 
@@ -277,10 +321,10 @@ mod tests {
         for script in
             ["create table t (a int); set x = 1", "/* ; */ LISTEN a", "create temp table t (a int)", ";;reset all"]
         {
-            assert!(alters_session(script), "{script}");
+            assert!(Traces::of_script(script).alters_session, "{script}");
         }
         for script in ["begin; update t set a = 1; commit", "select '; set x = 1'", "set local x = 1", "", "--;\n"] {
-            assert!(!alters_session(script), "{script}");
+            assert!(!Traces::of_script(script).alters_session, "{script}");
         }
     }
 
@@ -301,7 +345,7 @@ mod tests {
         fn any_text_is_looked_through_to_its_end(text in "[ -~\\n\u{e9}$'\"/*;-]{0,60}") {
             let ends = tokens(&text).count();
             assert!(ends <= text.len());
-            let _ = (Shape::of(&text), alters_session(&text), only_sets(&text));
+            let _ = (Shape::of(&text), Traces::of_script(&text), only_sets(&text));
         }
     }
 

@@ -126,6 +126,11 @@ impl Driver {
         .await;
     }
 
+    /// Whether the connection is over, so that no answer comes any more.
+    pub(crate) fn has_ended(&self) -> bool {
+        matches!(*self.socket.lock(), Socket::Ended)
+    }
+
     /// Polls the socket, which was taken for that, and puts it back.
     fn poll(&self, mut connection: ReadingConnection) -> Poll<()> {
         foreign();

@@ -13,6 +13,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::in_step::InStep;
+use super::reported::Reported;
 
 /// Shared by a session and its socket: whether the next Execute message is to ask for one row. The message itself goes from one
 /// to the other through a channel, which orders it behind this.
@@ -36,6 +37,13 @@ impl Drop for OnlyFirst {
     }
 }
 
+/// What a session and its socket tell each other beside the messages.
+#[derive(Clone, Default)]
+pub(crate) struct Beside {
+    pub(crate) first_row: FirstRow,
+    pub(crate) reported: Reported,
+}
+
 /// What the driver sends in plain text, read as far as it takes to find Execute messages; and what arrives, as far as it
 /// takes to see that it is in step.
 pub(crate) struct Limited<S> {
@@ -51,8 +59,9 @@ impl<S> Limited<S> {
     }
 
     /// `stream` is at its beginning.
-    pub(crate) fn new(stream: S, first_row: FirstRow) -> Self {
-        Self { stream, at: Position::BEGINNING, first_row, arrived: InStep::BEGINNING }
+    pub(crate) fn new(stream: S, beside: Beside) -> Self {
+        let Beside { first_row, reported } = beside;
+        Self { stream, at: Position::BEGINNING, first_row, arrived: InStep::new(reported) }
     }
 }
 
@@ -181,9 +190,9 @@ mod tests {
             sent.extend(before.iter().flat_map(|(letter, rest)| message(letter, rest)));
             let row = sent.len() + all.len() - 1;
             sent.extend([&*all, &*message("S", b""), &*all].concat());
-            let (first_row, mut arrived) = (FirstRow::default(), Vec::new());
-            let only = first_row.only();
-            let mut stream = pin!(Limited::new(Narrow(&mut arrived, taken), first_row));
+            let (beside, mut arrived) = (Beside::default(), Vec::new());
+            let only = beside.first_row.only();
+            let mut stream = pin!(Limited::new(Narrow(&mut arrived, taken), beside));
             for mut piece in sent.chunks(given) {
                 while !piece.is_empty() {
                     let mut context = Context::from_waker(std::task::Waker::noop());

@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 
 use super::end_point::end_point;
-use super::first_row::{FirstRow, Limited};
+use super::first_row::{Beside, Limited};
 
 /// The driver's view of a handshake with one host.
 #[derive(Clone)]
@@ -20,13 +20,13 @@ pub(crate) struct Handshake {
     connector: tokio_rustls::TlsConnector,
     name: ServerName<'static>,
     stays_open: bool,
-    first_row: FirstRow,
+    beside: Beside,
 }
 
 impl Handshake {
     pub(crate) fn new(config: Arc<ClientConfig>, host: &str) -> Result<Self, InvalidDnsNameError> {
         let name = ServerName::try_from(host.to_owned())?;
-        Ok(Self { connector: config.into(), name, stays_open: false, first_row: FirstRow::default() })
+        Ok(Self { connector: config.into(), name, stays_open: false, beside: Beside::default() })
     }
 
     /// For a stream that the other side is to close.
@@ -34,9 +34,9 @@ impl Handshake {
         Self { stays_open: true, ..self.clone() }
     }
 
-    /// For a session that is asked for first rows by `first_row`.
-    pub(crate) fn limited(&self, first_row: FirstRow) -> Self {
-        Self { first_row, ..self.clone() }
+    /// For a session that shares this with its socket.
+    pub(crate) fn beside(&self, beside: Beside) -> Self {
+        Self { beside, ..self.clone() }
     }
 }
 
@@ -46,24 +46,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TlsConnect<S> for Handshake {
     type Future = Handshaking<S>;
 
     fn connect(self, stream: S) -> Handshaking<S> {
-        let Self { connector, name, stays_open, first_row } = self;
-        Handshaking { connect: connector.connect(name, stream), stays_open, first_row }
+        let Self { connector, name, stays_open, beside } = self;
+        Handshaking { connect: connector.connect(name, stream), stays_open, beside }
     }
 }
 
 pub(crate) struct Handshaking<S> {
     connect: tokio_rustls::Connect<S>,
     stays_open: bool,
-    first_row: FirstRow,
+    beside: Beside,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Future for Handshaking<S> {
     type Output = io::Result<Encrypted<S>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let (stays_open, first_row) = (self.stays_open, self.first_row.clone());
+        let (stays_open, beside) = (self.stays_open, self.beside.clone());
         let connected = Pin::new(&mut self.connect).poll(cx);
-        connected.map_ok(|stream| Encrypted { stream: Limited::new(stream, first_row), stays_open })
+        connected.map_ok(|stream| Encrypted { stream: Limited::new(stream, beside), stays_open })
     }
 }
 

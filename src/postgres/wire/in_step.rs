@@ -4,7 +4,9 @@
 //! that was the end of an answer, each later answer would go to the call before its own. So a stream that is out of step
 //! ends here. libpq does the same ("lost synchronization with server", `fe-protocol3.c`).
 
-use std::io;
+use std::{fmt, io};
+
+use super::reported::Reported;
 
 /// Letters of messages that may be long, by the protocol: rows and what describes them, copies, errors, notices,
 /// notifications, parameters and answers of functions.
@@ -19,6 +21,7 @@ const LONGEST_SHORT: u32 = 30_000;
 
 /// Where in a message the next byte stands.
 pub(super) struct InStep {
+    reported: Reported,
     letter: u8,
     length: u32,
     /// Bytes of the letter and the length that are still to come.
@@ -28,12 +31,17 @@ pub(super) struct InStep {
 }
 
 impl InStep {
-    pub(super) const BEGINNING: Self = Self { letter: 0, length: 0, header: 5, rest: 0 };
+    pub(super) fn new(reported: Reported) -> Self {
+        Self { reported, letter: 0, length: 0, header: 5, rest: 0 }
+    }
 
     /// Moves over what has arrived.
     pub(super) fn look(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         loop {
             let over = self.rest.min(bytes.len());
+            if over > 0 && self.letter == b'Z' && !self.reported.ends(bytes[0]) {
+                return Err(no_message(format_args!("the state '{}'", bytes[0].escape_ascii())));
+            }
             (self.rest, bytes) = (self.rest - over, &bytes[over..]);
             let Some((&byte, left)) = bytes.split_first() else { return Ok(()) };
             bytes = left;
@@ -44,6 +52,9 @@ impl InStep {
             self.header -= 1;
             if self.header == 0 {
                 self.rest = self.rest_of()?;
+                if self.letter == b'E' {
+                    self.reported.fails();
+                }
                 (self.length, self.header) = (0, 5);
             }
         }
@@ -51,18 +62,22 @@ impl InStep {
 
     fn rest_of(&self) -> io::Result<usize> {
         let longest = match self.letter {
+            // The state of the transaction is one byte.
+            b'Z' if self.length != 5 => 0,
             letter if LONG.contains(&letter) => LONGEST,
             letter if SHORT.contains(&letter) => LONGEST_SHORT,
             _ => 0,
         };
         let rest = self.length.checked_sub(4).filter(|_| self.length <= longest);
         let rest = rest.and_then(|rest| usize::try_from(rest).ok());
-        rest.ok_or_else(|| {
-            let (letter, length) = (self.letter.escape_ascii(), self.length);
-            let said = format!("what arrived is no message of PostgreSQL's protocol (type '{letter}', {length} bytes)");
-            io::Error::new(io::ErrorKind::InvalidData, said)
-        })
+        rest.ok_or_else(|| no_message(format_args!("type '{}', {} bytes", self.letter.escape_ascii(), self.length)))
     }
+}
+
+#[cold]
+fn no_message(what: fmt::Arguments<'_>) -> io::Error {
+    let said = format!("what arrived is no message of PostgreSQL's protocol ({what})");
+    io::Error::new(io::ErrorKind::InvalidData, said)
 }
 
 #[cfg(test)]
@@ -70,14 +85,18 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::postgres::wire::SessionTransaction;
 
     fn message(letter: u8, rest: usize) -> Vec<u8> {
+        if letter == b'Z' {
+            return b"Z\0\0\0\x05T".to_vec();
+        }
         let length = u32::try_from(rest + 4).unwrap().to_be_bytes();
         [&[letter][..], &length, &vec![b'x'; rest]].concat()
     }
 
     fn looked(bytes: &[u8], piece: usize) -> io::Result<()> {
-        let mut at = InStep::BEGINNING;
+        let mut at = InStep::new(Reported::default());
         bytes.chunks(piece).try_for_each(|bytes| at.look(bytes))
     }
 
@@ -98,9 +117,28 @@ mod tests {
     }
 
     #[test]
+    fn the_state_of_the_transaction_is_heard_and_no_other_than_there_are() {
+        let reported = Reported::default();
+        for (status, said) in [
+            (b'I', Some(SessionTransaction::None)),
+            (b'T', Some(SessionTransaction::Open)),
+            (b'E', Some(SessionTransaction::Failed)),
+        ] {
+            let mut at = InStep::new(reported.clone());
+            at.look(&message(b'E', 9)).unwrap();
+            assert_eq!(reported.transaction(), None, "the end of a failed answer is to come");
+            at.look(&[b'Z', 0, 0, 0, 5, status]).unwrap();
+            assert_eq!(reported.transaction(), said);
+        }
+        assert!(looked(b"Z\0\0\0\x05i", 1).is_err());
+    }
+
+    #[test]
     fn lengths_that_cannot_be_are_refused() {
         for (letter, length, fine) in [
             (b'Z', 5, true),
+            (b'Z', 4, false),
+            (b'Z', 6, false),
             (b'1', 4, true),
             (b'1', 3, false),
             (b'C', LONGEST_SHORT, true),

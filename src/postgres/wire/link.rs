@@ -18,8 +18,9 @@ use tokio::sync::{Notify, broadcast};
 use tokio_postgres::tls::NoTls;
 use tokio_postgres::{AsyncMessage, CancelToken, Notification};
 
-use super::first_row::FirstRow;
+use super::first_row::{Beside, FirstRow};
 use super::handshake::Handshake;
+use super::reported::Reported;
 use super::socket::{Address, Stream};
 use crate::connector::Cancel;
 use crate::lock::{Guard, Lock, foreign};
@@ -31,6 +32,14 @@ const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Notifications kept for a receiver that is slow; it is told how many it has missed.
 const NOTIFICATIONS: usize = 128;
 
+/// Has a session say its warnings. That a commit did not wait for its standbys is a warning, and nothing else tells it.
+pub(crate) const HEARS_WARNINGS: &str = "SET client_min_messages = warning";
+
+/// Whether a session with this `client_min_messages` says no warnings.
+pub(crate) fn is_silent(client_min_messages: &str) -> bool {
+    matches!(client_min_messages, "error" | "fatal" | "panic")
+}
+
 /// What is shared by a session, its cancellers, and the task that drives its socket.
 ///
 /// The task sets what the server says before it hands on the answer to the call, through a channel; the session asks behind that
@@ -41,12 +50,11 @@ pub(crate) struct Link {
     requests: Arc<Requests>,
     /// Set when the server says that it did not wait for a standby to confirm.
     unconfirmed: AtomicBool,
-    /// Set when the server says that a ROLLBACK or COMMIT found no transaction.
-    no_transaction: AtomicBool,
     notifications: broadcast::Sender<Notification>,
     /// Whoever hears of every notification.
     attended: OnceLock<Arc<Hearing>>,
     pub(crate) first_row: FirstRow,
+    pub(crate) reported: Reported,
     /// The session's time zone is UTC.
     utc: AtomicBool,
     /// Why the connection ended.
@@ -78,16 +86,17 @@ struct Cancelling {
 }
 
 impl Link {
-    pub(crate) fn new(route: Route, first_row: FirstRow) -> Self {
+    pub(crate) fn new(route: Route, beside: Beside) -> Self {
+        let Beside { first_row, reported } = beside;
         Self {
             route: Arc::new(route),
             runtime: Handle::current(),
             requests: Arc::default(),
             unconfirmed: AtomicBool::new(false),
-            no_transaction: AtomicBool::new(false),
             notifications: broadcast::Sender::new(NOTIFICATIONS),
             attended: OnceLock::new(),
             first_row,
+            reported,
             utc: AtomicBool::new(false),
             ended: Lock::default(),
         }
@@ -154,11 +163,6 @@ impl Link {
         self.unconfirmed.swap(false, Ordering::AcqRel)
     }
 
-    /// Whether the server found no transaction to end since this was last asked.
-    pub(crate) fn take_no_transaction(&self) -> bool {
-        self.no_transaction.swap(false, Ordering::AcqRel)
-    }
-
     /// Takes note of the session's time zone.
     pub(crate) fn time_zone(&self, name: Option<&str>) {
         let utc = name.is_some_and(|name| matches!(name, "UTC" | "Etc/UTC" | "GMT" | "Etc/GMT"));
@@ -200,10 +204,12 @@ impl Link {
                 if notice.routine() == Some("SyncRepWaitForLSN") {
                     self.unconfirmed.store(true, Ordering::Release);
                 }
-                if notice.code().code() == "25P01" {
-                    self.no_transaction.store(true, Ordering::Release);
-                }
-                tracing::debug!(sqlstate = notice.code().code(), "{}: {}", notice.severity(), notice.message());
+                // Its text may hold anything that a function or a failing cast puts there.
+                tracing::debug!(
+                    sqlstate = notice.code().code(),
+                    severity = notice.severity(),
+                    "the server has noticed"
+                );
             }
             AsyncMessage::Notification(notification) => {
                 if let Some(hearing) = self.attended.get() {

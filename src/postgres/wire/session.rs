@@ -4,25 +4,19 @@
 //! through [`Session::during`], which keeps it honest: a call is noted before its first await and crossed out when its
 //! answer is here. What is still noted when the next call begins was dropped.
 
-use std::future::Future;
-use std::pin::Pin;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
 
 use super::driver::Driver;
 use super::link::Link;
+use super::reported::SessionTransaction;
 use crate::connector::{Access, ResourceState};
 use crate::error::{Error, ErrorKind, Phase, Reason, Result};
-use crate::postgres::error::{broken, classify};
-
-/// Where a transaction stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum SessionTransaction {
-    None,
-    Open,
-    /// Only to be rolled back.
-    Failed,
-}
+use crate::postgres::error::{broken, classify, sqlstate};
+use crate::postgres::statements::Traces;
 
 /// What is under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +33,9 @@ pub(crate) enum SessionCall {
     Script {
         reads: bool,
     },
-    Begin,
+    Begin {
+        writes: bool,
+    },
     Commit,
     Rollback,
 }
@@ -48,7 +44,7 @@ impl SessionCall {
     fn phase(self) -> Phase {
         match self {
             Self::Statement { .. } | Self::Stream { .. } | Self::Script { .. } => Phase::Statement,
-            Self::Begin => Phase::Begin,
+            Self::Begin { .. } => Phase::Begin,
             Self::Commit => Phase::Commit,
             Self::Rollback => Phase::Rollback,
         }
@@ -99,6 +95,7 @@ impl Age {
     }
 }
 
+#[allow(clippy::struct_excessive_bools, reason = "independent facts, each read by its own caller")]
 pub(crate) struct Session {
     pub(crate) link: Arc<Link>,
     pub(crate) driver: Arc<Driver>,
@@ -109,16 +106,20 @@ pub(crate) struct Session {
     pub(crate) altered: bool,
     /// The driver's client was lent, so a transaction may have failed or ended without our knowing.
     pub(crate) lent: bool,
+    /// It may have been told to keep its warnings to itself.
+    pub(crate) silent: bool,
     /// It will not work again.
     pub(crate) lost: bool,
     age: Age,
     pub(crate) access: Access,
+    /// What a transaction may do that is not told.
+    habit: Access,
     /// What the open transaction, or the session, may do.
     mode: Access,
 }
 
 impl Session {
-    pub(crate) fn new(link: Arc<Link>, driver: Arc<Driver>, access: Access, age: Age) -> Self {
+    pub(crate) fn new(link: Arc<Link>, driver: Arc<Driver>, access: Access, age: Age, silent: bool) -> Self {
         Self {
             link,
             driver,
@@ -126,9 +127,11 @@ impl Session {
             call: None,
             altered: false,
             lent: false,
+            silent,
             lost: false,
             age,
             access,
+            habit: access,
             mode: access,
         }
     }
@@ -139,6 +142,11 @@ impl Session {
             _ if self.call.is_some() => ResourceState::Unknown,
             SessionTransaction::Open => ResourceState::InTransaction,
             SessionTransaction::Failed => ResourceState::Failed,
+            SessionTransaction::None
+                if !matches!(self.link.reported.transaction(), None | Some(SessionTransaction::None)) =>
+            {
+                ResourceState::Unknown
+            }
             SessionTransaction::None if self.age.in_doubt() => ResourceState::Broken,
             SessionTransaction::None if self.altered => ResourceState::Altered,
             SessionTransaction::None => ResourceState::Idle,
@@ -153,16 +161,41 @@ impl Session {
         answer: Pin<&mut (impl Future<Output = Result<T, Fault>> + Send)>,
     ) -> Result<T> {
         self.call = Some(call);
+        if !call.stops() {
+            // What comes before it in the same call may have been asked to stop.
+            self.link.quiet().await;
+            self.lost |= self.link.may_be_stopped();
+            self.refuse_lost()?;
+        }
         let running = call.stops().then(|| self.link.running());
         let answer = self.driver.wait(answer).await;
         if let Some(running) = running {
             running.end();
         }
-        self.call = None;
         match answer {
-            Ok(value) => self.confirmed(call).map(|()| value),
-            Err(fault) => Err(self.failed(call, fault)),
+            Ok(value) => {
+                self.call = None;
+                if call == SessionCall::Commit {
+                    self.ended();
+                }
+                self.confirmed(call).map(|()| value)
+            }
+            Err(fault) => Err(self.fails(call, fault).await),
         }
+    }
+
+    /// Draws the conclusions from a failure, once it is known whether the session goes on: a server says so behind the
+    /// error, and a pooler that gives up hangs up instead.
+    pub(crate) async fn fails(&mut self, call: SessionCall, fault: Fault) -> Error {
+        let (reported, driver) = (&self.link.reported, &self.driver);
+        let from_server = matches!(&fault, Fault::Driver(error) if error.as_db_error().is_some());
+        if from_server {
+            let over = || reported.transaction().is_some() || driver.has_ended();
+            driver.wait(pin!(poll_fn(|_| if over() { Poll::Ready(()) } else { Poll::Pending }))).await;
+        }
+        let goes_on = from_server && reported.transaction().is_some();
+        self.call = None;
+        self.failed(call, fault, goes_on)
     }
 
     /// Refuses to call a success what the server did without waiting for the standbys it is configured to wait for.
@@ -178,16 +211,20 @@ impl Session {
 
     /// Draws the conclusions from a failure.
     #[cold]
-    pub(crate) fn failed(&mut self, call: SessionCall, fault: Fault) -> Error {
+    fn failed(&mut self, call: SessionCall, fault: Fault, goes_on: bool) -> Error {
         let error = match fault {
             // It had been ended before this was asked.
-            Fault::Driver(error) if error.is_closed() => classify(self.link.take_end().unwrap_or(error), call.phase()),
-            Fault::Driver(error) => classify(error, call.phase()),
+            Fault::Driver(error) if error.is_closed() => {
+                classify(self.link.take_end().unwrap_or(error), call.phase(), false)
+            }
+            Fault::Driver(error) => classify(error, call.phase(), goes_on),
             Fault::Own(error) => error.during(call.phase()),
         };
-        // A standby that was taken for a primary; but in a session or transaction that only reads, the statement is wrong.
+        // A standby that was taken for a primary; but where the session or its transaction was told to read only, the
+        // statement is wrong.
         let error = match error.reason() {
-            Reason::NotWritable if self.mode == Access::Read => error.permanent(),
+            Reason::NotWritable if self.mode == Access::Read || self.lent => error.permanent(),
+            _ if call == (SessionCall::Begin { writes: true }) && sqlstate(&error) == Some("0A000") => a_standby(error),
             _ => error,
         };
         let broke = error.kind() == ErrorKind::Connection && error.reason() == Reason::Broken;
@@ -207,7 +244,7 @@ impl Session {
             SessionCall::Statement { reads } | SessionCall::Stream { reads } | SessionCall::Script { reads } => {
                 autocommit && !reads
             }
-            SessionCall::Begin | SessionCall::Rollback => false,
+            SessionCall::Begin { .. } | SessionCall::Rollback => false,
         };
         if broke && may_be_done { outcome_unknown(call, error) } else { error }
     }
@@ -223,7 +260,7 @@ impl Session {
     #[cold]
     fn gone(&self) -> Error {
         match self.link.take_end() {
-            Some(error) => classify(error, Phase::Statement),
+            Some(error) => classify(error, Phase::Statement, false),
             None if self.link.may_be_stopped() => {
                 broken("a request to stop an earlier call was not taken in time, and would stop any later one")
             }
@@ -247,8 +284,38 @@ impl Session {
     /// Takes note that no transaction is open.
     pub(crate) fn ended(&mut self) {
         self.transaction = SessionTransaction::None;
-        self.mode = self.access;
+        self.mode = self.habit;
     }
+
+    /// Takes note of what a statement may leave behind it. Before it is sent: dropped, it may have been done.
+    pub(crate) fn note(&mut self, traces: Traces) {
+        self.altered |= traces.alters_session;
+        self.silent |= traces.silences;
+        if traces.sets_access {
+            self.mode = Access::Read;
+            if traces.alters_session {
+                self.habit = Access::Read;
+            }
+        }
+    }
+
+    /// Believes the server, where it knows better: with the driver's client, transactions are begun and ended unseen. What
+    /// was dropped or failed on this side is for this side to know.
+    pub(crate) fn believe(&mut self) {
+        match (self.link.reported.transaction(), self.transaction) {
+            (Some(SessionTransaction::None), SessionTransaction::Open) => self.ended(),
+            (Some(SessionTransaction::None), SessionTransaction::Failed) if self.lent => self.ended(),
+            (Some(SessionTransaction::Failed), _) => self.transaction = SessionTransaction::Failed,
+            (Some(SessionTransaction::Open), SessionTransaction::None) => self.transaction = SessionTransaction::Open,
+            _ => {}
+        }
+    }
+}
+
+#[cold]
+fn a_standby(error: Error) -> Error {
+    let standby = Error::new(ErrorKind::Connection, "the server is a standby, and accepts no writes");
+    standby.because(Reason::NotWritable).transient().during(Phase::Begin).caused_by(error)
 }
 
 #[cold]
