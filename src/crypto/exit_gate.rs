@@ -58,6 +58,7 @@ fn with_mine<T>(look: impl Fn(&Mine) -> T) -> T {
 
 #[cold]
 fn new_place() -> &'static AtomicUsize {
+    // Which place a thread has does not matter, so neither does the order.
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     #[cfg(unix)]
     listen();
@@ -90,10 +91,28 @@ extern "C" fn in_child() {
 /// Registers the handler. Call after the first use of each library: handlers run in reverse order. Any of them closes the
 /// gate.
 pub(crate) fn install() {
+    #[cfg(windows)]
+    stay();
     // SAFETY: `at_exit` is a plain function without unwinding paths that lives as long as the process.
     let code = unsafe { libc::atexit(at_exit) };
     if code != 0 {
         tracing::warn!("the process takes no exit handler; close databases before it ends");
+    }
+}
+
+/// Keeps the library (DLL) that this code is in, if it is in one, in memory: threads of this crate sleep there for good, and
+/// jobs may run. OpenSSL asks for the same where it is compiled in; SQLite and the system's libraries do not.
+#[cfg(windows)]
+fn stay() {
+    use windows_sys::Win32::System::LibraryLoader::{
+        GET_MODULE_HANDLE_EX_FLAG_FROM_ADDRESS, GET_MODULE_HANDLE_EX_FLAG_PIN, GetModuleHandleExW,
+    };
+
+    let flags = GET_MODULE_HANDLE_EX_FLAG_FROM_ADDRESS | GET_MODULE_HANDLE_EX_FLAG_PIN;
+    let mut module = std::ptr::null_mut();
+    // SAFETY: with this flag the name is an address of the module, and `module` is there to be written to.
+    if unsafe { GetModuleHandleExW(flags, (at_exit as extern "C" fn()) as *const u16, &mut module) } == 0 {
+        tracing::warn!("the library can be unloaded while its threads run; close databases before that");
     }
 }
 
