@@ -61,6 +61,7 @@ const GOODBYE: Duration = Duration::from_secs(2);
 pub struct PostgresTemplate {
     connector: PostgresConnector,
     made: Made,
+    /// Numbers for names, each taken in one step: `Relaxed` does.
     copies: AtomicU64,
 }
 

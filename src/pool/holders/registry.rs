@@ -73,6 +73,7 @@ pub(in crate::pool) struct Dialing<'a> {
 
 impl Registry {
     pub(in crate::pool) fn new(sizes: [u32; 2]) -> Self {
+        // No two get the same number, because it is taken in one step: `Relaxed` does.
         static NEXT: AtomicU64 = AtomicU64::new(0);
         Self { pool: NEXT.fetch_add(1, Ordering::Relaxed), sizes, state: Lock::default(), gone: Notify::new() }
     }

@@ -29,6 +29,7 @@ impl Location {
     /// Reads what the user wrote. URIs are refused: they can carry keys (which end up in logs) and switch the shared
     /// cache on.
     pub(crate) fn parse(path: &Path, shown: &Path) -> Result<Self> {
+        // No two get the same number, because it is taken in one step: `Relaxed` does.
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let text = shown.to_string_lossy();
         if text == ":memory:" {
