@@ -151,7 +151,7 @@ async fn who_holds_it_is_named_and_goes_on() {
         let still_lent = async |what: &str| {
             let error = db.suspend_with(brief).await.unwrap_err();
             assert_eq!(kinds(&error), (ErrorKind::Timeout, Reason::StillLent), "{what}: {error}");
-            assert!(error.to_string().contains("held by tests/database_suspend.rs"), "{what}: {error}");
+            assert!(error.to_string().contains(concat!("held by ", file!())), "{what}: {error}");
             assert!(!db.is_suspended(), "{what}");
             error.to_string()
         };
@@ -261,9 +261,9 @@ async fn calls_of_every_kind_wait_for_as_long_as_it_sleeps() {
     // A limit of the call's own counts nevertheless.
     let error = db.with_timeout(secs(3)).execute("DELETE FROM t", ()).await.unwrap_err();
     assert_eq!(kinds(&error), (ErrorKind::Timeout, Reason::NotStarted));
-    assert!(error.to_string().contains("suspended by tests/database_suspend.rs"), "{error}");
+    assert!(error.to_string().contains(concat!("suspended by ", file!())), "{error}");
     let error = db.with_timeout(secs(3)).fetch_all("SELECT * FROM t", ()).await.unwrap_err();
-    assert!(error.to_string().contains("suspended by tests/database_suspend.rs"), "{error}");
+    assert!(error.to_string().contains(concat!("suspended by ", file!())), "{error}");
     stop.store(true, SeqCst);
     db.resume();
     let mut rows = 0;
