@@ -4,7 +4,7 @@
 #[path = "common/postgres.rs"]
 mod common;
 
-use common::{run_sql, script, server};
+use common::{run_sql, script, server, value};
 use strongroom::values::{IntoParams, Null};
 use strongroom::{ErrorKind, Reason, Value, named, params};
 
@@ -89,7 +89,7 @@ async fn numbers_are_fitted_to_the_type_of_the_column_or_refused_before_anything
         let error = run_sql(&mut connection, insert, params).await.unwrap_err();
         assert_eq!((error.kind(), error.reason()), (ErrorKind::Query, Reason::Type));
     }
-    assert_eq!(common::value::<i64>(&mut connection, "SELECT count(*) FROM t").await, 2);
+    assert_eq!(value::<i64>(&mut connection, "SELECT count(*) FROM t").await, 2);
 }
 
 #[tokio::test]
@@ -217,7 +217,7 @@ async fn statements_of_every_kind_give_such_columns_as_text() {
     let sql = "WITH a AS (INSERT INTO t VALUES (9, '1 day') RETURNING span) SELECT span FROM a";
     let error = run_sql(&mut connection, sql, ()).await.unwrap_err();
     assert!(error.to_string().contains("cast(span as text)"), "{error}");
-    assert_eq!(common::value::<i64>(&mut connection, "SELECT count(*) FROM t WHERE id = 9").await, 0);
+    assert_eq!(value::<i64>(&mut connection, "SELECT count(*) FROM t WHERE id = 9").await, 0);
 }
 
 #[tokio::test]
@@ -241,4 +241,24 @@ async fn placeholders_bind_by_their_number_and_names_by_name() {
     }
     let rows = run_sql(&mut connection, "SELECT '$1', cast($1 as text) /* $2 */ -- $3", (Null,)).await.unwrap();
     assert_eq!(rows.first().unwrap().get::<Option<String>>(1).unwrap(), None);
+}
+
+#[tokio::test]
+async fn arrays_and_vectors_are_read_as_the_server_writes_them() {
+    let Some(server) = server() else { return };
+    let mut connection = server.connect().await;
+    let arrays = [
+        "'{0.1,-2.5,NULL}'::real[]",
+        "'{{0.3},{1.1}}'::real[]",
+        "'[0:1]={7,8}'::int[]",
+        "'1 2 3'::int2vector",
+        "'7'::oidvector",
+        "''::int2vector",
+    ];
+    for array in arrays {
+        // As an array, and as the text that the server makes of it.
+        let read: String = value(&mut connection, &format!("SELECT {array}")).await;
+        let written: String = value(&mut connection, &format!("SELECT CAST({array} AS text)")).await;
+        assert_eq!(read, written, "{array}");
+    }
 }

@@ -146,7 +146,15 @@ fn decode_array<'a>(ty: &Type, raw: &'a [u8]) -> Result<WireCell<'a>> {
         let message = format!("a column has the type {}, which cannot be read as a value", ty.name());
         return Err(Error::new(ErrorKind::Query, message).because(Reason::Type).hint("cast it to text"));
     };
-    array_text(element, raw).ok_or_else(|| malformed(ty.name()))?.map(WireCell::Text)
+    // PostgreSQL writes these as numbers with blanks between them, though their wire form is that of an array. An empty
+    // one has a dimension, of length 0.
+    let is_vector = matches!(*ty, Type::INT2_VECTOR | Type::OID_VECTOR);
+    if is_vector && raw.get(12..16) == Some(&[0; 4]) {
+        return Ok(WireCell::Borrowed(ValueRef::Text("")));
+    }
+    let text = array_text(element, raw).ok_or_else(|| malformed(ty.name()))??;
+    let numbers = text.split_once('{').and_then(|(_, rest)| rest.strip_suffix('}')).filter(|_| is_vector);
+    Ok(WireCell::Text(numbers.map(|numbers| numbers.replace(',', " ")).unwrap_or(text)))
 }
 
 fn fixed<const N: usize>(ty: &Type, raw: &[u8]) -> Result<[u8; N]> {
@@ -222,6 +230,12 @@ fn write_element(text: &mut String, wire: &mut Wire<'_>, element: &Type) -> Opti
         WireCell::Borrowed(ValueRef::Text(given)) => write_quoted(text, given),
         WireCell::Borrowed(ValueRef::Bool(truth)) => text.push(if truth { 't' } else { 'f' }),
         WireCell::Borrowed(bytes @ ValueRef::Blob(_)) => write!(text, "\"\\\\x{bytes}\"").ok()?,
+        // Not the digits that it gets by being made wider.
+        WireCell::Borrowed(ValueRef::Real(real)) if *base(element) == Type::FLOAT4 => {
+            #[allow(clippy::cast_possible_truncation, reason = "it came from there")]
+            let shortest = (real as f32).to_string().parse().unwrap_or(real);
+            write!(text, "{}", ValueRef::Real(shortest)).ok()?;
+        }
         WireCell::Borrowed(number) => write!(text, "{number}").ok()?,
     }
     Some(Ok(()))
