@@ -84,6 +84,30 @@ async fn a_statement_older_than_its_column_stores_what_a_new_one_would() {
 }
 
 #[tokio::test]
+async fn a_number_whose_column_became_exact_keeps_all_its_digits() {
+    let Some(server) = server() else { return };
+    let (mut connection, mut beside) = (server.connect().await, server.connect().await);
+    let insert = "INSERT INTO m VALUES ($1)";
+    for count in [1, 100] {
+        script(&mut beside, "DROP TABLE IF EXISTS m; CREATE TABLE m (a double precision)").await;
+        let sets = || {
+            let mut sets = ParamSets::new();
+            (0..count).for_each(|_| (0.1 + 0.2,).append_to(&mut sets).unwrap());
+            sets
+        };
+        connection.run_many(insert.into(), sets()).await.unwrap();
+        script(&mut beside, "TRUNCATE m; ALTER TABLE m ALTER a TYPE numeric").await;
+        tokio::time::pause();
+        tokio::time::advance(std::time::Duration::from_secs(1)).await;
+        tokio::time::resume();
+        connection.run_many(insert.into(), sets()).await.unwrap();
+        run_sql(&mut connection, insert, (0.1 + 0.2,)).await.unwrap();
+        let stored = "SELECT string_agg(DISTINCT CAST(a AS text), ' ') FROM m";
+        assert_eq!(value::<String>(&mut beside, stored).await, "0.30000000000000004", "{count}");
+    }
+}
+
+#[tokio::test]
 async fn a_time_zone_set_later_counts() {
     let Some(server) = server() else { return };
     let connector = server.connector().setting("TimeZone", "UTC");

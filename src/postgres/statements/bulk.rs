@@ -21,7 +21,6 @@ use crate::params::lexer::Token;
 use crate::params::{ArrangedSets, ParamSets, Style};
 use crate::postgres::connection::PostgresConnection;
 use crate::postgres::values::base;
-use crate::postgres::values::loses;
 use crate::postgres::wire::{Fault, SessionCall, SessionTransaction};
 use crate::row::Changes;
 
@@ -129,8 +128,8 @@ impl PostgresConnection {
 
     /// Whether a cached type would not keep one of the values whole.
     fn any_is_lossy(&self, prepared: &Prepared, sets: &ArrangedSets<'_>) -> bool {
-        let (types, utc) = (prepared.statement.params(), self.session.link.is_utc());
-        sets.iter().any(|set| types.iter().enumerate().any(|(index, ty)| loses(set.get(index), ty, utc)))
+        let (count, utc) = (prepared.statement.params().len(), self.session.link.is_utc());
+        sets.iter().any(|set| prepared.loses((0..count).map(|index| set.get(index)), utc))
     }
 
     /// Ends the COPY that is open, and says how many rows it inserted.

@@ -2,14 +2,16 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::time::Instant;
 use tokio_postgres::types::Type;
 
 use super::words::Shape;
 use crate::error::Result;
 use crate::lock::Lock;
 use crate::params::Placeholders;
-use crate::postgres::values::{Parameter, base};
+use crate::postgres::values::{Parameter, base, loses, loses_digits};
 use crate::value::ValueRef;
 
 /// A statement that the server has prepared, and what has been found out about it.
@@ -21,6 +23,8 @@ pub(crate) struct Prepared {
     pub(crate) header: Arc<[Arc<str>]>,
     /// What does not fit the type of its parameter goes as a literal.
     pub(crate) lenient: bool,
+    /// When it was prepared.
+    pub(crate) since: Instant,
     /// The COPY that many of it travelled as last, in binary form; and its text without that.
     pub(crate) copy: Lock<Option<(Arc<str>, tokio_postgres::Statement)>>,
 }
@@ -41,7 +45,18 @@ impl CopyPlan {
     }
 }
 
+/// For so long, a statement that binds a `double precision` is not asked whether that has become a `numeric`. To ask each
+/// time would double the cost of such a write, and whoever changes a column has cut what stood there to fifteen digits.
+const TRUSTED: Duration = Duration::from_secs(1);
+
 impl Prepared {
+    /// Whether one of the values would lose something in the type that its parameter had when this was prepared.
+    pub(crate) fn loses<'v>(&self, values: impl IntoIterator<Item = ValueRef<'v>>, utc: bool) -> bool {
+        let is_old = self.since.elapsed() >= TRUSTED;
+        let mut typed = values.into_iter().zip(self.statement.params());
+        typed.any(|(value, ty)| loses(value, ty, utc) || is_old && loses_digits(value, ty))
+    }
+
     /// Fits a value to parameter number `number` of type `ty`, which is no domain.
     pub(crate) fn fit<'v>(&self, value: ValueRef<'v>, ty: &Type, number: usize) -> Result<Parameter<'v>> {
         if self.lenient { Parameter::fit_or_literal(value, ty, number) } else { Parameter::fit(value, ty, number) }

@@ -3,6 +3,7 @@
 use std::pin::pin;
 use std::sync::Arc;
 
+use tokio::time::Instant;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, RowStream};
 
@@ -18,7 +19,6 @@ use crate::params::{Dialect, Params, Placeholders};
 use crate::postgres::connection::PostgresConnection;
 use crate::postgres::error::sqlstate;
 use crate::postgres::values::Parameter;
-use crate::postgres::values::loses;
 use crate::postgres::values::{base, is_readable, unreadable};
 use crate::postgres::wire::{SessionCall, SessionTransaction, only_reads};
 use crate::row::{RowSink, Rows};
@@ -96,7 +96,8 @@ impl PostgresConnection {
         }
         // Where nothing stays prepared, the same value may go in a statement that is not prepared at all.
         let lenient = self.cache.is_off();
-        let prepared = Prepared { shape, placeholders, statement, header, lenient, copy: Lock::default() };
+        let prepared =
+            Prepared { shape, placeholders, statement, header, lenient, since: Instant::now(), copy: Lock::default() };
         Ok(self.cache.insert(Arc::clone(sql), prepared))
     }
 
@@ -122,9 +123,7 @@ impl PostgresConnection {
 
     /// Since it was prepared, a parameter may have come to mean a column of another type: whether that would matter.
     fn must_look_again(&self, prepared: &Prepared, values: &[Value]) -> bool {
-        let utc = self.session.link.is_utc();
-        let lost = |(value, ty): (&Value, &Type)| loses(value.as_ref(), ty, utc);
-        values.iter().zip(prepared.statement.params()).any(lost)
+        prepared.loses(values.iter().map(Value::as_ref), self.session.link.is_utc())
             || fitting(prepared, values.iter().map(Value::as_ref)).any(|fitted| fitted.is_err())
     }
 

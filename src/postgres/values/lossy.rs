@@ -22,6 +22,13 @@ pub(crate) fn loses(value: ValueRef<'_>, ty: &Type, utc: bool) -> bool {
     }
 }
 
+/// Whether a column that has become `numeric` would keep less of `value` than it was given, where a cached statement binds
+/// it as a `double precision`: the server casts one to the other by fifteen digits.
+pub(crate) fn loses_digits(value: ValueRef<'_>, ty: &Type) -> bool {
+    let ValueRef::Real(real) = value else { return false };
+    *base(ty) == Type::FLOAT8 && real.is_finite() && format!("{real:.14e}").parse() != Ok(real)
+}
+
 fn loses_text(text: &str, ty: &Type, utc: bool) -> bool {
     match *ty {
         Type::TEXT | Type::VARCHAR | Type::JSON | Type::UNKNOWN | Type::NUMERIC => false,

@@ -11,5 +11,5 @@ mod parameter;
 mod time;
 
 pub(crate) use decode::{base, is_readable, push_row, unreadable};
-pub(crate) use lossy::loses;
+pub(crate) use lossy::{loses, loses_digits};
 pub(crate) use parameter::{Parameter, put_eight, put_sized};
