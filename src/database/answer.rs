@@ -19,7 +19,8 @@ macro_rules! one_liners {
         /// # Errors
         /// As classified by the engine; a failed statement has changed nothing, also where SQL would let it stop half-way
         /// (`OR FAIL`). Only if it was done, and rows that it answered (`RETURNING`) cannot be read, is that an error of
-        /// [`Phase::Answer`](crate::engine::Phase::Answer), and what it changed stands.
+        /// [`Phase::Answer`](crate::engine::Phase::Answer), and what it changed stands, unless a transaction is open, which is
+        /// doomed by it. What a statement of PostgreSQL committed in its middle, such as a `CALL`, stands too.
         ///
         /// # Cancel safety
         /// Dropping the future stops the statement. Whether it took effect before is then not known; inside a

@@ -87,7 +87,7 @@ impl<C: Connector> DatabaseBuilder<C> {
         self
     }
 
-    /// Closes connections that nobody used for this long. Off by default: embedded connections cost nothing to keep.
+    /// Closes connections that nobody used for this long, down to `pool_min` (1 by default). Off by default: embedded connections cost nothing to keep.
     pub fn idle_timeout(self, limit: Duration) -> Self {
         self.with_pool(|pool| pool.idle_timeout(Some(limit)))
     }

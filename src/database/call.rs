@@ -90,6 +90,8 @@ pub(super) struct Deadline {
 pub(super) enum Stage {
     /// What comes before the work itself, and by whom it is done: nothing of that has begun.
     Before(&'static str, Phase),
+    /// What comes after the work, which is done.
+    After(&'static str, Phase),
     /// Nothing is lost by dropping it.
     Begin,
     /// The same.
@@ -208,6 +210,7 @@ impl Deadline {
     pub(super) fn passed(self, stage: &Stage, took: Duration) -> Error {
         let (doing, phase, hint) = match stage {
             Stage::Before(doing, phase) => (*doing, *phase, "nothing had begun"),
+            Stage::After(doing, phase) => (*doing, *phase, "what came before it is done"),
             Stage::Begin => ("beginning the transaction", Phase::Begin, "nothing was changed"),
             Stage::Read => ("reading", Phase::Statement, "nothing was changed"),
             Stage::InTransaction => ("running a statement", Phase::Statement, "the transaction is rolled back"),
@@ -229,7 +232,7 @@ impl Deadline {
         let message = format!("the {name} of {limit:?} ran out after {took:.1?} of {doing}");
         let error = Error::new(ErrorKind::Timeout, message).during(phase).hint(hint);
         match stage {
-            Stage::Script(_) | Stage::Native(_) => error,
+            Stage::Script(_) | Stage::Native(_) | Stage::After(..) => error,
             Stage::Before(..) => error.because(Reason::NotStarted),
             _ => error.because(Reason::RolledBack),
         }

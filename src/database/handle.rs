@@ -25,7 +25,8 @@ use crate::row::Changes;
 /// An encrypted, pooled, asynchronous SQL database.
 ///
 /// Cheap to clone; all clones share the pool. Every call takes a connection for its own time only. Engines with a single
-/// writer (SQLite) have a fair lane for writes, so callers in this process never see "database is locked".
+/// writer (SQLite) have a fair lane for writes, so callers of one `AsyncDatabase` and its
+/// clones never see "database is locked". A second handle to the same file is to it as another process is.
 ///
 /// ```
 /// use strongroom::{AsyncDatabase, PassphraseKeySource};
@@ -142,7 +143,8 @@ impl<C: Connector> AsyncDatabase<C> {
     /// | [`Timeout`](crate::ErrorKind::Timeout) | [`NotStarted`](crate::Reason::NotStarted) | it still waited for a connection or for the writer, and those who had it are named; or for the source of a key, or for the engine to be ready |
     /// | [`Timeout`](crate::ErrorKind::Timeout) | [`RolledBack`](crate::Reason::RolledBack) | it was stopped and has changed nothing |
     /// | [`Timeout`](crate::ErrorKind::Timeout) | [`Unspecified`](crate::Reason::Unspecified) | a script, or the closure of `interact`, was stopped; what it had committed before stays |
-    /// | [`OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown) | | a commit, or a write that commits by itself, gave no answer within 2 s after the deadline, when it had been asked to stop; only such calls are answered after the deadline |
+    /// | [`Timeout`](crate::ErrorKind::Timeout) | [`Unspecified`](crate::Reason::Unspecified) | `rekey_with`: the database has its new key, and the source had not let the old one go |
+    /// | [`OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown) | | a commit, or a write that commits by itself, gave no answer within 2 s after the deadline, when it had been asked to stop; only such calls are answered after the deadline. In PostgreSQL also a statement that commits in its middle, such as a `CALL`, and was stopped |
     ///
     /// A call that answers within that grace (two seconds, in which it is being stopped; mostly that takes milliseconds) has its own answer, also if
     /// that is a success. A write that shares a commit with others is stopped by rolling all of them back; the others
@@ -171,7 +173,8 @@ impl<C: Connector> AsyncDatabase<C> {
     /// writer last. Calls that run longer than [`CLOSE_DEADLINE`](Self::CLOSE_DEADLINE) are stopped.
     ///
     /// # Errors
-    /// None today; what went wrong with single connections stands in the report.
+    /// Outside of a runtime with timers, and in a child of the process that opened it. What went wrong with single connections
+    /// stands in the report.
     ///
     /// # Cancel safety
     /// The database stays closed to new calls; call it again to wait for the rest.
@@ -220,7 +223,7 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
     /// ```
     ///
     /// # Errors
-    /// The first error, with the number of its set; nothing was changed then.
+    /// The first error, with the number of its set (PostgreSQL takes many sets at once, and names none); nothing was changed then.
     ///
     /// # Cancel safety
     /// Dropping the future rolls everything back.

@@ -87,7 +87,7 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
     ///
     /// # Errors
     /// [`ErrorKind::Unsupported`] where the engine has no such thing, and for a database that is only read; a full disk.
-    /// The database is as before then.
+    /// The database is as before then. [`ErrorKind::OutcomeUnknown`] where its commit failed as it was written.
     ///
     /// # Cancel safety
     /// Dropping the future stops it, and the database is as before, unless it was done already.

@@ -128,7 +128,7 @@ impl<C: Connector<Connection: Connection>> RawConnection<C> {
     /// The iterator may borrow. It must be [`Send`], and so is the future; collect the sets of one that is not.
     ///
     /// # Errors
-    /// The first error, with the number of its set; nothing was changed then, unless a transaction was open.
+    /// The first error, with the number of its set where the engine knows it; nothing was changed then, unless a transaction was open.
     ///
     /// # Cancel safety
     /// The transaction begun here is rolled back before the next call of this guard, or when the guard is dropped. What

@@ -88,7 +88,7 @@ impl<C: Connector> AsyncDatabase<C> {
     /// nobody else has the file open: nothing is changed if it does not offer that key any more. Before that, calls under
     /// way may end, for [`SuspendOptions::LIMIT`]; those that come meanwhile wait, and work afterwards. Every page is
     /// written anew in one transaction, under the same salt, and the file is opened with the new key and each page looked
-    /// at. All further connections use that key. A file of 50 MB takes about two seconds, and as much room again
+    /// at. All further connections use that key. A file of 200 MB takes about two seconds, and as much room again
     /// beside it.
     ///
     /// Killed at any moment, the file opens with the old key or the new one. So whoever opens it while the key is changed
@@ -207,7 +207,7 @@ impl<C: Connector> AsyncDatabase<C> {
             let report = self.pool().rekey_at(change, drain, location).await?;
             if let Some(fresh) = fresh {
                 let end = call.deadline.map(Deadline::or_grace);
-                fresh.settle(end.map(|end| (end, Stage::Before("letting the old key go", Phase::Key)))).await?;
+                fresh.settle(end.map(|end| (end, Stage::After("letting the old key go", Phase::Key)))).await?;
             }
             let (database, RekeyReport { pages, duration: took, .. }) =
                 (self.capabilities().namespace.as_deref(), report);

@@ -130,7 +130,8 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
     /// error; where none failed, it is not.
     ///
     /// # Errors
-    /// As [`transaction_with`](Self::transaction_with); errors of this crate are turned into `E`.
+    /// As [`transaction_with`](Self::transaction_with); errors of this crate are turned into `E`. An `E` that the closure made of one
+    /// is given back as it is, so that one of ours within it may still be [transient](crate::Error::is_transient).
     ///
     /// # Cancel safety
     /// As [`transaction`](Self::transaction).

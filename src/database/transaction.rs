@@ -102,7 +102,7 @@ impl<C: Connector<Connection: Connection>> Transaction<C> {
     /// The iterator may borrow. It must be [`Send`], and so is the future; collect the sets of one that is not.
     ///
     /// # Errors
-    /// The first error, with the number of its set; it dooms the transaction.
+    /// The first error, with the number of its set where the engine knows it; it dooms the transaction.
     ///
     /// # Cancel safety
     /// Dropping the future dooms the transaction.

@@ -24,7 +24,8 @@ pub enum ErrorKind {
     Timeout,
     /// The work was stopped on request.
     Cancelled,
-    /// A commit was sent and its answer lost: it may or may not have happened. Never retried by this crate.
+    /// A commit was sent and its answer lost: it may or may not have happened. Run again by this crate only
+    /// where the caller has called the work [`idempotent`](crate::database::TransactionOptions::idempotent).
     OutcomeUnknown,
     /// The file or the disk: full, damaged, moved, unreadable.
     Storage,
@@ -178,7 +179,7 @@ pub enum Phase {
     /// Running a statement.
     Statement,
     /// Reading the answer of a statement that has taken effect: what it wrote stands, and to run it again would do it
-    /// twice.
+    /// twice. Inside a transaction, which it dooms, nothing stands.
     Answer,
     /// Committing a transaction.
     Commit,
