@@ -112,6 +112,8 @@ async fn a_call_that_was_dropped_may_have_altered_its_session() {
     for sql in ["SET work_mem = '1MB'", "SELECT set_config('app.tenant', 'seven', false)"] {
         for in_transaction in [false, true] {
             run_sql(&mut connection, sql, ()).await.unwrap();
+            // Whatever comes next asks first whether warnings are still heard.
+            run_sql(&mut connection, "SELECT 1", ()).await.unwrap();
             connection.baseline();
             if in_transaction {
                 connection.begin(TransactionMode::WRITE).await.unwrap();
