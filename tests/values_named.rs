@@ -245,3 +245,63 @@ proptest! {
         prop_assert_eq!(bound(utc.time()), utc.time().into_value().unwrap());
     }
 }
+
+#[tokio::test]
+async fn lists_of_bytes_are_blobs_and_other_lists_are_not_whether_there_is_something_in_them() {
+    #[derive(Serialize)]
+    struct Lists {
+        vec: Vec<u8>,
+        boxed: Box<[u8]>,
+        array: [u8; 2],
+        maybe: Option<Vec<u8>>,
+        options: Vec<Option<u8>>,
+        lists: Vec<Vec<u8>>,
+        words: Vec<String>,
+    }
+    let db = memory().await;
+    let full = Lists {
+        vec: vec![1],
+        boxed: Box::new([1]),
+        array: [1, 2],
+        maybe: Some(vec![1]),
+        options: vec![Some(1)],
+        lists: vec![vec![1]],
+        words: vec!["a".into()],
+    };
+    let empty = Lists {
+        vec: vec![],
+        boxed: Box::new([]),
+        array: [0, 0],
+        maybe: Some(vec![]),
+        options: vec![],
+        lists: vec![],
+        words: vec![],
+    };
+    for lists in [full, empty] {
+        for name in ["vec", "boxed", "array", "maybe"] {
+            let found: String =
+                db.fetch_value(&format!("SELECT typeof(:{name})"), named(&lists)).await.unwrap().unwrap();
+            assert_eq!(found, "blob", "{name}");
+        }
+        for name in ["options", "lists", "words"] {
+            let error = db.fetch_all(&format!("SELECT :{name}"), named(&lists)).await.unwrap_err();
+            assert_eq!(kinds(&error), (ErrorKind::Query, Reason::Parameters), "{name}: {error}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_text_of_a_type_of_ones_own_is_kept_unless_it_is_a_whole_time() {
+    struct Clock;
+    impl Serialize for Clock {
+        fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            serializer.collect_str("09:30")
+        }
+    }
+    #[derive(Serialize)]
+    struct Opens {
+        at: Clock,
+    }
+    let found = memory().await.fetch_value::<String>("SELECT :at", named(&Opens { at: Clock })).await.unwrap();
+    assert_eq!(found.as_deref(), Some("09:30"));
+}

@@ -10,7 +10,7 @@ use serde::ser::{Serialize, Serializer};
 
 use super::convert::mismatch;
 use super::finite;
-use super::{FromValue, IntoValue, JSON, Value, ValueRef};
+use super::{FromValue, IntoValue, JSON, Value, ValueRef, pointed_at};
 use crate::error::{Error, ErrorKind, Reason, Result};
 
 /// A value that is stored as JSON: text in SQLite, `json` or `jsonb` in PostgreSQL.
@@ -40,17 +40,9 @@ pub(crate) fn json_text<T: Serialize + ?Sized>(value: &T) -> Option<String> {
     (!text.contains("null") || finite::is_finite(value)).then_some(text)
 }
 
-/// What stands around a type without being seen by serde.
-const POINTERS: [&str; 7] =
-    ["&", "mut ", "alloc::boxed::Box<", "alloc::borrow::Cow<", "'_, ", "alloc::rc::Rc<", "alloc::sync::Arc<"];
-
 /// Whether the type is `serde_json::Value`, itself or behind a pointer: serde does not say so.
 pub(crate) fn is_json<T: ?Sized>() -> bool {
-    let mut name = type_name::<T>();
-    while let Some(inner) = POINTERS.iter().find_map(|pointer| name.strip_prefix(pointer)) {
-        name = inner;
-    }
-    name.trim_end_matches('>') == type_name::<serde_json::Value>()
+    pointed_at::<T>() == type_name::<serde_json::Value>()
 }
 
 /// Reads what a `serde_json::Value` is made of, as [`FromValue`] does; any other visitor is given back.

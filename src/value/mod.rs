@@ -38,6 +38,19 @@ pub(crate) use moment::Moment;
 #[cfg(not(feature = "json"))]
 pub(crate) use no_json::{is_json, json_text, visit_json};
 
+/// What stands around a type without being seen by serde.
+const POINTERS: [&str; 7] =
+    ["&", "mut ", "alloc::boxed::Box<", "alloc::borrow::Cow<", "'_, ", "alloc::rc::Rc<", "alloc::sync::Arc<"];
+
+/// The name of a type, or of the one that it points to, without the brackets at its end.
+pub(crate) fn pointed_at<T: ?Sized>() -> &'static str {
+    let mut name = std::any::type_name::<T>();
+    while let Some(inner) = POINTERS.iter().find_map(|pointer| name.strip_prefix(pointer)) {
+        name = inner;
+    }
+    name.trim_end_matches('>')
+}
+
 /// The name under which `Json` tells rows and parameters that it is to be a text.
 pub(crate) const JSON: &str = "$strongroom::Json";
 

@@ -12,7 +12,7 @@ use self::field::{Field, Within};
 use self::record::Record;
 use super::Params;
 use crate::error::{Error, ErrorKind, Reason, Result};
-use crate::value::Value;
+use crate::value::{Value, pointed_at};
 
 /// Parameters by name from the fields of a struct, or the entries of a map.
 ///
@@ -101,36 +101,15 @@ impl fmt::Debug for Fields {
     }
 }
 
-/// What stands around a list and is not seen in what serde writes.
-const AROUND: [&str; 8] = [
-    "&",
-    "mut ",
-    "alloc::boxed::Box<",
-    "alloc::borrow::Cow<",
-    "alloc::rc::Rc<",
-    "alloc::sync::Arc<",
-    "core::option::Option<",
-    "'_, ",
-];
-
 /// Whether a list of this type is one of bytes: it has none to tell it by when it is empty.
 fn is_bytes<T: ?Sized>() -> bool {
-    let name = bare_name::<T>();
-    let element = name.split_once(['<', '[']).map_or("", |(_, inside)| inside);
-    element.strip_prefix("u8").is_some_and(|rest| rest.starts_with(['>', ']', ';', ',']))
+    let element = pointed_at::<T>().split_once(['<', '[']).map_or("", |(_, inside)| inside);
+    element.strip_prefix("u8").is_some_and(|rest| rest.is_empty() || rest.starts_with([']', ';', ',']))
 }
 
 /// Whether this type is a byte.
 fn is_byte<T: ?Sized>() -> bool {
-    bare_name::<T>() == "u8"
-}
-
-fn bare_name<T: ?Sized>() -> &'static str {
-    let mut name = std::any::type_name::<T>();
-    while let Some(inner) = AROUND.iter().find_map(|around| name.strip_prefix(around)) {
-        name = inner;
-    }
-    name
+    pointed_at::<T>() == "u8"
 }
 
 /// What cannot be bound, in words about its type.
