@@ -79,6 +79,7 @@ impl Decoder {
             Ok(value) => return Ok(value),
             Err(mismatch) => mismatch,
         };
+        let refused = stored.refused.get();
         if let Some(mut known) = self.known.take().filter(|known| known.fit(row))
             && let Ok(value) = Self::attempt(row, &known)
             && known.are_needed(row, |fewer| Self::attempt::<T>(row, fewer).is_ok())
@@ -93,15 +94,15 @@ impl Decoder {
                 return Ok(value);
             }
         }
+        let suspects = refused.map_or(0..row.len(), |column| column..column + 1);
+        let mismatch = suspects.fold(mismatch, |mismatch, column| mismatch.without(row.cell(column)));
         let error = Error::new(ErrorKind::Query, format!("cannot decode the row: {mismatch}")).because(Reason::Type);
         Err(if mismatch.is_of_a_time() { error.hint(NUMBERS) } else { error })
     }
 
     fn attempt<T: DeserializeOwned>(row: View<'_>, offers: &Offers) -> Result<T, Mismatch> {
         offers.refused.set(None);
-        let decoded = T::deserialize(Columns::new(row, offers));
-        // What was refused at its column was looked at there.
-        decoded.map_err(|mismatch| (0..row.len()).fold(mismatch, |mismatch, column| mismatch.without(row.cell(column))))
+        T::deserialize(Columns::new(row, offers))
     }
 
     /// The numbers that were refused for their type, with some that stand for other values.

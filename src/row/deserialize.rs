@@ -162,7 +162,7 @@ impl<'de> MapAccess<'de> for Columns<'_> {
         self.next += 1;
         seed.deserialize(self.cell(index)).map_err(|mismatch: Mismatch| {
             self.offers.refused.set(Some(index));
-            mismatch.without(self.row.cell(index)).at(self.row.name(index))
+            mismatch.at(self.row.name(index))
         })
     }
 }

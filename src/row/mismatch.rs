@@ -11,6 +11,8 @@ use crate::value::ValueRef;
 #[derive(Debug)]
 pub(super) struct Mismatch {
     message: String,
+    /// What stands before it: where it was found, if that is known.
+    place: String,
     /// The words are those of a type that we do not know, which may have quoted the value.
     foreign: bool,
 }
@@ -32,19 +34,20 @@ const TIMES: [&str; 9] = [
 impl Mismatch {
     /// An error in our own words.
     pub(super) fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), foreign: false }
+        Self { message: message.into(), place: String::new(), foreign: false }
     }
 
     /// The same with the name of the column.
     pub(super) fn at(self, column: &str) -> Self {
-        Self::new(format!("column {column}: {}", self.message))
+        Self { place: format!("column {column}: "), ..self }
     }
 
     /// The same without the words of a type that has quoted this value, whole or in part.
     pub(super) fn without(self, value: ValueRef<'_>) -> Self {
         match value {
             ValueRef::Text(text) if self.foreign && self.quotes(text) => {
-                Self::new("this text does not fit; the words of its type are left out, as they quote it")
+                let message = "this text does not fit; the words of its type are left out, as they quote it".into();
+                Self { message, foreign: false, ..self }
             }
             _ => self,
         }
@@ -64,6 +67,7 @@ impl Mismatch {
 
 impl fmt::Display for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.place)?;
         f.write_str(&self.message)
     }
 }
@@ -72,7 +76,7 @@ impl std::error::Error for Mismatch {}
 
 impl de::Error for Mismatch {
     fn custom<T: fmt::Display>(message: T) -> Self {
-        Self { message: message.to_string(), foreign: true }
+        Self { foreign: true, ..Self::new(message.to_string()) }
     }
 
     /// serde's own text would quote the value.
