@@ -12,7 +12,8 @@ impl Engine {
     /// Runs statements that waited together, each with its own result and atomic by itself. What may not run on a
     /// connection that was lent for one call is refused.
     pub(crate) fn run_group(&mut self, group: &[Statement]) -> Vec<Result<Rows>> {
-        let refused: Vec<_> = group.iter().map(|statement| self.admit(statement).err()).collect();
+        let mut verdict = |statement: &Statement| Scope::Write.check(self.classify(&statement.sql)?);
+        let refused: Vec<_> = group.iter().map(|statement| verdict(statement).err()).collect();
         let admitted = group.iter().zip(&refused).filter(|(_, refused)| refused.is_none());
         let admitted: Vec<_> = admitted.map(|(statement, _)| statement).collect();
         let mut results = self.run_admitted(&admitted).into_iter();
@@ -21,11 +22,6 @@ impl Engine {
             None => results.next(),
         };
         refused.into_iter().filter_map(result).collect()
-    }
-
-    /// Refuses what may not run on a connection that was lent for one call.
-    fn admit(&mut self, statement: &Statement) -> Result<()> {
-        Scope::Write.check(self.classify(&statement.sql)?)
     }
 
     /// Runs statements in one transaction if that works out.
@@ -51,8 +47,9 @@ impl Engine {
     /// has had no effect; run it on a thread.
     pub(crate) fn run_group_inline(&mut self, group: &[Statement], control: &Control) -> Option<Vec<Result<Rows>>> {
         let all_short = group.iter().all(|statement| {
-            self.plans.get(&statement.sql).is_some_and(|plan| plan.kind() == StatementKind::Write && plan.try_inline())
-                && self.admit(statement).is_ok()
+            self.plans.get(&statement.sql).is_some_and(|plan| {
+                plan.kind() == StatementKind::Write && !plan.seen().needs_holder() && plan.try_inline()
+            })
         });
         if !all_short || self.in_transaction() || self.is_checkpoint_due() {
             return None;
