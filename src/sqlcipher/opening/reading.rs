@@ -166,7 +166,7 @@ pub(super) fn open(
     if settings.way == Way::Immutable {
         return unchanging(location, &Still::of(path), key).map(|connection| Tried { connection, still: None });
     }
-    let mut lost = changed().during(Phase::Connect).into();
+    let mut refusal = None;
     for attempt in 0..ATTEMPTS {
         // What others are in the middle of takes them no longer.
         std::thread::sleep(Duration::from_millis(attempt));
@@ -176,7 +176,7 @@ pub(super) fn open(
             Ok(None) => {}
             // Somebody came, whose index is not there yet, or left, and has removed it. The next look tells.
             Err(error) if error.is_refusal() => {
-                lost = error;
+                refusal = Some(error);
                 continue;
             }
             Err(error) => return Err(error),
@@ -185,10 +185,10 @@ pub(super) fn open(
         match unchanging(location, &still, key) {
             Ok(connection) if still.holds() => return Ok(Tried { connection, still: Some(still) }),
             Err(error) if still.holds() => return Err(error),
-            _ => lost = changed().during(Phase::Connect).into(),
+            _ => refusal = None,
         }
     }
-    Err(lost)
+    Err(refusal.unwrap_or_else(|| changed().during(Phase::Connect).into()))
 }
 
 /// A connection by SQLite's own way; `None` where nobody works with a database in WAL mode.
