@@ -204,19 +204,19 @@ fn print(
         let message = format!("two columns are named {}, and an object of JSON would keep one of them", columns[index]);
         return Ok(Err(SqlOutcome::Unfit(message, "give one of them another name with AS")));
     }
-    let names = columns.clone();
+    let width = columns.len();
     let mut printer = match Printer::begin(form, columns, BufWriter::new(io::stdout().lock())) {
         Ok(printer) => printer,
         Err(error) => return Ok(Err(SqlOutcome::NotTaken(error))),
     };
     let mut rows = statement.raw_query();
     while let Some(row) = rows.next()? {
-        let values = (0..names.len()).map(|column| row.get_ref(column));
+        let values = (0..width).map(|column| row.get_ref(column));
         let values = values.collect::<rusqlite::Result<Vec<ValueRef<'_>>>>()?;
         // A person sees in a table that something is missing; a program does not.
         let is_broken = |value: &ValueRef<'_>| matches!(value, ValueRef::Text(text) if str::from_utf8(text).is_err());
         if let Some(index) = values.iter().position(is_broken).filter(|_| form != Form::Table) {
-            let message = format!("column {} holds text that is not UTF-8", names[index]);
+            let message = format!("column {} holds text that is not UTF-8", row.as_ref().column_name(index)?);
             return Ok(Err(SqlOutcome::Unfit(message, "print its bytes with hex(..)")));
         }
         if let Err(error) = printer.row(&values) {
