@@ -35,7 +35,8 @@ impl SealCheck {
     pub(super) fn are_broken(self, connection: &Connection) -> bool {
         match self {
             Self::Absent => false,
-            Self::AreReadOnly => connection.is_readonly(MAIN_DB).unwrap_or(true),
+            // So does one that could not open the file for writing.
+            Self::AreReadOnly => connection.is_readonly(MAIN_DB).unwrap_or(true) && is_given_up(connection),
             Self::Read(before) => page_cache::pages_read(connection) != before && is_given_up(connection),
         }
     }
