@@ -255,7 +255,7 @@ async fn lists_of_bytes_are_blobs_and_other_lists_are_not_whether_there_is_somet
         array: [u8; 2],
         maybe: Option<Vec<u8>>,
         options: Vec<Option<u8>>,
-        lists: Vec<Vec<u8>>,
+        nested: Vec<Vec<u8>>,
         words: Vec<String>,
     }
     let db = memory().await;
@@ -265,7 +265,7 @@ async fn lists_of_bytes_are_blobs_and_other_lists_are_not_whether_there_is_somet
         array: [1, 2],
         maybe: Some(vec![1]),
         options: vec![Some(1)],
-        lists: vec![vec![1]],
+        nested: vec![vec![1]],
         words: vec!["a".into()],
     };
     let empty = Lists {
@@ -274,7 +274,7 @@ async fn lists_of_bytes_are_blobs_and_other_lists_are_not_whether_there_is_somet
         array: [0, 0],
         maybe: Some(vec![]),
         options: vec![],
-        lists: vec![],
+        nested: vec![],
         words: vec![],
     };
     for lists in [full, empty] {
@@ -283,7 +283,7 @@ async fn lists_of_bytes_are_blobs_and_other_lists_are_not_whether_there_is_somet
                 db.fetch_value(&format!("SELECT typeof(:{name})"), named(&lists)).await.unwrap().unwrap();
             assert_eq!(found, "blob", "{name}");
         }
-        for name in ["options", "lists", "words"] {
+        for name in ["options", "nested", "words"] {
             let error = db.fetch_all(&format!("SELECT :{name}"), named(&lists)).await.unwrap_err();
             assert_eq!(kinds(&error), (ErrorKind::Query, Reason::Parameters), "{name}: {error}");
         }
