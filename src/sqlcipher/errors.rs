@@ -10,7 +10,7 @@ use rusqlite::{Connection, ffi};
 use super::codes::{self, LOOK_AT_THE_DISK, Meaning};
 use super::ffi::system;
 use super::os::{TOO_MANY_FILES, has_too_many_files, is_full, is_of_the_disk};
-use super::statement::watch::Seen;
+use super::statement::seen::Seen;
 use crate::error::{Error, ErrorKind, Phase, Reason};
 
 /// Classifies an error of the engine.

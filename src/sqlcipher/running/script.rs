@@ -9,7 +9,8 @@ use crate::params::placeholders::refuse_nul;
 use crate::sqlcipher::changes::recorder::Ran;
 use crate::sqlcipher::errors::{classify_refused, in_commit};
 use crate::sqlcipher::ffi::commits;
-use crate::sqlcipher::statement::watch::{Mode, Seen};
+use crate::sqlcipher::statement::seen::Seen;
+use crate::sqlcipher::statement::watch::Mode;
 
 impl Engine {
     /// Runs a text of several statements. Inside a transaction it may not end it.

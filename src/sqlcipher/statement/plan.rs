@@ -7,8 +7,9 @@ use std::sync::Arc;
 use rusqlite::{Connection, StatementStatus};
 
 use super::cost::Cost;
+use super::seen::Seen;
 use super::slots::{slots, unnamed};
-use super::watch::{Seen, Watch};
+use super::watch::Watch;
 use super::{halfway, straight};
 use crate::connector::{StatementEffort, StatementKind, StatementSummary};
 use crate::error::{Error, ErrorKind, Reason, Result};
@@ -231,7 +232,7 @@ impl Plan {
 
     /// Whether to try it on the caller's own task.
     pub(crate) fn try_inline(&mut self) -> bool {
-        self.cost.is_short() && self.may_run_twice() && !self.halfway
+        self.cost.is_short() && self.may_run_twice() && !self.halfway && !self.seen.walks()
     }
 
     /// How many steps it took at most of late.

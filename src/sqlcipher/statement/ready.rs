@@ -8,7 +8,8 @@ use rusqlite::{Connection, StatementStatus};
 
 use super::plan::Plan;
 use super::seals::{self, SealCheck};
-use super::watch::{Mode, Seen, Watch};
+use super::seen::Seen;
+use super::watch::{Mode, Watch};
 use super::withhold::withhold;
 use crate::connector::{StatementEffort, StatementKind};
 use crate::error::{Error, ErrorKind, Reason, Result};
@@ -76,6 +77,7 @@ impl Engine {
             Err(error) if seen.refusal().is_some() => Err(error),
             Err(_) if seen.sets_foreign_keys() && self.in_transaction() => Err(errors::too_late_for_foreign_keys()),
             Err(_) if seen.kind(true) == StatementKind::Control => Ok(ControlFlow::Break(StatementKind::Control)),
+            Err(_) if seen.walks() => Ok(ControlFlow::Break(StatementKind::Read)),
             Err(_) if seen.is_bounded() && self.in_transaction() => Ok(ControlFlow::Break(StatementKind::Write)),
             Err(_) if seen.is_bounded() => Err(errors::needs_holder(seen)),
             Err(error) => Err(error),

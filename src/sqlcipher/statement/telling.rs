@@ -2,7 +2,6 @@
 
 /// Pragmas that only tell something, whatever their argument.
 pub(super) const TELLING: &[&str] = &[
-    "cipher_integrity_check",
     "cipher_provider",
     "cipher_provider_version",
     "cipher_status",

@@ -12,9 +12,14 @@ use std::sync::atomic::{AtomicU8, AtomicU32, Ordering::Relaxed};
 use rusqlite::ffi;
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 
+use super::seen::{
+    ALONE, ALTERS, ANYTHING, BOUNDED, CHANGES_ROWS, CONTROLS, DEFINES, FOREIGN_KEYS, INSERTS, INTO, LAST_ID, MORE,
+    PERSISTS, REFUSED, REFUSED_ATTACH, REFUSED_EXTENSION, REFUSED_IN_MEMORY, REFUSED_KEY, REFUSED_PROCESS,
+    REFUSED_TEMPORARY, REMEMBERS, REMEMBERS_WITHIN, Seen, TRANSACTION, UPDATES, USER_FUNCTION, WALKS, WRITES,
+};
 use super::subject::Subject;
 use super::telling::TELLING;
-use crate::connector::{StatementKind, StatementSummary};
+use crate::connector::StatementSummary;
 use crate::lock::Lock;
 use crate::sqlcipher::changes::touched::Notes;
 
@@ -31,42 +36,6 @@ pub(crate) enum Mode {
     /// A statement runs; SQLite's own sub-statements (VACUUM attaches a file) pass.
     Running,
 }
-
-const WRITES: u32 = 1;
-/// Alters the session.
-const ALTERS: u32 = 1 << 1;
-const ALONE: u32 = 1 << 2;
-const CHANGES_ROWS: u32 = 1 << 3;
-const INSERTS: u32 = 1 << 4;
-const TRANSACTION: u32 = 1 << 5;
-const REFUSED_KEY: u32 = 1 << 6;
-const REFUSED_ATTACH: u32 = 1 << 7;
-const REFUSED_EXTENSION: u32 = 1 << 8;
-const ANYTHING: u32 = 1 << 9;
-const USER_FUNCTION: u32 = 1 << 10;
-const DEFINES: u32 = 1 << 11;
-const REFUSED_TEMPORARY: u32 = 1 << 12;
-const REFUSED_IN_MEMORY: u32 = 1 << 13;
-/// Something beside inserting into a table.
-const MORE: u32 = 1 << 14;
-/// Updates rows, beside what triggers do.
-const UPDATES: u32 = 1 << 15;
-/// Sets what ends with the transaction.
-const BOUNDED: u32 = 1 << 16;
-const FOREIGN_KEYS: u32 = 1 << 17;
-/// Calls `last_insert_rowid`, itself or in a trigger.
-const LAST_ID: u32 = 1 << 18;
-/// Asks what earlier statements of the connection did or saw; the second, in a trigger or a view.
-const REMEMBERS: u32 = 1 << 19;
-const REMEMBERS_WITHIN: u32 = 1 << 23;
-const REFUSED_PROCESS: u32 = 1 << 20;
-/// Copies the database into another file.
-const INTO: u32 = 1 << 21;
-/// Writes, and not only temporary data.
-const PERSISTS: u32 = 1 << 22;
-const CONTROLS: u32 = ALTERS | TRANSACTION;
-const REFUSED: u32 =
-    REFUSED_KEY | REFUSED_ATTACH | REFUSED_EXTENSION | REFUSED_TEMPORARY | REFUSED_IN_MEMORY | REFUSED_PROCESS;
 
 /// What the authorizer of one connection saw since it was last asked.
 ///
@@ -87,10 +56,6 @@ pub(crate) struct Watch {
     /// SQLite's own functions; all others may do anything outside of the database.
     built_in: Arc<HashSet<String>>,
 }
-
-/// What one statement does.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Seen(u32);
 
 impl Watch {
     pub(crate) fn new(encrypted: bool, in_memory: bool, built_in: Arc<HashSet<String>>) -> Self {
@@ -147,7 +112,7 @@ impl Watch {
         let flags = if persists { flags | PERSISTS } else { flags };
         self.seen.fetch_or(flags | ANYTHING, Relaxed);
         let denied = match self.mode.load(Relaxed) {
-            mode if mode == Mode::Guarded as u8 => REFUSED | CONTROLS | BOUNDED,
+            mode if mode == Mode::Guarded as u8 => REFUSED | CONTROLS | BOUNDED | WALKS,
             mode if mode == Mode::Inside as u8 => REFUSED | CONTROLS,
             _ => REFUSED,
         };
@@ -251,6 +216,7 @@ fn pragma(name: &str, value: Option<&str>) -> u32 {
     let name = name.to_ascii_lowercase();
     match name.as_str() {
         telling if TELLING.contains(&telling) => 0,
+        "cipher_integrity_check" => WALKS,
         // Two readers say different things of one state.
         "data_version" => REMEMBERS,
         "key" | "rekey" | "hexkey" | "hexrekey" | "textkey" | "textrekey" => ALTERS | REFUSED_KEY,
@@ -266,138 +232,5 @@ fn pragma(name: &str, value: Option<&str>) -> u32 {
         "optimize" | "wal_checkpoint" => WRITES | ALONE,
         _ if value.is_some() => ALTERS,
         _ => 0,
-    }
-}
-
-impl Seen {
-    /// The kind of a statement of which the authorizer saw this, and which SQLite calls read-only or not.
-    pub(crate) fn kind(self, readonly: bool) -> StatementKind {
-        let has = |flag| self.0 & flag != 0;
-        if has(CONTROLS) {
-            StatementKind::Control
-        } else if has(ALONE) {
-            StatementKind::OutsideTransaction
-        } else if has(WRITES | BOUNDED) || !readonly {
-            StatementKind::Write
-        } else {
-            StatementKind::Read
-        }
-    }
-
-    /// Whether a statement that SQLite calls read-only or not changes what is stored. To prepare one that reads may
-    /// prepare others that write, as virtual tables do; a pragma that tells of the journal counts as writing.
-    pub(crate) fn writes(self, readonly: bool) -> bool {
-        let has = |flag| self.0 & flag != 0;
-        let only_asks = self.0 == ANYTHING;
-        let only_temporary = has(WRITES) && !has(PERSISTS);
-        has(ALONE) || !(readonly || only_asks || only_temporary)
-    }
-
-    /// Whether it alters the session beyond beginning and ending transactions.
-    pub(crate) fn alters_session(self) -> bool {
-        self.0 & ALTERS != 0
-    }
-
-    /// The same of a statement that is only explained.
-    pub(crate) fn without_changes(self) -> Self {
-        Self(self.0 & !(CHANGES_ROWS | INSERTS | DEFINES | REMEMBERS | REMEMBERS_WITHIN))
-    }
-
-    /// Whether it needs somebody who holds the connection, or an open transaction.
-    #[inline]
-    pub(crate) fn needs_holder(self) -> bool {
-        self.is_bounded() || self.remembers()
-    }
-
-    /// Whether it sets something that ends with the transaction.
-    pub(crate) fn is_bounded(self) -> bool {
-        self.0 & BOUNDED != 0
-    }
-
-    /// Whether it switches foreign keys, which SQLite ignores inside a transaction.
-    pub(crate) fn sets_foreign_keys(self) -> bool {
-        self.0 & FOREIGN_KEYS != 0
-    }
-
-    /// Whether it asks what the connection did before, and not in a trigger that it may fire: only a holder knows that.
-    pub(crate) fn remembers(self) -> bool {
-        self.0 & REMEMBERS != 0 || self.0 & (REMEMBERS_WITHIN | WRITES) == REMEMBERS_WITHIN
-    }
-
-    /// Whether it copies the database into another file.
-    pub(crate) fn copies_into_file(self) -> bool {
-        self.0 & INTO != 0
-    }
-
-    /// The same of a statement that may change the schema.
-    pub(crate) fn as_defining(self) -> Self {
-        Self(self.0 | DEFINES)
-    }
-
-    /// Whether it changes the schema.
-    pub(crate) fn defines(self) -> bool {
-        self.0 & DEFINES != 0
-    }
-
-    /// Whether it calls `last_insert_rowid`.
-    pub(crate) fn asks_last_id(self) -> bool {
-        self.0 & LAST_ID != 0
-    }
-
-    /// Whether it updates rows, be it instead of inserting them.
-    pub(crate) fn updates(self) -> bool {
-        self.0 & UPDATES != 0
-    }
-
-    /// Whether it changes rows of the user's tables. Dropping a table announces the end of its rows too, but SQLite
-    /// does not count them.
-    pub(crate) fn changes_rows(self) -> bool {
-        self.0 & (CHANGES_ROWS | DEFINES) == CHANGES_ROWS
-    }
-
-    /// Whether all it does is to insert given values into a table: no query, no trigger, no function, so that the work is
-    /// bounded by the table's indexes.
-    pub(crate) fn only_inserts(self) -> bool {
-        self.0 & (INSERTS | MORE) == INSERTS
-    }
-
-    /// Whether it inserts into them.
-    pub(crate) fn inserts(self) -> bool {
-        self.0 & INSERTS != 0
-    }
-
-    /// Whether it calls functions that the user registered.
-    pub(crate) fn calls_user_functions(self) -> bool {
-        self.0 & USER_FUNCTION != 0
-    }
-
-    /// Whether the authorizer was asked at all.
-    pub(crate) fn anything(self) -> bool {
-        self.0 & ANYTHING != 0
-    }
-
-    /// Why it was refused, with the way out.
-    pub(crate) fn refusal(self) -> Option<(&'static str, &'static str)> {
-        let has = |flag| self.0 & flag != 0;
-        if has(REFUSED_KEY) {
-            let way = "give the key to the builder with .key(), and settings of old files with .cipher_compatibility(); \
-                       rekey() changes the key";
-            Some(("key and cipher settings cannot be set by SQL", way))
-        } else if has(REFUSED_ATTACH) {
-            let way = "open the other file as a database of its own";
-            Some(("a file attached to an encrypted database could be plaintext", way))
-        } else if has(REFUSED_TEMPORARY) {
-            Some(("temporary files are not encrypted", "leave temp_store at MEMORY"))
-        } else if has(REFUSED_IN_MEMORY) {
-            let way = "copy it into a connection of your own with rusqlite's backup, in interact()";
-            Some(("what a database in memory attaches or copies would be in memory too", way))
-        } else if has(REFUSED_PROCESS) {
-            let way = "set it before, on a rusqlite connection of your own";
-            Some(("this pragma sets something for the whole process", way))
-        } else if has(REFUSED_EXTENSION) {
-            Some(("extensions cannot be loaded by SQL", "register functions in the on_connect hook"))
-        } else {
-            None
-        }
     }
 }
