@@ -32,8 +32,8 @@ pub(crate) struct Plan {
     /// What is prepared in place of the text, if that would take too long.
     text: Option<String>,
     header: Arc<[Arc<str>]>,
-    /// How often SQLite had prepared the statement anew by itself when the header was read; -1 before that.
-    header_read: i32,
+    /// When the header was read.
+    header_read: Option<PreparedAt>,
     /// Only spaces and comments: there is nothing to run.
     empty: bool,
     /// It may fail and keep what it did until then.
@@ -47,6 +47,14 @@ pub(crate) struct Plan {
     summary: Option<StatementSummary>,
     /// What its last run cost, if that was measured.
     pub(crate) effort: Option<StatementEffort>,
+}
+
+/// Which state of which prepared statement one is: how many the connection has prepared until now, and how often SQLite had
+/// prepared this one anew by itself. Of two texts that come to the same one, each prepares it for the other too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct PreparedAt {
+    statements: u64,
+    again: i32,
 }
 
 /// What SQLite tells of the row that a statement inserts.
@@ -79,6 +87,8 @@ pub(crate) struct Plans {
     bytes: usize,
     /// They were made since something was defined, in a transaction that may be undone.
     defined: bool,
+    /// How many statements were prepared to run.
+    prepared: u64,
 }
 
 impl Plans {
@@ -110,7 +120,13 @@ impl Plans {
     }
 
     pub(crate) fn forget(&mut self) {
-        *self = Self { defined: self.defined, ..Self::default() };
+        *self = Self { defined: self.defined, prepared: self.prepared, ..Self::default() };
+    }
+
+    /// A statement was looked for; says how many were prepared until now, be it anew.
+    pub(crate) fn prepared(&mut self, anew: bool) -> u64 {
+        self.prepared += u64::from(anew);
+        self.prepared
     }
 
     /// What they say of the tables may not be so any more: something was defined.
@@ -174,7 +190,7 @@ impl Plan {
             slots,
             text,
             header,
-            header_read: -1,
+            header_read: None,
             empty,
             halfway,
             writes,
@@ -293,11 +309,11 @@ impl Plan {
     }
 
     /// The names of the columns; shared between runs as long as they stay the same. They can change when SQLite
-    /// prepares the statement anew, or we did (`fresh`).
-    pub(crate) fn header(&mut self, statement: &rusqlite::Statement<'_>, fresh: bool) -> Arc<[Arc<str>]> {
-        let prepared = statement.get_status(StatementStatus::RePrepare);
-        if fresh || prepared != self.header_read {
-            self.header_read = prepared;
+    /// prepares the statement anew, or we did, which `statements` counts for all of the connection.
+    pub(crate) fn header(&mut self, statement: &rusqlite::Statement<'_>, statements: u64) -> Arc<[Arc<str>]> {
+        let now = PreparedAt { statements, again: statement.get_status(StatementStatus::RePrepare) };
+        if self.header_read != Some(now) {
+            self.header_read = Some(now);
             let names = (0..statement.column_count()).map(|index| statement.column_name(index).unwrap_or_default());
             if !names.clone().eq(self.header.iter().map(|name| &**name)) {
                 self.header = names.map(Arc::from).collect();

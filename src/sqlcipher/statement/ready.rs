@@ -26,8 +26,8 @@ pub(crate) struct Ready<'e> {
     watch: &'e Watch,
     plan: &'e mut Plan,
     prepared: rusqlite::CachedStatement<'e>,
-    /// Whether it was not found prepared.
-    fresh: bool,
+    /// How many statements the connection has prepared until now.
+    statements: u64,
     seals: SealCheck,
     /// How many steps of SQLite's machine the last run took.
     steps: u32,
@@ -133,9 +133,11 @@ impl Engine {
         // The authorizer is asked only about a statement that is prepared anew.
         let fresh = watch.seen().anything();
         tally.run(connection, !fresh);
+        let statements = plans.prepared(fresh);
+        let plan = plans.at(place);
         watch.mode(Mode::Running);
         let seals = SealCheck::before(connection, watch.is_encrypted() && !plan.is_pragma(), only_reads_here);
-        Ok((Ready { connection, watch, plan, prepared, fresh, seals, steps: 0 }, fitting))
+        Ok((Ready { connection, watch, plan, prepared, statements, seals, steps: 0 }, fitting))
     }
 
     /// Comes after such a statement has run, however that went.
@@ -232,7 +234,7 @@ impl Ready<'_> {
 
     fn step(&mut self, values: &Arranged<'_>, take: &mut dyn FnMut(RowStep<'_, '_>) -> Result<bool>) -> Result<Effect> {
         let commits = self.commits();
-        let Self { connection, watch, plan, prepared, fresh, .. } = self;
+        let Self { connection, watch, plan, prepared, statements, .. } = self;
         plan.bind(prepared, values)?;
         if plan.is_empty() {
             take(RowStep::Header(Arc::from([])))?;
@@ -245,7 +247,7 @@ impl Ready<'_> {
         let mut rows = prepared.raw_query();
         while let Some(row) = rows.next().map_err(|error| failed(error, watch, plan, values))? {
             if !header_taken {
-                take(RowStep::Header(plan.header(row.as_ref(), *fresh)))?;
+                take(RowStep::Header(plan.header(row.as_ref(), *statements)))?;
                 header_taken = true;
             }
             match take(RowStep::Row(row, reads)) {
@@ -267,9 +269,9 @@ impl Ready<'_> {
             }
             unread = Some(damage);
         }
-        let Self { connection, plan, prepared, fresh, .. } = self;
+        let Self { connection, plan, prepared, statements, .. } = self;
         if !header_taken {
-            take(RowStep::Header(plan.header(prepared, *fresh)))?;
+            take(RowStep::Header(plan.header(prepared, *statements)))?;
         }
         Ok((plan.changes(connection, connection.changes(), forgotten.as_ref()), unread))
     }
