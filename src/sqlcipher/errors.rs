@@ -111,13 +111,22 @@ fn sqlite(code: ffi::Error, message: Option<String>) -> Error {
 /// The first page does not open any more with the key of the connection, which has to be closed.
 #[cold]
 pub(super) fn another_key() -> Error {
+    wrong_now().hint("nothing was done; call again, and the key source is asked for the new key").transient()
+}
+
+/// The same for work of several parts, of which something was committed before that: it must not simply be done again.
+#[cold]
+pub(super) fn another_key_later(error: Error) -> Error {
+    if error.reason() != Reason::WrongKey || !error.is_transient() {
+        return error;
+    }
+    wrong_now().hint("what the call had committed before that stays; the next call asks the key source for the new key")
+}
+
+fn wrong_now() -> Error {
     let message =
         "the file does not open with its key any more: another process has changed it, or damaged the first page";
-    Error::new(ErrorKind::Encryption, message)
-        .because(Reason::WrongKey)
-        .with_code(ffi::SQLITE_NOTADB)
-        .hint("nothing was done; call again, and the key source is asked for the new key")
-        .transient()
+    Error::new(ErrorKind::Encryption, message).because(Reason::WrongKey).with_code(ffi::SQLITE_NOTADB)
 }
 
 /// Refuses what tells or sets something of a connection, where the next statement may get another connection.

@@ -13,6 +13,8 @@ use crate::connector::ResourceState;
 use crate::crypto::exit_gate;
 use crate::errand;
 use crate::error::{Error, ErrorKind, Reason, Result};
+use crate::sqlcipher::errors::another_key_later;
+use crate::sqlcipher::ffi::commits;
 use crate::sqlcipher::opening::reading::changed;
 
 /// What a job takes along to its thread.
@@ -85,6 +87,7 @@ impl Shared {
             return Done { outcome: Err(stopped()), state: state_of(engine) };
         };
         let (began, inside) = (Instant::now(), engine.in_transaction());
+        let commits = commits::count(&engine.connection);
         let outcome = catch_unwind(AssertUnwindSafe(|| work(engine)));
         let outcome =
             outcome.map(|outcome| outcome.and_then(|done| engine.is_still().then_some(done).ok_or_else(changed)));
@@ -99,6 +102,9 @@ impl Shared {
             Ok(outcome) => {
                 let mut outcome = engine.stiffen().and(outcome);
                 let broken = outcome.as_mut().is_err_and(|error| engine.complete_error(error));
+                if commits::count(&engine.connection) != commits {
+                    outcome = outcome.map_err(another_key_later);
+                }
                 let state = if broken { ResourceState::Broken } else { state_of(engine) };
                 Done { outcome, state }
             }
