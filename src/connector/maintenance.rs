@@ -42,7 +42,8 @@ pub enum Maintained {
 pub struct CheckpointReport {
     /// Frames (pages) of the log that were not in the file before.
     pub pending: u32,
-    /// Those that still are not: somebody reads an older state, and they would be in the way.
+    /// Those that still are not: somebody reads an older state, and they would be in the way; or another process copies the log
+    /// at this moment, and nobody can say how many are left. Then it is as many as before.
     pub left: u32,
     /// The size of the log's file now; 0 when all was copied and nobody reads from it.
     pub log_bytes: u64,

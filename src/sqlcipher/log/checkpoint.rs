@@ -178,12 +178,19 @@ impl Log {
         }
         let copied = synced(connection, || {
             connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), (), |row| {
-                let (frames, copied): (i64, i64) = (row.get(1)?, row.get(2)?);
-                Ok(u32::try_from(frames - copied).unwrap_or(0))
+                let (busy, frames, copied): (bool, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+                // While another process copies, SQLite says neither how long the log is nor how much of it is copied.
+                let left = if busy && frames < 0 { None } else { Some(u32::try_from(frames - copied).unwrap_or(0)) };
+                Ok(left)
             })
         });
+        let unknown = || self.index(connection).map_or(1, |index| index.pending(&index.mark()));
+        let copied = copied.map(|left| left.unwrap_or_else(unknown));
         if let Ok(left) = copied {
             self.frames.store(left, Relaxed);
+            if left == 0 {
+                self.threshold.store(WORTH_COPYING, Relaxed);
+            }
         }
         if let Err(error) = &copied
             && !matches!(
@@ -279,7 +286,10 @@ impl Opened {
     /// Called after a write with the number of frames that the file does not have yet.
     pub(crate) fn look_after_log(self: &Arc<Self>, frames: u32) {
         let log = self.log();
-        log.frames.store(frames, Relaxed);
+        if frames < log.frames.swap(frames, Relaxed) {
+            // It has started over, or somebody has copied it: what was in the way is gone.
+            log.threshold.store(WORTH_COPYING, Relaxed);
+        }
         let due = frames >= log.threshold.load(Relaxed) && !log.busy.load(SeqCst);
         if !due || log.busy.swap(true, SeqCst) {
             return;
