@@ -64,9 +64,7 @@ impl Engine {
         let pending = self.session.index().map_or(0, |index| index.pending(&index.mark()));
         let left = self.log.checkpoint(&self.connection, "PASSIVE", &mut self.news).map_err(classify)?;
         if left == 0 {
-            // Whoever reads from the log is not waited for, as all who write would wait too.
-            self.connection.busy_handler(None::<fn(i32) -> bool>).map_err(classify)?;
-            let cut = self.log.checkpoint(&self.connection, "TRUNCATE", &mut self.news);
+            let cut = self.cut_log();
             self.install(control, busy_timeout).map_err(classify)?;
             match cut {
                 Err(error) if error.sqlite_error_code() != Some(ErrorCode::DatabaseBusy) => {
@@ -76,6 +74,13 @@ impl Engine {
             }
         }
         Ok(CheckpointReport { pending, left, log_bytes: self.bytes_of("-wal") })
+    }
+
+    /// Copies the log and cuts it off, if nobody reads from it: to wait for them would have all who write wait too. Takes
+    /// the busy handler away.
+    fn cut_log(&mut self) -> rusqlite::Result<u32> {
+        self.connection.busy_handler(None::<fn(i32) -> bool>)?;
+        self.log.checkpoint(&self.connection, "TRUNCATE", &mut self.news)
     }
 
     fn vacuum(&mut self) -> Result<VacuumReport> {
@@ -193,7 +198,7 @@ impl Engine {
         if self.checkpoints == Checkpoints::External {
             return Ok(());
         }
-        self.log.checkpoint(&self.connection, "TRUNCATE", &mut self.news).map(drop).map_err(classify)
+        self.cut_log().map(drop).map_err(classify)
     }
 
     /// The goodbye of a connection that reads, where none writes that will copy the log: SQLite does it for the last one that
