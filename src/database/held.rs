@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::call::{Deadline, Limit, Stage, within};
 use super::observed::{Observation, Observing, observe, observe_span, observe_told};
-use crate::connector::{Canceller, Connection, Connector, Resource as _, Statement, StatementKind};
+use crate::connector::{Canceller, Connection, Connector, Resource as _, ResourceState, Statement, StatementKind};
 use crate::error::Result;
 use crate::observer::CallKind;
 use crate::pool::Pooled;
@@ -74,10 +74,12 @@ impl<C: Connector> Held<C> {
 }
 
 impl<C: Connector<Connection: Connection>> Held<C> {
-    /// What bounds a statement of the guard: one that only reads changes nothing, whatever becomes of it.
+    /// What bounds a statement of the guard: one that only reads changes nothing, whatever becomes of it. While a call that
+    /// was given up may still be at work, nobody is asked what this one does, as that would wait for the other.
     pub(super) fn limit_of(&mut self, sql: &str) -> Limit {
         let deadline = self.deadline?;
-        let reads = self.lent.classify(sql).is_ok_and(|kind| kind == StatementKind::Read);
+        let is_at_rest = self.lent.state() != ResourceState::Unknown;
+        let reads = is_at_rest && self.lent.classify(sql).is_ok_and(|kind| kind == StatementKind::Read);
         Some((deadline, if reads { Stage::Read } else { Stage::Write(self.lent.canceller()) }))
     }
 

@@ -241,13 +241,17 @@ impl Resource for SqlCipherConnection {
     }
 
     fn baseline(&mut self) {
+        let Some(mut engine) = self.shared.try_lock() else {
+            // The hook has given a call up that is still at work: it is not idle, and is closed.
+            return self.state = ResourceState::Unknown;
+        };
+        engine.baseline();
+        self.state = state_of(&engine);
+        drop(engine);
         if self.may.keep {
             // Whoever had the native connection in the hook is not looked at any more.
             self.opened.snapshots().register(&self.shared);
         }
-        let mut engine = self.shared.lock();
-        engine.baseline();
-        self.state = state_of(&engine);
     }
 
     async fn close(mut self) -> Result<()> {
