@@ -245,7 +245,10 @@ impl Resource for SqlCipherConnection {
             // The hook has given a call up that is still at work: it is not idle, and is closed.
             return self.state = ResourceState::Unknown;
         };
-        engine.baseline();
+        if engine.baseline() {
+            // Of other files nobody knows when they change, and their commits may wait for the disk.
+            self.may = InlineRights { keep: false, writes: false, in_place: false, ..self.may };
+        }
         self.state = state_of(&engine);
         drop(engine);
         if self.may.keep {

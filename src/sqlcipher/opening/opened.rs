@@ -276,6 +276,8 @@ impl Opened {
         pragma(connection, &format!("PRAGMA wal_autocheckpoint = {by_itself}"))?;
         if *checkpoints == Checkpoints::External {
             connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        } else if by_itself == 0 && access == Access::Write {
+            engine.copy_attached_logs()?;
         }
         engine.accept_session();
         (engine.checkpoints, engine.statement_cache) = (*checkpoints, *statement_cache);

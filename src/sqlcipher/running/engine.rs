@@ -4,7 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rusqlite::Connection;
+use rusqlite::hooks::Wal;
+use rusqlite::{Connection, MAIN_DB};
 
 use super::closing::ClosedInOrder;
 use super::control::Control;
@@ -127,11 +128,32 @@ impl Engine {
         &mut self.connection
     }
 
-    /// Takes the session as it is for how it shall be.
-    pub(crate) fn baseline(&mut self) {
-        if self.session.is_altered() {
-            self.accept_session();
+    /// Takes the session as it is for how it shall be. Says whether other files are attached.
+    pub(crate) fn baseline(&mut self) -> bool {
+        if !self.session.is_altered() {
+            return false;
         }
+        self.accept_session();
+        self.watch.look(Mode::Open);
+        let others = "SELECT 1 FROM pragma_database_list WHERE name NOT IN ('main', 'temp')";
+        let attached = self.connection.prepare(others).and_then(|mut others| others.exists(())).unwrap_or(true);
+        if attached {
+            // A sync of the log would leave theirs out.
+            self.sharing.log = None;
+        }
+        attached
+    }
+
+    /// Has the logs of files that somebody attaches copied by the commits that make them long: nobody else looks after them.
+    pub(crate) fn copy_attached_logs(&mut self) -> rusqlite::Result<()> {
+        let copy = |log: &mut Wal, frames: i32| {
+            if log.name() != MAIN_DB && frames >= WORTH_COPYING.cast_signed() {
+                // Whoever is in the way is not waited for. The commit stands either way, and the next one tries again.
+                log.checkpoint().ok();
+            }
+            Ok(())
+        };
+        self.connection.wal_hook(Some(copy))
     }
 
     pub(crate) fn accept_session(&mut self) {
@@ -149,7 +171,7 @@ impl Engine {
     #[cfg(unix)]
     pub(crate) fn has_moved(&self) -> bool {
         let mut moved = 0;
-        let asked = self.connection.file_control(Some(rusqlite::MAIN_DB), rusqlite::FileControl::HasMoved(&mut moved));
+        let asked = self.connection.file_control(Some(MAIN_DB), rusqlite::FileControl::HasMoved(&mut moved));
         asked.is_ok() && moved != 0
     }
 
