@@ -83,8 +83,11 @@ impl Snapshots {
     pub(crate) fn sweep(self: &Arc<Self>) {
         // Asked first, because a swap takes the cache line from the other cores with every read.
         if !self.sweeping.load(SeqCst) && !self.sweeping.swap(true, SeqCst) {
-            let this: Weak<Self> = Arc::downgrade(self);
-            sweeper::send_for(this);
+            let this: Weak<dyn Swept> = Arc::<Self>::downgrade(self);
+            if !sweeper::send_for(&this) {
+                // The next one that is kept asks again.
+                self.sweeping.store(false, SeqCst);
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 //! One for the process, asleep while nothing is kept. It is no task of a runtime, because a runtime may be blocked by
 //! its user, or end, and a transaction must not stay open for that.
 
+use std::process;
 use std::sync::{Arc, OnceLock, Weak};
 use std::thread::{self, Thread};
 use std::time::Duration;
@@ -18,17 +19,24 @@ pub(super) trait Swept: Send + Sync {
     fn look(&self) -> bool;
 }
 
+/// The process that has asked for the thread first, and what it asks of it.
+static ORDERS: OnceLock<(u32, Arc<Orders>)> = OnceLock::new();
+
 #[derive(Default)]
 struct Orders {
     new: Lock<Vec<Weak<dyn Swept>>>,
     thread: OnceLock<Thread>,
 }
 
-/// Has the readers of a database looked after, until none of them keeps a transaction.
-pub(super) fn send_for(snapshots: Weak<dyn Swept>) {
-    static ORDERS: OnceLock<Arc<Orders>> = OnceLock::new();
-    let orders = ORDERS.get_or_init(Arc::default);
-    orders.new.lock().push(snapshots);
+/// Whether there is a thread, or can be one. In the child of a fork it is the parent's, and may have had the orders at the fork.
+pub(crate) fn is_here() -> bool {
+    ORDERS.get().is_none_or(|(process, _)| *process == process::id())
+}
+
+/// Has the readers of a database looked after, until none of them keeps a transaction. False: there is no thread.
+pub(super) fn send_for(snapshots: &Weak<dyn Swept>) -> bool {
+    let (_, orders) = ORDERS.get_or_init(|| (process::id(), Arc::default()));
+    orders.new.lock().push(Weak::clone(snapshots));
     foreign();
     if orders.thread.get().is_none() {
         let taken = Arc::clone(orders);
@@ -38,9 +46,11 @@ pub(super) fn send_for(snapshots: Weak<dyn Swept>) {
             Err(error) => tracing::warn!(%error, "no thread to end read transactions; they end with the next read"),
         }
     }
-    if let Some(thread) = orders.thread.get() {
-        thread.unpark();
+    match orders.thread.get() {
+        Some(thread) => thread.unpark(),
+        None => orders.new.lock().retain(|new| !Weak::ptr_eq(new, snapshots)),
     }
+    orders.thread.get().is_some()
 }
 
 fn sweep(orders: &Orders) {

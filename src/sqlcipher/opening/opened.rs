@@ -28,6 +28,7 @@ use crate::sqlcipher::ffi::library;
 use crate::sqlcipher::ffi::wal_index;
 use crate::sqlcipher::log::checkpoint::{Log, WORTH_COPYING};
 use crate::sqlcipher::log::snapshot::Snapshots;
+use crate::sqlcipher::log::sweeper;
 use crate::sqlcipher::log::syncs;
 use crate::sqlcipher::running::control::Control;
 use crate::sqlcipher::running::engine::Engine;
@@ -300,7 +301,7 @@ impl Opened {
             writes: writes && quick,
             inside: writes,
             in_place: writes && !quick && commit_in_place && synchronous == Synchronous::Full,
-            keep: kept_snapshots && index && access == Access::Read,
+            keep: kept_snapshots && index && access == Access::Read && sweeper::is_here(),
             change,
         }
     }
