@@ -42,7 +42,9 @@ impl SuspendOptions {
         Self { limit, ..self }
     }
 
-    /// Stops what still runs at the limit, and what is begun on the same loans after that: those calls get [`Cancelled`](crate::ErrorKind::Cancelled), and have changed nothing.
+    /// Stops what still runs at the limit, and what is begun on the same loans after that: those calls get
+    /// [`Cancelled`](crate::ErrorKind::Cancelled), and the statement that was stopped has changed nothing. What a call had committed before that
+    /// stays: statements of a script that ran outside of a transaction, and what a closure of `interact` committed.
     /// Who holds a connection without a call that could be stopped, as a transaction does between two statements, still
     /// keeps everything from being suspended.
     pub fn stop_late(self) -> Self {
