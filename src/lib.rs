@@ -163,6 +163,7 @@ mod secret;
 mod text;
 mod turn;
 mod value;
+mod veiled;
 
 // Floor 1: the contracts.
 mod connector;

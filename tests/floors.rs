@@ -15,7 +15,7 @@ const FLOORS: [(u8, &[&str]); 4] = [
         0,
         &[
             "error", "secret", "value", "row", "params", "config", "clock", "crypto", "errand", "feed", "lock",
-            "private", "text", "turn",
+            "private", "text", "turn", "veiled",
         ],
     ),
     (1, &["connector", "key", "health", "observer", "retry"]),

@@ -1,9 +1,12 @@
 //! The settings of a database as plain data.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
+
+use crate::veiled::Veiled;
 
 use super::key_place::KeyPlace;
 use super::limit::{
@@ -92,7 +95,7 @@ pub struct RetryConfig {
 ///
 /// Where a setting of the key is read, `enabled` must be said beside it, `true` or `false`: a section that names a key would
 /// otherwise mean a database that is not encrypted.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "CipherSaid")]
 #[non_exhaustive]
 pub struct CipherConfig {
@@ -108,6 +111,20 @@ pub struct CipherConfig {
     /// The name of the key in the SOPS file; `db_key` by default.
     pub sops_key: String,
     pub(crate) origin: Origin,
+}
+
+/// A private key that somebody wrote in place of a name is not shown.
+impl fmt::Debug for CipherConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CipherConfig")
+            .field("enabled", &self.enabled)
+            .field("key_source", &self.key_source)
+            .field("key_env", &Veiled(&self.key_env))
+            .field("sops_path", &Veiled(&self.sops_path))
+            .field("sops_key", &Veiled(&self.sops_key))
+            .field("origin", &self.origin)
+            .finish()
+    }
 }
 
 /// The section `cipher` as it is written.

@@ -13,6 +13,8 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::veiled::{Veiled, without_keys};
+
 pub use kinds::{ErrorKind, Phase, Reason};
 
 /// The result of every fallible operation of this crate.
@@ -58,7 +60,7 @@ impl Error {
             reason: Reason::Unspecified,
             phase: None,
             transient: false,
-            message: message.into(),
+            message: shown(message.into()),
             hint: None,
             object: None,
             code: None,
@@ -76,7 +78,7 @@ impl Error {
     /// Adds what the reader can do about it; shown after a semicolon.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
-        self.0.hint = Some(hint.into());
+        self.0.hint = Some(shown(hint.into()));
         self
     }
 
@@ -84,7 +86,7 @@ impl Error {
     /// named it already. It is not shown by itself: the message names it too.
     #[must_use]
     pub fn about(mut self, object: impl Into<Cow<'static, str>>) -> Self {
-        self.0.object.get_or_insert_with(|| object.into());
+        self.0.object.get_or_insert_with(|| shown(object.into()));
         self
     }
 
@@ -126,7 +128,7 @@ impl Error {
     /// Puts words in front of the message, keeping everything else.
     #[must_use]
     pub fn context(mut self, context: impl fmt::Display) -> Self {
-        self.0.message = format!("{context}: {}", self.0.message).into();
+        self.0.message = format!("{}: {}", Veiled(context), self.0.message).into();
         self
     }
 
@@ -193,6 +195,17 @@ impl Error {
         Self::new(ErrorKind::Connection, format!("the {who} panicked"))
             .because(Reason::Panicked)
             .hint("the panic hook of the program has its words, by default on standard error")
+    }
+}
+
+/// The text without a private key in it, that somebody gave in place of a name.
+fn shown(text: Cow<'static, str>) -> Cow<'static, str> {
+    match &text {
+        Cow::Owned(owned) => match without_keys(owned) {
+            Cow::Owned(shown) => shown.into(),
+            Cow::Borrowed(_) => text,
+        },
+        Cow::Borrowed(_) => text,
     }
 }
 

@@ -18,6 +18,7 @@ use crate::clock;
 use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::key::KeySource;
 use crate::secret::Secret;
+use crate::veiled::Veiled;
 
 /// Longer than a password manager needs to ask its server, shorter than anybody's patience.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -41,7 +42,7 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// ```
 #[derive(Clone)]
 pub struct CommandKeySource {
-    program: OsString,
+    program: Veiled<OsString>,
     args: Vec<OsString>,
     directory: PathBuf,
     timeout: Duration,
@@ -50,7 +51,7 @@ pub struct CommandKeySource {
 impl CommandKeySource {
     /// Runs `program`: a path, or a name to be looked up in `PATH`.
     pub fn new(program: impl Into<OsString>) -> Self {
-        Self { program: program.into(), args: Vec::new(), directory: place::directory(), timeout: TIMEOUT }
+        Self { program: Veiled(program.into()), args: Vec::new(), directory: place::directory(), timeout: TIMEOUT }
     }
 
     /// Adds arguments, each handed over as it is.
@@ -84,7 +85,7 @@ impl CommandKeySource {
 
     /// The program where it stood when it was named.
     fn found(&self) -> PathBuf {
-        let program = Path::new(&self.program);
+        let program = Path::new(&self.program.0);
         if program.components().count() > 1 { self.directory.join(program) } else { program.to_owned() }
     }
 
@@ -137,6 +138,6 @@ impl KeySource for CommandKeySource {
     }
 
     fn describe(&self) -> String {
-        format!("key command {}", Path::new(&self.program).display())
+        format!("key command {}", Veiled(Path::new(&self.program.0).display()))
     }
 }

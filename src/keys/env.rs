@@ -6,6 +6,7 @@ use super::buffer::empty;
 use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::key::KeySource;
 use crate::secret::Secret;
+use crate::veiled::Veiled;
 
 /// Reads an environment variable, anew at each call; its value is the secret, byte by byte.
 ///
@@ -26,13 +27,13 @@ use crate::secret::Secret;
 /// ```
 #[derive(Clone, Debug)]
 pub struct EnvKeySource {
-    name: String,
+    name: Veiled<String>,
 }
 
 impl EnvKeySource {
     /// Reads the variable `name`.
     pub fn new(name: impl Into<String>) -> Self {
-        Self { name: name.into() }
+        Self { name: Veiled(name.into()) }
     }
 }
 
@@ -40,7 +41,7 @@ impl EnvKeySource {
 #[async_trait]
 impl KeySource for EnvKeySource {
     async fn resolve(&self) -> Result<Secret> {
-        let value = std::env::var_os(&self.name).ok_or_else(|| {
+        let value = std::env::var_os(&self.name.0).ok_or_else(|| {
             Error::new(ErrorKind::Key, format!("{} is not set", self.describe()))
                 .because(Reason::Missing)
                 .about(self.describe())

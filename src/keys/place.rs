@@ -3,11 +3,13 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use crate::veiled::Veiled;
+
 /// A path as the user named it, and where it led then: a later change of the working directory moves nothing.
 #[derive(Clone, Debug)]
 pub(super) struct Place {
-    named: PathBuf,
-    found: PathBuf,
+    named: Veiled<PathBuf>,
+    found: Veiled<PathBuf>,
 }
 
 impl Place {
@@ -21,7 +23,7 @@ impl Place {
         let found = if path.as_os_str().is_empty() { PathBuf::new() } else { directory.join(path) };
         // It fails for an empty path, or without a working directory.
         let found = std::path::absolute(&found).unwrap_or(found);
-        Self { named: path.to_owned(), found }
+        Self { named: Veiled(path.to_owned()), found: Veiled(found) }
     }
 
     /// Where a new secret stands until it is settled: beside the file, behind links.
@@ -31,24 +33,24 @@ impl Place {
             name.push(".next");
             PathBuf::from(name)
         };
-        Self { named: add(&self.named), found: add(&self.behind_links()) }
+        Self { named: Veiled(add(&self.named.0)), found: Veiled(add(&self.behind_links())) }
     }
 
     /// Where the file itself is.
     pub(super) fn behind_links(&self) -> PathBuf {
-        std::fs::canonicalize(&self.found).unwrap_or_else(|_| self.found.clone())
+        std::fs::canonicalize(&self.found.0).unwrap_or_else(|_| self.found.0.clone())
     }
 
     /// Where the file is.
     pub(super) fn path(&self) -> &Path {
-        &self.found
+        &self.found.0
     }
 }
 
 /// As the user named it.
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.named.as_os_str().is_empty() { f.write_str("``") } else { self.named.display().fmt(f) }
+        if self.named.0.as_os_str().is_empty() { f.write_str("``") } else { Veiled(self.named.0.display()).fmt(f) }
     }
 }
 

@@ -10,6 +10,7 @@ use crate::errand;
 use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::key::{KeyCandidate, KeySource};
 use crate::secret::Secret;
+use crate::veiled::Veiled;
 
 /// Reads an entry in the store of the system, anew at each call: Secret Service (gnome-keyring, `KWallet`, `KeePassXC`) on
 /// Linux and BSD desktops, the login keychain on macOS, the Credential Manager on Windows, or the [kernel](Self::kernel)
@@ -43,8 +44,8 @@ use crate::secret::Secret;
 /// ```
 #[derive(Clone, Debug)]
 pub struct KeyringKeySource {
-    service: String,
-    user: String,
+    service: Veiled<String>,
+    user: Veiled<String>,
     store: KeyringStore,
     raw: bool,
     creates: bool,
@@ -53,7 +54,8 @@ pub struct KeyringKeySource {
 impl KeyringKeySource {
     /// Reads a passphrase from the entry of `user` for `service`. The service is best a name that no other program has.
     pub fn new(service: impl Into<String>, user: impl Into<String>) -> Self {
-        Self { service: service.into(), user: user.into(), store: KeyringStore::System, raw: false, creates: false }
+        let (service, user) = (Veiled(service.into()), Veiled(user.into()));
+        Self { service, user, store: KeyringStore::System, raw: false, creates: false }
     }
 
     /// Looks in the keyrings of the Linux kernel instead (`keyctl padd user keyring:database@com.example.shop @s`).
@@ -82,11 +84,11 @@ impl KeyringKeySource {
 
     /// An entry as errors name it.
     fn name(&self, user: &str) -> String {
-        format!("{} {user} of {}", self.store.noun(), self.service)
+        format!("{} {} of {}", self.store.noun(), Veiled(user), self.service)
     }
 
     fn pair(&self) -> Result<Pair> {
-        let (service, user) = (&*self.service, &*self.user);
+        let (service, user) = (&*self.service.0, &*self.user.0);
         if service.is_empty() || user.is_empty() {
             let error = Error::new(ErrorKind::Key, "a keyring entry without a service or a user");
             return Err(error.because(Reason::Malformed).hint("name both"));
@@ -119,7 +121,7 @@ impl KeySource for KeyringKeySource {
     }
 
     fn describe(&self) -> String {
-        self.name(&self.user)
+        self.name(&self.user.0)
     }
 
     async fn candidates(&self) -> Result<Vec<KeyCandidate>> {

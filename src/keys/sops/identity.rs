@@ -12,6 +12,7 @@ use crate::error::{Error, Reason, Result};
 use crate::keys::{place, place::Place};
 use crate::secret::Secret;
 use crate::text;
+use crate::veiled::holds_a_key;
 
 use super::age::{self, BoxedIdentity, X25519};
 use super::passphrase::usable;
@@ -184,6 +185,10 @@ impl IdentitySources {
         let named = [(self.env_key_file, "SOPS_AGE_KEY_FILE"), (self.env_ssh_file, "SOPS_AGE_SSH_PRIVATE_KEY_FILE")];
         for (on, name) in named {
             if let Some(path) = loaded.variable(on, name) {
+                if holds_a_key(&path.to_string_lossy()) {
+                    loaded.trouble(name, "it holds a private key, and not the name of a file");
+                    continue;
+                }
                 let place = format!("{name} names {}", Path::new(&path).display());
                 loaded.add_file(&place, &self.directory.join(path));
             }

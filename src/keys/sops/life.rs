@@ -128,7 +128,7 @@ impl SopsKeySource {
         } else if is_there(&file).await? {
             self.reader.inserted(&path, secret).await?.text
         } else {
-            let recipients: Vec<&str> = self.recipients.iter().map(String::as_str).collect();
+            let recipients: Vec<&str> = self.recipients.0.iter().map(String::as_str).collect();
             if recipients.is_empty() {
                 let error =
                     Error::new(ErrorKind::Key, "the file does not exist, and nobody is named who could open it");

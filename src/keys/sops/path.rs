@@ -4,6 +4,7 @@ use std::fmt::{self, Write as _};
 use std::str::FromStr;
 
 use crate::error::{Error, Reason, Result};
+use crate::veiled::Veiled;
 
 use super::fault::fault;
 use super::format::SopsFormat;
@@ -31,12 +32,12 @@ use super::tree::{MAX_PATH, Node, Scalar};
 /// assert!("nested..key".parse::<KeyPath>().is_err());
 /// # Ok(()) }
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct KeyPath {
     steps: Vec<Step>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) enum Step {
     /// A part of the dotted form: a key, or the index of a list.
     Either(String),
@@ -235,9 +236,24 @@ fn quoted(text: &str, quote: char) -> Result<(Step, &str)> {
     Err(malformed("a quote is not closed, or not followed by a `]`"))
 }
 
+impl fmt::Debug for KeyPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("KeyPath").field(&format_args!("{self}")).finish()
+    }
+}
+
 impl fmt::Display for KeyPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (position, step) in self.steps.iter().enumerate() {
+        Veiled(Spelled(&self.steps)).fmt(f)
+    }
+}
+
+/// The form that reads back.
+struct Spelled<'a>(&'a [Step]);
+
+impl fmt::Display for Spelled<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (position, step) in self.0.iter().enumerate() {
             match step {
                 Step::Either(text) if position == 0 => f.write_str(text)?,
                 Step::Either(text) => write!(f, ".{text}")?,

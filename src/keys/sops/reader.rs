@@ -13,6 +13,7 @@ use crate::errand;
 use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::keys::place::Place;
 use crate::secret::Secret;
+use crate::veiled::Veiled;
 
 use super::backend::{self, SopsBackend};
 use super::data_key::DataKey;
@@ -106,7 +107,7 @@ pub(super) struct Reader {
     pub(super) backend: SopsBackend,
     pub(super) identities: IdentitySources,
     pub(super) gpg: bool,
-    pub(super) program: Option<OsString>,
+    pub(super) program: Option<Veiled<OsString>>,
     pub(super) program_timeout: Duration,
 }
 
@@ -255,7 +256,7 @@ impl Reader {
     }
 
     async fn ask_the_program(&self, opening: &Opening, path: &KeyPath) -> Result<Secret> {
-        let name = self.program.as_deref().unwrap_or(OsStr::new("sops"));
+        let name = self.program.as_ref().map_or(OsStr::new("sops"), |program| &program.0);
         let program = Program::new(name, self.identities.directory(), self.program_timeout);
         let document = &opening.document;
         let program = backend::prepare(program, self.file.path(), document, path, &self.identities, &opening.loaded)?;

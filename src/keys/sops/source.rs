@@ -14,6 +14,7 @@ use crate::keys::kept::Cache;
 use crate::keys::place::{self, Place};
 use crate::keys::settling::offered;
 use crate::secret::Secret;
+use crate::veiled::Veiled;
 
 use super::backend::SopsBackend;
 use super::file::{self, Stamp};
@@ -68,13 +69,13 @@ pub struct SopsKeySource {
     ttl: Duration,
     cache: Arc<Cache<Stamp>>,
     pub(super) creates: bool,
-    pub(super) recipients: Vec<String>,
+    pub(super) recipients: Veiled<Vec<String>>,
 }
 
 /// The path as it was given: text is parsed when it is needed, so that making a source cannot fail.
 #[derive(Clone, Debug)]
 enum PathText {
-    Text(String),
+    Text(Veiled<String>),
     Path(KeyPath),
 }
 
@@ -98,11 +99,11 @@ impl SopsKeySource {
         };
         Self {
             reader,
-            key: PathText::Text(key.into()),
+            key: PathText::Text(Veiled(key.into())),
             ttl: TTL.default,
             cache: Arc::default(),
             creates: false,
-            recipients: Vec::new(),
+            recipients: Veiled(Vec::new()),
         }
     }
 
@@ -150,7 +151,7 @@ impl SopsKeySource {
 
     /// Names the `sops` program. Default: `sops` on the `PATH`.
     pub fn program(mut self, program: impl Into<OsString>) -> Self {
-        self.reader.program = Some(located(program.into()));
+        self.reader.program = Some(Veiled(located(program.into())));
         self.apart()
     }
 
@@ -179,7 +180,7 @@ impl SopsKeySource {
 
     /// Who can open a file that is made: public keys of age, `age1...`.
     pub fn recipients<R: Into<String>>(self, recipients: impl IntoIterator<Item = R>) -> Self {
-        Self { recipients: recipients.into_iter().map(Into::into).collect(), ..self }
+        Self { recipients: Veiled(recipients.into_iter().map(Into::into).collect()), ..self }
     }
 
     /// Parts from the clones of before: what they keep was read by other settings.
@@ -211,7 +212,7 @@ impl SopsKeySource {
 
     pub(super) fn path(&self) -> Result<KeyPath> {
         match &self.key {
-            PathText::Text(text) => text.parse(),
+            PathText::Text(text) => text.0.parse(),
             PathText::Path(path) => Ok(path.clone()),
         }
     }

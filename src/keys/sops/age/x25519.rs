@@ -6,6 +6,7 @@ use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroizing;
 
 use crate::error::{Reason, Result};
+use crate::veiled::holds_a_key;
 
 use crate::keys::sops::data_key::random;
 use crate::keys::sops::fault::fault;
@@ -74,7 +75,13 @@ impl Identity for X25519 {
 
 /// Encrypts `file_key` to the owner of `recipient`; `None` if that is no recipient.
 pub(super) fn wrap(file_key: &FileKey, recipient: &str) -> Result<Stanza> {
-    let unusable = || fault(Reason::Malformed, format!("`{recipient}` is not an age recipient (`age1...`)"));
+    let unusable = || {
+        if holds_a_key(recipient) {
+            let error = fault(Reason::Malformed, "what is given as an age recipient is the private key itself");
+            return error.hint("give its public key, `age1...`");
+        }
+        fault(Reason::Malformed, format!("`{recipient}` is not an age recipient (`age1...`)"))
+    };
     let theirs = parse(recipient, RECIPIENT).ok_or_else(unusable)?;
     let ours = X25519::generate()?;
     let key = agree(&ours.secret, &PublicKey::from(*theirs), [ours.public.to_bytes(), *theirs]);

@@ -1,0 +1,70 @@
+//! Names that may turn out to be private keys: a key that stands in place of a path, a variable or a recipient.
+//!
+//! Floor 0. Errors and `Debug` name what they are about, so whatever is shown goes through here.
+
+use std::borrow::Cow;
+use std::fmt;
+
+/// What stands for a key that is not shown.
+const HIDDEN: &str = "[REDACTED]";
+/// How private keys of age and its plugins begin, in letters of any case.
+const AGE: [&str; 2] = ["AGE-SECRET-KEY-", "AGE-PLUGIN-"];
+/// How the first line of other private keys begins and ends.
+const ARMOR: [&str; 2] = ["-----BEGIN ", "PRIVATE KEY-----"];
+
+/// A name that is shown without the private keys in it.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Veiled<T>(pub(crate) T);
+
+impl<T: fmt::Debug> fmt::Debug for Veiled<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&without_keys(&if f.alternate() { format!("{:#?}", self.0) } else { format!("{:?}", self.0) }))
+    }
+}
+
+impl<T: fmt::Display> fmt::Display for Veiled<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&without_keys(&self.0.to_string()))
+    }
+}
+
+/// Whether there is a private key in `text`.
+pub(crate) fn holds_a_key(text: &str) -> bool {
+    find(text).is_some()
+}
+
+/// The text with a word in place of each private key.
+pub(crate) fn without_keys(text: &str) -> Cow<'_, str> {
+    let (mut shown, mut rest) = (String::new(), text);
+    while let Some((start, length)) = find(rest) {
+        shown.push_str(&rest[..start]);
+        shown.push_str(HIDDEN);
+        rest = &rest[start + length..];
+    }
+    if shown.is_empty() { Cow::Borrowed(text) } else { Cow::Owned(shown + rest) }
+}
+
+/// Where the first private key begins, and how long it is.
+fn find(text: &str) -> Option<(usize, usize)> {
+    text.match_indices(['a', 'A', '-']).find_map(|(start, _)| {
+        let here = &text[start..];
+        let length = if here.starts_with('-') { armored(here) } else { of_age(here) };
+        length.map(|length| (start, length))
+    })
+}
+
+/// The length of a key of age at the beginning of `text`: to the end of the word, and beyond the ends of lines, also as
+/// `Debug` has them, for a key that was wrapped.
+fn of_age(text: &str) -> Option<usize> {
+    let begins = |start: &str| text.get(..start.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(start));
+    AGE.into_iter().find(|start| begins(start))?;
+    Some(text.find(|c: char| !(c.is_ascii_alphanumeric() || c.is_control() || "-\\".contains(c))).unwrap_or(text.len()))
+}
+
+/// The length of an armored key at the beginning of `text`: to its last line, or to the end.
+fn armored(text: &str) -> Option<usize> {
+    let label = text.strip_prefix(ARMOR[0])?;
+    let head = ARMOR[0].len() + label.find(ARMOR[1]).filter(|at| *at < 32)? + ARMOR[1].len();
+    let end = |end: usize| Some(head + end + text[head + end..].find(ARMOR[1])? + ARMOR[1].len());
+    Some(text[head..].find("-----END ").and_then(end).unwrap_or(text.len()))
+}
