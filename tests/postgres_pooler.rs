@@ -145,6 +145,39 @@ async fn many_rows_go_through_the_pooler_prepared_once_and_leave_nothing_prepare
 }
 
 #[tokio::test]
+async fn types_of_the_user_are_looked_up_in_whichever_session_there_is() {
+    let Some(server) = server() else { return };
+    let Some(pooler) = pooler(&server) else { return };
+    let mut beside = server.connect().await;
+    script(&mut beside, "CREATE TYPE mood AS ENUM ('sad', 'glad'); CREATE TYPE size AS ENUM ('s', 'm')").await;
+    script(&mut beside, "CREATE TABLE t (id bigint, m mood, s size, ms mood[], ss size[])").await;
+    script(&mut beside, "INSERT INTO t SELECT -1, 'glad', 'm', '{sad}', '{s}' FROM generate_series(1, 40)").await;
+    let tasks = (0..6_i64).map(|task| {
+        let connector = through(&pooler);
+        tokio::spawn(async move {
+            for round in 0..10 {
+                let db = AsyncDatabase::with_connector(connector.clone()).pool_max(1).open().await.unwrap();
+                let id = task * 100 + round;
+                for column in ["m", "s", "ms", "ss"] {
+                    let sql = format!("SELECT {column} FROM t WHERE id = $1");
+                    let read: Vec<String> = db.fetch_all_as(&sql, (-1,)).await.unwrap();
+                    assert_eq!(read.len(), 40);
+                    let rows: Vec<_> =
+                        futures_util::TryStreamExt::try_collect(db.fetch_stream(&sql, (-1,))).await.unwrap();
+                    assert_eq!(rows.len(), 40);
+                }
+                let sets = std::iter::repeat_n((id, "glad", "m", "{sad}", "{s}"), 40);
+                db.execute_many("INSERT INTO t VALUES ($1, $2, $3, $4, $5)", sets).await.unwrap();
+            }
+        })
+    });
+    for task in tasks.collect::<Vec<_>>() {
+        task.await.unwrap();
+    }
+    assert_eq!(common::value::<i64>(&mut beside, "SELECT count(*) FROM t").await, 2440);
+}
+
+#[tokio::test]
 async fn a_dropped_call_is_stopped_through_the_pooler() {
     let Some(server) = server() else { return };
     let Some(pooler) = pooler(&server) else { return };

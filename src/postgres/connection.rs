@@ -13,9 +13,7 @@ use super::error::broken;
 use crate::connector::{Access, Canceller, Resource, ResourceState};
 use crate::error::{Phase, Result};
 use crate::postgres::reaching::{Dialed, PostgresConnector};
-use crate::postgres::statements::Cache;
-use crate::postgres::statements::Copying;
-use crate::postgres::statements::Open;
+use crate::postgres::statements::{Cache, Copying, Open, Types};
 use crate::postgres::wire::{Age, HEARS_WARNINGS, LinkCanceller, Session, SessionCall, SessionTransaction, is_silent};
 
 /// A dropped call has this long to end before the connection is given up.
@@ -52,6 +50,7 @@ const GOODBYE: Duration = Duration::from_secs(5);
 pub struct PostgresConnection {
     pub(crate) client: Client,
     pub(crate) cache: Cache,
+    pub(crate) types: Types,
     pub(crate) session: Session,
     pub(crate) stream: Option<Open>,
     pub(crate) bulk_copy: bool,
@@ -67,7 +66,7 @@ impl PostgresConnection {
         let Dialed { client, link, driver, keeper, silent, .. } = dialed;
         let session = Session::new(link, driver, access, age, silent);
         let (bulk_copy, home) = (home.copies_in_bulk(), Box::new(home));
-        Self { client, cache, session, stream: None, bulk_copy, copying: None, home, keeper }
+        Self { client, cache, types: Types::default(), session, stream: None, bulk_copy, copying: None, home, keeper }
     }
 
     /// What other sessions send with NOTIFY to the channels this one listens to. Of more than 128 that nobody has
@@ -102,6 +101,7 @@ impl PostgresConnection {
     pub(crate) async fn ready(&mut self) -> Result<()> {
         self.session.lost |= self.client.is_closed();
         self.session.refuse_lost()?;
+        self.session.link.described.lend(false);
         // An open stream asks the server to stop when it goes, an open COPY makes it fail.
         self.stream = None;
         self.copying = None;

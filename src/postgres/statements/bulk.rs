@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use futures_util::future::try_join;
+use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Column};
 
 use super::cache::{CopyPlan, Prepared};
@@ -128,7 +129,7 @@ impl PostgresConnection {
 
     /// Whether a cached type would not keep one of the values whole.
     fn any_is_lossy(&self, prepared: &Prepared, sets: &ArrangedSets<'_>) -> bool {
-        let (count, utc) = (prepared.statement.params().len(), self.session.link.is_utc());
+        let (count, utc) = (prepared.types.len(), self.session.link.is_utc());
         sets.iter().any(|set| prepared.loses((0..count).map(|index| set.get(index)), utc))
     }
 
@@ -164,14 +165,18 @@ impl PostgresConnection {
             return Ok(BulkWay::Statements);
         };
         let all = format!("SELECT * FROM {}", insert.table);
-        let answers = pin!(async {
-            let table = [(&insert.table as _, TEXT)];
-            Ok(try_join(self.client.prepare(&all), self.client.query_typed(COLUMNS, &table)).await?)
-        });
-        let (seen, rows) = self.session.during(SessionCall::Statement { reads: true }, answers).await?;
+        let (seen, rows) = {
+            let answers = pin!(async {
+                let table = [(&insert.table as _, Type::TEXT)];
+                Ok(try_join(self.client.prepare(&all), self.client.query_typed(COLUMNS, &table)).await?)
+            });
+            self.session.during(SessionCall::Statement { reads: true }, answers).await?
+        };
         let columns = rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?)));
         let columns: Result<Vec<_>, tokio_postgres::Error> = columns.collect();
-        let plan = columns.ok().and_then(|columns| insert.plan(&columns, seen.columns()));
+        let types = self.column_types(&seen).await?;
+        let seen = seen.columns().iter().map(Column::name).zip(types).collect::<Vec<_>>();
+        let plan = columns.ok().and_then(|columns| insert.plan(&columns, &seen));
         Ok(plan.map_or(BulkWay::Statements, |plan| BulkWay::Copy(Arc::new(plan))))
     }
 }
@@ -184,8 +189,6 @@ pub(crate) enum BulkWay {
     Statements,
     Copy(Arc<CopyPlan>),
 }
-
-const TEXT: tokio_postgres::types::Type = tokio_postgres::types::Type::TEXT;
 
 /// The columns of a table, if COPY into it does what INSERT does: rules, which COPY passes by, row security, which it
 /// does not support, and triggers, which it may call less often, must be absent. Of a column that is always generated,
@@ -232,8 +235,8 @@ impl Insert {
 
     /// `found`: name, quoted name, and whether a value may be given, of each column in order. `seen`: the same columns as
     /// the parser knows them; a transaction that began earlier may find others in the catalog.
-    fn plan(&self, found: &[(String, String, bool)], seen: &[Column]) -> Option<CopyPlan> {
-        found.iter().map(|column| column.0.as_str()).eq(seen.iter().map(Column::name)).then_some(())?;
+    fn plan(&self, found: &[(String, String, bool)], seen: &[(&str, Type)]) -> Option<CopyPlan> {
+        found.iter().map(|column| column.0.as_str()).eq(seen.iter().map(|column| column.0)).then_some(())?;
         let all = || found.iter().zip(seen);
         let chosen: Vec<_> = match &self.columns {
             None => all().take(self.values).collect(),
@@ -246,7 +249,7 @@ impl Insert {
         let columns: Vec<&str> = chosen.iter().map(|(column, _)| column.1.as_str()).collect();
         Some(CopyPlan {
             copy: format!("COPY {} ({}) FROM STDIN", self.table, columns.join(", ")).into(),
-            types: chosen.iter().map(|(_, seen)| base(seen.type_()).clone()).collect(),
+            types: chosen.iter().map(|(_, seen)| base(&seen.1).clone()).collect(),
         })
     }
 }
@@ -286,7 +289,7 @@ async fn send_ahead(
 ) -> Result<Result<u64>, Fault> {
     let mut counted = 0;
     let mut waiting: VecDeque<CopyAnswer<'_>> = VecDeque::with_capacity(ahead);
-    let count = prepared.statement.params().len();
+    let count = prepared.types.len();
     for values in sets.iter() {
         if waiting.len() == ahead {
             counted += next(&mut waiting).await?;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_postgres::types::Type;
 
+use super::collect::ColumnHeader;
 use super::words::Shape;
 use crate::error::Result;
 use crate::lock::Lock;
@@ -19,8 +20,9 @@ pub(crate) struct Prepared {
     pub(crate) shape: Shape,
     pub(crate) placeholders: Placeholders,
     pub(crate) statement: tokio_postgres::Statement,
-    /// The names of the columns, shared by all results.
-    pub(crate) header: Arc<[Arc<str>]>,
+    /// The types of its parameters.
+    pub(crate) types: Vec<Type>,
+    pub(crate) header: ColumnHeader,
     /// What does not fit the type of its parameter goes as a literal.
     pub(crate) lenient: bool,
     /// When it was prepared.
@@ -41,7 +43,7 @@ impl CopyPlan {
     /// Whether the columns have the types that the values are fitted to: eight bytes are as good a float as an integer to
     /// the server.
     pub(crate) fn fits(&self, prepared: &Prepared) -> bool {
-        self.types.iter().eq(prepared.statement.params().iter().map(base))
+        self.types.iter().eq(prepared.types.iter().map(base))
     }
 }
 
@@ -53,7 +55,7 @@ impl Prepared {
     /// Whether one of the values would lose something in the type that its parameter had when this was prepared.
     pub(crate) fn loses<'v>(&self, values: impl IntoIterator<Item = ValueRef<'v>>, utc: bool) -> bool {
         let is_old = self.since.elapsed() >= TRUSTED;
-        let mut typed = values.into_iter().zip(self.statement.params());
+        let mut typed = values.into_iter().zip(&self.types);
         typed.any(|(value, ty)| loses(value, ty, utc) || is_old && loses_digits(value, ty))
     }
 

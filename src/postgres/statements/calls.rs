@@ -21,6 +21,7 @@ use crate::params::placeholders::refuse_nul;
 use crate::params::{Dialect, ParamSets};
 use crate::postgres::connection::{BEGIN_STREAM, PostgresConnection};
 use crate::postgres::error::sqlstate;
+use crate::postgres::values::Parameter;
 use crate::postgres::wire::Running;
 use crate::postgres::wire::{Fault, SessionCall, SessionTransaction, doomed, only_reads, outcome_unknown};
 use crate::row::{Changes, RowSink, Rows};
@@ -118,6 +119,9 @@ impl Connection for PostgresConnection {
         self.ready_to_run().await?;
         let Statement { sql, params, .. } = statement;
         let (ready, values, cached) = self.get_ready(&sql, params).await?;
+        if let Ready::Text { sql, .. } = &ready {
+            Box::pin(self.foresee(sql, &values)).await?;
+        }
         match self.open_stream(&ready, &values, chunk).await {
             // No row has been given to anybody.
             Err(error) if cached => {
@@ -133,10 +137,11 @@ impl Connection for PostgresConnection {
         let Some(open) = &mut self.stream else {
             return self.ready().await.map(|()| None);
         };
+        let types = &self.types;
         let fill = pin!(async {
             while !open.gathered.is_chunk(open.chunk) {
                 match open.rows.next().await {
-                    Some(Ok(row)) => open.gathered.push(&row)?,
+                    Some(Ok(row)) => open.gathered.push(&row, types)?,
                     Some(Err(error)) => return Ok(Some(Err(error))),
                     None => return Ok(Some(Ok(()))),
                 }
@@ -300,11 +305,31 @@ impl Connection for PostgresConnection {
         self.session.altered = true;
         self.session.lent = true;
         self.session.silent = true;
+        self.session.link.described.lend(true);
         &mut self.client
     }
 }
 
 impl PostgresConnection {
+    /// Gets to know the types of the columns before their rows come, of which nobody knows how many there are. What is
+    /// prepared for that is gone with the transaction, during which a pooler leaves us the same session.
+    async fn foresee(&mut self, sql: &str, values: &[Value]) -> Result<()> {
+        let alone = self.session.transaction == SessionTransaction::None;
+        if alone {
+            self.begin(TransactionMode::READ).await?;
+        }
+        let types: Vec<_> = values.iter().map(|value| Parameter::guess(value).1).collect();
+        let outcome = match self.parse(sql, &types).await {
+            Ok(statement) => self.column_types(&statement).await,
+            Err(error) => Err(error),
+        };
+        if alone {
+            let ended = self.rollback().await;
+            return outcome.and(ended);
+        }
+        outcome.map(drop)
+    }
+
     async fn open_stream(&mut self, ready: &Ready, values: &[Value], chunk: usize) -> Result<()> {
         let fitted = Fitted::new(ready, values)?;
         let shape = ready.shape();

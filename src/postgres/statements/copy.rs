@@ -44,7 +44,7 @@ pub(crate) async fn copy_in(
     sets: &ArrangedSets<'_>,
     mut open: Option<Copying>,
 ) -> Result<Option<Copying>, Fault> {
-    let types: Vec<&Type> = prepared.statement.params().iter().map(base).collect();
+    let types: Vec<&Type> = prepared.types.iter().map(base).collect();
     let mut sets = sets.iter().peekable();
     while let Some(first) = sets.peek() {
         let copying = if let Some(copying) = &mut open {

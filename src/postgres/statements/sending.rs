@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 use tokio_postgres::types::Type;
-use tokio_postgres::{Client, RowStream};
+use tokio_postgres::{Client, Column, RowStream};
 
 use super::cache::Prepared;
-use super::collect::Collector;
+use super::collect::{Collector, WireAnswer};
 use super::words::Shape;
 use crate::connector::{Access, Statement};
 use crate::error::{Error, ErrorKind, Phase, Reason, Result};
@@ -44,7 +44,7 @@ impl Ready {
 
     pub(crate) fn collector(&self) -> Collector {
         match self {
-            Self::Prepared(prepared) => Collector::new(Some(Arc::clone(&prepared.header))),
+            Self::Prepared(prepared) => Collector::new(Some(&prepared.header)),
             Self::Text { .. } => Collector::new(None),
         }
     }
@@ -81,23 +81,34 @@ impl PostgresConnection {
         let placeholders = Placeholders::scan(sql, Dialect::Postgres)?;
         let text = placeholders.rewrite(sql);
         let text = unmarked(&text);
-        let answer = pin!(async { Ok(self.client.prepare(text).await?) });
-        let mut statement = self.session.during(SessionCall::Statement { reads: true }, answer).await?;
+        let mut statement = self.parse(text, &[]).await?;
         if statement.params().len() != placeholders.count() {
             let message = format!("the server finds {} parameters", statement.params().len());
             let error = Error::new(ErrorKind::Query, message).because(Reason::Parameters);
             return Err(error.hint("number them from $1 without gaps"));
         }
-        let header = statement.columns().iter().map(|column| column.name().into()).collect();
-        if let Some(column) = statement.columns().iter().find(|column| !is_readable(column.type_())) {
-            let cast = with_casts(text, &statement).ok_or_else(|| unreadable(column.name(), column.type_()))?;
-            let answer = pin!(async { Ok(self.client.prepare(&cast).await?) });
-            statement = self.session.during(SessionCall::Statement { reads: true }, answer).await?;
+        let types = self.parameter_types(&statement).await?;
+        let names = statement.columns().iter().map(|column| column.name().into()).collect();
+        let mut columns = self.column_types(&statement).await?;
+        if let Some(index) = columns.iter().position(|ty| !is_readable(ty)) {
+            let name = statement.columns().get(index).map_or("", Column::name);
+            let cast = with_casts(text, &columns).ok_or_else(|| unreadable(name, &columns[index]))?;
+            statement = self.parse(&cast, &[]).await?;
+            columns = self.column_types(&statement).await?;
         }
+        let header = (names, columns.into());
         // Where nothing stays prepared, the same value may go in a statement that is not prepared at all.
         let lenient = self.cache.is_off();
-        let prepared =
-            Prepared { shape, placeholders, statement, header, lenient, since: Instant::now(), copy: Lock::default() };
+        let prepared = Prepared {
+            shape,
+            placeholders,
+            statement,
+            types,
+            header,
+            lenient,
+            since: Instant::now(),
+            copy: Lock::default(),
+        };
         Ok(self.cache.insert(Arc::clone(sql), prepared))
     }
 
@@ -191,18 +202,29 @@ impl PostgresConnection {
         ready: &Ready,
         values: &[Value],
         first_only: bool,
-        sink: Option<&mut dyn RowSink>,
+        mut sink: Option<&mut dyn RowSink>,
     ) -> Result<Rows> {
         let shape = ready.shape();
         let _only_first = (first_only && shape.reads).then(|| self.session.link.first_row.only());
         let fitted = Fitted::new(ready, values)?;
         let collector = ready.collector();
-        let answer = pin!(async { collector.all(fitted.send(&self.client).await?, &shape, sink).await });
         // Before it is sent: dropped, it may have been done.
         self.session.note(shape.traces);
         let autocommit = self.session.transaction == SessionTransaction::None;
-        let outcome = self.session.during(SessionCall::Statement { reads: shape.reads }, answer).await;
-        if autocommit && shape.commits_within { outcome.map_err(stopped_within) } else { outcome }
+        let outcome = {
+            let (types, shown) = (&self.types, sink.as_deref_mut());
+            let answer = pin!(async { collector.all(fitted.send(&self.client).await?, &shape, types, shown).await });
+            self.session.during(SessionCall::Statement { reads: shape.reads }, answer).await
+        };
+        let outcome = if autocommit && shape.commits_within { outcome.map_err(stopped_within) } else { outcome };
+        match outcome? {
+            WireAnswer::Rows(rows) => Ok(rows),
+            WireAnswer::UnreadRows(unread) => {
+                let learnt = self.learn(unread.numbers()).await;
+                learnt.map_err(|error| if shape.reads { error } else { error.about_the_answer() })?;
+                unread.read(&shape, &self.types, sink)
+            }
+        }
     }
 }
 
@@ -241,13 +263,13 @@ impl<'s> Fitted<'s> {
 
 /// The same statement with those columns as text, as PostgreSQL writes it, that are not read otherwise; `None` where it
 /// cannot stand in a WITH.
-fn with_casts(sql: &str, statement: &tokio_postgres::Statement) -> Option<String> {
+fn with_casts(sql: &str, columns: &[Type]) -> Option<String> {
     let sql = statements(sql, Dialect::Postgres).next().filter(|sql| Shape::of(sql).nests)?;
-    let columns = statement.columns().iter().enumerate();
+    let columns = columns.iter().enumerate();
     let (names, casts): (Vec<_>, Vec<_>) = columns
-        .map(|(index, column)| {
+        .map(|(index, ty)| {
             let name = format!("c{index}");
-            let cast = if is_readable(column.type_()) { name.clone() } else { format!("CAST({name} AS text)") };
+            let cast = if is_readable(ty) { name.clone() } else { format!("CAST({name} AS text)") };
             (name, cast)
         })
         .unzip();
@@ -267,7 +289,7 @@ fn fitting<'v>(
     prepared: &Prepared,
     values: impl IntoIterator<Item = ValueRef<'v>>,
 ) -> impl Iterator<Item = Result<Parameter<'v>>> {
-    let typed = values.into_iter().zip(prepared.statement.params());
+    let typed = values.into_iter().zip(&prepared.types);
     typed.enumerate().map(|(index, (value, ty))| prepared.fit(value, base(ty), index + 1))
 }
 

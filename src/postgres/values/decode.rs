@@ -5,8 +5,8 @@
 
 use std::fmt::Write as _;
 
-use tokio_postgres::Row;
 use tokio_postgres::types::{FromSql, Kind, Type};
+use tokio_postgres::{Column, Row};
 
 use super::{numeric, time};
 use crate::error::{Error, ErrorKind, Reason, Result};
@@ -21,13 +21,16 @@ pub(crate) enum WireCell<'a> {
     Text(String),
 }
 
-impl<'a> FromSql<'a> for WireCell<'a> {
-    fn from_sql(ty: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
-        Ok(decode(ty, raw)?)
+/// What arrived for a column; `None` for NULL.
+struct Raw<'a>(Option<&'a [u8]>);
+
+impl<'a> FromSql<'a> for Raw<'a> {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
+        Ok(Self(Some(raw)))
     }
 
     fn from_sql_null(_: &Type) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
-        Ok(Self::Borrowed(ValueRef::Null))
+        Ok(Self(None))
     }
 
     fn accepts(_: &Type) -> bool {
@@ -35,24 +38,24 @@ impl<'a> FromSql<'a> for WireCell<'a> {
     }
 }
 
-/// Appends a row to a result.
-pub(crate) fn push_row(rows: &mut RowsBuilder, row: &Row) -> Result<()> {
-    for (index, column) in row.columns().iter().enumerate() {
-        match row.try_get(index) {
+/// Appends a row to a result; `types` are those of its columns.
+pub(crate) fn push_row(rows: &mut RowsBuilder, row: &Row, types: &[Type]) -> Result<()> {
+    for (index, ty) in types.iter().enumerate() {
+        let cell = match row.try_get(index) {
+            Ok(Raw(Some(raw))) => decode(ty, raw),
+            Ok(Raw(None)) => Ok(WireCell::Borrowed(ValueRef::Null)),
+            Err(_no_row) => Err(malformed("a row")),
+        };
+        match cell {
             Ok(WireCell::Borrowed(value)) => rows.push(value),
             Ok(WireCell::Text(text)) => rows.push(ValueRef::Text(&text)),
-            Err(error) => return Err(unwrap(error).context(format_args!("column {}", column.name()))),
+            Err(error) => {
+                let name = row.columns().get(index).map_or("", Column::name);
+                return Err(error.context(format_args!("column {name}")));
+            }
         }
     }
     Ok(())
-}
-
-/// The driver wraps our own errors; takes them out again.
-fn unwrap(error: tokio_postgres::Error) -> Error {
-    match error.into_source().map(<dyn std::error::Error + Send + Sync>::downcast::<Error>) {
-        Some(Ok(ours)) => *ours,
-        _ => malformed("a value"),
-    }
 }
 
 /// The type that counts: of a domain, the one below it.

@@ -12,6 +12,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::described::Described;
 use super::in_step::InStep;
 use super::reported::Reported;
 
@@ -42,6 +43,7 @@ impl Drop for OnlyFirst {
 pub(crate) struct Beside {
     pub(crate) first_row: FirstRow,
     pub(crate) reported: Reported,
+    pub(crate) described: Described,
 }
 
 /// What the driver sends in plain text, read as far as it takes to find Execute messages; and what arrives, as far as it
@@ -60,8 +62,8 @@ impl<S> Limited<S> {
 
     /// `stream` is at its beginning.
     pub(crate) fn new(stream: S, beside: Beside) -> Self {
-        let Beside { first_row, reported } = beside;
-        Self { stream, at: Position::BEGINNING, first_row, arrived: InStep::new(reported) }
+        let Beside { first_row, reported, described } = beside;
+        Self { stream, at: Position::BEGINNING, first_row, arrived: InStep::new(reported, described) }
     }
 }
 
@@ -143,7 +145,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Limited<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
-        Poll::Ready(self.arrived.look(&buffer.filled()[before..]))
+        Poll::Ready(self.arrived.look(&mut buffer.filled_mut()[before..]))
     }
 }
 

@@ -6,6 +6,7 @@
 
 use std::{fmt, io};
 
+use super::described::{Described, Describing};
 use super::reported::Reported;
 
 /// Letters of messages that may be long, by the protocol: rows and what describes them, copies, errors, notices,
@@ -22,6 +23,7 @@ const LONGEST_SHORT: u32 = 30_000;
 /// Where in a message the next byte stands.
 pub(super) struct InStep {
     reported: Reported,
+    describing: Describing,
     letter: u8,
     length: u32,
     /// Bytes of the letter and the length that are still to come.
@@ -31,19 +33,21 @@ pub(super) struct InStep {
 }
 
 impl InStep {
-    pub(super) fn new(reported: Reported) -> Self {
-        Self { reported, letter: 0, length: 0, header: 5, rest: 0 }
+    pub(super) fn new(reported: Reported, described: Described) -> Self {
+        Self { reported, describing: Describing::new(described), letter: 0, length: 0, header: 5, rest: 0 }
     }
 
-    /// Moves over what has arrived.
-    pub(super) fn look(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+    /// Moves over what has arrived, and takes out of it what the driver is not told.
+    pub(super) fn look(&mut self, mut bytes: &mut [u8]) -> io::Result<()> {
         loop {
             let over = self.rest.min(bytes.len());
             if over > 0 && self.letter == b'Z' && !self.reported.ends(bytes[0]) {
                 return Err(no_message(format_args!("the state '{}'", bytes[0].escape_ascii())));
             }
-            (self.rest, bytes) = (self.rest - over, &bytes[over..]);
-            let Some((&byte, left)) = bytes.split_first() else { return Ok(()) };
+            let (rest, behind) = bytes.split_at_mut(over);
+            self.describing.look(rest);
+            self.rest -= over;
+            let Some((&mut byte, left)) = behind.split_first_mut() else { return Ok(()) };
             bytes = left;
             match self.header {
                 5 => self.letter = byte,
@@ -55,6 +59,7 @@ impl InStep {
                 if self.letter == b'E' {
                     self.reported.fails();
                 }
+                self.describing.begin(self.letter);
                 (self.length, self.header) = (0, 5);
             }
         }
@@ -96,8 +101,8 @@ mod tests {
     }
 
     fn looked(bytes: &[u8], piece: usize) -> io::Result<()> {
-        let mut at = InStep::new(Reported::default());
-        bytes.chunks(piece).try_for_each(|bytes| at.look(bytes))
+        let mut at = InStep::new(Reported::default(), Described::default());
+        bytes.to_vec().chunks_mut(piece).try_for_each(|bytes| at.look(bytes))
     }
 
     proptest! {
@@ -124,10 +129,10 @@ mod tests {
             (b'T', Some(SessionTransaction::Open)),
             (b'E', Some(SessionTransaction::Failed)),
         ] {
-            let mut at = InStep::new(reported.clone());
-            at.look(&message(b'E', 9)).unwrap();
+            let mut at = InStep::new(reported.clone(), Described::default());
+            at.look(&mut message(b'E', 9)).unwrap();
             assert_eq!(reported.transaction(), None, "the end of a failed answer is to come");
-            at.look(&[b'Z', 0, 0, 0, 5, status]).unwrap();
+            at.look(&mut [b'Z', 0, 0, 0, 5, status]).unwrap();
             assert_eq!(reported.transaction(), said);
         }
         assert!(looked(b"Z\0\0\0\x05i", 1).is_err());

@@ -18,6 +18,7 @@ use tokio::sync::{Notify, broadcast};
 use tokio_postgres::tls::NoTls;
 use tokio_postgres::{AsyncMessage, CancelToken, Notification};
 
+use super::described::Described;
 use super::first_row::{Beside, FirstRow};
 use super::handshake::Handshake;
 use super::reported::Reported;
@@ -55,6 +56,7 @@ pub(crate) struct Link {
     attended: OnceLock<Arc<Hearing>>,
     pub(crate) first_row: FirstRow,
     pub(crate) reported: Reported,
+    pub(crate) described: Described,
     /// The session's time zone is UTC.
     utc: AtomicBool,
     /// Why the connection ended.
@@ -87,7 +89,7 @@ struct Cancelling {
 
 impl Link {
     pub(crate) fn new(route: Route, beside: Beside) -> Self {
-        let Beside { first_row, reported } = beside;
+        let Beside { first_row, reported, described } = beside;
         Self {
             route: Arc::new(route),
             runtime: Handle::current(),
@@ -97,6 +99,7 @@ impl Link {
             attended: OnceLock::new(),
             first_row,
             reported,
+            described,
             utc: AtomicBool::new(false),
             ended: Lock::default(),
         }

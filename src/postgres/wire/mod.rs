@@ -4,8 +4,9 @@
 //! transaction stands; [`link`] is what others hold of it: to cancel, and to receive what the server sends by itself.
 //! [`socket`] and [`handshake`] (with [`end_point`]) are the stream below, plain or encrypted, and
 //! [`first_row`] what is changed in what the driver writes, and [`in_step`] with [`reported`] what is looked at in what it
-//! reads.
+//! reads. [`described`] keeps types from the driver that it would ask for.
 
+mod described;
 mod driver;
 mod end_point;
 mod first_row;
@@ -16,6 +17,7 @@ mod reported;
 mod session;
 mod socket;
 
+pub(crate) use described::stranger;
 pub(crate) use driver::Driver;
 pub(crate) use first_row::{Beside, Limited};
 pub(crate) use handshake::Handshake;
