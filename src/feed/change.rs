@@ -37,7 +37,8 @@ pub struct TableChange {
     /// Rows that were deleted.
     pub deleted: u64,
     /// Whether the counts are right. If not, the table changed or may have changed, and the counts are what is known of it:
-    /// virtual tables tell no rows, and what a closure on the raw connection undid by a savepoint cannot be taken off.
+    /// virtual tables tell no rows, and what cannot be taken off is what a closure on the raw connection undid by a savepoint, and
+    /// what a set of parameters did before it failed, if the sets before it were committed all the same.
     pub exact: bool,
     /// The rows one by one, in the order in which they changed, if the listener asked for them; `None` if it did not, if they
     /// are too many (more than 65,536), and for tables without a rowid (PostgreSQL: without a key that is one integer).

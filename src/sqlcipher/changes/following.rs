@@ -1,9 +1,9 @@
 //! Who listens to what is committed in one database, over all its connections.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
+use super::kinds::{Kind, Kinds, may_be_shadow};
 use super::others::Others;
-use super::touched::Noting;
 use crate::connector::StatementKind;
 use crate::error::Result;
 use crate::feed::{Change, ChangeFeed};
@@ -19,6 +19,8 @@ use crate::sqlcipher::statement::watch::Mode;
 pub(crate) struct Following {
     feed: Lock<Option<ChangeFeed>>,
     others: Arc<Others>,
+    /// Each open connection has it.
+    open: Lock<Weak<()>>,
 }
 
 impl Following {
@@ -26,6 +28,19 @@ impl Following {
     pub(crate) fn begin(&self, feed: &ChangeFeed) -> Arc<Others> {
         let _before = self.feed.lock().replace(feed.clone());
         Arc::clone(&self.others)
+    }
+
+    /// A connection was opened; what it holds until it is closed. If there was no other one, the count of commits may have
+    /// started over meanwhile, and may look as it did.
+    pub(crate) fn opened(&self) -> Arc<()> {
+        let mut open = self.open.lock();
+        if let Some(open) = open.upgrade() {
+            return open;
+        }
+        self.others.missed();
+        let first = Arc::new(());
+        *open = Arc::downgrade(&first);
+        first
     }
 
     /// A connection was opened that writes.
@@ -54,16 +69,19 @@ impl Engine {
         // A kept transaction could see an older schema.
         self.end_snapshot();
         self.watch.look(Mode::Guarded);
-        self.watch.notes.take();
-        self.watch.notes.noting(Noting::Tables);
-        let plan = Plan::prepare(sql, &self.connection, &self.watch);
-        let touched = self.watch.notes.take().unwrap_or_default();
-        if self.recorder.is_none() {
-            self.watch.notes.noting(Noting::Nothing);
-        }
+        let (plan, touched) = self.watch.notes.tables_of(|| Plan::prepare(sql, &self.connection, &self.watch));
         if plan?.kind() != StatementKind::Read {
             return Err(ChangeFeed::only_reads());
         }
-        Ok(touched.read.iter().map(|table| Arc::from(&**table)).collect())
+        let mut read: Vec<Arc<str>> = touched.read.iter().map(|table| Arc::from(&**table)).collect();
+        // What a virtual table does to its own tables is told by its name.
+        self.watch.look(Mode::Running);
+        let owners = read.iter().filter(|table| may_be_shadow(table)).filter_map(|table| {
+            let Kind::Shadow(owner) = Kinds::default().of(table, &self.connection) else { return None };
+            owner
+        });
+        read.extend(owners.collect::<Vec<_>>());
+        self.watch.notes.take();
+        Ok(read)
     }
 }

@@ -18,6 +18,11 @@ pub(super) enum Kind {
     Shadow(Option<Arc<str>>),
 }
 
+/// Whether a table's name is that of another one, an underscore and more.
+pub(super) fn may_be_shadow(table: &str) -> bool {
+    table.contains('_')
+}
+
 /// The kinds that were asked for since the schema changed last.
 #[derive(Debug, Default)]
 pub(super) struct Kinds(HashMap<Arc<str>, Kind, foldhash::fast::RandomState>);

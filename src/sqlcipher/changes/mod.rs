@@ -1,7 +1,7 @@
 //! What a connection commits, told to those who listen; nothing of it is there while nobody does.
 //!
 //! `recorder` stands between SQLite's hooks and the feed, `recording` is what it has noted of the open transaction, `touched` what the
-//! authorizer sees of the tables of a statement, `kinds` what the schema says of a table, `others` notices what other
+//! authorizer sees of the tables of a statement, `prepared` keeps that of statements that stay prepared, `kinds` what the schema says of a table, `others` notices what other
 //! processes commit, `following` holds for all connections together.
 //!
 //! SQLite's update hook tells each row of ordinary tables, and is silent about tables `WITHOUT ROWID`, virtual tables, and
@@ -12,6 +12,7 @@
 pub(crate) mod following;
 mod kinds;
 pub(crate) mod others;
+mod prepared;
 pub(crate) mod recorder;
 mod recording;
 pub(crate) mod touched;

@@ -16,6 +16,8 @@ struct Known {
     commits: Option<u32>,
     /// Work is done that may commit, so that the count may be ahead of what is known.
     working: bool,
+    /// Others may have committed while nobody could count that.
+    missed: bool,
 }
 
 impl Others {
@@ -26,6 +28,12 @@ impl Others {
         if known.commits.is_none() {
             known.commits = now;
         }
+    }
+
+    /// Nobody of this process had the file open.
+    pub(super) fn missed(&self) {
+        let mut known = self.0.lock();
+        known.missed = known.commits.is_some();
     }
 
     pub(crate) fn working(&self) {
@@ -41,7 +49,8 @@ impl Others {
 
     /// Nobody listens any more.
     pub(super) fn forget(&self) {
-        self.0.lock().commits = None;
+        let mut known = self.0.lock();
+        (known.commits, known.missed) = (None, false);
     }
 
     /// Whether others have committed since the last look. A connection without the index asks SQLite, and the first time
@@ -55,7 +64,8 @@ impl Others {
         if known.working {
             return false;
         }
-        known.commits.replace(now).is_some_and(|before| before != now)
+        let missed = std::mem::take(&mut known.missed);
+        known.commits.replace(now).is_some_and(|before| before != now || missed)
     }
 }
 

@@ -1,6 +1,5 @@
 //! Between SQLite's hooks and the feed.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use rusqlite::Connection;
@@ -8,8 +7,9 @@ use rusqlite::hooks::Action;
 
 use super::kinds::{Kind, Kinds};
 use super::others::Others;
+use super::prepared::PreparedTouches;
 use super::recording::Recording;
-use super::touched::{Noting, SavepointStep, Touched, Written};
+use super::touched::{Noting, Ran, SavepointStep, Touched, Written};
 use crate::error::{ErrorKind, Result};
 use crate::feed::{Change, ChangeFeed, ChangeKind, Hearers};
 use crate::lock::Lock;
@@ -17,17 +17,13 @@ use crate::sqlcipher::ffi::commits;
 use crate::sqlcipher::running::engine::Engine;
 use crate::sqlcipher::statement::watch::{Mode, Watch};
 
-/// What is remembered of so many statements: as many as there are plans.
-const STATEMENTS: usize = 512;
-
 /// What one connection records of its own commits.
 #[derive(Debug)]
 pub(crate) struct Recorder {
     feed: ChangeFeed,
     pub(crate) others: Arc<Others>,
     record: Arc<Lock<Recording>>,
-    /// What statements touch that were found prepared.
-    statements: HashMap<Arc<str>, Arc<Touched>, foldhash::fast::RandomState>,
+    statements: PreparedTouches,
     kinds: Kinds,
     rows: bool,
     unit: Option<Unit>,
@@ -48,23 +44,13 @@ struct Unit {
     told: i64,
 }
 
-/// What has run.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Ran<'s> {
-    Statement(&'s Arc<str>),
-    /// One of a script.
-    Once,
-    /// Anything may have been done, by SQL or past it.
-    Closure,
-}
-
 impl Engine {
     /// From now on, tells `feed` what this connection commits.
     pub(crate) fn follow(&mut self, feed: &ChangeFeed, others: &Arc<Others>) -> rusqlite::Result<()> {
         let rows = feed.wants_rows();
         match &mut self.recorder {
             Some(recorder) if recorder.rows == rows => return Ok(()),
-            Some(recorder) => recorder.tell_rows(rows),
+            Some(recorder) => recorder.tell_rows(rows, &self.connection),
             None => {
                 others.begin(self);
                 let record = Arc::new(Lock::new(Recording::new(rows)));
@@ -73,7 +59,7 @@ impl Engine {
                     feed: feed.clone(),
                     others: Arc::clone(others),
                     record,
-                    statements: HashMap::default(),
+                    statements: PreparedTouches::default(),
                     kinds: Kinds::default(),
                     rows,
                     unit: None,
@@ -133,9 +119,14 @@ impl Engine {
 
     /// It has ended, and left its changes unless it failed.
     pub(crate) fn end_recording<T>(&mut self, ran: Ran<'_>, outcome: &Result<T>) {
-        if let Some(recorder) = &mut self.recorder {
-            recorder.end(&self.connection, &self.watch, ran, outcome);
-        }
+        let Self { recorder, connection, watch, plans, .. } = self;
+        let Some(recorder) = recorder else { return };
+        let ran = match ran {
+            Ran::Statement(sql) => Ran::Statement(plans.prepared_text(sql)),
+            Ran::Sets(sql) => Ran::Sets(plans.prepared_text(sql)),
+            Ran::Once(_) | Ran::Closure => ran,
+        };
+        recorder.end(connection, watch, ran, outcome);
     }
 
     /// One of our own statements for savepoints has run.
@@ -171,19 +162,18 @@ impl Engine {
             return None;
         }
         if recorder.rows && recorder.feed.relax() {
-            recorder.tell_rows(false);
+            recorder.tell_rows(false, &self.connection);
             self.watch.notes.noting(Noting::Tables);
-            self.connection.flush_prepared_statement_cache();
         }
         (told == Hearers::Asleep).then(|| recorder.feed.clone())
     }
 }
 
 impl Recorder {
-    fn tell_rows(&mut self, rows: bool) {
+    fn tell_rows(&mut self, rows: bool, connection: &Connection) {
         self.rows = rows;
         self.record.lock().rows = rows;
-        self.statements.clear();
+        self.statements.forget(connection);
     }
 
     pub(crate) fn begin(&mut self, connection: &Connection, watch: &Watch) {
@@ -198,12 +188,12 @@ impl Recorder {
 
     pub(crate) fn end<T>(&mut self, connection: &Connection, watch: &Watch, ran: Ran<'_>, outcome: &Result<T>) {
         let Some(unit) = self.unit.take() else { return };
-        let touched = self.touched(connection, watch.notes.take(), ran);
+        let touched = self.statements.touched(&mut self.kinds, connection, watch, ran);
         let changed = connection.total_changes().saturating_sub(unit.changes);
         let changed = i64::try_from(changed).unwrap_or(i64::MAX);
         let closure = matches!(ran, Ran::Closure);
-        // A script does not undo what `OR FAIL` kept before it failed.
-        let kept = outcome.is_ok() || closure || matches!(ran, Ran::Once) && changed > 0;
+        // A script does not undo what `OR FAIL` kept before it failed, nor does one set what others did.
+        let kept = outcome.is_ok() || closure || matches!(ran, Ran::Once(_) | Ran::Sets(_)) && changed > 0;
         let (told, change, committing) = {
             let mut record = self.record.lock();
             // What the hook has told of a commit that is under way is settled with it.
@@ -211,7 +201,7 @@ impl Recorder {
             (record.told - unit.told, record.end(), committing)
         };
         if touched.schema {
-            self.statements.clear();
+            self.statements.forget(connection);
             self.kinds.forget();
         }
         let commits = committing.is_some();
@@ -220,6 +210,10 @@ impl Recorder {
             all.absorb(change);
             all.schema |= touched.schema;
             self.account(connection, watch, &mut all, &touched, changed - told, closure);
+            if outcome.is_err() && !closure && told != changed && told != 0 {
+                // What was told of the part that failed cannot be taken off.
+                all.tables.iter_mut().for_each(|table| table.exact = false);
+            }
         }
         // The second and last lock: what a statement costs is little more than its locks.
         let mut record = self.record.lock();
@@ -238,7 +232,7 @@ impl Recorder {
                 }
             }
         }
-        self.unsettled = outcome.is_ok() && matches!(ran, Ran::Statement(_));
+        self.unsettled = outcome.is_ok() && matches!(ran, Ran::Statement(_) | Ran::Sets(_));
         // To count pages costs something, and can wait for the end of the work, or for the next statement.
         if !self.unsettled {
             let unknown = closure && touched.is_empty();
@@ -247,27 +241,6 @@ impl Recorder {
         if outcome.as_ref().is_err_and(|error| error.kind() == ErrorKind::OutcomeUnknown) {
             record.committed.push(Change { unattributed: true, ..Change::default() });
         }
-    }
-
-    /// What a statement touches: as it was seen now, or when it was prepared.
-    fn touched(&mut self, connection: &Connection, now: Option<Touched>, ran: Ran<'_>) -> Arc<Touched> {
-        let Ran::Statement(sql) = ran else { return Arc::new(now.unwrap_or_default()) };
-        let Some(now) = now.filter(|now| !now.is_empty()) else {
-            return self.statements.get(sql).map(Arc::clone).unwrap_or_default();
-        };
-        if self.statements.len() >= STATEMENTS {
-            // The authorizer is asked again of each only when it is prepared anew.
-            self.statements.clear();
-            connection.flush_prepared_statement_cache();
-        }
-        let mut touched = now;
-        // A statement that was found prepared may have had others prepared, as virtual tables do.
-        if let Some(before) = self.statements.get(sql).filter(|_| touched.savepoints.is_empty()) {
-            touched.add(before);
-        }
-        let touched = Arc::new(touched);
-        self.statements.insert(Arc::clone(sql), Arc::clone(&touched));
-        touched
     }
 
     /// Adds what the hook did not tell: `silent` rows that SQLite has counted, in some of the touched tables.
@@ -289,7 +262,7 @@ impl Recorder {
         change.tables.retain(|told| match self.kinds.of(&told.table, connection) {
             Kind::Shadow(owner) => {
                 owners.extend(owner);
-                false
+                touched.writes(&told.table)
             }
             _ => true,
         });
@@ -300,7 +273,10 @@ impl Recorder {
                 continue;
             }
             match self.kinds.of(&written.table, connection) {
-                Kind::Shadow(_) => {}
+                Kind::Shadow(owner) => {
+                    owners.extend(owner.filter(|_| silent > 0));
+                    silents.push(written);
+                }
                 Kind::Virtual => {
                     if silent > 0 || any_rows {
                         owners.push(Arc::clone(&written.table));

@@ -21,6 +21,18 @@ pub(crate) enum Noting {
     Rows,
 }
 
+/// What has run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Ran<'s> {
+    Statement(&'s str),
+    /// The same for many sets of parameters, of which those before one that fails stay.
+    Sets(&'s str),
+    /// One of a script.
+    Once(&'s str),
+    /// Anything may have been done, by SQL or past it.
+    Closure,
+}
+
 /// What was touched since it was last asked for.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Touched {
@@ -62,6 +74,10 @@ impl Default for Notes {
 impl Touched {
     pub(super) fn is_empty(&self) -> bool {
         self.written.is_empty() && !self.schema && self.savepoints.is_empty()
+    }
+
+    pub(super) fn writes(&self, table: &str) -> bool {
+        self.written.iter().any(|written| *written.table == *table)
     }
 
     /// Adds what the same statement touches besides.
@@ -135,6 +151,15 @@ impl Notes {
             self.any.store(false, Relaxed);
             std::mem::take(&mut *self.touched.lock())
         })
+    }
+
+    /// The tables that a statement touches which `work` prepares. What is noted of others stays as it was.
+    pub(super) fn tables_of<T>(&self, work: impl FnOnce() -> T) -> (T, Touched) {
+        self.take();
+        let before = self.noting.swap(Noting::Tables as u8, Relaxed);
+        let done = work();
+        self.noting.store(before, Relaxed);
+        (done, self.take().unwrap_or_default())
     }
 
     /// Notes what the authorizer is asked about. Says whether it should answer "ignore": for the deletion of rows, SQLite then

@@ -167,7 +167,7 @@ impl Opened {
         }
         let watch = Arc::new(Watch::new(self.key().is_some(), self.is_memory(), Arc::clone(&self.built_in)));
         let mut engine = Engine::new(connection, watch, self.settings.tallies.open(), Arc::clone(&self.log));
-        (engine.way, engine.still) = (self.settings.way, still);
+        (engine.open, engine.way, engine.still) = (self.following.opened(), self.settings.way, still);
         let engine = self.configure(engine, access, control);
         let mut engine = engine.map_err(|error| self.location.describe(errors::classify(error)))?;
         if access == Access::Write {

@@ -15,7 +15,8 @@ use crate::error::Result;
 use crate::feed::ChangeFeed;
 use crate::params::{Arranged, ParamSets};
 use crate::row::{Changes, RowSink, Rows, RowsBuilder};
-use crate::sqlcipher::changes::recorder::{Ran, Recorder};
+use crate::sqlcipher::changes::recorder::Recorder;
+use crate::sqlcipher::changes::touched::Ran;
 use crate::sqlcipher::errors::classify;
 use crate::sqlcipher::ffi::{commits, running};
 use crate::sqlcipher::log::checkpoint::{Log, WORTH_COPYING};
@@ -30,6 +31,8 @@ use crate::sqlcipher::tuning::Checkpoints;
 /// One SQLite connection with what is known of its statements.
 #[derive(Debug)]
 pub(crate) struct Engine {
+    /// Tells that the file is open, and so ends before it is closed.
+    pub(crate) open: Arc<()>,
     pub(crate) connection: ClosedInOrder,
     pub(crate) watch: Arc<Watch>,
     pub(crate) plans: Plans,
@@ -64,6 +67,7 @@ impl Engine {
     pub(crate) fn new(connection: Connection, watch: Arc<Watch>, tally: Arc<Tally>, log: Arc<Log>) -> Self {
         let (plans, kept, session) = (Plans::default(), KeptSnapshot::default(), Session::default());
         Self {
+            open: Arc::default(),
             connection: ClosedInOrder::new(connection),
             watch,
             plans,
@@ -101,6 +105,7 @@ impl Engine {
     }
 
     pub(crate) fn close(self) -> rusqlite::Result<()> {
+        drop(self.open);
         self.connection.close()
     }
 
@@ -200,15 +205,15 @@ impl Engine {
         if writes && self.way.only_reads() { Err(self.way.refused()) } else { Ok(()) }
     }
 
-    /// Runs `work`, which runs this statement, and records what it changes.
+    /// Runs `work`, which runs a statement, and records what it changes.
     #[inline]
-    fn recorded<T>(&mut self, sql: &Arc<str>, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+    fn recorded<T>(&mut self, ran: Ran<'_>, work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         if self.recorder.is_none() {
             return work(self);
         }
         self.begin_recording();
         let outcome = work(self);
-        self.end_recording(Ran::Statement(sql), &outcome);
+        self.end_recording(ran, &outcome);
         outcome
     }
 
@@ -233,7 +238,7 @@ impl Engine {
         take: &mut dyn FnMut(RowStep<'_, '_>) -> Result<bool>,
     ) -> Result<Changes> {
         // Recorded is what it did, whether or not anybody could read its answer.
-        match self.recorded(&statement.sql, |engine| engine.step(statement, take))? {
+        match self.recorded(Ran::Statement(&statement.sql), |engine| engine.step(statement, take))? {
             (_, Some(unread)) => Err(unread.about_the_answer()),
             (changes, None) => Ok(changes),
         }
@@ -338,7 +343,7 @@ impl Engine {
         first: usize,
         enough: &mut dyn FnMut(usize) -> bool,
     ) -> Result<(usize, Changes)> {
-        self.recorded(sql, |engine| {
+        self.recorded(Ran::Sets(sql), |engine| {
             let (mut ready, sets) = engine.ready(sql, |plan| plan.all_values(sets))?;
             let (ran, outcome) = (ready.facts(), ready.run_many(&sets, first, enough));
             drop(ready);

@@ -8,7 +8,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::control::Control;
 use super::engine::Engine;
 use crate::error::Result;
-use crate::sqlcipher::changes::recorder::Ran;
+use crate::sqlcipher::changes::touched::Ran;
 use crate::sqlcipher::errors::{self, classify, classify_refused, in_commit};
 use crate::sqlcipher::ffi::commits;
 use crate::sqlcipher::ffi::switches::Switches;

@@ -6,7 +6,7 @@ use super::engine::Engine;
 use crate::connector::StatementKind;
 use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::params::placeholders::refuse_nul;
-use crate::sqlcipher::changes::recorder::Ran;
+use crate::sqlcipher::changes::touched::Ran;
 use crate::sqlcipher::errors::{classify_refused, in_commit};
 use crate::sqlcipher::ffi::commits;
 use crate::sqlcipher::statement::seen::Seen;
@@ -47,6 +47,7 @@ impl Engine {
                 return Err(way.refused());
             }
             watch.mode(Mode::Running);
+            let text = recorder.as_ref().and_then(|_| statement.expanded_sql()).unwrap_or_default();
             let before = commits::count(connection);
             let mut rows = statement.raw_query();
             let outcome = loop {
@@ -64,7 +65,7 @@ impl Engine {
                 session.note(open());
             }
             if let Some(recorder) = recorder {
-                recorder.end(connection, watch, Ran::Once, &outcome);
+                recorder.end(connection, watch, Ran::Once(&text), &outcome);
             }
             outcome?;
         }

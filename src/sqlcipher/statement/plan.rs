@@ -108,6 +108,11 @@ impl Plans {
         self.find(sql).map(|place| self.at(place))
     }
 
+    /// What `sql` was prepared from to run; several texts may come to the same.
+    pub(crate) fn prepared_text<'s>(&'s mut self, sql: &'s str) -> &'s str {
+        self.get(sql).map_or(sql, |plan| plan.text(sql)).trim()
+    }
+
     pub(crate) fn remember(&mut self, sql: Arc<str>, plan: Plan) -> usize {
         if self.known.len() >= PLANS || self.bytes > PLANNED {
             self.forget();
