@@ -111,6 +111,8 @@ impl BackupOptions {
             CopyKeySource::Plain => CopyKey::Plain,
             CopyKeySource::Source(source) => {
                 let source = AskedKeySource::new(source, listener);
+                // The copy gets the key that the source has now, not one that it remembers.
+                source.forget();
                 let secret = source.resolve().await;
                 CopyKey::Other(secret.map_err(|error| error.about(source.describe()).during(Phase::Key))?)
             }

@@ -142,8 +142,7 @@ impl KnownFile {
         for _ in 0..QUESTIONS {
             let looks = Arc::clone(opened);
             let then = on_thread(move || looks.first_bytes()).await?;
-            source.forget();
-            let answer = keys::candidates(&*source).await;
+            let answer = keys::anew(&*source).await;
             let (tries, key_source) = (Arc::clone(opened), Arc::clone(&self.key_source));
             // Whoever asks next waits for it, also when the caller has gone away.
             (state, outcome) = on_thread(move || {

@@ -19,7 +19,7 @@ use super::tuning::{Checkpoints, Tuning};
 use crate::connector::{
     Access, AskedKeySource, CancelKind, Capabilities, Connector, EngineListener, EngineReadings, Rekeying, TellProgress,
 };
-use crate::error::Result;
+use crate::error::{Error, Reason, Result};
 use crate::key::KeySource;
 use crate::params::Dialect;
 
@@ -211,7 +211,13 @@ impl SqlCipherConnector {
             *state = State::Opened(KeyedFile::new(Arc::clone(&opened), source));
             Ok(opened)
         })
-        .await??;
+        .await?
+        .inspect_err(|error: &Error| {
+            if let Some(source) = key.as_ref().filter(|_| error.reason() == Reason::WrongKey) {
+                // Whoever tries again gets what the source has then, not what it remembers.
+                source.forget();
+            }
+        })?;
         self.process.get_or_init(|| opened.mark());
         if let (Some(source), Some(secret)) = (key, made) {
             settle(&*source, &secret).await;

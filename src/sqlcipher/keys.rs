@@ -31,20 +31,22 @@ impl Offer {
                 }
                 // Where another process has made the file meanwhile, that is why.
                 Err(error) if is_missing(location, may_create).await? => return Err(explained(source, error)),
-                Ok(None) | Err(_) => {}
+                // The file gets the key that the source has now.
+                Ok(None) | Err(_) => source.forget(),
             }
         }
         Ok(Self { candidates: candidates(source).await?, made: None })
     }
 }
 
-/// What a source has offered, to be tried several times. The source is asked once.
+/// What a source has offered, to be tried several times. The source is asked once, and anew: what it remembers may have
+/// been replaced, and a file that gets such a key opens with none.
 #[derive(Clone)]
 pub(super) struct OfferedKeys(Vec<KeyCandidate>);
 
 impl OfferedKeys {
     pub(super) async fn of(source: &dyn KeySource) -> Result<Self> {
-        Ok(Self(candidates(source).await?))
+        Ok(Self(anew(source).await?))
     }
 
     pub(super) fn into_secrets(self) -> Vec<Secret> {
@@ -107,6 +109,12 @@ pub(super) async fn candidates(source: &dyn KeySource) -> Result<Vec<KeyCandidat
     found.iter().try_for_each(check)?;
     // Never without a key, if one was asked for.
     if found.is_empty() { Err(offers_nothing(source)) } else { Ok(found) }
+}
+
+/// The same, whatever it remembers.
+pub(super) async fn anew(source: &dyn KeySource) -> Result<Vec<KeyCandidate>> {
+    source.forget();
+    candidates(source).await
 }
 
 pub(super) fn offers_nothing(source: &dyn KeySource) -> Error {

@@ -20,7 +20,7 @@ impl SqlCipherConnector {
         progress: Option<TellProgress>,
     ) -> Result<Rekeying> {
         self.refuse_rekey()?;
-        let first = keys::candidates(&*source).await?.into_iter().next();
+        let first = keys::anew(&*source).await?.into_iter().next();
         let KeyCandidate { secret, source: name } = first.ok_or_else(|| keys::offers_nothing(&*source))?;
         let opened = self.opened().await?;
         self.known.bring_up_to_date(&opened).await?;
@@ -66,7 +66,7 @@ async fn still_offered(source: &dyn KeySource, secret: &Secret) -> Result<()> {
     if source.is_fixed() {
         return Ok(());
     }
-    let offered = keys::candidates(source).await.map_err(|error| error.context("the key was not changed"))?;
+    let offered = keys::anew(source).await.map_err(|error| error.context("the key was not changed"))?;
     if offered.iter().any(|candidate| candidate.secret.expose() == secret.expose()) {
         return Ok(());
     }

@@ -64,6 +64,8 @@ pub(in super::super::super) async fn salvage(
         SalvageKey::Same => CopyKey::Same,
         SalvageKey::Plain => CopyKey::Plain,
         SalvageKey::Source(source) => {
+            // The new file gets the key that the source has now, not one that it remembers.
+            source.forget();
             let secret = source.resolve().await;
             CopyKey::Other(secret.map_err(|error| error.about(source.describe()).during(Phase::Key))?)
         }
