@@ -68,17 +68,23 @@ impl Rows {
 /// form (see [`Offers`]), and the row decoded again: until it fits, or there is no other form.
 #[derive(Default)]
 pub(super) struct Decoder {
+    /// Everything as it is stored, for the first attempt with each row.
+    stored: Offers,
     /// What the last row that needed other forms was decoded with.
     known: Option<Offers>,
 }
 
 impl Decoder {
     pub(super) fn decode<T: DeserializeOwned>(&mut self, row: View<'_>) -> Result<T> {
-        let stored = Offers::default();
-        let mismatch = match Self::attempt(row, &stored) {
-            Ok(value) => return Ok(value),
-            Err(mismatch) => mismatch,
-        };
+        match Self::attempt(row, &self.stored) {
+            Ok(value) => Ok(value),
+            Err(mismatch) => self.decode_in_other_forms(row, mismatch),
+        }
+    }
+
+    #[cold]
+    fn decode_in_other_forms<T: DeserializeOwned>(&mut self, row: View<'_>, mismatch: Mismatch) -> Result<T> {
+        let stored = std::mem::take(&mut self.stored);
         let refused = stored.refused.get();
         if let Some(mut known) = self.known.take().filter(|known| known.fit(row))
             && let Ok(value) = Self::attempt(row, &known)

@@ -26,8 +26,15 @@ impl<'a> Columns<'a> {
         Self { row, offers, next: 0, into_field: false }
     }
 
+    #[inline]
     fn cell(self, column: usize) -> OfferedCell<'a> {
         OfferedCell { value: self.row.cell(column), column, offers: self.offers, into_field: self.into_field }
+    }
+
+    #[cold]
+    fn refused(self, column: usize, mismatch: Mismatch) -> Mismatch {
+        self.offers.refused.set(Some(column));
+        mismatch.at(self.row.name(column))
     }
 
     fn first(self) -> Result<OfferedCell<'a>, Mismatch> {
@@ -157,19 +164,18 @@ impl<'de> MapAccess<'de> for Columns<'_> {
         seed.deserialize(ColumnName { name, is_field: &mut self.into_field }).map(Some)
     }
 
+    #[inline]
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Mismatch> {
         let index = self.next;
         self.next += 1;
-        seed.deserialize(self.cell(index)).map_err(|mismatch: Mismatch| {
-            self.offers.refused.set(Some(index));
-            mismatch.at(self.row.name(index))
-        })
+        seed.deserialize(self.cell(index)).map_err(|mismatch| self.refused(index, mismatch))
     }
 }
 
 impl<'de> SeqAccess<'de> for Columns<'_> {
     type Error = Mismatch;
 
+    #[inline]
     fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Mismatch> {
         if self.next == self.row.len() {
             return Ok(None);
@@ -192,6 +198,7 @@ struct OfferedCell<'a> {
 
 impl OfferedCell<'_> {
     /// Offers the value as it is stored.
+    #[inline]
     fn stored<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mismatch> {
         match self.value {
             ValueRef::Null => visitor.visit_unit(),

@@ -8,8 +8,13 @@ use serde::de;
 use crate::value::ValueRef;
 
 /// serde's error while decoding: words about types and names, never a value of more than a number.
+///
+/// A pointer, because serde hands a result over for each value of each row.
 #[derive(Debug)]
-pub(super) struct Mismatch {
+pub(super) struct Mismatch(Box<Words>);
+
+#[derive(Debug)]
+struct Words {
     message: String,
     /// What stands before it: where it was found, if that is known.
     place: String,
@@ -34,41 +39,43 @@ const TIMES: [&str; 9] = [
 impl Mismatch {
     /// An error in our own words.
     pub(super) fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), place: String::new(), foreign: false }
+        Self(Box::new(Words { message: message.into(), place: String::new(), foreign: false }))
     }
 
     /// The same with the name of the column.
-    pub(super) fn at(self, column: &str) -> Self {
-        Self { place: format!("column {column}: "), ..self }
+    pub(super) fn at(mut self, column: &str) -> Self {
+        self.0.place = format!("column {column}: ");
+        self
     }
 
     /// The same without the words of a type that has quoted this value, whole or in part.
-    pub(super) fn without(self, value: ValueRef<'_>) -> Self {
-        match value {
-            ValueRef::Text(text) if self.foreign && self.quotes(text) => {
-                let message = "this text does not fit; the words of its type are left out, as they quote it".into();
-                Self { message, foreign: false, ..self }
-            }
-            _ => self,
+    pub(super) fn without(mut self, value: ValueRef<'_>) -> Self {
+        if let ValueRef::Text(text) = value
+            && self.0.foreign
+            && self.quotes(text)
+        {
+            self.0.message = "this text does not fit; the words of its type are left out, as they quote it".into();
+            self.0.foreign = false;
         }
+        self
     }
 
     fn quotes(&self, text: &str) -> bool {
         let mut words = text.split(|c: char| !c.is_alphanumeric()).filter(|word| word.chars().count() > 2);
-        let quoted = |quote| !text.is_empty() && self.message.contains(&format!("{quote}{text}{quote}"));
-        words.any(|word| self.message.contains(word)) || ['"', '\'', '`'].into_iter().any(quoted)
+        let quoted = |quote| !text.is_empty() && self.0.message.contains(&format!("{quote}{text}{quote}"));
+        words.any(|word| self.0.message.contains(word)) || ['"', '\'', '`'].into_iter().any(quoted)
     }
 
     /// Whether a point in time was offered something else than a text.
     pub(super) fn is_of_a_time(&self) -> bool {
-        TIMES.iter().any(|time| self.message.strip_suffix(time).is_some_and(|rest| rest.ends_with(", expected ")))
+        TIMES.iter().any(|time| self.0.message.strip_suffix(time).is_some_and(|rest| rest.ends_with(", expected ")))
     }
 }
 
 impl fmt::Display for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.place)?;
-        f.write_str(&self.message)
+        f.write_str(&self.0.place)?;
+        f.write_str(&self.0.message)
     }
 }
 
@@ -76,7 +83,7 @@ impl std::error::Error for Mismatch {}
 
 impl de::Error for Mismatch {
     fn custom<T: fmt::Display>(message: T) -> Self {
-        Self { foreign: true, ..Self::new(message.to_string()) }
+        Self(Box::new(Words { message: message.to_string(), place: String::new(), foreign: true }))
     }
 
     /// serde's own text would quote the value.

@@ -346,7 +346,8 @@ pub(crate) fn show_row(sink: &mut dyn RowSink, columns: &[Arc<str>], row: &rusql
     // Most rows are narrow, and need no memory for their cells.
     match columns.len() {
         0..=2 => show_in(&mut [ValueRef::Null; 2], sink, columns, row),
-        3..=8 => show_in(&mut [ValueRef::Null; 8], sink, columns, row),
+        3..=4 => show_in(&mut [ValueRef::Null; 4], sink, columns, row),
+        5..=8 => show_in(&mut [ValueRef::Null; 8], sink, columns, row),
         wide => show_in(&mut vec![ValueRef::Null; wide], sink, columns, row),
     }
 }
