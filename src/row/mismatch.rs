@@ -11,10 +11,10 @@ use crate::value::ValueRef;
 ///
 /// A pointer, because serde hands a result over for each value of each row.
 #[derive(Debug)]
-pub(super) struct Mismatch(Box<Words>);
+pub(super) struct Mismatch(Box<MismatchWords>);
 
 #[derive(Debug)]
-struct Words {
+struct MismatchWords {
     message: String,
     /// What stands before it: where it was found, if that is known.
     place: String,
@@ -39,7 +39,7 @@ const TIMES: [&str; 9] = [
 impl Mismatch {
     /// An error in our own words.
     pub(super) fn new(message: impl Into<String>) -> Self {
-        Self(Box::new(Words { message: message.into(), place: String::new(), foreign: false }))
+        Self(Box::new(MismatchWords { message: message.into(), place: String::new(), foreign: false }))
     }
 
     /// The same with the name of the column.
@@ -83,7 +83,7 @@ impl std::error::Error for Mismatch {}
 
 impl de::Error for Mismatch {
     fn custom<T: fmt::Display>(message: T) -> Self {
-        Self(Box::new(Words { message: message.to_string(), place: String::new(), foreign: true }))
+        Self(Box::new(MismatchWords { message: message.to_string(), place: String::new(), foreign: true }))
     }
 
     /// serde's own text would quote the value.
