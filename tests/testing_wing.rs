@@ -2,17 +2,19 @@
 #![cfg(feature = "testing")]
 
 use std::panic::AssertUnwindSafe;
+use std::path::Path;
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use strongroom::engine::{Access, Canceller, Changes, Dialect, Resource, ResourceState, Statement, TransactionMode};
 use strongroom::pool::Attempt;
 use strongroom::testing::{
-    Call, Fault, FaultyConnector, MockConnection, MockConnector, MockHealthCheck, MockRetryPolicy, Point,
-    ScriptedConnector,
+    Call, Fault, FaultyConnector, MockConnection, MockConnector, MockHealthCheck, MockKeySource, MockRetryPolicy,
+    Point, ScriptedConnector,
 };
 use strongroom::{
-    Capabilities, Connection, Connector, Error, ErrorKind, HealthCheck, Reason, Result, RetryPolicy, Rows, Value,
+    Capabilities, Connection, Connector, Error, ErrorKind, HealthCheck, KeySource, Reason, Result, RetryPolicy, Rows,
+    Value,
 };
 
 fn statement(sql: &str) -> Statement {
@@ -227,4 +229,57 @@ async fn mocks_stand_for_all_contracts() {
     check.expect_verdict().times(1).returning(|_| Err(Error::new(ErrorKind::Connection, "sick")));
     let check: Box<dyn HealthCheck<MockConnection>> = Box::new(check);
     assert!(check.check(&mut MockConnection::new(), Duration::ZERO).await.is_err());
+}
+
+#[tokio::test]
+async fn a_mock_does_what_the_contract_provides_until_something_else_is_expected() {
+    let mut connection = MockConnection::new();
+    connection.expect_commit().times(1).returning(|| Box::pin(async { Ok(()) }));
+    assert!(connection.commit_early().await.unwrap().is_none(), "it commits");
+    let error = connection.tables_read(&statement("SELECT 1")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    connection.expect_tables_read().times(1).returning(|_| Box::pin(async { Ok(vec!["t".into()]) }));
+    assert_eq!(connection.tables_read(&statement("SELECT 1")).await.unwrap(), ["t".into()]);
+    connection
+        .expect_commit_early()
+        .times(1)
+        .returning(|| Box::pin(async { Err(Error::new(ErrorKind::Busy, "full")) }));
+    assert_eq!(connection.commit_early().await.unwrap_err().kind(), ErrorKind::Busy);
+
+    let mut connector = MockConnector::new();
+    assert!(connector.usable().is_ok());
+    connector.expect_usable().returning(|| Err(Error::new(ErrorKind::Connection, "of a parent")));
+    assert!(connector.usable().is_err());
+
+    let mut source = MockKeySource::new();
+    assert!(!source.is_fixed());
+    source.expect_is_fixed().return_const(true);
+    assert!(source.is_fixed());
+}
+
+#[test]
+fn mocks_have_an_expectation_for_each_method_of_their_contract() {
+    let source = |path: &str| std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
+    // Up to the end of the contract: a brace at the beginning of a line.
+    let methods = |text: &str, contract: &str| -> Vec<String> {
+        let (_, from) = text.split_once(contract).unwrap();
+        let (body, _) = from.split_once("\n}").unwrap();
+        let names = body.lines().filter_map(|line| line.strip_prefix("    fn ").or(line.strip_prefix("    async fn ")));
+        names.map(|line| line[..line.find(['(', '<']).unwrap()].to_owned()).collect()
+    };
+    for (contract, name, mock) in [
+        ("src/connector/connection.rs", "pub trait Connection", "connection"),
+        ("src/connector/resource.rs", "pub trait Resource", "connection"),
+        ("src/connector/mod.rs", "pub trait Connector", "connector"),
+        ("src/key.rs", "pub trait KeySource", "keys"),
+    ] {
+        let methods = methods(&source(contract), name);
+        assert!(methods.len() >= 6, "{name}: {methods:?}");
+        let mock = source(&format!("src/testing/mock/{mock}.rs"));
+        let (_, expectations) = mock.split_once("The expectations of").unwrap();
+        let (expectations, _) = expectations.split_once("\n}").unwrap();
+        for method in methods {
+            assert!(expectations.contains(&format!("fn {method}(")), "no expectation for {method} of {name}");
+        }
+    }
 }
