@@ -309,3 +309,28 @@ async fn many_rows_for_a_table_that_was_changed_fail_at_most_once() {
     connection.rollback().await.unwrap();
     connection.run_many(insert.into(), sets(3)).await.unwrap();
 }
+
+#[tokio::test]
+async fn what_is_not_supported_is_not_taken_for_a_changed_table() {
+    let Some(server) = server() else { return };
+    let mut connection = server.connect().await;
+    let made = "CREATE TABLE c (a int); INSERT INTO c VALUES (1); \
+        CREATE FUNCTION f(n bigint) RETURNS bigint LANGUAGE plpgsql AS $$ BEGIN \
+        IF n > 1 THEN RAISE feature_not_supported; END IF; RETURN n; END $$";
+    script(&mut connection, made).await;
+    for inside in [false, true] {
+        if inside {
+            connection.begin(TransactionMode::WRITE).await.unwrap();
+        }
+        run_sql(&mut connection, "SELECT f($1)", (1,)).await.unwrap();
+        let error = run_sql(&mut connection, "SELECT f($1)", (2,)).await.unwrap_err();
+        assert_eq!((error.kind(), error.is_transient()), (ErrorKind::Unsupported, false), "{error}");
+    }
+    connection.rollback().await.unwrap();
+    // What is one.
+    run_sql(&mut connection, "SELECT * FROM c", ()).await.unwrap();
+    script(&mut connection, "ALTER TABLE c ADD COLUMN b int").await;
+    connection.begin(TransactionMode::WRITE).await.unwrap();
+    let error = run_sql(&mut connection, "SELECT * FROM c", ()).await.unwrap_err();
+    assert_eq!((error.kind(), error.is_transient()), (ErrorKind::Serialization, true), "{error}");
+}

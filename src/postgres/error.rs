@@ -27,6 +27,7 @@ pub struct ServerError {
     constraint: Option<String>,
     table: Option<String>,
     column: Option<String>,
+    changed_result: bool,
 }
 
 impl ServerError {
@@ -81,6 +82,18 @@ pub(crate) fn sqlstate(error: &Error) -> Option<&str> {
     source.downcast_ref().map(ServerError::sqlstate)
 }
 
+/// Whether the columns of a prepared statement have become others. The state stands for all that is not supported, and
+/// the text is translated; the name of the function is not. What is no PostgreSQL gives no such name, and says it in English.
+fn is_changed_result(server: &DbError) -> bool {
+    let says = || server.message() == "cached plan must not change result type";
+    server.code().code() == "0A000" && server.routine().map_or_else(says, |routine| routine == "RevalidateCachedQuery")
+}
+
+pub(crate) fn is_of_changed_result(error: &Error) -> bool {
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<ServerError>());
+    source.is_some_and(|server| server.changed_result)
+}
+
 #[cold]
 fn from_server(server: &DbError, phase: Phase, goes_on: bool) -> Error {
     let state = server.code().code();
@@ -115,6 +128,7 @@ fn from_server(server: &DbError, phase: Phase, goes_on: bool) -> Error {
         constraint: own(server.constraint()),
         table: own(server.table()),
         column: own(server.column()),
+        changed_result: is_changed_result(server),
     }) as Box<dyn std::error::Error + Send + Sync>)
 }
 

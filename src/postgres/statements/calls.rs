@@ -8,8 +8,8 @@ use tokio_postgres::{Client, RowStream};
 
 use super::bulk::BulkWay;
 use super::collect::Collector;
-use super::sending::{Fitted, Ready};
-use super::words::{Shape, Traces, ends_transaction, only_sets};
+use super::sending::{Fitted, Ready, failed_within};
+use super::words::{Shape, Traces, commits_midway, ends_transaction, only_sets};
 use crate::connector::{
     Access, BulkInsert, Connection, Isolation, Maintained, Maintenance, Outcome, Scope, Statement, StatementKind,
     StatementSummary, TransactionMode, left_open,
@@ -33,6 +33,8 @@ pub(crate) struct Open {
     /// The chunk that is being filled; it outlives a dropped `next_chunk`.
     gathered: Collector,
     chunk: usize,
+    /// Outside a transaction, of what may commit on its way.
+    commits: bool,
     call: SessionCall,
     running: Running,
 }
@@ -100,6 +102,7 @@ impl Connection for PostgresConnection {
             });
         }
         let outcome = self.send(call, sql).await;
+        let outcome = outcome.map_err(|error| if commits_midway(sql) { failed_within(error) } else { error });
         if self.session.lost || self.session.link.reported.transaction() == Some(SessionTransaction::None) {
             return outcome;
         }
@@ -149,10 +152,11 @@ impl Connection for PostgresConnection {
             Ok(None)
         });
         let Some(end) = self.session.driver.wait(fill).await? else { return Ok(Some(open.gathered.take())) };
-        let Some(Open { mut gathered, call, running, .. }) = self.stream.take() else { return Ok(None) };
+        let Some(Open { mut gathered, commits, call, running, .. }) = self.stream.take() else { return Ok(None) };
         running.end();
         if let Err(error) = end {
-            return Err(self.session.fails(call, Fault::Driver(error)).await);
+            let error = self.session.fails(call, Fault::Driver(error)).await;
+            return Err(if commits { failed_within(error) } else { error });
         }
         self.session.call = None;
         self.session.confirmed(call)?;
@@ -339,10 +343,12 @@ impl PostgresConnection {
         }
         self.session.note(shape.traces);
         let answer = pin!(async { Ok(fitted.send(&self.client).await?) });
-        let rows = Box::pin(self.session.during(call, answer).await?);
+        let commits = shape.commits_within && self.session.transaction == SessionTransaction::None;
+        let rows = self.session.during(call, answer).await;
+        let rows = Box::pin(rows.map_err(|error| if commits { failed_within(error) } else { error })?);
         self.session.call = Some(call);
         let running = self.session.link.running();
-        self.stream = Some(Open { rows, gathered: ready.collector(), chunk: chunk.max(1), call, running });
+        self.stream = Some(Open { rows, gathered: ready.collector(), chunk: chunk.max(1), commits, call, running });
         Ok(())
     }
 }

@@ -17,7 +17,7 @@ use crate::params::lexer::unmarked;
 use crate::params::script::statements;
 use crate::params::{Dialect, Params, Placeholders};
 use crate::postgres::connection::PostgresConnection;
-use crate::postgres::error::sqlstate;
+use crate::postgres::error::{is_of_changed_result, sqlstate};
 use crate::postgres::values::Parameter;
 use crate::postgres::values::{base, is_readable, unreadable};
 use crate::postgres::wire::{SessionCall, SessionTransaction, only_reads};
@@ -216,7 +216,7 @@ impl PostgresConnection {
             let answer = pin!(async { collector.all(fitted.send(&self.client).await?, &shape, types, shown).await });
             self.session.during(SessionCall::Statement { reads: shape.reads }, answer).await
         };
-        let outcome = if autocommit && shape.commits_within { outcome.map_err(stopped_within) } else { outcome };
+        let outcome = if autocommit && shape.commits_within { outcome.map_err(failed_within) } else { outcome };
         match outcome? {
             WireAnswer::Rows(rows) => Ok(rows),
             WireAnswer::UnreadRows(unread) => {
@@ -228,14 +228,22 @@ impl PostgresConnection {
     }
 }
 
-/// A procedure that commits on its way was stopped somewhere on it.
-fn stopped_within(error: Error) -> Error {
-    if sqlstate(&error) != Some("57014") {
+/// What commits on its way failed somewhere on it. Where others would have been undone and might be run again, nobody may
+/// run it again without a look.
+#[cold]
+pub(super) fn failed_within(error: Error) -> Error {
+    let Some(state) = sqlstate(&error) else { return error };
+    if error.kind() == ErrorKind::Connection {
         return error;
     }
-    let message = "the statement was stopped, and what it had committed on its way stays done";
-    let stopped = Error::new(ErrorKind::OutcomeUnknown, message).during(Phase::Statement).caused_by(error);
-    stopped.hint("look what is done before doing it again")
+    let message = match state {
+        "57014" => "the statement was stopped, and what it had committed on its way stays done",
+        _ if error.is_transient() => "the statement failed, and what it had committed on its way stays done",
+        _ if error.advice().is_none() => return error.hint("what it had committed on its way stays done"),
+        _ => return error,
+    };
+    let failed = Error::new(ErrorKind::OutcomeUnknown, message).during(Phase::Statement).caused_by(error);
+    failed.hint("look what is done before doing it again")
 }
 
 /// A statement with its parameters in the form in which they are sent.
@@ -295,7 +303,7 @@ fn fitting<'v>(
 
 /// Whether the server says that what a statement was prepared for has changed, or that it never heard of it.
 fn is_stale(error: &Error) -> bool {
-    matches!(sqlstate(error), Some("0A000" | "26000"))
+    sqlstate(error) == Some("26000") || is_of_changed_result(error)
 }
 
 /// Whether preparing the statement anew may help: also when it does not fit the tables any more, or a text is read for

@@ -177,6 +177,25 @@ pub(crate) fn only_sets(script: &str) -> bool {
     statements(script, Dialect::Postgres).all(|one| sets(Shape::of(one)))
 }
 
+/// Whether a script may commit before its end: outside a transaction, its statements are one, but for what it says itself;
+/// a procedure commits only where it stands alone.
+pub(crate) fn commits_midway(script: &str) -> bool {
+    let mut each = statements(script, Dialect::Postgres).peekable();
+    let mut alone = true;
+    while let Some(one) = each.next() {
+        let last = each.peek().is_none();
+        let (mut words, shape) = (tokens(one), Shape::of(one));
+        let first = words.next().unwrap_or(Token::Literal);
+        if !last && shape.transaction && first.is_one_of(&["COMMIT", "END", "PREPARE"])
+            || last && alone && shape.commits_within
+        {
+            return true;
+        }
+        alone = false;
+    }
+    false
+}
+
 /// Whether one of the statements of a script begins or ends a transaction, or a savepoint.
 pub(crate) fn ends_transaction(script: &str) -> bool {
     statements(script, Dialect::Postgres).any(|one| Shape::of(one).transaction)
