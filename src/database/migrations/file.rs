@@ -23,7 +23,11 @@ pub(super) fn migration<C: Connector>(path: &str, text: Cow<'static, str>) -> Re
             .hint("begin it with a number, as in 0001_create_users.sql")
             .about(file.to_owned())
     })?;
-    let directives: Vec<String> = directives(&text).map(str::to_owned).collect();
+    let directives = directives(&text).map_err(|line| {
+        Error::new(ErrorKind::Config, format!("{file} says `{line}` at its top, which is taken for nothing"))
+            .hint("write `-- strongroom: outside-transaction`, or `-- no-transaction` as the first line")
+            .about(file.to_owned())
+    })?;
     let mut migration = Migration::sql(version, name, text);
     for directive in directives {
         migration = match &*directive {
@@ -67,14 +71,56 @@ fn number_and_name(file: &str) -> Option<(i64, String)> {
     Some((number.parse().ok()?, name.replace(['_', '-'], " ")))
 }
 
-/// The words behind [`MARK`] in the comments at the top; `-- no-transaction` in the first line is sqlx's.
-fn directives(text: &str) -> impl Iterator<Item = &str> {
+/// sqlx's, in the first line and with any words behind it.
+const SQLX: &str = "-- no-transaction";
+
+const DIRECTIVES: [&str; 3] = ["outside-transaction", "without-foreign-keys", "repeatable"];
+
+/// The words behind [`MARK`] in the comments at the top, and what [`SQLX`] stands for.
+///
+/// # Errors
+/// The line, where one is written in another way: it would be ignored, and the file run as nobody meant it to.
+fn directives(text: &str) -> Result<Vec<String>, String> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let first = text.lines().next().is_some_and(|line| line.trim_end() == "-- no-transaction");
-    let comments = text.lines().map(str::trim).take_while(|line| line.is_empty() || line.starts_with("--"));
-    let marked = comments.filter_map(|line| line.trim_start_matches('-').trim().strip_prefix(MARK));
-    let words = marked.flat_map(|words| words.split([',', ' '])).filter(|word| !word.is_empty());
-    first.then_some("outside-transaction").into_iter().chain(words)
+    let mut found = Vec::new();
+    for (index, line) in comments_at_the_top(text).into_iter().enumerate() {
+        let said = line.trim_start_matches(['-', '/', '*', '!']).trim_end_matches(['/', '*']).trim();
+        let behind = line.strip_prefix(SQLX).filter(|_| index == 0 && text.starts_with(SQLX));
+        if behind.is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphanumeric() || matches!(c, '-' | '_'))) {
+            found.push("outside-transaction".to_owned());
+        } else if let Some(words) = said.strip_prefix(MARK) {
+            found.extend(words.split([',', ' ', '\t']).filter(|word| !word.is_empty()).map(str::to_owned));
+        } else if is_meant(&said.to_lowercase().replace('_', "-")) {
+            return Err(line.to_owned());
+        }
+    }
+    Ok(found)
+}
+
+/// Whether a comment, in lower case, can only be one of ours or sqlx's that is misspelled.
+fn is_meant(said: &str) -> bool {
+    let mut words =
+        said.split(|c: char| c.is_whitespace() || matches!(c, ':' | ',' | '.')).filter(|word| !word.is_empty());
+    let first = words.next().unwrap_or_default();
+    let behind = said.strip_prefix("strongroom").map(str::trim_start);
+    match behind {
+        Some(rest) if rest.starts_with(':') => true,
+        Some(_) if first == "strongroom" => words.any(|word| DIRECTIVES.contains(&word)),
+        _ => {
+            ["no-transaction", "no-transactions", DIRECTIVES[0], DIRECTIVES[1]].contains(&first)
+                || said == DIRECTIVES[2]
+        }
+    }
+}
+
+fn comments_at_the_top(text: &str) -> Vec<&str> {
+    let mut within = false;
+    let lines = text.lines().map(str::trim).take_while(|line| {
+        let is_comment = within || line.is_empty() || line.starts_with("--") || line.starts_with("/*");
+        within = (within || line.starts_with("/*")) && !line.contains("*/");
+        is_comment
+    });
+    lines.filter(|line| !line.is_empty()).collect()
 }
 
 #[cfg(test)]
@@ -117,11 +163,39 @@ mod tests {
                 true,
             ),
             ("--strongroom: without-foreign-keys", MigrationWay::WithoutForeignKeys, false),
+            ("-- no-transaction because of the index\nVACUUM", MigrationWay::Outside, false),
+            ("-- no-transaction: VACUUM\nVACUUM", MigrationWay::Outside, false),
+            ("/* (c)\n\n * all of us */\n-- strongroom: outside-transaction\nVACUUM", MigrationWay::Outside, false),
+            (
+                "-- No transaction is open here.\n-- Made for strongroom, with repeatable reads.\nSELECT 1",
+                MigrationWay::Transaction,
+                false,
+            ),
+            ("-- strongroom keeps outside of this.\nSELECT 1", MigrationWay::Transaction, false),
             ("SELECT 1;\n-- strongroom: outside-transaction", MigrationWay::Transaction, false),
         ] {
             let migration = parsed("1_x.sql", text).unwrap();
             assert_eq!((migration.way, migration.repeatable), (way, repeatable), "{text}");
         }
-        assert!(parsed("1_x.sql", "-- strongroom: no-transaction").is_err());
+        for text in [
+            "-- strongroom: no-transaction",
+            "-- strongroom: outside-transaction because of the index",
+            "-- Strongroom: outside-transaction",
+            "-- strongroom : outside-transaction",
+            "-- strongroom outside-transaction",
+            "--no-transaction",
+            "-- no_transaction",
+            "-- NO-TRANSACTION",
+            "-- no-transactions",
+            "-- Adds an index.\n-- no-transaction",
+            "/* no-transaction */ VACUUM",
+            "/* by all of us\n   strongroom, without_foreign_keys */",
+            "-- outside-transaction",
+            "-- repeatable",
+        ] {
+            let error = parsed("1_x.sql", text).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Config, "{text}");
+            assert!(error.to_string().contains("1_x.sql"), "{error}");
+        }
     }
 }
