@@ -217,3 +217,56 @@ async fn another_run_is_waited_for_only_so_long() {
     held.fetch_all("SELECT pg_advisory_unlock(7876647666)", ()).await.unwrap();
     assert_eq!(db.migrate(&list()).await.unwrap().ran.len(), 5);
 }
+
+#[tokio::test]
+async fn a_migration_that_looks_elsewhere_for_names_leads_no_other_astray() {
+    let Some(server) = server() else { return };
+    let connector = database(&server, "paths").await;
+    let db = open(&connector).await;
+    let list = Migrations::new()
+        .sql(
+            1,
+            "first",
+            "CREATE TABLE first (a INT); CREATE SCHEMA side; SET search_path = side; CREATE TABLE a (a INT)",
+        )
+        // So begins what pg_dump writes.
+        .sql(2, "dumped", "SELECT pg_catalog.set_config('search_path', '', false); CREATE TABLE public.second (a INT)")
+        .add(
+            Migration::sql(3, "apart", "SET search_path = side; VACUUM a; CREATE TABLE b (a INT)")
+                .outside_transaction(),
+        )
+        .sql(4, "third", "CREATE TABLE third (a INT); SET LOCAL search_path = nowhere")
+        .code(5, "by code", async |tx| tx.execute_script("CREATE TABLE fourth (a INT)").await);
+    assert_eq!(db.migrate_with(&list, MigrateOptions::new().up_to(2)).await.unwrap().ran.len(), 2);
+    assert_eq!(db.migrate(&list).await.unwrap().ran.len(), 3);
+    assert_eq!(db.migrate(&list).await.unwrap().ran.len(), 0);
+    let sql = "SELECT schemaname || '.' || tablename FROM pg_tables WHERE schemaname IN ('public', 'side') ORDER BY 1";
+    let tables: Vec<String> = db.fetch_all_as(sql, ()).await.unwrap();
+    let wanted = ["first", "fourth", "second", "strongroom_migrations", "third"].map(|name| format!("public.{name}"));
+    assert_eq!(tables, [&wanted[..], &["side.a".to_owned(), "side.b".to_owned()]].concat());
+}
+
+#[tokio::test]
+async fn a_role_with_a_schema_of_its_own_does_not_begin_a_second_history() {
+    let Some(server) = server() else { return };
+    let connector = database(&server, "roles").await;
+    let db = open(&connector).await;
+    db.execute_script("CREATE SCHEMA app").await.unwrap();
+    db.close().await.unwrap();
+    // The first role is called like its schema, so what it makes is there.
+    let db = open(&connector).await;
+    assert_eq!(db.migrate(&list()).await.unwrap().ran.len(), 5);
+    db.execute_script("CREATE ROLE other SUPERUSER; CREATE SCHEMA tenant").await.unwrap();
+    let other = open(&connector.clone().setting("role", "other")).await;
+    for error in [other.migrate(&list()).await.unwrap_err(), other.migration_plan(&list()).await.unwrap_err()] {
+        assert_eq!(error.kind(), ErrorKind::Migration, "{error}");
+        assert!(error.to_string().contains("the schema app"), "{error}");
+    }
+    assert!(!other.table_exists("public.customers").await.unwrap());
+    // Told where to look, it finds the history, or begins one that is meant.
+    let told = open(&connector.clone().setting("role", "other").setting("search_path", "app")).await;
+    assert_eq!(told.migrate(&list()).await.unwrap().ran.len(), 0);
+    let tenant = open(&connector.clone().setting("search_path", "tenant")).await;
+    assert_eq!(tenant.migration_plan(&list()).await.unwrap().pending.len(), 5);
+    assert_eq!(tenant.migrate(&list()).await.unwrap().ran.len(), 5);
+}

@@ -147,7 +147,7 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
         options: &MigrateOptions,
     ) -> Result<Left<'m, C>> {
         let mut db = self;
-        let history = history::look(&mut db).await?;
+        let history = history::look(&mut db, words).await?;
         Left::of(list, history, &mut db, words, options).await
     }
 }

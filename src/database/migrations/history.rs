@@ -7,7 +7,7 @@ use crate::connector::Connection;
 use crate::connector::Connector;
 use crate::database::handle::AsyncDatabase;
 use crate::database::transaction::Transaction;
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::params::Dialect;
 use crate::row::Rows;
 
@@ -54,10 +54,12 @@ impl<C: Connector<Connection: Connection>> Reads for &mut Transaction<C> {
 }
 
 /// The history, as far as there is one; in one read if there is.
-pub(super) async fn look(db: &mut impl Reads) -> Result<Vec<Line>> {
+pub(super) async fn look(db: &mut impl Reads, words: Words) -> Result<Vec<Line>> {
     match db.rows(READ).await {
         Ok(rows) => lines(&rows),
-        Err(error) if error.kind() == ErrorKind::Query && !db.has_table(TABLE).await? => Ok(Vec::new()),
+        Err(error) if error.kind() == ErrorKind::Query && !db.has_table(TABLE).await? => {
+            words.refuse_another(db).await.map(|()| Vec::new())
+        }
         // Another process may have made the table in between.
         Err(error) if error.kind() == ErrorKind::Query => lines(&db.rows(READ).await?),
         Err(error) => Err(error),
@@ -65,11 +67,12 @@ pub(super) async fn look(db: &mut impl Reads) -> Result<Vec<Line>> {
 }
 
 /// The history, which has its table then.
-pub(super) async fn open<C>(tx: &mut Transaction<C>, words: Words) -> Result<Vec<Line>>
+pub(super) async fn open<C>(mut tx: &mut Transaction<C>, words: Words) -> Result<Vec<Line>>
 where
     C: Connector<Connection: Connection>,
 {
     if !tx.table_exists(TABLE).await? {
+        words.refuse_another(&mut tx).await?;
         tx.execute_script(words.table()).await?;
     }
     lines(&tx.fetch_all(READ, ()).await?)
@@ -154,6 +157,33 @@ impl Words {
             "UPDATE strongroom_migrations SET name = $2, checksum = $3, finished_at = {now}, took_us = $4 \
              WHERE version = $1"
         )
+    }
+
+    /// What has names found where they were when the run began: a migration may set that otherwise, as `pg_dump` does in what
+    /// it writes, and the history would be looked for in another schema. Takes what `search_path` was.
+    pub(super) const SEARCH_AGAIN: &str = "SELECT pg_catalog.set_config('search_path', $1, false) \
+        WHERE pg_catalog.current_setting('search_path') OPERATOR(pg_catalog.<>) $1";
+
+    pub(super) fn searched(self) -> Option<&'static str> {
+        self.is_postgres().then_some("SELECT pg_catalog.current_setting('search_path')")
+    }
+
+    /// Refuses to begin a history where there is one that this session does not see, because it has another role than
+    /// whoever made it: all would run again. A `search_path` that names its schemas is taken at its word, for there may be
+    /// one history in each.
+    async fn refuse_another(self, db: &mut impl Reads) -> Result<()> {
+        const OTHERS: &str = "SELECT n.nspname FROM pg_catalog.pg_class c \
+            JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+            WHERE c.relname = 'strongroom_migrations' AND c.relkind IN ('r', 'p') AND n.nspname NOT LIKE 'pg\\_%' \
+            AND pg_catalog.current_setting('search_path') LIKE '%$user%' ORDER BY 1 LIMIT 1";
+        let rows = if self.is_postgres() { db.rows(OTHERS).await? } else { return Ok(()) };
+        let Some(row) = rows.first() else { return Ok(()) };
+        let schema: String = row.get(0)?;
+        let message =
+            format!("this database has its history of migrations in the schema {schema}, which is not searched");
+        Err(Error::new(ErrorKind::Migration, message).about(schema).hint(
+            "have search_path name the schema that is meant, and not \"$user\"; each may have a history of its own",
+        ))
     }
 
     /// What keeps other runs away from this one, for as long as its session lasts; none where a transaction that writes

@@ -48,6 +48,8 @@ pub(super) struct Migrating<'m, C: Connector> {
     total: usize,
     report: MigrationReport,
     keys: Keys,
+    /// Where PostgreSQL looked for names when this began.
+    search_path: Option<String>,
     /// Since when it has done nothing itself, and may have waited for another run.
     since: Instant,
     /// Whether something began outside of transactions and is not done.
@@ -66,7 +68,8 @@ impl<'m, C: Connector<Connection: Connection>> Migrating<'m, C> {
     ) -> Self {
         let report = MigrationReport::default();
         let (keys, since) = (Keys::Unasked, Instant::now());
-        Self { list, words, options, nests, total, report, keys, since, begun: false, at_work: None }
+        let search_path = None;
+        Self { list, words, options, nests, total, report, keys, search_path, since, begun: false, at_work: None }
     }
 
     /// What was done.
@@ -162,6 +165,7 @@ impl<'m, C: Connector<Connection: Connection>> Migrating<'m, C> {
             check_foreign_keys(&mut tx).await.map_err(titled)?;
         }
         let took = i64::try_from(began.elapsed().as_micros()).unwrap_or(i64::MAX);
+        self.search_again(&mut tx).await.map_err(titled)?;
         let line = (migration.version, migration.name(), migration.checksum(), took, None::<&str>);
         tx.execute(&self.words.add_finished(), line).await.map_err(titled)?;
         self.end_work().map_err(titled)?;
@@ -230,7 +234,19 @@ impl<'m, C: Connector<Connection: Connection>> Migrating<'m, C> {
         if let Some(lock) = self.words.lock_step() {
             tx.fetch_all(lock, ()).await?;
         }
+        if let (None, Some(searched)) = (&self.search_path, self.words.searched()) {
+            self.search_path = tx.fetch_value(searched, ()).await?;
+        }
+        self.search_again(&mut tx).await?;
         Ok(tx)
+    }
+
+    /// Has the history found where it was, and each migration find the same as if it ran alone.
+    async fn search_again(&self, tx: &mut Transaction<C>) -> Result<()> {
+        match &self.search_path {
+            Some(path) => tx.fetch_all(Words::SEARCH_AGAIN, (path,)).await.map(drop),
+            None => Ok(()),
+        }
     }
 
     /// Takes the lock of the whole run, where there is one.
