@@ -2,6 +2,7 @@
 #![cfg(all(feature = "sops", unix))]
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -163,6 +164,40 @@ fn commands_run_only_when_asked_without_a_shell_and_know_the_recipient() {
         let answer = house.ask("+commands", &[("SOPS_AGE_KEY_CMD", broken)]);
         assert!(answer.starts_with("Locked") && answer.contains(said), "{broken}: {answer}");
     }
+}
+
+#[test]
+fn commands_have_the_environment_that_they_have_from_sops_and_end_once_the_file_is_open() {
+    let house = House::new();
+    let others = [AgeIdentity::generate(), AgeIdentity::generate()];
+    let recipients = [others[0].recipient(), house.identity.recipient(), others[1].recipient()];
+    let text = encrypt(SopsFormat::Yaml, &[("db_key", &Secret::new("opened"))], &recipients).unwrap();
+    fs::write(house.at("s.yaml"), text).unwrap();
+    let (keys, ran) = (house.file("keys.txt", house.text()), house.at("ran").display().to_string());
+    let script = format!(
+        "echo \"$SOPS_AGE_RECIPIENT\" >> '{ran}'; test \"$SOPS_AGE_RECIPIENT\" = {} || exit 1; cat \"$MY_VAULT\"",
+        house.identity.recipient()
+    );
+    let command = format!("sh '{}'", house.file("give.sh", &script));
+    let env = [("SOPS_AGE_KEY_CMD", command.as_str()), ("SOPS_AGE_SSH_PRIVATE_KEY_CMD", &command), ("MY_VAULT", &keys)];
+    assert_eq!(house.ask("+commands", &env), "Ok opened");
+    let ran: Vec<String> = fs::read_to_string(&ran).unwrap().lines().map(str::to_owned).collect();
+    assert_eq!(ran, recipients[..2], "the command ran for a recipient of a file that was open");
+}
+
+#[test]
+fn gpg_does_not_get_the_identities_of_age() {
+    let house = House::new();
+    let vector = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/sops/good/pgp.enc.yaml");
+    fs::copy(vector, house.at("s.yaml")).unwrap();
+    let seen = house.at("seen").display().to_string();
+    let gpg = house.file("gpg.sh", &format!("#!/bin/sh\nenv > '{seen}'; exit 1\n"));
+    fs::set_permissions(&gpg, fs::Permissions::from_mode(0o755)).unwrap();
+    let env = [("SOPS_GPG_EXEC", gpg.as_str()), ("SOPS_AGE_KEY", house.text()), ("AWS_SECRET_ACCESS_KEY", "x")];
+    assert!(house.ask("", &[&env[..], &[("GNUPGHOME", "/some/where")]].concat()).starts_with("Locked"));
+    let seen = fs::read_to_string(&seen).unwrap();
+    assert!(seen.contains("GNUPGHOME=/some/where") && seen.contains("PATH="), "{seen}");
+    assert!(!seen.contains("AGE-SECRET") && !seen.contains("SOPS_") && !seen.contains("AWS_"), "{seen}");
 }
 
 #[test]

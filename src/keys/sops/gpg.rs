@@ -10,12 +10,12 @@ use zeroize::Zeroizing;
 use crate::error::{Reason, Result};
 
 use super::fault::fault;
-use super::program::Program;
+use super::program::{Program, ProgramEnvironment};
 
 /// Opens one armored `OpenPGP` message. Never prompts: a key with a passphrase must be unlocked in the agent already.
 pub(super) async fn unwrap(armored: &str, directory: &Path, timeout: Duration) -> Result<Zeroizing<Vec<u8>>> {
     let program = env::var_os("SOPS_GPG_EXEC").filter(|name| !name.is_empty()).unwrap_or_else(|| OsString::from("gpg"));
-    let program = Program::new(&program, directory, timeout);
+    let program = Program::new(&program, ProgramEnvironment::Home, directory, timeout);
     let arguments = ["--batch", "--no-tty", "--quiet", "--pinentry-mode", "error", "--decrypt"];
     let program = arguments.iter().fold(program, Program::arg);
     let answer = program.run(armored.as_bytes()).await?;

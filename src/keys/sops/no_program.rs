@@ -10,10 +10,18 @@ use crate::error::{Reason, Result};
 
 use super::fault::fault;
 
-pub(super) use self::NoProgram as Program;
+pub(super) use self::{NoProgram as Program, NoProgramEnvironment as ProgramEnvironment};
 
 /// A program that would be run.
 pub(super) struct NoProgram(String);
+
+/// What it would get of the environment.
+#[derive(Clone, Copy)]
+pub(super) enum NoProgramEnvironment {
+    All,
+    KeyServices,
+    Home,
+}
 
 /// What it would leave behind.
 pub(super) struct NoAnswer {
@@ -22,7 +30,7 @@ pub(super) struct NoAnswer {
 }
 
 impl NoProgram {
-    pub(super) fn new(program: &OsStr, _: &Path, _: Duration) -> Self {
+    pub(super) fn new(program: &OsStr, _: NoProgramEnvironment, _: &Path, _: Duration) -> Self {
         Self(program.to_string_lossy().into_owned())
     }
 

@@ -1,4 +1,4 @@
-//! Other programs: started without a shell, in a minimal environment, bounded in time and output.
+//! Other programs: started without a shell, with no more of the environment than they need, bounded in time and output.
 //!
 //! What they write to stderr is thrown away unread, for it may quote plaintext. Dropping the future kills the program
 //! and what it started.
@@ -21,8 +21,19 @@ use crate::keys::job::Descendants;
 use super::fault::fault;
 use super::tree::MAX_FILE;
 
-/// Variables that programs need to find their home, their settings and their way to a key service.
-const NAMES: [&str; 25] = [
+/// What a program gets of the environment.
+#[derive(Clone, Copy)]
+pub(super) enum ProgramEnvironment {
+    /// All of it, for a command of the user: it may need anything, and gets the same from the `sops` program.
+    All,
+    /// What leads to its home, its settings and key services.
+    KeyServices,
+    /// What leads to its home and its settings.
+    Home,
+}
+
+/// Variables that lead to a program's home and settings.
+const HOME: [&str; 19] = [
     "HOME",
     "PATH",
     "USER",
@@ -31,12 +42,6 @@ const NAMES: [&str; 25] = [
     "GNUPGHOME",
     "XDG_CONFIG_HOME",
     "XDG_RUNTIME_DIR",
-    "SSL_CERT_FILE",
-    "SSL_CERT_DIR",
-    "HTTPS_PROXY",
-    "https_proxy",
-    "NO_PROXY",
-    "no_proxy",
     "SystemRoot",
     "USERPROFILE",
     "AppData",
@@ -49,6 +54,8 @@ const NAMES: [&str; 25] = [
     "TEMP",
     "TMP",
 ];
+/// Variables that lead to key services.
+const SERVICES: [&str; 6] = ["SSL_CERT_FILE", "SSL_CERT_DIR", "HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy"];
 /// Beginnings of the names of such variables.
 const PREFIXES: [&str; 7] = ["SOPS_", "AWS_", "AZURE_", "GOOGLE_", "CLOUDSDK_", "VAULT_", "HUAWEICLOUD_"];
 
@@ -68,12 +75,12 @@ pub(super) struct ProgramOutput {
 
 impl Program {
     /// `program` in `directory`, at which relative paths in the environment and in arguments start.
-    pub(super) fn new(program: &OsStr, directory: &Path, timeout: Duration) -> Self {
+    pub(super) fn new(program: &OsStr, gets: ProgramEnvironment, directory: &Path, timeout: Duration) -> Self {
         let mut command = Command::new(program);
         if directory.is_dir() {
             command.current_dir(directory);
         }
-        command.env_clear().envs(env::vars_os().filter(|(name, _)| passes(name)));
+        command.env_clear().envs(env::vars_os().filter(|(name, _)| gets.has(name)));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
         // A group of its own can be killed as a whole, and cannot read a passphrase from the terminal.
         #[cfg(unix)]
@@ -133,12 +140,22 @@ impl Program {
     }
 }
 
-fn passes(name: &OsStr) -> bool {
-    let name = name.to_string_lossy();
-    // Windows has it as `Path`, and takes both for one.
-    let is_same = |one: &str, other: &str| if cfg!(windows) { one.eq_ignore_ascii_case(other) } else { one == other };
-    let begins = |prefix: &str| name.get(..prefix.len()).is_some_and(|start| is_same(start, prefix));
-    NAMES.iter().any(|known| is_same(&name, known)) || PREFIXES.iter().any(|prefix| begins(prefix))
+impl ProgramEnvironment {
+    fn has(self, name: &OsStr) -> bool {
+        let name = name.to_string_lossy();
+        // Windows has it as `Path`, and takes both for one.
+        let is_same =
+            |one: &str, other: &str| if cfg!(windows) { one.eq_ignore_ascii_case(other) } else { one == other };
+        let begins = |prefix: &str| name.get(..prefix.len()).is_some_and(|start| is_same(start, prefix));
+        let home = || HOME.iter().any(|known| is_same(&name, known));
+        let services =
+            || SERVICES.iter().any(|known| is_same(&name, known)) || PREFIXES.iter().any(|prefix| begins(prefix));
+        match self {
+            Self::All => true,
+            Self::KeyServices => home() || services(),
+            Self::Home => home(),
+        }
+    }
 }
 
 /// A child that is killed together with its own children if it is dropped before its end.
@@ -202,13 +219,16 @@ async fn read(mut from: impl AsyncRead + Unpin) -> Result<Zeroizing<Vec<u8>>> {
 
 #[cfg(test)]
 mod tests {
-    use super::passes;
+    use super::ProgramEnvironment::{Home, KeyServices};
 
     #[test]
     fn names_of_the_environment_are_one_in_upper_and_lower_case_on_windows_only() {
         for (name, elsewhere) in [("PATH", true), ("Path", false), ("SOPS_AGE_KEY", true), ("Sops_Age_Key", false)] {
-            assert_eq!(passes(name.as_ref()), elsewhere || cfg!(windows), "{name}");
+            assert_eq!(KeyServices.has(name.as_ref()), elsewhere || cfg!(windows), "{name}");
         }
-        assert!(!passes("SECRET".as_ref()) && !passes("SOPS".as_ref()) && !passes("\u{e4}\u{e4}\u{e4}".as_ref()));
+        for name in ["SECRET", "SOPS", "\u{e4}\u{e4}\u{e4}"] {
+            assert!(!KeyServices.has(name.as_ref()), "{name}");
+        }
+        assert!(Home.has("PATH".as_ref()) && !Home.has("SOPS_AGE_KEY".as_ref()));
     }
 }

@@ -24,7 +24,7 @@ use super::gcm::Cipher;
 use super::identity::{IdentitySources, Loaded};
 use super::metadata::{AgeKey, Group};
 use super::path::KeyPath;
-use super::program::Program;
+use super::program::{Program, ProgramEnvironment};
 use super::words::words;
 use super::{age, exchange, fault::fault, file, gpg, insert, open, ssh, wipe, write};
 
@@ -216,10 +216,14 @@ impl Reader {
         .await
     }
 
-    /// Runs the commands that print identities, for each recipient that is still closed.
+    /// Runs the commands that print identities, for each recipient whose group is still closed when its turn comes: a
+    /// command may cost a touch of a token, so none runs that is not needed.
     async fn run_identity_commands(&self, mut opening: Opening) -> Result<Opening> {
         for name in self.identities.commands() {
             for recipient in opening.closed_recipients() {
+                if !opening.closed_recipients().contains(&recipient) {
+                    continue;
+                }
                 match self.run_identity_command(name, &recipient).await {
                     Ok(text) => opening.loaded.add(name, text),
                     Err(error) => opening.loaded.trouble(name, error),
@@ -233,8 +237,9 @@ impl Reader {
     async fn run_identity_command(&self, name: &str, recipient: &str) -> Result<Zeroizing<Vec<u8>>> {
         let line = std::env::var(name).unwrap_or_default();
         let words = words(&line).ok_or_else(|| fault(Reason::Malformed, "it is not a command line"))?;
-        let program = Program::new(&words[0], self.identities.directory(), self.program_timeout)
-            .env("SOPS_AGE_RECIPIENT", recipient);
+        let program =
+            Program::new(&words[0], ProgramEnvironment::All, self.identities.directory(), self.program_timeout)
+                .env("SOPS_AGE_RECIPIENT", recipient);
         let answer = words[1..].iter().fold(program, Program::arg).run(b"").await?;
         if answer.code == Some(0) { Ok(answer.output) } else { Err(fault(Reason::ProgramFailed, "the command failed")) }
     }
@@ -257,7 +262,8 @@ impl Reader {
 
     async fn ask_the_program(&self, opening: &Opening, path: &KeyPath) -> Result<Secret> {
         let name = self.program.as_ref().map_or(OsStr::new("sops"), |program| &program.0);
-        let program = Program::new(name, self.identities.directory(), self.program_timeout);
+        let program =
+            Program::new(name, ProgramEnvironment::KeyServices, self.identities.directory(), self.program_timeout);
         let document = &opening.document;
         let program = backend::prepare(program, self.file.path(), document, path, &self.identities, &opening.loaded)?;
         let answer = program.run(b"").await?;
