@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use strongroom::{CachedKeySource, Error, ErrorKind, KeySource, PassphraseKeySource, Result, Secret};
 use tokio::time::{advance, sleep};
 
@@ -47,6 +48,35 @@ impl KeySource for Source {
 
 fn text(secret: Result<Secret>) -> String {
     secret.map_or_else(|error| error.to_string(), |secret| String::from_utf8(secret.expose().to_vec()).unwrap())
+}
+
+#[test]
+fn outside_of_a_runtime_with_timers_the_source_answers_and_nothing_is_remembered() {
+    struct Quick(AtomicUsize);
+
+    #[strongroom::keys::async_trait]
+    impl KeySource for Quick {
+        async fn resolve(&self) -> Result<Secret> {
+            Ok(Secret::new(format!("secret {}", self.0.fetch_add(1, Ordering::SeqCst) + 1)))
+        }
+
+        fn describe(&self) -> String {
+            "the quick source".into()
+        }
+    }
+
+    let cached = CachedKeySource::new(Quick(AtomicUsize::new(0)), LIFETIME);
+    let without_timers = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let with_timers = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    assert_eq!(text(cached.resolve().now_or_never().unwrap()), "secret 1");
+    assert_eq!(text(cached.resolve().now_or_never().unwrap()), "secret 2");
+    assert_eq!(cached.candidates().now_or_never().unwrap().unwrap().len(), 1);
+    assert_eq!(text(without_timers.block_on(cached.resolve())), "secret 4");
+    assert_eq!(text(without_timers.block_on(cached.resolve())), "secret 5");
+    assert_eq!(text(with_timers.block_on(cached.resolve())), "secret 6");
+    assert_eq!(text(cached.resolve().now_or_never().unwrap()), "secret 6", "while the runtime lives");
+    drop(with_timers);
+    assert_eq!(text(cached.resolve().now_or_never().unwrap()), "secret 7");
 }
 
 #[tokio::test(start_paused = true)]

@@ -18,7 +18,7 @@ use crate::secret::Secret;
 /// dropped, the next one that waits asks by itself, and nothing is remembered; failures are never remembered.
 ///
 /// The secret is dropped when its time is over, by a timer in the Tokio runtime that asked for it, and with that runtime
-/// or the last clone of the source. Clones share it.
+/// or the last clone of the source. Clones share it. Outside of a runtime with timers nothing is remembered.
 ///
 /// ```
 /// use std::time::Duration;

@@ -11,6 +11,7 @@ use tokio::sync::{Mutex, MutexGuard};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
+use crate::clock;
 use crate::lock::{Lock, foreign};
 use crate::secret::Secret;
 
@@ -28,13 +29,15 @@ struct Kept<M, S> {
     mark: M,
     secret: S,
     until: Instant,
-    timer: AbortHandle,
+    timer: Option<AbortHandle>,
 }
 
 impl<M, S> Drop for Kept<M, S> {
     fn drop(&mut self) {
         foreign();
-        self.timer.abort();
+        if let Some(timer) = &self.timer {
+            timer.abort();
+        }
     }
 }
 
@@ -60,20 +63,26 @@ impl<M: PartialEq + Send + 'static, S: Clone + Send + 'static> Cache<M, S> {
         Some(kept.secret.clone())
     }
 
-    /// Keeps `secret` for `lifetime`.
+    /// Keeps `secret` for `lifetime`; not at all where there is no Tokio runtime with timers, as nothing would wipe it in time.
     pub(super) fn put(&self, mark: M, secret: S, lifetime: Duration) {
+        if clock::check().is_err() {
+            return self.forget();
+        }
         let now = Instant::now();
         let until = now.checked_add(lifetime).unwrap_or(now + FOR_EVER);
+        let old = self.kept.lock().replace(Kept { mark, secret, until, timer: None });
+        // After the lock, because it stops a timer.
+        drop(old);
+        // After the secret is there, so that a timer whose runtime ends at once finds it.
         let expiry = Expiry { kept: Arc::downgrade(&self.kept), until };
         foreign();
         let timer = tokio::spawn(async move {
             tokio::time::sleep_until(expiry.until).await;
             drop(expiry);
         });
-        let fresh = Kept { mark, secret, until, timer: timer.abort_handle() };
-        let old = self.kept.lock().replace(fresh);
-        // After the lock, because it stops a timer.
-        drop(old);
+        if let Some(kept) = self.kept.lock().as_mut().filter(|kept| kept.until == until) {
+            kept.timer = Some(timer.abort_handle());
+        }
     }
 
     /// Keeps nothing any more.
