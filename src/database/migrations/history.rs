@@ -175,6 +175,7 @@ impl Words {
         const OTHERS: &str = "SELECT n.nspname FROM pg_catalog.pg_class c \
             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
             WHERE c.relname = 'strongroom_migrations' AND c.relkind IN ('r', 'p') AND n.nspname NOT LIKE 'pg\\_%' \
+            AND NOT pg_catalog.pg_table_is_visible(c.oid) \
             AND pg_catalog.current_setting('search_path') LIKE '%$user%' ORDER BY 1 LIMIT 1";
         let rows = if self.is_postgres() { db.rows(OTHERS).await? } else { return Ok(()) };
         let Some(row) = rows.first() else { return Ok(()) };
