@@ -491,6 +491,41 @@ async fn a_full_text_index_that_has_lost_a_page_is_built_anew() {
 }
 
 #[tokio::test]
+async fn a_virtual_table_is_left_alone_whatever_a_table_with_a_similar_name_has_lost() {
+    let home = Home::new(Kind::KeyedFile);
+    let db = home.open().await;
+    // Neither can be built anew from itself.
+    db.execute_script(
+        "CREATE VIRTUAL TABLE texts USING fts5 (body, content = ''); INSERT INTO texts (rowid, body) VALUES (7, 'kept');
+         CREATE VIRTUAL TABLE texts_old USING fts5 (body, content = ''); CREATE TABLE texts_archive (a);
+         CREATE TABLE texts_old_data_copy (a)",
+    )
+    .await
+    .unwrap();
+    for name in ["texts_archive", "texts_old_data_copy"] {
+        db.execute(&format!("INSERT INTO {name} SELECT hex(zeroblob(500)) FROM ({})", numbers(100)), ()).await.unwrap();
+    }
+    let mut ruined = Vec::new();
+    for name in ["texts_archive", "texts_old_data_copy"] {
+        let page = "SELECT max(pageno) FROM dbstat WHERE name = $1 AND pagetype = 'leaf'";
+        let page: i64 = db.fetch_value(page, (name,)).await.unwrap().unwrap();
+        ruined.push(u32::try_from(page).unwrap());
+    }
+    db.close().await.unwrap();
+    for page in ruined {
+        ruin(&home.path(), 4096, page, &mut Dice(1));
+    }
+    let report = home.builder().salvage_to(new_file(&home), SalvageOptions::new()).await.unwrap();
+    assert!(!report.is_complete() && report.rebuilt.is_empty() && report.not_made.is_empty(), "{report:?}");
+    let found = "SELECT rowid FROM texts WHERE texts MATCH 'kept'";
+    let found: i64 = look(AsyncDatabase::builder(new_file(&home)).key(key()), |new| {
+        new.query_row(found, (), |row| row.get(0)).unwrap()
+    })
+    .await;
+    assert_eq!(found, 7);
+}
+
+#[tokio::test]
 async fn it_takes_the_place_of_nothing_that_it_may_not() {
     let home = Home::new(Kind::KeyedFile);
     with_rows(home.builder()).await;

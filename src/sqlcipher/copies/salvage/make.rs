@@ -1,6 +1,6 @@
 //! The schema of the new file: made where it can be, and what cannot be is told.
 
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::{Connection, ErrorCode, OptionalExtension as _};
 
 use super::original::Original;
 use super::report::{NotMade, SalvageReport};
@@ -113,14 +113,27 @@ fn written(target: &Connection, table: &SchemaEntry) -> Result<()> {
     run(target, "PRAGMA writable_schema = RESET; PRAGMA writable_schema = ON")
 }
 
+/// Whether `name` is one of the virtual table's own tables. Others may have such names too: the engine knows those of its
+/// modules ("shadow tables"), by what stands before the last `_`. One that could not be made is taken for its own.
+fn is_part(target: &Connection, name: &str, table: &str) -> Result<bool> {
+    if !name.rsplit_once('_').is_some_and(|(of, _)| of.eq_ignore_ascii_case(table)) {
+        return Ok(false);
+    }
+    let kind = "SELECT type FROM pragma_table_list WHERE schema = 'main' AND name = ?1 COLLATE NOCASE";
+    let kind = target.query_row(kind, [name], |row| row.get::<_, String>(0)).optional().map_err(classify)?;
+    Ok(kind.is_none_or(|kind| kind == "shadow"))
+}
+
 /// Builds the index of a virtual table anew if its own tables have lost something. One that cannot do that is taken out, so
 /// that these can be read.
 fn rebuild(target: &Connection, table: &SchemaEntry, trees: &[TableTree], report: &mut SalvageReport) -> Result<()> {
-    let own = format!("{}_", table.name);
-    let mut parts = trees.iter().filter(|tree| tree.report.name.starts_with(&own));
     let lacks =
         |tree: &TableTree| tree.report.gaps > 0 || tree.report.copied != tree.report.found || tree.table.is_none();
-    if !parts.any(lacks) {
+    let mut lacks_a_part = false;
+    for tree in trees.iter().filter(|tree| lacks(tree)) {
+        lacks_a_part |= is_part(target, &tree.report.name, &table.name)?;
+    }
+    if !lacks_a_part {
         return Ok(());
     }
     let name = quoted(&table.name);
