@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use futures_util::TryStreamExt as _;
 
 use super::handle::AsyncDatabase;
+use super::own_columns::{OwnColumns, quoted};
 use super::transaction::Transaction;
 use crate::connector::{Access, Connection, Connector, Isolation, TransactionMode};
 use crate::error::{Error, ErrorKind, Reason, Result};
-use crate::params::Dialect;
 use crate::row::Row;
 use crate::value::{Value, ValueRef};
 
@@ -96,7 +96,8 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
     /// Copies the rows of some tables into another database, of any engine: as they are at one moment, in one transaction,
     /// and compares both sides before it commits. The tables must be there; their columns are found by name, whatever the
     /// case of its letters. What else stands in them stays. Columns that the target computes (`GENERATED ALWAYS AS (..)`) are
-    /// left to it; identity columns get the values of the source.
+    /// left to it; identity columns get the values of the source. Triggers of the target run as for any insert; where one
+    /// writes to a table that is copied too, nothing is copied, and the error says so.
     ///
     /// **Sequences of PostgreSQL stay where they are**: a copy says the numbers of `serial` and identity columns itself, so the next
     /// insert that leaves them out may meet one that is taken. Set them behind the highest:
@@ -130,14 +131,24 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
         let began = Instant::now();
         let mode = TransactionMode { access: Access::Read, isolation: Isolation::Snapshot };
         let (mut from, mut into) = (self.begin_with(mode).await?, to.begin().await?);
-        let mut report = CopyRowsReport::default();
+        let (mut report, mut copies) = (CopyRowsReport::default(), Vec::new());
+        let titled = |table: &str, error: Error| error.context(format_args!("table {table}"));
         for table in &what.tables {
             let own = OwnColumns::of(&mut into, to.capabilities().dialect, table).await;
-            let copied = match own {
-                Ok(own) => copy(&mut from, &mut into, table, own, what.compare, &mut what.progress).await,
+            let copy = match own {
+                Ok(own) => TableCopy::of(&mut from, &mut into, table, &own, what.compare).await,
                 Err(error) => Err(error),
             };
-            report.tables.push((table.clone(), copied.map_err(|error| error.context(format_args!("table {table}")))?));
+            copies.push(copy.map_err(|error| titled(table, error))?);
+        }
+        for (table, copy) in what.tables.iter().zip(&mut copies) {
+            let copied = copy.run(&mut from, &mut into, table, &mut what.progress).await;
+            copied.map_err(|error| titled(table, error))?;
+        }
+        // After all are copied: triggers of one table may have written to another.
+        for (table, copy) in what.tables.iter().zip(&copies) {
+            let rows = copy.compare(&mut into, table).await.map_err(|error| titled(table, error))?;
+            report.tables.push((table.clone(), rows));
         }
         from.rollback().await?;
         into.commit().await?;
@@ -146,63 +157,119 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
     }
 }
 
-/// Copies one table, and says how many rows it has.
-async fn copy<C, D>(
-    from: &mut Transaction<C>,
-    into: &mut Transaction<D>,
-    table: &str,
-    own: OwnColumns,
-    compare: bool,
-    progress: &mut Tell,
-) -> Result<u64>
-where
-    C: Connector<Connection: Connection>,
-    D: Connector<Connection: Connection>,
-{
-    let name = quoted(table);
-    let columns = columns(from, &name).await?;
-    let targets = matching(&columns, &self::columns(into, &name).await?)?;
-    let pairs = columns.into_iter().zip(targets).filter(|(_, target)| !own.computed.contains(target));
-    let (columns, targets): (Vec<_>, Vec<_>) = pairs.unzip();
-    let total = count(from, &name).await?;
-    let before =
-        if compare { sum(into, &name, &targets).await? } else { Sum { rows: count(into, &name).await?, hashes: 0 } };
-    let places: Vec<String> = (1..=columns.len()).map(|number| format!("${number}")).collect();
-    let overriding = if own.numbers { "OVERRIDING SYSTEM VALUE " } else { "" };
-    let insert = format!("INSERT INTO {name} ({}) {overriding}VALUES ({})", list(&targets), places.join(", "));
-    let (mut read, select) = (Sum::default(), format!("SELECT {} FROM {name}", list(&columns)));
-    let mut rows = from.fetch_stream(&select, ());
-    let (mut batch, mut bytes) = (Vec::new(), 0);
-    loop {
-        let row = rows.try_next().await?;
-        let at_the_end = row.is_none();
-        if let Some(row) = row {
-            read.add(&row);
-            bytes += row.iter().map(|(_, value)| size(value)).sum::<usize>();
-            batch.push(row.iter().map(|(_, value)| value.to_owned()).collect::<Vec<Value>>());
-        }
-        let is_full = batch.len() == AT_A_TIME || bytes >= BYTES_AT_A_TIME;
-        if is_full || (at_the_end && !batch.is_empty()) {
-            bytes = 0;
-            into.execute_many(&insert, std::mem::take(&mut batch)).await?;
-            progress(TableProgress { table, done: read.rows, total });
-        }
-        if at_the_end {
-            break;
-        }
+/// One table on its way.
+struct TableCopy {
+    columns: Vec<String>,
+    insert: String,
+    /// The columns as the target writes them.
+    targets: Vec<String>,
+    total: u64,
+    /// What the target has to hold at the end: what it has now, and what is read of the source.
+    expected: Sum,
+    rows: u64,
+    compares: bool,
+}
+
+impl TableCopy {
+    async fn of<C, D>(
+        from: &mut Transaction<C>,
+        into: &mut Transaction<D>,
+        table: &str,
+        own: &OwnColumns,
+        compares: bool,
+    ) -> Result<Self>
+    where
+        C: Connector<Connection: Connection>,
+        D: Connector<Connection: Connection>,
+    {
+        let name = quoted(table);
+        let columns = columns(from, &name).await?;
+        let targets = matching(&columns, &self::columns(into, &name).await?)?;
+        let pairs = columns.into_iter().zip(targets).filter(|(_, target)| !own.computed.contains(target));
+        let (columns, targets): (Vec<_>, Vec<_>) = pairs.unzip();
+        let places: Vec<String> = (1..=columns.len()).map(|number| format!("${number}")).collect();
+        let overriding = if own.numbers { "OVERRIDING SYSTEM VALUE " } else { "" };
+        let insert = format!("INSERT INTO {name} ({}) {overriding}VALUES ({})", list(&targets), places.join(", "));
+        let (total, expected) = (count(from, &name).await?, held(into, &name, &targets, compares).await?);
+        Ok(Self { columns, insert, targets, total, expected, rows: 0, compares })
     }
-    drop(rows);
-    let now =
-        if compare { sum(into, &name, &targets).await? } else { Sum { rows: count(into, &name).await?, hashes: 0 } };
-    let expected = Sum { rows: before.rows + read.rows, hashes: before.hashes.wrapping_add(read.hashes) };
-    if now.rows == expected.rows && (!compare || now.hashes == expected.hashes) {
-        return Ok(read.rows);
+
+    async fn run<C, D>(
+        &mut self,
+        from: &mut Transaction<C>,
+        into: &mut Transaction<D>,
+        table: &str,
+        progress: &mut Tell,
+    ) -> Result<()>
+    where
+        C: Connector<Connection: Connection>,
+        D: Connector<Connection: Connection>,
+    {
+        let (mut read, select) = (Sum::default(), format!("SELECT {} FROM {}", list(&self.columns), quoted(table)));
+        let mut rows = from.fetch_stream(&select, ());
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        loop {
+            let row = rows.try_next().await?;
+            let at_the_end = row.is_none();
+            if let Some(row) = row {
+                read.add(&row);
+                bytes += row.iter().map(|(_, value)| size(value)).sum::<usize>();
+                batch.push(row.iter().map(|(_, value)| value.to_owned()).collect::<Vec<Value>>());
+            }
+            let is_full = batch.len() == AT_A_TIME || bytes >= BYTES_AT_A_TIME;
+            if is_full || (at_the_end && !batch.is_empty()) {
+                bytes = 0;
+                into.execute_many(&self.insert, std::mem::take(&mut batch)).await?;
+                progress(TableProgress { table, done: read.rows, total: self.total });
+            }
+            if at_the_end {
+                break;
+            }
+        }
+        self.rows = read.rows;
+        self.expected.rows += read.rows;
+        self.expected.hashes = self.expected.hashes.wrapping_add(read.hashes);
+        Ok(())
     }
-    let error = Error::new(ErrorKind::Storage, "what was written reads otherwise, and was rolled back");
-    Err(error
-        .because(Reason::Damaged)
-        .about(table.to_owned())
-        .hint("compare the types of the columns; where they are meant to change the values, call .compare(false)"))
+
+    /// Whether the target holds what it should; how many rows were copied.
+    async fn compare<D>(&self, into: &mut Transaction<D>, table: &str) -> Result<u64>
+    where
+        D: Connector<Connection: Connection>,
+    {
+        let now = held(into, &quoted(table), &self.targets, self.compares).await?;
+        if now.rows == self.expected.rows && (!self.compares || now.hashes == self.expected.hashes) {
+            return Ok(self.rows);
+        }
+        let (message, hint) = if now.rows == self.expected.rows {
+            (
+                "what was written reads otherwise, and was rolled back".to_owned(),
+                "compare the types of the columns, and look at the triggers of the target; where they are meant to change \
+                 the values, call .compare(false)",
+            )
+        } else {
+            (
+                format!("the target has {} rows and should have {}; all was rolled back", now.rows, self.expected.rows),
+                "triggers of the target write or delete rows there: drop them for the copy, or leave out the table that they \
+                 fill; name no table twice",
+            )
+        };
+        Err(Error::new(ErrorKind::Storage, message).because(Reason::Damaged).about(table.to_owned()).hint(hint))
+    }
+}
+
+/// What a table holds; without the values only how many rows.
+async fn held<C: Connector<Connection: Connection>>(
+    transaction: &mut Transaction<C>,
+    name: &str,
+    columns: &[String],
+    compares: bool,
+) -> Result<Sum> {
+    if compares {
+        sum(transaction, name, columns).await
+    } else {
+        Ok(Sum { rows: count(transaction, name).await?, hashes: 0 })
+    }
 }
 
 /// How much memory a value takes.
@@ -213,48 +280,6 @@ fn size(value: ValueRef<'_>) -> usize {
         _ => 0,
     };
     size_of::<Value>() + beside
-}
-
-/// Columns of the target that do not take every value that they are given.
-#[derive(Debug, Default)]
-struct OwnColumns {
-    /// Those that it computes.
-    computed: Vec<String>,
-    /// Whether it numbers rows itself, unless told otherwise.
-    numbers: bool,
-}
-
-impl OwnColumns {
-    async fn of<C: Connector<Connection: Connection>>(
-        transaction: &mut Transaction<C>,
-        dialect: Dialect,
-        table: &str,
-    ) -> Result<Self> {
-        let rows = match dialect {
-            Dialect::Sqlite => {
-                let (schema, table) =
-                    table.split_once('.').map_or((None, table), |(schema, table)| (Some(schema), table));
-                let sql = "SELECT name, 1 FROM pragma_table_xinfo($1, $2) WHERE hidden IN (2, 3)";
-                transaction.fetch_all(sql, (table, schema)).await?
-            }
-            Dialect::Postgres => {
-                let sql = "SELECT CAST(attname AS text), attgenerated <> '' FROM pg_catalog.pg_attribute \
-                           WHERE attrelid = to_regclass(CAST($1 AS text)) AND NOT attisdropped \
-                           AND (attgenerated <> '' OR attidentity = 'a')";
-                transaction.fetch_all(sql, (quoted(table),)).await?
-            }
-            _ => return Ok(Self::default()),
-        };
-        let mut own = Self::default();
-        for row in &rows {
-            if row.get::<bool>(1)? {
-                own.computed.push(row.get(0)?);
-            } else {
-                own.numbers = true;
-            }
-        }
-        Ok(own)
-    }
 }
 
 impl Sum {
@@ -327,9 +352,4 @@ fn matching(columns: &[String], there: &[String]) -> Result<Vec<String>> {
 
 fn list(columns: &[String]) -> String {
     columns.iter().map(|column| format!("\"{}\"", column.replace('"', "\"\""))).collect::<Vec<_>>().join(", ")
-}
-
-/// A name that may have a schema before it.
-fn quoted(table: &str) -> String {
-    table.split('.').map(|part| format!("\"{}\"", part.replace('"', "\"\""))).collect::<Vec<_>>().join(".")
 }

@@ -34,6 +34,7 @@ mod metrics;
 pub mod migrations;
 mod observed;
 mod options;
+mod own_columns;
 mod queue;
 mod raw;
 mod rekey;
