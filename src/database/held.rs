@@ -4,12 +4,13 @@ use std::ops::{Deref, DerefMut};
 use std::panic::Location;
 use std::sync::Arc;
 
-use super::call::{Deadline, Limit, Stage, within};
+use super::call::{self, Deadline, Limit, Stage, within};
 use super::observed::{Observation, Observing, observe, observe_span, observe_told};
 use crate::connector::{Canceller, Connection, Connector, Resource as _, ResourceState, Statement, StatementKind};
 use crate::error::Result;
 use crate::observer::CallKind;
 use crate::pool::Pooled;
+use crate::row::Rows;
 
 /// A connection that is lent for as long as its guard lives, and until when the calls of the guard have to be over.
 pub(super) struct Held<C: Connector> {
@@ -74,6 +75,17 @@ impl<C: Connector> Held<C> {
 }
 
 impl<C: Connector<Connection: Connection>> Held<C> {
+    /// What bounds a stream, whose statement is known to read only, or is not.
+    pub(super) fn limit_of_stream(&self, reads: bool) -> Limit {
+        if reads { self.limit(Stage::Read) } else { self.limit_stopping(Stage::Write) }
+    }
+
+    /// The next rows of its stream.
+    pub(super) async fn next_rows(&mut self, reads: bool) -> Result<Option<Rows>> {
+        call::check(self.limit_of_stream(reads))?;
+        within(self.limit_of_stream(reads), self.lent.next_chunk()).await
+    }
+
     /// What bounds a statement of the guard: one that only reads changes nothing, whatever becomes of it. While a call that
     /// was given up may still be at work, nobody is asked what this one does, as that would wait for the other.
     pub(super) fn limit_of(&mut self, sql: &str) -> Limit {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 
 use super::bulk;
-use super::call::{self, Limit, Stage, within};
+use super::call::{Stage, within};
 use super::held::Held;
 use super::observed::{Observing, observed, over};
 use super::route::{Collected, Yields};
@@ -234,13 +234,6 @@ struct RawStream<'r, C: Connector> {
     reads: bool,
 }
 
-impl<C: Connector<Connection: Connection>> RawStream<'_, C> {
-    fn limit(&self) -> Limit {
-        let held = &self.raw.held;
-        if self.reads { held.limit(Stage::Read) } else { held.limit_stopping(Stage::Write) }
-    }
-}
-
 impl<C: Connector<Connection: Connection>> Chunks for RawStream<'_, C> {
     type Connection = C::Connection;
 
@@ -256,8 +249,7 @@ impl<C: Connector<Connection: Connection>> Chunks for RawStream<'_, C> {
     }
 
     async fn next(&mut self) -> Result<Option<Rows>> {
-        call::check(self.limit())?;
-        within(self.limit(), self.raw.held.next_chunk()).await
+        self.raw.held.next_rows(self.reads).await
     }
 }
 

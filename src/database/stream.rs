@@ -11,7 +11,7 @@ use futures_core::Stream;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::time::Instant;
 
-use super::call::{self, Limit, Stage, within};
+use super::call::within;
 use super::handle::AsyncDatabase;
 use super::held::Held;
 use super::observed::{self, Observing, observe};
@@ -60,12 +60,6 @@ pub(super) struct HeldStream<C: Connector> {
     pub(super) reads: bool,
 }
 
-impl<C: Connector<Connection: Connection>> HeldStream<C> {
-    fn limit(&self) -> Limit {
-        if self.reads { self.held.limit(Stage::Read) } else { self.held.limit_stopping(Stage::Write) }
-    }
-}
-
 impl<C: Connector<Connection: Connection>> Chunks for HeldStream<C> {
     type Connection = C::Connection;
 
@@ -74,12 +68,11 @@ impl<C: Connector<Connection: Connection>> Chunks for HeldStream<C> {
     }
 
     async fn open(&mut self, statement: Statement) -> Result<()> {
-        within(self.limit(), self.held.run_stream(statement, CHUNK)).await
+        within(self.held.limit_of_stream(self.reads), self.held.run_stream(statement, CHUNK)).await
     }
 
     async fn next(&mut self) -> Result<Option<Rows>> {
-        call::check(self.limit())?;
-        within(self.limit(), self.held.next_chunk()).await
+        self.held.next_rows(self.reads).await
     }
 }
 
