@@ -27,6 +27,7 @@ use crate::clock::{self, timeout_at};
 use crate::connector::Connector;
 use crate::error::{Error, ErrorKind, Phase, Reason, Result};
 use crate::lock::foreign;
+use crate::turn;
 
 /// Calls that have to be let by are looked for this often.
 const LOOK: Duration = Duration::from_millis(5);
@@ -103,8 +104,8 @@ impl<C: Connector> PoolInner<C> {
     ) -> Result<(Falling<'_, C>, CloseReport, Vec<Permit<C>>)> {
         let until = Instant::now() + options.limit.min(LONGEST) + GRACE + 2 * CLOSE_LIMIT;
         let falling = Falling::begin(self, location, resumes, until)?;
-        // Who has just looked, and waits for another connection than its own, is in the queue before this.
-        tokio::task::yield_now().await;
+        // A call that has just looked, and waits for another connection than its own, comes into the queue before this one.
+        turn::pass().await;
         let grants = self.drain(options, end).await?;
         let (report, permits) = self.let_go(grants).await?;
         Ok((falling, report, permits))

@@ -7,6 +7,7 @@ use crate::connector::BulkInsert;
 use crate::error::{Error, ErrorKind, Phase, Result};
 use crate::params::ParamSets;
 use crate::row::Changes;
+use crate::turn;
 
 /// More than this of values, in bytes, goes to a thread: there are large ones among them.
 const MOST_HERE: usize = 4 << 20;
@@ -49,7 +50,7 @@ impl<'c> SqlCipherBulk<'c> {
             done += count;
             total.add(changes);
             if done < sets.len() {
-                tokio::task::yield_now().await;
+                turn::pass().await;
             }
         }
         Ok((done, total))
