@@ -85,7 +85,7 @@ fn every_import_goes_to_the_same_floor_or_down() {
         );
         for there in named_rooms(&text) {
             let name = if there.starts_with(char::is_uppercase) || there.is_empty() { "crate root" } else { there };
-            let is_macro = ["params", "named"].contains(&there);
+            let is_macro = ["params", "named", "__include_files"].contains(&there);
             if is_allowed(&file, there) || is_macro {
                 continue;
             }
@@ -103,7 +103,12 @@ fn every_import_goes_to_the_same_floor_or_down() {
 fn the_root_has_few_names() {
     const MOST: usize = 45;
     let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs")).unwrap();
-    let mut names = BTreeSet::from(["params"]);
+    // A macro that is exported stands at the root, wherever it is written.
+    let sources = sources();
+    let exported = sources.values().flat_map(|text| text.split("#[macro_export]").skip(1));
+    let macros = exported.filter_map(|rest| rest.split_once("macro_rules! ")?.1.split(' ').next());
+    let mut names: BTreeSet<&str> = macros.filter(|name| !name.starts_with("__")).collect();
+    assert!(names.contains("params"), "misread: {names:?}");
     for statement in text.split(';') {
         if let Some((_, list)) = statement.split_once("\npub use ") {
             let inner = list.rsplit_once('{').map_or(list.rsplit("::").next().unwrap(), |(_, inner)| inner);

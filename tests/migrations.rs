@@ -534,8 +534,11 @@ fn a_folder_is_read_in_the_order_of_its_numbers() {
 
 #[tokio::test]
 async fn files_are_taken_into_the_program() {
-    let list: List =
-        strongroom::migrations!["data/migrations/0001_customers.sql", "data/migrations/0002_compact.sql"].unwrap();
+    let list: List = strongroom::database::migrations::include_files![
+        "data/migrations/0001_customers.sql",
+        "data/migrations/0002_compact.sql"
+    ]
+    .unwrap();
     let db = memory().await;
     let plan = db.migration_plan(&list).await.unwrap();
     assert_eq!((plan.pending.len(), plan.pending[1].in_transaction), (2, false));

@@ -65,7 +65,7 @@ impl<C: Connector> Migrations<C> {
     }
 
     /// Migrations from the names and texts of files, such as those that the macro
-    /// [`migrations!`](crate::migrations!) or the crate `include_dir` has taken into the program.
+    /// [`include_files!`](super::include_files!) or the crate `include_dir` has taken into the program.
     ///
     /// A name begins with a number: `0001_create_users.sql`, `20260301120000_create_users.up.sql`,
     /// `V1__create_users.sql`. Files of another ending are left out, and so are the ways back of other tools

@@ -30,15 +30,18 @@ pub use options::MigrateOptions;
 pub use proof::{MigrationCheck, schema_of};
 pub use report::{MigrationPlan, MigrationProgress, MigrationReport, MigrationRun, MigrationState, PlannedMigration};
 
+#[doc(inline)]
+pub use crate::__include_files as include_files;
+
 /// Takes files of SQL into the program: [`Migrations::from_files`] of their names and texts. The names are relative to the
 /// source file, as for `include_str!`. A result, because names may not be understood or a number stand twice.
 ///
 /// ```
 /// # #[cfg(feature = "sqlcipher")]
 /// # fn main() -> strongroom::Result<()> {
-/// use strongroom::database::migrations::Migrations;
+/// use strongroom::database::migrations::{Migrations, include_files};
 ///
-/// let migrations: Migrations = strongroom::migrations![
+/// let migrations: Migrations = include_files![
 ///     "../../../tests/data/migrations/0001_customers.sql",
 ///     "../../../tests/data/migrations/0002_compact.sql",
 /// ]?;
@@ -47,7 +50,8 @@ pub use report::{MigrationPlan, MigrationProgress, MigrationReport, MigrationRun
 /// # #[cfg(not(feature = "sqlcipher"))] fn main() {}
 /// ```
 #[macro_export]
-macro_rules! migrations {
+#[doc(hidden)]
+macro_rules! __include_files {
     ($($file:literal),+ $(,)?) => {
         $crate::database::migrations::Migrations::from_files([$(($file, ::core::include_str!($file))),+])
     };
