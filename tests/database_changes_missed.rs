@@ -271,3 +271,46 @@ async fn what_others_commit_while_the_database_is_suspended_is_told_once_it_resu
     }
     Ok(())
 }
+
+/// SQLite's hook says nothing else of a commit that fails.
+#[tokio::test]
+async fn what_a_closure_committed_is_told_though_it_went_on_to_fail_or_defined_something() -> Result<()> {
+    for kind in Kind::ALL {
+        let home = Home::new(kind);
+        let db = home.open().await;
+        db.execute_script(SCHEMA).await?;
+        let mut changes = db.changes().await?;
+        db.interact(|c| {
+            c.execute("INSERT INTO t VALUES (1, 1)", ())?;
+            c.execute("INSERT INTO t VALUES (1, 1)", ()).unwrap_err();
+            c.execute("UPDATE w SET b = 5", ())?;
+            c.execute("INSERT INTO w VALUES (1, 1)", ()).unwrap_err();
+            c.execute("CREATE TABLE more (a)", ())
+        })
+        .await?;
+        let (mut told, mut schema) = (Vec::new(), false);
+        while !["t", "w"].iter().all(|table| told.contains(&(*table).to_owned())) || !schema {
+            let change = next(&mut changes).await;
+            told.extend(tables(&change).into_iter().map(str::to_owned));
+            schema |= change.schema;
+        }
+        db.interact(|c| {
+            c.execute("CREATE TABLE even_more (a)", ())?;
+            c.execute("INSERT INTO t VALUES (1, 1)", ())
+        })
+        .await
+        .unwrap_err();
+        assert!(next(&mut changes).await.schema, "{kind:?}");
+        // Nothing of it was committed.
+        db.interact(|c| {
+            let tx = c.transaction()?;
+            tx.execute("INSERT INTO t VALUES (2, 2)", ())?;
+            tx.execute("CREATE TABLE undone (a)", ())?;
+            tx.rollback()
+        })
+        .await?;
+        db.execute("DELETE FROM t", ()).await?;
+        assert_eq!(counts(&next(&mut changes).await, "t"), (0, 0, 1), "{kind:?}");
+    }
+    Ok(())
+}

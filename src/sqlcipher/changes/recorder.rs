@@ -25,6 +25,8 @@ pub(crate) struct Recorder {
     record: Arc<Lock<Recording>>,
     statements: PreparedTouches,
     kinds: Kinds,
+    /// Shadow tables, by their kind, that statements of this transaction have named.
+    named: Vec<Arc<str>>,
     rows: bool,
     unit: Option<Unit>,
     /// A statement has succeeded, and has not been settled.
@@ -61,6 +63,7 @@ impl Engine {
                     record,
                     statements: PreparedTouches::default(),
                     kinds: Kinds::default(),
+                    named: Vec::new(),
                     rows,
                     unit: None,
                     unsettled: false,
@@ -183,6 +186,9 @@ impl Recorder {
             Self::settle(&mut record, (&mut self.written, &mut self.own), connection, false);
         }
         record.begin();
+        if !self.named.is_empty() && connection.is_autocommit() {
+            self.named.clear();
+        }
         self.unit = Some(Unit { changes: connection.total_changes(), told: record.told });
     }
 
@@ -192,10 +198,17 @@ impl Recorder {
         let changed = connection.total_changes().saturating_sub(unit.changes);
         let changed = i64::try_from(changed).unwrap_or(i64::MAX);
         let closure = matches!(ran, Ran::Closure);
+        let wrote = closure && connection.is_autocommit() && commits::count(connection) != self.written;
         // A script does not undo what `OR FAIL` kept before it failed, nor does one set what others did.
-        let kept = outcome.is_ok() || closure || matches!(ran, Ran::Once(_) | Ran::Sets(_)) && changed > 0;
+        let any = match ran {
+            Ran::Sets(_) => changed > 0 || touched.schema,
+            Ran::Once(_) => changed > 0,
+            Ran::Statement(_) | Ran::Closure => false,
+        };
+        let kept = outcome.is_ok() || closure || any;
         let (told, change, committing) = {
             let mut record = self.record.lock();
+            record.settle_doubts(wrote);
             // What the hook has told of a commit that is under way is settled with it.
             let committing = if kept { record.committing().map(std::mem::take) } else { None };
             (record.told - unit.told, record.end(), committing)
@@ -209,17 +222,17 @@ impl Recorder {
         if kept {
             all.absorb(change);
             all.schema |= touched.schema;
-            self.account(connection, watch, &mut all, &touched, changed - told, closure);
-            if outcome.is_err() && !closure && told != changed && told != 0 {
-                // What was told of the part that failed cannot be taken off.
-                all.tables.iter_mut().for_each(|table| table.exact = false);
-            }
+            // A part may have failed of which the hook has told.
+            let in_part = closure || outcome.is_err() && told != 0;
+            self.account(connection, watch, &mut all, &touched, changed - told, in_part);
         }
         // The second and last lock: what a statement costs is little more than its locks.
         let mut record = self.record.lock();
         if kept {
             match record.committing().filter(|_| commits) {
                 Some(committing) => *committing = all,
+                // Something was committed, be it by a statement that no row tells of.
+                None if wrote => *record.committing_anew() = all,
                 None => record.keep(all),
             }
             if !closure {
@@ -243,7 +256,8 @@ impl Recorder {
         }
     }
 
-    /// Adds what the hook did not tell: `silent` rows that SQLite has counted, in some of the touched tables.
+    /// Adds what the hook did not tell: `silent` rows that SQLite has counted, in some of the touched tables. If what was told may be
+    /// left `in_part` only, the two may cancel out.
     fn account(
         &mut self,
         connection: &Connection,
@@ -251,7 +265,7 @@ impl Recorder {
         change: &mut Change,
         touched: &Touched,
         silent: i64,
-        closure: bool,
+        in_part: bool,
     ) {
         if change.tables.is_empty() && touched.written.is_empty() {
             return;
@@ -262,7 +276,10 @@ impl Recorder {
         change.tables.retain(|told| match self.kinds.of(&told.table, connection) {
             Kind::Shadow(owner) => {
                 owners.extend(owner);
-                touched.writes(&told.table)
+                if touched.writes(&told.table) {
+                    self.named.push(Arc::clone(&told.table));
+                }
+                self.named.contains(&told.table)
             }
             _ => true,
         });
@@ -274,14 +291,17 @@ impl Recorder {
             }
             match self.kinds.of(&written.table, connection) {
                 Kind::Shadow(owner) => {
-                    owners.extend(owner.filter(|_| silent > 0));
+                    owners.extend(owner.filter(|_| silent > 0 || in_part));
+                    self.named.push(Arc::clone(&written.table));
                     silents.push(written);
                 }
                 Kind::Virtual => {
-                    if silent > 0 || any_rows {
+                    if silent > 0 || any_rows || in_part {
                         owners.push(Arc::clone(&written.table));
                     }
                 }
+                // Its rows are told, unless all of them were deleted at once.
+                Kind::Rows if in_part && !written.kinds.contains(&ChangeKind::Delete) => {}
                 Kind::WithoutRowid | Kind::Rows => silents.push(written),
             }
         }
@@ -290,21 +310,25 @@ impl Recorder {
         for owner in owners {
             change.entry(&owner).exact = false;
         }
+        if in_part {
+            for written in &silents {
+                change.entry(&written.table).exact = false;
+            }
+            let rolls_back = |(step, _): &(SavepointStep, String)| *step == SavepointStep::RollBack;
+            if silent != 0 || has_virtual || !silents.is_empty() || touched.savepoints.iter().any(rolls_back) {
+                change.tables.iter_mut().for_each(|table| table.exact = false);
+            }
+            return;
+        }
         match silents[..] {
             _ if silent <= 0 => {}
-            [only] if only.kinds.len() == 1 && !has_virtual && !closure => {
+            [only] if only.kinds.len() == 1 && !has_virtual => {
                 change.entry(&only.table).count(only.kinds[0], silent.unsigned_abs());
             }
             _ if has_virtual && silents.is_empty() => {}
             // One of those that were told has done more than that.
             [] => touched.written.iter().for_each(|written| change.entry(&written.table).exact = false),
             _ => silents.iter().for_each(|written| change.entry(&written.table).exact = false),
-        }
-        // More was told than is left: a part was undone.
-        let undone =
-            silent < 0 || touched.savepoints.iter().any(|(savepoint, _)| *savepoint == SavepointStep::RollBack);
-        if closure && undone {
-            change.tables.iter_mut().for_each(|table| table.exact = false);
         }
     }
 
@@ -330,7 +354,11 @@ impl Recorder {
 impl Drop for Recorder {
     fn drop(&mut self) {
         // A connection that was given away has told nothing yet. Whoever looks for others wakes the listeners.
-        for change in std::mem::take(&mut self.record.lock().committed) {
+        let mut record = self.record.lock();
+        record.settle_doubts(true);
+        let committed = std::mem::take(&mut record.committed);
+        drop(record);
+        for change in committed {
             self.feed.add(change);
         }
         self.others.rest(std::mem::take(&mut self.own));

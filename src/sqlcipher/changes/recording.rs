@@ -20,6 +20,8 @@ pub(super) struct Recording {
     committing: Option<Change>,
     /// What was committed, in its order.
     pub(super) committed: Vec<Change>,
+    /// Those of them that may have failed, by their places.
+    doubtful: Vec<usize>,
     /// How many commits that changed something have succeeded.
     pub(super) sealed: u32,
     /// How often the hook has told of a row.
@@ -39,7 +41,7 @@ struct Frame {
 impl Recording {
     pub(super) fn new(rows: bool) -> Self {
         let (frames, committed, names) = (vec![Frame::default()], Vec::new(), Vec::new());
-        Self { frames, committing: None, committed, sealed: 0, told: 0, rows, names }
+        Self { frames, committing: None, committed, doubtful: Vec::new(), sealed: 0, told: 0, rows, names }
     }
 
     /// The hook for rows.
@@ -87,10 +89,26 @@ impl Recording {
         self.committing = Some(change);
     }
 
-    /// The hook for rollbacks, also after a commit that failed.
+    /// The hook for rollbacks. It comes after a commit that failed too, which looks the same as what a closure does after
+    /// one that has succeeded.
     pub(super) fn rollback(&mut self) {
-        self.committing = None;
+        if let Some(change) = self.committing.take().filter(|change| !change.is_empty()) {
+            self.doubtful.push(self.committed.len());
+            self.committed.push(change);
+        }
         self.forget();
+    }
+
+    /// Whether any commit was written since work began that may have made several of them.
+    pub(super) fn settle_doubts(&mut self, any: bool) {
+        for place in std::mem::take(&mut self.doubtful).into_iter().rev() {
+            if any {
+                self.committed[place].tables.iter_mut().for_each(|table| table.exact = false);
+                self.sealed += 1;
+            } else {
+                self.committed.remove(place);
+            }
+        }
     }
 
     /// Nothing is left of what the frames have.
@@ -117,6 +135,7 @@ impl Recording {
 
     /// A statement begins.
     pub(super) fn begin(&mut self) {
+        self.settle_doubts(false);
         self.frames.push(Frame::default());
     }
 
@@ -134,6 +153,11 @@ impl Recording {
         self.committing.as_mut()
     }
 
+    /// The same where the hook has told of none.
+    pub(super) fn committing_anew(&mut self) -> &mut Change {
+        self.committing.insert(Change::default())
+    }
+
     /// Keeps what a statement did.
     pub(super) fn keep(&mut self, change: Change) {
         match &mut self.committing {
@@ -144,6 +168,7 @@ impl Recording {
 
     /// No statement runs: `open` is whether a transaction is open.
     pub(super) fn settle(&mut self, open: bool) {
+        self.settle_doubts(false);
         match self.committing.take() {
             // The commit met a lock, and can be tried again.
             Some(change) if open => {
