@@ -101,7 +101,8 @@ async fn live(db: &Db, ledger: &mut Ledger) {
             .await
         })
         .await;
-    ledger.write(30, async |id| db.execute_many(ROW, (0..30).map(|_| (id,))).await.map(drop)).await;
+    // So many that they go as a COPY.
+    ledger.write(40, async |id| db.execute_many(ROW, (0..40).map(|_| (id,))).await.map(drop)).await;
     ledger
         .write(1, async |id| {
             let mut tx = db.begin().await?;
@@ -367,7 +368,7 @@ async fn careless(db: &Db) {
         tx.execute_many(ROW, [(-3,), (-4,)]).await
     };
     db.transaction(rows).await.ok();
-    db.execute_many(ROW, (0..30).map(|_| (-5,))).await.ok();
+    db.execute_many(ROW, (0..40).map(|_| (-5,))).await.ok();
     db.fetch_one("SELECT now(), 1.5::numeric, '{1,2}'::int8[], 'text', NULL::uuid", ()).await.ok();
     db.fetch_stream("SELECT i, 'row ' || i FROM generate_series(1, 300) i", ()).try_collect::<Vec<_>>().await.ok();
     db.execute("INSERT INTO nowhere VALUES (1)", ()).await.ok();
