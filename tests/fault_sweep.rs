@@ -74,7 +74,8 @@ async fn met(case: Case) -> Result<bool, String> {
     Ok(met > 0)
 }
 
-fn sweep(call: Call, errnos: &[i32], stride: usize) {
+/// `least` is how far the life goes at least: a life that ends early would meet little.
+fn sweep(call: Call, errnos: &[i32], stride: usize, least: usize) {
     faults::quick();
     let stride = number("STRONGROOM_SWEEP_STRIDE", stride);
     let panics = swept::panics();
@@ -100,48 +101,48 @@ fn sweep(call: Call, errnos: &[i32], stride: usize) {
         }
     }
     println!("{call:?}: {lives} lives with a failure, of up to {longest} calls");
-    assert!(lives > 0, "nothing failed");
+    assert!(longest >= least, "the life ends after {longest} calls");
 }
 
 #[test]
 fn any_write_may_fail() {
-    sweep(Call::Write, &[libc::EIO, libc::ENOSPC], 80);
+    sweep(Call::Write, &[libc::EIO, libc::ENOSPC], 80, 80);
 }
 
 #[test]
 fn any_sync_may_fail() {
-    sweep(Call::Sync, &[libc::EIO, libc::ENOSPC], 9);
+    sweep(Call::Sync, &[libc::EIO, libc::ENOSPC], 9, 9);
 }
 
 #[test]
 fn any_file_may_not_open() {
-    sweep(Call::Open, &[libc::EIO, libc::EMFILE], 8);
+    sweep(Call::Open, &[libc::EIO, libc::EMFILE, libc::ENOSPC, libc::EACCES], 3, 6);
 }
 
 #[test]
 fn any_file_may_not_be_cut() {
-    sweep(Call::Truncate, &[libc::EIO], 2);
+    sweep(Call::Truncate, &[libc::EIO, libc::ENOSPC], 2, 2);
 }
 
 #[test]
 fn any_file_may_not_be_deleted() {
-    sweep(Call::Delete, &[libc::EIO], 2);
+    sweep(Call::Delete, &[libc::EIO, libc::EACCES], 2, 2);
 }
 
 #[test]
 fn any_read_may_fail() {
-    sweep(Call::Read, &[libc::EIO], 40);
+    sweep(Call::Read, &[libc::EIO], 40, 40);
 }
 
 /// Of the log's index: what SQLite reads of it, and what this library does.
 #[test]
 fn any_piece_of_the_index_may_not_come_into_memory() {
-    sweep(Call::Map, &[libc::ENOMEM, libc::EACCES], 2);
+    sweep(Call::Map, &[libc::ENOMEM, libc::EACCES, libc::EIO], 2, 2);
 }
 
 #[test]
 fn any_lock_may_be_refused() {
-    sweep(Call::Lock, &[libc::EIO, libc::ENOLCK], 60);
+    sweep(Call::Lock, &[libc::EIO, libc::ENOLCK], 60, 60);
 }
 
 /// SQLite opens for reading what it could not open for writing, and says so at the first write.
