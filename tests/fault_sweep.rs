@@ -101,7 +101,7 @@ fn sweep(call: Call, errnos: &[i32], stride: usize, least: usize) {
         }
     }
     println!("{call:?}: {lives} lives with a failure, of up to {longest} calls");
-    assert!(longest >= least, "the life ends after {longest} calls");
+    assert!(lives > 0 && longest >= least, "the life ends after {longest} calls");
 }
 
 #[test]
@@ -137,7 +137,7 @@ fn any_read_may_fail() {
 /// Of the log's index: what SQLite reads of it, and what this library does.
 #[test]
 fn any_piece_of_the_index_may_not_come_into_memory() {
-    sweep(Call::Map, &[libc::ENOMEM, libc::EACCES, libc::EIO], 2, 2);
+    sweep(Call::Map, &[libc::ENOMEM, libc::EACCES, libc::EIO], 2, 0);
 }
 
 #[test]
