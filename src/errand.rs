@@ -2,7 +2,7 @@
 //!
 //! That is one of the runtime's threads for blocking work, so that tests which pause tokio's clock see the work. But the
 //! runtime may end before it comes to it, or all its threads may be taken, by streams or by code that waits for this very
-//! work. It is then done on a thread of its own: whoever waits for it, waits for it and nothing else.
+//! work. It is then done on a thread of its own: a caller that waits for it waits for nothing else.
 
 use std::collections::VecDeque;
 use std::process;
@@ -30,7 +30,7 @@ pub(crate) fn send<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static)
     let caller = tracing::Span::current();
     let work = move || {
         let done = caller.in_scope(work);
-        // Before whoever waits goes on, so that nobody sees it open afterwards.
+        // Before the waiting caller goes on, so that nobody sees it open afterwards.
         drop(caller);
         // Nobody may be waiting any more.
         drop(sender.send(done));

@@ -182,7 +182,7 @@ pub struct Answer<'a, T> {
 }
 
 impl<'a, T> Answer<'a, T> {
-    /// That of a call which those see who observe, if anybody does.
+    /// That of a call which observers see, if there are any.
     pub(super) fn observed(observing: Observing, running: impl Future<Output = Result<T>> + Send + 'a) -> Self {
         Self { running: Box::pin(running), observing }
     }

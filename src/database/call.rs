@@ -187,7 +187,7 @@ impl Deadline {
         }
     }
 
-    /// The error of a call that waited for a connection, or for whoever brings it one, until the time was up.
+    /// The error of a call that waited for a connection, or for the call that brings it one, until the time was up.
     pub(super) fn waited<C: Connector>(self, doing: &str, pool: &Pool<C>, access: Access) -> Error {
         let Self { limit, name, .. } = self;
         let message = format!("the {name} of {limit:?} ran out while {doing}: {}", pool.why_not(access));

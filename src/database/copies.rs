@@ -64,7 +64,7 @@ impl BackupOptions {
         Self { key: CopyKeySource::Source(Box::new(source)), ..self }
     }
 
-    /// Does not encrypt the copy: whoever has the file can read all of it.
+    /// Does not encrypt the copy: anybody with the file can read all of it.
     pub fn plaintext(self) -> Self {
         Self { key: CopyKeySource::Plain, ..self }
     }

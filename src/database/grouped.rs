@@ -39,7 +39,7 @@ impl Observed {
     }
 }
 
-/// Tells those who observe of a group that ran. Its span ends here, before its callers are answered.
+/// Tells observers of a group that ran. Its span ends here, before its callers are answered.
 pub(super) fn note(observers: &Observers, results: &[Result<Rows>], began: Instant, span: Span) {
     if observers.are_there() || !span.is_disabled() {
         let failed = results.iter().filter(|result| result.is_err()).count();

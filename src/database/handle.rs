@@ -70,7 +70,7 @@ pub(super) struct DatabaseInner<C: Connector> {
     /// How old what is borrowed may become before it is ended by force.
     pub(super) max_age: Option<Duration>,
     pub(super) lane: Arc<WriteLane>,
-    /// What is committed, for those who listen.
+    /// What is committed, for listeners.
     pub(super) feed: ChangeFeed,
     /// What was measured, if that was asked for.
     pub(super) metrics: Option<Arc<MetricsRecorder>>,

@@ -72,7 +72,7 @@ impl Told {
     }
 }
 
-/// A statement and the caller who waits for its result.
+/// A statement and the caller that waits for its result.
 #[derive(Debug)]
 struct QueuedWrite {
     statement: Statement,
@@ -155,7 +155,7 @@ impl WriteLane {
         }
     }
 
-    /// Joins the last batch, or opens one behind those who queue for the writer.
+    /// Joins the last batch, or opens one behind the calls that queue for the writer.
     fn join<C>(self: &Arc<Self>, pool: &Pool<C>, call: Call<'_>, statement: Statement) -> (u64, oneshot::Receiver<Told>)
     where
         C: Connector<Connection: Connection>,
@@ -235,7 +235,7 @@ impl BatchDriver {
         let writes = self.lane.lock().dissolve(self.batch);
         foreign();
         for write in writes {
-            // A caller who has gone away needs no answer.
+            // A caller that has gone away needs no answer.
             let _ = write.answer.send(answer(write.statement));
         }
     }
@@ -324,7 +324,7 @@ where
 fn tell(answers: Vec<(oneshot::Sender<Told>, Told)>) {
     foreign();
     for (answer, told) in answers {
-        // A caller who has gone away needs no answer.
+        // A caller that has gone away needs no answer.
         let _ = answer.send(told);
     }
 }

@@ -1,4 +1,4 @@
-//! The one hook for those who observe calls: observers, and whoever takes the spans of `tracing`.
+//! The one hook for what observes calls: observers, and subscribers that take the spans of `tracing`.
 //!
 //! A call is wrapped once, where its handle is asked. What only the inside of the call knows (when it had its connection, what
 //! the statement is, how many rows there were) is noted in passing, in a place of the thread that is there while the call is
@@ -54,7 +54,7 @@ pub(super) struct Observation {
     effort: Option<StatementEffort>,
     /// It went well; what the caller makes of the answer is not the database's.
     answered: bool,
-    /// Of somebody who takes spans.
+    /// Of a subscriber that takes spans.
     span: Option<Span>,
 }
 
@@ -251,7 +251,7 @@ impl Drop for Observation {
         if self.began.is_none() {
             return;
         }
-        // Whoever has read enough of a stream drops it.
+        // A caller that has read enough of a stream drops it.
         let dropped = (self.kind != CallKind::FetchStream)
             .then(|| Error::new(ErrorKind::Cancelled, "the future of this call was dropped before it ended"));
         self.end(dropped.as_ref(), Instant::now());

@@ -43,7 +43,7 @@ use crate::turn;
 /// ```
 ///
 /// To rebuild a table of SQLite that others refer to, switch foreign keys off here, before the transaction; SQLite ignores
-/// that inside one. They are on again for whoever gets a connection next. Where it is enough to check them at the commit,
+/// that inside one. They are on again for the next holder of a connection. Where it is enough to check them at the commit,
 /// `PRAGMA defer_foreign_keys = ON` in any transaction does that, and ends with it.
 ///
 /// ```

@@ -224,7 +224,7 @@ impl<E> From<Error> for Failed<E> {
     }
 }
 
-/// The error of the last attempt. Whoever retries outside would only repeat what was tried here.
+/// The error of the last attempt. A retry outside would only repeat what was tried here.
 fn last(error: Error, attempts: u32) -> Error {
     let error = error.permanent();
     if attempts == 1 { error } else { error.context(format_args!("after {attempts} attempts")) }

@@ -39,7 +39,7 @@ pub struct RowStream<'a> {
     observing: Observing,
 }
 
-/// Whoever holds the connection of a stream.
+/// The holder of the connection of a stream.
 pub(super) trait Chunks: Send {
     type Connection: Connection;
 

@@ -23,7 +23,7 @@ use crate::lock::{Lock, foreign};
 /// tokio's.
 const NEGLECT: Duration = Duration::from_millis(10);
 
-/// Whoever waits looks for such work after this pause, then after twice that, and so on up to the second.
+/// A waiting call looks for such work after this pause, then after twice that, and so on up to the second.
 const LOOKS: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(320)];
 
 type ChoreWork = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -49,7 +49,7 @@ struct Chore(Lock<ChoreState>);
 struct ChoreState {
     /// Taken out while it is polled, and when it is done.
     work: Option<ChoreWork>,
-    /// To be polled once more by who polls it now.
+    /// To be polled once more by its present keeper.
     again: bool,
     /// Since when it has been waiting to be polled.
     woken: Option<time::Instant>,
@@ -119,7 +119,7 @@ impl Chores {
     }
 }
 
-/// Stands for a caller who waits.
+/// Stands for a waiting caller.
 pub(super) struct Attendant<'a>(&'a Arc<Chores>);
 
 impl Attendant<'_> {
@@ -179,7 +179,7 @@ impl Chore {
         state.generation
     }
 
-    /// Makes `keeper` the one who is woken. False: it has been replaced.
+    /// Makes `keeper` the one that is woken. False: it has been replaced.
     fn keep(&self, keeper: &Waker, generation: u64) -> bool {
         let keeper = keeper.clone();
         let mut state = self.0.lock();
@@ -216,7 +216,7 @@ impl Chore {
         }
     }
 
-    /// Whoever took it over meanwhile has nothing to do.
+    /// A keeper that took it over meanwhile has nothing to do.
     fn end(&self) {
         let mut state = self.0.lock();
         state.done = true;

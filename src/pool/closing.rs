@@ -19,7 +19,7 @@ use crate::error::{Phase, Result};
 /// How long the connector may take to shut down.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// How long a caller who has until `deadline` may be kept by the goodbye of a connection that is of no use to it.
+/// How long a caller that has until `deadline` may be kept by the goodbye of a connection that is of no use to it.
 pub(super) fn goodbye_limit(deadline: Instant) -> Duration {
     CLOSE_LIMIT.min(deadline.saturating_duration_since(Instant::now()) / 2)
 }

@@ -102,7 +102,7 @@ impl<C: Connector> Pool<C> {
         }
     }
 
-    /// Those who are told what happens here.
+    /// The observers.
     pub(crate) fn observers(&self) -> &Observers {
         &self.inner().observers
     }
@@ -138,7 +138,7 @@ impl<C: Connector> Pool<C> {
         self.inner().chores.attend().wait(news, end).await.ok()
     }
 
-    /// Who has the connections for `access`, for a caller who has waited in vain for one; counts as a timeout.
+    /// The holders of the connections for `access`, for a caller that has waited in vain for one; counts as a timeout.
     pub(crate) fn why_not(&self, access: Access) -> String {
         self.inner().registry.count_timeout();
         self.inner().exhaustion(self.inner().lane_for(access).id).to_string()
@@ -293,7 +293,7 @@ impl<C: Connector> Pooled<C> {
 
     /// Tells the pool whether the connection is inside a transaction now; shown to those who wait for it in vain.
     ///
-    /// The pool cannot look into a connection that is lent, so whoever begins or ends a transaction says so.
+    /// The pool cannot look into a connection that is lent, so the code that begins or ends a transaction says so.
     pub fn note_state(&self) {
         let inside = matches!(self.state(), ResourceState::InTransaction | ResourceState::Failed);
         self.describe(|holder| holder.in_transaction = inside);

@@ -41,7 +41,7 @@ pub(super) struct PoolInner<C: Connector> {
     pub(super) observers: Observers,
     main: Lane<C>,
     readers: Option<Lane<C>>,
-    /// Held by whoever closes idle connections, so that one closes the writer only when all have closed the readers.
+    /// Held while idle connections are closed, so that the writer closes only when all readers have.
     pub(super) closing: Mutex<()>,
     /// What has been closed since the pool is, and was not reported yet.
     pub(super) goodbyes: Lock<CloseReport>,
@@ -74,7 +74,7 @@ pub(super) struct Sleep<C: Connector> {
     pub(super) state: Lock<SleepState<C>>,
     /// Wakes when the state has changed.
     pub(super) changed: Notify,
-    /// Held by the one who suspends.
+    /// Held by the suspension.
     pub(super) alone: Mutex<()>,
 }
 
@@ -211,7 +211,7 @@ impl<C: Connector> PoolInner<C> {
         [&self.main].into_iter().chain(&self.readers)
     }
 
-    /// The readers first: whoever closes last sees the whole database to itself.
+    /// The readers first: the connection that closes last has the whole database to itself.
     pub(super) fn lanes_in_closing_order(&self) -> impl Iterator<Item = &Lane<C>> {
         self.readers.iter().chain([&self.main])
     }
@@ -271,7 +271,7 @@ impl<C: Connector> Permit<C> {
         self.pool.lane(self.lane)
     }
 
-    /// Tells those who observe that its connection is no longer lent.
+    /// Tells observers that its connection is no longer lent.
     #[cold]
     fn tell_returned(&self, lent: Instant, now: Instant) {
         let used = now.saturating_duration_since(lent);
@@ -314,7 +314,7 @@ impl<C: Connector> OpenConnection<C> {
         }
     }
 
-    /// Tells those who observe of a loan to a call that asked for it at `asked`, or just now.
+    /// Tells observers of a loan to a call that asked for it at `asked`, or just now.
     #[cold]
     pub(super) fn tell_lent(&self, asked: Option<Instant>, now: Instant) {
         let waited = asked.map_or(Duration::ZERO, |asked| now.saturating_duration_since(asked));

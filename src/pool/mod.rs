@@ -14,7 +14,7 @@
 //! ```
 //!
 //! `inner.rs` says what there is and what owns what. A *permit* is the right to have one open connection; it is owned by
-//! the connection, or by whoever is opening one. One that nobody owns is only counted, as free capacity of its *lane*. A *lane*
+//! the connection, or by the call that opens one. One that nobody owns is only counted, as free capacity of its *lane*. A *lane*
 //! has idle connections, free capacity, and a fair queue of calls that wait; an engine with a single writer has two, if it can read beside that. What is half done is a type whose
 //! `Drop` undoes it: `Permit`, `Unproven`, `Lease`. What the statistics
 //! show lives in one registry: a lock for the pool and one for each connection.

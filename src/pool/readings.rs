@@ -1,4 +1,4 @@
-//! What a pool tells of itself to whoever reads its numbers.
+//! The numbers of a pool, as observers read them.
 
 use std::sync::Weak;
 

@@ -57,7 +57,7 @@ impl<C: Connector> PoolInner<C> {
         self.unless_called_off(resumes, self.fall_asleep(options, location, resumes)).await
     }
 
-    /// Refuses a caller who has a connection, and would wait for itself.
+    /// Refuses a caller that has a connection, and would wait for itself.
     pub(super) fn refuse_inside(&self) -> Result<()> {
         if self.registry.is_inside() { Err(self.exhaustion(MAIN).deadlock(&self.name)) } else { Ok(()) }
     }
@@ -219,7 +219,7 @@ impl<C: Connector> PoolInner<C> {
         let stage = if falls { None } else { Some(std::mem::replace(&mut state.stage, SleepStage::Awake)) };
         drop(state);
         foreign();
-        // Permits that were held go to those who wait.
+        // Permits that were held go to the waiting calls.
         drop(stage);
         self.sleep.changed.notify_waiters();
     }

@@ -33,7 +33,7 @@ impl<'c> SqlCipherBulk<'c> {
         }
         connection.job += 1;
         let control = Arc::clone(&connection.shared.control);
-        // Whoever cancels the call meets its number, also between two slices.
+        // A canceller meets the number of the call, also between two slices.
         let running = control.start(connection.job);
         while done < sets.len() && running.is_some() {
             // A slice may be too short for SQLite to ask.

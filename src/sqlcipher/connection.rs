@@ -252,7 +252,7 @@ impl Resource for SqlCipherConnection {
         self.state = state_of(&engine);
         drop(engine);
         if self.may.keep {
-            // Whoever had the native connection in the hook is not looked at any more.
+            // The hook had the native connection, and is over.
             self.opened.snapshots().register(&self.shared);
         }
     }

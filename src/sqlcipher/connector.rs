@@ -181,7 +181,7 @@ impl SqlCipherConnector {
         self.known.key_source.last()
     }
 
-    /// Opens once, whoever asks first; the others wait. If that caller goes away, the opening ends without it, and the
+    /// Opens once, for the first caller; the others wait. If that caller goes away, the opening ends without it, and the
     /// next one finds it done.
     pub(super) async fn opened(&self) -> Result<Arc<Opened>> {
         let mut state = Arc::clone(&self.known.state).lock_owned().await;
@@ -214,7 +214,7 @@ impl SqlCipherConnector {
         .await?
         .inspect_err(|error: &Error| {
             if let Some(source) = key.as_ref().filter(|_| error.reason() == Reason::WrongKey) {
-                // Whoever tries again gets what the source has then, not what it remembers.
+                // The next attempt gets what the source has then, not what it remembers.
                 source.forget();
             }
         })?;

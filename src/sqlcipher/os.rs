@@ -10,7 +10,7 @@ pub(super) const TOO_MANY_FILES: &str = if cfg!(unix) {
     "lower pool_max, or close other files of this process; a connection needs three"
 };
 
-/// Whether this is the fault of what holds the file, and not of who asks.
+/// Whether this is the fault of what holds the file, and not of the process that asks.
 pub(super) fn is_of_the_disk(error: &io::Error) -> bool {
     #[cfg(unix)]
     const FAULTS: [i32; 5] = [libc::EIO, libc::ENXIO, libc::ENODEV, libc::ESTALE, libc::ETIMEDOUT];

@@ -20,7 +20,7 @@ pub struct EngineStats {
     pub statement_hits: u64,
     /// Runs of a statement that had to be prepared first; see [`Tuning::statement_cache`](crate::sqlcipher::Tuning::statement_cache).
     pub statement_misses: u64,
-    /// Statements, and slices of bulk inserts, that ran on the task of their caller or of whoever drove the write lane.
+    /// Statements, and slices of bulk inserts, that ran on the task of their caller or of the driver of the write lane.
     pub inline_runs: u64,
     /// Of those, reads that found their read transaction still open and current.
     pub snapshot_hits: u64,
@@ -44,7 +44,7 @@ pub struct EngineStats {
     pub oldest_reader: Option<Duration>,
 }
 
-/// Counts of one connection. Only who has the engine adds to them.
+/// Counts of one connection. Only the holder of the engine adds to them.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     hits: Count,

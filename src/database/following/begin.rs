@@ -40,7 +40,7 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
     }
 
     async fn follow_by(&self, mut writer: Pooled<C>, location: &'static Location<'static>) -> Result<()> {
-        // Whoever had it before may have asked for the same.
+        // Its holder before may have asked for the same.
         if self.feed().is_heard() {
             return Ok(());
         }

@@ -27,7 +27,7 @@ pub(super) struct Line {
     pub(super) unfinished: Option<String>,
 }
 
-/// Who can be asked for rows.
+/// What can be asked for rows.
 pub(super) trait Reads: Send {
     fn rows(&mut self, sql: &str) -> impl Future<Output = Result<Rows>> + Send;
     fn has_table(&mut self, name: &str) -> impl Future<Output = Result<bool>> + Send;

@@ -49,7 +49,7 @@ impl<C: Connector> Pool<C> {
         inner.lend(grant, lane, came, deadline, location, true).await
     }
 
-    /// A connection for `access` if one is free; nobody is waited for, and nobody who waits is overtaken.
+    /// A connection for `access` if one is free; the call waits for nobody and overtakes no waiting call.
     pub(crate) async fn get_if_free(
         &self,
         access: Access,
@@ -75,7 +75,7 @@ impl<C: Connector> Pool<C> {
         inner.lend_now(Grant::from(idle), lane, location, false).await.map(Some)
     }
 
-    /// A connection on behalf of callers who wait for its result, each with its own limit: waits as long as it takes, and is
+    /// A connection on behalf of callers that wait for its result, each with its own limit: waits as long as it takes, and is
     /// not counted as a caller.
     pub(crate) async fn get_for_others(
         &self,
@@ -256,7 +256,7 @@ impl<C: Connector> PoolInner<C> {
         Err(lease.into_opened().close(goodbye_limit(deadline)).await)
     }
 
-    /// Opens a connection for a caller who has until `deadline`, or finds another one.
+    /// Opens a connection for a caller that has until `deadline`, or finds another one.
     async fn open_for(self: &Arc<Self>, permit: Permit<C>, lane: &Lane<C>, deadline: Instant) -> Result<Obtained<C>> {
         let outcome = self.open_or_other(permit, deadline).await;
         if outcome.as_ref().is_err_and(|error| error.kind() == ErrorKind::Timeout) && Instant::now() >= deadline {

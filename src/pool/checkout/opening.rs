@@ -79,7 +79,7 @@ impl<C: Connector> PoolInner<C> {
                 if asks {
                     return self.other_until(permit.lane(), deadline, error).await.map(Obtained::Other);
                 }
-                // Whoever retries outside would only repeat what was tried here.
+                // A retry outside would only repeat what was tried here.
                 return Err(error.permanent().during(Phase::Connect));
             };
             tracing::warn!(pool = %self.name, %error, number, ?pause, "connecting again after a pause");

@@ -86,7 +86,7 @@ impl<'a, C: Connector> WaitingCall<'a, C> {
         self.deadline = self.end.map_or(deadline, |end| end.min(deadline));
     }
 
-    /// Waits for `news`, which comes from whoever has the connection. What a suspension takes of the time is given again, and
+    /// Waits for `news`, which comes from the holder of the connection. What a suspension takes of the time is given again, and
     /// so it says until when the call has time.
     ///
     /// # Errors

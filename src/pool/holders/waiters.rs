@@ -53,7 +53,7 @@ impl Registry {
 }
 
 impl Waiter<'_> {
-    /// Whether the caller has a connection, so that whoever waits for that must not keep it waiting.
+    /// Whether the caller has a connection, so that a call that waits for this connection must not keep it waiting.
     pub(in crate::pool) fn presses(&self) -> bool {
         self.held.is_some() || self.registry.holds_one()
     }

@@ -185,7 +185,7 @@ impl Lane {
 
 fn play(size: usize, callers: &'static [Call], calls: usize, closes: bool) {
     let lane = Lane::new(size);
-    // Whoever is refused waits for this one at least.
+    // A call that is refused waits for this one at least.
     let first = lane.free().unwrap_or_else(|_| unreachable!());
     let first = first.map(|grant| match grant {
         Grant::Permit(permit) => Connection::open(permit),

@@ -1,8 +1,8 @@
-//! The rowid of the last insert, which a connection keeps for whoever asks next.
+//! The rowid of the last insert, which a connection keeps for the next question.
 
 use rusqlite::{Connection, ffi};
 
-/// Stands for "nothing was inserted": a rowid that only somebody who asks for this very number gets.
+/// Stands for "nothing was inserted": a rowid that only an insert of this very number gets.
 const NOTHING: i64 = i64::MIN;
 
 /// While it lives, the connection knows of no insert before it.

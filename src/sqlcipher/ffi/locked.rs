@@ -24,7 +24,7 @@ const LENGTH: usize = STRIDE * CELLS;
 
 /// The pages, the newest first.
 ///
-/// Release and Acquire: a page is written before the exchange that puts it here. Whoever loads it sees what it was made of,
+/// Release and Acquire: a page is written before the exchange that puts it here. A thread that loads it sees what it was made of,
 /// and of the older ones, too, because the thread that added it had loaded those the same way.
 static PAGES: AtomicPtr<KeyPage> = AtomicPtr::new(ptr::null_mut());
 

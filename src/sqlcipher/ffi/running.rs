@@ -1,6 +1,6 @@
 //! Whether a statement is still under way when SQLite asks whether to stop it.
 //!
-//! SQLite also asks when a statement has ended, after its commit. Whoever says yes then gets "interrupted" for what has
+//! SQLite also asks when a statement has ended, after its commit. A handler that says yes then gets "interrupted" for what has
 //! in fact been done, takes it for undone, and does it again.
 
 use std::ptr;

@@ -61,7 +61,7 @@ impl Mark {
 ///   told of: a commit that happened before the look is seen, by whichever way the news came (a lock, a channel, a pipe).
 /// - The barrier behind the loads (`Acquire`) keeps what is read afterwards, by SQLite too, from being read earlier. So the mark that
 ///   is taken before a transaction begins is never newer than what the transaction sees.
-/// - The count of copied frames is one word, too. It is written under the lock of whoever checkpoints (an `fcntl` or a mutex,
+/// - The count of copied frames is one word, too. It is written under the lock of the checkpointer (an `fcntl` or a mutex,
 ///   which orders it for the next one), and SQLite reads it without one as we do: an older value has a reader look into
 ///   the log, or a writer copy the log once more.
 #[derive(Debug)]
@@ -150,7 +150,7 @@ impl WalIndex {
     /// syncs once for both. If that sync fails, the system may have dropped what both had written, and a later sync
     /// that succeeds says nothing about it. Source: `walCheckpoint` in `wal.c`; LWN on `fsync` in PostgreSQL, 2018.
     pub(in super::super) fn copy_anew(&self, connection: &Connection) -> bool {
-        /// The lock of whoever checkpoints, which guards `nBackfill`.
+        /// The lock of the checkpointer, which guards `nBackfill`.
         const CHECKPOINT: i32 = 1;
         let Some(file) = file::of(connection).ok().filter(|_| self.writable) else { return false };
         // SAFETY: SQLite owns the file object while the connection lives; `xShmLock` exists from version 2 of the

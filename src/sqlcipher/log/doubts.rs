@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 /// Failures, and those that were made good.
 ///
-/// Both counts only grow, and what was settled was counted before, so that whoever reads `failed` first finds it settled only
+/// Both counts only grow, and what was settled was counted before, so that a reader of `failed` first finds it settled only
 /// if it is. The order of those two reads needs `SeqCst`, or at least acquire.
 #[derive(Debug, Default)]
 pub(super) struct Doubts {
@@ -48,7 +48,7 @@ mod tests {
         doubts.settle(begun);
         assert_eq!(doubts.last(), Some(2));
         doubts.settle(2);
-        // Whoever began before is late.
+        // A commit that began before is late.
         doubts.settle(begun);
         assert_eq!(doubts.last(), None);
         assert_eq!(doubts.raise(), (3, true));

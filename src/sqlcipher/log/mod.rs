@@ -1,4 +1,4 @@
-//! The write-ahead log: who copies it into the file, and the read transactions that keep it from starting over.
+//! The write-ahead log: how it is copied into the file, and the read transactions that keep it from starting over.
 //!
 //! `checkpoint` copies, `snapshot` knows the readers that keep a transaction, `sweeper` is the thread that ends those
 //! which nobody uses, `alone` keeps them away for a moment. `syncs` puts commits of

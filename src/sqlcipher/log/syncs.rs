@@ -1,7 +1,7 @@
 //! Syncs of the log that several commits share, and what is done after one that failed, be it SQLite's own.
 //!
 //! Commits come in while a sync is under way, and the next one covers them all. The log has a descriptor of its own here:
-//! a sync concerns the file, whoever wrote to it, and the system tells each descriptor of a failure once. Closing it costs
+//! a sync concerns the file, whichever descriptor wrote to it, and the system tells each descriptor of a failure once. Closing it costs
 //! no lock, as SQLite locks the other two files only.
 //!
 //! A sync that failed may have lost what was written, and a later one that succeeds says nothing about that. Frames behind
@@ -130,7 +130,7 @@ impl Syncs {
     }
 }
 
-/// Whoever syncs; ends also by a panic.
+/// The turn of syncing; ends also by a panic.
 struct SyncTurn {
     syncs: Arc<Syncs>,
     ended: bool,

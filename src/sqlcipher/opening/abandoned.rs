@@ -24,7 +24,7 @@ use crate::sqlcipher::running::turns::Turns;
 /// A connection that was just opened, and what it may do inline.
 pub(crate) type Connected = (Arc<Shared>, InlineRights, Turns);
 
-/// Whoever waits for one looks for another that is done after this pause, then after twice that, and so on up to the second.
+/// A call that waits for one looks for another that is done after this pause, then after twice that, and so on up to the second.
 const LOOKS: [Duration; 2] = [Duration::from_millis(5), Duration::from_secs(1)];
 
 type Arriving = oneshot::Receiver<Result<Connected>>;

@@ -108,7 +108,7 @@ pub(crate) fn sync_directory(target: &Path) -> io::Result<()> {
     if cfg!(unix) { std::fs::File::open(directory_of(target))?.sync_all() } else { Ok(()) }
 }
 
-/// Removes what killed processes have left. Whoever works on a draft at this moment finds the database instead.
+/// Removes what killed processes have left. A process that works on a draft at this moment finds the database instead.
 fn sweep(target: &Path) {
     for draft in drafts(target, MARK) {
         std::fs::remove_file(draft).ok();

@@ -19,7 +19,7 @@ use crate::sqlcipher::os::is_of_the_disk;
 pub(crate) enum PathView {
     /// With locks; an index that nobody works with is left alone.
     Probing,
-    /// With locks, in the index of those who work with it.
+    /// With locks, in the index that others work with.
     Shared,
     /// Without locks, the file with its log.
     Apart,

@@ -146,7 +146,7 @@ impl Location {
         self.error(ErrorKind::Connection, "the system refused access").because(Reason::NotPermitted).hint(way_out)
     }
 
-    /// The system could not do what it was asked, whoever asks and whatever stands in the file.
+    /// The system could not do what it was asked, whatever stands in the file.
     pub(crate) fn failed(&self, error: &io::Error) -> Error {
         self.error(ErrorKind::Storage, error).because(Reason::Io).hint(LOOK_AT_THE_DISK)
     }

@@ -50,7 +50,7 @@ pub(crate) struct Opened {
     key: Lock<Option<Arc<KeySpec>>>,
     /// The file had a first page when it was opened; it has one from then on.
     has_content: bool,
-    /// The connection of the first opening, for whoever asks first.
+    /// The connection of the first opening, for the first caller.
     spare: Lock<Option<Tried>>,
     /// Keeps a database in memory alive while no other connection is open.
     #[allow(dead_code, reason = "it only has to live")]
@@ -196,7 +196,7 @@ impl Opened {
         Ok(())
     }
 
-    /// Closes what is open beside the connections that were asked for, and waits for who copies the log.
+    /// Closes what is open beside the connections that were asked for, and waits for the thread that copies the log.
     pub(crate) async fn let_go(&self) -> Result<()> {
         self.refuse_child()?;
         self.abandoned.close().await;
@@ -243,7 +243,7 @@ impl Opened {
         })
     }
 
-    /// Keeps a connection for whoever asks next.
+    /// Keeps a connection for the next caller.
     pub(super) fn keep(&self, tried: Tried) {
         let old = self.spare.lock().replace(tried);
         drop(old);
@@ -345,7 +345,7 @@ impl Opened {
         self.process.mark()
     }
 
-    /// Whoever listens to what is committed here.
+    /// The listeners to what is committed here.
     pub(crate) fn following(&self) -> &Following {
         &self.following
     }

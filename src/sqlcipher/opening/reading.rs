@@ -78,7 +78,7 @@ impl From<Error> for Failure {
     }
 }
 
-/// The files of a database as they stood at one moment. SQLite's locks do not tell of those who change them.
+/// The files of a database as they stood at one moment. SQLite's locks do not tell of what changes them.
 #[derive(Clone, Debug)]
 pub(crate) struct Still {
     files: [PathBuf; 3],

@@ -8,7 +8,7 @@ use std::ops::{Deref, DerefMut};
 
 use rusqlite::Connection;
 
-/// A connection that has no rollback hook any more when it is closed or dropped, whoever has set one.
+/// A connection that has no rollback hook any more when it is closed or dropped, even if its user has set one.
 #[derive(Debug)]
 pub(crate) struct ClosedInOrder(Option<Connection>);
 

@@ -17,7 +17,7 @@ use crate::crypto::exit_gate;
 ///
 /// `running` and `budget` are written by the thread that has the engine's lock, which hands them on. From outside comes
 /// `cancelled` alone, which only grows, and names its job: seen late, it stops late. A cancel before [`start`](Self::start) is
-/// seen by it, as the number of the job was handed out before, and given to whoever cancels.
+/// seen by it, as the number of the job was handed out before, and given to the canceller.
 #[derive(Debug, Default)]
 pub(crate) struct Control {
     /// The job that runs; 0 between jobs.
@@ -110,7 +110,7 @@ impl Control {
         running != 0 && self.cancelled.load(SeqCst) >= running
     }
 
-    /// The busy handler: waits a little for whoever has the lock and says whether to try again. `tries` counts from 0. The
+    /// The busy handler: waits a little for the holder of the lock and says whether to try again. `tries` counts from 0. The
     /// patience is with other processes; `is_ours` tells whether the lock may be ours, which is always waited for.
     pub(crate) fn wait_for_lock(
         &self,

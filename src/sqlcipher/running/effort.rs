@@ -1,4 +1,4 @@
-//! What a statement cost, for those who observe.
+//! What a statement cost, for observers.
 
 use super::engine::Engine;
 use crate::connector::{QueryPlan, StatementEffort};

@@ -51,7 +51,7 @@ pub(crate) struct Engine {
     pub(crate) still: Option<Still>,
     /// Records what it commits, while somebody listens.
     pub(crate) recorder: Option<Box<Recorder>>,
-    /// SQLite's count of others' commits when it was last asked for those who listen.
+    /// SQLite's count of others' commits when it was last asked for listeners.
     pub(crate) seen_version: Option<u32>,
     pub(crate) sharing: Sharing,
     /// How many commits there were when the raw connection was first handed out, to be used where nobody watches.
@@ -122,7 +122,7 @@ impl Engine {
         !self.connection.is_autocommit() && !self.keeps_snapshot()
     }
 
-    /// The connection, for a caller who is not watched: it counts as altered.
+    /// The connection, for a caller that is not watched: it counts as altered.
     pub(crate) fn give_away(&mut self) -> &mut Connection {
         self.end_snapshot();
         self.watch.look(Mode::Open);
@@ -153,7 +153,7 @@ impl Engine {
     pub(crate) fn copy_attached_logs(&mut self) -> rusqlite::Result<()> {
         let copy = |log: &mut Wal, frames: i32| {
             if log.name() != MAIN_DB && frames >= WORTH_COPYING.cast_signed() {
-                // Whoever is in the way is not waited for. The commit stands either way, and the next one tries again.
+                // It waits for nobody in the way. The commit stands either way, and the next one tries again.
                 log.checkpoint().ok();
             }
             Ok(())
@@ -162,7 +162,7 @@ impl Engine {
     }
 
     pub(crate) fn accept_session(&mut self) {
-        // Who takes the files for unchanging has no index, and to look for one would make it on Windows.
+        // A connection that takes the files for unchanging has no index, and to look for one would make it on Windows.
         let unchanging = self.still.is_some() || self.way == Way::Immutable;
         self.session.accept(if unchanging { None } else { self.log.index(&self.connection) });
     }

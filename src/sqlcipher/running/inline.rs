@@ -219,7 +219,7 @@ impl Engine {
         }
     }
 
-    /// What those who observe have to be told once the engine is free.
+    /// What observers have to be told once the engine is free.
     #[inline]
     pub(crate) fn take_news(&mut self) -> Option<EngineNews> {
         if self.news.is_empty() { None } else { self.log.news(std::mem::take(&mut self.news)) }

@@ -83,7 +83,7 @@ impl Engine {
         let (writes, light) = (self.is_writing(), self.worked < LIGHT);
         match boundary {
             Boundary::Begin(mode) if mode.access == Access::Write => may.inside,
-            // Who has altered the session may have left the log, and then each commit waits for the disk.
+            // An altered session may have left the log, and then each commit waits for the disk.
             Boundary::Commit if writes => {
                 (may.writes || may.inside && self.sharing.is_relaxed())
                     && light

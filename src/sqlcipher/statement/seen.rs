@@ -78,7 +78,7 @@ impl Seen {
         Self(self.0 & !(CHANGES_ROWS | INSERTS | DEFINES | REMEMBERS | REMEMBERS_WITHIN))
     }
 
-    /// Whether it needs somebody who holds the connection, or an open transaction.
+    /// Whether it needs a held connection, or an open transaction.
     #[inline]
     pub(crate) fn needs_holder(self) -> bool {
         self.is_bounded() || self.remembers()

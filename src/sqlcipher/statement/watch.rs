@@ -51,7 +51,7 @@ pub(crate) struct Watch {
     target: Lock<String>,
     /// What the statement that is being prepared does, in a few words.
     subject: Lock<Subject>,
-    /// Which tables are touched, for those who listen.
+    /// Which tables are touched, for listeners.
     pub(crate) notes: Notes,
     /// SQLite's own functions; all others may do anything outside of the database.
     built_in: Arc<HashSet<String>>,
