@@ -18,6 +18,7 @@ mod lives;
 use common::{Home, Kind, key};
 use faults::Call;
 use faults::record::{Event, Record};
+use faults::states;
 use ledger::{CHANGE, OPEN, Story, judge};
 use lives::{Life, busy, each_state, run};
 use strongroom::database::migrations::Migrations;
@@ -299,4 +300,35 @@ fn a_database_that_is_encrypted_in_place_opens_as_what_it_was_or_will_be() {
         home.kind = if plain || !story.has_begun(CHANGE) { Kind::PlainFile } else { Kind::KeyedFile };
         life.judge(home, story).await
     });
+}
+
+#[test]
+fn a_commit_without_a_write_ahead_log_is_not_undone_by_a_journal_that_comes_back() {
+    let life = Life::new(Synchronous::Full);
+    let ledger = life.ledger(300);
+    let record = run(async {
+        life.open(&ledger).await.close().await.unwrap();
+        let db = life.builder(&life.home).exclusive().open().await.unwrap();
+        let mut only = db.connection().await.unwrap();
+        let mode: String = only.fetch_value("PRAGMA journal_mode = DELETE", ()).await.unwrap().unwrap();
+        assert_eq!(mode, "delete");
+        // Under the exclusive lock the journal is not deleted but emptied.
+        only.fetch_all("PRAGMA locking_mode = NORMAL", ()).await.unwrap();
+        only.fetch_all("SELECT count(*) FROM t", ()).await.unwrap();
+        ledger.tell(CHANGE, only.execute("CREATE TABLE acknowledged (a)", ())).await.unwrap();
+        let record = ledger.recording.so_far();
+        drop(only);
+        db.close().await.unwrap();
+        record
+    });
+    for seed in 0..16 {
+        let home = Home::new(Kind::KeyedFile);
+        let disk = states::crash(&record, record.events.len(), &mut fastrand::Rng::with_seed(seed));
+        states::write(&disk, home.directory.path());
+        run(async {
+            let db = life.builder(&home).open().await.unwrap();
+            assert!(db.table_exists("acknowledged").await.unwrap(), "state {seed}: an acknowledged commit is lost");
+            db.close().await.unwrap();
+        });
+    }
 }

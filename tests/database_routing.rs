@@ -51,7 +51,7 @@ async fn is_untouched(db: &AsyncDatabase, sql: &str) {
     assert_eq!(databases, ["main"], "{sql} attached something");
     let temporary: i64 = writer.fetch_value("SELECT count(*) FROM temp.sqlite_schema", ()).await.unwrap().unwrap();
     assert_eq!(temporary, 0, "{sql} made something temporary");
-    for (pragma, value) in [("foreign_keys", 1), ("synchronous", 2), ("query_only", 0), ("recursive_triggers", 0)] {
+    for (pragma, value) in [("foreign_keys", 1), ("synchronous", 3), ("query_only", 0), ("recursive_triggers", 0)] {
         let found: i64 = writer.fetch_value(&format!("PRAGMA {pragma}"), ()).await.unwrap().unwrap();
         assert_eq!(found, value, "{sql} changed {pragma}");
     }

@@ -13,7 +13,7 @@ const REFUSED: (ErrorKind, Reason) = (ErrorKind::Unsupported, Reason::Control);
 
 /// Pragmas that SQLite obeys while it prepares them, and what the pool's connections say.
 const ACTING: &[(&str, &str, i64)] = &[
-    ("synchronous = OFF", "synchronous", 2),
+    ("synchronous = OFF", "synchronous", 3),
     ("foreign_keys = OFF", "foreign_keys", 1),
     ("query_only = ON", "query_only", 0),
     ("recursive_triggers = ON", "recursive_triggers", 0),

@@ -8,7 +8,7 @@ use strongroom::sqlcipher::{Synchronous, Tuning};
 /// that they are set can be seen everywhere.
 #[tokio::test]
 async fn every_connection_is_told_how_durable_a_commit_is_and_to_empty_the_memory_of_the_drive() {
-    for (synchronous, level) in [(Synchronous::Full, 2), (Synchronous::FullShared, 2), (Synchronous::Normal, 1)] {
+    for (synchronous, level) in [(Synchronous::Full, 3), (Synchronous::FullShared, 3), (Synchronous::Normal, 1)] {
         let folder = tempfile::tempdir().unwrap();
         let tuning = Tuning::default().synchronous(synchronous);
         let db = AsyncDatabase::builder(folder.path().join("app.db")).tuning(tuning).open().await.unwrap();

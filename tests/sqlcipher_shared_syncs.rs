@@ -225,20 +225,20 @@ async fn however_a_transaction_ends_other_writes_are_synced_by_the_engine_afterw
     let (_home, db) = with_log(Kind::KeyedFile).await;
     db.execute_script("CREATE TABLE child (id INTEGER REFERENCES t (id) DEFERRABLE INITIALLY DEFERRED)").await.unwrap();
     add(&db, 1).await.unwrap();
-    assert_eq!(level(&db).await, 2, "committed");
+    assert_eq!(level(&db).await, 3, "committed");
     db.begin().await.unwrap().rollback().await.unwrap();
-    assert_eq!(level(&db).await, 2, "rolled back");
+    assert_eq!(level(&db).await, 3, "rolled back");
     drop(db.begin().await.unwrap());
-    assert_eq!(level(&db).await, 2, "dropped");
+    assert_eq!(level(&db).await, 3, "dropped");
     let refused = db.transaction(async |tx| tx.execute("INSERT INTO child VALUES (77)", ()).await).await;
     assert_eq!(refused.unwrap_err().kind(), ErrorKind::Constraint);
-    assert_eq!(level(&db).await, 2, "refused at its commit");
+    assert_eq!(level(&db).await, 3, "refused at its commit");
     let lost = db.transaction(async |tx| tx.execute("INSERT OR ROLLBACK INTO t (id) VALUES (1)", ()).await).await;
     lost.unwrap_err();
-    assert_eq!(level(&db).await, 2, "rolled back by the engine");
+    assert_eq!(level(&db).await, 3, "rolled back by the engine");
     common::walk(add(&db, 2), 1).await;
     common::eventually("it is given back", || db.stats().active_connections == 0).await;
-    assert_eq!(level(&db).await, 2, "dropped half-way");
+    assert_eq!(level(&db).await, 3, "dropped half-way");
     db.close().await.unwrap();
 }
 

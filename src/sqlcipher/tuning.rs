@@ -194,10 +194,14 @@ impl Tuning {
 impl Synchronous {
     /// What tells a connection so. On Apple's systems `fsync` leaves what was written in the memory of the drive; the full
     /// one empties that too. Elsewhere SQLite knows no other, and nothing changes. Source: `full_fsync` in `os_unix.c`.
+    ///
+    /// `EXTRA` is `FULL` where there is a write-ahead log. Where there is none, it also syncs the directory after the journal
+    /// was deleted, which is the commit: a journal that comes back after a power failure would undo it. Source:
+    /// <https://sqlite.org/pragma.html#pragma_synchronous>.
     pub(super) fn pragmas(self) -> &'static str {
         match self {
             Self::Full | Self::FullShared => {
-                "PRAGMA synchronous = FULL; PRAGMA fullfsync = ON; PRAGMA checkpoint_fullfsync = ON;"
+                "PRAGMA synchronous = EXTRA; PRAGMA fullfsync = ON; PRAGMA checkpoint_fullfsync = ON;"
             }
             Self::Normal => "PRAGMA synchronous = NORMAL; PRAGMA fullfsync = ON; PRAGMA checkpoint_fullfsync = ON;",
         }

@@ -156,7 +156,7 @@ fn alone(opened: &Opened, old: &KeySpec) -> Result<Connection> {
         Way::Exclusive.take(connection, opened.busy_timeout())?;
         trial(connection)?;
         connection
-            .execute_batch("PRAGMA synchronous = FULL; PRAGMA fullfsync = ON; PRAGMA checkpoint_fullfsync = ON")?;
+            .execute_batch("PRAGMA synchronous = EXTRA; PRAGMA fullfsync = ON; PRAGMA checkpoint_fullfsync = ON")?;
         fold(connection)
     };
     let taken = Patience::begin(opened.busy_timeout()).in_turn(Way::Exclusive, || {

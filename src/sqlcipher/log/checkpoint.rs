@@ -279,7 +279,7 @@ fn syncs_no_commits(connection: &Connection) -> bool {
 
 /// For a session whose user may have switched syncs off.
 pub(crate) fn sync_again(connection: &Connection) -> rusqlite::Result<()> {
-    connection.execute_batch("PRAGMA synchronous = FULL")
+    connection.execute_batch("PRAGMA synchronous = EXTRA")
 }
 
 impl Opened {

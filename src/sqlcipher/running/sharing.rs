@@ -50,7 +50,7 @@ impl Engine {
 
     fn tighten(&mut self) -> Result<()> {
         if self.sharing.is_relaxed() {
-            self.set_synchronous("PRAGMA synchronous = FULL")?;
+            self.set_synchronous("PRAGMA synchronous = EXTRA")?;
             self.sharing.relaxed = None;
         }
         Ok(())
