@@ -20,7 +20,7 @@ use strongroom::engine::{Access, TransactionMode};
 use strongroom::pool::ExponentialBackoff;
 use strongroom::postgres::PostgresConnector;
 use strongroom::postgres::{Readers, TargetSessionAttrs};
-use strongroom::{AsyncDatabase, Connector, ErrorKind};
+use strongroom::{AsyncDatabase, Connection, Connector, ErrorKind};
 
 const WRITERS: u32 = 16;
 
@@ -119,6 +119,47 @@ async fn a_dying_primary_costs_time_and_nothing_else() {
     );
     assert_eq!((lost, doubled), (0, 0));
     assert_eq!(found.len(), seen.acknowledged.len() + done, "a row that nobody wrote, or that was called undone");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transaction_that_reads_outlives_the_promotion_of_its_standby() {
+    let Some(cluster) = Cluster::start() else { return };
+    let mut primary = cluster.connector().connect(Access::Write).await.expect("a session");
+    common::script(
+        &mut primary,
+        "CREATE TYPE mood AS ENUM ('sad'); CREATE TABLE t (m mood); INSERT INTO t VALUES ('sad')",
+    )
+    .await;
+    let mut readers = Vec::new();
+    for offset in 0..3 {
+        let one = PostgresConnector::new("127.0.0.1", cluster.port + offset).database("postgres").user("app");
+        let one = one.key(strongroom::PassphraseKeySource::new("cluster")).tls(strongroom::postgres::Tls::off());
+        let mut session = one.connect(Access::Read).await.expect("a session");
+        if common::value::<bool>(&mut session, "SELECT pg_is_in_recovery()").await {
+            let seen = async {
+                while !session.table_exists("t").await.expect("asked") {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            };
+            seen.await;
+            session.begin(TransactionMode::READ).await.expect("begun");
+            assert_eq!(common::value::<i64>(&mut session, "SELECT count(*) FROM t").await, 1);
+            readers.push(session);
+        }
+    }
+    assert_eq!(readers.len(), 2);
+    cluster.script("kill", &cluster.primary());
+    cluster.script("promote", "");
+    let mut written = cluster.connector().connect(Access::Write).await.expect("a new primary");
+    common::run_sql(&mut written, "INSERT INTO t VALUES ('sad')", ()).await.expect("written");
+    for session in &mut readers {
+        // Its view is the one it began with, and a type may be looked up in it.
+        let rows = common::run_sql(session, "SELECT m FROM t", ()).await.expect("read");
+        assert_eq!(rows.len(), 1);
+        session.commit().await.expect("its end");
+        let error = common::run_sql(session, "INSERT INTO t VALUES ('sad')", ()).await.expect_err("it is for reading");
+        assert_eq!(error.kind(), ErrorKind::Connection, "{error}");
+    }
 }
 
 /// The ports of six sessions that are open at the same time.
