@@ -35,13 +35,16 @@ pub(crate) fn holds_a_key(text: &str) -> bool {
 
 /// The text with a word in place of each private key.
 pub(crate) fn without_keys(text: &str) -> Cow<'_, str> {
+    if !holds_a_key(text) {
+        return Cow::Borrowed(text);
+    }
     let (mut shown, mut rest) = (String::new(), text);
     while let Some((start, length)) = find(rest) {
         shown.push_str(&rest[..start]);
         shown.push_str(HIDDEN);
         rest = &rest[start + length..];
     }
-    if shown.is_empty() { Cow::Borrowed(text) } else { Cow::Owned(shown + rest) }
+    Cow::Owned(shown + rest)
 }
 
 /// Where the first private key begins, and how long it is.
