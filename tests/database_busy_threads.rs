@@ -1,5 +1,5 @@
 //! A runtime whose only thread for blocking work is taken, for as long as the program likes: every call ends.
-#![cfg(all(feature = "sqlcipher", unix))]
+#![cfg(all(feature = "sqlcipher", feature = "migrations", unix))]
 
 mod common;
 

@@ -1,5 +1,5 @@
 //! Time limits bound also what a call waits for before, after and between its statements.
-#![cfg(all(feature = "testing", feature = "sqlite"))]
+#![cfg(all(feature = "testing", feature = "sqlite", feature = "migrations"))]
 
 mod common;
 

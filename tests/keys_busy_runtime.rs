@@ -1,4 +1,6 @@
 //! Key sources on a runtime whose threads for blocking work are all taken by those who wait for the key.
+// Its files are made private on Windows by what makes identities.
+#![cfg(any(not(windows), feature = "sops"))]
 
 #[cfg(windows)]
 #[path = "common/rights.rs"]

@@ -1,4 +1,6 @@
 //! Secrets from files.
+// Its files are made private on Windows by what makes identities.
+#![cfg(any(not(windows), feature = "sops"))]
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,6 @@
 //! Secrets from files, whatever they are.
+// Its files are made private on Windows by what makes identities.
+#![cfg(any(not(windows), feature = "sops"))]
 
 #[cfg(windows)]
 #[path = "common/rights.rs"]

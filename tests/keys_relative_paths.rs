@@ -1,6 +1,6 @@
 //! A relative path means what it meant when it was named, wherever the process goes afterwards. Each case runs in a
 //! process of its own, for all threads share the working directory.
-#![cfg(all(feature = "sops", unix))]
+#![cfg(all(feature = "sops", feature = "config", unix))]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -92,12 +92,9 @@ fn configured(path: &str) -> Vec<DatabaseConfig> {
     let mut by_hand = DatabaseConfig::default();
     (by_hand.cipher.enabled, by_hand.cipher.key_source) = (true, KeyPlace::Sops);
     by_hand.cipher.sops_path = Some(path.into());
-    let mut configs = vec![by_hand, serde_json::from_str(&text).unwrap()];
-    #[cfg(feature = "config")]
-    {
-        fs::write("config.json", format!(r#"{{ "db": {text} }}"#)).unwrap();
-        configs.push(DatabaseConfig::from_file("config.json").unwrap());
-    }
+    fs::write("config.json", format!(r#"{{ "db": {text} }}"#)).unwrap();
+    let by_file = DatabaseConfig::from_file("config.json").unwrap();
+    let configs = vec![by_hand, serde_json::from_str(&text).unwrap(), by_file];
     assert!(configs.iter().all(|config| config.cipher.sops_path.as_deref() == Some(Path::new(path))));
     assert!(configs.windows(2).all(|two| two[0] == two[1]));
     configs

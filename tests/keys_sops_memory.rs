@@ -3,7 +3,7 @@
 //! The work runs in a process of its own that then reads all of its own memory. The needles (passphrase, data key,
 //! identity, the key of the database) come to it XOR-masked, so it never holds one by itself; a control that it does
 //! hold must be found. Each runs with the ordinary allocator and with one whose `free` does nothing.
-#![cfg(all(feature = "sops", target_os = "linux"))]
+#![cfg(all(feature = "sops", feature = "sqlcipher", target_os = "linux"))]
 
 #[path = "common/hoard.rs"]
 mod hoard;
@@ -126,13 +126,7 @@ fn nothing_remains_of_an_identity_given_by_the_caller() {
     nothing_remains("given", true);
 }
 
-#[cfg(not(feature = "sqlcipher"))]
-mod database {
-    pub(super) async fn open_use_close(_: &super::Child) {}
-}
-
 /// The key of a database, from the SOPS file to the engine.
-#[cfg(feature = "sqlcipher")]
 mod database {
     use pbkdf2::pbkdf2_hmac;
     use sha2::Sha512;

@@ -1,6 +1,6 @@
 //! A relative path means one file, whatever becomes of the working directory. That is the process's, so each case but one
 //! runs in a process of its own.
-#![cfg(feature = "sqlite")]
+#![cfg(all(feature = "sqlite", feature = "migrations"))]
 
 use std::fs;
 use std::path::Path;

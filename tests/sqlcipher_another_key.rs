@@ -1,5 +1,6 @@
 //! A file that has another key when it is opened again: its source is asked anew, and who cannot be helped is told why.
-#![cfg(feature = "sqlcipher")]
+// Its files are made private on Windows by what makes identities.
+#![cfg(all(feature = "sqlcipher", any(not(windows), feature = "sops")))]
 
 #[path = "common/cipher.rs"]
 mod cipher;

@@ -1,6 +1,6 @@
 //! A sync that fails in a commit of whatever kind: its caller is told of an unknown outcome, if somebody hears it, and the log is
 //! written anew before anything is written behind it.
-#![cfg(all(feature = "sqlite", target_os = "linux"))]
+#![cfg(all(feature = "sqlite", feature = "migrations", target_os = "linux"))]
 
 mod common;
 #[path = "common/faults.rs"]

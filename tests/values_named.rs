@@ -1,5 +1,5 @@
 //! Parameters from the fields of a struct.
-#![cfg(all(feature = "chrono", feature = "jiff", feature = "uuid", feature = "sqlite"))]
+#![cfg(all(feature = "chrono", feature = "jiff", feature = "uuid", feature = "json", feature = "sqlite"))]
 #![allow(clippy::needless_borrows_for_generic_args, reason = "programs go on using what they bind")]
 
 mod common;

@@ -57,7 +57,7 @@ pub fn give(path: &Path, list: &str) {
     }
 }
 
-/// Takes the file from everybody but the user who runs this.
+/// Takes the file from everybody but the user who runs this. Needs the feature `sops`, as the files that call it say.
 pub fn make_private(path: &Path) {
     // The identifier of this user stands in the list of what is made for it alone.
     let other = path.with_extension("whoami");
