@@ -57,7 +57,8 @@ pub(crate) struct Link {
     pub(crate) first_row: FirstRow,
     pub(crate) reported: Reported,
     pub(crate) described: Described,
-    /// The session's time zone is UTC.
+    /// The session's time zone is UTC. Told while it is dialled, before anybody has it, and nothing else is read by it:
+    /// so no order is asked for.
     utc: AtomicBool,
     /// Why the connection ended.
     ended: Lock<Option<tokio_postgres::Error>>,

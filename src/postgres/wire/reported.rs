@@ -13,7 +13,8 @@ pub(crate) enum SessionTransaction {
 }
 
 /// The server's last word, shared by a session and its socket. The socket hears it before it hands on the end of the
-/// answer.
+/// answer, by a channel, which orders the two. `Release` and `Acquire` are for who asks without an answer: the word of a
+/// failure is then seen no later than what the socket did behind it.
 #[derive(Clone, Default)]
 pub(crate) struct Reported(Arc<AtomicU8>);
 

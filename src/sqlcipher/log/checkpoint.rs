@@ -52,7 +52,8 @@ pub(crate) struct Log {
     threshold: AtomicU32,
     /// The file may lack what was copied into it.
     doubts: Doubts,
-    /// Its index is in the memory of one connection, which copies it by itself.
+    /// Its index is in the memory of one connection, which copies it by itself. Set before that connection is lent, and the
+    /// lending hands the settings on with it; so nothing rests on the order here, which is the strongest one.
     private: AtomicBool,
     failures: AtomicU64,
     /// How many frames the file did not have when something was last written or copied.
