@@ -72,5 +72,8 @@ async fn main() -> std::result::Result<(), Box<dyn Error>> {
 fn private(path: &std::path::Path) -> std::io::Result<()> {
     #[cfg(unix)]
     fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+    // On Windows the folder of the user says who may read it.
+    #[cfg(not(unix))]
+    let _ = path;
     Ok(())
 }

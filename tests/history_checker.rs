@@ -1,6 +1,5 @@
 //! The checker of serializability that other tests rely on: it finds each anomaly that has a name, and nothing where
 //! there is none.
-#![cfg(target_os = "linux")]
 
 #[path = "common/histories.rs"]
 mod histories;
