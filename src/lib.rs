@@ -152,6 +152,10 @@ mod error;
 mod feed;
 mod lock;
 mod params;
+#[cfg_attr(
+    not(any(feature = "sqlite", feature = "sops")),
+    allow(dead_code, unused_imports, reason = "what looks whether a file is still the same is left out")
+)]
 mod private;
 #[cfg_attr(
     not(any(feature = "sqlite", feature = "postgres")),

@@ -14,6 +14,7 @@ use common::{Home, Kind, kinds};
 use rights::{give, list_of};
 use strongroom::database::BackupOptions;
 use strongroom::keys::sops::{AgeIdentity, SopsFormat, encrypt};
+use strongroom::sqlcipher::ReplaceOptions;
 use strongroom::{AsyncDatabase, ErrorKind, FileKeySource, KeySource, Reason, Secret, SopsKeySource};
 
 /// Everybody may do everything.
@@ -87,5 +88,30 @@ async fn a_sops_file_that_is_written_over_keeps_its_list() {
         let source = SopsKeySource::new(&path, "key").identity(identity.secret().clone());
         source.replace(&Secret::new("another secret")).await.unwrap();
         assert_eq!(list_of(&path), before);
+    }
+}
+
+/// Services that run as others go on using it.
+#[tokio::test]
+async fn a_database_that_is_replaced_keeps_its_list() {
+    for list in [EVERYBODY, "D:(A;;FA;;;WD)(A;;FR;;;BU)"] {
+        let home = Home::new(Kind::KeyedFile);
+        let copy = home.directory.path().join("copy.db");
+        let db = home.open().await;
+        db.execute_script("CREATE TABLE t (a); INSERT INTO t VALUES (1)").await.unwrap();
+        db.backup_to(&copy).await.unwrap();
+        db.close().await.unwrap();
+        give(&home.path(), list);
+        let before = list_of(&home.path());
+        assert!(before.contains(";;;WD)"), "{before}");
+        home.builder().restore_from(&copy, ReplaceOptions::new()).await.unwrap();
+        assert_eq!(list_of(&home.path()), before, "restored");
+        home.builder().decrypt(ReplaceOptions::new()).await.unwrap();
+        assert_eq!(list_of(&home.path()), before, "decrypted");
+        home.builder().encrypt(ReplaceOptions::new()).await.unwrap();
+        assert_eq!(list_of(&home.path()), before, "encrypted");
+        let db = home.open().await;
+        assert_eq!(db.fetch_value::<i64>("SELECT a FROM t", ()).await.unwrap(), Some(1));
+        db.close().await.unwrap();
     }
 }

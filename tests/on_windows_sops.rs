@@ -1,4 +1,4 @@
-//! The `sops` program on Windows: what it is given, and that it ends with what it has started.
+//! SOPS files on Windows: what their program is given, that it ends with what it has started, and which file a name means.
 #![cfg(all(windows, feature = "sops"))]
 
 mod common;
@@ -10,8 +10,8 @@ use std::os::windows::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use common::{eventually, kinds, secs};
-use strongroom::keys::sops::{IdentitySources, SopsBackend};
-use strongroom::{ErrorKind, KeySource, Reason, SopsKeySource};
+use strongroom::keys::sops::{AgeIdentity, IdentitySources, SopsBackend, SopsFormat, encrypt};
+use strongroom::{ErrorKind, KeySource, Reason, Secret, SopsKeySource};
 
 const FOLDER: &str = "STRONGROOM_TEST_FOLDER";
 
@@ -89,4 +89,25 @@ async fn a_program_that_is_not_there_is_named() {
     let error = asked(Path::new("no-such-sops")).resolve().await.unwrap_err();
     assert_eq!(kinds(&error), (ErrorKind::Key, Reason::ProgramMissing), "{error}");
     assert!(error.to_string().contains("`no-such-sops` is not installed"), "{error}");
+}
+
+/// Editors and `sops` itself write another file and give it the name; a copy keeps the time of its original.
+#[tokio::test]
+async fn a_file_that_takes_the_name_of_another_is_read_anew_whatever_its_length_and_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, other, keys) = (folder.path().join("s.yaml"), folder.path().join("new"), folder.path().join("keys.txt"));
+    let identity = AgeIdentity::generate();
+    identity.write(&keys).unwrap();
+    for (file, value) in [(&path, "one"), (&other, "two")] {
+        let text = encrypt(SopsFormat::Yaml, &[("db_key", &Secret::new(value))], &[identity.recipient()]).unwrap();
+        fs::write(file, text).unwrap();
+    }
+    let source = SopsKeySource::at(&path).identities(IdentitySources::none().file(&keys));
+    assert_eq!(source.resolve().await.unwrap().expose(), b"one");
+    let (before, found) = (fs::metadata(&path).unwrap(), OpenOptions::new().write(true).open(&other).unwrap());
+    found.set_modified(before.modified().unwrap()).unwrap();
+    drop(found);
+    assert_eq!(fs::metadata(&other).unwrap().len(), before.len());
+    fs::rename(&other, &path).unwrap();
+    assert_eq!(source.resolve().await.unwrap().expose(), b"two");
 }

@@ -1,11 +1,11 @@
-//! By Windows' access lists.
+//! By Windows' access lists and numbers of files.
 //!
 //! Source: "Access Control" in Microsoft's documentation; who may read a private key beside its user is what Windows'
-//! OpenSSH says, too.
-#![allow(unsafe_code, reason = "the system's calls for access lists; every block says why it is sound")]
+//! OpenSSH says, too. "Creating and Opening Files" there: who wants neither to read nor to write is not asked what others share.
+#![allow(unsafe_code, reason = "the system's calls for access lists and numbers; every block says why it is sound")]
 
 use std::ffi::c_void;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io;
 use std::os::windows::fs::OpenOptionsExt as _;
 use std::os::windows::io::AsRawHandle as _;
@@ -24,7 +24,8 @@ use windows_sys::Win32::Security::{
     TokenUser, WinBuiltinAdministratorsSid, WinCreatorOwnerRightsSid, WinLocalSystemSid,
 };
 use windows_sys::Win32::Storage::FileSystem::{
-    FILE_ALL_ACCESS, FILE_APPEND_DATA, FILE_READ_DATA, FILE_WRITE_DATA, READ_CONTROL, WRITE_DAC, WRITE_OWNER,
+    BY_HANDLE_FILE_INFORMATION, FILE_ALL_ACCESS, FILE_APPEND_DATA, FILE_FLAG_BACKUP_SEMANTICS, FILE_READ_ATTRIBUTES,
+    FILE_READ_DATA, FILE_WRITE_DATA, GetFileInformationByHandle, READ_CONTROL, WRITE_DAC, WRITE_OWNER,
 };
 use windows_sys::Win32::System::SystemServices::SECURITY_DESCRIPTOR_REVISION;
 use windows_sys::Win32::System::Threading::{GetCurrentProcess, OpenProcessToken};
@@ -115,6 +116,23 @@ fn may_know(whom: PSID, user: PSID, owner: PSID) -> bool {
     }
 }
 
+/// The file that `path` means, with the numbers that tell it from one that takes its name: of its disk, and its own there.
+pub(crate) fn look(path: &Path) -> io::Result<(Metadata, [u64; 2])> {
+    let file = opened(path, FILE_READ_ATTRIBUTES)?;
+    let mut found = BY_HANDLE_FILE_INFORMATION::default();
+    // SAFETY: the handle is open, and what it is written to lives here.
+    if unsafe { GetFileInformationByHandle(file.as_raw_handle(), &raw mut found) } == 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let number = u64::from(found.nFileIndexHigh) << 32 | u64::from(found.nFileIndexLow);
+    Ok((file.metadata()?, [found.dwVolumeSerialNumber.into(), number]))
+}
+
+/// A file or folder that is asked something, and neither read nor written: also one that somebody shares with nobody.
+fn opened(path: &Path, access: u32) -> io::Result<File> {
+    OpenOptions::new().access_mode(access).custom_flags(FILE_FLAG_BACKUP_SEMANTICS).open(path)
+}
+
 /// How to make the file one that is not exposed.
 pub(crate) fn way_out(shown: impl std::fmt::Display) -> String {
     format!("run: icacls \"{shown}\" /inheritance:r /grant:r \"%USERNAME%:F\"")
@@ -184,7 +202,7 @@ pub(crate) struct ListedRights {
 impl ListedRights {
     /// Those of the file at `path`.
     pub(crate) fn of(path: &Path) -> io::Result<Self> {
-        Self::of_file(&File::open(path)?)
+        Self::of_file(&opened(path, READ_CONTROL)?)
     }
 
     fn of_file(file: &File) -> io::Result<Self> {

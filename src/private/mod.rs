@@ -1,4 +1,4 @@
-//! Files that only this user may read: made so from their first moment on, and told from others.
+//! Files that only this user may read: made so from their first moment on, and told from others. And which file a name means.
 
 #[cfg(windows)]
 mod lists;
@@ -6,6 +6,6 @@ mod lists;
 mod modes;
 
 #[cfg(windows)]
-pub(crate) use lists::{ListedRights as FileRights, create, is_exposed, way_out};
+pub(crate) use lists::{ListedRights as FileRights, create, is_exposed, look, way_out};
 #[cfg(not(windows))]
-pub(crate) use modes::{ModeRights as FileRights, create, is_exposed, way_out};
+pub(crate) use modes::{ModeRights as FileRights, create, is_exposed, look, way_out};

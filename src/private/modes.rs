@@ -24,6 +24,19 @@ pub(crate) fn is_exposed(_: &File) -> io::Result<bool> {
     Ok(false)
 }
 
+/// The file that `path` means, with the numbers that tell it from one that takes its name: of its disk, and its own there.
+pub(crate) fn look(path: &Path) -> io::Result<(Metadata, [u64; 2])> {
+    let found = std::fs::metadata(path)?;
+    #[cfg(unix)]
+    let numbers = {
+        use std::os::unix::fs::MetadataExt as _;
+        [found.dev(), found.ino()]
+    };
+    #[cfg(not(unix))]
+    let numbers = [0; 2];
+    Ok((found, numbers))
+}
+
 /// How to make the file one that is not exposed.
 pub(crate) fn way_out(shown: impl std::fmt::Display) -> String {
     format!("run: chmod 600 '{shown}'")

@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 
 use crate::error::{Error, Reason, Result};
 use crate::keys::place::RELATIVE;
+use crate::private::look;
 
 use super::fault::fault;
 use super::tree::MAX_FILE;
@@ -18,21 +19,22 @@ use super::tree::MAX_FILE;
 pub(super) struct Stamp {
     length: u64,
     modified: Option<SystemTime>,
-    /// Device, inode and the time of the last change of either, where there are such.
-    identity: [i64; 4],
+    numbers: [u64; 2],
+    /// The time of the last change of content or properties, where there is one.
+    changed: [i64; 2],
 }
 
 /// The stamp of the file at `path`.
 pub(super) fn stamp(path: &Path) -> Result<Stamp> {
-    let metadata = fs::metadata(path).map_err(trouble)?;
+    let (metadata, numbers) = look(path).map_err(trouble)?;
     #[cfg(unix)]
-    let identity = {
+    let changed = {
         use std::os::unix::fs::MetadataExt as _;
-        [metadata.dev().cast_signed(), metadata.ino().cast_signed(), metadata.ctime(), metadata.ctime_nsec()]
+        [metadata.ctime(), metadata.ctime_nsec()]
     };
     #[cfg(not(unix))]
-    let identity = [0; 4];
-    Ok(Stamp { length: metadata.len(), modified: metadata.modified().ok(), identity })
+    let changed = [0; 2];
+    Ok(Stamp { length: metadata.len(), modified: metadata.modified().ok(), numbers, changed })
 }
 
 /// Reads a regular file of at most [`MAX_FILE`] bytes into a buffer that never grows, so that no part of it stays

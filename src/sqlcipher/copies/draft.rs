@@ -67,7 +67,10 @@ impl Draft {
         #[cfg(unix)]
         let permissions = self.owned_as(&found);
         #[cfg(not(unix))]
-        let permissions = found.permissions();
+        let permissions = {
+            private::FileRights::of(&self.target)?.give(&self.file)?;
+            found.permissions()
+        };
         self.file.set_permissions(permissions)
     }
 

@@ -13,7 +13,6 @@
 //! Source: "Write-Ahead Logging", section 5 ("Read-Only Databases") and 8 ("Use of WAL Without Shared-Memory");
 //! `unixLockSharedMemory` in `os_unix.c`, which cuts the index to three bytes before it takes it over.
 
-use std::fs::Metadata;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -26,6 +25,7 @@ use super::file::PathView;
 use super::location::Location;
 use super::way::{OpenSettings, Way};
 use crate::error::{Error, ErrorKind, Phase, Reason, Result};
+use crate::private;
 use crate::sqlcipher::ffi::wal_index;
 
 /// So often others may begin or end their work while a connection is being opened.
@@ -90,7 +90,7 @@ pub(crate) struct Still {
 struct Look {
     length: u64,
     modified: Option<SystemTime>,
-    number: u64,
+    numbers: [u64; 2],
 }
 
 impl Still {
@@ -126,18 +126,8 @@ impl Still {
 }
 
 fn look(file: &Path) -> Option<Look> {
-    let found = file.metadata().ok()?;
-    Some(Look { length: found.len(), modified: found.modified().ok(), number: number(&found) })
-}
-
-#[cfg(unix)]
-fn number(found: &Metadata) -> u64 {
-    std::os::unix::fs::MetadataExt::ino(found)
-}
-
-#[cfg(not(unix))]
-fn number(_: &Metadata) -> u64 {
-    0
+    let (found, numbers) = private::look(file).ok()?;
+    Some(Look { length: found.len(), modified: found.modified().ok(), numbers })
 }
 
 /// What a call is told in the middle of which somebody began to write.
