@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use common::{Home, Kind, eventually, key, kinds, secs};
 use strongroom::database::BackupOptions;
-use strongroom::pool::NoRetry;
+use strongroom::pool::{NoRetry, SuspendOptions};
 use strongroom::sqlcipher::ReplaceOptions;
 use strongroom::{AsyncDatabase, CommandKeySource, ErrorKind, KeySource, PassphraseKeySource, Reason, Secret};
 
@@ -290,4 +290,41 @@ async fn what_a_command_has_started_ends_with_it() {
     for role in ["child", "grandchild"] {
         eventually(role, || File::open(folder.join(role)).is_ok()).await;
     }
+}
+
+#[tokio::test]
+async fn a_database_that_sleeps_has_nothing_open() {
+    let home = Home::new(Kind::KeyedFile);
+    let db = home.builder().pool_max(3).open().await.unwrap();
+    db.execute_script("CREATE TABLE t (a); INSERT INTO t VALUES (1)").await.unwrap();
+    assert_eq!(sum(&db).await, Some(1));
+    let alone = || OpenOptions::new().read(true).share_mode(0).open(home.path());
+    assert!(alone().is_err(), "open, and not noticed");
+    db.suspend_with(SuspendOptions::new().until_resumed()).await.unwrap();
+    drop(alone().expect("let go of"));
+    assert_eq!(names(home.directory.path()), ["app.db"]);
+    db.resume();
+    assert_eq!(sum(&db).await, Some(1));
+    db.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_database_that_is_only_read_makes_nothing_and_refuses_to_write() {
+    let home = Home::new(Kind::KeyedFile);
+    let db = home.open().await;
+    db.execute_script("CREATE TABLE t (a); INSERT INTO t VALUES (1)").await.unwrap();
+    db.close().await.unwrap();
+    let before = fs::read(home.path()).unwrap();
+    let reader = home.builder().read_only().open().await.unwrap();
+    assert_eq!(sum(&reader).await, Some(1));
+    assert_eq!(names(home.directory.path()), ["app.db"]);
+    let error = reader.execute("INSERT INTO t VALUES (2)", ()).await.unwrap_err();
+    assert_eq!(kinds(&error).1, Reason::NotWritable, "{error}");
+    // Another one writes, and is seen.
+    let db = home.open().await;
+    db.execute("INSERT INTO t VALUES (2)", ()).await.unwrap();
+    assert_eq!(sum(&reader).await, Some(3));
+    db.close().await.unwrap();
+    reader.close().await.unwrap();
+    assert_ne!(fs::read(home.path()).unwrap(), before);
 }
