@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use common::{run_sql, script, server};
 use futures_util::TryStreamExt;
-use strongroom::engine::{Access, Statement, TransactionMode};
+use strongroom::engine::{Access, Resource as _, ResourceState, Statement, TransactionMode};
 use strongroom::{AsyncDatabase, Connection, Connector, ErrorKind, Reason, Value};
 
 const TYPES: &str = "CREATE TYPE mood AS ENUM ('sad', 'so so', 'glad');
@@ -167,5 +167,41 @@ async fn many_sets_bind_to_types_of_the_user() {
             .unwrap();
         assert_eq!(streamed.len(), 450);
         db.execute("DELETE FROM t WHERE id < 0", ()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_question_about_types_that_is_dropped_leaves_no_transaction_behind() {
+    let Some(server) = server() else { return };
+    let connector = server.connector().statement_cache(0);
+    let mut connection = connector.connect(Access::Write).await.unwrap();
+    script(&mut connection, TYPES).await;
+    let (mut dropped, mut done) = (0, 0);
+    for micros in (0..4000).step_by(60) {
+        // A type that is new is asked for each time.
+        script(&mut connection, "DROP TABLE IF EXISTS s; DROP TYPE IF EXISTS fresh; CREATE TYPE fresh AS ENUM ('a')")
+            .await;
+        script(&mut connection, "CREATE TABLE s (f fresh); INSERT INTO s VALUES ('a')").await;
+        let stream = connection.run_stream(Statement::new("SELECT f FROM s", ()).unwrap(), 10);
+        match tokio::time::timeout(Duration::from_micros(micros), stream).await {
+            Err(_) => dropped += 1,
+            Ok(opened) => (opened.unwrap(), done += 1).0,
+        }
+        run_sql(&mut connection, "INSERT INTO s VALUES ('a')", ())
+            .await
+            .unwrap_or_else(|error| panic!("{micros}: {error}"));
+        assert_eq!(connection.state(), ResourceState::Idle, "{micros}");
+    }
+    assert!(dropped > 3 && done > 3, "{dropped} dropped, {done} done");
+}
+
+#[tokio::test]
+async fn what_the_driver_asks_in_between_is_not_taken_for_the_parameters_of_the_statement() {
+    let Some(server) = server() else { return };
+    let mut connection = server.connect().await;
+    let sql = "SELECT d, datname::text FROM pg_database d WHERE datname = $1 AND datallowconn = $2";
+    for _ in 0..2 {
+        let rows = in_time(run_sql(&mut connection, sql, ("template1", true))).await.unwrap();
+        assert_eq!(rows.len(), 1);
     }
 }

@@ -145,12 +145,13 @@ impl<C: Connector<Connection: Connection>> AsyncDatabase<C> {
             let copied = copy.run(&mut from, &mut into, table, &mut what.progress).await;
             copied.map_err(|error| titled(table, error))?;
         }
+        // What is left may take long, and needs the source no more.
+        from.rollback().await?;
         // After all are copied: triggers of one table may have written to another.
         for (table, copy) in what.tables.iter().zip(&copies) {
             let rows = copy.compare(&mut into, table).await.map_err(|error| titled(table, error))?;
             report.tables.push((table.clone(), rows));
         }
-        from.rollback().await?;
         into.commit().await?;
         report.duration = began.elapsed();
         Ok(report)

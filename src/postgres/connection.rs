@@ -112,6 +112,13 @@ impl PostgresConnection {
         if let Some(call) = self.session.call {
             Box::pin(self.settle(call)).await?;
         }
+        if self.session.asking {
+            if self.session.transaction != SessionTransaction::None {
+                Box::pin(self.send(SessionCall::Rollback, "ROLLBACK")).await?;
+                self.session.ended();
+            }
+            self.session.asking = false;
+        }
         self.session.believe();
         Ok(())
     }

@@ -83,10 +83,10 @@ pub(crate) fn sqlstate(error: &Error) -> Option<&str> {
 }
 
 /// Whether the columns of a prepared statement have become others. The state stands for all that is not supported, and
-/// the text is translated; the name of the function is not. What is no PostgreSQL gives no such name, and says it in English.
+/// the text is translated; the name of the function is not. What is no PostgreSQL gives another name or none, and says it in English.
 fn is_changed_result(server: &DbError) -> bool {
     let says = || server.message() == "cached plan must not change result type";
-    server.code().code() == "0A000" && server.routine().map_or_else(says, |routine| routine == "RevalidateCachedQuery")
+    server.code().code() == "0A000" && (server.routine() == Some("RevalidateCachedQuery") || says())
 }
 
 pub(crate) fn is_of_changed_result(error: &Error) -> bool {

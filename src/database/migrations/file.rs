@@ -104,8 +104,7 @@ fn is_meant(said: &str) -> bool {
     let first = words.next().unwrap_or_default();
     let behind = said.strip_prefix("strongroom").map(str::trim_start);
     match behind {
-        Some(rest) if rest.starts_with(':') => true,
-        Some(_) if first == "strongroom" => words.any(|word| DIRECTIVES.contains(&word)),
+        Some(rest) if first == "strongroom" || rest.starts_with(':') => words.any(|word| DIRECTIVES.contains(&word)),
         _ => {
             ["no-transaction", "no-transactions", DIRECTIVES[0], DIRECTIVES[1]].contains(&first)
                 || said == DIRECTIVES[2]

@@ -184,7 +184,7 @@ SELECT line FROM (
     FROM routines p JOIN pg_aggregate a ON a.aggfnoid = p.oid
     UNION ALL
     SELECT 8, t.typname::text, '', t.typname || ' ENUM ('
-        || (SELECT string_agg(quote_literal(e.enumlabel), ', ' ORDER BY e.enumsortorder) FROM pg_enum e WHERE e.enumtypid = t.oid)
+        || coalesce((SELECT string_agg(quote_literal(e.enumlabel), ', ' ORDER BY e.enumsortorder) FROM pg_enum e WHERE e.enumtypid = t.oid), '')
         || ')'
     FROM types t WHERE t.typtype = 'e'
     UNION ALL

@@ -321,6 +321,7 @@ impl PostgresConnection {
         let alone = self.session.transaction == SessionTransaction::None;
         if alone {
             self.begin(TransactionMode::READ).await?;
+            self.session.asking = true;
         }
         let types: Vec<_> = values.iter().map(|value| Parameter::guess(value).1).collect();
         let outcome = match self.parse(sql, &types).await {
@@ -328,7 +329,7 @@ impl PostgresConnection {
             Err(error) => Err(error),
         };
         if alone {
-            let ended = self.rollback().await;
+            let ended = self.ready().await;
             return outcome.and(ended);
         }
         outcome.map(drop)

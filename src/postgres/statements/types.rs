@@ -79,6 +79,7 @@ fn read(message: &SimpleQueryMessage) -> Option<(u32, Found<'_>)> {
 impl PostgresConnection {
     /// Has the server prepare a text, with these types of its first parameters.
     pub(crate) async fn parse(&mut self, sql: &str, types: &[Type]) -> Result<Statement> {
+        self.session.link.described.ask();
         let answer = pin!(async { Ok(self.client.prepare_typed(sql, types).await?) });
         self.session.during(SessionCall::Statement { reads: true }, answer).await
     }

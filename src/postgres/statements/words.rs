@@ -94,7 +94,7 @@ impl Shape {
             nests: first_is(&["SELECT", "VALUES", "TABLE", "INSERT", "UPDATE", "DELETE", "MERGE"])
                 || first.is("WITH") && reads,
             counts_changes: if first.is("WITH") { with_changes(sql) } else { !first_is(READERS) },
-            commits_within: outside || first_is(&["CALL", "DO"]),
+            commits_within: outside || first.is("CALL") || first.is("DO") && commits_by_its_words(sql),
             traces: Traces::of(sql, session),
         }
     }
@@ -153,6 +153,11 @@ fn sets_access(sql: &str) -> bool {
         && pairs.any(|(one, two)| one.is("READ") && two.is_one_of(&["WRITE", "ONLY"]));
     let sets = || first.is_one_of(&["SET", "DO"]) || mentions(sql, "set_config");
     says || mentions(sql, "transaction_read_only") && sets()
+}
+
+/// Whether a DO may commit on its way. Functions never do: it has to say so itself, whatever its language, or call a procedure.
+fn commits_by_its_words(sql: &str) -> bool {
+    ["commit", "call", "execute"].iter().any(|word| mentions(sql, word))
 }
 
 /// Whether a text holds `name` in any case, wherever it stands.
@@ -284,7 +289,16 @@ mod tests {
         for sql in ["call f()", "/* */ DO $$begin commit; end$$", "vacuum", "create index concurrently i on t (a)"] {
             assert!(Shape::of(sql).commits_within, "{sql}");
         }
-        for sql in ["select call from do", "insert into t values (1)", "create index i on t (a)", "'call'"] {
+        for sql in ["do 'begin Commit; end'", "DO $$begin execute c; end$$", "do $$begin CALL f(); end$$"] {
+            assert!(Shape::of(sql).commits_within, "{sql}");
+        }
+        for sql in [
+            "select call from do",
+            "insert into t values (1)",
+            "create index i on t (a)",
+            "'call'",
+            "do $$begin perform f(); raise exception 'not now'; end$$",
+        ] {
             assert!(!Shape::of(sql).commits_within, "{sql}");
         }
     }

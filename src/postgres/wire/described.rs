@@ -34,6 +34,9 @@ pub(crate) struct Described(Arc<Shared>);
 struct Shared {
     /// The driver's client is lent, and its user wants types as they are.
     lent: AtomicBool,
+    /// The parameters described next are those of our own statement. The driver's questions in the middle of a call have some,
+    /// too.
+    asked: AtomicBool,
     parameters: Lock<Vec<u32>>,
 }
 
@@ -43,7 +46,12 @@ impl Described {
         self.0.lent.store(lent, Ordering::Release);
     }
 
-    /// The types of the parameters last described, where the driver was not told: 0 where it was.
+    /// A statement is about to be described whose parameters are asked for.
+    pub(crate) fn ask(&self) {
+        self.0.asked.store(true, Ordering::Release);
+    }
+
+    /// The types of its parameters, where the driver was not told: 0 where it was.
     pub(crate) fn parameters(&self) -> Vec<u32> {
         std::mem::take(&mut self.0.parameters.lock())
     }
@@ -65,6 +73,8 @@ pub(super) struct Describing {
     at: usize,
     number: u32,
     replaced: bool,
+    /// The parameters are those that were asked for.
+    asked: bool,
 }
 
 /// Behind a column's name: table, number, type, size, modifier, format.
@@ -74,7 +84,7 @@ const COLUMN: usize = 18;
 
 impl Describing {
     pub(super) fn new(described: Described) -> Self {
-        Self { described, letter: 0, count: 0, in_name: false, at: 0, number: 0, replaced: false }
+        Self { described, letter: 0, count: 0, in_name: false, at: 0, number: 0, replaced: false, asked: false }
     }
 
     /// A message begins.
@@ -87,7 +97,8 @@ impl Describing {
             self.letter = 0;
         }
         (self.count, self.in_name, self.at) = (2, letter == b'T', 0);
-        if letter == b't' {
+        self.asked = letter == b't' && self.described.0.asked.swap(false, Ordering::AcqRel);
+        if self.asked {
             drop(self.described.parameters());
         }
     }
@@ -103,7 +114,7 @@ impl Describing {
             } else if self.letter == b't' {
                 self.replace(self.at, byte);
                 self.at = (self.at + 1) % size_of::<u32>();
-                if self.at == 0 {
+                if self.at == 0 && self.asked {
                     self.described.0.parameters.lock().push(if self.replaced { self.number } else { 0 });
                 }
             } else if self.in_name {
@@ -169,8 +180,11 @@ mod tests {
                 kept.push(if replaced { number } else { 0 });
             }
             let described = Described::default();
+            described.ask();
             let mut at = Describing::new(described.clone());
-            for (letter, message) in [(b't', &mut parameters), (b'T', &mut rows)] {
+            // The driver asks, too, while it prepares ours.
+            let mut of_the_driver = [0, 1, 0, 0, 0, 26];
+            for (letter, message) in [(b't', &mut parameters[..]), (b't', &mut of_the_driver[..]), (b'T', &mut rows[..])] {
                 at.begin(letter);
                 message.chunks_mut(piece).for_each(|bytes| at.look(bytes));
             }

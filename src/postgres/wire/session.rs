@@ -110,6 +110,8 @@ pub(crate) struct Session {
     pub(crate) silent: bool,
     /// It will not work again.
     pub(crate) lost: bool,
+    /// The transaction is our own, around a question about types, and nobody else's business.
+    pub(crate) asking: bool,
     age: Age,
     pub(crate) access: Access,
     /// What a transaction may do that is not told.
@@ -129,6 +131,7 @@ impl Session {
             lent: false,
             silent,
             lost: false,
+            asking: false,
             age,
             access,
             habit: access,
