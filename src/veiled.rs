@@ -7,10 +7,13 @@ use std::fmt;
 
 /// What stands for a key that is not shown.
 const HIDDEN: &str = "[REDACTED]";
-/// How private keys of age and its plugins begin, in letters of any case.
+/// How private keys of age and its plugins begin, in letters of any case. Behind that come names, a `1` and the key (bech32).
 const AGE: [&str; 2] = ["AGE-SECRET-KEY-", "AGE-PLUGIN-"];
-/// How the first line of other private keys begins and ends.
-const ARMOR: [&str; 2] = ["-----BEGIN ", "PRIVATE KEY-----"];
+/// So many letters and digits follow the `1` at least, the checksum: less is the name of a file or program.
+const DATA: usize = 6;
+/// How the first line of other private keys begins, and the last words and the end of it: PGP's say BLOCK.
+const ARMOR: [&str; 2] = ["-----BEGIN ", "PRIVATE KEY"];
+const ARMOR_END: &str = "-----";
 
 /// A name that is shown without the private keys in it.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -51,6 +54,12 @@ pub(crate) fn without_keys(text: &str) -> Cow<'_, str> {
 fn find(text: &str) -> Option<(usize, usize)> {
     text.match_indices(['a', 'A', '-']).find_map(|(start, _)| {
         let here = &text[start..];
+        // Not within a word; `Debug` has ends of lines as letters.
+        let before = &text[..start];
+        let escaped = ["\\n", "\\r", "\\t"].iter().any(|end| before.ends_with(end));
+        if before.ends_with(|c: char| c.is_ascii_alphanumeric()) && !escaped {
+            return None;
+        }
         let length = if here.starts_with('-') { armored(here) } else { of_age(here) };
         length.map(|length| (start, length))
     })
@@ -60,14 +69,26 @@ fn find(text: &str) -> Option<(usize, usize)> {
 /// `Debug` has them, for a key that was wrapped.
 fn of_age(text: &str) -> Option<usize> {
     let begins = |start: &str| text.get(..start.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(start));
-    AGE.into_iter().find(|start| begins(start))?;
-    Some(text.find(|c: char| !(c.is_ascii_alphanumeric() || c.is_control() || "-\\".contains(c))).unwrap_or(text.len()))
+    let start = AGE.into_iter().find(|start| begins(start))?;
+    let end =
+        text.find(|c: char| !(c.is_ascii_alphanumeric() || c.is_control() || "-\\".contains(c))).unwrap_or(text.len());
+    let data = |(at, _)| text[at + 1..end].chars().filter(char::is_ascii_alphanumeric).count();
+    text[..end]
+        .match_indices('1')
+        .find(|(at, _)| *at >= start.len())
+        .map(data)
+        .filter(|data| *data >= DATA)
+        .map(|_| end)
 }
 
 /// The length of an armored key at the beginning of `text`: to its last line, or to the end.
 fn armored(text: &str) -> Option<usize> {
     let label = text.strip_prefix(ARMOR[0])?;
-    let head = ARMOR[0].len() + label.find(ARMOR[1]).filter(|at| *at < 32)? + ARMOR[1].len();
-    let end = |end: usize| Some(head + end + text[head + end..].find(ARMOR[1])? + ARMOR[1].len());
+    let words = label.find(ARMOR[1]).filter(|at| *at < 32)? + ARMOR[1].len();
+    let head = ARMOR[0].len() + words + label[words..].find(ARMOR_END).filter(|at| *at < 16)? + ARMOR_END.len();
+    let end = |end: usize| {
+        let words = head + end + text[head + end..].find(ARMOR[1])? + ARMOR[1].len();
+        Some(words + text[words..].find(ARMOR_END)? + ARMOR_END.len())
+    };
     Some(text[head..].find("-----END ").and_then(end).unwrap_or(text.len()))
 }

@@ -144,3 +144,17 @@ fn no_variable_of_sops_is_quoted_if_it_holds_a_key() {
         }
     }
 }
+
+#[test]
+fn names_that_only_look_like_the_beginning_of_a_key_are_shown() {
+    for name in ["age-plugin-yubikey", "/etc/keys/age-secret-key-prod.txt", "/srv/storage-plugin-1234567890abcdef/x"] {
+        let shown = EnvKeySource::new(name).describe();
+        assert!(shown.contains(name), "{shown}");
+    }
+    let body = "lQdGBGXx5KkBEADQ";
+    let pgp = format!("-----BEGIN PGP PRIVATE KEY BLOCK-----\n\n{body}\n-----END PGP PRIVATE KEY BLOCK-----");
+    for key in [pgp.clone(), pgp[..60].to_owned(), format!("AGE-PLUGIN-YUBIKEY-1{}", "Q".repeat(30))] {
+        let shown = EnvKeySource::new(&key).describe();
+        assert!(!shown.contains("lQdGB") && !shown.contains("QQQ") && shown.contains("[REDACTED]"), "{shown}");
+    }
+}
