@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering::SeqCst};
 
 use cipher::{create, keyed, plain};
 use common::{millis, secs};
+use futures_util::future::join_all;
 use strongroom::database::BackupOptions;
 use strongroom::keys::async_trait;
 use strongroom::pool::NoRetry;
@@ -142,5 +143,25 @@ async fn a_file_under_the_present_key_is_read_though_another_is_remembered() {
     let db = stored(&at("copy.db"), store.remembered().await).build();
     assert_eq!(db.execute("SELECT 1", ()).await.unwrap_err().reason(), Reason::WrongKey);
     db.execute("SELECT 1", ()).await.unwrap();
+    db.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn calls_that_wait_for_a_question_share_its_answer_if_the_key_is_another_one() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("app.db");
+    create(keyed(&path, raw(1))).await;
+    let store = Store::default();
+    store.key.store(2, SeqCst);
+    let source = CachedKeySource::new(store.clone(), secs(3600));
+    let db = stored(&path, source).pool_max(16).build();
+    let outcomes = join_all((0..10).map(|_| db.fetch_all("SELECT 1", ()))).await;
+    for outcome in outcomes {
+        assert_eq!(outcome.unwrap_err().reason(), Reason::WrongKey);
+    }
+    assert_eq!(store.asked.load(SeqCst), 1, "a person would have been asked as often");
+    store.key.store(1, SeqCst);
+    db.fetch_all("SELECT 1", ()).await.unwrap();
+    assert_eq!(store.asked.load(SeqCst), 2);
     db.close().await.unwrap();
 }

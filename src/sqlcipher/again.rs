@@ -21,14 +21,18 @@ use crate::key::KeySource;
 /// The file of a connector, opened at most once.
 pub(super) struct KnownFile {
     pub(super) state: Arc<Mutex<State>>,
-    questions: Questions,
+    pub(super) questions: Questions,
     /// Where the key is from that opened the database.
     pub(super) key_source: Arc<SourceNames>,
 }
 
 /// Moves on from top to bottom.
 pub(super) enum State {
-    Unopened { key: Option<Arc<dyn KeySource>> },
+    Unopened {
+        key: Option<Arc<dyn KeySource>>,
+        /// That its key was another one, and the number of that question.
+        refused: Option<(u64, Error)>,
+    },
     Opened(KeyedFile),
     ShutDown,
 }
@@ -53,15 +57,15 @@ const QUESTIONS: usize = 20;
 /// Relaxed, because it only tells earlier from later: they are begun under the lock of the connector's state, and
 /// whoever comes after a question in any way that can be noticed sees its number. Whoever comes at the same time may see it or
 /// not, and has the answer of that question, or asks one more. The answers themselves are read under the lock.
-#[derive(Debug, Default)]
-struct Questions(AtomicU64);
+#[derive(Clone, Debug, Default)]
+pub(super) struct Questions(Arc<AtomicU64>);
 
 impl Questions {
-    fn begun(&self) -> u64 {
+    pub(super) fn begun(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 
-    fn begin(&self) -> u64 {
+    pub(super) fn begin(&self) -> u64 {
         self.0.fetch_add(1, Ordering::Relaxed) + 1
     }
 }
@@ -97,7 +101,7 @@ impl KeyedFile {
 impl KnownFile {
     /// One that is opened with a key of this source, or with none.
     pub(super) fn new(key: Option<Arc<dyn KeySource>>) -> Self {
-        let state = Arc::new(Mutex::new(State::Unopened { key }));
+        let state = Arc::new(Mutex::new(State::Unopened { key, refused: None }));
         Self { state, questions: Questions::default(), key_source: Arc::default() }
     }
 

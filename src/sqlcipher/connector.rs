@@ -19,7 +19,7 @@ use super::tuning::{Checkpoints, Tuning};
 use crate::connector::{
     Access, AskedKeySource, CancelKind, Capabilities, Connector, EngineListener, EngineReadings, Rekeying, TellProgress,
 };
-use crate::error::{Error, Reason, Result};
+use crate::error::{Reason, Result};
 use crate::key::KeySource;
 use crate::params::Dialect;
 
@@ -184,11 +184,14 @@ impl SqlCipherConnector {
     /// Opens once, for the first caller; the others wait. If that caller goes away, the opening ends without it, and the
     /// next one finds it done.
     pub(super) async fn opened(&self) -> Result<Arc<Opened>> {
+        let before = self.known.questions.begun();
         let mut state = Arc::clone(&self.known.state).lock_owned().await;
         let key = match &*state {
             State::Opened(KeyedFile { opened, .. }) => return opened.refuse_child().map(|()| Arc::clone(opened)),
             State::ShutDown => return Err(closed()),
-            State::Unopened { key } => key.clone().map(|key| self.asked(key)),
+            // A call that waited for the question has its answer: a person is not asked once for each.
+            State::Unopened { refused: Some((number, error)), .. } if *number > before => return Err(error.clone()),
+            State::Unopened { key, .. } => key.clone().map(|key| self.asked(key)),
         };
         let location = Location::parse(&self.path, &self.shown)?;
         // Before a thread is asked for, which could meet a lock that one of the parent's had at the fork.
@@ -202,8 +205,17 @@ impl SqlCipherConnector {
             None => Offer::default(),
         };
         let (key_source, made, source) = (Arc::clone(&self.known.key_source), offer.made, key.clone());
+        let questions = self.known.questions.clone();
         let opened = on_thread(move || {
-            let (opened, name) = Opened::with_one_of(&location, &settings, offer.candidates)?;
+            let (opened, name) =
+                Opened::with_one_of(&location, &settings, offer.candidates).inspect_err(|error| match &mut *state {
+                    State::Unopened { key: Some(source), refused } if error.reason() == Reason::WrongKey => {
+                        // The next attempt gets what the source has then, not what it remembers.
+                        source.forget();
+                        *refused = Some((questions.begin(), error.clone()));
+                    }
+                    _ => {}
+                })?;
             let opened = Arc::new(opened);
             if let Some(name) = name {
                 key_source.add(name);
@@ -211,13 +223,7 @@ impl SqlCipherConnector {
             *state = State::Opened(KeyedFile::new(Arc::clone(&opened), source));
             Ok(opened)
         })
-        .await?
-        .inspect_err(|error: &Error| {
-            if let Some(source) = key.as_ref().filter(|_| error.reason() == Reason::WrongKey) {
-                // The next attempt gets what the source has then, not what it remembers.
-                source.forget();
-            }
-        })?;
+        .await??;
         self.process.get_or_init(|| opened.mark());
         if let (Some(source), Some(secret)) = (key, made) {
             settle(&*source, &secret).await;
@@ -259,7 +265,7 @@ impl SqlCipherConnector {
     /// Where the key comes from, of a database that was not opened yet.
     pub(super) async fn source(&self) -> Option<Arc<dyn KeySource>> {
         match &*self.known.state.lock().await {
-            State::Unopened { key } => key.clone(),
+            State::Unopened { key, .. } => key.clone(),
             State::Opened(_) | State::ShutDown => None,
         }
     }
