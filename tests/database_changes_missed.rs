@@ -272,6 +272,31 @@ async fn what_others_commit_while_the_database_is_suspended_is_told_once_it_resu
     Ok(())
 }
 
+#[tokio::test]
+async fn a_closure_that_deleted_nothing_has_not_committed_as_often() -> Result<()> {
+    for closure in [
+        "INSERT INTO t (b) VALUES ('mine'); DELETE FROM u WHERE a = -1",
+        "INSERT INTO t (b) VALUES ('mine'); DELETE FROM u WHERE a = -1; DELETE FROM w WHERE a = -1",
+    ] {
+        let home = Home::new(Kind::FILES[0]);
+        let db = home.open().await;
+        db.execute_script(SCHEMA).await?;
+        db.execute_script("CREATE TABLE u (a)").await?;
+        let mut changes = db.changes_with(ChangeOptions::new().look_every(millis(100))).await?;
+        db.interact(move |connection| connection.execute_batch(closure)).await.unwrap();
+        while let Ok(mine) = timeout(millis(300), changes.next()).await {
+            assert!(!mine.as_ref().unwrap().unattributed, "{closure}: taken for a commit of others: {mine:?}");
+        }
+        let other = home.open().await;
+        other.execute("INSERT INTO t (b) VALUES ('theirs')", ()).await?;
+        let told = timeout(secs(3), changes.next()).await.unwrap_or_else(|_| panic!("{closure}: untold"));
+        assert!(told.unwrap().unattributed);
+        other.close().await?;
+        db.close().await?;
+    }
+    Ok(())
+}
+
 /// SQLite's hook says nothing else of a commit that fails.
 #[tokio::test]
 async fn what_a_closure_committed_is_told_though_it_went_on_to_fail_or_defined_something() -> Result<()> {

@@ -219,8 +219,10 @@ impl Recorder {
         }
         let commits = committing.is_some();
         let mut all = committing.unwrap_or_default();
+        let mut is_known = true;
         if kept {
             all.absorb(change);
+            is_known = !(closure && all.is_empty());
             all.schema |= touched.schema;
             // A part may have failed of which the hook has told.
             let in_part = closure || outcome.is_err() && told != 0;
@@ -229,6 +231,11 @@ impl Recorder {
         // The second and last lock: what a statement costs is little more than its locks.
         let mut record = self.record.lock();
         if kept {
+            if !is_known && commits && !all.is_empty() {
+                // Nothing was told of this commit, which may have found nothing to delete. One that is counted and was none hides
+                // one of others; one that is not counted is told twice.
+                record.sealed = record.sealed.saturating_sub(1);
+            }
             match record.committing().filter(|_| commits) {
                 Some(committing) => *committing = all,
                 // Something was committed, be it by a statement that no row tells of.
@@ -276,7 +283,7 @@ impl Recorder {
         change.tables.retain(|told| match self.kinds.of(&told.table, connection) {
             Kind::Shadow(owner) => {
                 owners.extend(owner);
-                if touched.writes(&told.table) {
+                if touched.writes(&told.table) && !self.named.contains(&told.table) {
                     self.named.push(Arc::clone(&told.table));
                 }
                 self.named.contains(&told.table)
@@ -292,7 +299,9 @@ impl Recorder {
             match self.kinds.of(&written.table, connection) {
                 Kind::Shadow(owner) => {
                     owners.extend(owner.filter(|_| silent > 0 || in_part));
-                    self.named.push(Arc::clone(&written.table));
+                    if !self.named.contains(&written.table) {
+                        self.named.push(Arc::clone(&written.table));
+                    }
                     silents.push(written);
                 }
                 Kind::Virtual => {
