@@ -287,7 +287,9 @@ impl Opened {
     /// Called after a write with the number of frames that the file does not have yet.
     pub(crate) fn look_after_log(self: &Arc<Self>, frames: u32) {
         let log = self.log();
-        if frames < log.frames.swap(frames, Relaxed) {
+        let before = log.frames.swap(frames, Relaxed);
+        // None: an altered session does not tell.
+        if frames > 0 && frames < before {
             // It has started over, or somebody has copied it: what was in the way is gone.
             log.threshold.store(WORTH_COPYING, Relaxed);
         }

@@ -114,9 +114,10 @@ fn written(target: &Connection, table: &SchemaEntry) -> Result<()> {
 }
 
 /// Whether `name` is one of the virtual table's own tables. Others may have such names too: the engine knows those of its
-/// modules ("shadow tables"), by what stands before the last `_`. One that could not be made is taken for its own.
+/// modules ("shadow tables"). One that could not be made is taken for its own.
 fn is_part(target: &Connection, name: &str, table: &str) -> Result<bool> {
-    if !name.rsplit_once('_').is_some_and(|(of, _)| of.eq_ignore_ascii_case(table)) {
+    let of = name.get(..table.len()).filter(|of| of.eq_ignore_ascii_case(table));
+    if of.is_none() || !name[table.len()..].starts_with('_') {
         return Ok(false);
     }
     let kind = "SELECT type FROM pragma_table_list WHERE schema = 'main' AND name = ?1 COLLATE NOCASE";
