@@ -116,8 +116,8 @@ pub trait KeySource: Send + Sync {
         Ok(())
     }
 
-    /// Forgets what is remembered: the secret that was given last is refused by now, and the source is asked again after
-    /// this. Does nothing by default, which is right for a source that looks anew each time.
+    /// Forgets what is remembered, so that the next answer is what there is then: before a key is changed or a file gets one, and
+    /// after the secret that was given last was refused. Nothing that is stored goes. Does nothing by default, which is right for a source that looks anew each time.
     fn forget(&self) {}
 
     /// Whether the secret is always the same, so that there is no use in asking again, and an engine need not keep the
