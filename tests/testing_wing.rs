@@ -2,7 +2,6 @@
 #![cfg(feature = "testing")]
 
 use std::panic::AssertUnwindSafe;
-use std::path::Path;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -259,7 +258,7 @@ async fn a_mock_does_what_the_contract_provides_until_something_else_is_expected
 
 #[test]
 fn mocks_have_an_expectation_for_each_method_of_their_contract() {
-    let source = |path: &str| std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
+    const CONNECTION: &str = include_str!("../src/testing/mock/connection.rs");
     // Up to the end of the contract: a brace at the beginning of a line.
     let methods = |text: &str, contract: &str| -> Vec<String> {
         let (_, from) = text.split_once(contract).unwrap();
@@ -268,14 +267,17 @@ fn mocks_have_an_expectation_for_each_method_of_their_contract() {
         names.map(|line| line[..line.find(['(', '<']).unwrap()].to_owned()).collect()
     };
     for (contract, name, mock) in [
-        ("src/connector/connection.rs", "pub trait Connection", "connection"),
-        ("src/connector/resource.rs", "pub trait Resource", "connection"),
-        ("src/connector/mod.rs", "pub trait Connector", "connector"),
-        ("src/key.rs", "pub trait KeySource", "keys"),
+        (include_str!("../src/connector/connection.rs"), "pub trait Connection", CONNECTION),
+        (include_str!("../src/connector/resource.rs"), "pub trait Resource", CONNECTION),
+        (
+            include_str!("../src/connector/mod.rs"),
+            "pub trait Connector",
+            include_str!("../src/testing/mock/connector.rs"),
+        ),
+        (include_str!("../src/key.rs"), "pub trait KeySource", include_str!("../src/testing/mock/keys.rs")),
     ] {
-        let methods = methods(&source(contract), name);
+        let methods = methods(contract, name);
         assert!(methods.len() >= 6, "{name}: {methods:?}");
-        let mock = source(&format!("src/testing/mock/{mock}.rs"));
         let (_, expectations) = mock.split_once("The expectations of").unwrap();
         let (expectations, _) = expectations.split_once("\n}").unwrap();
         for method in methods {
