@@ -196,6 +196,8 @@ fn a_child_of_a_process_at_work_is_refused_and_ends() {
 #[cfg(not(target_env = "musl"))]
 #[test]
 fn a_child_that_opens_a_database_of_its_own_holds_no_log_for_ever() {
+    use strongroom::rusqlite::Connection as Native;
+
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let home = Home::new(Kind::PlainFile);
     runtime().block_on(async {
@@ -214,7 +216,7 @@ fn a_child_that_opens_a_database_of_its_own_holds_no_log_for_ever() {
             for _ in 0..10 {
                 assert_eq!(count(&db).await, 2);
             }
-            let other = strongroom::rusqlite::Connection::open(home.path()).unwrap();
+            let other = Native::open(home.path()).unwrap();
             let truncate = "PRAGMA wal_checkpoint(TRUNCATE)";
             common::eventually("nobody reads any more", || {
                 other.query_row(truncate, (), |row| row.get::<_, i64>(0)).unwrap() == 0
