@@ -53,23 +53,22 @@ pub(crate) fn without_keys(text: &str) -> Cow<'_, str> {
 /// Where the first private key begins, and how long it is.
 fn find(text: &str) -> Option<(usize, usize)> {
     text.match_indices(['a', 'A', '-']).find_map(|(start, _)| {
-        let here = &text[start..];
-        // Not within a word; `Debug` has ends of lines as letters.
-        let before = &text[..start];
-        let escaped = ["\\n", "\\r", "\\t"].iter().any(|end| before.ends_with(end));
-        if before.ends_with(|c: char| c.is_ascii_alphanumeric()) && !escaped {
-            return None;
-        }
-        let length = if here.starts_with('-') { armored(here) } else { of_age(here) };
+        let (before, here) = text.split_at(start);
+        let length = if here.starts_with('-') { armored(here) } else { of_age(before, here) };
         length.map(|length| (start, length))
     })
 }
 
 /// The length of a key of age at the beginning of `text`: to the end of the word, and beyond the ends of lines, also as
-/// `Debug` has them, for a key that was wrapped.
-fn of_age(text: &str) -> Option<usize> {
+/// `Debug` has them, for a key that was wrapped. In small letters, which a path may have, it begins a word.
+fn of_age(before: &str, text: &str) -> Option<usize> {
     let begins = |start: &str| text.get(..start.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(start));
     let start = AGE.into_iter().find(|start| begins(start))?;
+    let is_within = before.ends_with(|c: char| c.is_ascii_alphanumeric())
+        && !["\\n", "\\r", "\\t"].iter().any(|end| before.ends_with(end));
+    if is_within && !text.starts_with(start) {
+        return None;
+    }
     let end =
         text.find(|c: char| !(c.is_ascii_alphanumeric() || c.is_control() || "-\\".contains(c))).unwrap_or(text.len());
     let data = |(at, _)| text[at + 1..end].chars().filter(char::is_ascii_alphanumeric).count();

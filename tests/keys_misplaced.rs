@@ -153,7 +153,10 @@ fn names_that_only_look_like_the_beginning_of_a_key_are_shown() {
     }
     let body = "lQdGBGXx5KkBEADQ";
     let pgp = format!("-----BEGIN PGP PRIVATE KEY BLOCK-----\n\n{body}\n-----END PGP PRIVATE KEY BLOCK-----");
-    for key in [pgp.clone(), pgp[..60].to_owned(), format!("AGE-PLUGIN-YUBIKEY-1{}", "Q".repeat(30))] {
+    let age = format!("AGE-PLUGIN-YUBIKEY-1{}", "Q".repeat(30));
+    // Also where something stands before them.
+    let keys = [pgp.clone(), pgp[..60].to_owned(), age.clone(), format!("key{pgp}"), format!("key{age}")];
+    for key in keys {
         let shown = EnvKeySource::new(&key).describe();
         assert!(!shown.contains("lQdGB") && !shown.contains("QQQ") && shown.contains("[REDACTED]"), "{shown}");
     }
