@@ -283,8 +283,8 @@ impl Recorder {
         change.tables.retain(|told| match self.kinds.of(&told.table, connection) {
             Kind::Shadow(owner) => {
                 owners.extend(owner);
-                if touched.writes(&told.table) && !self.named.contains(&told.table) {
-                    self.named.push(Arc::clone(&told.table));
+                if touched.writes(&told.table) {
+                    add_once(&mut self.named, &told.table);
                 }
                 self.named.contains(&told.table)
             }
@@ -299,9 +299,7 @@ impl Recorder {
             match self.kinds.of(&written.table, connection) {
                 Kind::Shadow(owner) => {
                     owners.extend(owner.filter(|_| silent > 0 || in_part));
-                    if !self.named.contains(&written.table) {
-                        self.named.push(Arc::clone(&written.table));
-                    }
+                    add_once(&mut self.named, &written.table);
                     silents.push(written);
                 }
                 Kind::Virtual => {
@@ -357,6 +355,12 @@ impl Recorder {
             record.committed.push(Change { unattributed: true, ..Change::default() });
         }
         *own += sealed.max(1);
+    }
+}
+
+fn add_once(named: &mut Vec<Arc<str>>, table: &Arc<str>) {
+    if !named.contains(table) {
+        named.push(Arc::clone(table));
     }
 }
 
